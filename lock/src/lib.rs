@@ -1,0 +1,1 @@
+//! Distributed locks and debounce for async Rust.
