@@ -1,0 +1,298 @@
+//! From arguments and a function to the code that calls the runtime.
+//!
+//! Paths are absolute and new names start with `__lock_`. New tokens carry the hygiene of a macro,
+//! so that neither names nor lints of the user's code reach them; their location is the user's
+//! token that they stand for, because that is where an error about them is shown.
+
+use proc_macro2::{Delimiter, Group, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{Error, Ident, Result, Type, spanned::Spanned as _};
+
+use crate::{
+    args::{Args, Attribute, Id, OnLost},
+    function::{self, Function},
+    template::{Piece, Template},
+};
+
+// Input: the tokens of the attribute and of the item under it.
+// Output: the item with the attribute applied; or every mistake, and the item as it was, so that
+//         nothing else in the crate is told that the item is missing.
+pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream) -> TokenStream {
+    let expanded = match (
+        Args::parse(attribute, args),
+        Function::parse(attribute, item.clone()),
+    ) {
+        (Ok(args), Ok(function)) => check(attribute, &args, &function).map(|()| match attribute {
+            Attribute::Locked => locked(&args, &function),
+            Attribute::Debounced => debounced(&args, function),
+        }),
+        (Err(mut error), Err(other)) => {
+            error.combine(other);
+            Err(error)
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    };
+    expanded.unwrap_or_else(|error| {
+        let errors = error.into_compile_error();
+        quote!(#errors #item)
+    })
+}
+
+/// What can only be said of the arguments and the function together.
+fn check(attribute: Attribute, args: &Args, function: &Function) -> Result<()> {
+    if let Some(guard) = &args.guard
+        && function
+            .bindings
+            .iter()
+            .any(|binding| binding.name == *guard)
+    {
+        let text = format!("`{guard}` is an argument of the function; give the guard another name");
+        return Err(Error::new(guard.span(), text));
+    }
+    match function.output() {
+        Type::Never(never) => {
+            let text = format!(
+                "`{}` must be able to return a lock error, and `!` is never returned; \
+                 return a `Result<std::convert::Infallible, _>`",
+                attribute.name()
+            );
+            Err(Error::new_spanned(never, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+// Output: signature as before, and
+//
+//     acquire, evaluating the id first; run the body, which owns every argument; release; and turn
+//     a lock error, from whichever of these, into the function's output.
+fn locked(args: &Args, function: &Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = &args.krate;
+    let Function {
+        attrs, vis, sig, ..
+    } = function;
+    let (locks, id, configure) = (locks(args), id(args, function), configure(args));
+    let guard = args.guard.iter();
+    let body = body(function);
+    let on_lost = match args.on_lost {
+        OnLost::Stop => quote_spanned!(span=> #krate::__private::OnLost::Stop),
+        OnLost::Continue => quote_spanned!(span=> #krate::__private::OnLost::Continue),
+    };
+    let leave = leave(args, &function.output());
+    quote_spanned! {span=>
+        #(#attrs)* #vis #sig {
+            let __lock_locks = #locks;
+            let __lock_id = #id;
+            let __lock_acquire = #krate::__private::acquire(__lock_locks, __lock_id, #configure);
+            let __lock_result = match __lock_acquire.await {
+                ::core::result::Result::Ok(__lock_guard) => {
+                    let __lock_result = {
+                        #(let #guard = &__lock_guard;)*
+                        let __lock_body = ::core::pin::pin!(#body);
+                        #krate::__private::run(&__lock_guard, __lock_body, #on_lost).await
+                    };
+                    #krate::__private::finish(__lock_guard).await;
+                    __lock_result
+                }
+                ::core::result::Result::Err(__lock_error) => ::core::result::Result::Err(__lock_error),
+            };
+            match __lock_result {
+                ::core::result::Result::Ok(__lock_output) => __lock_output,
+                ::core::result::Result::Err(__lock_error) => #leave,
+            }
+        }
+    }
+}
+
+// Output: signature with an `Option` in the return type, and one call of the runtime, which gets
+//         the body as a closure and calls it if this call is the one that runs.
+fn debounced(args: &Args, mut function: Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = &args.krate;
+    let (locks, id, configure) = (locks(args), id(args, &function), configure(args));
+    let body = body(&function);
+    let (output, is_result) = function::debounced(&function.output(), krate);
+    let ran = if is_result {
+        quote_spanned! {span=>
+            match __lock_output {
+                ::core::result::Result::Ok(__lock_output) => ::core::result::Result::Ok(
+                    ::core::option::Option::Some(__lock_output)
+                ),
+                ::core::result::Result::Err(__lock_error) => ::core::result::Result::Err(__lock_error),
+            }
+        }
+    } else {
+        quote_spanned!(span=> ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)))
+    };
+    let leave = leave(args, &output);
+    function.sig.output = syn::parse_quote_spanned!(span=> -> #output);
+    let Function {
+        attrs, vis, sig, ..
+    } = &function;
+    quote_spanned! {span=>
+        #(#attrs)* #vis #sig {
+            let __lock_locks = #locks;
+            let __lock_id = #id;
+            let __lock_called = #krate::__private::debounce(
+                __lock_locks, __lock_id, #configure, move || #body
+            ).await;
+            match __lock_called {
+                ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
+                ::core::result::Result::Ok(::core::option::Option::None) => {
+                    ::core::result::Result::Ok(::core::option::Option::None)
+                }
+                ::core::result::Result::Err(__lock_error) => #leave,
+            }
+        }
+    }
+}
+
+// Output: a `Result<Locks, Error>`.
+fn locks(args: &Args) -> TokenStream {
+    let krate = &args.krate;
+    match &args.locks {
+        Some(locks) => {
+            let span = Span::mixed_site().located_at(locks.span());
+            quote_spanned!(span=> #krate::__private::given(&(#locks)))
+        }
+        None => quote_spanned!(Span::mixed_site()=> #krate::__private::ambient()),
+    }
+}
+
+// Output: a `String`.
+fn id(args: &Args, function: &Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = &args.krate;
+    match &args.id {
+        Some(Id::Template(template)) => interpolated(args, template, function),
+        Some(Id::Expression(expression)) => {
+            let span = span.located_at(expression.span());
+            quote_spanned!(span=> #krate::__private::display(&(#expression)))
+        }
+        None => {
+            let name = function.sig.ident.to_string();
+            let name = name.strip_prefix("r#").unwrap_or(&name);
+            quote_spanned! {span=>
+                #krate::__private::String::from(
+                    ::core::concat!(::core::module_path!(), "::", #name)
+                )
+            }
+        }
+    }
+}
+
+fn interpolated(args: &Args, template: &Template, function: &Function) -> TokenStream {
+    let krate = &args.krate;
+    let span = Span::mixed_site().located_at(template.span);
+    if let [Piece::Text(text)] = template.pieces.as_slice() {
+        return quote_spanned!(span=> #krate::__private::String::from(#text));
+    }
+    let pieces = template.pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => quote_spanned!(span=> __lock_id.literal(#text);),
+        Piece::Value { root, fields } => {
+            let root = resolve(root, template.span, function);
+            quote_spanned!(span=> __lock_id.value(&#root #(.#fields)*);)
+        }
+    });
+    quote_spanned! {span=> {
+        let mut __lock_id = #krate::__private::Id::new();
+        #(#pieces)*
+        __lock_id.finish()
+    }}
+}
+
+/// The name in a template as an expression: located in the literal, resolved as the argument is,
+/// which differs when a macro wrote only one of them.
+fn resolve(root: &str, literal: Span, function: &Function) -> Ident {
+    if let Some(binding) = function.binding(root) {
+        let mut name = binding.clone();
+        name.set_span(literal.resolved_at(binding.span()));
+        return name;
+    }
+    match syn::parse_str::<Ident>(root) {
+        Ok(mut name) => {
+            name.set_span(literal);
+            name
+        }
+        Err(_) if root == "self" => Ident::new(root, literal),
+        Err(_) => Ident::new_raw(root, literal),
+    }
+}
+
+// Output: a closure that sets what was given.
+fn configure(args: &Args) -> TokenStream {
+    let krate = &args.krate;
+    let span = Span::mixed_site();
+    let calls = args.durations.iter().map(|(key, milliseconds)| {
+        let span = span.located_at(key.span());
+        let method = Ident::new(&key.to_string(), span);
+        quote_spanned!(span=> .#method(#krate::__private::milliseconds(#milliseconds)))
+    });
+    quote_spanned!(span=> |__lock_it| __lock_it #(#calls)*)
+}
+
+// Output: a future of the function's own output. A `return` in it is its own, and the statement
+//         that never runs tells the compiler its type, so that errors land on the user's tokens.
+//         It owns all arguments, mentioned or not, so that they are dropped with it.
+fn body(function: &Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let output = function::erased(&function.output());
+    // New braces, since the user's own would be called unnecessary here.
+    let mut body = Group::new(Delimiter::Brace, function.body.stream());
+    body.set_span(span.located_at(function.body.span()));
+    // Captures are dropped in the order in which they are mentioned, arguments the other way round.
+    let captures = function.bindings.iter().rev().map(|binding| {
+        let (cfgs, name) = (&binding.cfgs, &binding.name);
+        quote_spanned! {span=>
+            #(#cfgs)*
+            #[allow(clippy::used_underscore_binding)]
+            let _ = &#name;
+        }
+    });
+    quote_spanned! {span=>
+        async move {
+            #[allow(
+                unreachable_code,
+                clippy::diverging_sub_expression,
+                clippy::empty_loop,
+                clippy::let_unit_value,
+                clippy::let_with_type_underscore,
+                clippy::needless_return,
+            )]
+            if false {
+                let __lock_return: #output = loop {};
+                return __lock_return;
+            }
+            #(#captures)*
+            #body
+        }
+    }
+}
+
+// Input: the type to make, and in scope `__lock_error`.
+// Output: an expression. Its location is the type, so that a type with no way out is one error
+//         there.
+fn leave(args: &Args, output: &Type) -> TokenStream {
+    let krate = &args.krate;
+    let span = Span::mixed_site().located_at(output.span());
+    let output = function::erased(output);
+    let leave = match &args.or_else {
+        Some(handler) => {
+            quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler)(__lock_error))
+        }
+        None => quote_spanned! {span=>
+            <#output as #krate::__private::LockedOutput>::from_lock_error(__lock_error)
+        },
+    };
+    if !args.skip {
+        return leave;
+    }
+    quote_spanned! {span=>
+        if #krate::__private::is_busy(&__lock_error) {
+            <#output as #krate::__private::Skipped>::skipped()
+        } else {
+            #leave
+        }
+    }
+}

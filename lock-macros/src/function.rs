@@ -1,0 +1,213 @@
+//! The annotated function: its signature parsed, its body left as tokens.
+
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
+use quote::format_ident;
+use syn::{
+    Attribute as Outer, Error, FnArg, GenericArgument, Ident, Pat, PatIdent, Path, PathArguments,
+    Result, ReturnType, Signature, Token, Type, Visibility,
+    ext::IdentExt as _,
+    parse::{ParseStream, Parser as _},
+    parse_quote, parse_quote_spanned,
+    spanned::Spanned as _,
+    visit_mut::{self, VisitMut},
+};
+
+use crate::args::Attribute;
+
+/// An `async fn` with a body.
+pub(crate) struct Function {
+    pub(crate) attrs: Vec<Outer>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    /// Never looked into, so that a half-typed body expands too.
+    pub(crate) body: Group,
+    /// What the arguments bind, `self` included.
+    pub(crate) bindings: Vec<Binding>,
+}
+
+/// A name that an argument binds, and the conditions under which there is that argument.
+pub(crate) struct Binding {
+    pub(crate) cfgs: Vec<Outer>,
+    pub(crate) name: Ident,
+}
+
+impl Function {
+    pub(crate) fn parse(attribute: Attribute, item: TokenStream) -> Result<Self> {
+        let parser = |input: ParseStream<'_>| Self::parse_item(attribute, input);
+        parser.parse2(ungroup(item))
+    }
+
+    fn parse_item(attribute: Attribute, input: ParseStream<'_>) -> Result<Self> {
+        let name = attribute.name();
+        let attrs = input.call(Outer::parse_outer)?;
+        let vis = input.parse()?;
+        let first = input.fork();
+        let mut sig = input.parse::<Signature>().map_err(|error| {
+            let is_fn = first.peek(Token![const])
+                && (first.peek2(Token![fn]) || first.peek2(Token![async]))
+                || first.peek(Token![async])
+                || first.peek(Token![unsafe]) && first.peek2(Token![fn])
+                || first.peek(Token![fn]);
+            let text = format!("`{name}` goes on an `async fn`, and this is none");
+            if is_fn {
+                error
+            } else {
+                Error::new(first.span(), text)
+            }
+        })?;
+        let body = input.parse::<TokenStream>()?;
+        let Some(TokenTree::Group(body)) = ungroup(body).into_iter().next() else {
+            let text = format!(
+                "`{name}` needs the body of the function; \
+                 write it on the `async fn` of each `impl`, or give this one a body"
+            );
+            return Err(Error::new(sig.ident.span(), text));
+        };
+        if let Some(token) = sig.constness {
+            let text = format!(
+                "`{name}` cannot wait for the store in a `const fn`; write `async fn {}`",
+                sig.ident
+            );
+            return Err(Error::new(token.span, text));
+        }
+        if sig.asyncness.is_none() {
+            let text = format!(
+                "`{name}` needs an `async fn`: write `async fn {}`. Under `#[async_trait]` the \
+                 attribute sees a plain `fn`: use a native `async fn` in the trait instead",
+                sig.ident
+            );
+            return Err(Error::new(sig.fn_token.span, text));
+        }
+        let bindings = bind(&mut sig);
+        Ok(Self {
+            attrs,
+            vis,
+            sig,
+            body,
+            bindings,
+        })
+    }
+
+    /// The declared return type, `()` at the function's name if there is none.
+    pub(crate) fn output(&self) -> Type {
+        match &self.sig.output {
+            ReturnType::Type(_, output) => (**output).clone(),
+            ReturnType::Default => parse_quote_spanned!(self.sig.ident.span()=> ()),
+        }
+    }
+
+    /// The binding of that name, which is without `r#`.
+    pub(crate) fn binding(&self, name: &str) -> Option<&Ident> {
+        let mut names = self.bindings.iter().map(|binding| &binding.name);
+        names.find(|binding| binding.unraw() == name)
+    }
+}
+
+/// The same type with each `impl Trait` left to inference, as it must be in a body.
+pub(crate) fn erased(output: &Type) -> Type {
+    struct Erase;
+    impl VisitMut for Erase {
+        fn visit_type_mut(&mut self, ty: &mut Type) {
+            match ty {
+                Type::ImplTrait(_) => *ty = parse_quote_spanned!(ty.span()=> _),
+                _ => visit_mut::visit_type_mut(self, ty),
+            }
+        }
+    }
+    let mut output = output.clone();
+    Erase.visit_type_mut(&mut output);
+    output
+}
+
+/// What a debounced function returns instead of `output`, and whether that is a `Result` already.
+pub(crate) fn debounced(output: &Type, krate: &Path) -> (Type, bool) {
+    let mut changed = output.clone();
+    if let Some(value) = value_of_result(&mut changed) {
+        let option = Span::mixed_site().located_at(value.span());
+        *value = parse_quote_spanned!(option=> ::core::option::Option<#value>);
+        return (changed, true);
+    }
+    let span = Span::mixed_site().located_at(output.span());
+    let option: Type = parse_quote_spanned!(span=> ::core::option::Option<#output>);
+    (
+        parse_quote_spanned!(span=> ::core::result::Result<#option, #krate::Error>),
+        false,
+    )
+}
+
+/// The `T` of `Result<T, ..>`, under whatever path, so that an alias like `io::Result` is one too.
+fn value_of_result(output: &mut Type) -> Option<&mut Type> {
+    match output {
+        Type::Group(group) => value_of_result(&mut group.elem),
+        Type::Paren(paren) => value_of_result(&mut paren.elem),
+        Type::Path(path) => {
+            let last = path.path.segments.last_mut()?;
+            let PathArguments::AngleBracketed(arguments) = &mut last.arguments else {
+                return None;
+            };
+            let mut arguments = arguments.args.iter_mut();
+            let first = arguments.find_map(|argument| match argument {
+                GenericArgument::Type(value) => Some(value),
+                _ => None,
+            });
+            first.filter(|_| last.ident == "Result")
+        }
+        _ => None,
+    }
+}
+
+/// Collects what the arguments bind, and names those that bind nothing, so that the body can own
+/// and drop them.
+fn bind(sig: &mut Signature) -> Vec<Binding> {
+    let mut bindings = Vec::new();
+    for (index, argument) in sig.inputs.iter_mut().enumerate() {
+        let (attrs, names) = match argument {
+            FnArg::Receiver(receiver) => {
+                let name = Ident::new("self", receiver.self_token.span);
+                (&receiver.attrs, vec![name])
+            }
+            FnArg::Typed(argument) => {
+                if let Pat::Wild(wild) = &*argument.pat {
+                    let span = Span::mixed_site().located_at(wild.underscore_token.span);
+                    let name = format_ident!("__lock_arg_{index}", span = span);
+                    *argument.pat = parse_quote!(#name);
+                }
+                (&argument.attrs, names(&mut argument.pat))
+            }
+        };
+        let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+        let cfgs = cfgs.cloned().collect::<Vec<_>>();
+        bindings.extend(names.into_iter().map(|name| Binding {
+            cfgs: cfgs.clone(),
+            name,
+        }));
+    }
+    bindings
+}
+
+fn names(pattern: &mut Pat) -> Vec<Ident> {
+    struct Names(Vec<Ident>);
+    impl VisitMut for Names {
+        fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
+            // The alternatives of `A(x) | B(x)` bind one name.
+            if !self.0.contains(&pattern.ident) {
+                self.0.push(pattern.ident.clone());
+            }
+            visit_mut::visit_pat_ident_mut(self, pattern);
+        }
+    }
+    let mut names = Names(Vec::new());
+    names.visit_pat_mut(pattern);
+    names.0
+}
+
+/// What a macro passes on as one fragment comes in a group without delimiters.
+fn ungroup(tokens: TokenStream) -> TokenStream {
+    let mut trees = tokens.clone().into_iter();
+    match (trees.next(), trees.next()) {
+        (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => {
+            ungroup(group.stream())
+        }
+        _ => tokens,
+    }
+}
