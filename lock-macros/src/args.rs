@@ -1,78 +1,18 @@
 //! The arguments of an attribute, each checked on its own, all mistakes reported at once.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens as _, quote_spanned};
 use syn::{
     Error, Expr, ExprLit, ExprPath, Ident, Lit, Path, Result, Token,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _, discouraged::Speculative as _},
-    parse_quote,
 };
 
-use crate::{duration, template::Template};
+use crate::{attribute::Attribute, duration, template::Template};
 
 /// A shorter lease is refused by the runtime; here the user sees it where it is written. It is
 /// most often an integer that was meant to be seconds.
 const SHORTEST_LEASE: u64 = 50;
-
-/// Which attribute is being expanded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attribute {
-    Locked,
-    Debounced,
-}
-
-impl Attribute {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Locked => "#[locked]",
-            Self::Debounced => "#[debounced]",
-        }
-    }
-
-    /// Every argument, as one writes it.
-    fn arguments(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Locked => &[
-                ("id", "id = \"invoice:{invoice_id}\""),
-                ("lease", "lease = \"30s\""),
-                ("wait", "wait = 500"),
-                ("hold_at_most", "hold_at_most = \"5m\""),
-                ("hold_at_least", "hold_at_least = \"1s\""),
-                ("locks", "locks = self.locks"),
-                ("guard", "guard = guard"),
-                ("or_else", "or_else = |error| .."),
-                ("skip", "skip"),
-                ("on_lost", "on_lost = \"continue\""),
-                ("crate", "crate = path::to::lock"),
-            ],
-            Self::Debounced => &[
-                ("id", "id = \"reindex:{document_id}\""),
-                ("wait", "wait = \"1s\""),
-                ("locks", "locks = self.locks"),
-                ("or_else", "or_else = |error| .."),
-                ("crate", "crate = path::to::lock"),
-            ],
-        }
-    }
-
-    fn usage(self, key: &str) -> &'static str {
-        let found = self.arguments().iter().find(|(name, _)| *name == key);
-        found.map_or("", |(_, usage)| *usage)
-    }
-
-    /// The end of an error about the syntax after `key`, which need not be known.
-    fn hint(self, key: &Ident) -> String {
-        match self.usage(&key.unraw().to_string()) {
-            "" => String::new(),
-            usage => format!("; write `{usage}`"),
-        }
-    }
-
-    fn allowed(self) -> String {
-        let names = self.arguments().iter().map(|(name, _)| format!("`{name}`"));
-        names.collect::<Vec<_>>().join(", ")
-    }
-}
 
 /// What the user asked for. A duration is in milliseconds.
 pub(crate) struct Args {
@@ -84,7 +24,7 @@ pub(crate) struct Args {
     pub(crate) or_else: Option<Expr>,
     pub(crate) skip: bool,
     pub(crate) on_lost: OnLost,
-    pub(crate) krate: Path,
+    krate: Option<Path>,
 }
 
 pub(crate) enum Id {
@@ -117,7 +57,7 @@ impl Args {
             or_else: None,
             skip: false,
             on_lost: OnLost::Stop,
-            krate: parse_quote!(::lock),
+            krate: None,
         };
         let mut seen = Vec::new();
         for Argument { key, value } in arguments {
@@ -151,6 +91,12 @@ impl Args {
         mistakes.0.map_or(Ok(args), Err)
     }
 
+    /// The path of the runtime, located at `span` if the user gave none.
+    pub(crate) fn krate(&self, span: Span) -> TokenStream {
+        let path = self.krate.as_ref().map(Path::to_token_stream);
+        path.unwrap_or_else(|| quote_spanned!(span=> ::lock))
+    }
+
     // Input: a key of this attribute, for the first time, its usage, and what follows it.
     fn set(&mut self, name: &str, usage: &str, key: &Ident, value: Option<Expr>) -> Result<()> {
         let value = match (name, value) {
@@ -174,7 +120,7 @@ impl Args {
             "guard" => self.guard = Some(identifier(value, usage)?),
             "or_else" => self.or_else = Some(handler(value)?),
             "on_lost" => self.on_lost = OnLost::parse(&value)?,
-            "crate" => self.krate = path(value, usage)?.path,
+            "crate" => self.krate = Some(path(value, usage)?.path),
             _ => {
                 let milliseconds = duration::milliseconds(name, &value)?;
                 self.durations
@@ -240,13 +186,20 @@ fn split(attribute: Attribute, input: ParseStream<'_>, mistakes: &mut Mistakes) 
             }
             Err(error) => mistakes.push(error),
         }
-        while !input.is_empty() && !input.peek(Token![,]) {
-            // Cannot fail: the input is not empty.
-            let _ = input.parse::<TokenTree>();
-        }
+        until_comma(input);
         let _ = input.parse::<Option<Token![,]>>();
     }
     arguments
+}
+
+fn until_comma(input: ParseStream<'_>) -> TokenStream {
+    let mut tokens = TokenStream::new();
+    while !input.peek(Token![,])
+        && let Ok(token) = input.parse::<TokenTree>()
+    {
+        tokens.extend([token]);
+    }
+    tokens
 }
 
 fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
@@ -267,7 +220,11 @@ fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
             let text = format!("there is no value after this `=`{}", attribute.hint(&key));
             return Err(Error::new(equals.span, text));
         }
-        value = Some(input.parse()?);
+        let tokens = until_comma(&input.fork());
+        value = Some(input.parse().map_err(|error| {
+            let text = format!("{error}{}", attribute.hint(&key));
+            Error::new_spanned(tokens, text)
+        })?);
     }
     if input.is_empty() || input.peek(Token![,]) {
         Ok(Argument { key, value })

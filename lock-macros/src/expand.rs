@@ -6,10 +6,13 @@
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{Error, Ident, Result, Type, spanned::Spanned as _};
+use syn::{
+    Error, Ident, Result, Type, ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _,
+};
 
 use crate::{
-    args::{Args, Attribute, Id, OnLost},
+    args::{Args, Id, OnLost},
+    attribute::Attribute,
     function::{self, Function},
     template::{Piece, Template},
 };
@@ -17,7 +20,7 @@ use crate::{
 // Input: the tokens of the attribute and of the item under it.
 // Output: the item with the attribute applied; or every mistake, and the item as it was, so that
 //         nothing else in the crate is told that the item is missing.
-pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream) -> TokenStream {
     let expanded = match (
         Args::parse(attribute, args),
         Function::parse(attribute, item.clone()),
@@ -34,17 +37,16 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream)
     };
     expanded.unwrap_or_else(|error| {
         let errors = error.into_compile_error();
-        quote!(#errors #item)
+        // Nothing calls the arguments used now; that is not another mistake.
+        quote!(#errors #[allow(unused_variables)] #item)
     })
 }
 
 /// What can only be said of the arguments and the function together.
 fn check(attribute: Attribute, args: &Args, function: &Function) -> Result<()> {
+    let mut bindings = function.bindings.iter();
     if let Some(guard) = &args.guard
-        && function
-            .bindings
-            .iter()
-            .any(|binding| binding.name == *guard)
+        && bindings.any(|binding| binding.name == *guard)
     {
         let text = format!("`{guard}` is an argument of the function; give the guard another name");
         return Err(Error::new(guard.span(), text));
@@ -68,10 +70,7 @@ fn check(attribute: Attribute, args: &Args, function: &Function) -> Result<()> {
 //     a lock error, from whichever of these, into the function's output.
 fn locked(args: &Args, function: &Function) -> TokenStream {
     let span = Span::mixed_site();
-    let krate = &args.krate;
-    let Function {
-        attrs, vis, sig, ..
-    } = function;
+    let krate = args.krate(span);
     let (locks, id, configure) = (locks(args), id(args, function), configure(args));
     let guard = args.guard.iter();
     let body = body(function);
@@ -79,40 +78,40 @@ fn locked(args: &Args, function: &Function) -> TokenStream {
         OnLost::Stop => quote_spanned!(span=> #krate::__private::OnLost::Stop),
         OnLost::Continue => quote_spanned!(span=> #krate::__private::OnLost::Continue),
     };
-    let leave = leave(args, &function.output());
-    quote_spanned! {span=>
-        #(#attrs)* #vis #sig {
-            let __lock_locks = #locks;
-            let __lock_id = #id;
-            let __lock_acquire = #krate::__private::acquire(__lock_locks, __lock_id, #configure);
-            let __lock_result = match __lock_acquire.await {
-                ::core::result::Result::Ok(__lock_guard) => {
-                    let __lock_result = {
-                        #(let #guard = &__lock_guard;)*
-                        let __lock_body = ::core::pin::pin!(#body);
-                        #krate::__private::run(&__lock_guard, __lock_body, #on_lost).await
-                    };
-                    #krate::__private::finish(__lock_guard).await;
-                    __lock_result
-                }
-                ::core::result::Result::Err(__lock_error) => ::core::result::Result::Err(__lock_error),
-            };
-            match __lock_result {
-                ::core::result::Result::Ok(__lock_output) => __lock_output,
-                ::core::result::Result::Err(__lock_error) => #leave,
+    let leave = leave(args, &function.output(), "LockedOutput");
+    let statements = quote_spanned! {span=>
+        let __lock_locks = #locks;
+        let __lock_id = #id;
+        let __lock_result = match #krate::__private::acquire(
+            __lock_locks, __lock_id, #configure
+        ).await {
+            ::core::result::Result::Ok(__lock_guard) => {
+                let __lock_result = {
+                    #(let #guard = &__lock_guard;)*
+                    let __lock_body = ::core::pin::pin!(#body);
+                    #krate::__private::run(&__lock_guard, __lock_body, #on_lost).await
+                };
+                #krate::__private::finish(__lock_guard).await;
+                __lock_result
             }
+            ::core::result::Result::Err(__lock_error) => ::core::result::Result::Err(__lock_error),
+        };
+        match __lock_result {
+            ::core::result::Result::Ok(__lock_output) => __lock_output,
+            ::core::result::Result::Err(__lock_error) => #leave,
         }
-    }
+    };
+    item(function, statements)
 }
 
 // Output: signature with an `Option` in the return type, and one call of the runtime, which gets
 //         the body as a closure and calls it if this call is the one that runs.
 fn debounced(args: &Args, mut function: Function) -> TokenStream {
     let span = Span::mixed_site();
-    let krate = &args.krate;
+    let krate = args.krate(span);
     let (locks, id, configure) = (locks(args), id(args, &function), configure(args));
     let body = body(&function);
-    let (output, is_result) = function::debounced(&function.output(), krate);
+    let (output, is_result) = function::debounced(&function.output(), &krate);
     let ran = if is_result {
         quote_spanned! {span=>
             match __lock_output {
@@ -125,54 +124,71 @@ fn debounced(args: &Args, mut function: Function) -> TokenStream {
     } else {
         quote_spanned!(span=> ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)))
     };
-    let leave = leave(args, &output);
-    function.sig.output = syn::parse_quote_spanned!(span=> -> #output);
-    let Function {
-        attrs, vis, sig, ..
-    } = &function;
-    quote_spanned! {span=>
-        #(#attrs)* #vis #sig {
-            let __lock_locks = #locks;
-            let __lock_id = #id;
-            let __lock_called = #krate::__private::debounce(
-                __lock_locks, __lock_id, #configure, move || #body
-            ).await;
-            match __lock_called {
-                ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
-                ::core::result::Result::Ok(::core::option::Option::None) => {
-                    ::core::result::Result::Ok(::core::option::Option::None)
-                }
-                ::core::result::Result::Err(__lock_error) => #leave,
-            }
-        }
+    let leave = leave(args, &output, "DebouncedOutput");
+    if !is_result {
+        // The user did not write the `Result` that these would be about.
+        function.attrs.push(parse_quote_spanned! {span=>
+            #[allow(clippy::double_must_use, clippy::missing_errors_doc)]
+        });
     }
+    function.sig.output = parse_quote_spanned!(span=> -> #output);
+    let statements = quote_spanned! {span=>
+        let __lock_locks = #locks;
+        let __lock_id = #id;
+        let __lock_called = #krate::__private::debounce(
+            __lock_locks, __lock_id, #configure, move || #body
+        ).await;
+        match __lock_called {
+            ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
+            ::core::result::Result::Ok(::core::option::Option::None) => {
+                ::core::result::Result::Ok(::core::option::Option::None)
+            }
+            ::core::result::Result::Err(__lock_error) => #leave,
+        }
+    };
+    item(&function, statements)
+}
+
+/// The function with other statements. The braces are the user's: they end the item, and an item
+/// whose end is not the user's would not be called dead code.
+fn item(function: &Function, statements: TokenStream) -> TokenStream {
+    let Function {
+        attrs,
+        vis,
+        sig,
+        body,
+        ..
+    } = function;
+    let mut block = Group::new(Delimiter::Brace, statements);
+    block.set_span(body.span());
+    quote!(#(#attrs)* #vis #sig #block)
 }
 
 // Output: a `Result<Locks, Error>`.
 fn locks(args: &Args) -> TokenStream {
-    let krate = &args.krate;
-    match &args.locks {
-        Some(locks) => {
-            let span = Span::mixed_site().located_at(locks.span());
-            quote_spanned!(span=> #krate::__private::given(&(#locks)))
-        }
-        None => quote_spanned!(Span::mixed_site()=> #krate::__private::ambient()),
-    }
+    let Some(locks) = &args.locks else {
+        let span = Span::mixed_site();
+        let krate = args.krate(span);
+        return quote_spanned!(span=> #krate::__private::ambient());
+    };
+    let span = at(locks.span());
+    let krate = args.krate(span);
+    quote_spanned!(span=> #krate::__private::given(&(#locks)))
 }
 
 // Output: a `String`.
 fn id(args: &Args, function: &Function) -> TokenStream {
-    let span = Span::mixed_site();
-    let krate = &args.krate;
     match &args.id {
         Some(Id::Template(template)) => interpolated(args, template, function),
         Some(Id::Expression(expression)) => {
-            let span = span.located_at(expression.span());
+            let span = at(expression.span());
+            let krate = args.krate(span);
             quote_spanned!(span=> #krate::__private::display(&(#expression)))
         }
         None => {
-            let name = function.sig.ident.to_string();
-            let name = name.strip_prefix("r#").unwrap_or(&name);
+            let span = Span::mixed_site();
+            let krate = args.krate(span);
+            let name = function.sig.ident.unraw().to_string();
             quote_spanned! {span=>
                 #krate::__private::String::from(
                     ::core::concat!(::core::module_path!(), "::", #name)
@@ -183,15 +199,15 @@ fn id(args: &Args, function: &Function) -> TokenStream {
 }
 
 fn interpolated(args: &Args, template: &Template, function: &Function) -> TokenStream {
-    let krate = &args.krate;
-    let span = Span::mixed_site().located_at(template.span);
+    let span = at(template.span);
+    let krate = args.krate(span);
     if let [Piece::Text(text)] = template.pieces.as_slice() {
         return quote_spanned!(span=> #krate::__private::String::from(#text));
     }
     let pieces = template.pieces.iter().map(|piece| match piece {
         Piece::Text(text) => quote_spanned!(span=> __lock_id.literal(#text);),
         Piece::Value { root, fields } => {
-            let root = resolve(root, template.span, function);
+            let root = function.resolve(root, template.span);
             quote_spanned!(span=> __lock_id.value(&#root #(.#fields)*);)
         }
     });
@@ -202,34 +218,21 @@ fn interpolated(args: &Args, template: &Template, function: &Function) -> TokenS
     }}
 }
 
-/// The name in a template as an expression: located in the literal, resolved as the argument is,
-/// which differs when a macro wrote only one of them.
-fn resolve(root: &str, literal: Span, function: &Function) -> Ident {
-    if let Some(binding) = function.binding(root) {
-        let mut name = binding.clone();
-        name.set_span(literal.resolved_at(binding.span()));
-        return name;
-    }
-    match syn::parse_str::<Ident>(root) {
-        Ok(mut name) => {
-            name.set_span(literal);
-            name
-        }
-        Err(_) if root == "self" => Ident::new(root, literal),
-        Err(_) => Ident::new_raw(root, literal),
-    }
+/// The hygiene of this macro, at a location of the user's.
+pub(crate) fn at(location: Span) -> Span {
+    Span::mixed_site().located_at(location)
 }
 
 // Output: a closure that sets what was given.
 fn configure(args: &Args) -> TokenStream {
-    let krate = &args.krate;
-    let span = Span::mixed_site();
     let calls = args.durations.iter().map(|(key, milliseconds)| {
-        let span = span.located_at(key.span());
-        let method = Ident::new(&key.to_string(), span);
+        let span = at(key.span());
+        let krate = args.krate(span);
+        let mut method = key.clone();
+        method.set_span(span);
         quote_spanned!(span=> .#method(#krate::__private::milliseconds(#milliseconds)))
     });
-    quote_spanned!(span=> |__lock_it| __lock_it #(#calls)*)
+    quote_spanned!(Span::mixed_site()=> |__lock_it| __lock_it #(#calls)*)
 }
 
 // Output: a future of the function's own output. A `return` in it is its own, and the statement
@@ -240,7 +243,7 @@ fn body(function: &Function) -> TokenStream {
     let output = function::erased(&function.output());
     // New braces, since the user's own would be called unnecessary here.
     let mut body = Group::new(Delimiter::Brace, function.body.stream());
-    body.set_span(span.located_at(function.body.span()));
+    body.set_span(at(function.body.span()));
     // Captures are dropped in the order in which they are mentioned, arguments the other way round.
     let captures = function.bindings.iter().rev().map(|binding| {
         let (cfgs, name) = (&binding.cfgs, &binding.name);
@@ -270,20 +273,20 @@ fn body(function: &Function) -> TokenStream {
     }
 }
 
-// Input: the type to make, and in scope `__lock_error`.
+// Input: the type to make, the trait that makes it of an error, and in scope `__lock_error`.
 // Output: an expression. Its location is the type, so that a type with no way out is one error
 //         there.
-fn leave(args: &Args, output: &Type) -> TokenStream {
-    let krate = &args.krate;
-    let span = Span::mixed_site().located_at(output.span());
+fn leave(args: &Args, output: &Type, trait_: &str) -> TokenStream {
+    let span = at(output.span());
+    let krate = args.krate(span);
     let output = function::erased(output);
-    let leave = match &args.or_else {
-        Some(handler) => {
-            quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler)(__lock_error))
-        }
-        None => quote_spanned! {span=>
-            <#output as #krate::__private::LockedOutput>::from_lock_error(__lock_error)
-        },
+    let leave = if let Some(handler) = &args.or_else {
+        let span = at(handler.span());
+        let krate = args.krate(span);
+        quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler)(__lock_error))
+    } else {
+        let trait_ = Ident::new(trait_, span);
+        quote_spanned!(span=> <#output as #krate::__private::#trait_>::from_lock_error(__lock_error))
     };
     if !args.skip {
         return leave;

@@ -3,8 +3,8 @@
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::format_ident;
 use syn::{
-    Attribute as Outer, Error, FnArg, GenericArgument, Ident, Pat, PatIdent, Path, PathArguments,
-    Result, ReturnType, Signature, Token, Type, Visibility,
+    Attribute as Outer, Error, FnArg, GenericArgument, Ident, Pat, PatIdent, PathArguments, Result,
+    ReturnType, Signature, Token, Type, Visibility,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _},
     parse_quote, parse_quote_spanned,
@@ -12,7 +12,7 @@ use syn::{
     visit_mut::{self, VisitMut},
 };
 
-use crate::args::Attribute;
+use crate::{attribute::Attribute, expand::at};
 
 /// An `async fn` with a body.
 pub(crate) struct Function {
@@ -96,10 +96,24 @@ impl Function {
         }
     }
 
-    /// The binding of that name, which is without `r#`.
-    pub(crate) fn binding(&self, name: &str) -> Option<&Ident> {
+    /// The value `name`, without `r#`, in a literal at `location`: located there, resolved as the
+    /// argument of that name, which differs when a macro wrote only one of them. What is no
+    /// argument may be a constant.
+    pub(crate) fn resolve(&self, name: &str, location: Span) -> Ident {
         let mut names = self.bindings.iter().map(|binding| &binding.name);
-        names.find(|binding| binding.unraw() == name)
+        if let Some(binding) = names.find(|binding| binding.unraw() == name) {
+            let mut value = binding.clone();
+            value.set_span(location.resolved_at(binding.span()));
+            return value;
+        }
+        match syn::parse_str::<Ident>(name) {
+            Ok(mut value) => {
+                value.set_span(at(location));
+                value
+            }
+            Err(_) if name == "self" => Ident::new(name, at(location)),
+            Err(_) => Ident::new_raw(name, at(location)),
+        }
     }
 }
 
@@ -120,14 +134,14 @@ pub(crate) fn erased(output: &Type) -> Type {
 }
 
 /// What a debounced function returns instead of `output`, and whether that is a `Result` already.
-pub(crate) fn debounced(output: &Type, krate: &Path) -> (Type, bool) {
+pub(crate) fn debounced(output: &Type, krate: &TokenStream) -> (Type, bool) {
     let mut changed = output.clone();
     if let Some(value) = value_of_result(&mut changed) {
-        let option = Span::mixed_site().located_at(value.span());
+        let option = at(value.span());
         *value = parse_quote_spanned!(option=> ::core::option::Option<#value>);
         return (changed, true);
     }
-    let span = Span::mixed_site().located_at(output.span());
+    let span = at(output.span());
     let option: Type = parse_quote_spanned!(span=> ::core::option::Option<#output>);
     (
         parse_quote_spanned!(span=> ::core::result::Result<#option, #krate::Error>),
@@ -168,7 +182,7 @@ fn bind(sig: &mut Signature) -> Vec<Binding> {
             }
             FnArg::Typed(argument) => {
                 if let Pat::Wild(wild) = &*argument.pat {
-                    let span = Span::mixed_site().located_at(wild.underscore_token.span);
+                    let span = at(wild.underscore_token.span);
                     let name = format_ident!("__lock_arg_{index}", span = span);
                     *argument.pat = parse_quote!(#name);
                 }

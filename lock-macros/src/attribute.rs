@@ -1,0 +1,65 @@
+//! Which attribute is expanded, and what it takes.
+
+use syn::{Ident, ext::IdentExt as _};
+
+/// One of the two attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    Locked,
+    Debounced,
+}
+
+impl Attribute {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Locked => "#[locked]",
+            Self::Debounced => "#[debounced]",
+        }
+    }
+
+    /// Every argument, as one writes it.
+    fn arguments(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Locked => &[
+                ("id", "id = \"invoice:{invoice_id}\""),
+                ("lease", "lease = \"30s\""),
+                ("wait", "wait = 500"),
+                ("hold_at_most", "hold_at_most = \"5m\""),
+                ("hold_at_least", "hold_at_least = \"1s\""),
+                ("locks", "locks = self.locks"),
+                ("guard", "guard = guard"),
+                ("or_else", "or_else = |error| .."),
+                ("skip", "skip"),
+                ("on_lost", "on_lost = \"continue\""),
+                ("crate", "crate = path::to::lock"),
+            ],
+            Self::Debounced => &[
+                ("id", "id = \"reindex:{document_id}\""),
+                ("wait", "wait = \"1s\""),
+                ("locks", "locks = self.locks"),
+                ("or_else", "or_else = |error| .."),
+                ("crate", "crate = path::to::lock"),
+            ],
+        }
+    }
+
+    /// How one writes the argument `key`; empty if there is none of that name.
+    pub(crate) fn usage(self, key: &str) -> &'static str {
+        let found = self.arguments().iter().find(|(name, _)| *name == key);
+        found.map_or("", |(_, usage)| *usage)
+    }
+
+    /// The end of an error about the syntax after `key`, which need not be known.
+    pub(crate) fn hint(self, key: &Ident) -> String {
+        match self.usage(&key.unraw().to_string()) {
+            "" => String::new(),
+            usage => format!("; write `{usage}`"),
+        }
+    }
+
+    /// The names of all arguments.
+    pub(crate) fn allowed(self) -> String {
+        let names = self.arguments().iter().map(|(name, _)| format!("`{name}`"));
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
