@@ -1,0 +1,20 @@
+use lock::{Error, debounced, locked};
+
+struct Service {
+    locks: u32,
+}
+
+impl Service {
+    #[locked(id = "a", locks = self.locks)]
+    async fn wrong_type(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    #[debounced(locks = self.lock)]
+    async fn no_such_field(&self) {}
+
+    #[debounced(locks)]
+    async fn no_value(&self) {}
+}
+
+fn main() {}

@@ -1,0 +1,28 @@
+use lock::{debounced, locked};
+
+#[locked(id = "a", or_else = 0)]
+async fn value() -> u32 {
+    1
+}
+
+#[locked(id = "a", or_else = |_error| "none")]
+async fn wrong_type() -> u32 {
+    1
+}
+
+#[locked(id = "a", or_else = || 0)]
+async fn no_argument() -> u32 {
+    1
+}
+
+#[debounced(or_else = |_error| 0)]
+async fn old_type() -> u32 {
+    1
+}
+
+#[locked(id = "{name}", or_else = |_error| name)]
+async fn argument(name: String) -> String {
+    name
+}
+
+fn main() {}

@@ -1,0 +1,25 @@
+use lock::{Error, debounced, locked};
+
+struct Order {
+    id: Option<u64>,
+}
+
+#[locked(id = "order:{order.id}")]
+async fn not_display(order: &Order) -> Result<(), Error> {
+    Ok(())
+}
+
+#[locked(id = "order:{order.number}")]
+async fn no_such_field(order: &Order) -> Result<(), Error> {
+    Ok(())
+}
+
+#[debounced(id = "order:{ordre}")]
+async fn no_such_argument(order: u64) {}
+
+#[locked(id = "order:{self.id}")]
+async fn no_receiver(order: u64) -> Result<(), Error> {
+    Ok(())
+}
+
+fn main() {}
