@@ -66,14 +66,18 @@ fn check(attribute: Attribute, args: &Args, function: &Function) -> Result<()> {
 
 // Output: signature as before, and
 //
-//     acquire, evaluating the id first; run the body, which owns every argument; release; and turn
-//     a lock error, from whichever of these, into the function's output.
+//     evaluate the id; make the body, which takes every argument; acquire the lock and run the body;
+//     drop both body and arguments; release; make the output, of a lock error if need be.
+//
+// The body is made first, because an argument that is alive at an `.await` out here would have a
+// second place in the future. So it finds the guard behind a reference.
 fn locked(args: &Args, function: &Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
     let (locks, id, configure) = (locks(args), id(args, function), configure(args));
     let guard = args.guard.iter();
-    let body = body(function);
+    let guard = quote_spanned!(span=> #(let #guard = __lock_held.guard();)*);
+    let body = body(function, &guard);
     let on_lost = match args.on_lost {
         OnLost::Stop => quote_spanned!(span=> #krate::__private::OnLost::Stop),
         OnLost::Continue => quote_spanned!(span=> #krate::__private::OnLost::Continue),
@@ -82,21 +86,15 @@ fn locked(args: &Args, function: &Function) -> TokenStream {
     let statements = quote_spanned! {span=>
         let __lock_locks = #locks;
         let __lock_id = #id;
-        let __lock_result = match #krate::__private::acquire(
-            __lock_locks, __lock_id, #configure
-        ).await {
-            ::core::result::Result::Ok(__lock_guard) => {
-                let __lock_result = {
-                    #(let #guard = &__lock_guard;)*
-                    let __lock_body = ::core::pin::pin!(#body);
-                    #krate::__private::run(&__lock_guard, __lock_body, #on_lost).await
-                };
-                #krate::__private::finish(__lock_guard).await;
-                __lock_result
-            }
-            ::core::result::Result::Err(__lock_error) => ::core::result::Result::Err(__lock_error),
+        let __lock_held = #krate::__private::Held::new();
+        let __lock_result = {
+            let __lock_held = &__lock_held;
+            let __lock_body = ::core::pin::pin!(#body);
+            #krate::__private::run(
+                __lock_held, __lock_locks, __lock_id, #configure, #on_lost, __lock_body
+            ).await
         };
-        match __lock_result {
+        match #krate::__private::finish(__lock_held, __lock_result).await {
             ::core::result::Result::Ok(__lock_output) => __lock_output,
             ::core::result::Result::Err(__lock_error) => #leave,
         }
@@ -104,28 +102,26 @@ fn locked(args: &Args, function: &Function) -> TokenStream {
     item(function, statements)
 }
 
-// Output: signature with an `Option` in the return type, and one call of the runtime, which gets
-//         the body as a closure and calls it if this call is the one that runs.
+// Output: signature with an `Option` in the return type, and one call of the runtime, which polls
+//         the body if this call is the one that runs.
 fn debounced(args: &Args, mut function: Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
     let (locks, id, configure) = (locks(args), id(args, &function), configure(args));
-    let body = body(&function);
+    let body = body(&function, &TokenStream::new());
     let (output, is_result) = function::debounced(&function.output(), &krate);
-    let ran = if is_result {
-        quote_spanned! {span=>
+    let leave = leave(args, &output, "DebouncedOutput");
+    let mut ran = quote_spanned! {span=>
+        ::core::result::Result::Ok(::core::option::Option::Some(__lock_output))
+    };
+    if is_result {
+        ran = quote_spanned! {span=>
             match __lock_output {
-                ::core::result::Result::Ok(__lock_output) => ::core::result::Result::Ok(
-                    ::core::option::Option::Some(__lock_output)
-                ),
+                ::core::result::Result::Ok(__lock_output) => #ran,
                 ::core::result::Result::Err(__lock_error) => ::core::result::Result::Err(__lock_error),
             }
-        }
+        };
     } else {
-        quote_spanned!(span=> ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)))
-    };
-    let leave = leave(args, &output, "DebouncedOutput");
-    if !is_result {
         // The user did not write the `Result` that these would be about.
         function.attrs.push(parse_quote_spanned! {span=>
             #[allow(clippy::double_must_use, clippy::missing_errors_doc)]
@@ -135,10 +131,11 @@ fn debounced(args: &Args, mut function: Function) -> TokenStream {
     let statements = quote_spanned! {span=>
         let __lock_locks = #locks;
         let __lock_id = #id;
-        let __lock_called = #krate::__private::debounce(
-            __lock_locks, __lock_id, #configure, move || #body
-        ).await;
-        match __lock_called {
+        let __lock_result = {
+            let __lock_body = ::core::pin::pin!(#body);
+            #krate::__private::debounce(__lock_locks, __lock_id, #configure, __lock_body).await
+        };
+        match __lock_result {
             ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
             ::core::result::Result::Ok(::core::option::Option::None) => {
                 ::core::result::Result::Ok(::core::option::Option::None)
@@ -235,10 +232,11 @@ fn configure(args: &Args) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> |__lock_it| __lock_it #(#calls)*)
 }
 
+// Input: the function, and statements to run before its body.
 // Output: a future of the function's own output. A `return` in it is its own, and the statement
 //         that never runs tells the compiler its type, so that errors land on the user's tokens.
 //         It owns all arguments, mentioned or not, so that they are dropped with it.
-fn body(function: &Function) -> TokenStream {
+fn body(function: &Function, before: &TokenStream) -> TokenStream {
     let span = Span::mixed_site();
     let output = function::erased(&function.output());
     // New braces, since the user's own would be called unnecessary here.
@@ -268,6 +266,7 @@ fn body(function: &Function) -> TokenStream {
                 return __lock_return;
             }
             #(#captures)*
+            #before
             #body
         }
     }

@@ -30,10 +30,11 @@ pub async fn all(number: u32, _unused: u32, _: Vec<u32>) -> Result<u64, Error> {
 }
 
 /// Returns nothing.
-#[locked(id = "unit", skip, or_else = |error| panic!("{error}"))]
+#[locked(id = "unit", skip, or_else = |_error| ())]
 pub async fn unit() {}
 
 /// Gets a guard of another kind.
+#[allow(clippy::future_not_send)]
 #[debounced(wait = 5)]
 pub async fn other_guard(counter: std::sync::MutexGuard<'_, u32>) -> Option<u32> {
     Some(*counter)
@@ -62,4 +63,5 @@ impl Counter {
     }
 }
 
+#[allow(clippy::missing_const_for_fn)]
 fn main() {}
