@@ -1,0 +1,129 @@
+//! What a server is started with.
+
+use tempfile::TempDir;
+
+use super::{RedisServer, Settings, process::Start};
+use crate::{certificates::Certificates, ports};
+
+/// The name of the Unix domain socket in the server's directory.
+pub(super) const UNIX_SOCKET: &str = "redis.sock";
+
+/// How often a server may find that its port was taken in between.
+const ATTEMPTS: u32 = 20;
+
+/// The flags of a [`RedisServer`] that is not started yet.
+#[derive(Clone, Debug, Default)]
+#[must_use = "the server is started by `start`"]
+pub struct RedisServerBuilder {
+    flags: Vec<String>,
+    tls: bool,
+    unix_socket: bool,
+    append_only: bool,
+}
+
+impl RedisServerBuilder {
+    /// Adds one flag with one value, as on the command line: `flag("--requirepass", "secret")`.
+    /// It comes after the harness's own flags, so it wins.
+    pub fn flag(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.flags([name.into(), value.into()])
+    }
+
+    /// Adds words of the command line, for flags with no value or with several:
+    /// `flags(["--replicaof", "127.0.0.1", "6379"])`.
+    pub fn flags<F: Into<String>>(mut self, flags: impl IntoIterator<Item = F>) -> Self {
+        self.flags.extend(flags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether to listen with TLS as well, on a second port. Default: no.
+    pub fn tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Whether to listen on a Unix domain socket as well. Default: no.
+    pub fn unix_socket(mut self, unix_socket: bool) -> Self {
+        self.unix_socket = unix_socket;
+        self
+    }
+
+    /// Whether to keep an append-only file, so that the keys survive
+    /// [`RedisServer::restart`]. Default: no.
+    ///
+    /// A reply is sent after its command was written to the file, so [`RedisServer::kill`] loses
+    /// nothing that was answered.
+    pub fn append_only(mut self, append_only: bool) -> Self {
+        self.append_only = append_only;
+        self
+    }
+
+    /// Starts the process and returns when it answers.
+    ///
+    /// # Panics
+    ///
+    /// When there is no `redis-server`, or when it is not ready within 10 seconds or ends, with
+    /// the end of its log.
+    pub fn start(self) -> RedisServer {
+        let directory =
+            TempDir::with_prefix("lock-tests-").expect("a temporary directory can be made");
+        let certificates = self.tls.then(Certificates::generate);
+        for _ in 0..ATTEMPTS {
+            let settings = self.settings(&directory, certificates.clone());
+            if let Start::Ready(process) = settings.spawn(directory.path()) {
+                return RedisServer {
+                    process: process.into(),
+                    settings,
+                    directory,
+                };
+            }
+        }
+        panic!("{ATTEMPTS} ports that were free were taken a moment later");
+    }
+
+    /// The whole command line, with ports that are free now.
+    fn settings(&self, directory: &TempDir, certificates: Option<Certificates>) -> Settings {
+        let port = ports::free_port();
+        let append_only = if self.append_only { "yes" } else { "no" };
+        let mut flags: Vec<String> = [
+            "--bind",
+            "127.0.0.1",
+            "--daemonize",
+            "no",
+            "--save",
+            "",
+            "--appendonly",
+            append_only,
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
+        flag("--port", port.to_string());
+        flag("--dir", directory.path().display().to_string());
+        if self.unix_socket {
+            let path = directory.path().join(UNIX_SOCKET);
+            flag("--unixsocket", path.display().to_string());
+        }
+        let tls_port = certificates.as_ref().map(|_| ports::free_port());
+        if let Some(tls_port) = tls_port {
+            flag("--tls-port", tls_port.to_string());
+        }
+        if let Some(certificates) = &certificates {
+            flags.extend(certificates.install(directory.path()));
+        }
+        flags.extend(self.flags.iter().cloned());
+        let password = self
+            .flags
+            .windows(2)
+            .rev()
+            .find(|words| words[0] == "--requirepass")
+            .map(|words| words[1].clone());
+        Settings {
+            port,
+            flags,
+            password,
+            certificates,
+            tls_port,
+            unix_socket: self.unix_socket,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The process: spawn, wait until it answers, signals, end.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+use super::{PATIENCE, Settings};
+use crate::wire::encoded;
+
+/// The pause between two looks at a process that is starting.
+pub(super) const STEP: Duration = Duration::from_millis(10);
+
+const LOG: &str = "redis-server.log";
+/// How much of the log a panic shows.
+const LOG_TAIL_LINES: usize = 20;
+
+/// What became of an attempt to start.
+pub(super) enum Start {
+    Ready(Process),
+    /// Somebody else has one of the ports.
+    PortTaken,
+}
+
+/// A child process, killed and reaped at the latest when it is dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    /// Set when the child was reaped: its id may belong to another process since.
+    gone: bool,
+}
+
+impl Settings {
+    /// Starts one process and waits until it answers.
+    pub(super) fn spawn(&self, directory: &Path) -> Start {
+        let log = directory.join(LOG);
+        let output = File::create(&log).expect("the server's directory can be written");
+        let errors = output.try_clone().expect("a file handle can be copied");
+        let child = Command::new("redis-server")
+            .args(&self.flags)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => panic!(
+                "there is no redis-server on the PATH: run the tests with tests/run, which \
+                 installs it",
+            ),
+            Err(error) => panic!("redis-server cannot be started: {error}"),
+        };
+        let mut process = Process { child, gone: false };
+        let bound = Instant::now() + PATIENCE;
+        loop {
+            match self.probe(process.id()) {
+                Ok(Answer::Ready) => return Start::Ready(process),
+                Ok(Answer::Stranger) => return Start::PortTaken,
+                Ok(Answer::NotYet) | Err(_) => {}
+            }
+            if let Some(status) = process.ended() {
+                let log = tail(&log);
+                if log.contains("Address already in use") {
+                    return Start::PortTaken;
+                }
+                panic!("redis-server ended with {status} before it was ready:\n{log}");
+            }
+            assert!(
+                Instant::now() < bound,
+                "redis-server was not ready within {PATIENCE:?}:\n{}",
+                tail(&log),
+            );
+            thread::sleep(STEP);
+        }
+    }
+
+    /// Asks whoever listens on the port.
+    fn probe(&self, process_id: u32) -> io::Result<Answer> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = BufReader::new(stream);
+        if let Some(password) = &self.password {
+            ask(&mut stream, &["AUTH", password])?;
+        }
+        let pong = ask(&mut stream, &["PING"])?;
+        if pong.starts_with("-LOADING") {
+            return Ok(Answer::NotYet);
+        }
+        // Two test runs may have tried the same port at the same time.
+        let size = ask(&mut stream, &["INFO", "server"])?;
+        let Some(size) = size.strip_prefix('$').and_then(|size| size.parse().ok()) else {
+            // A server that lets only named users in: it answers, and cannot be asked more.
+            return Ok(Answer::Ready);
+        };
+        let mut report = String::new();
+        stream.take(size).read_to_string(&mut report)?;
+        let own = format!("process_id:{process_id}");
+        Ok(if report.lines().any(|line| line == own) {
+            Answer::Ready
+        } else {
+            Answer::Stranger
+        })
+    }
+}
+
+enum Answer {
+    Ready,
+    NotYet,
+    Stranger,
+}
+
+/// Sends one command and returns the first line of the reply.
+fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<String> {
+    stream.get_mut().write_all(&encoded(words))?;
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line.trim_end().to_owned())
+}
+
+impl Process {
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGSTOP, and wait until it has taken effect.
+    pub(super) fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        let id = WaitId::Pid(self.running());
+        // NOWAIT: a process that ended instead is left for `kill` to reap.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(id, options)
+            .expect("a child can be waited for")
+            .expect("a wait without NOHANG has a result");
+        assert!(status.stopped(), "redis-server ended instead of stopping");
+    }
+
+    /// SIGCONT.
+    pub(super) fn go_on(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, which a stopped process obeys too, and reap. No SIGCONT before: a crash must not
+    /// let it run the commands that wait in its sockets.
+    pub(super) fn kill(&mut self) {
+        if self.gone {
+            return;
+        }
+        // Neither can fail in a way that matters, and a drop must not panic.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.gone = true;
+    }
+
+    fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        let status = self.child.try_wait().expect("a child can be asked");
+        self.gone = status.is_some();
+        status
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.running(), signal).expect("a child takes signals until it is reaped");
+    }
+
+    fn running(&self) -> Pid {
+        assert!(!self.gone, "redis-server was killed before");
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The last lines of the log.
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+}

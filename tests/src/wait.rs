@@ -1,0 +1,90 @@
+//! Waiting for what another process does.
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    panic::Location,
+    time::{Duration, Instant},
+};
+
+const STEP: Duration = Duration::from_millis(5);
+
+/// What one look at the world gives: the awaited value, or what was seen instead.
+pub trait Observation {
+    /// What [`eventually`] returns.
+    type Value;
+
+    /// The awaited value, or a description of what was seen instead of it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not time yet.
+    fn outcome(self) -> Result<Self::Value, String>;
+}
+
+impl Observation for bool {
+    type Value = ();
+
+    fn outcome(self) -> Result<(), String> {
+        if self {
+            Ok(())
+        } else {
+            Err("false".to_owned())
+        }
+    }
+}
+
+impl<T, E: Debug> Observation for Result<T, E> {
+    type Value = T;
+
+    fn outcome(self) -> Result<T, String> {
+        self.map_err(|seen| format!("{seen:?}"))
+    }
+}
+
+/// Looks every few milliseconds until `look` answers `true` or `Ok`, and returns what it found.
+///
+/// For the state of other processes only, which cannot signal: inside the test process wait on
+/// the future, the channel or the counter itself. Let `look` return a `Result` whose error is
+/// what it saw, so that the panic can tell.
+///
+/// `limit` is real time, also when the test's own clock is paused; a paused clock does not
+/// advance while this waits between two looks.
+///
+/// # Panics
+///
+/// When `limit` has passed, at the caller's line, with what was seen last.
+///
+/// # Cancel safety
+///
+/// Safe if `look` is: nothing is kept between two looks.
+#[track_caller]
+pub fn eventually<L, F>(
+    limit: Duration,
+    mut look: L,
+) -> impl Future<Output = <F::Output as Observation>::Value>
+where
+    L: FnMut() -> F,
+    F: Future<Output: Observation>,
+{
+    let caller = Location::caller();
+    async move {
+        let start = Instant::now();
+        let mut looks = 0_u32;
+        loop {
+            looks += 1;
+            let seen = match look().await.outcome() {
+                Ok(value) => return value,
+                Err(seen) => seen,
+            };
+            assert!(
+                start.elapsed() < limit,
+                "{caller}: not within {limit:?} ({looks} looks); seen last: {seen}",
+            );
+            // Not tokio's sleep: that would advance a paused clock.
+            tokio::task::spawn_blocking(|| std::thread::sleep(STEP))
+                .await
+                .expect("a sleeping thread does not panic");
+        }
+    }
+}
