@@ -1,4 +1,4 @@
-//! What the suite needs around the library: real Redis servers, and a way to wait for them.
+//! What the suite needs around the library: real Redis servers, and faults between them and it.
 //!
 //! The harness does not depend on the library, so a mistake in one cannot hide one in the other.
 //!
@@ -6,3 +6,24 @@
 //!   and in a temporary directory. Both are gone when the value is dropped.
 //! - [`CommandCounts`], [`CommandWatch`]: what a server ran, and what its clients sent.
 //! - [`Certificates`]: a certificate authority and a server certificate, for TLS.
+//! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
+//! - [`eventually`]: waits for the state of another process, within a bound.
+//!
+//! A failing step panics with a sentence, because the only caller is a test. Values are removed
+//! by their `Drop`, also while a test unwinds; a test process that is killed leaves its servers
+//! running.
+#![forbid(unsafe_code)]
+
+mod certificates;
+mod commands;
+mod ports;
+mod proxy;
+mod server;
+mod wait;
+mod wire;
+
+pub use certificates::Certificates;
+pub use commands::{ClientCommand, CommandCounts, CommandWatch};
+pub use proxy::{Direction, Proxy};
+pub use server::{RedisServer, RedisServerBuilder};
+pub use wait::{Observation, eventually};

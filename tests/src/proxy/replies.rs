@@ -1,0 +1,130 @@
+//! Where one reply of the server ends and the next begins.
+
+/// Finds the end of each message in a stream of bytes that arrives in pieces.
+///
+/// Knows all types of RESP2 and RESP3, nested at will. A stream that is not RESP, such as TLS, is
+/// recognised by its first byte.
+#[derive(Debug, Default)]
+pub(super) struct ReplyScanner {
+    /// The bytes of the message that were looked at, so that none is looked at twice.
+    position: usize,
+    /// Where the line that starts at `position` was searched for its end already.
+    searched: usize,
+    /// The end of the blob whose header was read.
+    blob_end: Option<usize>,
+    /// The elements still missing in each aggregate that is open, outermost first.
+    missing: Vec<usize>,
+}
+
+/// What [`ReplyScanner::next`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// The buffer starts with a whole reply of this length.
+    Reply(usize),
+    /// The buffer starts with a whole push message of this length: nobody asked for it.
+    Push(usize),
+    /// More bytes are needed.
+    Incomplete,
+    /// This is not RESP.
+    Foreign,
+}
+
+impl ReplyScanner {
+    /// Looks at `buffer`, which starts where the last message ended and holds at least what it
+    /// held at the last call.
+    pub(super) fn next(&mut self, buffer: &[u8]) -> Scan {
+        loop {
+            if let Some(end) = self.blob_end {
+                if buffer.len() < end {
+                    return Scan::Incomplete;
+                }
+                self.blob_end = None;
+                self.position = end;
+            } else {
+                // Before its line is complete: bytes that are not RESP may have no lines.
+                let Some(kind) = buffer.get(self.position).copied() else {
+                    return Scan::Incomplete;
+                };
+                if !b"+-:_,#($!=*~>%|".contains(&kind) {
+                    return Scan::Foreign;
+                }
+                let Some(line_end) = self.line_end(buffer) else {
+                    return Scan::Incomplete;
+                };
+                let header = &buffer[self.position + 1..line_end];
+                self.position = line_end + 2;
+                if b"$!=*~>%|".contains(&kind) {
+                    let Some(count) = count(header) else {
+                        return Scan::Foreign;
+                    };
+                    if self.opens(kind, count) {
+                        continue;
+                    }
+                }
+            }
+            if self.element_is_last() {
+                let length = self.position;
+                *self = Self::default();
+                return if buffer[0] == b'>' {
+                    Scan::Push(length)
+                } else {
+                    Scan::Reply(length)
+                };
+            }
+        }
+    }
+
+    /// The position of the CR LF that ends the current line.
+    fn line_end(&mut self, buffer: &[u8]) -> Option<usize> {
+        let start = self.searched.max(self.position);
+        let found = buffer
+            .get(start..)?
+            .windows(2)
+            .position(|pair| pair == b"\r\n");
+        // The last byte may be the CR whose LF is on its way.
+        self.searched = start.max(buffer.len().saturating_sub(1));
+        Some(start + found?)
+    }
+
+    /// Takes the header of a value that goes on after its line. A null or empty one does not.
+    fn opens(&mut self, kind: u8, count: Option<usize>) -> bool {
+        let Some(count) = count else {
+            return false;
+        };
+        let missing = match kind {
+            b'$' | b'!' | b'=' => {
+                self.blob_end = Some(self.position + count + 2);
+                return true;
+            }
+            b'%' => 2 * count,
+            // Attributes come before the value that they belong to.
+            b'|' => 2 * count + 1,
+            _ => count,
+        };
+        if missing > 0 {
+            self.missing.push(missing);
+        }
+        missing > 0
+    }
+
+    /// Counts an element that was read whole, and tells whether the message ends with it.
+    fn element_is_last(&mut self) -> bool {
+        while let Some(missing) = self.missing.last_mut() {
+            *missing -= 1;
+            if *missing > 0 {
+                return false;
+            }
+            self.missing.pop();
+        }
+        true
+    }
+}
+
+/// The number in a header: `Some(None)` for the -1 of a null, `None` if it is no number.
+fn count(header: &[u8]) -> Option<Option<usize>> {
+    if header == b"-1" {
+        return Some(None);
+    }
+    let count = std::str::from_utf8(header).ok()?.parse().ok()?;
+    Some(Some(count))
+}
