@@ -77,13 +77,13 @@ impl ReplyScanner {
     /// The position of the CR LF that ends the current line.
     fn line_end(&mut self, buffer: &[u8]) -> Option<usize> {
         let start = self.searched.max(self.position);
-        let found = buffer
-            .get(start..)?
-            .windows(2)
-            .position(|pair| pair == b"\r\n");
+        let mut pairs = buffer.get(start..)?.windows(2);
+        if let Some(found) = pairs.position(|pair| pair == b"\r\n") {
+            return Some(start + found);
+        }
         // The last byte may be the CR whose LF is on its way.
         self.searched = start.max(buffer.len().saturating_sub(1));
-        Some(start + found?)
+        None
     }
 
     /// Takes the header of a value that goes on after its line. A null or empty one does not.
