@@ -1,5 +1,8 @@
 //! The harness itself: servers, certificates and faults do what they say.
-#![allow(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this is test code, helpers included"
+)]
 
 mod proxy;
 mod replies;
