@@ -1,7 +1,7 @@
-//! Ports that nothing else is given by chance.
+//! Ports of one's own.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     process,
     sync::{
         LazyLock,
@@ -25,18 +25,40 @@ static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
     AtomicU16::new(u16::try_from(start % u32::from(COUNT)).expect("a remainder below COUNT fits"))
 });
 
-/// A loopback port that was free a moment ago and that this process has not handed out lately.
+/// A loopback TCP port that no other part of any test run is given while this value lives, also
+/// while nobody listens on it: between a kill and a restart, or while a proxy refuses.
 ///
-/// Another process may still take it, so the caller retries with the next one.
-pub(crate) fn free_port() -> u16 {
-    for _ in 0..COUNT {
-        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
+/// The claim is the UDP port of the same number, which nothing here uses otherwise, and which
+/// the kernel takes back from a process that dies.
+#[derive(Debug)]
+pub(crate) struct Port {
+    number: u16,
+    _claim: UdpSocket,
+}
+
+impl Port {
+    /// Claims a port that is free now. Programs that know nothing of claims may still take it, so
+    /// the caller retries with another one.
+    pub(crate) fn claim() -> Self {
+        for _ in 0..COUNT {
+            let number = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+            let Ok(claim) = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)) else {
+                continue;
+            };
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Self {
+                    number,
+                    _claim: claim,
+                };
+            }
         }
+        panic!(
+            "all loopback ports from {FIRST} to {} are taken",
+            FIRST + COUNT - 1
+        );
     }
-    panic!(
-        "all loopback ports from {FIRST} to {} are taken",
-        FIRST + COUNT - 1
-    );
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
 }

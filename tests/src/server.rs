@@ -17,6 +17,7 @@ use self::process::{Process, Start};
 use crate::{
     certificates::Certificates,
     commands::{CommandCounts, CommandWatch},
+    ports::Port,
 };
 
 /// Bound on everything that a healthy server does at once.
@@ -40,11 +41,11 @@ pub struct RedisServer {
 /// What stays the same over restarts.
 #[derive(Debug)]
 struct Settings {
-    port: u16,
+    port: Port,
     flags: Vec<String>,
     password: Option<String>,
     certificates: Option<Certificates>,
-    tls_port: Option<u16>,
+    tls_port: Option<Port>,
     unix_socket: bool,
 }
 
@@ -65,7 +66,7 @@ impl RedisServer {
 
     /// The address over plain TCP, `redis://127.0.0.1:PORT/`, without a password.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.settings.port)
+        format!("redis://127.0.0.1:{}/", self.port())
     }
 
     /// The address over plain TCP with a login and a database. An empty `user` is the default
@@ -75,7 +76,7 @@ impl RedisServer {
             "redis://{}:{}@127.0.0.1:{}/{database}",
             percent_encoded(user),
             percent_encoded(password),
-            self.settings.port,
+            self.port(),
         )
     }
 
@@ -85,9 +86,9 @@ impl RedisServer {
     ///
     /// When the server was built without [`RedisServerBuilder::tls`].
     pub fn tls_url(&self) -> String {
-        let port = self.settings.tls_port;
+        let port = self.settings.tls_port.as_ref();
         let port = port.expect("the server should have been built with tls(true)");
-        format!("rediss://127.0.0.1:{port}/")
+        format!("rediss://127.0.0.1:{}/", port.number())
     }
 
     /// The address of the Unix domain socket, `redis+unix:///…`.
@@ -118,7 +119,7 @@ impl RedisServer {
 
     /// The port of plain TCP. It stays the same over restarts.
     pub fn port(&self) -> u16 {
-        self.settings.port
+        self.settings.port.number()
     }
 
     /// The directory with the server's log and, if it has one, its append-only file.
@@ -170,9 +171,9 @@ impl RedisServer {
         *process = loop {
             match self.settings.spawn(self.directory.path()) {
                 Start::Ready(process) => break process,
-                // Only another process that tried the same port in between; it will go.
+                // By a program that knows nothing of the claim; it may go again.
                 Start::PortTaken if Instant::now() < bound => std::thread::sleep(process::STEP),
-                Start::PortTaken => panic!("port {} is taken", self.settings.port),
+                Start::PortTaken => panic!("port {} is taken", self.port()),
             }
         };
     }
@@ -241,7 +242,7 @@ impl RedisServer {
     ///
     /// Safe: the recording ends.
     pub async fn watch_commands(&self) -> CommandWatch {
-        CommandWatch::start(self.settings.port, self.settings.password.as_deref()).await
+        CommandWatch::start(self.port(), self.settings.password.as_deref()).await
     }
 
     /// All keys of all databases: name, type, and the milliseconds until it expires (-1 when it

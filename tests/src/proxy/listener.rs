@@ -21,10 +21,10 @@ use super::{
     connection::{Handle, relay},
     faults::Faults,
 };
-use crate::ports;
+use crate::ports::Port;
 
 const BACKLOG: u32 = 1024;
-/// The pause between two attempts to listen on a port that somebody else has for a moment.
+/// The pause between two attempts at what somebody else prevents for a moment.
 const STEP: Duration = Duration::from_millis(10);
 
 /// What the owner of a proxy has it do. Each is answered when it is done.
@@ -40,7 +40,7 @@ pub(super) enum Control {
 pub(super) struct Listener {
     /// `None` while connections are refused.
     socket: Option<TcpListener>,
-    port: u16,
+    port: Port,
     upstream_port: u16,
     shared: Arc<Shared>,
     controls: UnboundedReceiver<Control>,
@@ -54,9 +54,10 @@ impl Listener {
         shared: Arc<Shared>,
     ) -> (Self, u16, UnboundedSender<Control>) {
         let (socket, port) = (0..100)
-            .map(|_| ports::free_port())
-            .find_map(|port| Some((listen(port).ok()?, port)))
+            .map(|_| Port::claim())
+            .find_map(|port| Some((listen(&port).ok()?, port)))
             .expect("one of a hundred free ports can be listened on");
+        let number = port.number();
         let (sender, controls) = unbounded_channel();
         let listener = Self {
             socket: Some(socket),
@@ -66,7 +67,7 @@ impl Listener {
             controls,
             connections: Vec::new(),
         };
-        (listener, port, sender)
+        (listener, number, sender)
     }
 
     /// Runs until the owner is gone. The connections end with the runtime.
@@ -91,6 +92,7 @@ impl Listener {
                     // The clients that are connected already, as far as they know, stay.
                     self.take_waiting().await;
                     self.socket = None;
+                    self.wait_until_refused().await;
                     done
                 }
                 Some(Control::Heal(done)) => {
@@ -112,6 +114,18 @@ impl Listener {
         self.connections.push((handle, task));
     }
 
+    /// A process that another test is starting holds a copy of the socket until it has become
+    /// `redis-server`; only then does the kernel close it.
+    async fn wait_until_refused(&self) {
+        let address = (Ipv4Addr::LOCALHOST, self.port.number());
+        let mut left = PATIENCE.as_millis() / STEP.as_millis();
+        while TcpStream::connect(address).await.is_ok() {
+            assert!(left > 0, "somebody else listens on port {}", address.1);
+            left -= 1;
+            sleep(STEP).await;
+        }
+    }
+
     async fn heal(&mut self) {
         *self.shared.faults() = Faults::default();
         self.stop(|handle| handle.lost_bytes.load(Ordering::Relaxed))
@@ -119,10 +133,10 @@ impl Listener {
         self.shared.healed.send_modify(|healed| *healed += 1);
         let mut left = PATIENCE.as_millis() / STEP.as_millis();
         while self.socket.is_none() {
-            match listen(self.port) {
+            match listen(&self.port) {
                 Ok(socket) => self.socket = Some(socket),
                 Err(error) => {
-                    assert!(left > 0, "port {} is taken: {error}", self.port);
+                    assert!(left > 0, "port {} is taken: {error}", self.port.number());
                     left -= 1;
                     sleep(STEP).await;
                 }
@@ -173,11 +187,11 @@ impl Listener {
     }
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(port: &Port) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     // The connections of the last listener may not have left the kernel yet.
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))?;
     socket.listen(BACKLOG)
 }
 

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::{RedisServer, Settings, process::Start};
-use crate::{certificates::Certificates, ports};
+use crate::{certificates::Certificates, ports::Port};
 
 /// The name of the Unix domain socket in the server's directory.
 pub(super) const UNIX_SOCKET: &str = "redis.sock";
@@ -82,7 +82,7 @@ impl RedisServerBuilder {
 
     /// The whole command line, with ports that are free now.
     fn settings(&self, directory: &TempDir, certificates: Option<Certificates>) -> Settings {
-        let port = ports::free_port();
+        let port = Port::claim();
         let append_only = if self.append_only { "yes" } else { "no" };
         let mut flags: Vec<String> = [
             "--bind",
@@ -97,15 +97,15 @@ impl RedisServerBuilder {
         .map(str::to_owned)
         .to_vec();
         let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
-        flag("--port", port.to_string());
+        flag("--port", port.number().to_string());
         flag("--dir", directory.path().display().to_string());
         if self.unix_socket {
             let path = directory.path().join(UNIX_SOCKET);
             flag("--unixsocket", path.display().to_string());
         }
-        let tls_port = certificates.as_ref().map(|_| ports::free_port());
-        if let Some(tls_port) = tls_port {
-            flag("--tls-port", tls_port.to_string());
+        let tls_port = certificates.as_ref().map(|_| Port::claim());
+        if let Some(tls_port) = &tls_port {
+            flag("--tls-port", tls_port.number().to_string());
         }
         if let Some(certificates) = &certificates {
             flags.extend(certificates.install(directory.path()));

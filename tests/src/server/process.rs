@@ -84,7 +84,7 @@ impl Settings {
 
     /// Asks whoever listens on the port.
     fn probe(&self, process_id: u32) -> io::Result<Answer> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()));
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut stream = BufReader::new(stream);

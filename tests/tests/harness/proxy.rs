@@ -319,12 +319,10 @@ async fn tls_passes_through() {
 }
 
 #[tokio::test]
-async fn dropping_it_closes_everything() {
+async fn dropping_it_closes_its_connections() {
     let (_server, proxy) = start();
     let mut client = Raw::connect(&proxy).await;
     client.assert_answers().await;
-    let port = proxy.port();
     drop(proxy);
     client.end().await.unwrap_or_default();
-    TcpStream::connect(("127.0.0.1", port)).await.unwrap_err();
 }
