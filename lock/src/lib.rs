@@ -1,1 +1,33 @@
 //! Distributed locks and debounce for async Rust.
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+mod core;
+mod debounce;
+mod error;
+mod guard;
+mod id;
+mod keeper;
+mod limits;
+mod lock;
+mod locks;
+mod status;
+mod store;
+mod token;
+mod url;
+
+pub use crate::{
+    debounce::Debounce,
+    error::{AlreadyInstalled, Error, ErrorKind},
+    guard::LockGuard,
+    lock::Lock,
+    locks::{Locks, LocksBuilder},
+    status::Status,
+    store::{
+        AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder,
+        MemoryStore, Ownership, ReleaseRequest, RenewRequest, Store, StoreError, StoreFuture,
+    },
+    token::Token,
+};
+pub(crate) use __private as private;

@@ -1,0 +1,227 @@
+//! The guard of a held lock.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::{
+    Error, Token,
+    keeper::{Client, Hold},
+    limits::whole_millis,
+};
+
+/// A lock that is held until this guard is dropped, or until it is lost.
+///
+/// Dropping does not wait for the lock to be free: it tells the keeper, which releases it at
+/// once, and goes on trying while the store cannot be reached. Dropping never blocks and never
+/// panics, on any thread, with, without or after a runtime. Use [`release`](Self::release) to
+/// know the outcome, or [`Locks::flush`](crate::Locks::flush) before the process exits.
+///
+/// The lease is renewed in the background for as long as the guard lives, within
+/// `hold_at_most`. **It can be lost all the same**: the store may lose its data, or be out of
+/// reach for longer than the lease. Then [`is_held`](Self::is_held) is false and
+/// [`lost`](Self::lost) resolves, both before another process can get the lock, if clocks run at
+/// the same rate and this process runs at all. A resource that must never accept a stale write
+/// checks the [`fencing_token`](Self::fencing_token).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::Locks;
+///
+/// let locks = Locks::in_memory();
+/// let guard = locks.lock("invoice:7").acquire().await?;
+/// assert!(guard.is_held());
+/// drop(guard);
+/// assert!(locks.lock("invoice:7").try_acquire().await?.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "the lock is released as soon as its guard is dropped"]
+#[clippy::has_significant_drop]
+pub struct LockGuard {
+    hold: Arc<Hold>,
+    client: Arc<Client>,
+    /// Somebody else takes care of the lock from here on.
+    defused: bool,
+}
+
+impl LockGuard {
+    pub(crate) fn new(hold: Arc<Hold>, client: Arc<Client>) -> Self {
+        Self { hold, client, defused: false }
+    }
+
+    /// The id of the lock.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.hold.lock.id
+    }
+
+    pub(crate) fn shared_id(&self) -> &Arc<str> {
+        &self.hold.lock.id
+    }
+
+    /// A number that grows with every grant of this id.
+    ///
+    /// Send it along with every write to what the lock protects, and let the resource refuse
+    /// numbers below the highest it has seen: then a holder that was paused for longer than its
+    /// lease cannot overwrite what its successor wrote. It fits an `i64`.
+    ///
+    /// Every grant draws `max(last + 1, microseconds of the server's clock)` from one counter per
+    /// database, so the numbers go on growing across expiry, release and loss of data. They are
+    /// not dense.
+    #[must_use]
+    pub fn fencing_token(&self) -> u64 {
+        self.hold.fencing_token
+    }
+
+    /// May the lock still be believed?
+    ///
+    /// Looks at the clock, not at what the keeper last said: it is right even after the whole
+    /// process was stopped for a while. Once false, it stays false.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.hold.is_held()
+    }
+
+    /// How long the lock may be believed if it is not renewed from now on; zero once it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
+    }
+
+    /// Resolves when the lock is lost; never, if it is released first.
+    ///
+    /// The future does not borrow the guard, so it can be selected against the work that the lock
+    /// protects, or spawned.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # use lock::Locks;
+    /// # let locks = Locks::in_memory();
+    /// # async fn work() {}
+    /// let guard = locks.lock("invoice:7").acquire().await?;
+    /// tokio::select! {
+    ///     () = guard.lost() => println!("stop: somebody else may hold it now"),
+    ///     () = work() => println!("done under the lock"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        Lost {
+            hold: Arc::clone(&self.hold),
+            cancelled: Box::pin(self.hold.lost().clone().cancelled_owned()),
+        }
+    }
+
+    /// A token that is cancelled when the lock is lost, for code that is stopped by one.
+    ///
+    /// It is a child of the guard's own: cancelling it does not affect the lock.
+    #[must_use]
+    pub fn lost_token(&self) -> CancellationToken {
+        self.hold.lost().child_token()
+    }
+
+    /// Adds to what remains of the lease, exact to the millisecond, once.
+    ///
+    /// Renewal goes on as before; it never shortens what was added. Use it ahead of a stretch in
+    /// which the process cannot renew. The lock's `lease` setting is not changed.
+    ///
+    /// # Errors
+    ///
+    /// `Lost` if the lock is not held any more; `Invalid` if `by` is under a millisecond, or the
+    /// lease would last beyond `hold_at_most` or 24 hours; `Unavailable` if there was no answer:
+    /// the store may then keep the lock for longer, [`remaining`](Self::remaining) does not count
+    /// on it, and a release ends it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The lease may or may not be extended if the future is dropped; the lock stays held.
+    pub async fn extend(&self, by: Duration) -> Result<(), Error> {
+        let by = whole_millis(by);
+        if by.is_zero() {
+            return Err(Error::invalid("a lease is extended by whole milliseconds, one at least")
+                .on(&self.hold.lock.id));
+        }
+        self.client.extend(&self.hold, by).await
+    }
+
+    /// Releases the lock and says whether it was still ours.
+    ///
+    /// # Errors
+    ///
+    /// `Lost` if it was not: what was done under it may have been done by two at a time.
+    /// `Unavailable` or `Rejected` if the store did not say; the release is then repeated in the
+    /// background.
+    ///
+    /// # Cancel safety
+    ///
+    /// The lock is released all the same if the future is dropped, polled or not.
+    pub async fn release(mut self) -> Result<(), Error> {
+        // Answered before the guard is defused: a future that is dropped on the way drops the
+        // guard, whose second release finds nothing left to do.
+        let answer = self.client.release(&self.hold).await;
+        self.defused = true;
+        answer
+    }
+
+    /// Lets go of the lock without releasing it.
+    ///
+    /// It is renewed no more, so it is free once its lease has run out, unless somebody
+    /// [adopts](crate::Lock::adopt) it with the token before: hand over a lock to another process
+    /// with this.
+    #[must_use = "without the token nobody can adopt the lock"]
+    pub fn leak(mut self) -> Token {
+        self.defused = true;
+        self.client.leak(&self.hold);
+        self.hold.token.clone()
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        if !mem::replace(&mut self.defused, true) {
+            self.client.release_in_background(&self.hold);
+        }
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("id", &self.id())
+            .field("fencing_token", &self.fencing_token())
+            .field("is_held", &self.is_held())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Resolves when a lock is lost. Every poll looks at the clock first: after a stall, the deadline
+/// counts before the keeper has had a chance to say so.
+struct Lost {
+    hold: Arc<Hold>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Future for Lost {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.hold.is_held() { self.cancelled.as_mut().poll(context) } else { Poll::Ready(()) }
+    }
+}

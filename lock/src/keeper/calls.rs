@@ -1,0 +1,225 @@
+//! Debounced calls on their way to a run, or to being superseded.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use super::{
+    Call, SILENCE_LIMIT, Terms,
+    task::{Done, Task},
+    timers::Timer,
+};
+use crate::{
+    Error,
+    core::{
+        Moment,
+        wait::{Next, Outcome, Patience, Wait},
+    },
+    guard::LockGuard,
+    keeper::store_error,
+    store::{DebounceReply, DebounceRequest, DebounceStep, StoreError},
+};
+
+/// How often a call that is due looks whether the run before it has ended.
+const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// One debounced call that has not been answered.
+pub(super) struct PendingCall {
+    call: Call,
+    wait: Wait,
+    /// Its number in the store, once it is registered.
+    registered: Option<u64>,
+    looks: u32,
+    in_flight: bool,
+    abandoned: bool,
+    timer: Moment,
+}
+
+impl PendingCall {
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+}
+
+/// The answer to one step of a call.
+pub(super) struct Called {
+    number: u64,
+    sent_at: Moment,
+    answer: Result<DebounceReply, StoreError>,
+}
+
+impl Task {
+    pub(super) fn register(&mut self, call: Call) {
+        let number = call.number;
+        // What bounds a call is the window, not patience; only silence of the store ends it.
+        let patience = Patience::For(Duration::MAX);
+        let wait = Wait::new(self.clock.now(), patience, SILENCE_LIMIT, self.jitter(number));
+        let pending = PendingCall {
+            call,
+            wait,
+            registered: None,
+            looks: 0,
+            in_flight: false,
+            abandoned: false,
+            timer: Moment::NEVER,
+        };
+        self.calls.insert(number, pending);
+        self.send_call(number);
+    }
+
+    /// Sends the next step of a call: its registration, or its claim.
+    fn send_call(&mut self, number: u64) {
+        let Some(pending) = self.calls.get_mut(&number).filter(|pending| !pending.in_flight) else {
+            return;
+        };
+        pending.in_flight = true;
+        let Call { window, run, token, wait, max_wait, lease, .. } = &pending.call;
+        let step = match pending.registered {
+            None => DebounceStep::Register { wait: *wait, max_wait: *max_wait },
+            Some(call) => DebounceStep::Claim { call },
+        };
+        let request = DebounceRequest {
+            window: Arc::clone(&window.key),
+            run: Arc::clone(&run.key),
+            token: token.clone(),
+            step,
+            lease: *lease,
+            // For as long as a caller that took part may come late: it must find that it was
+            // superseded.
+            keep: *wait + *lease,
+        };
+        let sent_at = self.clock.now();
+        self.call_store(move |store| async move {
+            let answer = store.debounce(&request).await;
+            Done::Called(Called { number, sent_at, answer })
+        });
+    }
+
+    pub(super) fn take_called(&mut self, called: Called) {
+        let Called { number, sent_at, answer } = called;
+        let now = self.clock.now();
+        let Some(pending) = self.calls.get_mut(&number) else { return };
+        pending.in_flight = false;
+        if pending.abandoned {
+            if matches!(answer, Ok(DebounceReply::Granted { .. }) | Err(StoreError::Unavailable(_)))
+            {
+                self.undo_claim(number);
+            }
+            self.calls.remove(&number);
+            return;
+        }
+        match answer {
+            Ok(DebounceReply::Registered { call, due_in }) => {
+                pending.registered = Some(call);
+                pending.wait.step(Outcome::Held { remaining: None }, now);
+                self.timers.reset(Timer::Call(number), &mut pending.timer, now + due_in);
+                self.supersede(number, call);
+            }
+            Ok(DebounceReply::NotYet(left)) => {
+                let left = left.max(Duration::from_millis(1));
+                self.timers.reset(Timer::Call(number), &mut pending.timer, now + left);
+            }
+            Ok(DebounceReply::Running(left)) => {
+                // The lease of the run only bounds it: a run that ends is not announced.
+                let look = POLL.0.saturating_mul(1 << pending.looks.min(8)).min(POLL.1);
+                pending.looks += 1;
+                let left = left.max(Duration::from_millis(1)).min(look);
+                self.timers.reset(Timer::Call(number), &mut pending.timer, now + left);
+            }
+            Ok(DebounceReply::Superseded) => self.finish_call(number, Ok(None)),
+            Ok(DebounceReply::Granted { fence }) => {
+                let (run, token) = (pending.call.run.clone(), pending.call.token.clone());
+                let client = Arc::clone(&pending.call.client);
+                let terms = Terms {
+                    lease: pending.call.lease,
+                    patience: Patience::For(Duration::ZERO),
+                    hold_at_most: None,
+                    hold_at_least: Duration::ZERO,
+                };
+                match self.hold(number, &run, &token, &terms, (sent_at, fence), &client) {
+                    Some(guard) => self.finish_call(number, Ok(Some(guard))),
+                    None => {
+                        let late =
+                            StoreError::unavailable("the answer came after the lease had run out");
+                        self.retry_call(number, sent_at, &late);
+                    }
+                }
+            }
+            Err(error @ StoreError::Rejected(_)) => {
+                self.finish_call(number, Err(store_error(&error)))
+            }
+            Err(error @ StoreError::Unavailable(_)) => self.retry_call(number, sent_at, &error),
+        }
+    }
+
+    fn retry_call(&mut self, number: u64, asked_at: Moment, error: &StoreError) {
+        let now = self.clock.now();
+        let Some(pending) = self.calls.get_mut(&number) else { return };
+        match pending.wait.step(Outcome::Unknown { asked_at }, now) {
+            Next::TryAt(at) => self.timers.reset(Timer::Call(number), &mut pending.timer, at),
+            Next::Busy | Next::Unavailable => {
+                self.undo_claim(number);
+                self.finish_call(number, Err(store_error(error)));
+            }
+        }
+    }
+
+    /// Calls of this process that a newer one has replaced need not ask the store about it.
+    fn supersede(&mut self, newest: u64, call: u64) {
+        let Some(window) = self.calls.get(&newest).map(|p| Arc::clone(&p.call.window.key)) else {
+            return;
+        };
+        let older = self.calls.iter().filter(|(number, pending)| {
+            **number != newest
+                && !pending.in_flight
+                && pending.call.window.key == window
+                && pending.registered.is_some_and(|registered| registered < call)
+        });
+        for number in older.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.finish_call(number, Ok(None));
+        }
+    }
+
+    fn finish_call(&mut self, number: u64, answer: Result<Option<LockGuard>, Error>) {
+        if let Some(pending) = self.calls.remove(&number) {
+            self.timers.cancel(Timer::Call(number), pending.timer);
+            let _ = pending.call.reply.send(answer);
+        }
+    }
+
+    /// A claim without an answer may have taken the run's lock.
+    fn undo_claim(&mut self, number: u64) {
+        if let Some(pending) = self.calls.get(&number)
+            && pending.registered.is_some()
+        {
+            let (run, token) = (pending.call.run.clone(), pending.call.token.clone());
+            self.begin_release(number, &run, &token, Moment::default(), None);
+        }
+    }
+
+    pub(super) fn call_timer(&mut self, number: u64) {
+        if let Some(pending) = self.calls.get_mut(&number) {
+            pending.timer = Moment::NEVER;
+            self.send_call(number);
+        }
+    }
+
+    pub(super) fn cancel_call(&mut self, number: u64) {
+        let Some(pending) = self.calls.get_mut(&number) else { return };
+        pending.abandoned = true;
+        self.timers.cancel(Timer::Call(number), mem::replace(&mut pending.timer, Moment::NEVER));
+        if !pending.in_flight {
+            if pending.wait.silent_since().is_some() {
+                self.undo_claim(number);
+            }
+            self.calls.remove(&number);
+        }
+    }
+
+    pub(super) fn close_calls(&mut self) {
+        for number in self.calls.keys().copied().collect::<Vec<_>>() {
+            let Some(pending) = self.calls.get_mut(&number) else { continue };
+            let (closed, _) = tokio::sync::oneshot::channel();
+            let _ = mem::replace(&mut pending.call.reply, closed).send(Err(Error::closed()));
+            self.cancel_call(number);
+        }
+    }
+}

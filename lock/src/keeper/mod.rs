@@ -1,0 +1,356 @@
+//! The keeper: one task that renews, releases and waits for every lock of one `Locks`.
+//!
+//! Callers talk to it through [`Client`], one message a request, and never touch the store. So a
+//! guard can be dropped anywhere, a future can be abandoned anywhere, and renewing cannot race
+//! with releasing: one task does both.
+//!
+//! - [`task`]: the loop; what happens in a turn, and in which order;
+//! - [`waiters`]: acquires on their way to a guard;
+//! - [`holds`]: held locks: renewal, loss, extension;
+//! - [`releases`]: locks on their way to being free;
+//! - [`calls`]: debounced calls on their way to a run;
+//! - [`berth`]: where the task lives: a thread of its own, or the caller's runtime.
+
+mod berth;
+mod calls;
+pub(crate) mod clock;
+mod holds;
+mod releases;
+mod task;
+mod timers;
+mod waiters;
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::{berth::Berth, clock::Clock};
+use crate::{
+    Status, Token,
+    core::{Moment, wait::Patience},
+    error::{Error, ErrorKind},
+    guard::LockGuard,
+    id::Named,
+    store::Store,
+};
+
+/// How long a store may stay silent before that is reported, and how long the last releases of a
+/// keeper that is being stopped may take.
+pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The callers' end of a keeper. The keeper lives as long as one of these does.
+pub(crate) struct Client {
+    /// The uuid in this client's tokens.
+    id: String,
+    commands: mpsc::UnboundedSender<Command>,
+    berth: Berth,
+    numbers: AtomicU64,
+}
+
+/// One message to the keeper.
+enum Command {
+    Acquire(Box<Acquire>),
+    /// Nobody waits any more for what has this number.
+    Cancel(u64),
+    Release {
+        hold: u64,
+        reply: Option<oneshot::Sender<Result<(), Error>>>,
+    },
+    Extend {
+        hold: u64,
+        by: Duration,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Leak {
+        hold: u64,
+    },
+    Status {
+        lock: Named,
+        reply: oneshot::Sender<Result<Status, Error>>,
+    },
+    ForceRelease {
+        lock: Named,
+        reply: oneshot::Sender<Result<bool, Error>>,
+    },
+    Call(Box<Call>),
+    Flush(oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What a lock is acquired with; every field has been checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) lease: Duration,
+    pub(crate) patience: Patience,
+    pub(crate) hold_at_most: Option<Duration>,
+    pub(crate) hold_at_least: Duration,
+}
+
+struct Acquire {
+    number: u64,
+    lock: Named,
+    token: Token,
+    adopt: bool,
+    terms: Terms,
+    client: Arc<Client>,
+    reply: oneshot::Sender<Result<LockGuard, Error>>,
+}
+
+/// A debounced call, from its registration to its run.
+struct Call {
+    number: u64,
+    window: Named,
+    run: Named,
+    token: Token,
+    wait: Duration,
+    max_wait: Option<Duration>,
+    lease: Duration,
+    client: Arc<Client>,
+    /// `None`: a newer call took its place.
+    reply: oneshot::Sender<Result<Option<LockGuard>, Error>>,
+}
+
+/// What a guard and the keeper share about one held lock.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) number: u64,
+    pub(crate) lock: Named,
+    pub(crate) token: Token,
+    pub(crate) fencing_token: u64,
+    /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
+    deadline: AtomicU64,
+    lost: CancellationToken,
+    clock: Arc<dyn Clock>,
+}
+
+impl Hold {
+    /// May the lock still be believed? Once this was answered with no, it stays no: whoever finds
+    /// the deadline passed declares the loss, so a renewal that is answered later cannot take it
+    /// back.
+    pub(crate) fn is_held(&self) -> bool {
+        if self.lost.is_cancelled() {
+            return false;
+        }
+        let held = self.clock.now() < self.deadline();
+        if !held {
+            self.lost.cancel();
+        }
+        held
+    }
+
+    pub(crate) fn remaining(&self) -> Duration {
+        if self.is_held() { self.deadline().after(self.clock.now()) } else { Duration::ZERO }
+    }
+
+    /// Cancelled by the keeper, or by whoever finds the deadline passed.
+    pub(crate) fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    fn deadline(&self) -> Moment {
+        // Relaxed: the value stands alone; nothing else is published by it.
+        Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
+    }
+
+    fn set_deadline(&self, deadline: Moment) {
+        self.deadline.store(deadline.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+impl Client {
+    /// A client of an embedded store: its keeper runs on the runtimes of its callers.
+    pub(crate) fn embedded(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let id = new_id();
+        let (commands, queue) = mpsc::unbounded_channel();
+        let task = task::Task::new(id.clone(), store, clock, queue);
+        Arc::new(Self { id, commands, berth: Berth::of_callers(task), numbers: AtomicU64::new(1) })
+    }
+
+    /// A client of a store that is reached through a connection: its keeper, and the store with
+    /// it, runs on a thread of its own.
+    pub(crate) async fn on_own_thread<F, Fut>(
+        clock: Arc<dyn Clock>,
+        connect: F,
+    ) -> Result<Arc<Self>, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Arc<dyn Store>, Error>>,
+    {
+        let id = new_id();
+        let (commands, queue) = mpsc::unbounded_channel();
+        let berth = Berth::own_thread(id.clone(), clock, queue, connect).await?;
+        Ok(Arc::new(Self { id, commands, berth, numbers: AtomicU64::new(1) }))
+    }
+
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        lock: Named,
+        terms: Terms,
+        adopted: Option<Token>,
+    ) -> Result<LockGuard, Error> {
+        let id = Arc::clone(&lock.id);
+        let request = |number, reply| {
+            let adopt = adopted.is_some();
+            let token = adopted.unwrap_or_else(|| Token::new(&self.id, number));
+            let client = Arc::clone(self);
+            Command::Acquire(Box::new(Acquire { number, lock, token, adopt, terms, client, reply }))
+        };
+        self.withdrawable(request).await.map_err(|error| error.on(&id))
+    }
+
+    /// The guard of the run, or `None` if a newer call took the place of this one.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        (window, run): (Named, Named),
+        wait: Duration,
+        max_wait: Option<Duration>,
+        lease: Duration,
+    ) -> Result<Option<LockGuard>, Error> {
+        let id = Arc::clone(&window.id);
+        let request = |number, reply| {
+            let token = Token::new(&self.id, number);
+            let client = Arc::clone(self);
+            Command::Call(Box::new(Call {
+                number,
+                window,
+                run,
+                token,
+                wait,
+                max_wait,
+                lease,
+                client,
+                reply,
+            }))
+        };
+        self.withdrawable(request).await.map_err(|error| error.on(&id))
+    }
+
+    pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {
+        self.ask(|reply| Command::Extend { hold: hold.number, by, reply })
+            .await
+            .map_err(|error| error.on(&hold.lock.id))
+    }
+
+    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
+        self.ask(|reply| Command::Release { hold: hold.number, reply: Some(reply) })
+            .await
+            .map_err(|error| error.on(&hold.lock.id))
+    }
+
+    /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
+    pub(crate) fn release_in_background(&self, hold: &Hold) {
+        // A keeper that is gone has been shut down, and has released everything.
+        let _ = self.commands.send(Command::Release { hold: hold.number, reply: None });
+    }
+
+    pub(crate) fn leak(&self, hold: &Hold) {
+        let _ = self.commands.send(Command::Leak { hold: hold.number });
+    }
+
+    pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
+        let id = Arc::clone(&lock.id);
+        self.ask(|reply| Command::Status { lock, reply }).await.map_err(|error| error.on(&id))
+    }
+
+    pub(crate) async fn force_release(&self, lock: Named) -> Result<bool, Error> {
+        let id = Arc::clone(&lock.id);
+        self.ask(|reply| Command::ForceRelease { lock, reply }).await.map_err(|error| error.on(&id))
+    }
+
+    pub(crate) async fn flush(&self) {
+        self.wait_for(Command::Flush).await;
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        self.wait_for(Command::Shutdown).await;
+    }
+
+    /// Waits for a command that cannot fail; a keeper that is gone has nothing left to do.
+    async fn wait_for(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        if self.berth.ensure_running().is_err() {
+            return;
+        }
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(command(reply)).is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
+        self.berth.ensure_running()?;
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| Error::closed())?;
+        answer.await.map_err(|_| self.berth.gone())?
+    }
+
+    /// Like [`ask`](Self::ask), for what can be withdrawn: a caller that goes away says so at
+    /// once, and a guard that is already on its way to it is dropped, which releases it.
+    async fn withdrawable<T>(
+        &self,
+        command: impl FnOnce(u64, oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
+        /// Made before the first byte is sent, so that there is no moment without it.
+        struct Withdraw<'a> {
+            commands: &'a mpsc::UnboundedSender<Command>,
+            number: Option<u64>,
+        }
+
+        impl Drop for Withdraw<'_> {
+            fn drop(&mut self) {
+                if let Some(number) = self.number {
+                    let _ = self.commands.send(Command::Cancel(number));
+                }
+            }
+        }
+
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let mut withdraw = Withdraw { commands: &self.commands, number: Some(number) };
+        let answer = self.ask(|reply| command(number, reply)).await;
+        withdraw.number = None;
+        answer
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The id is the public half of every token: enough to recognise a holder, not to forge it.
+        f.debug_struct("Client").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn new_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// The caller's words for a store's failure.
+fn store_error(error: &crate::StoreError) -> Error {
+    use crate::StoreError::{Rejected, Unavailable};
+
+    match error {
+        Unavailable(source) => Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the store did not answer, so the outcome is not known ({source}): \
+                 check that it is running and can be reached; what was begun is undone in the background"
+            ),
+        )
+        .caused_by(Some(Arc::clone(source))),
+        Rejected(source) => Error::new(
+            ErrorKind::Rejected,
+            format!("the store refused and nothing was changed: {source}"),
+        )
+        .caused_by(Some(Arc::clone(source))),
+    }
+}

@@ -1,0 +1,355 @@
+//! The keeper's loop.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
+
+use super::{
+    Command, SILENCE_LIMIT,
+    calls::{Called, PendingCall},
+    clock::Clock,
+    holds::{Extended, Holds, Renewed},
+    releases::{Release, Released},
+    timers::{Timer, Timers},
+    waiters::{Acquired, Waiter},
+};
+use crate::{
+    Error, Status,
+    core::{Jitter, Moment},
+    id::Named,
+    keeper::store_error,
+    store::{Holder, Store, StoreError},
+};
+
+/// How many items go into one call of the store: scripts of more would keep a Redis server from
+/// its other clients for longer than a third of a millisecond.
+pub(super) const BATCH: usize = 100;
+
+/// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
+/// looked at.
+const TURN: usize = 1024;
+
+/// The longest sleep. Timers of the runtime stand still while the machine is suspended; the
+/// keeper's clock does not, and is looked at again at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// All that a keeper knows.
+pub(super) struct Task {
+    pub(super) id: String,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    queue: mpsc::UnboundedReceiver<Command>,
+    pub(super) timers: Timers,
+    in_flight: FuturesUnordered<InFlight>,
+    pub(super) waiters: HashMap<u64, Waiter>,
+    /// The waiters of each key that stand in line, in the order in which they came.
+    pub(super) lines: HashMap<Arc<str>, VecDeque<u64>>,
+    pub(super) holds: Holds,
+    pub(super) releases: HashMap<u64, Release>,
+    pub(super) calls: HashMap<u64, PendingCall>,
+    /// Numbers that the next turn sends.
+    pub(super) to_acquire: Vec<u64>,
+    pub(super) to_release: Vec<u64>,
+    flushes: Vec<Flush>,
+    stopping: Option<Stopping>,
+}
+
+/// A shutdown that waits for the last releases, but not for ever.
+struct Stopping {
+    by: Moment,
+    replies: Vec<oneshot::Sender<()>>,
+}
+
+/// A flush, and the numbers of what it waits for.
+struct Flush {
+    undone: Vec<u64>,
+    reply: oneshot::Sender<()>,
+}
+
+type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// A call of the store that has been answered.
+pub(super) enum Done {
+    Acquired(Acquired),
+    Renewed(Renewed),
+    Released(Released),
+    Extended(Extended),
+    Called(Called),
+    Status {
+        lock: Named,
+        holder: Result<Option<Holder>, StoreError>,
+        reply: oneshot::Sender<Result<Status, Error>>,
+    },
+    ForceReleased {
+        lock: Named,
+        freed: Result<bool, StoreError>,
+        reply: oneshot::Sender<Result<bool, Error>>,
+    },
+}
+
+/// What wakes the keeper.
+enum Wake {
+    Done(Done),
+    Command(Command),
+    AllClientsGone,
+    Timer,
+}
+
+impl Task {
+    pub(super) fn new(
+        id: String,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        queue: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            id,
+            store,
+            clock,
+            queue,
+            timers: Timers::default(),
+            in_flight: FuturesUnordered::new(),
+            waiters: HashMap::new(),
+            lines: HashMap::new(),
+            holds: Holds::default(),
+            releases: HashMap::new(),
+            calls: HashMap::new(),
+            to_acquire: Vec::new(),
+            to_release: Vec::new(),
+            flushes: Vec::new(),
+            stopping: None,
+        }
+    }
+
+    /// Runs until it is shut down, or all clients are gone and what they left is released.
+    pub(super) async fn run(&mut self) {
+        while !self.is_done() {
+            let wake = self.wait().await;
+            // Deadlines come before whatever woke us: after a stall, nobody may be told anything
+            // new about a lock before its loss is declared.
+            self.fire_timers();
+            self.handle(wake);
+            for _ in 0..TURN {
+                if let Some(Some(done)) = self.in_flight.next().now_or_never() {
+                    self.handle(Wake::Done(done));
+                } else if let Ok(command) = self.queue.try_recv() {
+                    self.handle(Wake::Command(command));
+                } else {
+                    break;
+                }
+            }
+            self.send();
+            self.answer_flushes();
+        }
+        self.queue.close();
+        if let Some(stopping) = self.stopping.take() {
+            for reply in stopping.replies {
+                let _ = reply.send(());
+            }
+        }
+        // Nobody waits for what came in between but for an answer: it goes with the senders.
+        while self.queue.try_recv().is_ok() {}
+    }
+
+    /// The runtime is going away under the keeper: whoever waits for an answer is told by the
+    /// end of the channel. Held locks and unfinished releases are kept for the next runtime.
+    pub(super) fn abandon(&mut self) {
+        self.in_flight.clear();
+        for number in mem::take(&mut self.waiters).into_keys() {
+            self.to_acquire.retain(|queued| *queued != number);
+        }
+        self.lines.clear();
+        self.calls.clear();
+        self.flushes.clear();
+        self.timers = Timers::default();
+        self.to_release = self.releases.keys().copied().collect();
+        self.restart_holds();
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let now = self.clock.now();
+        let next = self.timers.next().into_iter().chain(self.holds.due_by());
+        let next = next.chain(self.stopping.as_ref().map(|stopping| stopping.by)).min();
+        let sleep = next.map(|next| next.after(now));
+        let sleep =
+            if self.store.is_embedded() { sleep } else { sleep.map(|s| s.min(LONGEST_SLEEP)) };
+        let open = self.stopping.is_none() || !self.queue.is_closed();
+        tokio::select! {
+            biased;
+            Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => Wake::Done(done),
+            command = self.queue.recv(), if open => command.map_or(Wake::AllClientsGone, Wake::Command),
+            () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => Wake::Timer,
+        }
+    }
+
+    fn handle(&mut self, wake: Wake) {
+        match wake {
+            Wake::Timer => {}
+            Wake::AllClientsGone => {
+                self.queue.close();
+                self.stop(None);
+            }
+            Wake::Done(done) => self.take_answer(done),
+            Wake::Command(command) => self.take_command(command),
+        }
+    }
+
+    fn take_answer(&mut self, done: Done) {
+        match done {
+            Done::Acquired(acquired) => self.take_acquired(acquired),
+            Done::Renewed(renewed) => self.take_renewed(renewed),
+            Done::Released(released) => self.take_released(released),
+            Done::Extended(extended) => self.take_extended(extended),
+            Done::Called(called) => self.take_called(called),
+            Done::Status { lock, holder, reply } => {
+                let status = holder.map(|holder| self.status_of(&lock, holder));
+                let _ = reply.send(status.map_err(|error| store_error(&error)));
+            }
+            Done::ForceReleased { lock, freed, reply } => {
+                if let Ok(true) = freed {
+                    self.lose_key(&lock.key);
+                    self.wake_line(&lock.key);
+                }
+                let _ = reply.send(freed.map_err(|error| store_error(&error)));
+            }
+        }
+    }
+
+    fn take_command(&mut self, command: Command) {
+        if self.stopping.is_some() {
+            // Whoever asks for something new is told by `Closed`; what undoes is still done.
+            match command {
+                Command::Acquire(acquire) => drop(acquire.reply.send(Err(Error::closed()))),
+                Command::Call(call) => drop(call.reply.send(Err(Error::closed()))),
+                Command::Status { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                Command::ForceRelease { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                Command::Extend { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                Command::Shutdown(reply) => self.stop(Some(reply)),
+                Command::Flush(reply) => self.flush(reply),
+                Command::Release { hold, reply } => self.release(hold, reply),
+                Command::Cancel(number) => self.cancel(number),
+                Command::Leak { hold } => self.leak(hold),
+            }
+            return;
+        }
+        match command {
+            Command::Acquire(acquire) => self.acquire(*acquire),
+            Command::Call(call) => self.register(*call),
+            Command::Cancel(number) => self.cancel(number),
+            Command::Release { hold, reply } => self.release(hold, reply),
+            Command::Extend { hold, by, reply } => self.extend(hold, by, reply),
+            Command::Leak { hold } => self.leak(hold),
+            Command::Status { lock, reply } => self.call_store(move |store| async move {
+                let holder = store.holder(&lock.key).await;
+                Done::Status { lock, holder, reply }
+            }),
+            Command::ForceRelease { lock, reply } => self.call_store(move |store| async move {
+                let freed = store.force_release(&lock.key).await;
+                Done::ForceReleased { lock, freed, reply }
+            }),
+            Command::Flush(reply) => self.flush(reply),
+            Command::Shutdown(reply) => self.stop(Some(reply)),
+        }
+    }
+
+    fn cancel(&mut self, number: u64) {
+        self.cancel_waiter(number);
+        self.cancel_call(number);
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.clock.now();
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Hold(number) => self.hold_timer(number, now),
+                Timer::Waiter(number) => self.waiter_timer(number, now),
+                Timer::Release(number) => self.release_timer(number, now),
+                Timer::Call(number) => self.call_timer(number),
+            }
+        }
+    }
+
+    /// Sends what the turn has gathered. Releases go first: whoever drops a guard and then
+    /// acquires the same lock must find it free.
+    fn send(&mut self) {
+        self.send_releases();
+        self.send_renewals();
+        self.send_acquires();
+        // A store begins an operation at its first poll. Polled here, in this order, before
+        // anything that a later turn wants: this is what "in order" in its contract rests on.
+        while let Some(Some(done)) = self.in_flight.next().now_or_never() {
+            self.take_answer(done);
+        }
+    }
+
+    pub(super) fn call_store<F, Fut>(&mut self, call: F)
+    where
+        F: FnOnce(Arc<dyn Store>) -> Fut,
+        Fut: Future<Output = Done> + Send + 'static,
+    {
+        self.in_flight.push(Box::pin(call(Arc::clone(&self.store))));
+    }
+
+    /// A number for jitter: the same sequence for no two clients, and no two entries alike.
+    pub(super) fn jitter(&self, number: u64) -> Jitter {
+        let seed = self.id.bytes().fold(number, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+        });
+        Jitter::new(seed >> 32)
+    }
+
+    /// Releases what is held, tells who waits, and ends once that is done.
+    fn stop(&mut self, reply: Option<oneshot::Sender<()>>) {
+        let by = self.clock.now() + SILENCE_LIMIT;
+        let stopping = self.stopping.get_or_insert_with(|| Stopping { by, replies: Vec::new() });
+        stopping.replies.extend(reply);
+        self.close_waiters();
+        self.close_calls();
+        self.release_all();
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stopping| {
+            let undone =
+                !self.releases.is_empty() || !self.waiters.is_empty() || !self.calls.is_empty();
+            !undone || self.clock.now() >= stopping.by
+        })
+    }
+
+    /// Waits for all that is on its way to being released: releases, and acquires that nobody
+    /// waits for any more, which end in one (under their own number).
+    fn flush(&mut self, reply: oneshot::Sender<()>) {
+        let waiters = self.waiters.iter().filter(|(_, waiter)| waiter.is_abandoned());
+        let calls = self.calls.iter().filter(|(_, call)| call.is_abandoned());
+        let undone = self.releases.keys().copied();
+        let undone = undone.chain(waiters.map(|(number, _)| *number));
+        let undone = undone.chain(calls.map(|(number, _)| *number)).collect();
+        self.flushes.push(Flush { undone, reply });
+    }
+
+    fn answer_flushes(&mut self) {
+        for mut flush in mem::take(&mut self.flushes) {
+            flush.undone.retain(|number| {
+                self.releases.contains_key(number)
+                    || self.waiters.contains_key(number)
+                    || self.calls.contains_key(number)
+            });
+            if flush.undone.is_empty() {
+                let _ = flush.reply.send(());
+            } else {
+                self.flushes.push(flush);
+            }
+        }
+    }
+}

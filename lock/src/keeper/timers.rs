@@ -1,0 +1,79 @@
+//! One queue for all the timers of a keeper.
+
+use std::collections::BTreeSet;
+
+use crate::core::Moment;
+
+/// Which entry of the keeper a timer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A deadline or a renewal of a held lock.
+    Hold(u64),
+    /// The next attempt, or the end of the patience, of a waiting acquire.
+    Waiter(u64),
+    /// The next try of a release that was not answered.
+    Release(u64),
+    /// The next step of a debounced call.
+    Call(u64),
+}
+
+/// Timers in the order in which they are due.
+///
+/// An entry remembers the moment it asked for, so that it can be moved or withdrawn: a set, not a
+/// heap, keeps no stale entries.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(Moment, Timer)>);
+
+impl Timers {
+    /// Moves a timer from where it was, if it was anywhere, to where it shall be.
+    pub(crate) fn reset(&mut self, timer: Timer, was: &mut Moment, at: Moment) {
+        if *was != at {
+            self.cancel(timer, *was);
+            *was = at;
+            if at != Moment::NEVER {
+                self.0.insert((at, timer));
+            }
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, timer: Timer, was: Moment) {
+        if was != Moment::NEVER {
+            self.0.remove(&(was, timer));
+        }
+    }
+
+    /// Takes out the earliest timer, if it is due.
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<Timer> {
+        let &(at, timer) = self.0.first()?;
+        if at > now {
+            return None;
+        }
+        self.0.pop_first();
+        Some(timer)
+    }
+
+    pub(crate) fn next(&self) -> Option<Moment> {
+        self.0.first().map(|&(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_come_out_in_order_and_can_be_moved_and_withdrawn() {
+        let mut timers = Timers::default();
+        let [mut a, mut b, mut c] = [Moment::NEVER; 3];
+        timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(30));
+        timers.reset(Timer::Waiter(2), &mut b, Moment::from_nanos(20));
+        timers.reset(Timer::Release(3), &mut c, Moment::from_nanos(10));
+        timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(5));
+        timers.cancel(Timer::Release(3), c);
+        assert_eq!(timers.next(), Some(Moment::from_nanos(5)));
+        assert_eq!(timers.pop_due(Moment::from_nanos(19)), Some(Timer::Hold(1)));
+        assert_eq!(timers.pop_due(Moment::from_nanos(19)), None);
+        assert_eq!(timers.pop_due(Moment::from_nanos(20)), Some(Timer::Waiter(2)));
+        assert_eq!(timers.next(), None);
+    }
+}

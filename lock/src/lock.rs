@@ -1,0 +1,282 @@
+//! One lock: what it is called, and how it is taken.
+
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use crate::{
+    Error, LockGuard, Locks, Status, Token,
+    core::wait::Patience,
+    id::Named,
+    keeper::Terms,
+    limits,
+    private::{OnLost, run},
+};
+
+/// One lock of a [`Locks`]: an id, and how long to lease it, wait for it and hold it.
+///
+/// It has no state: make it where it is used, keep it, clone it. Bad settings are reported by the
+/// first call that would use them.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use std::time::Duration;
+/// use lock::Locks;
+///
+/// let locks = Locks::in_memory();
+/// let lock = locks.lock("report").lease(Duration::from_secs(30)).wait(Duration::ZERO);
+/// if let Some(guard) = lock.try_acquire().await? {
+///     println!("writing with fencing token {}", guard.fencing_token());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a lock does nothing until it is acquired"]
+pub struct Lock {
+    locks: Locks,
+    id: Arc<str>,
+    lease: Duration,
+    patience: Patience,
+    hold_at_most: Option<Duration>,
+    hold_at_least: Duration,
+}
+
+impl Lock {
+    pub(crate) fn new(locks: &Locks, id: Arc<str>) -> Self {
+        Self {
+            lease: locks.default_lease(),
+            patience: Patience::For(locks.default_wait()),
+            locks: locks.clone(),
+            id,
+            hold_at_most: None,
+            hold_at_least: Duration::ZERO,
+        }
+    }
+
+    /// How long the store keeps the lock if its holder is heard of no more. Default: 10 s.
+    ///
+    /// The lease is renewed every third of it for as long as the guard lives, so it does not
+    /// bound the work; it bounds how long a crash keeps others out, and how long the store may be
+    /// out of reach before the lock is lost. From 50 ms to 24 h; parts of a millisecond are cut.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long [`acquire`](Self::acquire) waits for a lock that is held. Default: 10 s.
+    ///
+    /// Zero is one attempt. Callers of one process are served in the order in which they came.
+    /// Undoes [`retry`](Self::retry).
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.patience = Patience::For(wait);
+        self
+    }
+
+    /// Tries `attempts` times, `delay` apart, instead of waiting in line.
+    ///
+    /// This is what @upstash/lock does (there: 3 attempts, 100 ms). There is no pause after the
+    /// last attempt. Undoes [`wait`](Self::wait).
+    pub fn retry(mut self, attempts: u32, delay: Duration) -> Self {
+        self.patience = Patience::Attempts { attempts, delay };
+        self
+    }
+
+    /// The lock is lost so long after it was acquired, renewals or not. Default: no bound.
+    ///
+    /// It keeps a holder that hangs from holding for ever. At least one lease.
+    pub fn hold_at_most(mut self, limit: Duration) -> Self {
+        self.hold_at_most = Some(limit);
+        self
+    }
+
+    /// A release before that time after the acquire frees the lock only then. Default: zero.
+    ///
+    /// For work that should not be done again too soon, such as a job that several machines start
+    /// by their own clocks. It holds for releases; a crash frees the lock with its lease. At most
+    /// 24 h.
+    pub fn hold_at_least(mut self, time: Duration) -> Self {
+        self.hold_at_least = time;
+        self
+    }
+
+    /// Waits for the lock and takes it.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if it stayed held for all of [`wait`](Self::wait), or at every attempt;
+    /// `Unavailable` if the store did not answer for two seconds; `Rejected` if it refused (a key
+    /// of another type has that id, or the memory is full); `Invalid` for an id or a setting that
+    /// cannot be; `Closed` after [`Locks::shutdown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. If the future is dropped, its place in line is given up at once, and whatever was
+    /// granted, or may have been granted, is released in the background.
+    pub async fn acquire(&self) -> Result<LockGuard, Error> {
+        let (lock, terms) = self.checked()?;
+        self.locks.client().acquire(lock, terms, None).await
+    }
+
+    /// Takes the lock if it is free: one attempt, `None` if somebody holds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), but never `Busy`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire`](Self::acquire).
+    pub async fn try_acquire(&self) -> Result<Option<LockGuard>, Error> {
+        let once = self.clone().wait(Duration::ZERO);
+        match once.acquire().await {
+            Ok(guard) => Ok(Some(guard)),
+            Err(error) if error.kind() == crate::ErrorKind::Busy => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Acquires the lock, runs the body under it, and releases it.
+    ///
+    /// The body is dropped, at its next `.await`, when the lock is lost. It may keep the guard it
+    /// is given to ask for its fencing token or to extend it; the lock is released at the end, or
+    /// once the last clone of the guard is dropped, if the body gave one away. What the body
+    /// returns is returned whatever becomes of the release.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), and `Lost` if the body was dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// The body is dropped with the future, and the lock is released in the background.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let written = locks
+    ///     .lock("report")
+    ///     .with(|guard| async move { format!("written with token {}", guard.fencing_token()) })
+    ///     .await?;
+    /// # assert!(written.starts_with("written"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn with<F, Fut, T>(&self, body: F) -> Result<T, Error>
+    where
+        F: FnOnce(Arc<LockGuard>) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let guard = Arc::new(self.acquire().await?);
+        let outcome = {
+            let body = pin!(body(Arc::clone(&guard)));
+            run(&guard, body, OnLost::Stop).await
+        };
+        if let Some(guard) = Arc::into_inner(guard) {
+            // The body's result stands, whether or not the release could be confirmed.
+            let _ = guard.release().await;
+        }
+        outcome
+    }
+
+    /// Asks the store who holds the lock. The same answer for every asker.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is changed.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.locks.client().status(self.named()?).await
+    }
+
+    /// Frees the lock, whoever holds it; false if nobody did.
+    ///
+    /// For an operator who knows better. A holder in this process learns of it at once, one in
+    /// another process with its next renewal; what it goes on writing until then only a
+    /// [fencing token](LockGuard::fencing_token) stops.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire). A key of
+    /// another type is refused, not deleted.
+    ///
+    /// # Cancel safety
+    ///
+    /// The lock may or may not be freed if the future is dropped.
+    pub async fn force_release(&self) -> Result<bool, Error> {
+        self.locks.client().force_release(self.named()?).await
+    }
+
+    /// Takes over a lock that was [leaked](LockGuard::leak), by another process perhaps.
+    ///
+    /// The guard is a new grant: its lease begins now, and its fencing token is larger than the
+    /// one before.
+    ///
+    /// # Errors
+    ///
+    /// `Lost` if the store does not hold the lock for this token any more; else as
+    /// [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the lock is released if it was adopted already, and else expires
+    /// with its lease.
+    pub async fn adopt(&self, token: Token) -> Result<LockGuard, Error> {
+        let (lock, mut terms) = self.checked()?;
+        terms.patience = Patience::For(Duration::ZERO);
+        self.locks.client().acquire(lock, terms, Some(token)).await
+    }
+
+    fn named(&self) -> Result<Named, Error> {
+        self.locks.prefix().lock(&self.id)
+    }
+
+    /// The lock and its terms, if they can be.
+    fn checked(&self) -> Result<(Named, Terms), Error> {
+        let lock = self.named()?;
+        let terms = self.terms().map_err(|error| error.on(&self.id))?;
+        Ok((lock, terms))
+    }
+
+    fn terms(&self) -> Result<Terms, Error> {
+        let lease = limits::lease(self.lease)?;
+        if let Some(limit) = self.hold_at_most.filter(|limit| *limit < lease) {
+            return Err(Error::invalid(format!(
+                "`hold_at_most` of {limit:?} is under the lease of {lease:?}: raise it, or shorten the lease"
+            )));
+        }
+        if self.hold_at_least > limits::LONGEST_LEASE {
+            return Err(Error::invalid(format!(
+                "`hold_at_least` of {:?} is over {:?}",
+                self.hold_at_least,
+                limits::LONGEST_LEASE
+            )));
+        }
+        if let Patience::Attempts { attempts: 0, .. } = self.patience {
+            return Err(Error::invalid(
+                "`retry` with no attempts never tries: ask for one at least",
+            ));
+        }
+        Ok(Terms {
+            lease,
+            patience: self.patience,
+            hold_at_most: self.hold_at_most,
+            hold_at_least: self.hold_at_least,
+        })
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("id", &self.id)
+            .field("lease", &self.lease)
+            .field("patience", &self.patience)
+            .field("hold_at_most", &self.hold_at_most)
+            .field("hold_at_least", &self.hold_at_least)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,398 @@
+//! The entry point: one `Locks` a process.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use crate::{
+    AlreadyInstalled, Debounce, Error, Lock, MemoryStore, Store,
+    id::Prefix,
+    keeper::{
+        Client,
+        clock::{BootClock, TokioClock},
+    },
+    limits,
+    url::Target,
+};
+
+static INSTALLED: OnceLock<Locks> = OnceLock::new();
+
+tokio::task_local! {
+    static SCOPED: Locks;
+}
+
+/// The locks and debounces of one store: the entry point of this crate.
+///
+/// Make one per process and clone it: clones are the same. It owns the connection and the keeper,
+/// which renews and releases; both live until the last clone, [`Lock`], [`Debounce`] and
+/// [`LockGuard`](crate::LockGuard) is gone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::Locks;
+///
+/// let locks = Locks::in_memory(); // or Locks::connect("redis://127.0.0.1/").await?
+/// let guard = locks.lock("invoice:7").acquire().await?;
+/// // ... the lock is held, and renewed, until here
+/// drop(guard);
+/// locks.flush().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Locks(Arc<Inner>);
+
+struct Inner {
+    client: Arc<Client>,
+    prefix: Prefix,
+    lease: Duration,
+    wait: Duration,
+}
+
+impl Locks {
+    /// Connects to the store of this URL.
+    ///
+    /// | URL | store |
+    /// |---|---|
+    /// | `redis://[[user]:password@]host[:port][/database]` | a Redis server |
+    /// | `rediss://...` | the same over TLS, with the system's roots |
+    /// | `unix:///path/to/socket[?db=..&user=..&pass=..]` | a Redis server on this machine |
+    /// | `memory:` | this process, as [`in_memory`](Self::in_memory) |
+    ///
+    /// A Redis store is served by a thread of its own, so that a busy runtime loses no locks.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a URL that is none of these; `Unavailable` if the server cannot be reached
+    /// within two seconds; `Rejected` if it refuses user, password or database.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is left behind.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// let locks = lock::Locks::connect("redis://127.0.0.1:6379/0").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().url(url).build().await
+    }
+
+    /// Connects to the store that the environment names: `LOCK_URL`, else `REDIS_URL`, else
+    /// `UPSTASH_REDIS_REST_URL` with `UPSTASH_REDIS_REST_TOKEN`.
+    ///
+    /// Upstash's REST address and token also open its Redis endpoint, which is what is used:
+    /// `rediss://default:TOKEN@HOST:6379`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming all of these variables, if none is set; else as
+    /// [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is left behind.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// let locks = lock::Locks::from_env().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn from_env() -> Result<Self, Error> {
+        let url = crate::url::from_env(|name| std::env::var(name).ok())?;
+        Self::connect(&url).await
+    }
+
+    /// Locks in the memory of this process: the same semantics, no server.
+    ///
+    /// For development and tests. It is served by the runtime of its callers and obeys tokio's
+    /// paused clock. Each call makes a store of its own; see [`MemoryStore`] to share one.
+    ///
+    /// ```
+    /// let locks = lock::Locks::in_memory();
+    /// ```
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let client = Client::embedded(Arc::new(MemoryStore::new()), Arc::new(TokioClock::new()));
+        Self(Arc::new(Inner {
+            client,
+            prefix: Prefix::default(),
+            lease: DEFAULT_LEASE,
+            wait: DEFAULT_WAIT,
+        }))
+    }
+
+    /// Settings that [`connect`](Self::connect) leaves at their defaults.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let locks = lock::Locks::builder()
+    ///     .url("memory:")
+    ///     .prefix("billing:")
+    ///     .lease(Duration::from_secs(30))
+    ///     .build()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> LocksBuilder {
+        LocksBuilder {
+            source: None,
+            prefix: Prefix::default().as_str().to_owned(),
+            lease: DEFAULT_LEASE,
+            wait: DEFAULT_WAIT,
+            root_certificate: None,
+        }
+    }
+
+    /// The lock of this id. Does nothing yet, and cannot fail: an id that cannot be (empty, over
+    /// 1 KiB, or beginning with `~`) is reported when it is acquired.
+    pub fn lock(&self, id: impl Into<String>) -> Lock {
+        Lock::new(self, id.into().into())
+    }
+
+    /// The debounce of this id. Does nothing yet, and cannot fail, as [`lock`](Self::lock). A
+    /// lock and a debounce of one id have nothing to do with each other.
+    pub fn debounce(&self, id: impl Into<String>) -> Debounce {
+        Debounce::new(self, id.into().into())
+    }
+
+    /// Makes this the process's default, for the attributes.
+    ///
+    /// # Errors
+    ///
+    /// If there is one already; it stays.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lock::AlreadyInstalled> {
+    /// lock::Locks::in_memory().install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn install(&self) -> Result<(), AlreadyInstalled> {
+        INSTALLED.set(self.clone()).map_err(|_| AlreadyInstalled(()))
+    }
+
+    /// Runs a future with this as its task's default, for the attributes; it wins over the
+    /// process's. Tasks that the future spawns do not inherit it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use lock::{Locks, locked};
+    ///
+    /// #[locked(id = "invoice:{invoice_id}")]
+    /// async fn charge(invoice_id: u64) -> Result<u64, lock::Error> {
+    ///     Ok(invoice_id)
+    /// }
+    ///
+    /// let charged = Locks::in_memory().scope(charge(7)).await;
+    /// assert_eq!(charged.unwrap(), 7);
+    /// # }
+    /// ```
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        SCOPED.scope(self.clone(), future)
+    }
+
+    /// Waits until every release that a drop has begun was answered, or given up after half a
+    /// minute without an answer.
+    ///
+    /// A dropped guard is released in the background; a process that exits right away may not
+    /// get to it. Call this before it does. Guards that are alive are left alone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the releases go on.
+    pub async fn flush(&self) {
+        self.0.client.flush().await;
+    }
+
+    /// Releases every lock that is held, ends every wait, and stops the keeper.
+    ///
+    /// Guards that are alive count as lost. Whoever waits, and whoever comes later, gets the kind
+    /// `Closed`. Takes two seconds at most, for a store that does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it is carried out even if the future is dropped.
+    pub async fn shutdown(&self) {
+        self.0.client.shutdown().await;
+    }
+
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.0.client
+    }
+
+    pub(crate) fn prefix(&self) -> &Prefix {
+        &self.0.prefix
+    }
+
+    pub(crate) fn default_lease(&self) -> Duration {
+        self.0.lease
+    }
+
+    pub(crate) fn default_wait(&self) -> Duration {
+        self.0.wait
+    }
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks")
+            .field("client", &self.0.client)
+            .field("prefix", &self.0.prefix)
+            .field("lease", &self.0.lease)
+            .field("wait", &self.0.wait)
+            .finish()
+    }
+}
+
+/// The task's `Locks`, else the process's.
+pub(crate) fn ambient() -> Option<Locks> {
+    SCOPED.try_with(Clone::clone).ok().or_else(|| INSTALLED.get().cloned())
+}
+
+const DEFAULT_LEASE: Duration = Duration::from_secs(10);
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+/// Settings of a [`Locks`] that is to be; made by [`Locks::builder`].
+///
+/// Name a store once: by [`url`](Self::url), [`client`](Self::client) or [`store`](Self::store);
+/// the last one counts.
+#[must_use = "a builder does nothing until `build`"]
+pub struct LocksBuilder {
+    source: Option<Source>,
+    prefix: String,
+    lease: Duration,
+    wait: Duration,
+    root_certificate: Option<Vec<u8>>,
+}
+
+enum Source {
+    Url(String),
+    #[cfg(feature = "redis")]
+    Client(redis::Client),
+    Store(Arc<dyn Store>),
+}
+
+impl LocksBuilder {
+    /// The store of this URL; see [`Locks::connect`].
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.source = Some(Source::Url(url.into()));
+        self
+    }
+
+    /// A Redis server, as this client reaches it. The client's own time-outs are not used.
+    #[cfg(feature = "redis")]
+    pub fn client(mut self, client: redis::Client) -> Self {
+        self.source = Some(Source::Client(client));
+        self
+    }
+
+    /// A store of your own making.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.source = Some(Source::Store(Arc::new(store)));
+        self
+    }
+
+    /// What every key begins with. Default: `lock:`. At most 1 KiB, without `~`.
+    ///
+    /// The empty prefix gives raw keys: the id is the key, as in @upstash/lock, so that its
+    /// clients and this library exclude each other.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The lease of locks that set none, and of debounced runs. Default: 10 s; see
+    /// [`Lock::lease`].
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// The wait of locks that set none. Default: 10 s; see [`Lock::wait`].
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The certificate authority (PEM) that signed the server's certificate, for `rediss://`;
+    /// it replaces the system's roots.
+    #[cfg(feature = "tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificate = Some(pem.into());
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if no store is named, or a setting cannot be; else as [`Locks::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is left behind.
+    pub async fn build(self) -> Result<Locks, Error> {
+        let prefix = Prefix::parse(&self.prefix)?;
+        limits::lease(self.lease)?;
+        let client = match self.source {
+            Some(Source::Url(url)) => match Target::parse(&url, self.root_certificate)? {
+                Target::Memory => of_store(Arc::new(MemoryStore::new())).await?,
+                #[cfg(feature = "redis")]
+                Target::Redis(client) => of_redis(*client).await?,
+            },
+            #[cfg(feature = "redis")]
+            Some(Source::Client(client)) => of_redis(client).await?,
+            Some(Source::Store(store)) => of_store(store).await?,
+            None => {
+                return Err(Error::invalid(
+                    "no store: name one with `.url(..)`, `.client(..)` or `.store(..)`",
+                ));
+            }
+        };
+        Ok(Locks(Arc::new(Inner { client, prefix, lease: self.lease, wait: self.wait })))
+    }
+}
+
+impl fmt::Debug for LocksBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the URL and not the client: they may carry a password.
+        f.debug_struct("LocksBuilder")
+            .field("prefix", &self.prefix)
+            .field("lease", &self.lease)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn of_store(store: Arc<dyn Store>) -> Result<Arc<Client>, Error> {
+    if store.is_embedded() {
+        Ok(Client::embedded(store, Arc::new(TokioClock::new())))
+    } else {
+        Client::on_own_thread(Arc::new(BootClock::new()), || async { Ok(store) }).await
+    }
+}
+
+#[cfg(feature = "redis")]
+async fn of_redis(client: redis::Client) -> Result<Arc<Client>, Error> {
+    use crate::store::redis::RedisStore;
+
+    Client::on_own_thread(Arc::new(BootClock::new()), || async {
+        Ok(Arc::new(RedisStore::connect(client).await?) as Arc<dyn Store>)
+    })
+    .await
+}

@@ -1,0 +1,29 @@
+//! What a store knows about one lock.
+
+use std::time::Duration;
+
+use crate::Token;
+
+/// Who holds a lock, as [`Lock::status`](crate::Lock::status) found it.
+///
+/// It was so when the store was asked; it may be otherwise by the time it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Nobody holds it.
+    Free,
+    /// Somebody holds it.
+    #[non_exhaustive]
+    Held {
+        /// A guard of this [`Locks`](crate::Locks), or one of its clones, holds it.
+        by_us: bool,
+        /// The token of the holder, whichever client it is.
+        holder: Token,
+        /// What remains of the holder's lease; [`Duration::MAX`] if another client took the key
+        /// for ever.
+        remaining: Duration,
+        /// How many callers of this [`Locks`](crate::Locks) wait for it in line. Those of other
+        /// processes are not known.
+        waiters: usize,
+    },
+}

@@ -1,0 +1,257 @@
+//! The connection to one Redis server, and its health.
+//!
+//! Every call is bounded, and two time-outs in a row replace the connection: one that was cut
+//! without a word never says so by itself. While there is none, calls wait for the next one,
+//! within their bound.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Pipeline, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::script::{self, Invocation};
+use crate::store::StoreError;
+
+/// How long one call may take.
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long it may take to connect: for a whole handshake, TLS included.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// The pauses between two tries to connect again.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
+const WRITE_QUEUE: usize = 1024;
+
+pub(super) struct Connection {
+    client: Client,
+    /// `None` while there is no connection.
+    current: watch::Sender<Option<Arc<Live>>>,
+    weak: Weak<Self>,
+}
+
+/// One connection that was established.
+struct Live {
+    connection: MultiplexedConnection,
+    identity: Option<Identity>,
+    /// Since when calls have gone without an answer.
+    suspect_since: Mutex<Option<Instant>>,
+}
+
+/// How a server process names one of its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    /// Numbers start again with every process, so they mean nothing without its name.
+    process: String,
+    number: i64,
+}
+
+impl Connection {
+    /// Connects for the first time; fails at the first obstacle.
+    pub(super) async fn establish(client: Client) -> RedisResult<Arc<Self>> {
+        let live = connect(&client, None).await?;
+        Ok(Arc::new_cyclic(|weak| Self {
+            client,
+            current: watch::Sender::new(Some(Arc::new(live))),
+            weak: weak.clone(),
+        }))
+    }
+
+    /// Calls scripts, all in one write, and gives their replies in the same order.
+    pub(super) async fn invoke(
+        &self,
+        invocations: &[Invocation],
+        limit: Duration,
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut replies =
+            self.exchange(&script::by_hash(invocations), invocations.len(), limit).await?;
+        if let Some((places, again)) = script::unknown_by_source(invocations, &replies) {
+            let second = self.exchange(&again, places.len(), limit).await?;
+            for (place, reply) in places.into_iter().zip(second) {
+                replies[place] = reply;
+            }
+        }
+        Ok(replies)
+    }
+
+    async fn exchange(
+        &self,
+        pipeline: &Pipeline,
+        replies: usize,
+        limit: Duration,
+    ) -> Result<Vec<Value>, StoreError> {
+        let by = Instant::now() + limit;
+        let Ok(live) = time::timeout_at(by, self.live()).await else {
+            return Err(StoreError::unavailable("there is no connection to the server"));
+        };
+        let sent_at = Instant::now();
+        let mut connection = live.connection.clone();
+        let exchange = connection.send_packed_commands(pipeline, 0, replies);
+        match time::timeout_at(by, exchange).await {
+            Ok(Ok(values)) => {
+                live.answered();
+                Ok(values)
+            }
+            Ok(Err(error)) => {
+                // Errors of single commands come as values: this one is the connection's.
+                self.replace(&live);
+                Err(StoreError::Unavailable(Arc::new(error)))
+            }
+            Err(_) => {
+                if live.timed_out(sent_at) {
+                    self.replace(&live);
+                }
+                Err(StoreError::unavailable(format!("no answer within {limit:?}")))
+            }
+        }
+    }
+
+    /// The connection, once there is one.
+    async fn live(&self) -> Arc<Live> {
+        if let Some(live) = &*self.current.borrow() {
+            return Arc::clone(live);
+        }
+        let mut changes = self.current.subscribe();
+        loop {
+            if let Some(live) = &*changes.borrow_and_update() {
+                return Arc::clone(live);
+            }
+            // Fails only when `self` is gone, and it is borrowed here.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Gives up a connection, unless that was done already, and begins to look for another.
+    fn replace(&self, broken: &Arc<Live>) {
+        let was_current = self.current.send_if_modified(|current| {
+            let same = current.as_ref().is_some_and(|live| Arc::ptr_eq(live, broken));
+            if same {
+                *current = None;
+            }
+            same
+        });
+        if was_current {
+            tokio::spawn(reconnect(Weak::clone(&self.weak), broken.identity.clone()));
+        }
+    }
+}
+
+impl Live {
+    fn suspect_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.suspect_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self) {
+        *self.suspect_since() = None;
+    }
+
+    /// A call that was sent at `sent_at` had no answer. Is it the second in a row? Calls that
+    /// were on their way together count as one: a pause of the server hits them all.
+    fn timed_out(&self, sent_at: Instant) -> bool {
+        let mut suspect_since = self.suspect_since();
+        match *suspect_since {
+            Some(since) => sent_at >= since,
+            None => {
+                *suspect_since = Some(Instant::now());
+                false
+            }
+        }
+    }
+}
+
+/// Tries to connect until it succeeds, or nobody wants the connection any more.
+async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>) {
+    let mut delay = RECONNECT.0;
+    loop {
+        let Some(client) = owner.upgrade().map(|connection| connection.client.clone()) else {
+            return;
+        };
+        if let Ok(live) = connect(&client, broken.as_ref()).await {
+            if let Some(connection) = owner.upgrade() {
+                connection.current.send_replace(Some(Arc::new(live)));
+            }
+            return;
+        }
+        time::sleep(jittered(delay)).await;
+        delay = (delay * 2).min(RECONNECT.1);
+    }
+}
+
+/// Connects, and makes the server forget the connection before: what was sent on it has either
+/// been done by then, or never will be. Without that, a request that waits in the socket of a
+/// stalled server could take a lock after the release that was to undo it.
+async fn connect(client: &Client, broken: Option<&Identity>) -> RedisResult<Live> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_LIMIT))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(WRITE_QUEUE);
+    let handshake = async {
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("PING");
+        pipeline.cmd("CLIENT").arg("ID");
+        pipeline.cmd("INFO").arg("server");
+        for script in script::ALL {
+            script.load(&mut pipeline);
+        }
+        let mut replies =
+            connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?.into_iter();
+        // A server that wants a password, or is still loading, answers even this with an error.
+        // The other commands may be forbidden to this user: they only make things better.
+        if let Some(Value::ServerError(error)) = replies.next() {
+            return Err(RedisError::from(error));
+        }
+        let identity = identity(replies.next(), replies.next());
+        if let (Some(broken), Some(identity)) = (broken, &identity)
+            && broken.process == identity.process
+        {
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("CLIENT").arg("KILL").arg("ID").arg(broken.number);
+            // "No such client" is as good.
+            connection.send_packed_commands(&pipeline, 0, 1).await?;
+        }
+        Ok(Live { connection, identity, suspect_since: Mutex::new(None) })
+    };
+    time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the handshake");
+        Err(RedisError::from(error))
+    })
+}
+
+fn identity(number: Option<Value>, info: Option<Value>) -> Option<Identity> {
+    let (Value::Int(number), info) = (number?, info?) else { return None };
+    let info = match info {
+        Value::BulkString(text) => String::from_utf8(text).ok()?,
+        Value::VerbatimString { text, .. } => text,
+        _ => return None,
+    };
+    let process = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim().to_owned();
+    Some(Identity { process, number })
+}
+
+/// Between half of a delay and all of it, so that the clients of a server that comes back do not
+/// come back all at once.
+fn jittered(delay: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 1024;
+    delay / 2 + delay / 2048 * random as u32
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The client's own Debug could show a password.
+        let connected = self.current.borrow().is_some();
+        f.debug_struct("Connection").field("connected", &connected).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+-- Lets the call ARGV[2] of the token ARGV[1] run, if the window KEYS[1] is due and no other run
+-- goes on: takes the run's lock KEYS[2] for ARGV[3] milliseconds and draws a fence from the
+-- counter KEYS[3]. The window is kept for ARGV[4] milliseconds as a tombstone. ARGV[5] is how
+-- many milliseconds the newest caller may be late before another one may take its place.
+--
+-- Follows `Window::claim` and `Window::begin` in core/debounce.rs.
+--
+-- Answers {'granted', fence}, {'superseded'}, {'not yet', milliseconds} or {'running',
+-- milliseconds that remain of that run's lock}.
+
+local window = redis.call('HMGET', KEYS[1], 'call', 'caller', 'ran', 'due')
+local running = redis.call('GET', KEYS[2])
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
+
+local newest = tonumber(window[1] or '0')
+local ran = tonumber(window[3] or '0')
+local due = tonumber(window[4] or '0')
+local call = tonumber(ARGV[2])
+
+-- The run is ours already: the answer to an earlier claim was lost.
+if running ~= ARGV[1] then
+  if call <= ran then
+    return {'superseded'}
+  end
+  -- An empty window means that the data was lost: this call is then all there is, and due.
+  if newest > 0 then
+    if window[2] ~= ARGV[1] then
+      due = due + tonumber(ARGV[5])
+    end
+    if now < due then
+      return {'not yet', due - now}
+    end
+  end
+  if running then
+    return {'running', redis.call('PTTL', KEYS[2])}
+  end
+end
+
+local fence = micros
+local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+if not last then
+  return redis.error_reply('ERR the fence counter ' .. KEYS[3] .. ' does not hold a number')
+end
+if fence <= last then
+  fence = last + 1
+end
+
+local covered = string.format('%.0f', math.max(newest, call))
+local text = string.format('%.0f', fence)
+redis.call('HSET', KEYS[1], 'call', covered, 'ran', covered)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
+redis.call('SET', KEYS[3], text)
+return {'granted', text}

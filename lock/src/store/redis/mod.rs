@@ -1,0 +1,294 @@
+//! Locks on a Redis server.
+//!
+//! A lock is a string key that holds its token, as `SET key token NX PX lease` leaves it, so that
+//! other clients of that pattern take part. Each operation is one Lua script, in a file of its
+//! own beside this one; time comes from the server only.
+
+mod connection;
+mod script;
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Client, Value};
+
+use self::{
+    connection::{CALL_LIMIT, Connection},
+    script::{ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW},
+};
+use super::{
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder, Ownership,
+    ReleaseRequest, RenewRequest, Store, StoreError, StoreFuture,
+};
+use crate::{Error, ErrorKind, Token, core::debounce::GRACE, limits::LONGEST_LEASE};
+
+/// The counter that fences are drawn from: one per database, and the only key without an expiry.
+/// No id can name it, for none may begin with a tilde, and no prefix may contain one.
+const FENCE: &str = "~fence";
+
+/// The store on one Redis server.
+#[derive(Debug)]
+pub(crate) struct RedisStore {
+    connection: Arc<Connection>,
+}
+
+impl RedisStore {
+    pub(crate) async fn connect(client: Client) -> Result<Self, Error> {
+        let connection = Connection::establish(client).await.map_err(connect_error)?;
+        Ok(Self { connection })
+    }
+
+    /// Calls one script for each item of a batch, and reads each reply.
+    async fn each<T>(
+        &self,
+        invocations: Vec<Invocation>,
+        read: impl Fn(Value) -> Option<T>,
+    ) -> Vec<Result<T, StoreError>> {
+        let replies = self.connection.invoke(&invocations, CALL_LIMIT).await;
+        match replies {
+            Ok(replies) => replies.into_iter().map(|reply| answer(reply, &read)).collect(),
+            Err(error) => invocations.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn one<T>(
+        &self,
+        invocation: Invocation,
+        read: impl Fn(Value) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let replies = self.connection.invoke(&[invocation], CALL_LIMIT).await?;
+        answer(replies.into_iter().next().unwrap_or(Value::Nil), read)
+    }
+
+    /// Calls one script for a whole batch; its reply has one number for each item.
+    async fn all(
+        &self,
+        invocation: Invocation,
+        items: usize,
+        limit: Duration,
+    ) -> Vec<Result<Ownership, StoreError>> {
+        let replies = self.connection.invoke(&[invocation], limit).await;
+        let reply = replies.and_then(|replies| {
+            answer(replies.into_iter().next().unwrap_or(Value::Nil), |reply| match reply {
+                Value::Array(values) if values.len() == items => Some(values),
+                _ => None,
+            })
+        });
+        match reply {
+            Ok(values) => values.into_iter().map(|value| answer(value, ownership)).collect(),
+            Err(error) => (0..items).map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+impl Store for RedisStore {
+    fn acquire<'a>(
+        &'a self,
+        batch: &'a [AcquireRequest],
+    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        let invocations = batch.iter().map(|request| {
+            Invocation::of(&ACQUIRE)
+                .key(&request.key)
+                .key(FENCE)
+                .argument(request.token.as_str())
+                .argument(millis(request.lease))
+                .argument(u8::from(request.adopt))
+                .argument(millis(LONGEST_LEASE))
+        });
+        Box::pin(self.each(invocations.collect(), |reply| match pair(reply)? {
+            (Value::Int(1), fence) => Some(Acquisition::Granted { fence: number(&fence)? }),
+            (Value::Int(0), Value::Int(left)) => {
+                Some(Acquisition::Held { remaining: remaining(left) })
+            }
+            _ => None,
+        }))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        batch: &'a [RenewRequest],
+    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
+        let mut invocation = Invocation::of(&RENEW);
+        for request in batch {
+            invocation = invocation.key(&request.key);
+        }
+        for request in batch {
+            invocation =
+                invocation.argument(request.token.as_str()).argument(millis(request.lease));
+        }
+        // A renewal that hangs must leave time for others: two of them, and a new connection,
+        // fit into the two thirds of the lease that are left when it is sent.
+        let shortest = batch.iter().map(|request| request.lease).min().unwrap_or(CALL_LIMIT);
+        let limit = (shortest / 6).clamp(Duration::from_millis(10), CALL_LIMIT);
+        Box::pin(self.all(invocation, batch.len(), limit))
+    }
+
+    fn release<'a>(
+        &'a self,
+        batch: &'a [ReleaseRequest],
+    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
+        let mut invocation = Invocation::of(&RELEASE);
+        for request in batch {
+            invocation = invocation.key(&request.key);
+        }
+        for request in batch {
+            invocation = invocation.argument(request.token.as_str()).argument(millis(request.keep));
+        }
+        Box::pin(self.all(invocation, batch.len(), CALL_LIMIT))
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a Token,
+        by: Duration,
+    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
+        let invocation =
+            Invocation::of(&EXTEND).key(key).argument(token.as_str()).argument(millis(by));
+        Box::pin(self.one(invocation, |reply| match reply {
+            Value::Int(left) => Some(remaining(left)),
+            _ => None,
+        }))
+    }
+
+    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
+        Box::pin(self.one(Invocation::of(&HOLDER).key(key), |reply| {
+            if reply == Value::Nil {
+                return Some(None);
+            }
+            let (token, left) = pair(reply)?;
+            let (Value::BulkString(token), Value::Int(left)) = (token, left) else { return None };
+            // Another client's token may be any bytes.
+            let token = Token::from(String::from_utf8_lossy(&token).into_owned());
+            Some(Some(Holder { token, remaining: remaining(left) }))
+        }))
+    }
+
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.one(Invocation::of(&FORCE_RELEASE).key(key), |reply| match reply {
+            Value::Int(freed) => Some(freed == 1),
+            _ => None,
+        }))
+    }
+
+    fn debounce<'a>(
+        &'a self,
+        request: &'a DebounceRequest,
+    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
+        let token = request.token.as_str();
+        match request.step {
+            DebounceStep::Register { wait, max_wait } => {
+                let invocation = Invocation::of(&REGISTER)
+                    .key(&request.window)
+                    .argument(token)
+                    .argument(millis(wait))
+                    .argument(max_wait.map(|limit| millis(limit).to_string()).unwrap_or_default())
+                    .argument(millis(request.keep));
+                Box::pin(self.one(invocation, |reply| {
+                    let (call, Value::Int(due_in)) = pair(reply)? else { return None };
+                    let due_in = remaining(due_in)?;
+                    Some(DebounceReply::Registered { call: number(&call)?, due_in })
+                }))
+            }
+            DebounceStep::Claim { call } => {
+                let invocation = Invocation::of(&CLAIM)
+                    .key(&request.window)
+                    .key(&request.run)
+                    .key(FENCE)
+                    .argument(token)
+                    .argument(call)
+                    .argument(millis(request.lease))
+                    .argument(millis(request.keep))
+                    .argument(millis(GRACE));
+                Box::pin(self.one(invocation, read_claim))
+            }
+        }
+    }
+}
+
+fn read_claim(reply: Value) -> Option<DebounceReply> {
+    let Value::Array(values) = reply else { return None };
+    let mut values = values.into_iter();
+    let Value::BulkString(what) = values.next()? else { return None };
+    let value = values.next();
+    match (what.as_slice(), value) {
+        (b"granted", Some(fence)) => Some(DebounceReply::Granted { fence: number(&fence)? }),
+        (b"superseded", None) => Some(DebounceReply::Superseded),
+        (b"not yet", Some(Value::Int(left))) => Some(DebounceReply::NotYet(remaining(left)?)),
+        // A run's lock that somebody has made eternal is looked at as often as any other.
+        (b"running", Some(Value::Int(left))) => {
+            Some(DebounceReply::Running(remaining(left).unwrap_or(LONGEST_LEASE)))
+        }
+        _ => None,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a number of milliseconds means where a negative one means "no end".
+fn remaining(millis: i64) -> Option<Duration> {
+    u64::try_from(millis).ok().map(Duration::from_millis)
+}
+
+fn ownership(value: Value) -> Option<Ownership> {
+    match value {
+        Value::Int(1) => Some(Ownership::Ours),
+        Value::Int(0) => Some(Ownership::NotOurs),
+        _ => None,
+    }
+}
+
+fn pair(value: Value) -> Option<(Value, Value)> {
+    match value {
+        Value::Array(values) => <[Value; 2]>::try_from(values).ok().map(|[a, b]| (a, b)),
+        _ => None,
+    }
+}
+
+/// A number that a script wrote as text.
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Reads one reply; an answer that makes no sense is an answer that is not known.
+fn answer<T>(reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
+    match reply {
+        Value::ServerError(error) => {
+            // The server is there, but cannot serve yet, or for the moment: worth another try.
+            let passing =
+                ["LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"];
+            let passing = passing.contains(&error.code());
+            let error = Arc::new(redis::RedisError::from(error));
+            Err(if passing { StoreError::Unavailable(error) } else { StoreError::Rejected(error) })
+        }
+        reply => read(reply).ok_or_else(|| {
+            StoreError::unavailable("the server's reply is none that this script gives")
+        }),
+    }
+}
+
+/// What to tell about a first connection that failed. Redis's own words carry no password.
+fn connect_error(error: redis::RedisError) -> Error {
+    use redis::{ErrorKind as RedisErrorKind, ServerErrorKind};
+
+    let kind = match error.kind() {
+        RedisErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
+        | RedisErrorKind::Io => ErrorKind::Unavailable,
+        RedisErrorKind::InvalidClientConfig => ErrorKind::Invalid,
+        _ => ErrorKind::Rejected,
+    };
+    let message = match kind {
+        ErrorKind::Unavailable => format!(
+            "the Redis server cannot be reached ({error}): check host, port and TLS, and that it runs"
+        ),
+        ErrorKind::Invalid => format!("this connection cannot be made: {error}"),
+        _ => format!(
+            "the Redis server refused the connection ({error}): check user, password and database"
+        ),
+    };
+    Error::new(kind, message).caused_by(Some(Arc::new(error)))
+}

@@ -1,0 +1,184 @@
+//! What a URL, or the environment, says about the store. No message repeats any part of a URL:
+//! it may carry a password.
+
+use crate::Error;
+
+const SCHEMES: &str = "`redis://`, `rediss://`, `unix:` or `memory:`";
+
+/// The store that a URL names.
+pub(crate) enum Target {
+    Memory,
+    #[cfg(feature = "redis")]
+    Redis(Box<redis::Client>),
+}
+
+impl Target {
+    pub(crate) fn parse(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Self, Error> {
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+        match scheme {
+            Some("memory") => Ok(Self::Memory),
+            Some(
+                "redis" | "rediss" | "unix" | "redis+unix" | "valkey" | "valkeys" | "valkey+unix",
+            ) => redis(url, root_certificate),
+            // A scheme that is not one of letters could be anything, even a password.
+            Some(scheme)
+                if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && scheme.len() < 16 =>
+            {
+                Err(Error::invalid(format!(
+                    "no store is known for the URL scheme `{scheme}`: use {SCHEMES}"
+                )))
+            }
+            _ => Err(Error::invalid(format!(
+                "this is not a URL of a store: it begins with {SCHEMES}"
+            ))),
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> {
+    use std::sync::Arc;
+
+    use redis::{Client, ConnectionAddr, IntoConnectionInfo, io::tcp::TcpSettings};
+
+    let unreadable = |error: redis::RedisError| {
+        Error::invalid(format!(
+            "this URL cannot be read ({error}): it has the form \
+             redis[s]://[[user]:password@]host[:port][/database], with special characters of the \
+             password percent-encoded, or unix:///path[?db=..&user=..&pass=..]"
+        ))
+        .caused_by(Some(Arc::new(error)))
+    };
+    let info = url.into_connection_info().map_err(unreadable)?;
+    // Small requests must not wait for company in the kernel.
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+    if !encrypted && root_certificate.is_some() {
+        return Err(Error::invalid("a root certificate goes with a `rediss://` URL"));
+    }
+    let client = if encrypted { tls(info, root_certificate) } else { Client::open(info) };
+    Ok(Target::Redis(Box::new(client.map_err(unreadable)?)))
+}
+
+#[cfg(all(feature = "redis", feature = "tls"))]
+fn tls(
+    info: redis::ConnectionInfo,
+    root_cert: Option<Vec<u8>>,
+) -> redis::RedisResult<redis::Client> {
+    use rustls::crypto::{CryptoProvider, ring};
+
+    // The TLS library wants a default for the process, and panics where there are two to choose
+    // from. One that the application has installed is respected.
+    if CryptoProvider::get_default().is_none() {
+        let _ = ring::default_provider().install_default();
+    }
+    match root_cert {
+        Some(_) => {
+            let certificates = redis::TlsCertificates { client_tls: None, root_cert };
+            redis::Client::build_with_tls(info, certificates)
+        }
+        None => redis::Client::open(info),
+    }
+}
+
+#[cfg(all(feature = "redis", not(feature = "tls")))]
+fn tls(_: redis::ConnectionInfo, _: Option<Vec<u8>>) -> redis::RedisResult<redis::Client> {
+    Err((redis::ErrorKind::InvalidClientConfig, "built without the feature `tls`").into())
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(_: &str, _: Option<Vec<u8>>) -> Result<Target, Error> {
+    Err(Error::invalid("built without the feature `redis`, so only `memory:` can be used"))
+}
+
+/// The URL that the environment gives.
+pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if let Some(url) = set("LOCK_URL").or_else(|| set("REDIS_URL")) {
+        return Ok(url);
+    }
+    let (address, token) = (set("UPSTASH_REDIS_REST_URL"), set("UPSTASH_REDIS_REST_TOKEN"));
+    let (Some(address), Some(token)) = (address, token) else {
+        return Err(Error::invalid(
+            "the environment names no store: set LOCK_URL, or REDIS_URL, or both \
+             UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN",
+        ));
+    };
+    let host =
+        address.trim_start_matches("https://").split(['/', ':', '?', '#']).next().unwrap_or("");
+    if host.is_empty() || host.contains('@') {
+        return Err(Error::invalid(
+            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the console",
+        ));
+    }
+    let mut encoded = String::new();
+    for byte in token.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Ok(format!("rediss://default:{encoded}@{host}:6379"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn env(variables: &[(&str, &str)]) -> Result<String, Error> {
+        from_env(|name| {
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_environment_is_read_in_its_order() {
+        let upstash = [
+            ("UPSTASH_REDIS_REST_URL", "https://eu1-x.upstash.io"),
+            ("UPSTASH_REDIS_REST_TOKEN", "AX/y+z=="),
+        ];
+        let url = env(&upstash).unwrap();
+        assert_eq!(url, "rediss://default:AX%2Fy%2Bz%3D%3D@eu1-x.upstash.io:6379");
+        let mut all = upstash.to_vec();
+        all.push(("REDIS_URL", "redis://b/"));
+        assert_eq!(env(&all).unwrap(), "redis://b/");
+        all.push(("LOCK_URL", "redis://a/"));
+        assert_eq!(env(&all).unwrap(), "redis://a/");
+        assert_eq!(env(&[("LOCK_URL", ""), ("REDIS_URL", "redis://b/")]).unwrap(), "redis://b/");
+    }
+
+    #[test]
+    fn an_environment_without_a_store_names_all_the_variables() {
+        for variables in [&[][..], &[("UPSTASH_REDIS_REST_URL", "https://h")][..]] {
+            let message = env(variables).unwrap_err().to_string();
+            for name in
+                ["LOCK_URL", "REDIS_URL", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"]
+            {
+                assert!(message.contains(name), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn urls_that_name_no_store_are_refused_without_repeating_them() {
+        for url in [
+            "",
+            "127.0.0.1",
+            "http://user:secret@host",
+            "redis://user:secret@host:port/x",
+            "secret",
+        ] {
+            let Err(error) = Target::parse(url, None) else { panic!("{url} was taken") };
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_memory_has_a_url() {
+        assert!(matches!(Target::parse("memory:", None), Ok(Target::Memory)));
+    }
+}
