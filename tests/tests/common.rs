@@ -1,0 +1,176 @@
+//! What the tests of the library share: a store of either kind, watched for keys that never
+//! expire.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use lock::{Locks, LocksBuilder, MemoryStore};
+use lock_tests::{RedisServer, RedisServerBuilder};
+
+/// The one key that may stay.
+pub(crate) const FENCE: &str = "~fence";
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A store that several `Locks` can share, as several instances of a service would.
+pub(crate) enum Engine {
+    Memory(MemoryStore),
+    Redis(WatchedServer),
+}
+
+impl Engine {
+    pub(crate) fn memory() -> Self {
+        Self::Memory(MemoryStore::new())
+    }
+
+    pub(crate) fn redis() -> Self {
+        Self::Redis(WatchedServer::start(RedisServer::builder()))
+    }
+
+    pub(crate) fn builder(&self) -> LocksBuilder {
+        match self {
+            Self::Memory(store) => Locks::builder().store(store.clone()),
+            Self::Redis(server) => Locks::builder().url(server.url()),
+        }
+    }
+
+    /// A client of a Redis server.
+    pub(crate) async fn locks_of(server: &RedisServer) -> Locks {
+        Locks::connect(&server.url()).await.unwrap()
+    }
+
+    /// Another client of the same store each time.
+    pub(crate) async fn locks(&self) -> Locks {
+        self.builder().build().await.unwrap()
+    }
+}
+
+/// Runs each of the named functions on the memory store under a paused clock, and on a Redis
+/// server of its own.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(&$crate::common::Engine::memory()).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&$crate::common::Engine::redis()).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+/// A Redis server whose keys are looked at all the time: each one must have an expiry, at any
+/// moment of any test, but for the fence counter and what the test put there itself.
+pub(crate) struct WatchedServer {
+    server: RedisServer,
+    watch: Option<Watch>,
+}
+
+struct Watch {
+    stop: Arc<AtomicBool>,
+    looks: JoinHandle<u32>,
+    staying: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl WatchedServer {
+    pub(crate) fn start(builder: RedisServerBuilder) -> Self {
+        Self::start_with(builder, String::new())
+    }
+
+    /// For a server that wants a password.
+    pub(crate) fn start_with(builder: RedisServerBuilder, password: String) -> Self {
+        let server = builder.start();
+        let url = server.url_with("", &password, 0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let staying = Arc::new(Mutex::new(BTreeSet::new()));
+        let looks = {
+            let (stop, staying) = (Arc::clone(&stop), Arc::clone(&staying));
+            thread::spawn(move || watch(&url, &stop, &staying))
+        };
+        Self { server, watch: Some(Watch { stop, looks, staying }) }
+    }
+
+    /// A key without an expiry that the test itself put there.
+    pub(crate) fn allow(&self, key: &str) {
+        // Seen or not: it is taken out of what was found when the test ends.
+        self.watch.as_ref().unwrap().staying.lock().unwrap().insert(format!("allowed {key}"));
+    }
+}
+
+impl std::ops::Deref for WatchedServer {
+    type Target = RedisServer;
+
+    fn deref(&self) -> &RedisServer {
+        &self.server
+    }
+}
+
+impl Drop for WatchedServer {
+    fn drop(&mut self) {
+        let Some(watch) = self.watch.take() else { return };
+        watch.stop.store(true, Ordering::Relaxed);
+        // A server that a failed test left stopped would not let the last look end.
+        self.server.continue_process();
+        let looks = watch.looks.join();
+        if thread::panicking() {
+            return;
+        }
+        assert!(looks.unwrap() > 0, "nobody ever looked at the keys");
+        let found = watch.staying.lock().unwrap();
+        let staying: Vec<_> = found
+            .iter()
+            .filter(|key| !key.starts_with("allowed ") && !found.contains(&format!("allowed {key}")))
+            .collect();
+        assert!(staying.is_empty(), "keys that never expire: {staying:?}");
+    }
+}
+
+/// Looks until it is stopped, and once more then. A server that is down is looked at later.
+fn watch(url: &str, stop: &AtomicBool, staying: &Mutex<BTreeSet<String>>) -> u32 {
+    const SCRIPT: &str = "
+        local staying = {}
+        for _, key in ipairs(redis.call('KEYS', '*')) do
+          if redis.call('PTTL', key) == -1 then staying[#staying + 1] = key end
+        end
+        return staying";
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = None;
+    let mut looks = 0;
+    loop {
+        let last = stop.load(Ordering::Relaxed);
+        let began = Instant::now();
+        if connection.is_none() {
+            connection = client.get_connection_with_timeout(ms(500)).ok();
+        }
+        if let Some(open) = &mut connection {
+            let _ = open.set_read_timeout(Some(ms(2000)));
+            match redis::cmd("EVAL").arg(SCRIPT).arg(0).query::<Vec<String>>(open) {
+                Ok(keys) => {
+                    looks += 1;
+                    staying.lock().unwrap().extend(keys.into_iter().filter(|key| key != FENCE));
+                }
+                Err(_) => connection = None,
+            }
+        }
+        if last {
+            return looks;
+        }
+        // A server with many keys is looked at less often: the watch must not be the load.
+        thread::sleep((began.elapsed() * 20).max(ms(10)));
+    }
+}
