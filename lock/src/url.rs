@@ -56,8 +56,21 @@ fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> 
     if !encrypted && root_certificate.is_some() {
         return Err(Error::invalid("a root certificate goes with a `rediss://` URL"));
     }
+    if root_certificate.as_ref().is_some_and(|pem| !holds_certificate(pem)) {
+        return Err(Error::invalid(
+            "the root certificate holds no certificate: give the authority's own, in PEM form",
+        ));
+    }
     let client = if encrypted { tls(info, root_certificate) } else { Client::open(info) };
     Ok(Target::Redis(Box::new(client.map_err(unreadable)?)))
+}
+
+/// The TLS library takes a file without a certificate for an authority that nobody knows, and
+/// blames the server.
+#[cfg(feature = "redis")]
+fn holds_certificate(pem: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(BEGIN.len()).any(|window| window == BEGIN)
 }
 
 #[cfg(all(feature = "redis", feature = "tls"))]

@@ -58,13 +58,13 @@ impl Engine {
 /// server of its own.
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
-        mod memory {
+        mod on_memory {
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
                 super::$name(&$crate::common::Engine::memory()).await;
             })*
         }
-        mod redis {
+        mod on_redis {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(&$crate::common::Engine::redis()).await;

@@ -1,6 +1,10 @@
 //! The suite: one module for each public idea.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
+mod acquire;
 mod common;
+
+mod errors;
 mod guard;
 mod harness;
+mod interoperation;
