@@ -123,8 +123,7 @@ impl Args {
             "crate" => self.krate = Some(path(value, usage)?.path),
             _ => {
                 let milliseconds = duration::milliseconds(name, &value)?;
-                self.durations
-                    .push((key.unraw(), at_least(name, milliseconds, &value)?));
+                self.durations.push((key.unraw(), at_least(name, milliseconds, &value)?));
             }
         }
         Ok(())
@@ -134,10 +133,9 @@ impl Args {
 impl Id {
     fn parse(value: Expr) -> Result<Self> {
         match value {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(literal),
-                ..
-            }) => Template::parse(&literal).map(Self::Template),
+            Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) => {
+                Template::parse(&literal).map(Self::Template)
+            }
             expression => Ok(Self::Expression(expression)),
         }
     }
@@ -145,11 +143,7 @@ impl Id {
 
 impl OnLost {
     fn parse(value: &Expr) -> Result<Self> {
-        if let Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) = value
-        {
+        if let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = value {
             match text.value().as_str() {
                 "stop" => return Ok(Self::Stop),
                 "continue" => return Ok(Self::Continue),
@@ -208,10 +202,7 @@ fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
         return Err(input.error(text));
     }
     let Ok(key) = input.call(Ident::parse_any) else {
-        let text = format!(
-            "expected the name of an argument here: {}",
-            attribute.allowed()
-        );
+        let text = format!("expected the name of an argument here: {}", attribute.allowed());
         return Err(input.error(text));
     };
     let mut value = None;

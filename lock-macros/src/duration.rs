@@ -8,17 +8,11 @@ const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), 
 /// The milliseconds that the argument `key` asks for.
 pub(crate) fn milliseconds(key: &str, value: &Expr) -> syn::Result<u64> {
     let number = match value {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
             return parse(&text.value())
                 .map_err(|problem| Error::new(text.span(), format!("{problem}; {}", forms(key))));
         }
-        Expr::Lit(ExprLit {
-            lit: Lit::Int(number),
-            ..
-        }) if number.suffix().is_empty() => number,
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) if number.suffix().is_empty() => number,
         _ => {
             let text = format!("`{key}` is not a duration here; {}", forms(key));
             return Err(Error::new_spanned(value, text));
@@ -108,26 +102,14 @@ mod tests {
             ("s", "`s` does not start with a whole number"),
             ("-1s", "`-1s` does not start with a whole number"),
             (" 1s", "` 1s` does not start with a whole number"),
-            (
-                "1 s",
-                "` s` is not a unit: there are `h`, `m`, `s` and `ms`",
-            ),
-            (
-                "1.5s",
-                "`.` is not a unit: there are `h`, `m`, `s` and `ms`",
-            ),
+            ("1 s", "` s` is not a unit: there are `h`, `m`, `s` and `ms`"),
+            ("1.5s", "`.` is not a unit: there are `h`, `m`, `s` and `ms`"),
             ("1d", "`d` is not a unit: there are `h`, `m`, `s` and `ms`"),
             ("1S", "`S` is not a unit: there are `h`, `m`, `s` and `ms`"),
             ("1s1s", "`s` comes after the same or a smaller unit"),
             ("30s1m", "`m` comes after the same or a smaller unit"),
-            (
-                "18446744073709551615h",
-                "`18446744073709551615h` is too long",
-            ),
-            (
-                "99999999999999999999s",
-                "`99999999999999999999s` is too long",
-            ),
+            ("18446744073709551615h", "`18446744073709551615h` is too long"),
+            ("99999999999999999999s", "`99999999999999999999s` is too long"),
         ] {
             assert_eq!(parse(text), Err(expected.to_owned()), "{text}");
         }

@@ -21,10 +21,7 @@ use crate::{
 // Output: the item with the attribute applied; or every mistake, and the item as it was, so that
 //         nothing else in the crate is told that the item is missing.
 pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream) -> TokenStream {
-    let expanded = match (
-        Args::parse(attribute, args),
-        Function::parse(attribute, item.clone()),
-    ) {
+    let expanded = match (Args::parse(attribute, args), Function::parse(attribute, item.clone())) {
         (Ok(args), Ok(function)) => check(attribute, &args, &function).map(|()| match attribute {
             Attribute::Locked => locked(&args, &function),
             Attribute::Debounced => debounced(&args, function),
@@ -149,13 +146,7 @@ fn debounced(args: &Args, mut function: Function) -> TokenStream {
 /// The function with other statements. The braces are the user's: they end the item, and an item
 /// whose end is not the user's would not be called dead code.
 fn item(function: &Function, statements: TokenStream) -> TokenStream {
-    let Function {
-        attrs,
-        vis,
-        sig,
-        body,
-        ..
-    } = function;
+    let Function { attrs, vis, sig, body, .. } = function;
     let mut block = Group::new(Delimiter::Brace, statements);
     block.set_span(body.span());
     quote!(#(#attrs)* #vis #sig #block)

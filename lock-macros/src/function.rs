@@ -49,11 +49,7 @@ impl Function {
                 || first.peek(Token![unsafe]) && first.peek2(Token![fn])
                 || first.peek(Token![fn]);
             let text = format!("`{name}` goes on an `async fn`, and this is none");
-            if is_fn {
-                error
-            } else {
-                Error::new(first.span(), text)
-            }
+            if is_fn { error } else { Error::new(first.span(), text) }
         })?;
         let body = input.parse::<TokenStream>()?;
         let Some(TokenTree::Group(body)) = ungroup(body).into_iter().next() else {
@@ -79,13 +75,7 @@ impl Function {
             return Err(Error::new(sig.fn_token.span, text));
         }
         let bindings = bind(&mut sig);
-        Ok(Self {
-            attrs,
-            vis,
-            sig,
-            body,
-            bindings,
-        })
+        Ok(Self { attrs, vis, sig, body, bindings })
     }
 
     /// The declared return type, `()` at the function's name if there is none.
@@ -143,10 +133,7 @@ pub(crate) fn debounced(output: &Type, krate: &TokenStream) -> (Type, bool) {
     }
     let span = at(output.span());
     let option: Type = parse_quote_spanned!(span=> ::core::option::Option<#output>);
-    (
-        parse_quote_spanned!(span=> ::core::result::Result<#option, #krate::Error>),
-        false,
-    )
+    (parse_quote_spanned!(span=> ::core::result::Result<#option, #krate::Error>), false)
 }
 
 /// The `T` of `Result<T, ..>`, under whatever path, so that an alias like `io::Result` is one too.
@@ -191,10 +178,7 @@ fn bind(sig: &mut Signature) -> Vec<Binding> {
         };
         let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
         let cfgs = cfgs.cloned().collect::<Vec<_>>();
-        bindings.extend(names.into_iter().map(|name| Binding {
-            cfgs: cfgs.clone(),
-            name,
-        }));
+        bindings.extend(names.into_iter().map(|name| Binding { cfgs: cfgs.clone(), name }));
     }
     bindings
 }

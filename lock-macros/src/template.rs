@@ -128,13 +128,8 @@ fn value(name: &str, span: Span) -> Result<Piece, String> {
     if matches!(root.as_str(), "_" | "Self" | "super" | "crate") || identifier(&root).is_err() {
         return Err(refused());
     }
-    let fields = parts
-        .map(|part| member(part, span))
-        .collect::<syn::Result<_>>();
-    Ok(Piece::Value {
-        root,
-        fields: fields.map_err(|_| refused())?,
-    })
+    let fields = parts.map(|part| member(part, span)).collect::<syn::Result<_>>();
+    Ok(Piece::Value { root, fields: fields.map_err(|_| refused())? })
 }
 
 /// Whether this could be `name.field.0`. The fine print of identifiers is left to their parser.
@@ -171,16 +166,11 @@ mod tests {
         let show = |piece: &Piece| match piece {
             Piece::Text(text) => format!("'{text}'"),
             Piece::Value { root, fields } => {
-                let fields = fields
-                    .iter()
-                    .map(|field| format!(".{}", field.to_token_stream()));
+                let fields = fields.iter().map(|field| format!(".{}", field.to_token_stream()));
                 format!("{{{root}{}}}", fields.collect::<String>())
             }
         };
-        Ok(pieces(template, Span::call_site())?
-            .iter()
-            .map(show)
-            .collect())
+        Ok(pieces(template, Span::call_site())?.iter().map(show).collect())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
     Error, Locks, limits,
-    private::{OnLost, run},
+    private::{OnLost, run_under},
 };
 
 /// The longest `wait`: as for leases.
@@ -96,7 +96,7 @@ impl Debounce {
         };
         let outcome = {
             let body = pin!(body());
-            run(&guard, body, OnLost::Stop).await
+            run_under(&guard, OnLost::Stop, body).await
         };
         // The run's result stands, whether or not the release could be confirmed.
         let _ = guard.release().await;

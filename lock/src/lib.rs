@@ -31,3 +31,4 @@ pub use crate::{
     token::Token,
 };
 pub(crate) use __private as private;
+pub use lock_macros::{debounced, locked};

@@ -8,7 +8,7 @@ use crate::{
     id::Named,
     keeper::Terms,
     limits,
-    private::{OnLost, run},
+    private::{OnLost, run_under},
 };
 
 /// One lock of a [`Locks`]: an id, and how long to lease it, wait for it and hold it.
@@ -170,7 +170,7 @@ impl Lock {
         let guard = Arc::new(self.acquire().await?);
         let outcome = {
             let body = pin!(body(Arc::clone(&guard)));
-            run(&guard, body, OnLost::Stop).await
+            run_under(&guard, OnLost::Stop, body).await
         };
         if let Some(guard) = Arc::into_inner(guard) {
             // The body's result stands, whether or not the release could be confirmed.

@@ -4,6 +4,7 @@ use std::{
     fmt::{self, Display},
     future::{Future, poll_fn},
     pin::{Pin, pin},
+    sync::OnceLock,
     task::Poll,
     time::Duration,
 };
@@ -21,14 +22,14 @@ pub enum OnLost {
     Continue,
 }
 
-/// Runs a body under a lock.
+/// Polls a body under a lock.
 ///
 /// Every poll looks at the lock before it lets the body go on: after a stall of any length the
 /// body does not take a single step under a lock that may be somebody else's.
-pub async fn run<F: Future>(
+pub(crate) async fn run_under<F: Future>(
     guard: &LockGuard,
-    mut body: Pin<&mut F>,
     on_lost: OnLost,
+    mut body: Pin<&mut F>,
 ) -> Result<F::Output, Error> {
     if on_lost == OnLost::Continue {
         return Ok(body.await);
@@ -43,6 +44,48 @@ pub async fn run<F: Future>(
         body.as_mut().poll(context).map(Ok)
     })
     .await
+}
+
+/// Where the guard of one call of a `#[locked]` function is, once there is one.
+///
+/// The body is made before the lock is acquired, so that no argument lives in the function's
+/// future a second time; it finds the guard through this.
+#[derive(Debug, Default)]
+pub struct Held(OnceLock<LockGuard>);
+
+impl Held {
+    /// No guard yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// The guard, for the body.
+    pub fn guard(&self) -> &LockGuard {
+        self.0.get().expect("BUG: a body runs only while the lock is held")
+    }
+}
+
+/// Acquires the lock of a `#[locked]` function and runs its body, which the caller drops before
+/// it calls [`finish`].
+pub async fn run<F: Future>(
+    held: &Held,
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Lock) -> Lock,
+    on_lost: OnLost,
+    body: Pin<&mut F>,
+) -> Result<F::Output, Error> {
+    let guard = configure(locks?.lock(id)).acquire().await?;
+    run_under(held.0.get_or_init(|| guard), on_lost, body).await
+}
+
+/// Releases what is held, if anything; the result stands whatever becomes of that.
+pub async fn finish<T>(held: Held, result: Result<T, Error>) -> Result<T, Error> {
+    if let Some(guard) = held.0.into_inner() {
+        let _ = guard.release().await;
+    }
+    result
 }
 
 /// The `Locks` that the attribute names.
@@ -61,32 +104,14 @@ pub fn ambient() -> Result<Locks, Error> {
     })
 }
 
-/// Acquires the lock of a `#[locked]` function.
-pub async fn acquire(
-    locks: Result<Locks, Error>,
-    id: String,
-    configure: impl FnOnce(Lock) -> Lock,
-) -> Result<LockGuard, Error> {
-    configure(locks?.lock(id)).acquire().await
-}
-
-/// Releases the lock of a `#[locked]` function; its result stands whatever becomes of that.
-pub async fn finish(guard: LockGuard) {
-    let _ = guard.release().await;
-}
-
 /// Calls a `#[debounced]` function.
-pub async fn debounce<F, Fut, T>(
+pub async fn debounce<F: Future>(
     locks: Result<Locks, Error>,
     id: String,
     configure: impl FnOnce(Debounce) -> Debounce,
-    body: F,
-) -> Result<Option<T>, Error>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = T>,
-{
-    configure(locks?.debounce(id)).call(body).await
+    body: Pin<&mut F>,
+) -> Result<Option<F::Output>, Error> {
+    configure(locks?.debounce(id)).call(move || body).await
 }
 
 /// A duration of an attribute's argument.
@@ -160,19 +185,41 @@ impl fmt::Write for Escaped<'_> {
     }
 }
 
-/// A return type through which a lock's error can leave.
+/// A return type through which a lock error can leave.
+// The implementations are not recommended, or the message would only say that some error type
+// is not `From<lock::Error>`, and name neither way out.
 #[diagnostic::on_unimplemented(
     message = "`#[locked]` cannot report a lock error through `{Self}`",
-    label = "a lock may be busy, lost or out of reach, and this type has no place for that",
+    label = "a lock error cannot leave through this type",
     note = "return a `Result<_, E>` where `E: From<lock::Error>`",
-    note = "or add `or_else = |error| ..` to the attribute, to make a value of the error"
+    note = "or make the value yourself: add `or_else = |error| ..` to the attribute"
 )]
 pub trait LockedOutput {
     /// The value that carries the error.
     fn from_lock_error(error: Error) -> Self;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T, E: From<Error>> LockedOutput for Result<T, E> {
+    fn from_lock_error(error: Error) -> Self {
+        Err(error.into())
+    }
+}
+
+/// The same for `#[debounced]`, whose output has an `Option` in it.
+#[diagnostic::on_unimplemented(
+    message = "`#[debounced]` cannot report a lock error through `{Self}`",
+    label = "a lock error cannot leave through this type",
+    note = "return a `Result<_, E>` where `E: From<lock::Error>`",
+    note = "or make the value yourself: add `or_else = |error| ..` to the attribute"
+)]
+pub trait DebouncedOutput {
+    /// The value that carries the error.
+    fn from_lock_error(error: Error) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T, E: From<Error>> DebouncedOutput for Result<Option<T>, E> {
     fn from_lock_error(error: Error) -> Self {
         Err(error.into())
     }
@@ -181,31 +228,34 @@ impl<T, E: From<Error>> LockedOutput for Result<T, E> {
 /// A return type that has an empty value, for `skip`.
 #[diagnostic::on_unimplemented(
     message = "`skip` has no empty value of `{Self}`",
-    label = "not a type that can be empty",
-    note = "`skip` works for `()`, `Option<T>`, `Result<(), E>` and `Result<Option<T>, E>`; \
-            for others use `or_else = |error| ..`"
+    label = "this type has no empty value",
+    note = "when the lock is busy, `skip` returns the empty value of `()`, `Option<T>`, `Result<(), E>` or `Result<Option<T>, E>`"
 )]
 pub trait Skipped {
     /// The empty value.
     fn skipped() -> Self;
 }
 
+#[diagnostic::do_not_recommend]
 impl Skipped for () {
     fn skipped() -> Self {}
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Skipped for Option<T> {
     fn skipped() -> Self {
         None
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E> Skipped for Result<(), E> {
     fn skipped() -> Self {
         Ok(())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T, E> Skipped for Result<Option<T>, E> {
     fn skipped() -> Self {
         Ok(None)

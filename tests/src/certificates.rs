@@ -24,12 +24,9 @@ impl Certificates {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "lock-tests authority");
-        let authority_certificate = authority
-            .self_signed(&authority_key)
-            .expect("an authority can sign itself");
+        authority.distinguished_name.push(DnType::CommonName, "lock-tests authority");
+        let authority_certificate =
+            authority.self_signed(&authority_key).expect("an authority can sign itself");
         let issuer = Issuer::new(authority, authority_key);
 
         let server_key = KeyPair::generate().expect("a key pair can be generated");
@@ -37,9 +34,7 @@ impl Certificates {
         let mut server = CertificateParams::new(names).expect("both names are valid");
         server.use_authority_key_identifier_extension = true;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        server
-            .distinguished_name
-            .push(DnType::CommonName, "lock-tests server");
+        server.distinguished_name.push(DnType::CommonName, "lock-tests server");
         let server = server
             .signed_by(&server_key, &issuer)
             .expect("the authority can sign the server's certificate");

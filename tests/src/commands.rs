@@ -64,9 +64,7 @@ impl CommandCounts {
 
     /// All commands that ran, with their calls, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.calls
-            .iter()
-            .map(|(name, calls)| (name.as_str(), *calls))
+        self.calls.iter().map(|(name, calls)| (name.as_str(), *calls))
     }
 
     /// What ran since `earlier`. Commands that did not run are left out.
@@ -123,11 +121,7 @@ impl CommandWatch {
     pub(crate) async fn start(port: u16, password: Option<&str>) -> Self {
         let mut stream = login(port, password).await;
         assert_eq!(ask(&mut stream, &["MONITOR"]).await, "+OK");
-        Self {
-            stream,
-            port,
-            password: password.map(str::to_owned),
-        }
+        Self { stream, port, password: password.map(str::to_owned) }
     }
 
     /// Ends the recording: everything that the server ran between the start and now.
@@ -143,9 +137,7 @@ impl CommandWatch {
         // A command on a connection of our own marks the end.
         let mut stream = login(self.port, self.password.as_deref()).await;
         let marker = stream.get_ref().local_addr();
-        let marker = marker
-            .expect("a connected socket has an address")
-            .to_string();
+        let marker = marker.expect("a connected socket has an address").to_string();
         ask(&mut stream, &["ECHO", &marker]).await;
 
         let mut commands = Vec::new();
@@ -183,11 +175,7 @@ async fn read_line(stream: &mut BufReader<TcpStream>) -> String {
     let mut line = Vec::new();
     let read = timeout(PATIENCE, stream.read_until(b'\n', &mut line)).await;
     let read = read.expect("the server should answer within 10 seconds");
-    assert_ne!(
-        read.expect("the server should answer"),
-        0,
-        "the server closed the connection"
-    );
+    assert_ne!(read.expect("the server should answer"), 0, "the server closed the connection");
     String::from_utf8_lossy(&line).trim_end().to_owned()
 }
 

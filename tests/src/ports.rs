@@ -46,16 +46,10 @@ impl Port {
                 continue;
             };
             if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Self {
-                    number,
-                    _claim: claim,
-                };
+                return Self { number, _claim: claim };
             }
         }
-        panic!(
-            "all loopback ports from {FIRST} to {} are taken",
-            FIRST + COUNT - 1
-        );
+        panic!("all loopback ports from {FIRST} to {} are taken", FIRST + COUNT - 1);
     }
 
     pub(crate) fn number(&self) -> u16 {

@@ -93,13 +93,7 @@ impl Proxy {
             .name(format!("proxy {port}"))
             .spawn(move || runtime.block_on(listener.run()))
             .expect("a thread can be started");
-        Self {
-            port,
-            shared,
-            runtime: handle,
-            controls: Some(controls),
-            thread: Some(thread),
-        }
+        Self { port, shared, runtime: handle, controls: Some(controls), thread: Some(thread) }
     }
 
     /// The address for clients, `redis://127.0.0.1:PORT/`.
@@ -118,17 +112,13 @@ impl Proxy {
     /// [`heal`](Self::heal) resets the connections that lost something, because what is left of
     /// them makes no sense: a client would take the next reply for the lost one.
     pub fn black_hole(&self, direction: Direction) {
-        self.shared
-            .faults()
-            .change(direction, |lane| lane.black_hole = true);
+        self.shared.faults().change(direction, |lane| lane.black_hole = true);
     }
 
     /// Keeps every byte back until [`heal`](Self::heal), which delivers them all, in order: a
     /// network that was only slow. New connections are accepted.
     pub fn hold(&self, direction: Direction) {
-        self.shared
-            .faults()
-            .change(direction, |lane| lane.hold = true);
+        self.shared.faults().change(direction, |lane| lane.hold = true);
     }
 
     /// Delivers everything `delay` later. Nothing overtakes, and nothing waits for what is ahead
@@ -145,17 +135,13 @@ impl Proxy {
     /// When the range is empty.
     pub fn delay_between(&self, direction: Direction, range: RangeInclusive<Duration>, seed: u64) {
         let delay = Delay::new(range, seed);
-        self.shared
-            .faults()
-            .change(direction, |lane| lane.delay = Some(delay.clone()));
+        self.shared.faults().change(direction, |lane| lane.delay = Some(delay.clone()));
     }
 
     /// Closes one connection after `bytes` more bytes, counted over all connections, were
     /// delivered: the one that carries the last of them. Once per call, in each direction.
     pub fn cut_after(&self, direction: Direction, bytes: usize) {
-        self.shared
-            .faults()
-            .change(direction, |lane| lane.cut_after = Some(bytes));
+        self.shared.faults().change(direction, |lane| lane.cut_after = Some(bytes));
     }
 
     /// Swallows one reply, the `nth` from now on (1 is the next), counted over all connections.
@@ -240,8 +226,7 @@ impl Proxy {
     ///
     /// Safe: it only looks.
     pub async fn wait_for_connections(&self, count: u64) {
-        self.wait_for(&self.shared.accepted, count, "connections")
-            .await;
+        self.wait_for(&self.shared.accepted, count, "connections").await;
     }
 
     async fn wait_for(&self, counter: &watch::Sender<u64>, count: u64, what: &str) {
@@ -251,9 +236,7 @@ impl Proxy {
             let reached = timeout(PATIENCE, counted.wait_for(|counted| *counted >= count));
             reached.await.is_ok()
         });
-        let reached = waiting
-            .await
-            .expect("the proxy's runtime outlives the proxy");
+        let reached = waiting.await.expect("the proxy's runtime outlives the proxy");
         let seen = *counter.borrow();
         assert!(reached, "{seen} of {count} {what} within {PATIENCE:?}");
     }
@@ -267,8 +250,7 @@ impl Proxy {
             .expect("the controls are taken by the destructor only")
             .send(control(done))
             .expect("the proxy's thread runs until the destructor");
-        wait.recv_timeout(PATIENCE)
-            .expect("the proxy should have done it");
+        wait.recv_timeout(PATIENCE).expect("the proxy should have done it");
     }
 }
 

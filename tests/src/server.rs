@@ -112,9 +112,7 @@ impl RedisServer {
     /// When the server was built without [`RedisServerBuilder::tls`].
     pub fn certificate_authority(&self) -> &str {
         let certificates = self.settings.certificates.as_ref();
-        certificates
-            .expect("the server should have been built with tls(true)")
-            .authority()
+        certificates.expect("the server should have been built with tls(true)").authority()
     }
 
     /// The port of plain TCP. It stays the same over restarts.
@@ -192,10 +190,8 @@ impl RedisServer {
     ///
     /// Safe: the connection is closed.
     pub async fn connection(&self) -> MultiplexedConnection {
-        let information = self
-            .url()
-            .into_connection_info()
-            .expect("the harness's own URL is valid");
+        let information =
+            self.url().into_connection_info().expect("the harness's own URL is valid");
         let mut login = information.redis_settings().clone().set_skip_set_lib_name();
         if let Some(password) = &self.settings.password {
             login = login.set_password(password);

@@ -26,11 +26,7 @@ impl Observation for bool {
     type Value = ();
 
     fn outcome(self) -> Result<(), String> {
-        if self {
-            Ok(())
-        } else {
-            Err("false".to_owned())
-        }
+        if self { Ok(()) } else { Err("false".to_owned()) }
     }
 }
 

@@ -134,7 +134,9 @@ impl Drop for WatchedServer {
         let found = watch.staying.lock().unwrap();
         let staying: Vec<_> = found
             .iter()
-            .filter(|key| !key.starts_with("allowed ") && !found.contains(&format!("allowed {key}")))
+            .filter(|key| {
+                !key.starts_with("allowed ") && !found.contains(&format!("allowed {key}"))
+            })
             .collect();
         assert!(staying.is_empty(), "keys that never expire: {staying:?}");
     }

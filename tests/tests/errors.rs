@@ -88,7 +88,8 @@ async fn urls_that_name_no_store_are_refused() {
 async fn a_wrong_password_is_refused_and_never_told() {
     let server = RedisServer::builder().flag("--requirepass", "hush");
     let server = WatchedServer::start_with(server, "hush".to_owned());
-    for url in [server.url_with("", "hush-hush", 0), server.url(), server.url_with("me", "hush", 0)] {
+    for url in [server.url_with("", "hush-hush", 0), server.url(), server.url_with("me", "hush", 0)]
+    {
         let error = Locks::connect(&url).await.unwrap_err();
         check(&error, ErrorKind::Rejected, &["password"]);
     }
@@ -146,8 +147,17 @@ async fn a_key_of_another_type_is_refused_and_left_as_it_is() {
     let (one, other) = (locks.lock("b").lease(ms(300)), locks.lock("c").lease(ms(300)));
     let (lost, kept) = (one.acquire().await.unwrap(), other.acquire().await.unwrap());
     let _: () = redis::pipe()
-        .cmd("DEL").arg("lock:b").cmd("RPUSH").arg("lock:b").arg("1").cmd("PEXPIRE").arg("lock:b").arg(9000)
-        .query_async(&mut connection).await.unwrap();
+        .cmd("DEL")
+        .arg("lock:b")
+        .cmd("RPUSH")
+        .arg("lock:b")
+        .arg("1")
+        .cmd("PEXPIRE")
+        .arg("lock:b")
+        .arg(9000)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     lost.lost().await;
     tokio::time::sleep(ms(600)).await;
     assert!(kept.is_held());
@@ -160,9 +170,8 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     let locks = Locks::connect(&server.url()).await.unwrap();
     let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
     let mut connection = server.connection().await;
-    let config = |value: &str| {
-        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value).to_owned()
-    };
+    let config =
+        |value: &str| redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value).to_owned();
     let _: () = config("1mb").query_async(&mut connection).await.unwrap();
     let error = locks.lock("b").acquire().await.unwrap_err();
     check(&error, ErrorKind::Rejected, &["memory"]);
@@ -176,7 +185,8 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
 #[tokio::test]
 async fn tls_and_unix_sockets_work_and_a_foreign_authority_is_refused() {
     let server = WatchedServer::start(RedisServer::builder().tls(true).unix_socket(true));
-    let secure = |authority: &str| Locks::builder().url(server.tls_url()).root_certificate(authority);
+    let secure =
+        |authority: &str| Locks::builder().url(server.tls_url()).root_certificate(authority);
     let over_tls = secure(server.certificate_authority()).build().await.unwrap();
     let over_socket = Locks::connect(&server.unix_url()).await.unwrap();
     let guard = over_tls.lock("a").acquire().await.unwrap();

@@ -185,7 +185,9 @@ async fn status_is_the_same_for_every_asker(engine: &Engine) {
     tokio::time::sleep(ms(50)).await;
     let (ours, theirs) =
         (one.lock("a").status().await.unwrap(), other.lock("a").status().await.unwrap());
-    let Status::Held { by_us, ref holder, remaining, waiters, .. } = ours else { panic!("{ours:?}") };
+    let Status::Held { by_us, ref holder, remaining, waiters, .. } = ours else {
+        panic!("{ours:?}")
+    };
     assert!(by_us && waiters == 1 && remaining <= Duration::from_secs(10));
     let Status::Held { by_us, holder: seen, .. } = theirs else { panic!("{theirs:?}") };
     assert!(!by_us && seen == *holder);
@@ -207,7 +209,8 @@ async fn with_runs_the_body_under_the_lock(engine: &Engine) {
     assert!(seen.0 && seen.1 > 0);
     // Not naming the guard must not release it before the body runs.
     let probe = other.lock("a");
-    let taken = lock.with(|_| async { probe.try_acquire().await.unwrap().is_some() }).await.unwrap();
+    let taken =
+        lock.with(|_| async { probe.try_acquire().await.unwrap().is_some() }).await.unwrap();
     assert!(!taken);
     assert_eq!(lock.status().await.unwrap(), Status::Free, "released when `with` returns");
 }
@@ -344,9 +347,8 @@ async fn a_body_that_blocks_every_worker_keeps_its_lock() {
             looks
         })
     });
-    let blocked: Vec<_> = (0..2)
-        .map(|_| tokio::spawn(async move { std::thread::sleep(lease * 3) }))
-        .collect();
+    let blocked: Vec<_> =
+        (0..2).map(|_| tokio::spawn(async move { std::thread::sleep(lease * 3) })).collect();
     std::thread::sleep(lease * 3);
     assert!(guard.is_held());
     assert!(watcher.join().unwrap() > 10);

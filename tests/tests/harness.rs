@@ -1,8 +1,5 @@
 //! The harness itself: servers, certificates and faults do what they say.
-#![allow(
-    clippy::unwrap_used,
-    reason = "all of this is test code, helpers included"
-)]
+#![allow(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
 
 mod proxy;
 mod replies;
@@ -23,9 +20,7 @@ async fn connect(url: &str, response_timeout: Duration) -> RedisResult<Multiplex
     let bounds = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(response_timeout))
         .set_response_timeout(Some(response_timeout));
-    Client::open(url)?
-        .get_multiplexed_async_connection_with_config(&bounds)
-        .await
+    Client::open(url)?.get_multiplexed_async_connection_with_config(&bounds).await
 }
 
 async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<String> {
@@ -55,9 +50,6 @@ async fn eventually_tells_what_was_seen_last() {
 async fn eventually_waits_in_real_time_and_leaves_a_paused_clock_alone() {
     let real = Instant::now();
     let paused = tokio::time::Instant::now();
-    eventually(SOON, || async {
-        real.elapsed() > Duration::from_millis(30)
-    })
-    .await;
+    eventually(SOON, || async { real.elapsed() > Duration::from_millis(30) }).await;
     assert_eq!(paused.elapsed(), Duration::ZERO);
 }

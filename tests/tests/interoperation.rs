@@ -9,7 +9,11 @@ use crate::common::{Engine, ms};
 /// The pattern of @upstash/lock, Redlock, redsync and redis-py.
 async fn bare_acquire(connection: &mut MultiplexedConnection, key: &str, token: &str) -> bool {
     let reply: Option<String> = redis::cmd("SET")
-        .arg(key).arg(token).arg("NX").arg("PX").arg(5000)
+        .arg(key)
+        .arg(token)
+        .arg("NX")
+        .arg("PX")
+        .arg(5000)
         .query_async(connection)
         .await
         .unwrap();
@@ -19,7 +23,10 @@ async fn bare_acquire(connection: &mut MultiplexedConnection, key: &str, token: 
 async fn bare_release(connection: &mut MultiplexedConnection, key: &str, token: &str) -> bool {
     let script = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
     let freed: i64 = redis::cmd("EVAL")
-        .arg(script).arg(1).arg(key).arg(token)
+        .arg(script)
+        .arg(1)
+        .arg(key)
+        .arg(token)
         .query_async(connection)
         .await
         .unwrap();
@@ -61,7 +68,10 @@ async fn the_key_holds_exactly_the_token_for_exactly_the_lease() {
     let locks = Locks::builder().url(server.url()).prefix("").build().await.unwrap();
     let guard = locks.lock("a").lease(ms(4321)).acquire().await.unwrap();
     let (value, left): (String, i64) = redis::pipe()
-        .cmd("GET").arg("a").cmd("PTTL").arg("a")
+        .cmd("GET")
+        .arg("a")
+        .cmd("PTTL")
+        .arg("a")
         .query_async(&mut server.connection().await)
         .await
         .unwrap();
@@ -93,7 +103,10 @@ async fn a_lease_of_a_clock_that_was_set_back_is_cut() {
     let ours = locks.lock("a").acquire().await.unwrap().leak();
     for (token, cut) in [(ours.as_str(), true), ("theirs", false)] {
         let _: () = redis::cmd("SET")
-            .arg("lock:a").arg(token).arg("PX").arg(10 * day)
+            .arg("lock:a")
+            .arg(token)
+            .arg("PX")
+            .arg(10 * day)
             .query_async(&mut bare)
             .await
             .unwrap();
@@ -126,7 +139,8 @@ async fn fencing_tokens_grow_across_a_loss_of_all_data() {
     // The counter wins when the clock is behind it.
     let ahead = (last >> 10) + 10_000_000_000;
     let mut connection = server.connection().await;
-    let _: () = redis::cmd("SET").arg("~fence").arg(ahead).query_async(&mut connection).await.unwrap();
+    let _: () =
+        redis::cmd("SET").arg("~fence").arg(ahead).query_async(&mut connection).await.unwrap();
     let guard = locks.lock("a").acquire().await.unwrap();
     assert_eq!(guard.fencing_token() >> 10, ahead + 1);
 }

@@ -117,13 +117,7 @@ impl Lane {
         handle: &'a Handle,
     ) -> (Entry<'a>, UnboundedReceiver<Parcel>) {
         let (queue, exit) = unbounded_channel();
-        let entry = Entry {
-            lane: self,
-            shared,
-            handle,
-            queue,
-            latest: None,
-        };
+        let entry = Entry { lane: self, shared, handle, queue, latest: None };
         (entry, exit)
     }
 }
@@ -165,11 +159,7 @@ impl Entry<'_> {
             *instant = self.latest.map_or(*instant, |latest| latest.max(*instant));
             self.latest = Some(*instant);
         }
-        let parcel = Parcel {
-            arrival,
-            healed: *self.shared.healed.borrow(),
-            content,
-        };
+        let parcel = Parcel { arrival, healed: *self.shared.healed.borrow(), content };
         // The exit lives as long as the entry; if not, the connection is at its end anyway.
         let _ = self.queue.send(parcel);
     }

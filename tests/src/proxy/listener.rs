@@ -128,8 +128,7 @@ impl Listener {
 
     async fn heal(&mut self) {
         *self.shared.faults() = Faults::default();
-        self.stop(|handle| handle.lost_bytes.load(Ordering::Relaxed))
-            .await;
+        self.stop(|handle| handle.lost_bytes.load(Ordering::Relaxed)).await;
         self.shared.healed.send_modify(|healed| *healed += 1);
         let mut left = PATIENCE.as_millis() / STEP.as_millis();
         while self.socket.is_none() {

@@ -65,11 +65,7 @@ impl ReplyScanner {
             if self.element_is_last() {
                 let length = self.position;
                 *self = Self::default();
-                return if buffer[0] == b'>' {
-                    Scan::Push(length)
-                } else {
-                    Scan::Reply(length)
-                };
+                return if buffer[0] == b'>' { Scan::Push(length) } else { Scan::Reply(length) };
             }
         }
     }

@@ -70,11 +70,7 @@ impl RedisServerBuilder {
         for _ in 0..ATTEMPTS {
             let settings = self.settings(&directory, certificates.clone());
             if let Start::Ready(process) = settings.spawn(directory.path()) {
-                return RedisServer {
-                    process: process.into(),
-                    settings,
-                    directory,
-                };
+                return RedisServer { process: process.into(), settings, directory };
             }
         }
         panic!("{ATTEMPTS} ports that were free were taken a moment later");
@@ -84,18 +80,10 @@ impl RedisServerBuilder {
     fn settings(&self, directory: &TempDir, certificates: Option<Certificates>) -> Settings {
         let port = Port::claim();
         let append_only = if self.append_only { "yes" } else { "no" };
-        let mut flags: Vec<String> = [
-            "--bind",
-            "127.0.0.1",
-            "--daemonize",
-            "no",
-            "--save",
-            "",
-            "--appendonly",
-            append_only,
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        let mut flags: Vec<String> =
+            ["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--appendonly", append_only]
+                .map(str::to_owned)
+                .to_vec();
         let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
         flag("--port", port.number().to_string());
         flag("--dir", directory.path().display().to_string());
@@ -117,13 +105,6 @@ impl RedisServerBuilder {
             .rev()
             .find(|words| words[0] == "--requirepass")
             .map(|words| words[1].clone());
-        Settings {
-            port,
-            flags,
-            password,
-            certificates,
-            tls_port,
-            unix_socket: self.unix_socket,
-        }
+        Settings { port, flags, password, certificates, tls_port, unix_socket: self.unix_socket }
     }
 }

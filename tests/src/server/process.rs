@@ -104,11 +104,7 @@ impl Settings {
         let mut report = String::new();
         stream.take(size).read_to_string(&mut report)?;
         let own = format!("process_id:{process_id}");
-        Ok(if report.lines().any(|line| line == own) {
-            Answer::Ready
-        } else {
-            Answer::Stranger
-        })
+        Ok(if report.lines().any(|line| line == own) { Answer::Ready } else { Answer::Stranger })
     }
 }
 

@@ -29,11 +29,7 @@ struct Raw(TcpStream);
 
 impl Raw {
     async fn connect(proxy: &Proxy) -> Self {
-        Self(
-            TcpStream::connect(("127.0.0.1", proxy.port()))
-                .await
-                .unwrap(),
-        )
+        Self(TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap())
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -189,9 +185,7 @@ async fn a_delay_is_latency_in_order() {
     let start = Instant::now();
     let mut expected = Vec::new();
     for number in 0..100 {
-        client
-            .send(format!("ECHO {number:02}\r\n").as_bytes())
-            .await;
+        client.send(format!("ECHO {number:02}\r\n").as_bytes()).await;
         expected.extend(format!("$2\r\n{number:02}\r\n").bytes());
     }
     proxy.delay_between(Direction::ToClient, Duration::ZERO..=delay, 7);
@@ -224,10 +218,7 @@ async fn refusing_is_for_new_connections_only() {
     let mut client = Raw::connect(&proxy).await;
     proxy.refuse_connections();
     let refused = TcpStream::connect(("127.0.0.1", proxy.port())).await;
-    assert_eq!(
-        refused.unwrap_err().kind(),
-        io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     client.assert_answers().await;
     proxy.heal();
     client.assert_answers().await;
@@ -290,10 +281,7 @@ async fn a_server_that_returns_is_reached_again() {
     // The reset may come before the client has noticed that it is connected.
     let mut byte = [0];
     let failed = match TcpStream::connect(("127.0.0.1", proxy.port())).await {
-        Ok(mut client) => timeout(SOON, client.read_exact(&mut byte))
-            .await
-            .unwrap()
-            .map(drop),
+        Ok(mut client) => timeout(SOON, client.read_exact(&mut byte)).await.unwrap().map(drop),
         Err(error) => Err(error),
     };
     assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::ConnectionReset);

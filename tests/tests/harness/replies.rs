@@ -14,10 +14,7 @@ const STREAMS: &[(&str, u64)] = &[
     ("*-1\r\n*0\r\n*2\r\n:1\r\n*2\r\n$1\r\na\r\n*0\r\n", 3),
     ("%2\r\n+a\r\n:1\r\n+b\r\n*1\r\n%0\r\n", 1),
     ("~2\r\n+a\r\n+b\r\n", 1),
-    (
-        "_\r\n,1.5\r\n,inf\r\n#t\r\n(123456789012345678901234567890\r\n",
-        5,
-    ),
+    ("_\r\n,1.5\r\n,inf\r\n#t\r\n(123456789012345678901234567890\r\n", 5),
     ("=7\r\ntxt:a\r\n\r\n!5\r\nERR a\r\n", 2),
     (">2\r\n+invalidate\r\n*1\r\n+key\r\n", 0),
     ("+OK\r\n>1\r\n+hi\r\n:2\r\n", 2),
@@ -30,9 +27,7 @@ const STREAMS: &[(&str, u64)] = &[
 async fn count(bytes: &[u8], size: usize) -> u64 {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(server.local_addr().unwrap().port());
-    let mut client = TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
     let (mut upstream, _) = server.accept().await.unwrap();
     upstream.set_nodelay(true).unwrap();
     for piece in bytes.chunks(size) {

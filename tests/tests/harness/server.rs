@@ -86,9 +86,7 @@ async fn a_restarted_server_is_empty_unless_it_keeps_a_file() {
 #[tokio::test]
 async fn a_password_is_needed() {
     let password = "s3cret /:@%";
-    let server = RedisServer::builder()
-        .flag("--requirepass", password)
-        .start();
+    let server = RedisServer::builder().flag("--requirepass", password).start();
     let mut connection = connect(&server.url(), SOON).await.unwrap();
     let refused = ping(&mut connection).await.unwrap_err();
     assert_eq!(refused.code(), Some("NOAUTH"));
@@ -107,10 +105,8 @@ async fn a_password_is_needed() {
 async fn a_tls_client_needs_the_authority() {
     let server = RedisServer::builder().tls(true).start();
     let open = |authority: &str| {
-        let certificates = TlsCertificates {
-            client_tls: None,
-            root_cert: Some(authority.as_bytes().to_vec()),
-        };
+        let certificates =
+            TlsCertificates { client_tls: None, root_cert: Some(authority.as_bytes().to_vec()) };
         Client::build_with_tls(server.tls_url(), certificates).unwrap()
     };
     let client = open(server.certificate_authority());
@@ -135,9 +131,7 @@ async fn a_stopped_server_answers_when_it_goes_on() {
     for _ in 0..2 {
         server.stop_process();
         let mut answer = std::pin::pin!(ping(&mut connection));
-        tokio::time::timeout(SILENCE, &mut answer)
-            .await
-            .unwrap_err();
+        tokio::time::timeout(SILENCE, &mut answer).await.unwrap_err();
         server.continue_process();
         assert_eq!(answer.await.unwrap(), "PONG");
     }
@@ -161,20 +155,11 @@ async fn every_key_without_a_time_to_live_is_named() {
     let () = connection.hset("stays", "field", 1).await.unwrap();
     let mut elsewhere = connect(&server.url_with("", "", 5), SOON).await.unwrap();
     let () = elsewhere.set("stays too", 1).await.unwrap();
-    server
-        .assert_every_key_expires(&["stays", "stays too"])
-        .await;
+    server.assert_every_key_expires(&["stays", "stays too"]).await;
 
     let keys = server.keys().await;
-    let named: Vec<_> = keys
-        .iter()
-        .map(|(key, kind, _)| (&**key, &**kind))
-        .collect();
-    let expected = [
-        ("expires", "string"),
-        ("stays", "hash"),
-        ("stays too", "string"),
-    ];
+    let named: Vec<_> = keys.iter().map(|(key, kind, _)| (&**key, &**kind)).collect();
+    let expected = [("expires", "string"), ("stays", "hash"), ("stays too", "string")];
     assert_eq!(named, expected);
     assert!((1..=60_000).contains(&keys[0].2) && keys[1].2 == -1);
 
@@ -193,11 +178,7 @@ async fn counts_include_scripts_and_a_watch_does_not() {
     let watch = server.watch_commands().await;
     let script = redis::Script::new("redis.call('SET', KEYS[1], 'a \"b\\n') return 1");
     for _ in 0..2 {
-        let _: i64 = script
-            .key("key")
-            .invoke_async(&mut connection)
-            .await
-            .unwrap();
+        let _: i64 = script.key("key").invoke_async(&mut connection).await.unwrap();
     }
     let () = connection.set("a", "quoted \" \\ é").await.unwrap();
     let sent = watch.finish().await;
@@ -234,13 +215,7 @@ async fn many_servers_start_at_once() {
     let mut directories = Vec::new();
     for start in starts.collect::<Vec<_>>() {
         let server = start.await.unwrap();
-        ping(
-            &mut connect(&server.url(), Duration::from_secs(5))
-                .await
-                .unwrap(),
-        )
-        .await
-        .unwrap();
+        ping(&mut connect(&server.url(), Duration::from_secs(5)).await.unwrap()).await.unwrap();
         directories.push(server.directory().to_owned());
     }
     assert!(!directories.iter().any(|directory| Path::exists(directory)));
