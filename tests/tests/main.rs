@@ -4,7 +4,9 @@
 mod acquire;
 mod common;
 
+mod debounce;
 mod errors;
 mod guard;
 mod harness;
 mod interoperation;
+mod ui;
