@@ -165,8 +165,9 @@ impl LockGuard {
     /// # Errors
     ///
     /// `Lost` if it was not: what was done under it may have been done by two at a time.
-    /// `Unavailable` or `Rejected` if the store did not say; the release is then repeated in the
-    /// background.
+    /// `Unavailable` if the store did not say for two seconds, or `Rejected` if it refused; the
+    /// release is then repeated in the background. A lock that is gone at a second try, after one
+    /// without an answer, counts as released by the first.
     ///
     /// # Cancel safety
     ///

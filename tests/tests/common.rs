@@ -160,7 +160,7 @@ fn watch(url: &str, stop: &AtomicBool, staying: &Mutex<BTreeSet<String>>) -> u32
             connection = client.get_connection_with_timeout(ms(500)).ok();
         }
         if let Some(open) = &mut connection {
-            let _ = open.set_read_timeout(Some(ms(2000)));
+            let _ = open.set_read_timeout(Some(ms(500)));
             match redis::cmd("EVAL").arg(SCRIPT).arg(0).query::<Vec<String>>(open) {
                 Ok(keys) => {
                     looks += 1;
@@ -173,6 +173,6 @@ fn watch(url: &str, stop: &AtomicBool, staying: &Mutex<BTreeSet<String>>) -> u32
             return looks;
         }
         // A server with many keys is looked at less often: the watch must not be the load.
-        thread::sleep((began.elapsed() * 20).max(ms(10)));
+        thread::sleep((began.elapsed() * 20).clamp(ms(10), ms(200)));
     }
 }

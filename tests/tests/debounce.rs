@@ -225,7 +225,11 @@ async fn a_key_of_another_type_is_refused() {
     let locks = lock::Locks::connect(&server.url()).await.unwrap();
     let mut connection = server.connection().await;
     let _: () = redis::pipe()
-        .cmd("SET").arg("lock:~debounce:a").arg("x").arg("PX").arg(60_000)
+        .cmd("SET")
+        .arg("lock:~debounce:a")
+        .arg("x")
+        .arg("PX")
+        .arg(60_000)
         .query_async(&mut connection)
         .await
         .unwrap();

@@ -6,6 +6,7 @@ mod common;
 
 mod debounce;
 mod errors;
+mod faults;
 mod guard;
 mod harness;
 mod interoperation;

@@ -5,6 +5,7 @@ use std::{mem, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
+    SILENCE_LIMIT,
     holds::lost,
     task::{BATCH, Done, Task},
     timers::Timer,
@@ -31,6 +32,8 @@ pub(super) struct Release {
     /// `hold_at_least` keeps the key until then.
     keep_until: Moment,
     give_up_at: Moment,
+    /// When the first try was sent that had no answer.
+    silent_since: Option<Moment>,
     tries: u32,
     timer: Moment,
     reply: Option<oneshot::Sender<Result<(), Error>>>,
@@ -39,6 +42,7 @@ pub(super) struct Release {
 /// A batch of releases and its answers.
 pub(super) struct Released {
     numbers: Vec<u64>,
+    sent_at: Moment,
     answers: Vec<Result<Ownership, StoreError>>,
 }
 
@@ -86,6 +90,7 @@ impl Task {
             token: token.clone(),
             keep_until,
             give_up_at: self.clock.now() + GIVE_UP_AFTER,
+            silent_since: None,
             tries: 0,
             timer: Moment::NEVER,
             reply,
@@ -119,7 +124,7 @@ impl Task {
             let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
             self.call_store(move |store| async move {
                 let answers = store.release(&requests).await;
-                Done::Released(Released { numbers, answers })
+                Done::Released(Released { numbers, sent_at: now, answers })
             });
         }
     }
@@ -131,20 +136,24 @@ impl Task {
             let Some(release) = self.releases.get_mut(&number) else { continue };
             match answers.next() {
                 Some(Ok(ownership)) => {
+                    // After a try without an answer, a lock that is not ours was freed by that
+                    // try: the same request twice is answered as once.
+                    let ours = ownership == Ownership::Ours || release.silent_since.is_some();
                     if let Some(reply) = release.reply.take() {
-                        let _ = reply.send(match ownership {
-                            Ownership::Ours => Ok(()),
-                            Ownership::NotOurs => Err(lost()),
-                        });
+                        let _ = reply.send(if ours { Ok(()) } else { Err(lost()) });
                     }
                     let key = Arc::clone(&release.lock.key);
                     self.releases.remove(&number);
                     self.wake_line(&key);
                 }
                 failure => {
-                    // Whoever waits for the answer is told that there is none; the release itself
-                    // is tried on, for a lock that nobody holds must not stay taken.
-                    if let (Some(reply), Some(Err(error))) = (release.reply.take(), &failure) {
+                    let since = *release.silent_since.get_or_insert(released.sent_at);
+                    let refused = matches!(failure, Some(Err(StoreError::Rejected(_))));
+                    // Whoever waits for the answer is told in time that there is none; the release
+                    // itself is tried on, for a lock that nobody holds must not stay taken.
+                    if (refused || now >= since + SILENCE_LIMIT)
+                        && let (Some(reply), Some(Err(error))) = (release.reply.take(), &failure)
+                    {
                         let _ = reply.send(Err(store_error(error)));
                     }
                     let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);

@@ -1,0 +1,306 @@
+//! Servers that stop, die and forget, connections that break, replies that are lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lock::{ErrorKind, Locks, Status, locked};
+use lock_tests::{Direction, Proxy, RedisServer, eventually};
+
+use crate::common::{Engine, WatchedServer, ms};
+
+fn redis() -> WatchedServer {
+    WatchedServer::start(RedisServer::builder())
+}
+
+async fn connect(server: &RedisServer) -> Locks {
+    Locks::connect(&server.url()).await.unwrap()
+}
+
+/// Guarantee 1: whatever cannot be reached, the loss is known before the lock can be another's.
+/// The stopped server goes on counting down: its key expires at its own time.
+#[tokio::test]
+async fn a_stopped_server_costs_the_lock_before_its_expiry() {
+    const LEASE: Duration = Duration::from_millis(1500);
+
+    #[locked(id = "attribute", lease = "1500ms", locks = locks)]
+    async fn hang(locks: &Locks, left: Arc<AtomicBool>) -> Result<(), lock::Error> {
+        struct Leave(Arc<AtomicBool>);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let _leave = Leave(left);
+        std::future::pending().await
+    }
+
+    let server = redis();
+    let locks = connect(&server).await;
+    let guard = locks.lock("guard").lease(LEASE).acquire().await.unwrap();
+    let (lost, token) = (guard.lost(), guard.lost_token());
+    let left = Arc::new(AtomicBool::new(false));
+    let body = tokio::spawn({
+        let (locks, left) = (locks.clone(), Arc::clone(&left));
+        async move { hang(&locks, left).await }
+    });
+    // Past the first renewals, so that their deadlines count and not those of the acquires.
+    tokio::time::sleep(LEASE / 2).await;
+    // What the server says now bounds when it can give the locks to others.
+    let expiry = async |id: &str| match locks.lock(id).status().await.unwrap() {
+        Status::Held { remaining, .. } => Instant::now() + remaining,
+        _ => panic!("{id} is held"),
+    };
+    let expiries = [expiry("guard").await, expiry("attribute").await];
+    server.stop_process();
+    // A renewal may have been answered between the question and the stop: then the loss may come
+    // a renewal period later than what was read, and no later.
+    lost.await;
+    let lost_at = Instant::now();
+    assert!(!guard.is_held() && token.is_cancelled());
+    let error = body.await.unwrap().unwrap_err();
+    let stopped_at = Instant::now();
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    assert!(left.load(Ordering::SeqCst), "the body was dropped");
+    server.continue_process();
+    for (at, expiry) in [(lost_at, expiries[0]), (stopped_at, expiries[1])] {
+        println!("lost {:?} before the expiry that was read", expiry.saturating_duration_since(at));
+        assert!(at < expiry + LEASE / 2, "too late by {:?}", at - expiry);
+    }
+    // The server has counted on: both are free, or free a moment later, and others get them.
+    let other = connect(&server).await;
+    for id in ["guard", "attribute"] {
+        assert!(other.lock(id).acquire().await.unwrap().is_held());
+    }
+}
+
+/// The same, to the letter: the loss is signalled before the key's expiry on the server's clock.
+#[tokio::test]
+async fn loss_comes_before_the_expiry_that_the_server_keeps() {
+    const LEASE: Duration = Duration::from_millis(1200);
+    let server = redis();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    for round in 0..3 {
+        let guard = locks.lock("a").lease(LEASE).acquire().await.unwrap();
+        tokio::time::sleep(ms(200 + 250 * round)).await;
+        // Nothing reaches the server any more, so its expiry stands; asked on another way.
+        proxy.hold(Direction::Both);
+        let left: i64 = redis::cmd("PTTL")
+            .arg("lock:a")
+            .query_async(&mut server.connection().await)
+            .await
+            .unwrap();
+        let expiry = Instant::now() + Duration::from_millis(left.try_into().unwrap());
+        guard.lost().await;
+        let lost_at = Instant::now();
+        assert!(!guard.is_held());
+        assert!(lost_at < expiry, "round {round}: late by {:?}", lost_at - expiry);
+        proxy.heal();
+        drop(guard);
+        locks.flush().await;
+    }
+}
+
+/// Guarantee 2: a fault shorter than what the lease leaves does not cost the lock.
+#[tokio::test]
+async fn a_healthy_lock_survives_short_faults() {
+    let server = WatchedServer::start(RedisServer::builder().append_only(true));
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    let guard = locks.lock("a").lease(ms(3000)).acquire().await.unwrap();
+    let rest = || tokio::time::sleep(ms(1500));
+
+    proxy.reset_connections();
+    rest().await;
+    assert!(guard.is_held(), "a reset connection");
+    server.restart();
+    rest().await;
+    assert!(guard.is_held(), "a restart that keeps the data");
+    let mut connection = server.connection().await;
+    let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
+    rest().await;
+    assert!(guard.is_held(), "scripts that were forgotten");
+    proxy.black_hole(Direction::Both);
+    tokio::time::sleep(ms(800)).await;
+    proxy.heal();
+    rest().await;
+    assert!(guard.is_held(), "a cut");
+    proxy.hold(Direction::ToClient);
+    tokio::time::sleep(ms(800)).await;
+    proxy.heal();
+    rest().await;
+    assert!(guard.is_held(), "late replies");
+    server.stop_process();
+    tokio::time::sleep(ms(800)).await;
+    server.continue_process();
+    rest().await;
+    assert!(guard.is_held(), "a stalled server");
+    guard.release().await.unwrap();
+}
+
+/// Guarantee 2: data that is gone is a loss, known at the next renewal.
+#[tokio::test]
+async fn a_server_that_forgot_the_lock_costs_it() {
+    let server = redis();
+    let locks = connect(&server).await;
+    let guard = locks.lock("a").lease(ms(900)).acquire().await.unwrap();
+    server.restart();
+    tokio::time::timeout(ms(880), guard.lost()).await.expect("not before the deadline");
+    assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
+}
+
+/// Guarantee 7: a reply that is lost costs nothing: the same request again is answered as once.
+#[tokio::test]
+async fn a_lost_reply_is_made_up_for() {
+    let server = redis();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    let mut last = 0;
+    for round in 0..10 {
+        proxy.cut_instead_of_reply(1);
+        let began = Instant::now();
+        let guard = locks.lock("a").acquire().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(guard.fencing_token() > last, "round {round}");
+        last = guard.fencing_token();
+        proxy.cut_instead_of_reply(1);
+        drop(guard);
+        locks.flush().await;
+        assert_eq!(locks.lock("a").status().await.unwrap(), Status::Free);
+    }
+}
+
+/// Guarantee 4: the acquire that timed out is undone, even where the server executes it late.
+#[tokio::test]
+async fn an_acquire_that_was_given_up_is_undone_when_the_server_comes_back() {
+    let server = redis();
+    let locks = connect(&server).await;
+    server.stop_process();
+    let began = Instant::now();
+    let error = locks.lock("a").lease(Duration::from_secs(60)).acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let took = began.elapsed();
+    assert!(took > ms(1900) && took < ms(3000), "{took:?}");
+    let long = locks.lock("b").lease(Duration::from_secs(60));
+    assert!(tokio::time::timeout(ms(100), long.acquire()).await.is_err());
+    server.continue_process();
+    for id in ["a", "b"] {
+        eventually(Duration::from_secs(5), || {
+            let lock = locks.lock(id);
+            async move {
+                match lock.status().await {
+                    Ok(Status::Free) => Ok(()),
+                    other => Err(other),
+                }
+            }
+        })
+        .await;
+    }
+    locks.flush().await;
+    assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
+}
+
+/// Section 6: two time-outs in a row replace a connection that was cut without a word.
+#[tokio::test]
+async fn a_black_holed_connection_is_replaced() {
+    let server = redis();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    let before = proxy.connections_accepted();
+    // Only the connection that is there is affected: bytes vanish on it for ever.
+    proxy.hold(Direction::Both);
+    let error = locks.lock("a").acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    eventually(Duration::from_secs(5), || {
+        let accepted = proxy.connections_accepted();
+        async move { if accepted > before { Ok(()) } else { Err(accepted) } }
+    })
+    .await;
+    proxy.heal();
+    let began = Instant::now();
+    assert!(locks.lock("a").acquire().await.unwrap().is_held());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// A server that is down is reported in bounded time, and used again soon after its return.
+#[tokio::test]
+async fn an_outage_is_reported_in_time_and_ends_by_itself() {
+    let server = redis();
+    let locks = connect(&server).await;
+    server.kill();
+    let began = Instant::now();
+    let waiting = locks.lock("a").wait(Duration::from_secs(60));
+    assert_eq!(waiting.acquire().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
+    assert_eq!(locks.lock("a").status().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    server.restart();
+    let began = Instant::now();
+    let acquired = loop {
+        match locks.lock("a").acquire().await {
+            Ok(guard) => break guard,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable),
+        }
+        assert!(began.elapsed() < Duration::from_secs(10));
+    };
+    println!("acquired {:?} after the server's return", began.elapsed());
+    acquired.release().await.unwrap();
+}
+
+/// An outage in the middle of a wait, short enough to be borne, is no error.
+#[tokio::test]
+async fn a_wait_outlives_a_short_outage() {
+    let server = WatchedServer::start(RedisServer::builder().append_only(true));
+    let (one, other) = (connect(&server).await, connect(&server).await);
+    let guard = one.lock("a").lease(Duration::from_secs(5)).acquire().await.unwrap();
+    let waiting = tokio::spawn({
+        let lock = other.lock("a").wait(Duration::from_secs(30));
+        async move { lock.acquire().await }
+    });
+    tokio::time::sleep(ms(100)).await;
+    server.restart();
+    tokio::time::sleep(ms(100)).await;
+    guard.release().await.unwrap();
+    assert!(waiting.await.unwrap().unwrap().is_held());
+}
+
+/// A shutdown does not wait for a server that does not answer.
+#[tokio::test]
+async fn a_shutdown_is_bounded() {
+    let server = redis();
+    let locks = connect(&server).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    server.stop_process();
+    let began = Instant::now();
+    locks.shutdown().await;
+    assert!(began.elapsed() < ms(3500), "{:?}", began.elapsed());
+    assert!(!guard.is_held());
+}
+
+/// Two engines do not disturb each other's processes: connections of others are left alone when
+/// one is replaced, also on a server that has restarted and numbers them anew.
+#[tokio::test]
+async fn replacing_a_connection_kills_no_other() {
+    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let locks = connect(&server).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    server.restart();
+    let mut bystanders = Vec::new();
+    for _ in 0..30 {
+        bystanders.push(server.connection().await);
+    }
+    eventually(Duration::from_secs(5), || {
+        let lock = locks.lock("b");
+        async move { lock.try_acquire().await.is_ok() }
+    })
+    .await;
+    for bystander in &mut bystanders {
+        let pong: String = redis::cmd("PING").query_async(bystander).await.unwrap();
+        assert_eq!(pong, "PONG");
+    }
+    drop(guard);
+}
