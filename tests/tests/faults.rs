@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use lock::{ErrorKind, Locks, Status, locked};
@@ -22,7 +22,6 @@ async fn connect(server: &RedisServer) -> Locks {
 }
 
 /// Guarantee 1: whatever cannot be reached, the loss is known before the lock can be another's.
-/// The stopped server goes on counting down: its key expires at its own time.
 #[tokio::test]
 async fn a_stopped_server_costs_the_lock_before_its_expiry() {
     const LEASE: Duration = Duration::from_millis(1500);
@@ -39,7 +38,7 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
         std::future::pending().await
     }
 
-    let server = redis();
+    let server = WatchedServer::start(RedisServer::builder().append_only(true));
     let locks = connect(&server).await;
     let guard = locks.lock("guard").lease(LEASE).acquire().await.unwrap();
     let (lost, token) = (guard.lost(), guard.lost_token());
@@ -49,36 +48,50 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
         async move { hang(&locks, left).await }
     });
     // Past the first renewals, so that their deadlines count and not those of the acquires.
-    tokio::time::sleep(LEASE / 2).await;
-    // What the server says now bounds when it can give the locks to others.
-    let expiry = async |id: &str| match locks.lock(id).status().await.unwrap() {
-        Status::Held { remaining, .. } => Instant::now() + remaining,
-        _ => panic!("{id} is held"),
-    };
-    let expiries = [expiry("guard").await, expiry("attribute").await];
+    tokio::time::sleep(LEASE).await;
     server.stop_process();
-    // A renewal may have been answered between the question and the stop: then the loss may come
-    // a renewal period later than what was read, and no later.
+    // What the server has promised, to the millisecond of its own clock, which is this machine's.
+    let expiry = |id: &str| last_expiry(&server, &format!("lock:{id}"));
+    let (of_guard, of_attribute) = (expiry("guard"), expiry("attribute"));
     lost.await;
-    let lost_at = Instant::now();
+    let lost_at = SystemTime::now();
     assert!(!guard.is_held() && token.is_cancelled());
     let error = body.await.unwrap().unwrap_err();
-    let stopped_at = Instant::now();
+    let stopped_at = SystemTime::now();
     assert_eq!(error.kind(), ErrorKind::Lost);
     assert!(left.load(Ordering::SeqCst), "the body was dropped");
-    server.continue_process();
-    for (at, expiry) in [(lost_at, expiries[0]), (stopped_at, expiries[1])] {
-        println!("lost {:?} before the expiry that was read", expiry.saturating_duration_since(at));
-        assert!(at < expiry + LEASE / 2, "too late by {:?}", at - expiry);
+    for (at, expiry) in [(lost_at, of_guard), (stopped_at, of_attribute)] {
+        println!("lost {:?} before the server's expiry", expiry.duration_since(at));
+        assert!(at < expiry, "too late by {:?}", at.duration_since(expiry));
+        assert!(at + LEASE > expiry, "the server has renewed it meanwhile");
     }
-    // The server has counted on: both are free, or free a moment later, and others get them.
+    tokio::time::sleep(LEASE).await;
+    server.continue_process();
+    // It has counted on: both are free, and others get them.
     let other = connect(&server).await;
     for id in ["guard", "attribute"] {
-        assert!(other.lock(id).acquire().await.unwrap().is_held());
+        assert!(other.lock(id).try_acquire().await.unwrap().is_some());
     }
 }
 
-/// The same, to the letter: the loss is signalled before the key's expiry on the server's clock.
+/// When a key expires, as the server's append-only file has it.
+fn last_expiry(server: &RedisServer, key: &str) -> SystemTime {
+    let directory = server.directory().join("appendonlydir");
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let log =
+        files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).last().unwrap();
+    let log = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+    // A command is a list of length and text: `SET key token PXAT time`, `PEXPIREAT key time`.
+    let words: Vec<&str> = log.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
+    let at = words.iter().enumerate().rev().find_map(|(place, word)| match *word {
+        "PEXPIREAT" if words[place + 1] == key => words.get(place + 2),
+        "PXAT" if words[place - 2] == key => words.get(place + 1),
+        _ => None,
+    });
+    UNIX_EPOCH + Duration::from_millis(at.expect("the key was given an expiry").parse().unwrap())
+}
+
+/// The same where the server runs on, and nothing reaches it.
 #[tokio::test]
 async fn loss_comes_before_the_expiry_that_the_server_keeps() {
     const LEASE: Duration = Duration::from_millis(1200);

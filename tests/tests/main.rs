@@ -10,4 +10,6 @@ mod faults;
 mod guard;
 mod harness;
 mod interoperation;
+mod macros;
+mod scale;
 mod ui;
