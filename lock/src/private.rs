@@ -88,6 +88,12 @@ pub async fn finish<T>(held: Held, result: Result<T, Error>) -> Result<T, Error>
     result
 }
 
+/// The Redis store by itself, for the tests that compare the engines.
+#[cfg(feature = "redis")]
+pub async fn redis_store(client: redis::Client) -> Result<impl crate::Store, Error> {
+    crate::store::redis::RedisStore::connect(client).await
+}
+
 /// The `Locks` that the attribute names.
 pub fn given(locks: &Locks) -> Result<Locks, Error> {
     Ok(locks.clone())

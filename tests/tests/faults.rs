@@ -78,8 +78,7 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
 fn last_expiry(server: &RedisServer, key: &str) -> SystemTime {
     let directory = server.directory().join("appendonlydir");
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let log =
-        files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).last().unwrap();
+    let log = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).last().unwrap();
     let log = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     // A command is a list of length and text: `SET key token PXAT time`, `PEXPIREAT key time`.
     let words: Vec<&str> = log.lines().filter(|line| !line.starts_with(['*', '$'])).collect();

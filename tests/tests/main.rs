@@ -5,6 +5,7 @@ mod acquire;
 mod common;
 
 mod debounce;
+mod differential;
 mod errors;
 mod faults;
 mod guard;
@@ -12,4 +13,5 @@ mod harness;
 mod interoperation;
 mod macros;
 mod scale;
+mod seed;
 mod ui;

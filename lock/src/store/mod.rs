@@ -23,7 +23,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// implementation must keep:
 ///
 /// - **Atomic.** Each item of a batch takes effect at once or not at all, whatever else happens.
-///   A batch as a whole need not be atomic.
+///   A batch as a whole need not be atomic; it names a key with one token once.
 /// - **Idempotent for one token.** The same item sent twice is answered as if it was sent once:
 ///   the library repeats a request whose answer it did not get. [`extend`](Store::extend) is the
 ///   one exception, and is never repeated.

@@ -1,0 +1,230 @@
+//! The two stores against each other: the same random operations, and the same answers.
+//!
+//! The memory store is the reference of the contract; the Lua scripts must not differ from it.
+//! Times are compared in classes, for the two clocks are not the same.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use lock::{
+    __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
+    DebounceStep, MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token,
+};
+use proptest::{
+    collection::vec,
+    prelude::{Just, Strategy, any, prop_oneof},
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use redis::Client;
+
+use crate::common::{Engine, ms};
+
+/// Leases that last for the whole run, and one that ends with the next pause.
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(60);
+const PAUSE: Duration = Duration::from_millis(120);
+
+const WAIT: Duration = Duration::from_millis(60);
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Acquire { key: u8, token: u8, long: bool, adopt: bool },
+    Renew { items: Vec<(u8, u8)> },
+    Release { items: Vec<(u8, u8, bool)> },
+    Extend { key: u8, token: u8 },
+    Holder { key: u8 },
+    ForceRelease { key: u8 },
+    Register { key: u8, token: u8 },
+    Claim { key: u8, token: u8 },
+    Pause,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+
+    let key = 0..3_u8;
+    let token = 0..3_u8;
+    prop_oneof![
+        5 => (key.clone(), token.clone(), any::<bool>(), proptest::bool::weighted(0.2))
+            .prop_map(|(key, token, long, adopt)| Acquire { key, token, long, adopt }),
+        2 => vec((key.clone(), token.clone()), 1..4)
+            .prop_map(|items| Renew { items: each_once(items, |(key, token)| (*key, *token)) }),
+        3 => vec((key.clone(), token.clone(), proptest::bool::weighted(0.2)), 1..4)
+            .prop_map(|items| Release { items: each_once(items, |(key, token, _)| (*key, *token)) }),
+        2 => (key.clone(), token.clone()).prop_map(|(key, token)| Extend { key, token }),
+        2 => key.clone().prop_map(|key| Holder { key }),
+        1 => key.clone().prop_map(|key| ForceRelease { key }),
+        3 => (key.clone(), token.clone()).prop_map(|(key, token)| Register { key, token }),
+        3 => (key, token).prop_map(|(key, token)| Claim { key, token }),
+        2 => Just(Pause),
+    ]
+}
+
+/// A batch names a lock and its token once: the order within a batch is not part of the contract.
+fn each_once<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for item in items {
+        if kept.iter().all(|other| key(other) != key(&item)) {
+            kept.push(item);
+        }
+    }
+    kept
+}
+
+/// A store and what its answers have been so far, as far as later operations refer to them.
+struct Side<S> {
+    store: S,
+    last_fence: u64,
+    calls: [u64; 9],
+}
+
+fn key(number: u8) -> String {
+    format!("k{number}")
+}
+
+fn token(number: u8) -> Token {
+    Token::from(format!("{:032x}:{number}", 7))
+}
+
+/// Which of the expected stretches a duration lies in.
+fn class(left: Option<Duration>) -> String {
+    const CLASSES: [(&str, RangeInclusive<u64>); 4] = [
+        ("none", 0..=0),
+        ("short", 1..=1000),
+        ("long", 50_000..=60_000),
+        ("longer", 60_001..=900_000),
+    ];
+    let Some(left) = left else { return "for ever".to_owned() };
+    let left = left.as_millis() as u64;
+    let found = CLASSES.iter().find(|(_, range)| range.contains(&left));
+    found.map_or_else(|| format!("odd: {left} ms"), |(name, _)| (*name).to_owned())
+}
+
+impl<S: Store> Side<S> {
+    fn new(store: S) -> Self {
+        Self { store, last_fence: 0, calls: [0; 9] }
+    }
+
+    /// A fence is compared with the ones before, not with the other store's.
+    fn fence(&mut self, fence: u64) -> String {
+        let grows = fence > self.last_fence;
+        self.last_fence = fence;
+        format!("granted, fence grows: {grows}")
+    }
+
+    async fn apply(&mut self, operation: &Operation) -> String {
+        match operation {
+            Operation::Acquire { key: k, token: t, long, adopt } => {
+                let mut request =
+                    AcquireRequest::new(key(*k), token(*t), if *long { LONG } else { SHORT });
+                if *adopt {
+                    request = request.adopting();
+                }
+                match self.store.acquire(&[request]).await.remove(0) {
+                    Ok(Acquisition::Granted { fence }) => self.fence(fence),
+                    Ok(Acquisition::Held { remaining }) => format!("held {}", class(remaining)),
+                    Err(error) => failed(&error),
+                }
+            }
+            Operation::Renew { items } => {
+                let batch: Vec<_> = items
+                    .iter()
+                    .map(|(k, t)| RenewRequest::new(key(*k), token(*t), LONG))
+                    .collect();
+                format!("{:?}", self.store.renew(&batch).await)
+            }
+            Operation::Release { items } => {
+                let batch = items.iter().map(|(k, t, keep)| {
+                    let request = ReleaseRequest::new(key(*k), token(*t));
+                    if *keep { request.keeping(SHORT) } else { request }
+                });
+                format!("{:?}", self.store.release(&batch.collect::<Vec<_>>()).await)
+            }
+            Operation::Extend { key: k, token: t } => {
+                let left = self.store.extend(&key(*k), &token(*t), LONG * 2).await.unwrap();
+                left.map_or_else(|| "not ours".to_owned(), |left| class(Some(left)))
+            }
+            Operation::Holder { key: k } => match self.store.holder(&key(*k)).await.unwrap() {
+                Some(holder) => format!("{} {}", holder.token.as_str(), class(holder.remaining)),
+                None => "free".to_owned(),
+            },
+            Operation::ForceRelease { key: k } => {
+                format!("{:?}", self.store.force_release(&key(*k)).await.unwrap())
+            }
+            Operation::Register { key: k, token: t } => {
+                let step = DebounceStep::Register { wait: WAIT, max_wait: None };
+                let place = usize::from(k * 3 + t);
+                match self.store.debounce(&self.call(*k, *t, step)).await.unwrap() {
+                    DebounceReply::Registered { call, due_in } => {
+                        let grows = call.cmp(&self.calls[place]);
+                        self.calls[place] = call;
+                        format!("registered, number {grows:?}, due {}", class(Some(due_in)))
+                    }
+                    other => format!("{other:?}"),
+                }
+            }
+            Operation::Claim { key: k, token: t } => {
+                let call = self.calls[usize::from(k * 3 + t)];
+                let step = DebounceStep::Claim { call };
+                match self.store.debounce(&self.call(*k, *t, step)).await.unwrap() {
+                    DebounceReply::Granted { fence } => self.fence(fence),
+                    DebounceReply::NotYet(left) => {
+                        // Within the wait, or within the grace that another caller gives.
+                        format!("not yet, {}", if left <= WAIT + ms(1) { "due" } else { "grace" })
+                    }
+                    DebounceReply::Running(left) => format!("running, {}", class(Some(left))),
+                    other => format!("{other:?}"),
+                }
+            }
+            Operation::Pause => unreachable!("both sides pause together"),
+        }
+    }
+
+    fn call(&self, k: u8, t: u8, step: DebounceStep) -> DebounceRequest {
+        DebounceRequest::new(format!("w{k}"), format!("r{k}"), token(t), step, LONG)
+    }
+}
+
+fn failed(error: &StoreError) -> String {
+    format!("failed: {error}")
+}
+
+#[tokio::test]
+async fn both_stores_answer_alike() {
+    const SEQUENCES: u32 = 60;
+    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    // Operations in a row must be within one class of time: pauses are three times a short lease,
+    // and a machine that is slower than that voids the comparison of that sequence.
+    let mut runner = TestRunner::new(Config::default());
+    let mut compared = 0;
+    for sequence in 0..SEQUENCES {
+        let operations = vec(operation(), 40).new_tree(&mut runner).unwrap().current();
+        let mut connection = server.connection().await;
+        let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
+        let client = Client::open(server.url()).unwrap();
+        let mut redis = Side::new(redis_store(client).await.unwrap());
+        let mut memory = Side::new(MemoryStore::new());
+        let mut since_pause = std::time::Instant::now();
+        for (place, operation) in operations.iter().enumerate() {
+            if matches!(operation, Operation::Pause) {
+                tokio::time::sleep(PAUSE).await;
+                since_pause = std::time::Instant::now();
+                continue;
+            }
+            let (of_redis, of_memory) =
+                (redis.apply(operation).await, memory.apply(operation).await);
+            if since_pause.elapsed() > SHORT / 2 {
+                break;
+            }
+            compared += 1;
+            assert_eq!(
+                of_redis,
+                of_memory,
+                "in sequence {sequence} at {place}: {operation:?}\nafter {:#?}",
+                &operations[..place]
+            );
+        }
+    }
+    println!("{compared} answers compared");
+    assert!(compared > SEQUENCES * 15, "too few answers compared: {compared}");
+}
