@@ -144,6 +144,27 @@ async fn a_waiter_that_goes_away_leaves_its_place(engine: &Engine) {
     assert!(third.await.unwrap().is_ok());
 }
 
+/// Inside a process a release is the turn of the next caller; nobody sleeps in between.
+#[tokio::test(start_paused = true)]
+async fn a_release_wakes_the_next_caller_at_once() {
+    let locks = Locks::in_memory();
+    let began = Instant::now();
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..5 {
+        let lock = locks.lock("a");
+        tasks.spawn(async move {
+            let _guard = lock.acquire().await.unwrap();
+            tokio::time::sleep(ms(300)).await;
+        });
+    }
+    tokio::time::sleep(ms(300)).await;
+    drop(guard);
+    tasks.join_all().await;
+    // Timers of a paused clock fire to the millisecond.
+    assert!(began.elapsed() <= ms(300 * 6 + 6), "{:?}", began.elapsed());
+}
+
 /// Any executor will do: a Redis store needs nothing of its callers' runtime.
 #[test]
 fn a_redis_store_serves_callers_without_a_runtime() {

@@ -283,13 +283,20 @@ impl Task {
     /// Sends what the turn has gathered. Releases go first: whoever drops a guard and then
     /// acquires the same lock must find it free.
     fn send(&mut self) {
-        self.send_releases();
-        self.send_renewals();
-        self.send_acquires();
-        // A store begins an operation at its first poll. Polled here, in this order, before
-        // anything that a later turn wants: this is what "in order" in its contract rests on.
-        while let Some(Some(done)) = self.in_flight.next().now_or_never() {
-            self.take_answer(done);
+        loop {
+            self.send_releases();
+            self.send_renewals();
+            self.send_acquires();
+            // A store begins an operation at its first poll. Polled here, in this order, before
+            // anything that a later turn wants: this is what "in order" in its contract rests on.
+            while let Some(Some(done)) = self.in_flight.next().now_or_never() {
+                self.take_answer(done);
+            }
+            // An embedded store answers at once, and an answer may want more to be sent: the
+            // release of one caller is the turn of the next.
+            if self.to_release.is_empty() && self.to_acquire.is_empty() {
+                return;
+            }
         }
     }
 
