@@ -23,7 +23,7 @@ use attribute::Attribute;
 /// The lock is acquired before the body starts, its lease is renewed while the body runs, and it is
 /// released when the body has ended and all arguments are dropped.
 ///
-/// ```ignore
+/// ```
 /// use lock::{Error, locked};
 ///
 /// #[locked(id = "invoice:{invoice_id}")]
@@ -48,16 +48,24 @@ use attribute::Attribute;
 /// are braces. Values are escaped, so that different ones never give one id; for that, two values
 /// need a character between them which an escaped value cannot contain, such as `:`.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, locked};
+/// # struct Order { id: u64 }
+/// # struct Service { tenant: String }
+/// # impl Service {
 /// #[locked(id = "order:{self.tenant}:{order.id}")]
 /// async fn ship(&self, order: Order) -> Result<(), Error> {
 ///     Ok(())
 /// }
+/// # }
 /// ```
 ///
 /// Any other expression that implements `Display` is taken as it is, and not escaped.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, locked};
+/// # struct Date;
+/// # impl Date { fn ordinal(&self) -> u32 { 1 } }
 /// #[locked(id = format!("report:{}", day.ordinal()))]
 /// async fn report(day: Date) -> Result<(), Error> {
 ///     Ok(())
@@ -70,7 +78,8 @@ use attribute::Attribute;
 /// long to wait for it, where 0 means one attempt; when to give it up although the body still runs;
 /// and until when to keep it although the body has ended.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, locked};
 /// #[locked(id = "nightly", lease = "30s", wait = 0, hold_at_most = "1h", hold_at_least = "1m")]
 /// async fn nightly() -> Result<(), Error> {
 ///     Ok(())
@@ -82,18 +91,25 @@ use attribute::Attribute;
 /// An expression of type `Locks` or `&Locks`. It is borrowed, and evaluated at each call. Without
 /// it, the client is that of the task's scope or of the process.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, Locks, locked};
+/// # struct Service { locks: Locks, tenant: String }
+/// # impl Service {
 /// #[locked(id = "tenant:{self.tenant}", locks = self.locks)]
 /// async fn settle(&self) -> Result<(), Error> {
 ///     Ok(())
 /// }
+/// # }
 /// ```
 ///
 /// ## `guard`
 ///
 /// A name for the guard, a `&LockGuard`, in the body.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, locked};
+/// # struct Ledger;
+/// # impl Ledger { async fn write(&self, token: u64) -> Result<(), Error> { Ok(()) } }
 /// #[locked(id = "ledger", guard = guard)]
 /// async fn write(ledger: &Ledger) -> Result<(), Error> {
 ///     ledger.write(guard.fencing_token()).await
@@ -106,7 +122,8 @@ use attribute::Attribute;
 /// is a `Result<_, E>` with `E: From<lock::Error>`; any other type does not compile. It runs when
 /// the arguments are gone, so it can use only those that are `Copy`, such as shared references.
 ///
-/// ```ignore
+/// ```
+/// # use lock::locked;
 /// #[locked(id = "count", or_else = |_error| 0)]
 /// async fn count() -> u32 {
 ///     1
@@ -119,7 +136,8 @@ use attribute::Attribute;
 /// its output: `()`, `None`, `Ok(())` or `Ok(None)`. Any other type does not compile. Other errors
 /// leave as without it.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, locked};
 /// #[locked(id = "nightly", wait = 0, skip)]
 /// async fn nightly() -> Result<(), Error> {
 ///     Ok(())
@@ -131,7 +149,8 @@ use attribute::Attribute;
 /// What happens when the lock is lost while the body runs. `"stop"`, the default, drops the body at
 /// its next `.await`, and the call fails with kind `Lost`. `"continue"` lets it finish.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, locked};
 /// #[locked(id = "export", on_lost = "continue")]
 /// async fn export() -> Result<(), Error> {
 ///     Ok(())
@@ -142,7 +161,9 @@ use attribute::Attribute;
 ///
 /// The path of the `lock` crate, if it has another name or is reached through another crate.
 ///
-/// ```ignore
+/// ```
+/// # mod service { pub mod reexports { pub use lock; } }
+/// # use lock::{Error, locked};
 /// #[locked(id = "nightly", crate = service::reexports::lock)]
 /// async fn nightly() -> Result<(), Error> {
 ///     Ok(())
@@ -167,7 +188,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// arguments. The output tells a caller which one it was: `Some` if its call ran, `None` if a newer
 /// call took its place.
 ///
-/// ```ignore
+/// ```
+/// # async fn example() {
 /// use lock::debounced;
 ///
 /// #[debounced(wait = 1000)]
@@ -176,6 +198,7 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 ///
 /// let indexed: Result<Option<usize>, lock::Error> = reindex().await;
+/// # }
 /// ```
 ///
 /// The return type changes: `Result<T, E>` with `E: From<lock::Error>`, also as an alias that is
@@ -192,7 +215,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// function, whatever the arguments and, for a method, whatever the type: name an id if those are
 /// to be debounced apart.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Error, debounced};
 /// #[debounced(id = "reindex:{document_id}")]
 /// async fn reindex(document_id: u64) -> Result<(), Error> {
 ///     Ok(())
@@ -203,7 +227,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// How long the calls have to pause.
 ///
-/// ```ignore
+/// ```
+/// # use lock::debounced;
 /// #[debounced(wait = "5s")]
 /// async fn flush() {}
 /// ```
@@ -212,11 +237,15 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// `or_else` makes a value of the new return type.
 ///
-/// ```ignore
+/// ```
+/// # use lock::{Locks, debounced};
+/// # struct Config { locks: Locks, path: String }
+/// # impl Config {
 /// #[debounced(locks = self.locks, or_else = |_error| Ok(None))]
 /// async fn read(&self) -> std::io::Result<Vec<u8>> {
 ///     std::fs::read(&self.path)
 /// }
+/// # }
 /// ```
 #[proc_macro_attribute]
 pub fn debounced(args: TokenStream, item: TokenStream) -> TokenStream {

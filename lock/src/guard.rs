@@ -59,6 +59,11 @@ impl LockGuard {
         Self { hold, client, defused: false }
     }
 
+    /// Lets go of the guard only; its lock is taken care of by the caller.
+    pub(crate) fn defuse(mut self) {
+        self.defused = true;
+    }
+
     /// The id of the lock.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -172,11 +177,11 @@ impl LockGuard {
     /// # Cancel safety
     ///
     /// The lock is released all the same if the future is dropped, polled or not.
-    pub async fn release(mut self) -> Result<(), Error> {
+    pub async fn release(self) -> Result<(), Error> {
         // Answered before the guard is defused: a future that is dropped on the way drops the
         // guard, whose second release finds nothing left to do.
         let answer = self.client.release(&self.hold).await;
-        self.defused = true;
+        self.defuse();
         answer
     }
 
@@ -186,10 +191,11 @@ impl LockGuard {
     /// [adopts](crate::Lock::adopt) it with the token before: hand over a lock to another process
     /// with this.
     #[must_use = "without the token nobody can adopt the lock"]
-    pub fn leak(mut self) -> Token {
-        self.defused = true;
+    pub fn leak(self) -> Token {
+        let token = self.hold.token.clone();
         self.client.leak(&self.hold);
-        self.hold.token.clone()
+        self.defuse();
+        token
     }
 }
 

@@ -32,3 +32,8 @@ pub use crate::{
 };
 pub(crate) use __private as private;
 pub use lock_macros::{debounced, locked};
+
+/// The README's examples are tests.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -181,7 +181,11 @@ impl Task {
     fn finish_call(&mut self, number: u64, answer: Result<Option<LockGuard>, Error>) {
         if let Some(pending) = self.calls.remove(&number) {
             self.timers.cancel(Timer::Call(number), pending.timer);
-            let _ = pending.call.reply.send(answer);
+            if let Err(Ok(Some(unclaimed))) = pending.call.reply.send(answer) {
+                // As for an acquire: before a `flush` that is in the queue already.
+                unclaimed.defuse();
+                self.release(number, None);
+            }
         }
     }
 

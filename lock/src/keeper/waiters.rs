@@ -138,8 +138,6 @@ impl Task {
                 let (lock, token) = (acquire.lock.clone(), acquire.token.clone());
                 let (terms, client) = (acquire.terms.clone(), Arc::clone(&acquire.client));
                 match self.hold(number, &lock, &token, &terms, (sent_at, fence), &client) {
-                    // If its caller has gone away meanwhile, the guard is dropped right here, or
-                    // with the channel, and is released by that.
                     Some(guard) => return self.finish(number, Ok(guard)),
                     None => self.too_late(number, sent_at),
                 }
@@ -225,7 +223,12 @@ impl Task {
         let Some(waiter) = self.waiters.remove(&number) else { return };
         self.timers.cancel(Timer::Waiter(number), waiter.timer);
         let granted = answer.is_ok();
-        let _ = waiter.acquire.reply.send(answer);
+        if let Err(Ok(unclaimed)) = waiter.acquire.reply.send(answer) {
+            // Its caller has just gone away. Released here and not by the guard's drop, whose
+            // message would come after a `flush` that is in the queue already.
+            unclaimed.defuse();
+            self.release(number, None);
+        }
         if waiter.queues {
             self.leave_line(number, &waiter.acquire.lock.key, granted);
         }
