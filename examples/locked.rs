@@ -67,7 +67,7 @@ async fn main() -> Result<(), ServiceError> {
     println!("{second}");
 
     let empty = service.ship(&Order { id: 8, items: 0 }).await;
-    println!("an empty order: {:?}", empty.unwrap_err());
+    println!("an empty order: {:?}", empty.expect_err("there is nothing to ship"));
 
     let (one, other) = tokio::try_join!(service.clean_up(), service.clean_up())?;
     println!("one instance cleaned up: {one:?}, the other skipped it: {other:?}");

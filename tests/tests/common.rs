@@ -24,7 +24,7 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 /// A store that several `Locks` can share, as several instances of a service would.
 pub(crate) enum Engine {
     Memory(MemoryStore),
-    Redis(WatchedServer),
+    Redis(Box<WatchedServer>),
 }
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
     }
 
     pub(crate) fn redis() -> Self {
-        Self::Redis(WatchedServer::start(RedisServer::builder()))
+        Self::Redis(Box::new(WatchedServer::start(RedisServer::builder())))
     }
 
     pub(crate) fn builder(&self) -> LocksBuilder {

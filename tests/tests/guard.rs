@@ -290,12 +290,10 @@ fn guards_are_released_wherever_they_are_dropped() {
     let first = runtime();
     let guard = |id: &'static str| first.block_on(locks.lock(id).acquire()).unwrap();
     let (plain, after, panicking) = (guard("plain thread"), guard("after runtime"), guard("panic"));
-    let aborted = first.block_on(async {
-        let guard = locks.lock("abort").acquire().await.unwrap();
-        tokio::spawn(async move {
-            let _guard = guard;
-            std::future::pending::<()>().await;
-        })
+    let in_task = guard("abort");
+    let aborted = first.spawn(async move {
+        let _guard = in_task;
+        std::future::pending::<()>().await;
     });
     let killed = guard("killed with its runtime");
     first.spawn(async move {

@@ -20,6 +20,7 @@ on_both_stores! {
 }
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "shown when an assertion fails")]
 enum Failure {
     Lock(Error),
     Own(&'static str),
