@@ -227,6 +227,21 @@ fn an_embedded_store_moves_from_runtime_to_runtime() {
     });
 }
 
+/// A runtime that is gone cannot serve anybody, and says so instead of hanging.
+#[test]
+fn an_embedded_store_reports_a_runtime_that_was_shut_down() {
+    let locks = Locks::in_memory();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let handle = runtime.handle().clone();
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    let _inside = handle.enter();
+    let error = block_on(locks.lock("a").acquire()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    drop(_inside);
+    let next = tokio::runtime::Runtime::new().unwrap();
+    assert!(next.block_on(locks.lock("a").acquire()).is_ok());
+}
+
 /// Guarantee 4: 10,000 acquires, each dropped at a random moment, with replies that are late by a
 /// random time. Two round trips later no key is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

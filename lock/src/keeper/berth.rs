@@ -86,21 +86,27 @@ impl Berth {
         let Self::Callers(quay) = self else { return Ok(()) };
         let mut place = quay.place();
         match &*place {
-            Place::Running => Ok(()),
-            Place::Gone => Err(Error::closed()),
-            Place::Waiting(_) => {
-                let runtime = Handle::try_current().map_err(|_| {
-                    Error::invalid(
-                        "an embedded store is served by the caller's Tokio runtime, and this is \
-                         outside of one: call from a task, or use a Redis store",
-                    )
-                })?;
-                if let Place::Waiting(task) = std::mem::replace(&mut *place, Place::Running) {
-                    let mut moored = Moored { task: Some(task), quay: Arc::downgrade(quay) };
-                    runtime.spawn(async move { moored.run().await });
-                }
-                Ok(())
-            }
+            Place::Running => return Ok(()),
+            Place::Gone => return Err(Error::closed()),
+            Place::Waiting(_) => {}
+        }
+        let runtime = Handle::try_current().map_err(|_| {
+            Error::invalid(
+                "an embedded store is served by the caller's Tokio runtime, and this is outside \
+                 of one: call from a task, or use a Redis store",
+            )
+        })?;
+        let Place::Waiting(task) = std::mem::replace(&mut *place, Place::Running) else {
+            return Ok(());
+        };
+        // Not under the lock: a runtime that is shut down drops the task right here, and that
+        // takes the lock to bring the keeper back.
+        drop(place);
+        let mut moored = Moored { task: Some(task), quay: Arc::downgrade(quay) };
+        runtime.spawn(async move { moored.run().await });
+        match &*quay.place() {
+            Place::Waiting(_) => Err(self.gone()),
+            Place::Running | Place::Gone => Ok(()),
         }
     }
 

@@ -280,7 +280,7 @@ impl Client {
             return;
         }
         let (reply, done) = oneshot::channel();
-        if self.commands.send(command(reply)).is_ok() {
+        if self.commands.send(command(reply)).is_ok() && self.berth.ensure_running().is_ok() {
             let _ = done.await;
         }
     }
@@ -292,6 +292,9 @@ impl Client {
         self.berth.ensure_running()?;
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| Error::closed())?;
+        // Once more: the runtime that served the keeper may have ended between the two, and then
+        // nobody would look at the queue.
+        self.berth.ensure_running()?;
         answer.await.map_err(|_| self.berth.gone())?
     }
 
