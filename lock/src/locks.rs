@@ -283,7 +283,7 @@ pub struct LocksBuilder {
 enum Source {
     Url(String),
     #[cfg(feature = "redis")]
-    Client(redis::Client),
+    Client(Box<redis::Client>),
     Store(Arc<dyn Store>),
 }
 
@@ -297,7 +297,7 @@ impl LocksBuilder {
     /// A Redis server, as this client reaches it. The client's own time-outs are not used.
     #[cfg(feature = "redis")]
     pub fn client(mut self, client: redis::Client) -> Self {
-        self.source = Some(Source::Client(client));
+        self.source = Some(Source::Client(Box::new(client)));
         self
     }
 
@@ -356,7 +356,7 @@ impl LocksBuilder {
                 Target::Redis(client) => of_redis(*client).await?,
             },
             #[cfg(feature = "redis")]
-            Some(Source::Client(client)) => of_redis(client).await?,
+            Some(Source::Client(client)) => of_redis(*client).await?,
             Some(Source::Store(store)) => of_store(store).await?,
             None => {
                 return Err(Error::invalid(
