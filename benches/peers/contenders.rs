@@ -32,6 +32,9 @@ pub(crate) type Ids = Arc<[String]>;
 
 /// A way to take a lock and to let go of it.
 pub(crate) trait Contender: Send + Sync + 'static {
+    /// Its name in the table.
+    const NAME: &str;
+
     /// Takes the lock of the id at this place, and lets go of it.
     fn cycle(&self, place: usize) -> impl Future<Output = Result<(), Failure>> + Send;
 
@@ -47,9 +50,6 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Its name in the table.
-    pub(crate) const NAME: &str = "lock";
-
     /// Connects with the defaults.
     pub(crate) async fn connect(server: &RedisServer, ids: Ids) -> Result<Self, Failure> {
         let locks = Locks::builder().url(server.url()).lease(LEASE).build().await?;
@@ -58,6 +58,8 @@ impl Ours {
 }
 
 impl Contender for Ours {
+    const NAME: &str = "lock";
+
     async fn cycle(&self, place: usize) -> Result<(), Failure> {
         let guard = self.locks.lock(self.ids[place].as_str()).acquire().await?;
         if guard.fencing_token() == 0 {
@@ -81,9 +83,6 @@ pub(crate) struct Rslock {
 }
 
 impl Rslock {
-    /// Its name in the table.
-    pub(crate) const NAME: &str = "rslock 0.10";
-
     /// A manager of this one server, with the defaults: what it does between two tries does not
     /// matter where no lock is ever held.
     pub(crate) fn connect(server: &RedisServer, ids: Ids) -> Self {
@@ -92,6 +91,8 @@ impl Rslock {
 }
 
 impl Contender for Rslock {
+    const NAME: &str = "rslock 0.10";
+
     async fn cycle(&self, place: usize) -> Result<(), Failure> {
         let lock = self.manager.lock(self.ids[place].as_str(), LEASE).await?;
         self.manager.unlock(&lock).await;
@@ -115,9 +116,6 @@ pub(crate) struct Distkit<const WAITING: bool> {
 }
 
 impl<const WAITING: bool> Distkit<WAITING> {
-    /// Its name in the table.
-    pub(crate) const NAME: &str = if WAITING { "distkit 0.7" } else { "distkit, try_lock" };
-
     /// How long its releases may take: less than the lease, which would hide a missing one.
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -137,6 +135,8 @@ impl<const WAITING: bool> Distkit<WAITING> {
 }
 
 impl<const WAITING: bool> Contender for Distkit<WAITING> {
+    const NAME: &str = if WAITING { "distkit 0.7" } else { "distkit, try_lock" };
+
     async fn cycle(&self, place: usize) -> Result<(), Failure> {
         let mutex = &self.mutexes[place];
         drop(if WAITING { mutex.lock().await? } else { mutex.try_lock().await? });
@@ -165,9 +165,6 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Its name in the table.
-    pub(crate) const NAME: &str = "redis crate";
-
     /// One multiplexed connection, with the defaults.
     pub(crate) async fn connect(server: &RedisServer, ids: Ids) -> Result<Self, Failure> {
         let connection = Client::open(server.url())?.get_multiplexed_async_connection().await?;
@@ -183,6 +180,8 @@ impl Bare {
 }
 
 impl Contender for Bare {
+    const NAME: &str = "redis crate";
+
     async fn cycle(&self, place: usize) -> Result<(), Failure> {
         let key = &self.keys[place];
         let token = format!("bare:{}", self.tokens.fetch_add(1, Ordering::Relaxed));

@@ -47,10 +47,7 @@ async fn compare() -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = RedisServer::start();
     let census = Census::of(&server).await;
     println!("{}", report::preamble(&server, WORKERS, LEASE).await);
-    let names =
-        [Ours::NAME, Rslock::NAME, Distkit::<true>::NAME, Distkit::<false>::NAME, Bare::NAME];
-    println!("{}", report::heading(&names));
-    for load in LOADS {
+    for (number, load) in LOADS.into_iter().enumerate() {
         let ids = load.ids();
         let rivals: Vec<Rival> = vec![
             rival(Ours::connect(&server, ids.clone()).await?),
@@ -59,6 +56,9 @@ async fn compare() -> Result<(), Box<dyn Error + Send + Sync>> {
             rival(Distkit::<false>::connect(&server, &ids, census.clone()).await?),
             rival(Bare::connect(&server, ids).await?),
         ];
+        if number == 0 {
+            println!("{}", report::heading(&rivals));
+        }
         let row = Row::measure(load, &rivals, &census).await?;
         println!("{}", report::row(&row));
     }

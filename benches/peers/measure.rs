@@ -54,6 +54,9 @@ pub(crate) type Rival = Box<dyn Run>;
 
 /// Boxed once a round, so that what it runs is not boxed once a cycle.
 pub(crate) trait Run: Send + Sync {
+    /// The contender's name.
+    fn name(&self) -> &'static str;
+
     /// Runs one round, and says how long it took.
     fn round(&self, load: Load) -> Round<'_>;
 }
@@ -67,6 +70,10 @@ pub(crate) fn rival(contender: impl Contender) -> Rival {
 }
 
 impl<C: Contender> Run for Arc<C> {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+
     fn round(&self, load: Load) -> Round<'_> {
         Box::pin(async move {
             let mut tasks = JoinSet::new();
@@ -155,11 +162,14 @@ impl Row {
 
 /// One round, bounded and checked.
 async fn run(rival: &Rival, load: Load, census: &Census) -> Result<Duration, Failure> {
-    let took = time::timeout(ROUND_LIMIT, rival.round(load)).await??;
-    match census.locks().await? {
-        0 => Ok(took),
-        left => Err(format!("{left} locks were left behind").into()),
-    }
+    let outcome = async {
+        let took = time::timeout(ROUND_LIMIT, rival.round(load)).await??;
+        match census.locks().await? {
+            0 => Ok(took),
+            left => Err(format!("{left} locks were left behind").into()),
+        }
+    };
+    outcome.await.map_err(|failure: Failure| format!("{}: {failure}", rival.name()).into())
 }
 
 /// The order of a round: its first moves on by one, and every second pass is backwards, so that

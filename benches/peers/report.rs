@@ -4,7 +4,7 @@ use std::{process::Command, thread, time::Duration};
 
 use lock_tests::RedisServer;
 
-use crate::measure::{Row, Spread};
+use crate::measure::{Rival, Row, Spread};
 
 /// Width of the first column, and of each of the others.
 const WIDTHS: (usize, usize) = (17, 18);
@@ -27,13 +27,13 @@ pub(crate) async fn preamble(server: &RedisServer, workers: usize, lease: Durati
 }
 
 /// The head of the table.
-pub(crate) fn heading(names: &[&str]) -> String {
+pub(crate) fn heading(rivals: &[Rival]) -> String {
     let rule = format!(
         "|{}|{}",
         "-".repeat(WIDTHS.0 + 2),
-        format!("{}:|", "-".repeat(WIDTHS.1 + 1)).repeat(names.len())
+        format!("{}:|", "-".repeat(WIDTHS.1 + 1)).repeat(rivals.len())
     );
-    format!("{}\n{rule}", line("", names.iter().map(|name| (*name).to_owned())))
+    format!("{}\n{rule}", line("", rivals.iter().map(|rival| rival.name().to_owned())))
 }
 
 /// The two lines of one row.
