@@ -10,8 +10,18 @@ use crate::measure::{Rival, Row, Spread};
 const WIDTHS: (usize, usize) = (17, 18);
 
 /// Where this was measured, and how to read it.
-pub(crate) async fn preamble(server: &RedisServer, workers: usize, lease: Duration) -> String {
+pub(crate) async fn preamble(
+    server: &RedisServer,
+    split: bool,
+    workers: usize,
+    lease: Duration,
+) -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
+    let cores = if split {
+        format!("Cores: {cores} for the clients, 1 for the server")
+    } else {
+        format!("Cores: {cores}, shared by clients and server")
+    };
     let redis = redis_version(server).await.unwrap_or_else(|| "of unknown version".to_owned());
     let rustc = rustc_version().unwrap_or_else(|| "rustc of unknown version".to_owned());
     format!(
@@ -20,7 +30,7 @@ pub(crate) async fn preamble(server: &RedisServer, workers: usize, lease: Durati
          Each round runs every contender once. Pairs a second: median of the rounds. Lead: how \
          many times as fast\n\
          lock is, compared within a round: median (lowest–highest).\n\
-         {cores} cores, shared by client and server; tokio with {workers} workers; Redis {redis}; \
+         {cores}; tokio with {workers} workers; Redis {redis}; \
          {rustc}.\n",
         lease.as_secs(),
     )
