@@ -1,4 +1,4 @@
-//! Starts `cargo bench -p lock-benches`.
+//! Starts `cargo bench -p lock-benches`, with the same arguments.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -19,6 +19,7 @@ fn main() -> io::Result<ExitCode> {
             cargo.env_remove(name);
         }
     }
-    let status = cargo.args(["bench", "-p", "lock-benches"]).status()?;
+    let arguments = env::args_os().skip(1);
+    let status = cargo.args(["bench", "-p", "lock-benches", "--"]).args(arguments).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

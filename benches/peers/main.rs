@@ -10,7 +10,7 @@
 //! - [`placement`]: which cores client and server run on;
 //! - [`report`]: the table.
 //!
-//! `cargo bench -p lock-benches -- --split` gives the server a core of its own (Linux).
+//! `cargo bench -- --split` gives the server a core of its own (Linux).
 #![forbid(unsafe_code)]
 
 mod census;
