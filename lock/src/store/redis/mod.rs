@@ -13,7 +13,9 @@ use redis::{Client, Value};
 
 use self::{
     connection::{CALL_LIMIT, Connection},
-    script::{ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW},
+    script::{
+        ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW, TAKE,
+    },
 };
 use super::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder, Ownership,
@@ -48,6 +50,75 @@ impl RedisStore {
             Ok(replies) => replies.into_iter().map(|reply| answer(reply, &read)).collect(),
             Err(error) => invocations.iter().map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// The first try: takes what is free, all in one call; `None` for what is not.
+    async fn take(&self, batch: &[AcquireRequest]) -> Vec<Result<Option<Acquisition>, StoreError>> {
+        let free: Vec<_> = batch.iter().filter(|request| !request.adopt).collect();
+        let mut taken =
+            if free.is_empty() { Vec::new() } else { self.take_free(&free).await }.into_iter();
+        let answer = |request: &AcquireRequest| match request.adopt {
+            true => Ok(None),
+            false => taken.next().unwrap_or(Ok(None)),
+        };
+        batch.iter().map(answer).collect()
+    }
+
+    async fn take_free(
+        &self,
+        batch: &[&AcquireRequest],
+    ) -> Vec<Result<Option<Acquisition>, StoreError>> {
+        let mut invocation = Invocation::of(&TAKE);
+        for request in batch {
+            invocation = invocation.key(&request.key);
+        }
+        invocation = invocation.key(FENCE);
+        for request in batch {
+            invocation =
+                invocation.argument(request.token.as_str()).argument(millis(request.lease));
+        }
+        let taken = self.one(invocation, |reply| {
+            let Value::Array(values) = reply else { return None };
+            let (first, taken) = values.split_first()?;
+            let mut fence = number(first)?;
+            let answer = |value: &Value| match value {
+                Value::Int(1) => {
+                    fence += 1;
+                    Some(Some(Acquisition::Granted { fence: fence - 1 }))
+                }
+                Value::Int(0) => Some(None),
+                _ => None,
+            };
+            taken.iter().map(answer).collect::<Option<Vec<_>>>().filter(|t| t.len() == batch.len())
+        });
+        match taken.await {
+            Ok(taken) => taken.into_iter().map(Ok).collect(),
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// The second try, for each lock that is not free: it may be held by its own token.
+    async fn acquire_each(
+        &self,
+        batch: &[&AcquireRequest],
+    ) -> Vec<Result<Acquisition, StoreError>> {
+        let invocations = batch.iter().map(|request| {
+            Invocation::of(&ACQUIRE)
+                .key(&request.key)
+                .key(FENCE)
+                .argument(request.token.as_str())
+                .argument(millis(request.lease))
+                .argument(u8::from(request.adopt))
+                .argument(millis(LONGEST_LEASE))
+        });
+        let read = |reply| match pair(reply)? {
+            (Value::Int(1), fence) => Some(Acquisition::Granted { fence: number(&fence)? }),
+            (Value::Int(0), Value::Int(left)) => {
+                Some(Acquisition::Held { remaining: remaining(left) })
+            }
+            _ => None,
+        };
+        self.each(invocations.collect(), read).await
     }
 
     async fn one<T>(
@@ -85,22 +156,27 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
-        let invocations = batch.iter().map(|request| {
-            Invocation::of(&ACQUIRE)
-                .key(&request.key)
-                .key(FENCE)
-                .argument(request.token.as_str())
-                .argument(millis(request.lease))
-                .argument(u8::from(request.adopt))
-                .argument(millis(LONGEST_LEASE))
-        });
-        Box::pin(self.each(invocations.collect(), |reply| match pair(reply)? {
-            (Value::Int(1), fence) => Some(Acquisition::Granted { fence: number(&fence)? }),
-            (Value::Int(0), Value::Int(left)) => {
-                Some(Acquisition::Held { remaining: remaining(left) })
+        Box::pin(async move {
+            let mut answers = self.take(batch).await;
+            // What is held goes on to the script that knows whose it is; what has no answer, too,
+            // is asked again by whoever wants to know.
+            let held = answers.iter().zip(batch).enumerate();
+            let held = held.filter(|(_, (answer, _))| matches!(answer, Ok(None)));
+            let held: Vec<_> = held.map(|(place, (_, request))| (place, request)).collect();
+            if !held.is_empty() {
+                let requests: Vec<_> = held.iter().map(|(_, request)| *request).collect();
+                let second = self.acquire_each(&requests).await;
+                for ((place, _), answer) in held.iter().zip(second) {
+                    answers[*place] = answer.map(Some);
+                }
             }
-            _ => None,
-        }))
+            let known = |answer: Result<Option<Acquisition>, StoreError>| match answer {
+                Ok(Some(acquisition)) => Ok(acquisition),
+                Ok(None) => Err(StoreError::unavailable("no answer about a lock that is held")),
+                Err(error) => Err(error),
+            };
+            answers.into_iter().map(known).collect()
+        })
     }
 
     fn renew<'a>(

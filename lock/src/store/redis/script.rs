@@ -27,6 +27,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    TAKE = "take.lua";
     ACQUIRE = "acquire.lua";
     RENEW = "renew.lua";
     RELEASE = "release.lua";
