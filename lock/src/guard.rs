@@ -50,13 +50,20 @@ use crate::{
 pub struct LockGuard {
     hold: Arc<Hold>,
     client: Arc<Client>,
+    /// It has reached its caller; until then nobody has held the lock.
+    delivered: bool,
     /// Somebody else takes care of the lock from here on.
     defused: bool,
 }
 
 impl LockGuard {
     pub(crate) fn new(hold: Arc<Hold>, client: Arc<Client>) -> Self {
-        Self { hold, client, defused: false }
+        Self { hold, client, delivered: false, defused: false }
+    }
+
+    pub(crate) fn delivered(mut self) -> Self {
+        self.delivered = true;
+        self
     }
 
     /// Lets go of the guard only; its lock is taken care of by the caller.
@@ -202,7 +209,7 @@ impl LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         if !mem::replace(&mut self.defused, true) {
-            self.client.release_in_background(&self.hold);
+            self.client.release_in_background(&self.hold, !self.delivered);
         }
     }
 }

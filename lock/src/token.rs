@@ -35,6 +35,14 @@ impl Token {
         Self(format!("{client}:{number}").into())
     }
 
+    /// The client and the number of its acquisition; a token of another form is a client of its
+    /// own.
+    pub(crate) fn parts(&self) -> (&str, u64) {
+        let parts = self.0.rsplit_once(':');
+        let parts = parts.and_then(|(client, number)| Some((client, number.parse().ok()?)));
+        parts.unwrap_or((&*self.0, 0))
+    }
+
     /// Was this token made by that client?
     pub(crate) fn is_of(&self, client: &str) -> bool {
         self.0.strip_prefix(client).is_some_and(|rest| rest.starts_with(':'))

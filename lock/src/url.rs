@@ -37,17 +37,15 @@ impl Target {
 
 #[cfg(feature = "redis")]
 fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> {
-    use std::sync::Arc;
-
     use redis::{Client, ConnectionAddr, IntoConnectionInfo, io::tcp::TcpSettings};
 
-    let unreadable = |error: redis::RedisError| {
-        Error::invalid(format!(
-            "this URL cannot be read ({error}): it has the form \
+    // The error's own text may repeat what stands in the URL, so it is not passed on.
+    let unreadable = |_: redis::RedisError| {
+        Error::invalid(
+            "this URL cannot be read: it has the form \
              redis[s]://[[user]:password@]host[:port][/database], with special characters of the \
-             password percent-encoded, or unix:///path[?db=..&user=..&pass=..]"
-        ))
-        .caused_by(Some(Arc::new(error)))
+             password percent-encoded, or unix:///path[?db=..&user=..&pass=..]",
+        )
     };
     let info = url.into_connection_info().map_err(unreadable)?;
     // Small requests must not wait for company in the kernel.
@@ -61,8 +59,12 @@ fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> 
             "the root certificate holds no certificate: give the authority's own, in PEM form",
         ));
     }
-    let client = if encrypted { tls(info, root_certificate) } else { Client::open(info) };
-    Ok(Target::Redis(Box::new(client.map_err(unreadable)?)))
+    let client = if encrypted {
+        tls(info, root_certificate)?
+    } else {
+        Client::open(info).map_err(unreadable)?
+    };
+    Ok(Target::Redis(Box::new(client)))
 }
 
 /// The TLS library takes a file without a certificate for an authority that nobody knows, and
@@ -74,10 +76,7 @@ fn holds_certificate(pem: &[u8]) -> bool {
 }
 
 #[cfg(all(feature = "redis", feature = "tls"))]
-fn tls(
-    info: redis::ConnectionInfo,
-    root_cert: Option<Vec<u8>>,
-) -> redis::RedisResult<redis::Client> {
+fn tls(info: redis::ConnectionInfo, root_cert: Option<Vec<u8>>) -> Result<redis::Client, Error> {
     use rustls::crypto::{CryptoProvider, ring};
 
     // The TLS library wants a default for the process, and panics where there are two to choose
@@ -85,18 +84,24 @@ fn tls(
     if CryptoProvider::get_default().is_none() {
         let _ = ring::default_provider().install_default();
     }
-    match root_cert {
+    let client = match root_cert {
         Some(_) => {
             let certificates = redis::TlsCertificates { client_tls: None, root_cert };
             redis::Client::build_with_tls(info, certificates)
         }
         None => redis::Client::open(info),
-    }
+    };
+    client.map_err(|error| {
+        Error::invalid(format!(
+            "TLS cannot be set up ({}): check the root certificate",
+            error.category()
+        ))
+    })
 }
 
 #[cfg(all(feature = "redis", not(feature = "tls")))]
-fn tls(_: redis::ConnectionInfo, _: Option<Vec<u8>>) -> redis::RedisResult<redis::Client> {
-    Err((redis::ErrorKind::InvalidClientConfig, "built without the feature `tls`").into())
+fn tls(_: redis::ConnectionInfo, _: Option<Vec<u8>>) -> Result<redis::Client, Error> {
+    Err(Error::invalid("built without the feature `tls`, which a `rediss://` URL needs"))
 }
 
 #[cfg(not(feature = "redis"))]

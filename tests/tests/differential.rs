@@ -118,7 +118,8 @@ impl<S: Store> Side<S> {
                 let mut request =
                     AcquireRequest::new(key(*k), token(*t), if *long { LONG } else { SHORT });
                 if *adopt {
-                    request = request.adopting();
+                    // From the holder that the token before this one would be.
+                    request = request.adopting(token((*t + 1) % 3));
                 }
                 match self.store.acquire(&[request]).await.remove(0) {
                     Ok(Acquisition::Granted { fence }) => self.fence(fence),

@@ -9,7 +9,7 @@
 //! This is the reference: the memory store runs it, the Redis script follows it line by line,
 //! and a differential test compares the two.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::Moment;
 
@@ -37,71 +37,86 @@ pub(crate) enum Claim {
     Due,
 }
 
+/// Who calls: a client, and the number of its call. Numbers of one client grow.
+pub(crate) type Caller<'a> = (&'a str, u64);
+
+/// How many clients a window remembers before it forgets those that were not heard of lately.
+const MANY: usize = 100;
+
+/// How long a client is remembered then, in microseconds: longer than any request is repeated.
+const LATELY: u64 = 60_000_000;
+
 /// The window of one id; survives its run as a tombstone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Window<Caller> {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Window {
     newest_call: u64,
-    newest_caller: Option<Caller>,
-    /// The highest call that a run has covered.
+    newest_caller: Option<(String, u64)>,
+    /// The last call of each client: its own number for it, and this window's.
+    clients: BTreeMap<String, (u64, u64)>,
+    /// The highest call that a run has covered, and who ran.
     ran: u64,
+    ran_by: Option<(String, u64)>,
     first_at: Moment,
     due: Moment,
 }
 
-impl<Caller> Default for Window<Caller> {
-    fn default() -> Self {
-        Self {
-            newest_call: 0,
-            newest_caller: None,
-            ran: 0,
-            first_at: Moment::default(),
-            due: Moment::default(),
-        }
-    }
-}
-
-impl<Caller: PartialEq> Window<Caller> {
+impl Window {
     /// Registers a call; asked twice by one caller, it answers as once.
     pub(crate) fn register(
         &mut self,
-        caller: Caller,
+        (client, number): Caller<'_>,
         wait: Duration,
         max_wait: Option<Duration>,
         server_micros: u64,
         now: Moment,
     ) -> Registered {
-        let open = self.newest_call > self.ran;
-        if !(open && self.newest_caller.as_ref() == Some(&caller)) {
-            if !open {
-                self.first_at = now;
-            }
-            self.newest_call = server_micros.max(self.newest_call + 1);
-            self.newest_caller = Some(caller);
-            let latest = max_wait.map_or(Moment::NEVER, |limit| self.first_at + limit);
-            self.due = (now + wait).min(latest);
+        // The answer to an earlier request was lost. If the client has made a newer call since,
+        // that one stands for both.
+        if let Some(&(known, call)) = self.clients.get(client)
+            && number <= known
+        {
+            return Registered { call, due_in: self.due.after(now) };
         }
+        if self.newest_call <= self.ran {
+            self.first_at = now;
+            if self.clients.len() > MANY {
+                self.clients.retain(|_, (_, call)| *call + LATELY > server_micros);
+            }
+        }
+        self.newest_call = server_micros.max(self.newest_call + 1);
+        self.newest_caller = Some((client.to_owned(), number));
+        self.clients.insert(client.to_owned(), (number, self.newest_call));
+        let latest = max_wait.map_or(Moment::NEVER, |limit| self.first_at + limit);
+        self.due = (now + wait).min(latest);
         Registered { call: self.newest_call, due_in: self.due.after(now) }
     }
 
     /// May the call of this number run now?
-    pub(crate) fn claim(&self, caller: &Caller, call: u64, now: Moment) -> Claim {
+    pub(crate) fn claim(&self, caller: Caller<'_>, call: u64, now: Moment) -> Claim {
         if call <= self.ran {
-            return Claim::Superseded;
+            // It was granted the run, and has not heard of it.
+            let granted = is(self.ran_by.as_ref(), caller);
+            return if granted { Claim::Due } else { Claim::Superseded };
         }
         // An empty window means that the store lost its data: this call is then all there is.
         if self.newest_call == 0 {
             return Claim::Due;
         }
-        let due =
-            if self.newest_caller.as_ref() == Some(caller) { self.due } else { self.due + GRACE };
+        let newest = is(self.newest_caller.as_ref(), caller);
+        let due = if newest { self.due } else { self.due + GRACE };
         if now < due { Claim::NotYet(due.after(now)) } else { Claim::Due }
     }
 
     /// A run has begun that covers every call up to now, and this one.
-    pub(crate) fn begin(&mut self, call: u64) {
+    pub(crate) fn begin(&mut self, (client, number): Caller<'_>, call: u64) {
         self.newest_call = self.newest_call.max(call);
         self.ran = self.newest_call;
+        self.ran_by = Some((client.to_owned(), number));
     }
+}
+
+fn is(known: Option<&(String, u64)>, (client, number): Caller<'_>) -> bool {
+    known.is_some_and(|known| known.0 == client && known.1 == number)
 }
 
 #[cfg(test)]
@@ -114,36 +129,32 @@ mod tests {
         Moment::default() + Duration::from_millis(millis)
     }
 
-    fn register(
-        window: &mut Window<&'static str>,
-        caller: &'static str,
-        millis: u64,
-    ) -> Registered {
+    const A: Caller<'static> = ("a", 1);
+    const B: Caller<'static> = ("b", 1);
+
+    fn register(window: &mut Window, caller: Caller<'_>, millis: u64) -> Registered {
         window.register(caller, WAIT, None, millis * 1000 + 1, at(millis))
     }
 
     #[test]
     fn the_last_call_runs_once_the_wait_after_it_is_over() {
         let mut window = Window::default();
-        let first = register(&mut window, "a", 0);
-        let second = register(&mut window, "b", 60);
+        let first = register(&mut window, A, 0);
+        let second = register(&mut window, B, 60);
         assert!(second.call > first.call);
-        assert_eq!(
-            window.claim(&"b", second.call, at(159)),
-            Claim::NotYet(Duration::from_millis(1))
-        );
-        assert_eq!(window.claim(&"b", second.call, at(160)), Claim::Due);
-        window.begin(second.call);
-        assert_eq!(window.claim(&"a", first.call, at(5000)), Claim::Superseded);
+        assert_eq!(window.claim(B, second.call, at(159)), Claim::NotYet(Duration::from_millis(1)));
+        assert_eq!(window.claim(B, second.call, at(160)), Claim::Due);
+        window.begin(B, second.call);
+        assert_eq!(window.claim(A, first.call, at(5000)), Claim::Superseded);
     }
 
     #[test]
     fn an_earlier_caller_takes_over_only_when_the_newest_is_late() {
         let mut window = Window::default();
-        let first = register(&mut window, "a", 0);
-        register(&mut window, "b", 0);
-        assert!(matches!(window.claim(&"a", first.call, at(1099)), Claim::NotYet(_)));
-        assert_eq!(window.claim(&"a", first.call, at(1100)), Claim::Due);
+        let first = register(&mut window, A, 0);
+        register(&mut window, B, 0);
+        assert!(matches!(window.claim(A, first.call, at(1099)), Claim::NotYet(_)));
+        assert_eq!(window.claim(A, first.call, at(1100)), Claim::Due);
     }
 
     #[test]
@@ -151,40 +162,74 @@ mod tests {
         let mut window = Window::default();
         let limit = Some(Duration::from_millis(250));
         for millis in (0..250).step_by(50) {
-            window.register("a", WAIT, limit, millis + 1, at(millis));
-            window.register("b", WAIT, limit, millis + 1, at(millis));
+            window.register(("a", millis), WAIT, limit, millis + 1, at(millis));
+            window.register(("b", millis), WAIT, limit, millis + 1, at(millis));
         }
-        let last = window.register("c", WAIT, limit, 300, at(249));
-        assert_eq!(window.claim(&"c", last.call, at(250)), Claim::Due);
+        let last = window.register(("c", 1), WAIT, limit, 300, at(249));
+        assert_eq!(window.claim(("c", 1), last.call, at(250)), Claim::Due);
     }
 
     #[test]
     fn registering_twice_is_registering_once() {
         let mut window = Window::default();
-        let once = register(&mut window, "a", 0);
-        let twice = window.register("a", WAIT, None, 50_000, at(50));
+        let once = register(&mut window, A, 0);
+        let twice = window.register(A, WAIT, None, 50_000, at(50));
         assert_eq!(twice, Registered { call: once.call, due_in: Duration::from_millis(50) });
+    }
+
+    #[test]
+    fn registering_again_after_somebody_else_does_not_make_it_the_newest() {
+        let mut window = Window::default();
+        let once = register(&mut window, A, 0);
+        let newer = register(&mut window, B, 50);
+        assert_eq!(register(&mut window, A, 60).call, once.call);
+        assert_eq!(window.claim(B, newer.call, at(150)), Claim::Due);
+        // Nor does the request of a call that its own client has replaced.
+        let third = window.register(("a", 2), WAIT, None, 70_000, at(70));
+        assert_eq!(register(&mut window, A, 80).call, third.call);
+    }
+
+    #[test]
+    fn a_claim_whose_answer_was_lost_is_granted_again() {
+        let mut window = Window::default();
+        let first = register(&mut window, A, 0);
+        let second = register(&mut window, B, 10);
+        window.begin(B, second.call);
+        assert_eq!(window.claim(B, second.call, at(200)), Claim::Due);
+        assert_eq!(window.claim(A, first.call, at(200)), Claim::Superseded);
+    }
+
+    #[test]
+    fn clients_that_are_gone_are_forgotten() {
+        let mut window = Window::default();
+        for number in 0..500 {
+            let micros = number * 1_000_000;
+            let client = format!("client {number}");
+            let call = window.register((&client, 1), WAIT, None, micros + 1, at(number * 1000));
+            window.begin((&client, 1), call.call);
+        }
+        assert!(window.clients.len() <= MANY + 1, "{}", window.clients.len());
     }
 
     #[test]
     fn after_a_loss_of_data_neither_call_is_lost_nor_run_twice() {
         let mut before = Window::default();
-        let lost = register(&mut before, "a", 0);
+        let lost = register(&mut before, A, 0);
         let mut after = Window::default();
-        assert_eq!(after.claim(&"a", lost.call, at(100)), Claim::Due, "nobody else knows it");
-        let newer = register(&mut after, "b", 50);
+        assert_eq!(after.claim(A, lost.call, at(100)), Claim::Due, "nobody else knows it");
+        let newer = register(&mut after, B, 50);
         assert!(newer.call > lost.call, "numbers grow across the loss");
-        after.begin(newer.call);
-        assert_eq!(after.claim(&"a", lost.call, at(200)), Claim::Superseded);
+        after.begin(B, newer.call);
+        assert_eq!(after.claim(A, lost.call, at(200)), Claim::Superseded);
     }
 
     #[test]
     fn a_call_during_a_run_opens_the_next_window() {
         let mut window = Window::default();
-        let first = register(&mut window, "a", 0);
-        window.begin(first.call);
-        let next = register(&mut window, "a", 150);
+        let first = register(&mut window, A, 0);
+        window.begin(A, first.call);
+        let next = register(&mut window, ("a", 2), 150);
         assert_eq!(next.due_in, WAIT);
-        assert_eq!(window.claim(&"a", next.call, at(250)), Claim::Due);
+        assert_eq!(window.claim(("a", 2), next.call, at(250)), Claim::Due);
     }
 }

@@ -105,11 +105,6 @@ impl Lease {
         }
     }
 
-    /// A renewal that was sent will not be answered: it can be sent again at once.
-    pub(crate) fn forget_request(&mut self) {
-        self.renewing = false;
-    }
-
     pub(crate) fn step(&mut self, event: Event, now: Moment) -> Action {
         // Before anything else: a deadline that has passed is final. A renewal that is answered
         // after it changes nothing, for its holder may have been told already.

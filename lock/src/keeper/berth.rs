@@ -1,19 +1,36 @@
 //! Where a keeper lives.
+//!
+//! The keeper of a store that is reached through a connection has a thread of its own. The keeper
+//! of an embedded store has none: every caller that sends it a message also lets it take a turn,
+//! right there, and each runtime that a caller comes from has a driver, which lets it take a turn
+//! when a timer is due. So it needs no particular runtime to go on: runtimes may end (each
+//! `#[tokio::test]` has its own), or stand still, and a guard may be dropped outside of any.
 
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    panic::catch_unwind,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Wake, Waker},
     thread,
 };
 
 use tokio::{
-    runtime::{Builder, Handle},
-    sync::{mpsc, oneshot},
+    runtime::{Builder, Handle, Id},
+    sync::{Notify, mpsc, oneshot},
+    time,
 };
 
-use super::{Command, clock::Clock, task::Task};
+use super::{
+    Command,
+    clock::Clock,
+    task::{Task, Turn},
+};
 use crate::{
+    core::Moment,
     error::{Error, ErrorKind},
     store::Store,
 };
@@ -21,25 +38,48 @@ use crate::{
 /// The place where a keeper runs.
 pub(super) enum Berth {
     /// A thread of its own: no work of the callers can keep leases from being renewed.
-    OwnThread,
-    /// The runtime of a caller, as a task. A runtime may end before the keeper does (each
-    /// `#[tokio::test]` has its own): the keeper then waits here until a caller comes with
-    /// another one, with its queue and all it knows.
+    OwnThread {
+        /// It ended because it was told to.
+        ended: Arc<AtomicBool>,
+    },
+    /// Wherever a caller is.
     Callers(Arc<Quay>),
 }
 
-pub(super) struct Quay(Mutex<Place>);
+/// A keeper that its callers drive.
+pub(super) struct Quay {
+    /// `None` once it has ended.
+    task: Mutex<Option<Task>>,
+    clock: Arc<dyn Clock>,
+    /// Somebody wants a turn: whoever is in one takes another.
+    asked: AtomicBool,
+    drivers: Arc<Drivers>,
+    /// Rings all drivers.
+    waker: Waker,
+}
 
-enum Place {
-    Waiting(Box<Task>),
-    Running,
-    /// Shut down.
-    Gone,
+/// The drivers there are, one for each runtime that a caller came from.
+#[derive(Default)]
+struct Drivers(Mutex<Vec<Arc<Alarm>>>);
+
+/// What wakes one driver.
+struct Alarm {
+    runtime: Id,
+    /// When it wakes by itself, in nanoseconds of the keeper's clock.
+    at: AtomicU64,
+    bell: Notify,
 }
 
 impl Berth {
-    pub(super) fn of_callers(task: Task) -> Self {
-        Self::Callers(Arc::new(Quay(Mutex::new(Place::Waiting(Box::new(task))))))
+    pub(super) fn of_callers(task: Task, clock: Arc<dyn Clock>) -> Self {
+        let drivers = Arc::new(Drivers::default());
+        Self::Callers(Arc::new(Quay {
+            task: Mutex::new(Some(task)),
+            clock,
+            asked: AtomicBool::new(false),
+            waker: Arc::clone(&drivers).into(),
+            drivers,
+        }))
     }
 
     /// Starts the thread, connects on it, and returns once that has succeeded. The thread ends
@@ -55,6 +95,8 @@ impl Berth {
         Fut: Future<Output = Result<Arc<dyn Store>, Error>>,
     {
         let (started, outcome) = oneshot::channel();
+        let ended = Arc::new(AtomicBool::new(false));
+        let has_ended = Arc::clone(&ended);
         let body = move || {
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -67,7 +109,7 @@ impl Berth {
                 match connect().await {
                     Ok(store) => {
                         if started.send(Ok(())).is_ok() {
-                            Task::new(id, store, clock, queue).run().await;
+                            Task::new(id, store, clock, queue).run(&has_ended).await;
                         }
                     }
                     Err(error) => {
@@ -77,46 +119,59 @@ impl Berth {
             });
         };
         thread::Builder::new().name("lock-keeper".into()).spawn(body).map_err(no_thread)?;
-        outcome.await.map_err(|_| Self::OwnThread.gone())??;
-        Ok(Self::OwnThread)
+        let berth = Self::OwnThread { ended };
+        outcome.await.map_err(|_| berth.gone())??;
+        Ok(berth)
     }
 
-    /// Sees to it that the keeper runs, if it lives on its callers' runtimes.
-    pub(super) fn ensure_running(&self) -> Result<(), Error> {
+    /// Sees to it that timers are looked at on the caller's runtime, which the keeper of an
+    /// embedded store needs for whatever lasts: a held lock, a wait.
+    pub(super) fn ensure_timers(&self) -> Result<(), Error> {
         let Self::Callers(quay) = self else { return Ok(()) };
-        let mut place = quay.place();
-        match &*place {
-            Place::Running => return Ok(()),
-            Place::Gone => return Err(Error::closed()),
-            Place::Waiting(_) => {}
-        }
         let runtime = Handle::try_current().map_err(|_| {
             Error::invalid(
                 "an embedded store is served by the caller's Tokio runtime, and this is outside \
                  of one: call from a task, or use a Redis store",
             )
         })?;
-        let Place::Waiting(task) = std::mem::replace(&mut *place, Place::Running) else {
+        let id = runtime.id();
+        if quay.drivers.has(id) {
             return Ok(());
-        };
-        // Not under the lock: a runtime that is shut down drops the task right here, and that
-        // takes the lock to bring the keeper back.
-        drop(place);
-        let mut moored = Moored { task: Some(task), quay: Arc::downgrade(quay) };
-        runtime.spawn(async move { moored.run().await });
-        match &*quay.place() {
-            Place::Waiting(_) => Err(self.gone()),
-            Place::Running | Place::Gone => Ok(()),
+        }
+        // There is no other way to ask a runtime whether it has timers.
+        if catch_unwind(|| drop(time::sleep(time::Duration::ZERO))).is_err() {
+            return Err(Error::invalid(
+                "an embedded store needs the timers of the caller's Tokio runtime: build it with \
+                 `enable_time` or `enable_all`",
+            ));
+        }
+        let at = AtomicU64::new(Moment::NEVER.as_nanos());
+        let alarm = Arc::new(Alarm { runtime: id, at, bell: Notify::new() });
+        quay.drivers.list().push(Arc::clone(&alarm));
+        runtime.spawn(Driver { alarm, quay: Arc::downgrade(quay) }.drive());
+        // A runtime that is shut down drops the driver right there.
+        if quay.drivers.has(id) { Ok(()) } else { Err(self.gone()) }
+    }
+
+    /// Lets the keeper look at its queue, if it has no thread that does.
+    pub(super) fn take_turn(&self) {
+        if let Self::Callers(quay) = self {
+            quay.turn(None);
         }
     }
 
     /// What to say when the keeper went away without an answer.
     pub(super) fn gone(&self) -> Error {
         match self {
-            Self::OwnThread => Error::closed(),
+            Self::OwnThread { ended } if ended.load(Ordering::Acquire) => Error::closed(),
+            Self::OwnThread { .. } => Error::new(
+                ErrorKind::Unavailable,
+                "the keeper has ended unexpectedly, through a panic in the store: connect anew",
+            ),
+            Self::Callers(quay) if quay.has_ended() => Error::closed(),
             Self::Callers(_) => Error::new(
                 ErrorKind::Unavailable,
-                "the Tokio runtime that served the embedded store was shut down meanwhile: call again",
+                "the Tokio runtime of this call was shut down: call from one that runs",
             ),
         }
     }
@@ -125,46 +180,127 @@ impl Berth {
 impl fmt::Debug for Berth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OwnThread => "own thread",
-            Self::Callers(_) => "callers' runtime",
+            Self::OwnThread { .. } => "own thread",
+            Self::Callers(_) => "callers",
         })
     }
 }
 
-impl Quay {
-    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
-        // The place is replaced in one step, so a panic elsewhere cannot leave it half changed.
+impl Drivers {
+    fn list(&self) -> MutexGuard<'_, Vec<Arc<Alarm>>> {
+        // The list is changed in single steps, so a panic elsewhere leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, runtime: Id) -> bool {
+        self.list().iter().any(|alarm| alarm.runtime == runtime)
+    }
+
+    /// Wakes the drivers that would sleep beyond this time.
+    fn ring_before(&self, next: Moment, but: Option<Id>) {
+        let next = next.as_nanos();
+        for alarm in &*self.list() {
+            if Some(alarm.runtime) != but && alarm.at.load(Ordering::SeqCst) > next {
+                alarm.bell.notify_one();
+            }
+        }
     }
 }
 
-/// A keeper's task on a caller's runtime; brings the keeper back when that runtime ends.
-struct Moored {
-    task: Option<Box<Task>>,
+impl Wake for Drivers {
+    fn wake(self: Arc<Self>) {
+        for alarm in &*self.list() {
+            alarm.bell.notify_one();
+        }
+    }
+}
+
+impl Quay {
+    fn has_ended(&self) -> bool {
+        self.task.try_lock().is_ok_and(|task| task.is_none())
+    }
+
+    /// Lets the keeper do what there is to do now. Never blocks: if another caller is in a turn,
+    /// that caller takes one more.
+    ///
+    /// A turn runs wakers, and those may drop guards, which ask for a turn on the same thread: so
+    /// the lock is tried, not waited for. Asking comes before trying, and looking whether anybody
+    /// asked comes after letting go; both in one total order, so either the trier gets the lock or
+    /// its holder sees that it was asked.
+    fn turn(&self, driver: Option<Id>) {
+        self.asked.store(true, Ordering::SeqCst);
+        while self.asked.load(Ordering::SeqCst) {
+            let mut task = match self.task.try_lock() {
+                Ok(task) => task,
+                Err(TryLockError::WouldBlock) => return,
+                // A store has panicked in the middle of a turn. What the keeper knows may be
+                // wrong; that it is gone is right.
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    *poisoned.into_inner() = None;
+                    return;
+                }
+            };
+            self.asked.store(false, Ordering::SeqCst);
+            let Some(keeper) = task.as_mut() else { return };
+            let next = match keeper.turn(&self.waker) {
+                Turn::Wait(next) => next.unwrap_or(Moment::NEVER),
+                Turn::Ended => {
+                    *task = None;
+                    return;
+                }
+            };
+            drop(task);
+            self.drivers.ring_before(next, driver);
+        }
+    }
+}
+
+impl Drop for Quay {
+    fn drop(&mut self) {
+        // The drivers have nothing to wait for any more.
+        Waker::wake_by_ref(&self.waker);
+    }
+}
+
+/// Lets a keeper take a turn when one of its timers is due.
+struct Driver {
+    alarm: Arc<Alarm>,
     quay: Weak<Quay>,
 }
 
-impl Moored {
-    async fn run(&mut self) {
-        if let Some(task) = &mut self.task {
-            task.run().await;
+impl Driver {
+    async fn drive(self) {
+        while let Some(quay) = self.quay.upgrade() {
+            // Until it is known when this driver wakes by itself, every turn of somebody else that
+            // leaves a timer rings.
+            self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);
+            quay.turn(Some(self.alarm.runtime));
+            let next = match &quay.task.try_lock() {
+                Ok(task) => match task.as_ref() {
+                    Some(task) => task.next_timer(),
+                    None => return,
+                },
+                // Whoever is in a turn rings when it is over.
+                Err(_) => None,
+            };
+            let sleep = next.map(|next| next.after(quay.clock.now()));
+            drop(quay);
+            if let Some(next) = next {
+                self.alarm.at.store(next.as_nanos(), Ordering::SeqCst);
+            }
+            tokio::select! {
+                () = self.alarm.bell.notified() => {}
+                () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
+            }
         }
-        // It has ended by itself, and not because its runtime was dropped under it.
-        self.task = None;
     }
 }
 
-impl Drop for Moored {
+impl Drop for Driver {
     fn drop(&mut self) {
-        let Some(quay) = self.quay.upgrade() else { return };
-        let place = match self.task.take() {
-            Some(mut task) => {
-                task.abandon();
-                Place::Waiting(task)
-            }
-            None => Place::Gone,
-        };
-        *quay.place() = place;
+        if let Some(quay) = self.quay.upgrade() {
+            quay.drivers.list().retain(|alarm| !Arc::ptr_eq(alarm, &self.alarm));
+        }
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{
 /// How often a call that is due looks whether the run before it has ended.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
+/// How long a window is kept at least after it is done with.
+const TOMBSTONE: Duration = Duration::from_secs(60);
+
 /// One debounced call that has not been answered.
 pub(super) struct PendingCall {
     call: Call,
@@ -61,6 +64,8 @@ impl Task {
             abandoned: false,
             timer: Moment::NEVER,
         };
+        let window = Arc::clone(&pending.call.window.key);
+        self.windows.entry(window).or_default().push(number);
         self.calls.insert(number, pending);
         self.send_call(number);
     }
@@ -83,8 +88,8 @@ impl Task {
             step,
             lease: *lease,
             // For as long as a caller that took part may come late: it must find that it was
-            // superseded.
-            keep: *wait + *lease,
+            // superseded. One that was stopped for longer may run once more, with older arguments.
+            keep: *wait + (*lease).max(TOMBSTONE),
         };
         let sent_at = self.clock.now();
         self.call_store(move |store| async move {
@@ -103,7 +108,7 @@ impl Task {
             {
                 self.undo_claim(number);
             }
-            self.calls.remove(&number);
+            self.forget_call(number);
             return;
         }
         match answer {
@@ -114,10 +119,12 @@ impl Task {
                 self.supersede(number, call);
             }
             Ok(DebounceReply::NotYet(left)) => {
+                pending.wait.step(Outcome::Held { remaining: None }, now);
                 let left = left.max(Duration::from_millis(1));
                 self.timers.reset(Timer::Call(number), &mut pending.timer, now + left);
             }
             Ok(DebounceReply::Running(left)) => {
+                pending.wait.step(Outcome::Held { remaining: None }, now);
                 // The lease of the run only bounds it: a run that ends is not announced.
                 let look = POLL.0.saturating_mul(1 << pending.looks.min(8)).min(POLL.1);
                 pending.looks += 1;
@@ -164,27 +171,38 @@ impl Task {
 
     /// Calls of this process that a newer one has replaced need not ask the store about it.
     fn supersede(&mut self, newest: u64, call: u64) {
-        let Some(window) = self.calls.get(&newest).map(|p| Arc::clone(&p.call.window.key)) else {
-            return;
-        };
-        let older = self.calls.iter().filter(|(number, pending)| {
-            **number != newest
-                && !pending.in_flight
-                && pending.call.window.key == window
-                && pending.registered.is_some_and(|registered| registered < call)
+        let Some(window) = self.calls.get(&newest).map(|p| &p.call.window.key) else { return };
+        let older = self.windows.get(window).into_iter().flatten().copied().filter(|number| {
+            self.calls.get(number).is_some_and(|pending| {
+                *number != newest
+                    && !pending.in_flight
+                    && pending.registered.is_some_and(|registered| registered < call)
+            })
         });
-        for number in older.map(|(number, _)| *number).collect::<Vec<_>>() {
+        for number in older.collect::<Vec<_>>() {
             self.finish_call(number, Ok(None));
         }
     }
 
+    /// Takes a call out of the books.
+    fn forget_call(&mut self, number: u64) -> Option<PendingCall> {
+        let pending = self.calls.remove(&number)?;
+        self.timers.cancel(Timer::Call(number), pending.timer);
+        if let Some(numbers) = self.windows.get_mut(&pending.call.window.key) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.windows.remove(&pending.call.window.key);
+            }
+        }
+        Some(pending)
+    }
+
     fn finish_call(&mut self, number: u64, answer: Result<Option<LockGuard>, Error>) {
-        if let Some(pending) = self.calls.remove(&number) {
-            self.timers.cancel(Timer::Call(number), pending.timer);
+        if let Some(pending) = self.forget_call(number) {
             if let Err(Ok(Some(unclaimed))) = pending.call.reply.send(answer) {
                 // As for an acquire: before a `flush` that is in the queue already.
                 unclaimed.defuse();
-                self.release(number, None);
+                self.release(number, true, None);
             }
         }
     }
@@ -214,7 +232,7 @@ impl Task {
             if pending.wait.silent_since().is_some() {
                 self.undo_claim(number);
             }
-            self.calls.remove(&number);
+            self.forget_call(number);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    mem,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -86,9 +85,12 @@ impl Task {
     ) -> Option<LockGuard> {
         let jitter = self.jitter(number);
         let lease = Lease::granted(sent_at, terms.lease, terms.hold_at_most, jitter);
-        if self.clock.now() >= lease.deadline() {
+        let now = self.clock.now();
+        if now >= lease.deadline() {
             return None;
         }
+        // The store gives a lock to one at a time: who held it before, holds it no more.
+        self.lose_key(&lock.key);
         let hold = Arc::new(Hold {
             number,
             lock: lock.clone(),
@@ -100,7 +102,7 @@ impl Task {
         });
         let mut held = Held {
             hold: Arc::clone(&hold),
-            keep_until: sent_at + terms.hold_at_least,
+            keep_until: now + terms.hold_at_least,
             lease_length: terms.lease,
             lease,
             timer: Moment::NEVER,
@@ -280,17 +282,11 @@ impl Task {
         }
     }
 
-    /// After a change of runtime: what was due is due again, and what was on its way is unknown.
-    pub(super) fn restart_holds(&mut self) {
-        self.holds.due = Vec::new();
-        self.holds.due_by = None;
-        let mut timers = mem::take(&mut self.timers);
-        for (number, held) in &mut self.holds.by_number {
-            held.lease.forget_request();
-            held.timer = Moment::NEVER;
-            timers.reset(Timer::Hold(*number), &mut held.timer, held.lease.next_timer());
+    /// The keeper ends; whoever still believes in a lock must not.
+    pub(super) fn lose_all(&mut self) {
+        for held in self.holds.by_number.values() {
+            held.hold.lost().cancel();
         }
-        self.timers = timers;
     }
 }
 

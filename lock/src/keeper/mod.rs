@@ -63,6 +63,8 @@ enum Command {
     Cancel(u64),
     Release {
         hold: u64,
+        /// Its guard never reached its caller: nobody has held the lock.
+        undelivered: bool,
         reply: Option<oneshot::Sender<Result<(), Error>>>,
     },
     Extend {
@@ -99,7 +101,8 @@ struct Acquire {
     number: u64,
     lock: Named,
     token: Token,
-    adopt: bool,
+    /// Take the lock over from this token instead of waiting for it.
+    adopt: Option<Token>,
     terms: Terms,
     client: Arc<Client>,
     reply: oneshot::Sender<Result<LockGuard, Error>>,
@@ -171,8 +174,13 @@ impl Client {
     pub(crate) fn embedded(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let id = new_id();
         let (commands, queue) = mpsc::unbounded_channel();
-        let task = task::Task::new(id.clone(), store, clock, queue);
-        Arc::new(Self { id, commands, berth: Berth::of_callers(task), numbers: AtomicU64::new(1) })
+        let task = task::Task::new(id.clone(), store, Arc::clone(&clock), queue);
+        Arc::new(Self {
+            id,
+            commands,
+            berth: Berth::of_callers(task, clock),
+            numbers: AtomicU64::new(1),
+        })
     }
 
     /// A client of a store that is reached through a connection: its keeper, and the store with
@@ -195,16 +203,16 @@ impl Client {
         self: &Arc<Self>,
         lock: Named,
         terms: Terms,
-        adopted: Option<Token>,
+        adopt: Option<Token>,
     ) -> Result<LockGuard, Error> {
         let id = Arc::clone(&lock.id);
         let request = |number, reply| {
-            let adopt = adopted.is_some();
-            let token = adopted.unwrap_or_else(|| Token::new(&self.id, number));
+            let token = Token::new(&self.id, number);
             let client = Arc::clone(self);
             Command::Acquire(Box::new(Acquire { number, lock, token, adopt, terms, client, reply }))
         };
-        self.withdrawable(request).await.map_err(|error| error.on(&id))
+        let acquired = self.withdrawable(request).await;
+        acquired.map(LockGuard::delivered).map_err(|error| error.on(&id))
     }
 
     /// The guard of the run, or `None` if a newer call took the place of this one.
@@ -231,7 +239,8 @@ impl Client {
                 reply,
             }))
         };
-        self.withdrawable(request).await.map_err(|error| error.on(&id))
+        let called = self.withdrawable(request).await;
+        called.map(|run| run.map(LockGuard::delivered)).map_err(|error| error.on(&id))
     }
 
     pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {
@@ -241,19 +250,23 @@ impl Client {
     }
 
     pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
-        self.ask(|reply| Command::Release { hold: hold.number, reply: Some(reply) })
-            .await
-            .map_err(|error| error.on(&hold.lock.id))
+        self.ask(|reply| Command::Release {
+            hold: hold.number,
+            undelivered: false,
+            reply: Some(reply),
+        })
+        .await
+        .map_err(|error| error.on(&hold.lock.id))
     }
 
     /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
-    pub(crate) fn release_in_background(&self, hold: &Hold) {
+    pub(crate) fn release_in_background(&self, hold: &Hold, undelivered: bool) {
         // A keeper that is gone has been shut down, and has released everything.
-        let _ = self.commands.send(Command::Release { hold: hold.number, reply: None });
+        let _ = self.send(Command::Release { hold: hold.number, undelivered, reply: None });
     }
 
     pub(crate) fn leak(&self, hold: &Hold) {
-        let _ = self.commands.send(Command::Leak { hold: hold.number });
+        let _ = self.send(Command::Leak { hold: hold.number });
     }
 
     pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
@@ -276,11 +289,8 @@ impl Client {
 
     /// Waits for a command that cannot fail; a keeper that is gone has nothing left to do.
     async fn wait_for(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
-        if self.berth.ensure_running().is_err() {
-            return;
-        }
         let (reply, done) = oneshot::channel();
-        if self.commands.send(command(reply)).is_ok() && self.berth.ensure_running().is_ok() {
+        if self.send(command(reply)).is_ok() {
             let _ = done.await;
         }
     }
@@ -289,13 +299,15 @@ impl Client {
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
     ) -> Result<T, Error> {
-        self.berth.ensure_running()?;
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).map_err(|_| Error::closed())?;
-        // Once more: the runtime that served the keeper may have ended between the two, and then
-        // nobody would look at the queue.
-        self.berth.ensure_running()?;
+        self.send(command(reply))?;
         answer.await.map_err(|_| self.berth.gone())?
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).map_err(|_| Error::closed())?;
+        self.berth.take_turn();
+        Ok(())
     }
 
     /// Like [`ask`](Self::ask), for what can be withdrawn: a caller that goes away says so at
@@ -306,20 +318,22 @@ impl Client {
     ) -> Result<T, Error> {
         /// Made before the first byte is sent, so that there is no moment without it.
         struct Withdraw<'a> {
-            commands: &'a mpsc::UnboundedSender<Command>,
+            client: &'a Client,
             number: Option<u64>,
         }
 
         impl Drop for Withdraw<'_> {
             fn drop(&mut self) {
                 if let Some(number) = self.number {
-                    let _ = self.commands.send(Command::Cancel(number));
+                    let _ = self.client.send(Command::Cancel(number));
                 }
             }
         }
 
+        self.berth.ensure_timers()?;
+
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let mut withdraw = Withdraw { commands: &self.commands, number: Some(number) };
+        let mut withdraw = Withdraw { client: self, number: Some(number) };
         let answer = self.ask(|reply| command(number, reply)).await;
         withdraw.number = None;
         answer
@@ -352,7 +366,7 @@ fn store_error(error: &crate::StoreError) -> Error {
         .caused_by(Some(Arc::clone(source))),
         Rejected(source) => Error::new(
             ErrorKind::Rejected,
-            format!("the store refused and nothing was changed: {source}"),
+            format!("the store refused: {source}"),
         )
         .caused_by(Some(Arc::clone(source))),
     }

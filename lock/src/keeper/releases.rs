@@ -23,7 +23,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 
 /// How long a release is tried. Most leases have run out by then, and what a store has not
 /// answered for half a minute it will not answer soon.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// A lock that has no guard any more.
 pub(super) struct Release {
@@ -51,12 +51,15 @@ impl Task {
     pub(super) fn release(
         &mut self,
         number: u64,
+        undelivered: bool,
         reply: Option<oneshot::Sender<Result<(), Error>>>,
     ) {
         match self.take_hold(number) {
             Some((hold, keep_until)) => {
                 // Released is not lost: whoever still waits for the loss waits for ever.
                 hold.set_deadline(Moment::NEVER);
+                // `hold_at_least` is for those that have held it.
+                let keep_until = if undelivered { Moment::default() } else { keep_until };
                 self.begin_release(number, &hold.lock, &hold.token, keep_until, reply);
             }
             // Lost before; the guard's own end changes nothing.
@@ -156,8 +159,15 @@ impl Task {
                     {
                         let _ = reply.send(Err(store_error(error)));
                     }
-                    let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
+                    // A connection that broke is tried again at once, ahead of whatever is asked
+                    // next: whoever drops a guard and then acquires the same lock must find it
+                    // free, if the new connection is there in time.
                     release.tries += 1;
+                    if release.tries == 1 {
+                        self.to_release.push(number);
+                        continue;
+                    }
+                    let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
                     self.timers.reset(Timer::Release(number), &mut release.timer, now + delay);
                 }
             }

@@ -5,14 +5,18 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot},
-    time,
+    task, time,
 };
 
 use super::{
@@ -20,7 +24,7 @@ use super::{
     calls::{Called, PendingCall},
     clock::Clock,
     holds::{Extended, Holds, Renewed},
-    releases::{Release, Released},
+    releases::{GIVE_UP_AFTER, Release, Released},
     timers::{Timer, Timers},
     waiters::{Acquired, Waiter},
 };
@@ -52,12 +56,17 @@ pub(super) struct Task {
     queue: mpsc::UnboundedReceiver<Command>,
     pub(super) timers: Timers,
     in_flight: FuturesUnordered<InFlight>,
+    /// Answers and messages that wait for this turn.
+    done: VecDeque<Done>,
+    commands: VecDeque<Command>,
     pub(super) waiters: HashMap<u64, Waiter>,
     /// The waiters of each key that stand in line, in the order in which they came.
     pub(super) lines: HashMap<Arc<str>, VecDeque<u64>>,
     pub(super) holds: Holds,
     pub(super) releases: HashMap<u64, Release>,
     pub(super) calls: HashMap<u64, PendingCall>,
+    /// The calls of each window.
+    pub(super) windows: HashMap<Arc<str>, Vec<u64>>,
     /// Numbers that the next turn sends.
     pub(super) to_acquire: Vec<u64>,
     pub(super) to_release: Vec<u64>,
@@ -98,12 +107,12 @@ pub(super) enum Done {
     },
 }
 
-/// What wakes the keeper.
-enum Wake {
-    Done(Done),
-    Command(Command),
-    AllClientsGone,
-    Timer,
+/// What a turn of the keeper leaves.
+pub(super) enum Turn {
+    /// Nothing to do before that time, unless a message or an answer comes.
+    Wait(Option<Moment>),
+    /// Everything is done, and nothing will follow.
+    Ended,
 }
 
 impl Task {
@@ -120,11 +129,14 @@ impl Task {
             queue,
             timers: Timers::default(),
             in_flight: FuturesUnordered::new(),
+            done: VecDeque::new(),
+            commands: VecDeque::new(),
             waiters: HashMap::new(),
             lines: HashMap::new(),
             holds: Holds::default(),
             releases: HashMap::new(),
             calls: HashMap::new(),
+            windows: HashMap::new(),
             to_acquire: Vec::new(),
             to_release: Vec::new(),
             flushes: Vec::new(),
@@ -132,77 +144,70 @@ impl Task {
         }
     }
 
-    /// Runs until it is shut down, or all clients are gone and what they left is released.
-    pub(super) async fn run(&mut self) {
-        while !self.is_done() {
-            let wake = self.wait().await;
-            // Deadlines come before whatever woke us: after a stall, nobody may be told anything
-            // new about a lock before its loss is declared.
-            self.fire_timers();
-            self.handle(wake);
-            for _ in 0..TURN {
-                if let Some(Some(done)) = self.in_flight.next().now_or_never() {
-                    self.handle(Wake::Done(done));
-                } else if let Ok(command) = self.queue.try_recv() {
-                    self.handle(Wake::Command(command));
-                } else {
-                    break;
+    /// Runs on its own until it is shut down, or all clients are gone and what they left is
+    /// released.
+    pub(super) async fn run(&mut self, ended: &AtomicBool) {
+        while let Turn::Wait(next) = self.turn(Waker::noop()) {
+            let sleep = next.map(|next| next.after(self.clock.now()).min(LONGEST_SLEEP));
+            let open = self.stopping.is_none() || !self.queue.is_closed();
+            // What wakes the keeper is only put aside here: the turn looks at deadlines first.
+            tokio::select! {
+                biased;
+                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.done.push_back(done);
                 }
+                command = self.queue.recv(), if open => match command {
+                    Some(command) => self.commands.push_back(command),
+                    None => self.stop(GIVE_UP_AFTER, None),
+                },
+                () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
             }
-            self.send();
-            self.answer_flushes();
         }
+        ended.store(true, Ordering::Release);
+    }
+
+    /// Does all there is to do now. `waker` is woken when an answer of the store comes.
+    pub(super) fn turn(&mut self, waker: &Waker) -> Turn {
+        // Deadlines come before anything else: after a stall, nobody may be told anything new
+        // about a lock before its loss is declared.
+        self.fire_timers();
+        let mut context = Context::from_waker(waker);
+        for _ in 0..TURN {
+            if let Some(done) = self.done.pop_front() {
+                self.take_answer(done);
+            } else if let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context) {
+                self.take_answer(done);
+            } else if let Some(command) = self.commands.pop_front() {
+                self.take_command(command);
+            } else if let Ok(command) = self.queue.try_recv() {
+                self.take_command(command);
+            } else {
+                break;
+            }
+        }
+        self.send();
+        self.answer_flushes();
+        if self.is_done() {
+            self.end();
+            return Turn::Ended;
+        }
+        let busy = !self.done.is_empty() || !self.commands.is_empty() || !self.queue.is_empty();
+        Turn::Wait(if busy { Some(self.clock.now()) } else { self.next_timer() })
+    }
+
+    /// When the next turn is due, if nothing happens before.
+    pub(super) fn next_timer(&self) -> Option<Moment> {
+        let timers = self.timers.next().into_iter().chain(self.holds.due_by());
+        timers.chain(self.stopping.as_ref().map(|stopping| stopping.by)).min()
+    }
+
+    fn end(&mut self) {
         self.queue.close();
-        if let Some(stopping) = self.stopping.take() {
-            for reply in stopping.replies {
-                let _ = reply.send(());
-            }
+        for reply in self.stopping.take().into_iter().flat_map(|stopping| stopping.replies) {
+            let _ = reply.send(());
         }
-        // Nobody waits for what came in between but for an answer: it goes with the senders.
+        // Whoever came in between learns of it by the end of its channel.
         while self.queue.try_recv().is_ok() {}
-    }
-
-    /// The runtime is going away under the keeper: whoever waits for an answer is told by the
-    /// end of the channel. Held locks and unfinished releases are kept for the next runtime.
-    pub(super) fn abandon(&mut self) {
-        self.in_flight.clear();
-        for number in mem::take(&mut self.waiters).into_keys() {
-            self.to_acquire.retain(|queued| *queued != number);
-        }
-        self.lines.clear();
-        self.calls.clear();
-        self.flushes.clear();
-        self.timers = Timers::default();
-        self.to_release = self.releases.keys().copied().collect();
-        self.restart_holds();
-    }
-
-    async fn wait(&mut self) -> Wake {
-        let now = self.clock.now();
-        let next = self.timers.next().into_iter().chain(self.holds.due_by());
-        let next = next.chain(self.stopping.as_ref().map(|stopping| stopping.by)).min();
-        let sleep = next.map(|next| next.after(now));
-        let sleep =
-            if self.store.is_embedded() { sleep } else { sleep.map(|s| s.min(LONGEST_SLEEP)) };
-        let open = self.stopping.is_none() || !self.queue.is_closed();
-        tokio::select! {
-            biased;
-            Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => Wake::Done(done),
-            command = self.queue.recv(), if open => command.map_or(Wake::AllClientsGone, Wake::Command),
-            () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => Wake::Timer,
-        }
-    }
-
-    fn handle(&mut self, wake: Wake) {
-        match wake {
-            Wake::Timer => {}
-            Wake::AllClientsGone => {
-                self.queue.close();
-                self.stop(None);
-            }
-            Wake::Done(done) => self.take_answer(done),
-            Wake::Command(command) => self.take_command(command),
-        }
     }
 
     fn take_answer(&mut self, done: Done) {
@@ -235,9 +240,11 @@ impl Task {
                 Command::Status { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::ForceRelease { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::Extend { reply, .. } => drop(reply.send(Err(Error::closed()))),
-                Command::Shutdown(reply) => self.stop(Some(reply)),
+                Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
                 Command::Flush(reply) => self.flush(reply),
-                Command::Release { hold, reply } => self.release(hold, reply),
+                Command::Release { hold, undelivered, reply } => {
+                    self.release(hold, undelivered, reply)
+                }
                 Command::Cancel(number) => self.cancel(number),
                 Command::Leak { hold } => self.leak(hold),
             }
@@ -247,19 +254,23 @@ impl Task {
             Command::Acquire(acquire) => self.acquire(*acquire),
             Command::Call(call) => self.register(*call),
             Command::Cancel(number) => self.cancel(number),
-            Command::Release { hold, reply } => self.release(hold, reply),
+            Command::Release { hold, undelivered, reply } => self.release(hold, undelivered, reply),
             Command::Extend { hold, by, reply } => self.extend(hold, by, reply),
             Command::Leak { hold } => self.leak(hold),
-            Command::Status { lock, reply } => self.call_store(move |store| async move {
-                let holder = store.holder(&lock.key).await;
-                Done::Status { lock, holder, reply }
-            }),
-            Command::ForceRelease { lock, reply } => self.call_store(move |store| async move {
-                let freed = store.force_release(&lock.key).await;
-                Done::ForceReleased { lock, freed, reply }
-            }),
+            Command::Status { lock, reply } => {
+                self.call_store_after_releases(move |store| async move {
+                    let holder = store.holder(&lock.key).await;
+                    Done::Status { lock, holder, reply }
+                })
+            }
+            Command::ForceRelease { lock, reply } => {
+                self.call_store_after_releases(move |store| async move {
+                    let freed = store.force_release(&lock.key).await;
+                    Done::ForceReleased { lock, freed, reply }
+                })
+            }
             Command::Flush(reply) => self.flush(reply),
-            Command::Shutdown(reply) => self.stop(Some(reply)),
+            Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
         }
     }
 
@@ -287,25 +298,38 @@ impl Task {
             self.send_releases();
             self.send_renewals();
             self.send_acquires();
-            // A store begins an operation at its first poll. Polled here, in this order, before
-            // anything that a later turn wants: this is what "in order" in its contract rests on.
-            while let Some(Some(done)) = self.in_flight.next().now_or_never() {
-                self.take_answer(done);
-            }
             // An embedded store answers at once, and an answer may want more to be sent: the
             // release of one caller is the turn of the next.
-            if self.to_release.is_empty() && self.to_acquire.is_empty() {
-                return;
-            }
+            let Some(done) = self.done.pop_front() else { return };
+            self.take_answer(done);
         }
     }
 
+    /// Begins a call of the store. It is polled once right here, since that is when a store begins
+    /// an operation: so operations begin in the order in which the keeper wants them, which is
+    /// what "in order" in the store's contract rests on. Tokio's budget is lifted for it, or a
+    /// turn with many calls would leave some of them for later, in no order at all.
     pub(super) fn call_store<F, Fut>(&mut self, call: F)
     where
         F: FnOnce(Arc<dyn Store>) -> Fut,
         Fut: Future<Output = Done> + Send + 'static,
     {
-        self.in_flight.push(Box::pin(call(Arc::clone(&self.store))));
+        let mut call: InFlight = Box::pin(task::unconstrained(call(Arc::clone(&self.store))));
+        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => self.done.push_back(done),
+            // Polled again with a waker of its own as soon as the set is.
+            Poll::Pending => self.in_flight.push(call),
+        }
+    }
+
+    /// The same for a call whose answer must know what this turn has released so far.
+    fn call_store_after_releases<F, Fut>(&mut self, call: F)
+    where
+        F: FnOnce(Arc<dyn Store>) -> Fut,
+        Fut: Future<Output = Done> + Send + 'static,
+    {
+        self.send_releases();
+        self.call_store(call);
     }
 
     /// A number for jitter: the same sequence for no two clients, and no two entries alike.
@@ -317,8 +341,8 @@ impl Task {
     }
 
     /// Releases what is held, tells who waits, and ends once that is done.
-    fn stop(&mut self, reply: Option<oneshot::Sender<()>>) {
-        let by = self.clock.now() + SILENCE_LIMIT;
+    fn stop(&mut self, limit: Duration, reply: Option<oneshot::Sender<()>>) {
+        let by = self.clock.now() + limit;
         let stopping = self.stopping.get_or_insert_with(|| Stopping { by, replies: Vec::new() });
         stopping.replies.extend(reply);
         self.close_waiters();
@@ -358,5 +382,12 @@ impl Task {
                 self.flushes.push(flush);
             }
         }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Also when a store has panicked: nobody renews these locks any more.
+        self.lose_all();
     }
 }

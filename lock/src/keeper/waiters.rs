@@ -3,7 +3,7 @@
 //! Those that wait for one key stand in line, in the order in which they came, and only the first
 //! of them asks the store. A single attempt, and the seed's polling, ask for themselves.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use super::{
     Acquire, SILENCE_LIMIT,
@@ -20,6 +20,9 @@ use crate::{
     store::{AcquireRequest, Acquisition, StoreError},
 };
 
+/// A store that has not answered for so long is silent, not busy.
+const ANSWER_EXPECTED: Duration = Duration::from_millis(250);
+
 /// One acquire that has not been answered.
 pub(super) struct Waiter {
     acquire: Acquire,
@@ -27,6 +30,8 @@ pub(super) struct Waiter {
     /// Stands in the line of its key.
     queues: bool,
     in_flight: bool,
+    /// When the last attempt was sent.
+    asked_at: Moment,
     /// The lock was freed while an attempt was in flight, so its answer may be out of date.
     again: bool,
     /// Nobody waits for it any more; it is here until its attempt is answered.
@@ -53,12 +58,14 @@ impl Task {
         let number = acquire.number;
         let patience = acquire.terms.patience;
         let wait = Wait::new(self.clock.now(), patience, SILENCE_LIMIT, self.jitter(number));
-        let queues = !acquire.adopt && matches!(patience, Patience::For(wait) if !wait.is_zero());
+        let queues =
+            acquire.adopt.is_none() && matches!(patience, Patience::For(wait) if !wait.is_zero());
         let mut waiter = Waiter {
             acquire,
             wait,
             queues,
             in_flight: false,
+            asked_at: Moment::default(),
             again: false,
             abandoned: false,
             timer: Moment::NEVER,
@@ -85,11 +92,12 @@ impl Task {
             let requests = numbers.iter().filter_map(|number| {
                 let waiter = self.waiters.get_mut(number).filter(|waiter| !waiter.in_flight)?;
                 waiter.in_flight = true;
+                waiter.asked_at = now;
                 self.timers
                     .cancel(Timer::Waiter(*number), mem::replace(&mut waiter.timer, Moment::NEVER));
                 let acquire = &waiter.acquire;
                 let (key, token) = (Arc::clone(&acquire.lock.key), acquire.token.clone());
-                let (lease, adopt) = (acquire.terms.lease, acquire.adopt);
+                let (lease, adopt) = (acquire.terms.lease, acquire.adopt.clone());
                 Some((*number, AcquireRequest { key, token, lease, adopt }))
             });
             let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
@@ -123,8 +131,11 @@ impl Task {
         let Some(waiter) = self.waiters.get_mut(&number) else { return };
         waiter.in_flight = false;
         if waiter.abandoned {
-            // Nobody is there to hold what was granted, or may have been granted.
-            if !matches!(answer, Ok(Acquisition::Held { .. }) | Err(StoreError::Rejected(_))) {
+            // Nobody is there to hold what was granted, or may have been granted: by this attempt,
+            // or by one before it that had no answer.
+            let held = matches!(answer, Ok(Acquisition::Held { .. }));
+            let refused = matches!(answer, Err(StoreError::Rejected(_)));
+            if !held && !(refused && waiter.failure.is_none()) {
                 let (lock, token) = (waiter.acquire.lock.clone(), waiter.acquire.token.clone());
                 self.begin_release(number, &lock, &token, Moment::default(), None);
             }
@@ -142,7 +153,7 @@ impl Task {
                     None => self.too_late(number, sent_at),
                 }
             }
-            Ok(Acquisition::Held { .. }) if waiter.acquire.adopt => {
+            Ok(Acquisition::Held { .. }) if waiter.acquire.adopt.is_some() => {
                 let error = Error::lost("the store does not hold it for this token");
                 return self.finish(number, Err(error));
             }
@@ -151,9 +162,12 @@ impl Task {
                 return;
             }
             Ok(Acquisition::Held { remaining }) => {
+                // It answers for the attempts before it, too: they came first.
+                waiter.failure = None;
                 waiter.wait.step(Outcome::Held { remaining }, now)
             }
             Err(error @ StoreError::Rejected(_)) => {
+                self.undo(number);
                 return self.finish(number, Err(store_error(&error)));
             }
             Err(error @ StoreError::Unavailable(_)) => {
@@ -211,7 +225,6 @@ impl Task {
     fn undo(&mut self, number: u64) {
         if let Some(waiter) = self.waiters.get(&number)
             && waiter.wait.silent_since().is_some()
-            && waiter.failure.is_some()
         {
             let (lock, token) = (waiter.acquire.lock.clone(), waiter.acquire.token.clone());
             self.begin_release(number, &lock, &token, Moment::default(), None);
@@ -227,7 +240,7 @@ impl Task {
             // Its caller has just gone away. Released here and not by the guard's drop, whose
             // message would come after a `flush` that is in the queue already.
             unclaimed.defuse();
-            self.release(number, None);
+            self.release(number, true, None);
         }
         if waiter.queues {
             self.leave_line(number, &waiter.acquire.lock.key, granted);
@@ -291,15 +304,25 @@ impl Task {
     }
 
     pub(super) fn waiter_timer(&mut self, number: u64, now: Moment) {
-        let Some(waiter) = self.waiters.get_mut(&number) else { return };
-        waiter.timer = Moment::NEVER;
+        if let Some(waiter) = self.waiters.get_mut(&number) {
+            waiter.timer = Moment::NEVER;
+        }
+        let Some(waiter) = self.waiters.get(&number) else { return };
         let key = &waiter.acquire.lock.key;
         let asks =
             !waiter.queues || self.lines.get(key).and_then(|line| line.front()) == Some(&number);
         if asks {
             self.to_acquire.push(number);
         } else if now >= waiter.wait.give_up_at() {
-            let error = busy(waiter);
+            // What it knows, it knows from the first in line.
+            let first = self.lines.get(key).and_then(|line| line.front());
+            let first = first.and_then(|first| self.waiters.get(first));
+            let silent = first.is_some_and(|first| {
+                let overdue = first.in_flight && now >= first.asked_at + ANSWER_EXPECTED;
+                first.wait.silent_since().is_some() || overdue
+            });
+            let failure = first.and_then(|first| first.failure.clone());
+            let error = if silent { unavailable(failure.as_ref()) } else { busy(waiter) };
             self.finish(number, Err(error));
         }
     }
@@ -320,7 +343,7 @@ impl Task {
 fn busy(waiter: &Waiter) -> Error {
     match waiter.acquire.terms.patience {
         Patience::For(wait) => Error::busy(wait, waiter.wait.answers()),
-        Patience::Attempts { attempts, .. } => Error::busy(std::time::Duration::ZERO, attempts),
+        Patience::Attempts { attempts, .. } => Error::busy(Duration::ZERO, attempts),
     }
 }
 

@@ -55,7 +55,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     locks: HashMap<Arc<str>, Lock>,
-    windows: HashMap<Arc<str>, (Window<Token>, Moment)>,
+    windows: HashMap<Arc<str>, (Window, Moment)>,
     fence: u64,
     /// The number of entries at which expired ones are looked for.
     sweep_at: usize,
@@ -149,11 +149,14 @@ impl Store for MemoryStore {
             let (mut state, now) = self.at_once();
             let answer = |request: &AcquireRequest| {
                 let grant = match state.held(&request.key, now) {
-                    Some(lock) if lock.token != request.token => {
+                    Some(lock)
+                        if lock.token != request.token
+                            && request.adopt.as_ref() != Some(&lock.token) =>
+                    {
                         let remaining = Some(whole_millis(lock.expiry.after(now)));
                         return Ok(Acquisition::Held { remaining });
                     }
-                    None if request.adopt => {
+                    None if request.adopt.is_some() => {
                         return Ok(Acquisition::Held { remaining: Some(Duration::ZERO) });
                     }
                     _ => state.take(
@@ -254,34 +257,36 @@ impl Store for MemoryStore {
                 Some((window, expiry)) if now <= *expiry => window.clone(),
                 _ => Window::default(),
             };
+            let caller = token.parts();
+            // A part of a millisecond counts as one: asking too early is in vain.
+            let until = |left: Duration| whole_millis(left + Duration::from_micros(999));
             let (reply, kept_until) = match request.step {
                 DebounceStep::Register { wait, max_wait } => {
-                    let registered = window.register(token.clone(), wait, max_wait, micros, now);
-                    let due_in = whole_millis(registered.due_in);
+                    let registered = window.register(caller, wait, max_wait, micros, now);
+                    let due_in = until(registered.due_in);
                     let reply = DebounceReply::Registered { call: registered.call, due_in };
                     (reply, now + registered.due_in + request.keep)
                 }
                 DebounceStep::Claim { call } => {
-                    let running = state
-                        .held(&request.run, now)
-                        .map(|lock| (lock.token == *token, whole_millis(lock.expiry.after(now))));
-                    match (running, window.claim(token, call, now)) {
+                    let running = state.held(&request.run, now);
+                    let running =
+                        running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
+                    match (running, window.claim(caller, call, now)) {
                         // The answer to an earlier claim was lost.
-                        (Some((true, _)), _) | (None, Claim::Due) => {}
+                        (Some((true, _)), _) | (None, Claim::Due) => {
+                            window.begin(caller, call);
+                            let fence = state.take(&request.run, token, request.lease, micros, now);
+                            (DebounceReply::Granted { fence }, now + request.keep)
+                        }
                         (_, Claim::Superseded) => return Ok(DebounceReply::Superseded),
+                        // Whoever waits keeps the window: a run may go on for longer than that.
                         (_, Claim::NotYet(left)) => {
-                            // A part of a millisecond counts as one: asking too early is in vain.
-                            return Ok(DebounceReply::NotYet(
-                                whole_millis(left) + Duration::from_millis(1),
-                            ));
+                            (DebounceReply::NotYet(until(left)), now + left + request.keep)
                         }
                         (Some((false, left)), Claim::Due) => {
-                            return Ok(DebounceReply::Running(left));
+                            (DebounceReply::Running(whole_millis(left)), now + left + request.keep)
                         }
                     }
-                    window.begin(call);
-                    let fence = state.take(&request.run, token, request.lease, micros, now);
-                    (DebounceReply::Granted { fence }, now + request.keep)
                 }
             };
             state.windows.insert(Arc::clone(&request.window), (window, kept_until));

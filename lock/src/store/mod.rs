@@ -37,7 +37,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A batch is answered item by item, in its own order.
 pub trait Store: Send + Sync + 'static {
     /// Takes each lock that is free, or held by the same token already; a lock that is held by
-    /// another token is left as it is.
+    /// another token is left as it is. A lock that is adopted passes from the token that is named
+    /// to the new one, so that it can be adopted once.
     ///
     /// Every grant, a repeated one too, draws a fence: larger than all drawn before for that key,
     /// also across expiry, release and loss of data. The source of that is a hybrid logical
@@ -101,21 +102,21 @@ pub struct AcquireRequest {
     pub token: Token,
     /// For how long, from when the store gets the request; whole milliseconds.
     pub lease: Duration,
-    /// Take it only if this token holds it already.
-    pub adopt: bool,
+    /// Take it over from this token, and only from this one.
+    pub adopt: Option<Token>,
 }
 
 impl AcquireRequest {
     /// Take the lock of this key with this token, for this lease.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, token: Token, lease: Duration) -> Self {
-        Self { key: key.into(), token, lease, adopt: false }
+        Self { key: key.into(), token, lease, adopt: None }
     }
 
-    /// Take it only if this token holds it already.
+    /// Take it over from this token, and only from this one.
     #[must_use]
-    pub fn adopting(mut self) -> Self {
-        self.adopt = true;
+    pub fn adopting(mut self, from: Token) -> Self {
+        self.adopt = Some(from);
         self
     }
 }
@@ -128,7 +129,7 @@ pub enum Acquisition {
         /// The fence of this grant; at most 2⁵³.
         fence: u64,
     },
-    /// It is held by another token (or, when adopting, by none).
+    /// It is held by another token (or, when adopting, not by the one that was named).
     Held {
         /// For how long, if it is not for ever.
         remaining: Option<Duration>,

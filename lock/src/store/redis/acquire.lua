@@ -1,8 +1,8 @@
 -- Takes the lock KEYS[1] for the token ARGV[1], for ARGV[2] milliseconds, and draws a fence from
 -- the counter KEYS[2].
 --
--- ARGV[3] is '1' to take it only if the token holds it already. ARGV[4] is the longest lease
--- there can be, in milliseconds.
+-- ARGV[3] is the token to take it over from ('' to take it if it is free). ARGV[4] is the longest
+-- lease there can be, in milliseconds.
 --
 -- Answers {1, fence} or {0, milliseconds that remain (-1: for ever)}.
 
@@ -10,7 +10,7 @@ local holder = redis.call('GET', KEYS[1])
 
 -- A holder that is the same token is not in the way: its first answer was lost, and this is the
 -- second request. It gets a fresh, larger fence, and its lease begins anew.
-if holder and holder ~= ARGV[1] then
+if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then
   local remaining = redis.call('PTTL', KEYS[1])
   local longest = tonumber(ARGV[4])
   -- A lock of this library never lasts longer than that: the server's clock was set back after
@@ -23,7 +23,7 @@ if holder and holder ~= ARGV[1] then
   end
   return {0, remaining}
 end
-if not holder and ARGV[3] == '1' then
+if not holder and ARGV[3] ~= '' then
   return {0, 0}
 end
 

@@ -6,8 +6,11 @@
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
     hash::{BuildHasher, Hasher, RandomState},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError, Weak},
+    task::Poll,
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use redis::{
     aio::MultiplexedConnection,
 };
 use tokio::{
-    sync::watch,
+    sync::{Mutex as AsyncMutex, watch},
     time::{self, Instant},
 };
 
@@ -25,6 +28,10 @@ use crate::store::StoreError;
 
 /// How long one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// A link that does not answer within this time is counted as silent. Calls with a shorter limit
+/// say nothing about the connection when they run into it.
+pub(super) const HEALTHY: Duration = Duration::from_millis(250);
 
 /// How long it may take to connect: for a whole handshake, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -39,6 +46,7 @@ pub(super) struct Connection {
     client: Client,
     /// `None` while there is no connection.
     current: watch::Sender<Option<Arc<Live>>>,
+    gate: AsyncMutex<()>,
     weak: Weak<Self>,
 }
 
@@ -65,6 +73,7 @@ impl Connection {
         Ok(Arc::new_cyclic(|weak| Self {
             client,
             current: watch::Sender::new(Some(Arc::new(live))),
+            gate: AsyncMutex::new(()),
             weak: weak.clone(),
         }))
     }
@@ -93,13 +102,24 @@ impl Connection {
         limit: Duration,
     ) -> Result<Vec<Value>, StoreError> {
         let by = Instant::now() + limit;
-        let Ok(live) = time::timeout_at(by, self.live()).await else {
+        // Calls that wait for a connection go on in the order in which they came: each keeps the
+        // gate until its commands are in the connection's queue.
+        let Ok((gate, live)) =
+            time::timeout_at(by, async { (self.gate.lock().await, self.live().await) }).await
+        else {
             return Err(StoreError::unavailable("there is no connection to the server"));
         };
         let sent_at = Instant::now();
         let mut connection = live.connection.clone();
-        let exchange = connection.send_packed_commands(pipeline, 0, replies);
-        match time::timeout_at(by, exchange).await {
+        let mut exchange =
+            pin!(time::timeout_at(by, connection.send_packed_commands(pipeline, 0, replies)));
+        let begun = poll_fn(|context| Poll::Ready(exchange.as_mut().poll(context))).await;
+        drop(gate);
+        let outcome = match begun {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => exchange.await,
+        };
+        match outcome {
             Ok(Ok(values)) => {
                 live.answered();
                 Ok(values)
@@ -110,7 +130,7 @@ impl Connection {
                 Err(StoreError::Unavailable(Arc::new(error)))
             }
             Err(_) => {
-                if live.timed_out(sent_at) {
+                if limit >= HEALTHY && live.timed_out(sent_at) {
                     self.replace(&live);
                 }
                 Err(StoreError::unavailable(format!("no answer within {limit:?}")))

@@ -8,7 +8,7 @@
 -- Answers {'granted', fence}, {'superseded'}, {'not yet', milliseconds} or {'running',
 -- milliseconds that remain of that run's lock}.
 
-local window = redis.call('HMGET', KEYS[1], 'call', 'caller', 'ran', 'due')
+local window = redis.call('HMGET', KEYS[1], 'call', 'caller', 'ran', 'due', 'ran_by')
 local running = redis.call('GET', KEYS[2])
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
@@ -22,19 +22,26 @@ local call = tonumber(ARGV[2])
 -- The run is ours already: the answer to an earlier claim was lost.
 if running ~= ARGV[1] then
   if call <= ran then
-    return {'superseded'}
-  end
-  -- An empty window means that the data was lost: this call is then all there is, and due.
-  if newest > 0 then
+    -- Unless it was this very call that was granted the run, and has not heard of it until the
+    -- run's lock had expired.
+    if window[5] ~= ARGV[1] then
+      return {'superseded'}
+    end
+  elseif newest > 0 then
     if window[2] ~= ARGV[1] then
       due = due + tonumber(ARGV[5])
     end
     if now < due then
+      redis.call('PEXPIRE', KEYS[1], due - now + tonumber(ARGV[4]))
       return {'not yet', due - now}
     end
   end
+  -- Here it is due. An empty window means that the data was lost: this call is then all there is.
   if running then
-    return {'running', redis.call('PTTL', KEYS[2])}
+    local left = redis.call('PTTL', KEYS[2])
+    -- Whoever waits keeps the window: a run may go on for longer than that.
+    redis.call('PEXPIRE', KEYS[1], math.max(left, 0) + tonumber(ARGV[4]))
+    return {'running', left}
   end
 end
 
@@ -49,7 +56,7 @@ end
 
 local covered = string.format('%.0f', math.max(newest, call))
 local text = string.format('%.0f', fence)
-redis.call('HSET', KEYS[1], 'call', covered, 'ran', covered)
+redis.call('HSET', KEYS[1], 'call', covered, 'ran', covered, 'ran_by', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 redis.call('SET', KEYS[3], text)

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Client, Value};
 
 use self::{
-    connection::{CALL_LIMIT, Connection},
+    connection::{CALL_LIMIT, Connection, HEALTHY},
     script::{
         ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW, TAKE,
     },
@@ -54,12 +54,12 @@ impl RedisStore {
 
     /// The first try: takes what is free, all in one call; `None` for what is not.
     async fn take(&self, batch: &[AcquireRequest]) -> Vec<Result<Option<Acquisition>, StoreError>> {
-        let free: Vec<_> = batch.iter().filter(|request| !request.adopt).collect();
+        let free: Vec<_> = batch.iter().filter(|request| request.adopt.is_none()).collect();
         let mut taken =
             if free.is_empty() { Vec::new() } else { self.take_free(&free).await }.into_iter();
         let answer = |request: &AcquireRequest| match request.adopt {
-            true => Ok(None),
-            false => taken.next().unwrap_or(Ok(None)),
+            Some(_) => Ok(None),
+            None => taken.next().unwrap_or(Ok(None)),
         };
         batch.iter().map(answer).collect()
     }
@@ -108,7 +108,7 @@ impl RedisStore {
                 .key(FENCE)
                 .argument(request.token.as_str())
                 .argument(millis(request.lease))
-                .argument(u8::from(request.adopt))
+                .argument(request.adopt.as_ref().map_or("", Token::as_str))
                 .argument(millis(LONGEST_LEASE))
         });
         let read = |reply| match pair(reply)? {
@@ -191,10 +191,10 @@ impl Store for RedisStore {
             invocation =
                 invocation.argument(request.token.as_str()).argument(millis(request.lease));
         }
-        // A renewal that hangs must leave time for others: two of them, and a new connection,
-        // fit into the two thirds of the lease that are left when it is sent.
+        // A renewal that hangs must leave time for others in the two thirds of the lease that are
+        // left when it is sent; but not so little that a slow link could never answer.
         let shortest = batch.iter().map(|request| request.lease).min().unwrap_or(CALL_LIMIT);
-        let limit = (shortest / 6).clamp(Duration::from_millis(10), CALL_LIMIT);
+        let limit = (shortest / 6).max(HEALTHY).min(shortest / 3).min(CALL_LIMIT);
         Box::pin(self.all(invocation, batch.len(), limit))
     }
 
@@ -338,7 +338,13 @@ fn answer<T>(reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, Store
             let passing =
                 ["LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"];
             let passing = passing.contains(&error.code());
-            let error = Arc::new(redis::RedisError::from(error));
+            // A server without scripts repeats the command, and with it the token.
+            let error: Arc<dyn std::error::Error + Send + Sync> = match error.details() {
+                Some(details) if details.starts_with("unknown command") => Arc::from(Box::from(
+                    "this server does not know EVALSHA, which every operation needs",
+                )),
+                _ => Arc::new(redis::RedisError::from(error)),
+            };
             Err(if passing { StoreError::Unavailable(error) } else { StoreError::Rejected(error) })
         }
         reply => read(reply).ok_or_else(|| {
