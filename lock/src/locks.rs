@@ -114,8 +114,9 @@ impl Locks {
 
     /// Locks in the memory of this process: the same semantics, no server.
     ///
-    /// For development and tests. It is served by the runtime of its callers and obeys tokio's
-    /// paused clock. Each call makes a store of its own; see [`MemoryStore`] to share one.
+    /// For development and tests. It obeys tokio's paused clock, and its leases are renewed on
+    /// the runtimes of its callers, which need timers (`enable_time`). Each call makes a store of
+    /// its own; see [`MemoryStore`] to share one.
     ///
     /// ```
     /// let locks = lock::Locks::in_memory();

@@ -182,6 +182,35 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     assert!(locks.lock("b").acquire().await.is_ok());
 }
 
+/// The rights that the README names are enough, and without the ones that only make things better
+/// it works, too.
+#[tokio::test]
+async fn a_user_with_few_rights_can_use_it() {
+    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let mut admin = server.connection().await;
+    let needed = "+evalsha +eval +ping +get +set +del +pttl +pexpire +time +hmget +hset +hlen +hgetall +hdel";
+    let better = "+script|load +client|id +client|kill +info";
+    for (user, rights) in [("all", format!("{needed} {better}")), ("few", needed.to_owned())] {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg(user).arg("on").arg(">hush").arg("~lock:*").arg("~~fence");
+        for right in rights.split(' ') {
+            command.arg(right);
+        }
+        let _: () = command.query_async(&mut admin).await.unwrap();
+        let locks = Locks::connect(&server.url_with(user, "hush", 0)).await.unwrap();
+        let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
+        guard.extend(ms(100)).await.unwrap();
+        tokio::time::sleep(ms(500)).await;
+        assert!(guard.is_held());
+        let ran = locks.debounce("a").wait(ms(10)).call(|| async {}).await.unwrap();
+        assert!(ran.is_some());
+        assert!(locks.lock("a").force_release().await.unwrap());
+        let elsewhere = Locks::builder().url(server.url_with(user, "hush", 0)).prefix("other:");
+        let error = elsewhere.build().await.unwrap().lock("a").acquire().await.unwrap_err();
+        check(&error, ErrorKind::Rejected, &["a"]);
+    }
+}
+
 #[tokio::test]
 async fn tls_and_unix_sockets_work_and_a_foreign_authority_is_refused() {
     let server = WatchedServer::start(RedisServer::builder().tls(true).unix_socket(true));

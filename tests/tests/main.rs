@@ -12,6 +12,7 @@ mod guard;
 mod harness;
 mod interoperation;
 mod macros;
+mod regressions;
 mod scale;
 mod seed;
 mod ui;

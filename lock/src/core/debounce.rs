@@ -107,6 +107,15 @@ impl Window {
         if now < due { Claim::NotYet(due.after(now)) } else { Claim::Due }
     }
 
+    /// The call is due, and has to wait for a run that goes on. If it is the newest, the window is
+    /// due no earlier than now: an older caller must not run in its place once the run is over,
+    /// merely because it asks first. While the newest asks, it is alive.
+    pub(crate) fn wait_for_run(&mut self, caller: Caller<'_>, now: Moment) {
+        if is(self.newest_caller.as_ref(), caller) {
+            self.due = self.due.max(now);
+        }
+    }
+
     /// A run has begun that covers every call up to now, and this one.
     pub(crate) fn begin(&mut self, (client, number): Caller<'_>, call: u64) {
         self.newest_call = self.newest_call.max(call);
@@ -197,6 +206,22 @@ mod tests {
         window.begin(B, second.call);
         assert_eq!(window.claim(B, second.call, at(200)), Claim::Due);
         assert_eq!(window.claim(A, first.call, at(200)), Claim::Superseded);
+    }
+
+    #[test]
+    fn the_newest_keeps_its_turn_while_it_waits_for_a_run() {
+        let mut window = Window::default();
+        let older = register(&mut window, A, 0);
+        let newest = register(&mut window, B, 10);
+        window.wait_for_run(B, at(5000));
+        window.wait_for_run(A, at(5500));
+        assert!(matches!(window.claim(A, older.call, at(5999)), Claim::NotYet(_)));
+        assert_eq!(window.claim(B, newest.call, at(5999)), Claim::Due);
+        assert_eq!(
+            window.claim(A, older.call, at(6000)),
+            Claim::Due,
+            "the newest is heard no more"
+        );
     }
 
     #[test]

@@ -198,12 +198,11 @@ impl Task {
     }
 
     fn finish_call(&mut self, number: u64, answer: Result<Option<LockGuard>, Error>) {
-        if let Some(pending) = self.forget_call(number) {
-            if let Err(Ok(Some(unclaimed))) = pending.call.reply.send(answer) {
-                // As for an acquire: before a `flush` that is in the queue already.
-                unclaimed.defuse();
-                self.release(number, true, None);
-            }
+        let Some(pending) = self.forget_call(number) else { return };
+        if let Err(Ok(Some(unclaimed))) = pending.call.reply.send(answer) {
+            // As for an acquire: before a `flush` that is in the queue already.
+            unclaimed.defuse();
+            self.release(number, true, None);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The keeper: one task that renews, releases and waits for every lock of one `Locks`.
+//! The keeper: the one that renews, releases and waits for every lock of one `Locks`.
 //!
 //! Callers talk to it through [`Client`], one message a request, and never touch the store. So a
 //! guard can be dropped anywhere, a future can be abandoned anywhere, and renewing cannot race
@@ -9,7 +9,7 @@
 //! - [`holds`]: held locks: renewal, loss, extension;
 //! - [`releases`]: locks on their way to being free;
 //! - [`calls`]: debounced calls on their way to a run;
-//! - [`berth`]: where the task lives: a thread of its own, or the caller's runtime.
+//! - [`berth`]: where it lives: on a thread of its own, or wherever its callers are.
 
 mod berth;
 mod calls;

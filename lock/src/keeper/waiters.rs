@@ -135,7 +135,8 @@ impl Task {
             // or by one before it that had no answer.
             let held = matches!(answer, Ok(Acquisition::Held { .. }));
             let refused = matches!(answer, Err(StoreError::Rejected(_)));
-            if !held && !(refused && waiter.failure.is_none()) {
+            let undone = held || (refused && waiter.failure.is_none());
+            if !undone {
                 let (lock, token) = (waiter.acquire.lock.clone(), waiter.acquire.token.clone());
                 self.begin_release(number, &lock, &token, Moment::default(), None);
             }

@@ -284,6 +284,7 @@ impl Store for MemoryStore {
                             (DebounceReply::NotYet(until(left)), now + left + request.keep)
                         }
                         (Some((false, left)), Claim::Due) => {
+                            window.wait_for_run(caller, now);
                             (DebounceReply::Running(whole_millis(left)), now + left + request.keep)
                         }
                     }

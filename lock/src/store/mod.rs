@@ -84,9 +84,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Does every operation finish at its first poll, in this process?
     ///
-    /// Such a store is served by a task of the caller's runtime, on tokio's clock (so that tests
-    /// can pause it). Any other gets a thread of its own, so that a busy runtime cannot keep its
-    /// leases from being renewed.
+    /// Such a store is driven by its callers, right where they are, and by their runtimes' timers,
+    /// on tokio's clock (so that tests can pause it). Any other gets a thread of its own, so that
+    /// a busy runtime cannot keep its leases from being renewed.
     fn is_embedded(&self) -> bool {
         false
     }

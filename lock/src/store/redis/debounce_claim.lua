@@ -39,6 +39,11 @@ if running ~= ARGV[1] then
   -- Here it is due. An empty window means that the data was lost: this call is then all there is.
   if running then
     local left = redis.call('PTTL', KEYS[2])
+    -- The newest caller is alive: an older one must not run in its place once the run is over,
+    -- merely because it asks first.
+    if window[2] == ARGV[1] and now > due then
+      redis.call('HSET', KEYS[1], 'due', string.format('%.0f', now))
+    end
     -- Whoever waits keeps the window: a run may go on for longer than that.
     redis.call('PEXPIRE', KEYS[1], math.max(left, 0) + tonumber(ARGV[4]))
     return {'running', left}
