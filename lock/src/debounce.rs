@@ -81,6 +81,20 @@ impl Debounce {
     /// Dropping the future withdraws the call, and stops its run if it had begun. Nothing is left
     /// behind; a burst whose last call is withdrawn is not run, unless a call of another process
     /// still waits.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # use std::time::Duration;
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7").wait(Duration::from_millis(10));
+    /// match save.call(|| async { "saved" }).await? {
+    ///     Some(outcome) => println!("this call ran: {outcome}"),
+    ///     None => println!("a newer call took its place"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn call<F, Fut, T>(&self, body: F) -> Result<Option<T>, Error>
     where
         F: FnOnce() -> Fut,

@@ -5,6 +5,18 @@ use std::{fmt, sync::Arc, time::Duration};
 /// What went wrong, in the terms a caller can act on.
 ///
 /// Kinds are told apart without reading text. New kinds may be added.
+///
+/// ```
+/// use lock::{Error, ErrorKind};
+///
+/// fn status_code(error: &Error) -> u16 {
+///     match error.kind() {
+///         ErrorKind::Busy => 423,
+///         ErrorKind::Unavailable => 503,
+///         _ => 500,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -163,6 +163,18 @@ impl LockGuard {
     /// # Cancel safety
     ///
     /// The lease may or may not be extended if the future is dropped; the lock stays held.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # use std::time::Duration;
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("report").acquire().await?;
+    /// guard.extend(Duration::from_secs(60)).await?;
+    /// assert!(guard.remaining() > Duration::from_secs(65));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn extend(&self, by: Duration) -> Result<(), Error> {
         let by = whole_millis(by);
         if by.is_zero() {
@@ -184,6 +196,17 @@ impl LockGuard {
     /// # Cancel safety
     ///
     /// The lock is released all the same if the future is dropped, polled or not.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("report").acquire().await?;
+    /// // ... write the report
+    /// guard.release().await?; // an error here says that the report may not have been ours to write
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn release(self) -> Result<(), Error> {
         // Answered before the guard is defused: a future that is dropped on the way drops the
         // guard, whose second release finds nothing left to do.

@@ -112,6 +112,21 @@ impl Lock {
     ///
     /// Safe. If the future is dropped, its place in line is given up at once, and whatever was
     /// granted, or may have been granted, is released in the background.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::{ErrorKind, Locks};
+    ///
+    /// let locks = Locks::in_memory();
+    /// match locks.lock("report").acquire().await {
+    ///     Ok(guard) => println!("held for {:?} at least", guard.remaining()),
+    ///     Err(error) if error.kind() == ErrorKind::Busy => println!("{error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn acquire(&self) -> Result<LockGuard, Error> {
         let (lock, terms) = self.checked()?;
         self.locks.client().acquire(lock, terms, None).await
@@ -126,6 +141,17 @@ impl Lock {
     /// # Cancel safety
     ///
     /// Safe, as [`acquire`](Self::acquire).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("report").acquire().await?;
+    /// assert!(locks.lock("report").try_acquire().await?.is_none());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>, Error> {
         let once = self.clone().wait(Duration::ZERO);
         match once.acquire().await {
@@ -206,6 +232,17 @@ impl Lock {
     /// # Cancel safety
     ///
     /// The lock may or may not be freed if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("report").acquire().await?;
+    /// assert!(locks.lock("report").force_release().await?);
+    /// assert!(!guard.is_held());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn force_release(&self) -> Result<bool, Error> {
         self.locks.client().force_release(self.named()?).await
     }
@@ -224,6 +261,21 @@ impl Lock {
     ///
     /// If the future is dropped, the lock is released if it was adopted already, and else expires
     /// with its lease.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::Token;
+    ///
+    /// let token = locks.lock("report").acquire().await?.leak();
+    /// // ... sent to another process as text, within the lease
+    /// let token = Token::from(token.as_str().to_owned());
+    /// let guard = locks.lock("report").adopt(token).await?;
+    /// assert!(guard.is_held());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn adopt(&self, token: Token) -> Result<LockGuard, Error> {
         let (lock, mut terms) = self.checked()?;
         terms.patience = Patience::For(Duration::ZERO);

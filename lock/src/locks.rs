@@ -272,6 +272,16 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 ///
 /// Name a store once: by [`url`](Self::url), [`client`](Self::client) or [`store`](Self::store);
 /// the last one counts.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{Locks, MemoryStore};
+///
+/// let locks = Locks::builder().store(MemoryStore::new()).prefix("billing:").build().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct LocksBuilder {
     source: Option<Source>,

@@ -7,6 +7,21 @@ use crate::Token;
 /// Who holds a lock, as [`Lock::status`](crate::Lock::status) found it.
 ///
 /// It was so when the store was asked; it may be otherwise by the time it is read.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{Locks, Status};
+///
+/// let locks = Locks::in_memory();
+/// let _guard = locks.lock("report").acquire().await?;
+/// match locks.lock("report").status().await? {
+///     Status::Held { by_us, remaining, .. } => println!("held, by us: {by_us}, for {remaining:?}"),
+///     _ => println!("free"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {

@@ -93,6 +93,26 @@ async fn a_key_that_changed_hands_is_lost() {
     assert!(bare_release(&mut bare, "lock:a", "theirs").await, "it was neither renewed nor freed");
 }
 
+/// The same before a renewal has found out: the release itself compares.
+#[tokio::test]
+async fn a_release_frees_nobody_elses_lock() {
+    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let mut bare = server.connection().await;
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    for explicit in [true, false] {
+        let guard = locks.lock("a").acquire().await.unwrap();
+        let _: i64 = redis::cmd("DEL").arg("lock:a").query_async(&mut bare).await.unwrap();
+        assert!(bare_acquire(&mut bare, "lock:a", "theirs").await);
+        if explicit {
+            assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::Lost);
+        } else {
+            drop(guard);
+            locks.flush().await;
+        }
+        assert!(bare_release(&mut bare, "lock:a", "theirs").await, "it was freed");
+    }
+}
+
 /// A key of ours cannot last beyond the longest lease: the server's clock was set back.
 #[tokio::test]
 async fn a_lease_of_a_clock_that_was_set_back_is_cut() {

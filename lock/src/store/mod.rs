@@ -35,6 +35,23 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   with it. Nothing may be left for ever: each key expires, but for one fence counter.
 ///
 /// A batch is answered item by item, in its own order.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+/// use lock::{AcquireRequest, Acquisition, MemoryStore, Store, Token};
+///
+/// let store = MemoryStore::new();
+/// let take = |token: &str| {
+///     AcquireRequest::new("key", Token::from(token.to_owned()), Duration::from_secs(10))
+/// };
+/// let answers = store.acquire(&[take("one:1"), take("two:1"), take("one:1")]).await;
+/// assert!(matches!(answers[0], Ok(Acquisition::Granted { .. })));
+/// assert!(matches!(answers[1], Ok(Acquisition::Held { .. })));
+/// assert!(matches!(answers[2], Ok(Acquisition::Granted { .. })), "idempotent for one token");
+/// # }
+/// ```
 pub trait Store: Send + Sync + 'static {
     /// Takes each lock that is free, or held by the same token already; a lock that is held by
     /// another token is left as it is. A lock that is adopted passes from the token that is named
@@ -277,6 +294,16 @@ pub enum DebounceReply {
 }
 
 /// Why a store could not do what it was asked.
+///
+/// The difference matters: a lock may have been taken by a request that was not answered, and is
+/// then undone; a request that was refused has changed nothing.
+///
+/// ```
+/// use lock::StoreError;
+///
+/// let unknown = StoreError::unavailable("no answer within a second");
+/// assert!(unknown.to_string().contains("no answer"));
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum StoreError {
