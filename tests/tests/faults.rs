@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -118,6 +118,33 @@ async fn loss_comes_before_the_expiry_that_the_server_keeps() {
         drop(guard);
         locks.flush().await;
     }
+}
+
+/// Guarantee 1, where not even the keeper has run: after a stall the clock counts, before any
+/// other work. Here the runtime itself is stalled, and with it the keeper of an embedded store.
+#[tokio::test]
+async fn after_a_stall_the_clock_counts() {
+    const LEASE: Duration = Duration::from_millis(150);
+    let locks = Locks::in_memory();
+    let guard = locks.lock("a").lease(LEASE).acquire().await.unwrap();
+    let mut lost = Box::pin(guard.lost());
+    assert!(futures_util::poll!(&mut lost).is_pending());
+    std::thread::sleep(LEASE * 2);
+    assert!(futures_util::poll!(&mut lost).is_ready());
+    assert!(!guard.is_held() && guard.remaining().is_zero() && guard.lost_token().is_cancelled());
+
+    let fresh = locks.lock("b").lease(LEASE).acquire().await.unwrap();
+    std::thread::sleep(LEASE * 2);
+    assert!(!fresh.is_held(), "asked without anybody having waited for the loss");
+
+    let steps = AtomicU32::new(0);
+    let outcome = locks.lock("c").lease(LEASE).with(|_| async {
+        std::thread::sleep(LEASE * 2);
+        tokio::task::yield_now().await;
+        steps.fetch_add(1, Ordering::SeqCst);
+    });
+    assert_eq!(outcome.await.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(steps.load(Ordering::SeqCst), 0, "the body went on under a lock that was lost");
 }
 
 /// Guarantee 2: a fault shorter than what the lease leaves does not cost the lock.
