@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
-    Error, Locks, limits,
+    Error, LockGuard, Locks, limits,
     private::{OnLost, run_under},
 };
 
@@ -95,26 +95,36 @@ impl Debounce {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn call<F, Fut, T>(&self, body: F) -> Result<Option<T>, Error>
+    pub fn call<F, Fut, T>(
+        &self,
+        body: F,
+    ) -> impl Future<Output = Result<Option<T>, Error>> + use<F, Fut, T>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
     {
+        // As for a lock: the future owns what it needs.
+        let debounce = self.clone();
+        async move {
+            let Some(guard) = debounce.claim().await? else { return Ok(None) };
+            let outcome = {
+                let body = pin!(body());
+                run_under(&guard, OnLost::Stop, body).await
+            };
+            // The run's result stands, whether or not the release could be confirmed.
+            let _ = guard.release().await;
+            outcome.map(Some)
+        }
+    }
+
+    /// The guard of the run, once this call has its turn; `None` if a newer one took its place.
+    async fn claim(&self) -> Result<Option<LockGuard>, Error> {
         let keys = self.locks.prefix().debounce(&self.id)?;
         self.check().map_err(|error| error.on(&self.id))?;
         let lease = limits::lease(self.locks.default_lease())?;
         let wait = limits::whole_millis(self.wait);
         let max_wait = self.max_wait.map(limits::whole_millis);
-        let Some(guard) = self.locks.client().call(keys, wait, max_wait, lease).await? else {
-            return Ok(None);
-        };
-        let outcome = {
-            let body = pin!(body());
-            run_under(&guard, OnLost::Stop, body).await
-        };
-        // The run's result stands, whether or not the release could be confirmed.
-        let _ = guard.release().await;
-        outcome.map(Some)
+        self.locks.client().call(keys, wait, max_wait, lease).await
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -127,9 +127,17 @@ impl Lock {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn acquire(&self) -> Result<LockGuard, Error> {
-        let (lock, terms) = self.checked()?;
-        self.locks.client().acquire(lock, terms, None).await
+    pub fn acquire(
+        &self,
+    ) -> impl Future<Output = Result<LockGuard, Error>> + Send + 'static + use<> {
+        // The future owns what it needs, so it can be spawned, and outlive a `Lock` that was made
+        // for this one call.
+        let checked = self.checked();
+        let client = Arc::clone(self.locks.client());
+        async move {
+            let (lock, terms) = checked?;
+            client.acquire(lock, terms, None).await
+        }
     }
 
     /// Takes the lock if it is free: one attempt, `None` if somebody holds it.
@@ -152,12 +160,16 @@ impl Lock {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn try_acquire(&self) -> Result<Option<LockGuard>, Error> {
-        let once = self.clone().wait(Duration::ZERO);
-        match once.acquire().await {
-            Ok(guard) => Ok(Some(guard)),
-            Err(error) if error.kind() == crate::ErrorKind::Busy => Ok(None),
-            Err(error) => Err(error),
+    pub fn try_acquire(
+        &self,
+    ) -> impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static + use<> {
+        let acquire = self.clone().wait(Duration::ZERO).acquire();
+        async move {
+            match acquire.await {
+                Ok(guard) => Ok(Some(guard)),
+                Err(error) if error.kind() == crate::ErrorKind::Busy => Ok(None),
+                Err(error) => Err(error),
+            }
         }
     }
 
@@ -188,21 +200,27 @@ impl Lock {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn with<F, Fut, T>(&self, body: F) -> Result<T, Error>
+    pub fn with<F, Fut, T>(
+        &self,
+        body: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<F, Fut, T>
     where
         F: FnOnce(Arc<LockGuard>) -> Fut,
         Fut: Future<Output = T>,
     {
-        let guard = Arc::new(self.acquire().await?);
-        let outcome = {
-            let body = pin!(body(Arc::clone(&guard)));
-            run_under(&guard, OnLost::Stop, body).await
-        };
-        if let Some(guard) = Arc::into_inner(guard) {
-            // The body's result stands, whether or not the release could be confirmed.
-            let _ = guard.release().await;
+        let acquire = self.acquire();
+        async move {
+            let guard = Arc::new(acquire.await?);
+            let outcome = {
+                let body = pin!(body(Arc::clone(&guard)));
+                run_under(&guard, OnLost::Stop, body).await
+            };
+            if let Some(guard) = Arc::into_inner(guard) {
+                // The body's result stands, whether or not the release could be confirmed.
+                let _ = guard.release().await;
+            }
+            outcome
         }
-        outcome
     }
 
     /// Asks the store who holds the lock. The same answer for every asker.
