@@ -275,8 +275,11 @@ async fn ten_thousand_cancelled_acquires_leave_no_key() {
             if granted_one { granted += 1 } else { cancelled += 1 }
         }
     }
-    // A round trip is at most 16 ms here; twice that, and some air for two busy cores.
-    tokio::time::sleep(ms(32)).await;
+    // Two round trips on the same connection: the first answer comes after those of the attempts
+    // that were on their way, the second after the releases that these have led to.
+    for _ in 0..2 {
+        locks.lock("round trip").status().await.unwrap();
+    }
     let left: Vec<_> = server.keys().await.into_iter().filter(|(key, ..)| key != FENCE).collect();
     let late = left.len();
     eventually(ms(500), || async {
@@ -288,5 +291,5 @@ async fn ten_thousand_cancelled_acquires_leave_no_key() {
     println!("{granted} granted, {cancelled} cancelled, {late} keys left after two round trips");
     assert!(granted > 500 && cancelled > 500, "{granted} granted, {cancelled} cancelled");
     assert_eq!(late, 0, "{left:?}");
-    assert!(proxy.replies_seen() > 1000);
+    assert!(proxy.replies_seen() > 300, "{} replies: too quiet", proxy.replies_seen());
 }

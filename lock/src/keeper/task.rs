@@ -296,10 +296,15 @@ impl Task {
     fn send(&mut self) {
         loop {
             self.send_releases();
+            // An answer that comes at once may want more to be sent: an embedded store frees a
+            // lock for the next caller; a connection that is broken wants a release tried again,
+            // ahead of the acquires.
+            if let Some(done) = self.done.pop_front() {
+                self.take_answer(done);
+                continue;
+            }
             self.send_renewals();
             self.send_acquires();
-            // An embedded store answers at once, and an answer may want more to be sent: the
-            // release of one caller is the turn of the next.
             let Some(done) = self.done.pop_front() else { return };
             self.take_answer(done);
         }

@@ -13,9 +13,7 @@ use redis::{Client, Value};
 
 use self::{
     connection::{CALL_LIMIT, Connection, HEALTHY},
-    script::{
-        ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW, TAKE,
-    },
+    script::{ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW},
 };
 use super::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder, Ownership,
@@ -37,88 +35,6 @@ impl RedisStore {
     pub(crate) async fn connect(client: Client) -> Result<Self, Error> {
         let connection = Connection::establish(client).await.map_err(connect_error)?;
         Ok(Self { connection })
-    }
-
-    /// Calls one script for each item of a batch, and reads each reply.
-    async fn each<T>(
-        &self,
-        invocations: Vec<Invocation>,
-        read: impl Fn(Value) -> Option<T>,
-    ) -> Vec<Result<T, StoreError>> {
-        let replies = self.connection.invoke(&invocations, CALL_LIMIT).await;
-        match replies {
-            Ok(replies) => replies.into_iter().map(|reply| answer(reply, &read)).collect(),
-            Err(error) => invocations.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    /// The first try: takes what is free, all in one call; `None` for what is not.
-    async fn take(&self, batch: &[AcquireRequest]) -> Vec<Result<Option<Acquisition>, StoreError>> {
-        let free: Vec<_> = batch.iter().filter(|request| request.adopt.is_none()).collect();
-        let mut taken =
-            if free.is_empty() { Vec::new() } else { self.take_free(&free).await }.into_iter();
-        let answer = |request: &AcquireRequest| match request.adopt {
-            Some(_) => Ok(None),
-            None => taken.next().unwrap_or(Ok(None)),
-        };
-        batch.iter().map(answer).collect()
-    }
-
-    async fn take_free(
-        &self,
-        batch: &[&AcquireRequest],
-    ) -> Vec<Result<Option<Acquisition>, StoreError>> {
-        let mut invocation = Invocation::of(&TAKE);
-        for request in batch {
-            invocation = invocation.key(&request.key);
-        }
-        invocation = invocation.key(FENCE);
-        for request in batch {
-            invocation =
-                invocation.argument(request.token.as_str()).argument(millis(request.lease));
-        }
-        let taken = self.one(invocation, |reply| {
-            let Value::Array(values) = reply else { return None };
-            let (first, taken) = values.split_first()?;
-            let mut fence = number(first)?;
-            let answer = |value: &Value| match value {
-                Value::Int(1) => {
-                    fence += 1;
-                    Some(Some(Acquisition::Granted { fence: fence - 1 }))
-                }
-                Value::Int(0) => Some(None),
-                _ => None,
-            };
-            taken.iter().map(answer).collect::<Option<Vec<_>>>().filter(|t| t.len() == batch.len())
-        });
-        match taken.await {
-            Ok(taken) => taken.into_iter().map(Ok).collect(),
-            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    /// The second try, for each lock that is not free: it may be held by its own token.
-    async fn acquire_each(
-        &self,
-        batch: &[&AcquireRequest],
-    ) -> Vec<Result<Acquisition, StoreError>> {
-        let invocations = batch.iter().map(|request| {
-            Invocation::of(&ACQUIRE)
-                .key(&request.key)
-                .key(FENCE)
-                .argument(request.token.as_str())
-                .argument(millis(request.lease))
-                .argument(request.adopt.as_ref().map_or("", Token::as_str))
-                .argument(millis(LONGEST_LEASE))
-        });
-        let read = |reply| match pair(reply)? {
-            (Value::Int(1), fence) => Some(Acquisition::Granted { fence: number(&fence)? }),
-            (Value::Int(0), Value::Int(left)) => {
-                Some(Acquisition::Held { remaining: remaining(left) })
-            }
-            _ => None,
-        };
-        self.each(invocations.collect(), read).await
     }
 
     async fn one<T>(
@@ -156,26 +72,22 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        let mut invocation = Invocation::of(&ACQUIRE);
+        for request in batch {
+            invocation = invocation.key(&request.key);
+        }
+        invocation = invocation.key(FENCE).argument(millis(LONGEST_LEASE));
+        for request in batch {
+            invocation = invocation
+                .argument(request.token.as_str())
+                .argument(millis(request.lease))
+                .argument(request.adopt.as_ref().map_or("", Token::as_str));
+        }
         Box::pin(async move {
-            let mut answers = self.take(batch).await;
-            // What is held goes on to the script that knows whose it is; what has no answer, too,
-            // is asked again by whoever wants to know.
-            let held = answers.iter().zip(batch).enumerate();
-            let held = held.filter(|(_, (answer, _))| matches!(answer, Ok(None)));
-            let held: Vec<_> = held.map(|(place, (_, request))| (place, request)).collect();
-            if !held.is_empty() {
-                let requests: Vec<_> = held.iter().map(|(_, request)| *request).collect();
-                let second = self.acquire_each(&requests).await;
-                for ((place, _), answer) in held.iter().zip(second) {
-                    answers[*place] = answer.map(Some);
-                }
+            match self.one(invocation, |reply| read_acquired(reply, batch.len())).await {
+                Ok(answers) => answers,
+                Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
             }
-            let known = |answer: Result<Option<Acquisition>, StoreError>| match answer {
-                Ok(Some(acquisition)) => Ok(acquisition),
-                Ok(None) => Err(StoreError::unavailable("no answer about a lock that is held")),
-                Err(error) => Err(error),
-            };
-            answers.into_iter().map(known).collect()
         })
     }
 
@@ -279,6 +191,28 @@ impl Store for RedisStore {
             }
         }
     }
+}
+
+fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, StoreError>>> {
+    let Value::Array(values) = reply else { return None };
+    let mut values = values.into_iter();
+    let mut fence = number(&values.next()?)?;
+    let answer = |value: Value| match value {
+        Value::Int(1) => {
+            fence += 1;
+            Some(Ok(Acquisition::Granted { fence: fence - 1 }))
+        }
+        Value::Array(left) => match left[..] {
+            [Value::Int(left)] => Some(Ok(Acquisition::Held { remaining: remaining(left) })),
+            _ => None,
+        },
+        Value::BulkString(error) => {
+            Some(Err(StoreError::rejected(String::from_utf8_lossy(&error).into_owned())))
+        }
+        _ => None,
+    };
+    let answers: Vec<_> = values.map(answer).collect::<Option<_>>()?;
+    (answers.len() == items).then_some(answers)
 }
 
 fn read_claim(reply: Value) -> Option<DebounceReply> {

@@ -27,7 +27,6 @@ macro_rules! scripts {
 }
 
 scripts! {
-    TAKE = "take.lua";
     ACQUIRE = "acquire.lua";
     RENEW = "renew.lua";
     RELEASE = "release.lua";
