@@ -151,7 +151,11 @@ impl Task {
                 }
             }
             Err(error @ StoreError::Rejected(_)) => {
-                self.finish_call(number, Err(store_error(&error)))
+                // A claim before this one may have had no answer.
+                if pending.wait.silent_since().is_some() {
+                    self.undo_claim(number);
+                }
+                self.finish_call(number, Err(store_error(&error)));
             }
             Err(error @ StoreError::Unavailable(_)) => self.retry_call(number, sent_at, &error),
         }
