@@ -15,7 +15,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Pipeline, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, Value,
     aio::MultiplexedConnection,
 };
 use tokio::{
@@ -78,29 +78,20 @@ impl Connection {
         }))
     }
 
-    /// Calls scripts, all in one write, and gives their replies in the same order.
+    /// Calls a script, by its hash, and again by its source where the server does not know it.
     pub(super) async fn invoke(
         &self,
-        invocations: &[Invocation],
+        invocation: &Invocation,
         limit: Duration,
-    ) -> Result<Vec<Value>, StoreError> {
-        let mut replies =
-            self.exchange(&script::by_hash(invocations), invocations.len(), limit).await?;
-        if let Some((places, again)) = script::unknown_by_source(invocations, &replies) {
-            let second = self.exchange(&again, places.len(), limit).await?;
-            for (place, reply) in places.into_iter().zip(second) {
-                replies[place] = reply;
-            }
+    ) -> Result<Value, StoreError> {
+        let reply = self.exchange(&invocation.by_hash(), limit).await?;
+        if !script::is_unknown(&reply) {
+            return Ok(reply);
         }
-        Ok(replies)
+        self.exchange(&invocation.by_source(), limit).await
     }
 
-    async fn exchange(
-        &self,
-        pipeline: &Pipeline,
-        replies: usize,
-        limit: Duration,
-    ) -> Result<Vec<Value>, StoreError> {
+    async fn exchange(&self, command: &Cmd, limit: Duration) -> Result<Value, StoreError> {
         let by = Instant::now() + limit;
         // Calls that wait for a connection go on in the order in which they came: each keeps the
         // gate until its commands are in the connection's queue.
@@ -111,8 +102,7 @@ impl Connection {
         };
         let sent_at = Instant::now();
         let mut connection = live.connection.clone();
-        let mut exchange =
-            pin!(time::timeout_at(by, connection.send_packed_commands(pipeline, 0, replies)));
+        let mut exchange = pin!(time::timeout_at(by, connection.send_packed_command(command)));
         let begun = poll_fn(|context| Poll::Ready(exchange.as_mut().poll(context))).await;
         drop(gate);
         let outcome = match begun {
@@ -120,12 +110,12 @@ impl Connection {
             Poll::Pending => exchange.await,
         };
         match outcome {
-            Ok(Ok(values)) => {
+            Ok(Ok(reply)) => {
                 live.answered();
-                Ok(values)
+                Ok(reply)
             }
             Ok(Err(error)) => {
-                // Errors of single commands come as values: this one is the connection's.
+                // The server's errors come as values: this one is the connection's.
                 self.replace(&live);
                 Err(StoreError::Unavailable(Arc::new(error)))
             }

@@ -42,8 +42,16 @@ impl RedisStore {
         invocation: Invocation,
         read: impl Fn(Value) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let replies = self.connection.invoke(&[invocation], CALL_LIMIT).await?;
-        answer(replies.into_iter().next().unwrap_or(Value::Nil), read)
+        self.within(CALL_LIMIT, invocation, read).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        invocation: Invocation,
+        read: impl Fn(Value) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        answer(self.connection.invoke(&invocation, limit).await?, read)
     }
 
     /// Calls one script for a whole batch; its reply has one number for each item.
@@ -53,18 +61,22 @@ impl RedisStore {
         items: usize,
         limit: Duration,
     ) -> Vec<Result<Ownership, StoreError>> {
-        let replies = self.connection.invoke(&[invocation], limit).await;
-        let reply = replies.and_then(|replies| {
-            answer(replies.into_iter().next().unwrap_or(Value::Nil), |reply| match reply {
-                Value::Array(values) if values.len() == items => Some(values),
-                _ => None,
-            })
-        });
-        match reply {
-            Ok(values) => values.into_iter().map(|value| answer(value, ownership)).collect(),
-            Err(error) => (0..items).map(|_| Err(error.clone())).collect(),
-        }
+        let read = |reply| match reply {
+            Value::Array(values) if values.len() == items => {
+                Some(values.into_iter().map(|value| answer(value, ownership)).collect())
+            }
+            _ => None,
+        };
+        for_each(self.within(limit, invocation, read).await, items)
     }
+}
+
+/// A call that failed has failed for each item of its batch.
+fn for_each<T>(
+    answers: Result<Vec<Result<T, StoreError>>, StoreError>,
+    items: usize,
+) -> Vec<Result<T, StoreError>> {
+    answers.unwrap_or_else(|error| (0..items).map(|_| Err(error.clone())).collect())
 }
 
 impl Store for RedisStore {
@@ -84,10 +96,8 @@ impl Store for RedisStore {
                 .argument(request.adopt.as_ref().map_or("", Token::as_str));
         }
         Box::pin(async move {
-            match self.one(invocation, |reply| read_acquired(reply, batch.len())).await {
-                Ok(answers) => answers,
-                Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
-            }
+            let read = |reply| read_acquired(reply, batch.len());
+            for_each(self.one(invocation, read).await, batch.len())
         })
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Pipeline, ToRedisArgs, Value};
+use redis::{Cmd, Pipeline, ToRedisArgs, Value};
 
 /// One script, and the hash the server knows it by.
 pub(super) struct Script {
@@ -69,47 +69,24 @@ impl Invocation {
         self.arguments.extend(argument.to_redis_args());
         self
     }
-}
 
-/// The pipeline that calls scripts by their hashes.
-pub(super) fn by_hash(invocations: &[Invocation]) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(invocations.len());
-    for invocation in invocations {
-        append(&mut pipeline, "EVALSHA", &invocation.script.hash, invocation);
+    pub(super) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.hash)
     }
-    pipeline
-}
 
-/// The pipeline that calls those scripts again which the server did not know, and their places in
-/// the first one. The first call of each sends the source, which makes it known to the others.
-pub(super) fn unknown_by_source(
-    invocations: &[Invocation],
-    replies: &[Value],
-) -> Option<(Vec<usize>, Pipeline)> {
-    let unknown = replies.iter().enumerate().filter(|(_, reply)| is_no_script(reply));
-    let places: Vec<usize> = unknown.map(|(place, _)| place).collect();
-    if places.is_empty() {
-        return None;
+    /// The same call with the script's source, which makes the server know it from then on.
+    pub(super) fn by_source(&self) -> Cmd {
+        self.command("EVAL", self.script.source)
     }
-    let mut pipeline = Pipeline::with_capacity(places.len());
-    let mut sent: Vec<&str> = Vec::new();
-    for place in &places {
-        let invocation = &invocations[*place];
-        let hash = invocation.script.hash.as_str();
-        if sent.contains(&hash) {
-            append(&mut pipeline, "EVALSHA", hash, invocation);
-        } else {
-            append(&mut pipeline, "EVAL", invocation.script.source, invocation);
-            sent.push(hash);
-        }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys).arg(&self.arguments);
+        command
     }
-    Some((places, pipeline))
 }
 
-fn append(pipeline: &mut Pipeline, command: &str, script: &str, invocation: &Invocation) {
-    pipeline.cmd(command).arg(script).arg(invocation.keys).arg(&invocation.arguments);
-}
-
-fn is_no_script(reply: &Value) -> bool {
+/// Does the server not know the script that was called by its hash?
+pub(super) fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
