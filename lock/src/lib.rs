@@ -25,8 +25,9 @@ pub use crate::{
     locks::{Locks, LocksBuilder},
     status::Status,
     store::{
-        AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder,
-        MemoryStore, Ownership, ReleaseRequest, RenewRequest, Store, StoreError, StoreFuture,
+        AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DebounceStep,
+        Holder, IfHeld, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal,
+        Store, StoreError, StoreFuture, Wake, WakeUps,
     },
     token::Token,
 };

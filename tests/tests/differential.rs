@@ -7,7 +7,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use lock::{
     __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
-    DebounceStep, MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token,
+    DebounceStep, IfHeld, MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token,
 };
 use proptest::{
     collection::vec,
@@ -28,7 +28,7 @@ const WAIT: Duration = Duration::from_millis(60);
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Acquire { key: u8, token: u8, long: bool, adopt: bool },
+    Acquire { key: u8, token: u8, long: bool, if_held: Held },
     Renew { items: Vec<(u8, u8)> },
     Release { items: Vec<(u8, u8, bool)> },
     Extend { key: u8, token: u8 },
@@ -39,14 +39,30 @@ enum Operation {
     Pause,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    GiveUp,
+    Wait,
+    KeepPlace,
+    KeepUnknownPlace,
+    Adopt,
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
 
     let key = 0..3_u8;
     let token = 0..3_u8;
+    let if_held = prop_oneof![
+        3 => Just(Held::GiveUp),
+        3 => Just(Held::Wait),
+        2 => Just(Held::KeepPlace),
+        1 => Just(Held::KeepUnknownPlace),
+        2 => Just(Held::Adopt),
+    ];
     prop_oneof![
-        5 => (key.clone(), token.clone(), any::<bool>(), proptest::bool::weighted(0.2))
-            .prop_map(|(key, token, long, adopt)| Acquire { key, token, long, adopt }),
+        8 => (key.clone(), token.clone(), any::<bool>(), if_held)
+            .prop_map(|(key, token, long, if_held)| Acquire { key, token, long, if_held }),
         2 => vec((key.clone(), token.clone()), 1..4)
             .prop_map(|items| Renew { items: each_once(items, |(key, token)| (*key, *token)) }),
         3 => vec((key.clone(), token.clone(), proptest::bool::weighted(0.2)), 1..4)
@@ -76,6 +92,9 @@ struct Side<S> {
     store: S,
     last_fence: u64,
     calls: [u64; 9],
+    /// The place in its queue that each token was told last, and the last place of each queue.
+    places: [Option<u64>; 9],
+    last_place: [u64; 3],
 }
 
 fn key(number: u8) -> String {
@@ -102,7 +121,7 @@ fn class(left: Option<Duration>) -> String {
 
 impl<S: Store> Side<S> {
     fn new(store: S) -> Self {
-        Self { store, last_fence: 0, calls: [0; 9] }
+        Self { store, last_fence: 0, calls: [0; 9], places: [None; 9], last_place: [0; 3] }
     }
 
     /// A fence is compared with the ones before, not with the other store's.
@@ -114,16 +133,35 @@ impl<S: Store> Side<S> {
 
     async fn apply(&mut self, operation: &Operation) -> String {
         match operation {
-            Operation::Acquire { key: k, token: t, long, adopt } => {
-                let mut request =
-                    AcquireRequest::new(key(*k), token(*t), if *long { LONG } else { SHORT });
-                if *adopt {
+            Operation::Acquire { key: k, token: t, long, if_held } => {
+                let number = usize::from(k * 3 + t);
+                let if_held = match if_held {
+                    Held::GiveUp => IfHeld::GiveUp,
+                    Held::Wait => IfHeld::Wait,
+                    Held::KeepPlace => IfHeld::KeepPlace(self.places[number]),
+                    Held::KeepUnknownPlace => IfHeld::KeepPlace(None),
                     // From the holder that the token before this one would be.
-                    request = request.adopting(token((*t + 1) % 3));
-                }
+                    Held::Adopt => IfHeld::Adopt(token((*t + 1) % 3)),
+                };
+                let lease = if *long { LONG } else { SHORT };
+                let request = AcquireRequest::new(key(*k), token(*t), lease).if_held(if_held);
                 match self.store.acquire(&[request]).await.remove(0) {
-                    Ok(Acquisition::Granted { fence }) => self.fence(fence),
-                    Ok(Acquisition::Held { remaining }) => format!("held {}", class(remaining)),
+                    Ok(Acquisition::Granted { fence, contended }) => {
+                        self.places[number] = None;
+                        format!("{}, contended: {contended}", self.fence(fence))
+                    }
+                    Ok(Acquisition::Held { remaining, place }) => {
+                        let last = &mut self.last_place[usize::from(*k)];
+                        let what = match place {
+                            None => "nowhere",
+                            Some(place) if self.places[number] == Some(place) => "where it was",
+                            Some(place) if place > *last => "at the end",
+                            Some(_) => "elsewhere",
+                        };
+                        *last = place.unwrap_or(0).max(*last);
+                        self.places[number] = place.or(self.places[number]);
+                        format!("held {}, waits {what}", class(remaining))
+                    }
                     Err(error) => failed(&error),
                 }
             }
@@ -146,7 +184,12 @@ impl<S: Store> Side<S> {
                 left.map_or_else(|| "not ours".to_owned(), |left| class(Some(left)))
             }
             Operation::Holder { key: k } => match self.store.holder(&key(*k)).await.unwrap() {
-                Some(holder) => format!("{} {}", holder.token.as_str(), class(holder.remaining)),
+                Some(holder) => format!(
+                    "{} {}, {} wait",
+                    holder.token.as_str(),
+                    class(holder.remaining),
+                    holder.waiters
+                ),
                 None => "free".to_owned(),
             },
             Operation::ForceRelease { key: k } => {

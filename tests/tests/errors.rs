@@ -188,16 +188,22 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
 async fn a_user_with_few_rights_can_use_it() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let mut admin = server.connection().await;
-    let needed = "+evalsha +eval +ping +get +set +del +pttl +pexpire +time +hmget +hset +hlen +hgetall +hdel";
-    let better = "+script|load +client|id +client|kill +info";
-    for (user, rights) in [("all", format!("{needed} {better}")), ("few", needed.to_owned())] {
+    let needed = "+evalsha +eval +ping +get +set +del +pttl +pexpire +time +hmget +hset +hlen +hgetall +hdel \
+                  +exists +zadd +zcard +zcount +zrange +zrangebyscore +zrem +zscore";
+    let better = "+script|load +client|id +client|kill +info +hello +subscribe +publish +pubsub|numsub \
+                  &~wake:*";
+    let all = format!("{needed} {better}");
+    for (user, rights, wake_ups) in [("all", &*all, "push"), ("few", needed, "polling")] {
         let mut command = redis::cmd("ACL");
-        command.arg("SETUSER").arg(user).arg("on").arg(">hush").arg("~lock:*").arg("~~fence");
-        for right in rights.split(' ') {
+        command.arg("SETUSER").arg(user).arg("on").arg(">hush").arg("~lock:*");
+        command.arg("~~fence").arg("~~queue:lock:*");
+        for right in rights.split_whitespace() {
             command.arg(right);
         }
         let _: () = command.query_async(&mut admin).await.unwrap();
         let locks = Locks::connect(&server.url_with(user, "hush", 0)).await.unwrap();
+        let shown = format!("{locks:?}");
+        assert!(shown.contains(&format!("wake_ups: \"{wake_ups}\"")), "{shown}");
         let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
         guard.extend(ms(100)).await.unwrap();
         tokio::time::sleep(ms(500)).await;

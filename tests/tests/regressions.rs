@@ -13,8 +13,8 @@ use std::{
 
 use lock::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, ErrorKind, Holder, Locks,
-    MemoryStore, Ownership, ReleaseRequest, RenewRequest, Status, Store, StoreError, StoreFuture,
-    Token,
+    MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Status, Store, StoreError,
+    StoreFuture, Token,
 };
 use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -210,14 +210,14 @@ impl Store for Told {
     fn renew<'a>(
         &'a self,
         batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
         self.inner.renew(batch)
     }
 
     fn release<'a>(
         &'a self,
         batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
         Box::pin(async move {
             tokio::time::sleep(ms(100)).await;
             self.inner.release(batch).await
@@ -241,7 +241,7 @@ impl Store for Told {
         })
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<bool, StoreError>> {
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
         self.inner.force_release(key)
     }
 

@@ -61,15 +61,15 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// A lease that the store granted to a request that was sent at `sent_at`, and that may last
-    /// for `hold_at_most`, renewals included.
+    /// What the store `granted` to a request that was sent at `sent_at`, from then on renewed for
+    /// `lease`, and for no longer than `hold_at_most` in all.
     pub(crate) fn granted(
         sent_at: Moment,
-        lease: Duration,
-        hold_at_most: Option<Duration>,
+        granted: Duration,
+        (lease, hold_at_most): (Duration, Option<Duration>),
         jitter: Jitter,
     ) -> Self {
-        let mut granted = Self {
+        let mut this = Self {
             lease,
             end: hold_at_most.map_or(Moment::NEVER, |limit| sent_at + limit),
             expiry: sent_at,
@@ -80,8 +80,23 @@ impl Lease {
             jitter,
             loss: None,
         };
-        granted.extend_to(sent_at, lease);
-        granted
+        this.extend_to(sent_at, granted);
+        this
+    }
+
+    /// The same lock in the hands of the next holder in this process, renewed for its own lease
+    /// from now on. A renewal that is on its way stays on its way.
+    pub(crate) fn pass_on(
+        &mut self,
+        now: Moment,
+        (lease, hold_at_most): (Duration, Option<Duration>),
+        jitter: Jitter,
+    ) {
+        let left = self.expiry.after(now);
+        let next = Self::granted(now, left, (lease, hold_at_most), jitter);
+        // The margin is for the whole of what was granted, whichever lease is the longer.
+        let deadline = self.deadline.min(next.deadline);
+        *self = Self { deadline, renewing: self.renewing, failures: self.failures, ..next };
     }
 
     /// From then on the holder must not believe that it holds the lock.
@@ -186,7 +201,7 @@ mod tests {
     }
 
     fn lease() -> Lease {
-        Lease::granted(at(1000), LEASE, None, Jitter::new(512))
+        Lease::granted(at(1000), LEASE, (LEASE, None), Jitter::new(512))
     }
 
     fn ms(millis: u64) -> Duration {
@@ -196,7 +211,7 @@ mod tests {
     #[test]
     fn the_deadline_counts_from_before_the_request_and_keeps_a_margin() {
         assert_eq!(lease().deadline(), at(1000) + LEASE - ms(90));
-        let short = Lease::granted(at(0), ms(50), None, Jitter::new(0));
+        let short = Lease::granted(at(0), ms(50), (ms(50), None), Jitter::new(0));
         assert_eq!(short.deadline(), at(48), "never less than two milliseconds");
     }
 
@@ -278,7 +293,7 @@ mod tests {
     #[test]
     fn hold_at_most_ends_the_renewals_and_the_lock() {
         let limit = LEASE * 2;
-        let mut lease = Lease::granted(at(0), LEASE, Some(limit), Jitter::new(0));
+        let mut lease = Lease::granted(at(0), LEASE, (LEASE, Some(limit)), Jitter::new(0));
         let mut now = at(0);
         let mut asked = Vec::new();
         while let action @ (Action::Wait | Action::Renew { .. }) = lease.step(Event::Timer, now) {

@@ -6,6 +6,7 @@
 
 pub(crate) mod debounce;
 pub(crate) mod lease;
+pub(crate) mod queue;
 pub(crate) mod wait;
 
 use std::{
@@ -85,6 +86,11 @@ impl Jitter {
     fn between(self, low: Duration, high: Duration) -> Duration {
         low + high.saturating_sub(low) / 1024 * u32::from(self.0)
     }
+}
+
+/// A pause that doubles with each step, from the first to the last.
+fn doubling((first, last): (Duration, Duration), step: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(step)).min(last)
 }
 
 #[cfg(test)]

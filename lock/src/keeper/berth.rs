@@ -20,19 +20,17 @@ use std::{
 
 use tokio::{
     runtime::{Builder, Handle, Id},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, oneshot},
     time,
 };
 
 use super::{
-    Command,
     clock::Clock,
     task::{Task, Turn},
 };
 use crate::{
     core::Moment,
     error::{Error, ErrorKind},
-    store::Store,
 };
 
 /// The place where a keeper runs.
@@ -84,15 +82,10 @@ impl Berth {
 
     /// Starts the thread, connects on it, and returns once that has succeeded. The thread ends
     /// when all clients are gone, or when this future is dropped.
-    pub(super) async fn own_thread<F, Fut>(
-        id: String,
-        clock: Arc<dyn Clock>,
-        queue: mpsc::UnboundedReceiver<Command>,
-        connect: F,
-    ) -> Result<Self, Error>
+    pub(super) async fn own_thread<F, Fut>(connect: F) -> Result<Self, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Arc<dyn Store>, Error>>,
+        Fut: Future<Output = Result<Task, Error>>,
     {
         let (started, outcome) = oneshot::channel();
         let ended = Arc::new(AtomicBool::new(false));
@@ -107,9 +100,9 @@ impl Berth {
             };
             runtime.block_on(async move {
                 match connect().await {
-                    Ok(store) => {
+                    Ok(mut task) => {
                         if started.send(Ok(())).is_ok() {
-                            Task::new(id, store, clock, queue).run(&has_ended).await;
+                            task.run(&has_ended).await;
                         }
                     }
                     Err(error) => {
@@ -151,6 +144,20 @@ impl Berth {
         runtime.spawn(Driver { alarm, quay: Arc::downgrade(quay) }.drive());
         // A runtime that is shut down drops the driver right there.
         if quay.drivers.has(id) { Ok(()) } else { Err(self.gone()) }
+    }
+
+    /// What makes the keeper look at its queue soon, on a driver of its own and not on the thread
+    /// that rings.
+    pub(super) fn bell(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let quay = match self {
+            Self::OwnThread { .. } => Weak::new(),
+            Self::Callers(quay) => Arc::downgrade(quay),
+        };
+        move || {
+            if let Some(quay) = quay.upgrade() {
+                quay.waker.wake_by_ref();
+            }
+        }
     }
 
     /// Lets the keeper look at its queue, if it has no thread that does.

@@ -3,7 +3,8 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    Call, SILENCE_LIMIT, Terms,
+    Call, Client, SILENCE_LIMIT, Terms,
+    holds::{Grant, Taker},
     task::{Done, Task},
     timers::Timer,
 };
@@ -14,6 +15,7 @@ use crate::{
         wait::{Next, Outcome, Patience, Wait},
     },
     guard::LockGuard,
+    id::Named,
     keeper::store_error,
     store::{DebounceReply, DebounceRequest, DebounceStep, StoreError},
 };
@@ -49,12 +51,35 @@ pub(super) struct Called {
     answer: Result<DebounceReply, StoreError>,
 }
 
+impl Taker for Call {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn lock(&self) -> &Named {
+        &self.run
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            lease: self.lease,
+            patience: Patience::For(Duration::ZERO),
+            hold_at_most: None,
+            hold_at_least: Duration::ZERO,
+        }
+    }
+
+    fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
+
 impl Task {
     pub(super) fn register(&mut self, call: Call) {
         let number = call.number;
         // What bounds a call is the window, not patience; only silence of the store ends it.
         let patience = Patience::For(Duration::MAX);
-        let wait = Wait::new(self.clock.now(), patience, SILENCE_LIMIT, self.jitter(number));
+        let wait = Wait::new(patience, SILENCE_LIMIT, self.jitter(number));
         let pending = PendingCall {
             call,
             wait,
@@ -114,17 +139,17 @@ impl Task {
         match answer {
             Ok(DebounceReply::Registered { call, due_in }) => {
                 pending.registered = Some(call);
-                pending.wait.step(Outcome::Held { remaining: None }, now);
+                pending.wait.step(Outcome::Held, now);
                 self.timers.reset(Timer::Call(number), &mut pending.timer, now + due_in);
                 self.supersede(number, call);
             }
             Ok(DebounceReply::NotYet(left)) => {
-                pending.wait.step(Outcome::Held { remaining: None }, now);
+                pending.wait.step(Outcome::Held, now);
                 let left = left.max(Duration::from_millis(1));
                 self.timers.reset(Timer::Call(number), &mut pending.timer, now + left);
             }
             Ok(DebounceReply::Running(left)) => {
-                pending.wait.step(Outcome::Held { remaining: None }, now);
+                pending.wait.step(Outcome::Held, now);
                 // The lease of the run only bounds it: a run that ends is not announced.
                 let look = POLL.0.saturating_mul(1 << pending.looks.min(8)).min(POLL.1);
                 pending.looks += 1;
@@ -133,21 +158,23 @@ impl Task {
             }
             Ok(DebounceReply::Superseded) => self.finish_call(number, Ok(None)),
             Ok(DebounceReply::Granted { fence }) => {
-                let (run, token) = (pending.call.run.clone(), pending.call.token.clone());
-                let client = Arc::clone(&pending.call.client);
-                let terms = Terms {
-                    lease: pending.call.lease,
-                    patience: Patience::For(Duration::ZERO),
-                    hold_at_most: None,
-                    hold_at_least: Duration::ZERO,
-                };
-                match self.hold(number, &run, &token, &terms, (sent_at, fence), &client) {
-                    Some(guard) => self.finish_call(number, Ok(Some(guard))),
-                    None => {
-                        let late =
-                            StoreError::unavailable("the answer came after the lease had run out");
-                        self.retry_call(number, sent_at, &late);
-                    }
+                let lease = pending.call.lease;
+                if self.comes_too_late(sent_at, lease, now) {
+                    let late = "the answer came after the lease had run out";
+                    return self.retry_call(number, sent_at, &StoreError::unavailable(late));
+                }
+                let Some(pending) = self.forget_call(number) else { return };
+                let call = pending.call;
+                self.lose_key(&call.run.key);
+                let line = self.line(&call.run);
+                let fencing_token = line.queue.taken_by(number, fence, false);
+                let token = call.token.clone();
+                let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
+                let guard = self.begin_hold(&call, grant);
+                if let Err(Ok(Some(unclaimed))) = call.reply.send(Ok(Some(guard))) {
+                    // As for an acquire: before a `flush` that is in the queue already.
+                    unclaimed.defuse();
+                    self.unclaimed.push((number, number));
                 }
             }
             Err(error @ StoreError::Rejected(_)) => {
@@ -203,11 +230,7 @@ impl Task {
 
     fn finish_call(&mut self, number: u64, answer: Result<Option<LockGuard>, Error>) {
         let Some(pending) = self.forget_call(number) else { return };
-        if let Err(Ok(Some(unclaimed))) = pending.call.reply.send(answer) {
-            // As for an acquire: before a `flush` that is in the queue already.
-            unclaimed.defuse();
-            self.release(number, true, None);
-        }
+        let _ = pending.call.reply.send(answer);
     }
 
     /// A claim without an answer may have taken the run's lock.

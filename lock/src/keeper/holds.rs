@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Client, Hold, Terms,
+    Acquire, Client, Hold, HoldName, Terms,
     task::{BATCH, Done, Task},
     timers::Timer,
 };
@@ -18,23 +18,20 @@ use crate::{
     Error, ErrorKind, Status, Token,
     core::{
         Moment,
-        lease::{Action, Event, Lease, Loss},
+        lease::{Action, Event, Lease, Loss, margin},
     },
     guard::LockGuard,
     id::Named,
     keeper::store_error,
     limits::LONGEST_LEASE,
-    store::{Holder, Ownership, RenewRequest, StoreError},
+    store::{Holder, RenewRequest, Renewal, StoreError},
 };
 
-/// A grant leaves room for so many hand-overs inside a process, each with a larger fencing token.
-const HAND_OVER_BITS: u32 = 10;
-
-/// The locks that are held, and the renewals that wait for a batch.
+/// The locks that are held, by the numbers of their tokens, and the renewals that wait for a
+/// batch.
 #[derive(Default)]
 pub(super) struct Holds {
-    by_number: HashMap<u64, Held>,
-    by_key: HashMap<Arc<str>, u64>,
+    by_tenure: HashMap<u64, Held>,
     /// Renewals that are due, the longest waiting first.
     due: Vec<(u64, Duration)>,
     /// When the batch goes out at the latest, full or not.
@@ -61,45 +58,69 @@ pub(super) struct Renewed {
     numbers: Vec<u64>,
     requests: Vec<RenewRequest>,
     sent_at: Moment,
-    answers: Vec<Result<Ownership, StoreError>>,
+    answers: Vec<Result<Renewal, StoreError>>,
 }
 
 /// An extension and its answer.
 pub(super) struct Extended {
-    number: u64,
+    name: HoldName,
     sent_at: Moment,
     answer: Result<Option<Duration>, StoreError>,
     reply: oneshot::Sender<Result<(), Error>>,
 }
 
+/// A lock that the store has granted.
+pub(super) struct Grant {
+    /// The number in the token.
+    pub(super) tenure: u64,
+    pub(super) token: Token,
+    /// When it was asked for; the lease counts from there.
+    pub(super) sent_at: Moment,
+    pub(super) lease: Duration,
+    pub(super) fencing_token: u64,
+}
+
+/// Who gets it.
+pub(super) trait Taker {
+    fn number(&self) -> u64;
+    fn lock(&self) -> &Named;
+    fn terms(&self) -> Terms;
+    fn client(&self) -> &Arc<Client>;
+}
+
+impl Taker for Acquire {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn lock(&self) -> &Named {
+        &self.lock
+    }
+
+    fn terms(&self) -> Terms {
+        self.terms.clone()
+    }
+
+    fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
+
 impl Task {
-    /// Makes a hold of a grant, unless it came too late to be believed.
-    pub(super) fn hold(
-        &mut self,
-        number: u64,
-        lock: &Named,
-        token: &Token,
-        terms: &Terms,
-        (sent_at, fence): (Moment, u64),
-        client: &Arc<Client>,
-    ) -> Option<LockGuard> {
-        let jitter = self.jitter(number);
-        let lease = Lease::granted(sent_at, terms.lease, terms.hold_at_most, jitter);
+    /// Would a grant of this lease be over before anybody could believe in it?
+    pub(super) fn comes_too_late(&self, sent_at: Moment, lease: Duration, now: Moment) -> bool {
+        now >= sent_at + lease.saturating_sub(margin(lease))
+    }
+
+    /// Makes a hold of a grant; whoever held it before must have lost it, and the lock's line must
+    /// know.
+    pub(super) fn begin_hold(&mut self, taker: &impl Taker, grant: Grant) -> LockGuard {
+        let Grant { tenure, token, sent_at, lease: granted, fencing_token } = grant;
+        let terms = taker.terms();
+        let (own, jitter) = ((terms.lease, terms.hold_at_most), self.jitter(tenure));
+        let lease = Lease::granted(sent_at, granted, own, jitter);
         let now = self.clock.now();
-        if now >= lease.deadline() {
-            return None;
-        }
-        // The store gives a lock to one at a time: who held it before, holds it no more.
-        self.lose_key(&lock.key);
-        let hold = Arc::new(Hold {
-            number,
-            lock: lock.clone(),
-            token: token.clone(),
-            fencing_token: fence << HAND_OVER_BITS,
-            deadline: AtomicU64::new(lease.deadline().as_nanos()),
-            lost: CancellationToken::new(),
-            clock: Arc::clone(&self.clock),
-        });
+        let hold = self.new_hold(taker, tenure, token, fencing_token, &lease);
         let mut held = Held {
             hold: Arc::clone(&hold),
             keep_until: now + terms.hold_at_least,
@@ -107,29 +128,84 @@ impl Task {
             lease,
             timer: Moment::NEVER,
         };
-        self.timers.reset(Timer::Hold(number), &mut held.timer, held.lease.next_timer());
-        self.holds.by_key.insert(Arc::clone(&lock.key), number);
-        self.holds.by_number.insert(number, held);
-        Some(LockGuard::new(hold, Arc::clone(client)))
+        self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
+        self.holds.by_tenure.insert(tenure, held);
+        LockGuard::new(hold, Arc::clone(taker.client()))
+    }
+
+    /// The same tenure in the hands of the next caller.
+    pub(super) fn pass_hold_on(
+        &mut self,
+        tenure: u64,
+        taker: &Acquire,
+        fencing_token: u64,
+    ) -> Option<LockGuard> {
+        let (now, jitter) = (self.clock.now(), self.jitter(tenure));
+        let mut held = self.holds.by_tenure.remove(&tenure)?;
+        // Released is not lost: whoever still waits for the loss waits for ever.
+        held.hold.set_deadline(Moment::NEVER);
+        held.lease.pass_on(now, (taker.terms.lease, taker.terms.hold_at_most), jitter);
+        let token = held.hold.token.clone();
+        held.hold = self.new_hold(taker, tenure, token, fencing_token, &held.lease);
+        held.keep_until = now + taker.terms.hold_at_least;
+        held.lease_length = taker.terms.lease;
+        self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
+        let guard = LockGuard::new(Arc::clone(&held.hold), Arc::clone(&taker.client));
+        self.holds.by_tenure.insert(tenure, held);
+        Some(guard)
+    }
+
+    fn new_hold(
+        &self,
+        taker: &impl Taker,
+        tenure: u64,
+        token: Token,
+        fencing_token: u64,
+        lease: &Lease,
+    ) -> Arc<Hold> {
+        Arc::new(Hold {
+            name: HoldName { tenure, caller: taker.number() },
+            lock: taker.lock().clone(),
+            token,
+            fencing_token,
+            deadline: AtomicU64::new(lease.deadline().as_nanos()),
+            lost: CancellationToken::new(),
+            clock: Arc::clone(&self.clock),
+        })
+    }
+
+    /// How long a lock may be passed on to somebody else as it is: zero if it may not.
+    pub(super) fn can_be_passed_on(&self, name: HoldName, undelivered: bool) -> Option<Duration> {
+        let held = self.held(name)?;
+        let now = self.clock.now();
+        let kept = !undelivered && held.keep_until > now;
+        let lost = held.hold.lost().is_cancelled();
+        Some(if kept || lost { Duration::ZERO } else { held.lease.deadline().after(now) })
+    }
+
+    /// What is held under this name, unless it was lost, or is somebody else's by now.
+    fn held(&self, name: HoldName) -> Option<&Held> {
+        self.holds.by_tenure.get(&name.tenure).filter(|held| held.hold.name == name)
     }
 
     /// Forgets a hold, and says until when its key is to be kept; `None` if it was lost before.
-    pub(super) fn take_hold(&mut self, number: u64) -> Option<(Arc<Hold>, Moment)> {
-        let held = self.holds.by_number.remove(&number)?;
-        let key = &held.hold.lock.key;
-        self.timers.cancel(Timer::Hold(number), held.timer);
-        if self.holds.by_key.get(key) == Some(&number) {
-            self.holds.by_key.remove(key);
-        }
+    pub(super) fn take_hold(&mut self, tenure: u64) -> Option<(Arc<Hold>, Moment)> {
+        let held = self.holds.by_tenure.remove(&tenure)?;
+        self.timers.cancel(Timer::Hold(tenure), held.timer);
         Some((held.hold, held.keep_until))
     }
 
-    pub(super) fn hold_numbers(&self) -> Vec<u64> {
-        self.holds.by_number.keys().copied().collect()
+    pub(super) fn tenures(&self) -> Vec<u64> {
+        self.holds.by_tenure.keys().copied().collect()
+    }
+
+    /// The key of what is held with the token of this number.
+    pub(super) fn key_of_hold(&self, tenure: u64) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.holds.by_tenure.get(&tenure)?.hold.lock.key))
     }
 
     pub(super) fn hold_timer(&mut self, number: u64, now: Moment) {
-        if let Some(held) = self.holds.by_number.get_mut(&number) {
+        if let Some(held) = self.holds.by_tenure.get_mut(&number) {
             held.timer = Moment::NEVER;
             self.step(number, Event::Timer, now);
         }
@@ -137,7 +213,7 @@ impl Task {
 
     /// One event of one held lock, and what follows from it.
     fn step(&mut self, number: u64, event: Event, now: Moment) {
-        let Some(held) = self.holds.by_number.get_mut(&number) else { return };
+        let Some(held) = self.holds.by_tenure.get_mut(&number) else { return };
         let mut action = held.lease.step(event, now);
         if held.hold.lost().is_cancelled() {
             // Its holder found the deadline passed before the keeper did, and was told so.
@@ -158,25 +234,43 @@ impl Task {
         self.timers.reset(Timer::Hold(number), &mut held.timer, held.lease.next_timer());
     }
 
-    fn lose(&mut self, number: u64, loss: Loss) {
-        let Some((hold, _)) = self.take_hold(number) else { return };
+    fn lose(&mut self, tenure: u64, loss: Loss) {
+        let Some((hold, _)) = self.take_hold(tenure) else { return };
         hold.lost().cancel();
         if loss == Loss::Expired {
             // The store may hold the key for us still: nobody believes in it any more.
-            self.begin_release(number, &hold.lock, &hold.token, Moment::default(), None);
+            self.begin_release(tenure, &hold.lock, &hold.token, Moment::default(), None);
+        }
+        self.leave_tenure(&hold.lock.key, tenure);
+    }
+
+    /// The line of a lock has to see to it itself from now on.
+    pub(super) fn leave_tenure(&mut self, key: &Arc<str>, tenure: u64) {
+        if let Some(line) = self.lines.get_mut(key).filter(|l| l.queue.tenure() == Some(tenure)) {
+            let action = line.queue.lost();
+            self.follow(key, action);
         }
     }
 
-    /// Somebody freed this key by force.
+    /// The store gives a lock to one at a time: who held it before, holds it no more.
     pub(super) fn lose_key(&mut self, key: &Arc<str>) {
-        if let Some(number) = self.holds.by_key.get(key).copied() {
-            self.lose(number, Loss::NotOurs);
+        if let Some(tenure) = self.lines.get(key).and_then(|line| line.queue.tenure()) {
+            self.lose(tenure, Loss::NotOurs);
         }
     }
 
-    pub(super) fn leak(&mut self, number: u64) {
-        if let Some((hold, _)) = self.take_hold(number) {
+    /// Somebody has released by force what this token held. It may hold it again, if it was asked
+    /// for in the meantime: so it is released, not just forgotten.
+    pub(super) fn lose_taken(&mut self, tenure: u64) {
+        self.lose(tenure, Loss::Expired);
+    }
+
+    pub(super) fn leak(&mut self, name: HoldName) {
+        if self.held(name).is_some()
+            && let Some((hold, _)) = self.take_hold(name.tenure)
+        {
             hold.set_deadline(Moment::NEVER);
+            self.leave_tenure(&hold.lock.key, name.tenure);
         }
     }
 
@@ -189,7 +283,7 @@ impl Task {
             let batch: Vec<_> = self.holds.due.drain(..size).collect();
             let requests = batch.into_iter().filter_map(|(number, lease)| {
                 // It may have been released while it waited.
-                let hold = &self.holds.by_number.get(&number)?.hold;
+                let hold = &self.holds.by_tenure.get(&number)?.hold;
                 let (key, token) = (Arc::clone(&hold.lock.key), hold.token.clone());
                 Some((
                     number,
@@ -217,8 +311,13 @@ impl Task {
         let answers = answers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         for ((number, request), answer) in numbers.into_iter().zip(requests).zip(answers) {
             let event = match answer {
-                Some(Ok(Ownership::Ours)) => Event::Renewed { sent_at, remaining: request.lease },
-                Some(Ok(Ownership::NotOurs)) => Event::NotOurs,
+                Some(Ok(Renewal::Renewed { contended })) => {
+                    if contended && let Some(line) = self.lines.get_mut(&request.key) {
+                        line.queue.wanted(number);
+                    }
+                    Event::Renewed { sent_at, remaining: request.lease }
+                }
+                Some(Ok(Renewal::NotOurs)) => Event::NotOurs,
                 // A refusal is not a loss either: a replica that cannot be written to, a server
                 // that is loading its data, says nothing about who holds the lock.
                 Some(Err(_)) | None => Event::Unknown,
@@ -229,11 +328,11 @@ impl Task {
 
     pub(super) fn extend(
         &mut self,
-        number: u64,
+        name: HoldName,
         by: Duration,
         reply: oneshot::Sender<Result<(), Error>>,
     ) {
-        let Some(held) = self.holds.by_number.get(&number) else {
+        let Some(held) = self.held(name) else {
             return drop(reply.send(Err(lost())));
         };
         let now = self.clock.now();
@@ -249,20 +348,20 @@ impl Task {
         let hold = Arc::clone(&held.hold);
         self.call_store(move |store| async move {
             let answer = store.extend(&hold.lock.key, &hold.token, by).await;
-            Done::Extended(Extended { number, sent_at: now, answer, reply })
+            Done::Extended(Extended { name, sent_at: now, answer, reply })
         });
     }
 
     pub(super) fn take_extended(&mut self, extended: Extended) {
-        let Extended { number, sent_at, answer, reply } = extended;
-        let now = self.clock.now();
+        let Extended { name, sent_at, answer, reply } = extended;
+        let (tenure, now) = (name.tenure, self.clock.now());
         let outcome = match answer {
             Ok(Some(remaining)) => {
-                self.step(number, Event::Renewed { sent_at, remaining }, now);
-                self.holds.by_number.contains_key(&number).then_some(()).ok_or_else(lost)
+                self.step(tenure, Event::Renewed { sent_at, remaining }, now);
+                self.held(name).map(|_| ()).ok_or_else(lost)
             }
             Ok(None) => {
-                self.step(number, Event::NotOurs, now);
+                self.step(tenure, Event::NotOurs, now);
                 Err(lost())
             }
             Err(error) => Err(store_error(&error)),
@@ -271,20 +370,19 @@ impl Task {
     }
 
     pub(super) fn status_of(&self, lock: &Named, holder: Option<Holder>) -> Status {
-        let Some(Holder { token, remaining }) = holder else { return Status::Free };
-        let ours = self.holds.by_key.get(&lock.key);
-        let ours = ours.and_then(|number| self.holds.by_number.get(number));
+        let Some(Holder { token, remaining, waiters }) = holder else { return Status::Free };
         Status::Held {
-            by_us: token.is_of(&self.id) || ours.is_some_and(|held| held.hold.token == token),
+            by_us: token.is_of(&self.id),
             holder: token,
             remaining: remaining.unwrap_or(Duration::MAX),
-            waiters: self.lines.get(&lock.key).map_or(0, |line| line.len()),
+            waiters: waiters
+                + self.lines.get(&lock.key).map_or(0, |line| line.waiters_behind_seat()),
         }
     }
 
     /// The keeper ends; whoever still believes in a lock must not.
     pub(super) fn lose_all(&mut self) {
-        for held in self.holds.by_number.values() {
+        for held in self.holds.by_tenure.values() {
             held.hold.lost().cancel();
         }
     }

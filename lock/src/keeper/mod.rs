@@ -5,20 +5,22 @@
 //! with releasing: one task does both.
 //!
 //! - [`task`]: the loop; what happens in a turn, and in which order;
-//! - [`waiters`]: acquires on their way to a guard;
+//! - [`lines`]: callers that wait in line, and their seat in the store;
+//! - [`attempts`]: callers that ask for themselves;
 //! - [`holds`]: held locks: renewal, loss, extension;
 //! - [`releases`]: locks on their way to being free;
 //! - [`calls`]: debounced calls on their way to a run;
 //! - [`berth`]: where it lives: on a thread of its own, or wherever its callers are.
 
+mod attempts;
 mod berth;
 mod calls;
 pub(crate) mod clock;
 mod holds;
+mod lines;
 mod releases;
 mod task;
 mod timers;
-mod waiters;
 
 use std::{
     fmt,
@@ -27,6 +29,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -40,7 +43,7 @@ use crate::{
     error::{Error, ErrorKind},
     guard::LockGuard,
     id::Named,
-    store::Store,
+    store::{Listener, Store, Wake, WakeUps, wake::CurrentWakeUps},
 };
 
 /// How long a store may stay silent before that is reported, and how long the last releases of a
@@ -53,7 +56,8 @@ pub(crate) struct Client {
     id: String,
     commands: mpsc::UnboundedSender<Command>,
     berth: Berth,
-    numbers: AtomicU64,
+    numbers: Arc<AtomicU64>,
+    wake_ups: Arc<CurrentWakeUps>,
 }
 
 /// One message to the keeper.
@@ -62,19 +66,21 @@ enum Command {
     /// Nobody waits any more for what has this number.
     Cancel(u64),
     Release {
-        hold: u64,
+        hold: HoldName,
         /// Its guard never reached its caller: nobody has held the lock.
         undelivered: bool,
         reply: Option<oneshot::Sender<Result<(), Error>>>,
     },
     Extend {
-        hold: u64,
+        hold: HoldName,
         by: Duration,
         reply: oneshot::Sender<Result<(), Error>>,
     },
     Leak {
-        hold: u64,
+        hold: HoldName,
     },
+    /// The store has something to say.
+    Wake(Wake),
     Status {
         lock: Named,
         reply: oneshot::Sender<Result<Status, Error>>,
@@ -122,10 +128,18 @@ struct Call {
     reply: oneshot::Sender<Result<Option<LockGuard>, Error>>,
 }
 
+/// Which hold a guard is about: a tenure passes from caller to caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HoldName {
+    /// The number in the token.
+    tenure: u64,
+    caller: u64,
+}
+
 /// What a guard and the keeper share about one held lock.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    pub(crate) number: u64,
+    name: HoldName,
     pub(crate) lock: Named,
     pub(crate) token: Token,
     pub(crate) fencing_token: u64,
@@ -174,13 +188,18 @@ impl Client {
     pub(crate) fn embedded(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let id = new_id();
         let (commands, queue) = mpsc::unbounded_channel();
-        let task = task::Task::new(id.clone(), store, Arc::clone(&clock), queue);
-        Arc::new(Self {
-            id,
-            commands,
-            berth: Berth::of_callers(task, clock),
-            numbers: AtomicU64::new(1),
-        })
+        let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
+        let shared = (Arc::clone(&numbers), Arc::clone(&wake_ups));
+        let task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
+        let berth = Berth::of_callers(task, clock);
+        let listener = listener(commands.downgrade(), berth.bell());
+        // An embedded store has every answer at once; one that has not, wakes nobody.
+        let mut listening = store.listen(&id, listener);
+        if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            wake_ups.set(how);
+        }
+        drop(listening);
+        Arc::new(Self { id, commands, berth, numbers, wake_ups })
     }
 
     /// A client of a store that is reached through a connection: its keeper, and the store with
@@ -195,8 +214,25 @@ impl Client {
     {
         let id = new_id();
         let (commands, queue) = mpsc::unbounded_channel();
-        let berth = Berth::own_thread(id.clone(), clock, queue, connect).await?;
-        Ok(Arc::new(Self { id, commands, berth, numbers: AtomicU64::new(1) }))
+        let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
+        let listener = listener(commands.downgrade(), || {});
+        let task = {
+            let (id, wake_ups, numbers) = (id.clone(), Arc::clone(&wake_ups), Arc::clone(&numbers));
+            async move || {
+                let store = connect().await?;
+                let how = store.listen(&id, listener).await;
+                wake_ups.set(how);
+                report(how);
+                Ok(task::Task::new(&id, store, clock, queue, (numbers, wake_ups)))
+            }
+        };
+        let berth = Berth::own_thread(task).await?;
+        Ok(Arc::new(Self { id, commands, berth, numbers, wake_ups }))
+    }
+
+    /// How wake-ups travel at the moment.
+    pub(crate) fn wake_ups(&self) -> WakeUps {
+        self.wake_ups.load()
     }
 
     pub(crate) async fn acquire(
@@ -244,14 +280,14 @@ impl Client {
     }
 
     pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {
-        self.ask(|reply| Command::Extend { hold: hold.number, by, reply })
+        self.ask(|reply| Command::Extend { hold: hold.name, by, reply })
             .await
             .map_err(|error| error.on(&hold.lock.id))
     }
 
     pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
         self.ask(|reply| Command::Release {
-            hold: hold.number,
+            hold: hold.name,
             undelivered: false,
             reply: Some(reply),
         })
@@ -262,11 +298,11 @@ impl Client {
     /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
     pub(crate) fn release_in_background(&self, hold: &Hold, undelivered: bool) {
         // A keeper that is gone has been shut down, and has released everything.
-        let _ = self.send(Command::Release { hold: hold.number, undelivered, reply: None });
+        let _ = self.send(Command::Release { hold: hold.name, undelivered, reply: None });
     }
 
     pub(crate) fn leak(&self, hold: &Hold) {
-        let _ = self.send(Command::Leak { hold: hold.number });
+        let _ = self.send(Command::Leak { hold: hold.name });
     }
 
     pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
@@ -343,7 +379,42 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The id is the public half of every token: enough to recognise a holder, not to forge it.
-        f.debug_struct("Client").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .field("wake_ups", &format_args!("{:?}", self.wake_ups().to_string()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the store says goes to the keeper like any other message; `ring` sees to it that it is
+/// looked at.
+fn listener(
+    commands: mpsc::WeakUnboundedSender<Command>,
+    ring: impl Fn() + Send + Sync + 'static,
+) -> Listener {
+    Listener::new(move |wake| {
+        let Some(commands) = commands.upgrade() else { return false };
+        if let Some(wake) = wake {
+            if let Wake::Connected(how) = wake {
+                report(how);
+            }
+            let sent = commands.send(Command::Wake(wake)).is_ok();
+            ring();
+            return sent;
+        }
+        !commands.is_closed()
+    })
+}
+
+/// Says how wake-ups travel, at each connect.
+fn report(wake_ups: WakeUps) {
+    match wake_ups {
+        WakeUps::Polling => tracing::info!(
+            target: "lock",
+            %wake_ups,
+            "the store does not push: waiters look four times a second"
+        ),
+        _ => tracing::debug!(target: "lock", %wake_ups, "the store wakes waiters"),
     }
 }
 

@@ -5,17 +5,17 @@ use std::{mem, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    SILENCE_LIMIT,
+    HoldName, SILENCE_LIMIT,
     holds::lost,
     task::{BATCH, Done, Task},
     timers::Timer,
 };
 use crate::{
     Error, Token,
-    core::Moment,
+    core::{Moment, queue::Action},
     id::Named,
     keeper::store_error,
-    store::{Ownership, ReleaseRequest, StoreError},
+    store::{self, CLAIM_WINDOW, ReleaseRequest, StoreError},
 };
 
 /// The pauses between two tries of a release.
@@ -39,43 +39,92 @@ pub(super) struct Release {
     reply: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
+/// A lock that was handed over to another client, which has to claim it.
+pub(super) struct Claim {
+    number: u64,
+    lock: Named,
+    token: Token,
+    timer: Moment,
+}
+
+/// How long after the claim window a lock is looked at: the window runs from when the store got
+/// the release, and ends in the server's own time.
+const CLAIM_MARGIN: Duration = Duration::from_millis(20);
+
 /// A batch of releases and its answers.
 pub(super) struct Released {
     numbers: Vec<u64>,
     sent_at: Moment,
-    answers: Vec<Result<Ownership, StoreError>>,
+    answers: Vec<Result<store::Release, StoreError>>,
 }
 
 impl Task {
-    /// A guard gives up its lock.
+    /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it, or
+    /// to the store.
     pub(super) fn release(
         &mut self,
-        number: u64,
+        name: HoldName,
         undelivered: bool,
         reply: Option<oneshot::Sender<Result<(), Error>>>,
     ) {
-        match self.take_hold(number) {
-            Some((hold, keep_until)) => {
-                // Released is not lost: whoever still waits for the loss waits for ever.
-                hold.set_deadline(Moment::NEVER);
-                // `hold_at_least` is for those that have held it.
-                let keep_until = if undelivered { Moment::default() } else { keep_until };
-                self.begin_release(number, &hold.lock, &hold.token, keep_until, reply);
-            }
+        let Some(remaining) = self.can_be_passed_on(name, undelivered) else {
             // Lost before; the guard's own end changes nothing.
-            None => {
-                if let Some(reply) = reply {
-                    let _ = reply.send(Err(lost()));
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(lost()));
+            }
+            return;
+        };
+        let Some(key) = self.key_of_hold(name.tenure) else { return };
+        let action = match self.lines.get_mut(&key) {
+            Some(line) => line.queue.released(remaining),
+            None => Action::Release,
+        };
+        match action {
+            Action::Grant { caller, fencing_token } => {
+                let Some(caller) = self.take_caller(caller) else { return };
+                let guard = self.pass_hold_on(name.tenure, &caller.acquire, fencing_token);
+                if let Some(guard) = guard {
+                    self.deliver(caller, name.tenure, guard);
                 }
+                answer_release(reply);
+            }
+            Action::AskAgain => {
+                if let Some((hold, _)) = self.take_hold(name.tenure) {
+                    hold.set_deadline(Moment::NEVER);
+                    self.take_over_seat(&key, name.tenure, &hold.token);
+                }
+                answer_release(reply);
+            }
+            _ => {
+                if let Some((hold, keep_until)) = self.take_hold(name.tenure) {
+                    // Released is not lost: whoever still waits for the loss waits for ever.
+                    hold.set_deadline(Moment::NEVER);
+                    // `hold_at_least` is for those that have held it.
+                    let keep_until = if undelivered { Moment::default() } else { keep_until };
+                    self.begin_release(name.tenure, &hold.lock, &hold.token, keep_until, reply);
+                }
+                let next = match self.lines.get(&key).and_then(|line| line.queue.seat()) {
+                    Some(seat) if seat.is_new() => Action::Ask,
+                    _ => Action::None,
+                };
+                self.follow(&key, next);
             }
         }
     }
 
+    /// Guards that found nobody to take them.
+    pub(super) fn release_unclaimed(&mut self) -> bool {
+        let Some((tenure, caller)) = self.unclaimed.pop() else { return false };
+        self.release(HoldName { tenure, caller }, true, None);
+        true
+    }
+
     pub(super) fn release_all(&mut self) {
-        for number in self.hold_numbers() {
-            if let Some((hold, keep_until)) = self.take_hold(number) {
+        for tenure in self.tenures() {
+            if let Some((hold, keep_until)) = self.take_hold(tenure) {
                 hold.lost().cancel();
-                self.begin_release(number, &hold.lock, &hold.token, keep_until, None);
+                self.begin_release(tenure, &hold.lock, &hold.token, keep_until, None);
+                self.leave_tenure(&hold.lock.key, tenure);
             }
         }
     }
@@ -138,16 +187,18 @@ impl Task {
         for number in released.numbers {
             let Some(release) = self.releases.get_mut(&number) else { continue };
             match answers.next() {
-                Some(Ok(ownership)) => {
+                Some(Ok(answer)) => {
                     // After a try without an answer, a lock that is not ours was freed by that
                     // try: the same request twice is answered as once.
-                    let ours = ownership == Ownership::Ours || release.silent_since.is_some();
+                    let ours = answer.ours || release.silent_since.is_some();
                     if let Some(reply) = release.reply.take() {
                         let _ = reply.send(if ours { Ok(()) } else { Err(lost()) });
                     }
-                    let key = Arc::clone(&release.lock.key);
-                    self.releases.remove(&number);
-                    self.wake_line(&key);
+                    let Some(release) = self.releases.remove(&number) else { continue };
+                    if answer.handed_over {
+                        self.await_claim(&release.lock, number, release.token, now);
+                    }
+                    self.look_if_polling(&release.lock.key);
                 }
                 failure => {
                     let since = *release.silent_since.get_or_insert(released.sent_at);
@@ -172,5 +223,39 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Sees to it that a lock that was handed over is passed on if nobody claims it: a waiter that
+    /// hangs, or whose wake-up was lost, delays the others by the window and no more. Whoever
+    /// released it is the one who knows that it was handed over, so it is the one who looks.
+    pub(super) fn await_claim(&mut self, lock: &Named, number: u64, token: Token, now: Moment) {
+        self.forget_claim(&lock.key);
+        let mut claim = Claim { number, lock: lock.clone(), token, timer: Moment::NEVER };
+        let at = now + CLAIM_WINDOW + CLAIM_MARGIN;
+        self.timers.reset(Timer::Claim(number), &mut claim.timer, at);
+        self.claimed_keys.insert(number, Arc::clone(&lock.key));
+        self.claims.insert(Arc::clone(&lock.key), claim);
+    }
+
+    /// Somebody has claimed it, or another has seen to it since.
+    pub(super) fn forget_claim(&mut self, key: &Arc<str>) {
+        if let Some(claim) = self.claims.remove(key) {
+            self.timers.cancel(Timer::Claim(claim.number), claim.timer);
+            self.claimed_keys.remove(&claim.number);
+        }
+    }
+
+    pub(super) fn claim_timer(&mut self, number: u64) {
+        let Some(key) = self.claimed_keys.remove(&number) else { return };
+        if let Some(claim) = self.claims.remove(&key) {
+            // The same release again: it changes nothing if the lock is held.
+            self.begin_release(number, &claim.lock, &claim.token, Moment::default(), None);
+        }
+    }
+}
+
+fn answer_release(reply: Option<oneshot::Sender<Result<(), Error>>>) {
+    if let Some(reply) = reply {
+        let _ = reply.send(Ok(()));
     }
 }

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -21,19 +21,20 @@ use tokio::{
 
 use super::{
     Command, SILENCE_LIMIT,
+    attempts::{Acquired, Asker, Attempt},
     calls::{Called, PendingCall},
     clock::Clock,
     holds::{Extended, Holds, Renewed},
-    releases::{GIVE_UP_AFTER, Release, Released},
+    lines::{Caller, Line},
+    releases::{Claim, GIVE_UP_AFTER, Release, Released},
     timers::{Timer, Timers},
-    waiters::{Acquired, Waiter},
 };
 use crate::{
-    Error, Status,
+    Error, Status, Token,
     core::{Jitter, Moment},
     id::Named,
     keeper::store_error,
-    store::{Holder, Store, StoreError},
+    store::{self, Holder, Store, StoreError, wake::CurrentWakeUps},
 };
 
 /// How many items go into one call of the store: scripts of more would keep a Redis server from
@@ -59,16 +60,29 @@ pub(super) struct Task {
     /// Answers and messages that wait for this turn.
     done: VecDeque<Done>,
     commands: VecDeque<Command>,
-    pub(super) waiters: HashMap<u64, Waiter>,
-    /// The waiters of each key that stand in line, in the order in which they came.
-    pub(super) lines: HashMap<Arc<str>, VecDeque<u64>>,
+    pub(super) wake_ups: Arc<CurrentWakeUps>,
+    /// Shared with the callers: no two tokens have one number.
+    numbers: Arc<AtomicU64>,
+    /// Callers that ask for themselves.
+    pub(super) attempts: HashMap<u64, Attempt>,
+    /// Callers that wait in line.
+    pub(super) callers: HashMap<u64, Caller>,
+    /// What is known of each lock that somebody here holds or waits for, by its key.
+    pub(super) lines: HashMap<Arc<str>, Line>,
+    /// Where the seats are whose callers have left.
+    pub(super) seats: HashMap<u64, Arc<str>>,
     pub(super) holds: Holds,
+    /// Tenure and caller of guards that nobody took.
+    pub(super) unclaimed: Vec<(u64, u64)>,
     pub(super) releases: HashMap<u64, Release>,
+    /// Locks that were handed over, by their keys, until they are claimed.
+    pub(super) claims: HashMap<Arc<str>, Claim>,
+    pub(super) claimed_keys: HashMap<u64, Arc<str>>,
     pub(super) calls: HashMap<u64, PendingCall>,
     /// The calls of each window.
     pub(super) windows: HashMap<Arc<str>, Vec<u64>>,
     /// Numbers that the next turn sends.
-    pub(super) to_acquire: Vec<u64>,
+    pub(super) to_acquire: Vec<Asker>,
     pub(super) to_release: Vec<u64>,
     flushes: Vec<Flush>,
     stopping: Option<Stopping>,
@@ -102,7 +116,7 @@ pub(super) enum Done {
     },
     ForceReleased {
         lock: Named,
-        freed: Result<bool, StoreError>,
+        freed: Result<store::Release, StoreError>,
         reply: oneshot::Sender<Result<bool, Error>>,
     },
 }
@@ -117,13 +131,16 @@ pub(super) enum Turn {
 
 impl Task {
     pub(super) fn new(
-        id: String,
+        id: &str,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         queue: mpsc::UnboundedReceiver<Command>,
+        (numbers, wake_ups): (Arc<AtomicU64>, Arc<CurrentWakeUps>),
     ) -> Self {
         Self {
-            id,
+            id: id.to_owned(),
+            wake_ups,
+            numbers,
             store,
             clock,
             queue,
@@ -131,10 +148,15 @@ impl Task {
             in_flight: FuturesUnordered::new(),
             done: VecDeque::new(),
             commands: VecDeque::new(),
-            waiters: HashMap::new(),
+            attempts: HashMap::new(),
+            callers: HashMap::new(),
             lines: HashMap::new(),
+            seats: HashMap::new(),
             holds: Holds::default(),
+            unclaimed: Vec::new(),
             releases: HashMap::new(),
+            claims: HashMap::new(),
+            claimed_keys: HashMap::new(),
             calls: HashMap::new(),
             windows: HashMap::new(),
             to_acquire: Vec::new(),
@@ -173,6 +195,7 @@ impl Task {
         self.fire_timers();
         let mut context = Context::from_waker(waker);
         for _ in 0..TURN {
+            while self.release_unclaimed() {}
             if let Some(done) = self.done.pop_front() {
                 self.take_answer(done);
             } else if let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context) {
@@ -222,10 +245,17 @@ impl Task {
                 let _ = reply.send(status.map_err(|error| store_error(&error)));
             }
             Done::ForceReleased { lock, freed, reply } => {
-                if let Ok(true) = freed {
-                    self.lose_key(&lock.key);
-                    self.wake_line(&lock.key);
+                if let Ok(answer) = freed {
+                    if answer.ours {
+                        self.lose_key(&lock.key);
+                        self.look_if_polling(&lock.key);
+                    }
+                    if answer.handed_over {
+                        let (number, token) = self.nobody();
+                        self.await_claim(&lock, number, token, self.clock.now());
+                    }
                 }
+                let freed = freed.map(|answer| answer.ours);
                 let _ = reply.send(freed.map_err(|error| store_error(&error)));
             }
         }
@@ -247,6 +277,7 @@ impl Task {
                 }
                 Command::Cancel(number) => self.cancel(number),
                 Command::Leak { hold } => self.leak(hold),
+                Command::Wake(wake) => self.take_wake(wake),
             }
             return;
         }
@@ -269,13 +300,15 @@ impl Task {
                     Done::ForceReleased { lock, freed, reply }
                 })
             }
+            Command::Wake(wake) => self.take_wake(wake),
             Command::Flush(reply) => self.flush(reply),
             Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
         }
     }
 
     fn cancel(&mut self, number: u64) {
-        self.cancel_waiter(number);
+        self.cancel_caller(number);
+        self.cancel_attempt(number);
         self.cancel_call(number);
     }
 
@@ -284,7 +317,10 @@ impl Task {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Hold(number) => self.hold_timer(number, now),
-                Timer::Waiter(number) => self.waiter_timer(number, now),
+                Timer::Attempt(number) => self.attempt_timer(number),
+                Timer::Caller(number) => self.caller_timer(number, now),
+                Timer::Look(seat) => self.look_timer(seat, now),
+                Timer::Claim(number) => self.claim_timer(number),
                 Timer::Release(number) => self.release_timer(number, now),
                 Timer::Call(number) => self.call_timer(number),
             }
@@ -295,6 +331,7 @@ impl Task {
     /// acquires the same lock must find it free.
     fn send(&mut self) {
         loop {
+            while self.release_unclaimed() {}
             self.send_releases();
             // An answer that comes at once may want more to be sent: an embedded store frees a
             // lock for the next caller; a connection that is broken wants a release tried again,
@@ -305,8 +342,11 @@ impl Task {
             }
             self.send_renewals();
             self.send_acquires();
-            let Some(done) = self.done.pop_front() else { return };
-            self.take_answer(done);
+            if let Some(done) = self.done.pop_front() {
+                self.take_answer(done);
+            } else if self.unclaimed.is_empty() {
+                return;
+            }
         }
     }
 
@@ -337,6 +377,12 @@ impl Task {
         self.call_store(call);
     }
 
+    /// A number and a token that hold nothing, to look after a lock that was never ours.
+    fn nobody(&self) -> (u64, Token) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        (number, Token::new(&self.id, number))
+    }
+
     /// A number for jitter: the same sequence for no two clients, and no two entries alike.
     pub(super) fn jitter(&self, number: u64) -> Jitter {
         let seed = self.id.bytes().fold(number, |hash, byte| {
@@ -350,7 +396,9 @@ impl Task {
         let by = self.clock.now() + limit;
         let stopping = self.stopping.get_or_insert_with(|| Stopping { by, replies: Vec::new() });
         stopping.replies.extend(reply);
-        self.close_waiters();
+        self.close_callers();
+        self.close_attempts();
+        self.to_acquire.clear();
         self.close_calls();
         self.release_all();
     }
@@ -358,7 +406,7 @@ impl Task {
     fn is_done(&self) -> bool {
         self.stopping.as_ref().is_some_and(|stopping| {
             let undone =
-                !self.releases.is_empty() || !self.waiters.is_empty() || !self.calls.is_empty();
+                !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
             !undone || self.clock.now() >= stopping.by
         })
     }
@@ -366,10 +414,10 @@ impl Task {
     /// Waits for all that is on its way to being released: releases, and acquires that nobody
     /// waits for any more, which end in one (under their own number).
     fn flush(&mut self, reply: oneshot::Sender<()>) {
-        let waiters = self.waiters.iter().filter(|(_, waiter)| waiter.is_abandoned());
+        let attempts = self.attempts.iter().filter(|(_, attempt)| attempt.is_abandoned());
         let calls = self.calls.iter().filter(|(_, call)| call.is_abandoned());
         let undone = self.releases.keys().copied();
-        let undone = undone.chain(waiters.map(|(number, _)| *number));
+        let undone = undone.chain(attempts.map(|(number, _)| *number));
         let undone = undone.chain(calls.map(|(number, _)| *number)).collect();
         self.flushes.push(Flush { undone, reply });
     }
@@ -378,7 +426,7 @@ impl Task {
         for mut flush in mem::take(&mut self.flushes) {
             flush.undone.retain(|number| {
                 self.releases.contains_key(number)
-                    || self.waiters.contains_key(number)
+                    || self.attempts.contains_key(number)
                     || self.calls.contains_key(number)
             });
             if flush.undone.is_empty() {

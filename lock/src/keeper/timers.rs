@@ -9,8 +9,14 @@ use crate::core::Moment;
 pub(crate) enum Timer {
     /// A deadline or a renewal of a held lock.
     Hold(u64),
-    /// The next attempt, or the end of the patience, of a waiting acquire.
-    Waiter(u64),
+    /// The next attempt of a caller that asks for itself.
+    Attempt(u64),
+    /// The end of the patience of a caller in line.
+    Caller(u64),
+    /// The next look of a line at its lock, by the number of its seat.
+    Look(u64),
+    /// The end of the time that the next holder of a lock had to claim it.
+    Claim(u64),
     /// The next try of a release that was not answered.
     Release(u64),
     /// The next step of a debounced call.
@@ -66,14 +72,14 @@ mod tests {
         let mut timers = Timers::default();
         let [mut a, mut b, mut c] = [Moment::NEVER; 3];
         timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(30));
-        timers.reset(Timer::Waiter(2), &mut b, Moment::from_nanos(20));
+        timers.reset(Timer::Caller(2), &mut b, Moment::from_nanos(20));
         timers.reset(Timer::Release(3), &mut c, Moment::from_nanos(10));
         timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(5));
         timers.cancel(Timer::Release(3), c);
         assert_eq!(timers.next(), Some(Moment::from_nanos(5)));
         assert_eq!(timers.pop_due(Moment::from_nanos(19)), Some(Timer::Hold(1)));
         assert_eq!(timers.pop_due(Moment::from_nanos(19)), None);
-        assert_eq!(timers.pop_due(Moment::from_nanos(20)), Some(Timer::Waiter(2)));
+        assert_eq!(timers.pop_due(Moment::from_nanos(20)), Some(Timer::Caller(2)));
         assert_eq!(timers.next(), None);
     }
 }

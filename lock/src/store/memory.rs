@@ -1,25 +1,38 @@
 //! Locks in the memory of this process: the embedded default, and the reference of the contract.
 
+mod queue;
+
 use std::{
     collections::HashMap,
     fmt, future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use self::queue::Queue;
 use super::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder, Ownership,
-    ReleaseRequest, RenewRequest, Store, StoreError, StoreFuture,
+    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DebounceStep,
+    Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
+    StoreFuture, Wake, WakeUps,
 };
 use crate::{
     Token,
     core::{
         Moment,
         debounce::{Claim, Window},
+        queue::HEARTBEAT,
     },
     keeper::clock::{Clock, TokioClock},
     limits::whole_millis,
 };
+
+/// A waiter that has not been heard of for so long is dead, if its client listens: it looks at
+/// least every [`HEARTBEAT`].
+const ALIVE: Duration = HEARTBEAT.saturating_mul(2);
+
+/// The same if its client polls, which it does several times a second.
+const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
 /// A store in the memory of this process.
 ///
@@ -55,6 +68,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     locks: HashMap<Arc<str>, Lock>,
+    queues: HashMap<Arc<str>, Queue>,
+    listeners: HashMap<String, Listener>,
+    /// Wake-ups that go out once the state is free again: who hears them may want to look.
+    wakes: Vec<(Listener, Wake)>,
     windows: HashMap<Arc<str>, (Window, Moment)>,
     fence: u64,
     /// The number of entries at which expired ones are looked for.
@@ -78,13 +95,33 @@ impl MemoryStore {
         }))
     }
 
-    /// The state, and the time at which an operation finds it.
-    fn at_once(&self) -> (MutexGuard<'_, State>, Moment) {
+    /// One operation on the state, and the time at which it finds it.
+    fn at_once<T>(&self, operation: impl FnOnce(&mut State, Moment) -> T) -> T {
         // A panic cannot leave the state half changed: nothing below panics between two writes.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.0.clock.now();
         state.sweep(now);
-        (state, now)
+        let answer = operation(&mut state, now);
+        if state.wakes.is_empty() {
+            return answer;
+        }
+        let wakes = std::mem::take(&mut state.wakes);
+        drop(state);
+        for (listener, wake) in wakes {
+            listener.wake(wake);
+        }
+        answer
+    }
+
+    /// The same for each item of a batch.
+    fn each<T, A>(
+        &self,
+        batch: &[T],
+        operation: impl Fn(&mut State, &T, Moment) -> A,
+    ) -> Poll<Vec<Result<A, StoreError>>> {
+        Poll::Ready(self.at_once(|state, now| {
+            batch.iter().map(|request| Ok(operation(state, request, now))).collect()
+        }))
     }
 
     fn micros(&self, now: Moment) -> u64 {
@@ -100,8 +137,8 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (state, _) = self.at_once();
-        f.debug_struct("MemoryStore").field("locks", &state.locks.len()).finish_non_exhaustive()
+        let locks = self.at_once(|state, _| state.locks.len());
+        f.debug_struct("MemoryStore").field("locks", &locks).finish_non_exhaustive()
     }
 }
 
@@ -129,13 +166,71 @@ impl State {
         self.fence
     }
 
+    /// Grants a lock that is free, held by the token already, or taken over.
+    fn grant(&mut self, request: &AcquireRequest, micros: u64, now: Moment) -> Acquisition {
+        let (key, token) = (&request.key, &request.token);
+        let contended = self.queues.get(key).is_some_and(|queue| queue.has_others(token));
+        self.leave(key, token);
+        let fence = self.take(key, token, request.lease, micros, now);
+        Acquisition::Granted { fence, contended }
+    }
+
+    fn wait(
+        &mut self,
+        key: &Arc<str>,
+        token: &Token,
+        place: Option<u64>,
+        micros: u64,
+        now: Moment,
+    ) -> u64 {
+        let listens = self.listeners.contains_key(token.parts().0);
+        let alive = if listens { ALIVE } else { ALIVE_POLLING };
+        let queue = self.queues.entry(Arc::clone(key)).or_default();
+        queue.wait(token, place, micros, (now, alive), listens)
+    }
+
+    fn leave(&mut self, key: &str, token: &Token) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.leave(token);
+            if queue.is_empty() {
+                self.queues.remove(key);
+            }
+        }
+    }
+
+    /// The first living waiter for a lock, and its place.
+    fn first_waiter(&mut self, key: &str, now: Moment) -> Option<(Token, u64)> {
+        let listeners = &self.listeners;
+        let hears = |token: &Token| listeners.contains_key(token.parts().0);
+        self.queues.get_mut(key)?.first(now, hears)
+    }
+
+    /// Gives a lock that nobody holds to a waiter.
+    fn hand_over(&mut self, key: &Arc<str>, waiter: Token, now: Moment) {
+        self.leave(key, &waiter);
+        self.tell(&waiter, |number| Wake::Granted { number });
+        self.locks.insert(Arc::clone(key), Lock { token: waiter, expiry: now + CLAIM_WINDOW });
+    }
+
+    fn tell(&mut self, token: &Token, wake: impl FnOnce(u64) -> Wake) {
+        let (client, number) = token.parts();
+        if let Some(listener) = self.listeners.get(client) {
+            self.wakes.push((listener.clone(), wake(number)));
+        }
+    }
+
+    fn entries(&self) -> usize {
+        self.locks.len() + self.windows.len() + self.queues.len()
+    }
+
     /// Forgets what has expired, whenever the number of entries has doubled: each entry pays for
     /// a constant number of looks, and leaked locks do not fill the memory.
     fn sweep(&mut self, now: Moment) {
-        if self.locks.len() + self.windows.len() > self.sweep_at {
+        if self.entries() > self.sweep_at {
             self.locks.retain(|_, lock| now <= lock.expiry);
             self.windows.retain(|_, (_, expiry)| now <= *expiry);
-            self.sweep_at = 2 * (self.locks.len() + self.windows.len()) + 64;
+            self.queues.retain(|_, queue| now <= queue.expiry());
+            self.sweep_at = 2 * self.entries() + 64;
         }
     }
 }
@@ -145,70 +240,98 @@ impl Store for MemoryStore {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
-        Box::pin(future::poll_fn(move |_| {
-            let (mut state, now) = self.at_once();
-            let answer = |request: &AcquireRequest| {
-                let grant = match state.held(&request.key, now) {
-                    Some(lock)
-                        if lock.token != request.token
-                            && request.adopt.as_ref() != Some(&lock.token) =>
+        let answer = |state: &mut State, request: &AcquireRequest, now: Moment| {
+            let (key, token) = (&request.key, &request.token);
+            let micros = self.micros(now);
+            let holder = state.held(key, now).map(|lock| (lock.token.clone(), lock.expiry));
+            let place = match (&holder, &request.if_held) {
+                (Some((holder, _)), IfHeld::Adopt(from)) if holder == from => {
+                    return state.grant(request, micros, now);
+                }
+                (Some((holder, _)), _) if holder == token => {
+                    return state.grant(request, micros, now);
+                }
+                // Without a look at the queue: a lock that is free has none, unless a lease ran out.
+                (None, IfHeld::GiveUp | IfHeld::Wait) => {
+                    let fence = state.take(key, token, request.lease, micros, now);
+                    return Acquisition::Granted { fence, contended: false };
+                }
+                (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
+                (Some((holder, _)), IfHeld::Wait) => {
+                    let is_first = state.queues.get(key).is_none_or(Queue::is_empty);
+                    if is_first {
+                        state.tell(holder, |number| Wake::Wanted { number });
+                    }
+                    Some(state.wait(key, token, None, micros, now))
+                }
+                (Some((holder, _)), IfHeld::KeepPlace(place)) => {
+                    state.tell(holder, |number| Wake::Wanted { number });
+                    Some(state.wait(key, token, *place, micros, now))
+                }
+                (None, IfHeld::KeepPlace(place)) => match state.first_waiter(key, now) {
+                    // A lease has run out, and somebody else is next.
+                    Some((first, its_place))
+                        if first != *token && place.is_none_or(|place| its_place < place) =>
                     {
-                        let remaining = Some(whole_millis(lock.expiry.after(now)));
-                        return Ok(Acquisition::Held { remaining });
+                        state.hand_over(key, first, now);
+                        let place = Some(state.wait(key, token, *place, micros, now));
+                        return Acquisition::Held { remaining: Some(CLAIM_WINDOW), place };
                     }
-                    None if request.adopt.is_some() => {
-                        return Ok(Acquisition::Held { remaining: Some(Duration::ZERO) });
-                    }
-                    _ => state.take(
-                        &request.key,
-                        &request.token,
-                        request.lease,
-                        self.micros(now),
-                        now,
-                    ),
-                };
-                Ok(Acquisition::Granted { fence: grant })
+                    _ => return state.grant(request, micros, now),
+                },
             };
-            std::task::Poll::Ready(batch.iter().map(answer).collect())
-        }))
+            let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
+            Acquisition::Held { remaining: Some(whole_millis(remaining)), place }
+        };
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
     fn renew<'a>(
         &'a self,
         batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
-        Box::pin(future::poll_fn(move |_| {
-            let (mut state, now) = self.at_once();
-            let answer = |request: &RenewRequest| {
-                let Some(lock) = state.held_by(&request.key, &request.token, now) else {
-                    return Ok(Ownership::NotOurs);
-                };
-                lock.expiry = lock.expiry.max(now + request.lease);
-                Ok(Ownership::Ours)
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+        let answer = |state: &mut State, request: &RenewRequest, now: Moment| {
+            let contended = state.queues.contains_key(&request.key);
+            let Some(lock) = state.held_by(&request.key, &request.token, now) else {
+                return Renewal::NotOurs;
             };
-            std::task::Poll::Ready(batch.iter().map(answer).collect())
-        }))
+            lock.expiry = lock.expiry.max(now + request.lease);
+            Renewal::Renewed { contended }
+        };
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
     fn release<'a>(
         &'a self,
         batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
-        Box::pin(future::poll_fn(move |_| {
-            let (mut state, now) = self.at_once();
-            let answer = |request: &ReleaseRequest| {
-                let Some(lock) = state.held_by(&request.key, &request.token, now) else {
-                    return Ok(Ownership::NotOurs);
-                };
-                if request.keep.is_zero() {
-                    state.locks.remove(&request.key);
-                } else {
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let answer = |state: &mut State, request: &ReleaseRequest, now: Moment| {
+            let (key, token) = (&request.key, &request.token);
+            let holder = state.held(key, now).map(|lock| lock.token == *token);
+            let ours = holder == Some(true);
+            state.leave(key, token);
+            if holder == Some(false) {
+                return Release::default();
+            }
+            let first = state.first_waiter(key, now);
+            if ours && !request.keep.is_zero() {
+                if let Some(lock) = state.held(key, now) {
                     lock.expiry = now + request.keep;
                 }
-                Ok(Ownership::Ours)
-            };
-            std::task::Poll::Ready(batch.iter().map(answer).collect())
-        }))
+                // It knows of a lease that may end later.
+                if let Some((first, _)) = first {
+                    state.tell(&first, |number| Wake::Granted { number });
+                }
+                return Release { ours, handed_over: false };
+            }
+            state.locks.remove(key);
+            let handed_over = first.is_some();
+            if let Some((first, _)) = first {
+                state.hand_over(key, first, now);
+            }
+            Release { ours, handed_over }
+        };
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
     fn extend<'a>(
@@ -217,40 +340,52 @@ impl Store for MemoryStore {
         token: &'a Token,
         by: Duration,
     ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        Box::pin(async move {
-            let (mut state, now) = self.at_once();
-            Ok(state.held_by(key, token, now).map(|lock| {
-                lock.expiry = lock.expiry + by;
-                whole_millis(lock.expiry.after(now))
-            }))
-        })
+        Box::pin(future::poll_fn(move |_| {
+            Poll::Ready(Ok(self.at_once(|state, now| {
+                state.held_by(key, token, now).map(|lock| {
+                    lock.expiry = lock.expiry + by;
+                    whole_millis(lock.expiry.after(now))
+                })
+            })))
+        }))
     }
 
     fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        Box::pin(async move {
-            let (mut state, now) = self.at_once();
-            Ok(state.held(key, now).map(|lock| Holder {
-                token: lock.token.clone(),
-                remaining: Some(whole_millis(lock.expiry.after(now))),
-            }))
-        })
+        Box::pin(future::poll_fn(move |_| {
+            Poll::Ready(Ok(self.at_once(|state, now| {
+                let waiters = state.queues.get(key).map_or(0, |queue| queue.living(now));
+                state.held(key, now).map(|lock| Holder {
+                    token: lock.token.clone(),
+                    remaining: Some(whole_millis(lock.expiry.after(now))),
+                    waiters,
+                })
+            })))
+        }))
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let (mut state, now) = self.at_once();
-            let held = state.held(key, now).is_some();
-            state.locks.remove(key);
-            Ok(held)
-        })
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
+        Box::pin(future::poll_fn(move |_| {
+            Poll::Ready(Ok(self.at_once(|state, now| {
+                let holder = state.held(key, now).map(|lock| lock.token.clone());
+                state.locks.remove(key);
+                let first = state.first_waiter(key, now);
+                let answer = Release { ours: holder.is_some(), handed_over: first.is_some() };
+                if let Some((first, _)) = first {
+                    state.hand_over(&key.into(), first, now);
+                }
+                if let Some(holder) = holder {
+                    state.tell(&holder, |number| Wake::Taken { number });
+                }
+                answer
+            })))
+        }))
     }
 
     fn debounce<'a>(
         &'a self,
         request: &'a DebounceRequest,
     ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        Box::pin(async move {
-            let (mut state, now) = self.at_once();
+        let answer = |state: &mut State, now: Moment| {
             let micros = self.micros(now);
             let token = &request.token;
             let mut window = match state.windows.get(&request.window) {
@@ -278,7 +413,7 @@ impl Store for MemoryStore {
                             let fence = state.take(&request.run, token, request.lease, micros, now);
                             (DebounceReply::Granted { fence }, now + request.keep)
                         }
-                        (_, Claim::Superseded) => return Ok(DebounceReply::Superseded),
+                        (_, Claim::Superseded) => return DebounceReply::Superseded,
                         // Whoever waits keeps the window: a run may go on for longer than that.
                         (_, Claim::NotYet(left)) => {
                             (DebounceReply::NotYet(until(left)), now + left + request.keep)
@@ -291,8 +426,20 @@ impl Store for MemoryStore {
                 }
             };
             state.windows.insert(Arc::clone(&request.window), (window, kept_until));
-            Ok(reply)
-        })
+            reply
+        };
+        Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
+    }
+
+    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+        Box::pin(future::poll_fn(move |_| {
+            let listener = listener.clone();
+            self.at_once(|state, _| {
+                state.listeners.retain(|_, other| other.is_open());
+                state.listeners.insert(client.to_owned(), listener);
+            });
+            Poll::Ready(WakeUps::Push)
+        }))
     }
 
     fn is_embedded(&self) -> bool {

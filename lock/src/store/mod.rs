@@ -7,10 +7,12 @@
 mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod wake;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use memory::MemoryStore;
+pub use wake::{Listener, Wake, WakeUps};
 
 use crate::Token;
 
@@ -31,10 +33,22 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   This is what lets a release that follows an abandoned acquire undo it.
 /// - **Bounded.** Every future resolves within a few seconds. An operation whose outcome is not
 ///   known answers [`StoreError::Unavailable`], never "not ours".
-/// - **The store's own clock** decides when a lock expires; no time of a client is ever compared
-///   with it. Nothing may be left for ever: each key expires, but for one fence counter.
+/// - **The store's own clock** decides when a lock expires, and which waiter is alive; no time of
+///   a client is ever compared with it. Nothing may be left for ever: each key expires, but for
+///   one fence counter.
 ///
 /// A batch is answered item by item, in its own order.
+///
+/// # The queue
+///
+/// Each lock has a queue of tokens, in the order of their *places*. A request that finds its lock
+/// held [joins](IfHeld::Wait) it in the same operation, and comes again now and then to say that
+/// it is alive. Whatever frees the lock gives it to the first living waiter instead, for a
+/// [claim window](CLAIM_WINDOW), and [wakes](Listener) that waiter's client, which comes again and
+/// is granted it, with the lease it asks for. A waiter whose window passes has lost its turn: the
+/// next look at the lock, by anybody, passes it on.
+///
+/// A store without a queue answers `place: None`; its waiters poll.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -54,8 +68,14 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ```
 pub trait Store: Send + Sync + 'static {
     /// Takes each lock that is free, or held by the same token already; a lock that is held by
-    /// another token is left as it is. A lock that is adopted passes from the token that is named
-    /// to the new one, so that it can be adopted once.
+    /// another token is left as it is, and [`if_held`](AcquireRequest::if_held) says what the
+    /// request does then. A lock that is adopted passes from the token that is named to the new
+    /// one, so that it can be adopted once.
+    ///
+    /// A waiter that comes again and finds the lock free takes it only if no living waiter is
+    /// ahead; else it gives it to the first of them. A request that comes for the first time may
+    /// take a free lock without a look at the queue: where every release hands over, a free lock
+    /// with a queue is one whose lease ran out.
     ///
     /// Every grant, a repeated one too, draws a fence: larger than all drawn before for that key,
     /// also across expiry, release and loss of data. The source of that is a hybrid logical
@@ -70,13 +90,18 @@ pub trait Store: Send + Sync + 'static {
     fn renew<'a>(
         &'a self,
         batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>>;
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>>;
 
-    /// Frees each lock that is held by its token: at once, or after `keep`, if that is not zero.
+    /// Lets go of each lock: hands it to the first living waiter, or frees it if nobody waits.
+    /// With `keep`, it stays held for that long instead.
+    ///
+    /// The token is out of the lock's queue afterwards, too: this is also how a waiter leaves. A
+    /// lock that nobody holds is given to its first living waiter, so the same release again, a
+    /// claim window later, passes on a lock that its next holder did not claim.
     fn release<'a>(
         &'a self,
         batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>>;
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>>;
 
     /// Adds to what remains of a lock that is held by this token, and says what remains then.
     /// `None` if it is not held by it.
@@ -90,14 +115,26 @@ pub trait Store: Send + Sync + 'static {
     /// Who holds the lock, if anybody does.
     fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>>;
 
-    /// Frees the lock, whoever holds it. Says whether anybody did.
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<bool, StoreError>>;
+    /// Takes the lock away from whoever holds it, and wakes that client; then as
+    /// [`release`](Self::release). [`Release::ours`] says whether anybody held it.
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>>;
 
     /// Registers a call of a debounce, or claims its run; see [`DebounceRequest`].
     fn debounce<'a>(
         &'a self,
         request: &'a DebounceRequest,
     ) -> StoreFuture<'a, Result<DebounceReply, StoreError>>;
+
+    /// Sends the wake-ups of this client, whose tokens are `client:number`, to the listener from
+    /// now on, and says how they travel. Called once for each client, before its first acquire.
+    ///
+    /// A wake-up is a hint: one that is lost costs time, nothing else. A store that has lost sight
+    /// of them for a while (a connection that broke) says [`Wake::Connected`] once it sees them
+    /// again, and every waiter looks for itself.
+    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+        let _ = (client, listener);
+        Box::pin(std::future::ready(WakeUps::Polling))
+    }
 
     /// Does every operation finish at its first poll, in this process?
     ///
@@ -109,6 +146,9 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
+/// For so long a lock that was handed over waits for its next holder to claim it.
+pub const CLAIM_WINDOW: Duration = Duration::from_secs(1);
+
 /// One lock to be taken.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -119,23 +159,37 @@ pub struct AcquireRequest {
     pub token: Token,
     /// For how long, from when the store gets the request; whole milliseconds.
     pub lease: Duration,
-    /// Take it over from this token, and only from this one.
-    pub adopt: Option<Token>,
+    /// What to do if another token holds it.
+    pub if_held: IfHeld,
 }
 
 impl AcquireRequest {
-    /// Take the lock of this key with this token, for this lease.
+    /// Take the lock of this key with this token, for this lease; one attempt.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, token: Token, lease: Duration) -> Self {
-        Self { key: key.into(), token, lease, adopt: None }
+        Self { key: key.into(), token, lease, if_held: IfHeld::GiveUp }
     }
 
-    /// Take it over from this token, and only from this one.
+    /// The same, with another answer to a lock that is held.
     #[must_use]
-    pub fn adopting(mut self, from: Token) -> Self {
-        self.adopt = Some(from);
+    pub fn if_held(mut self, if_held: IfHeld) -> Self {
+        self.if_held = if_held;
         self
     }
+}
+
+/// What an [`AcquireRequest`] does about a lock that another token holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfHeld {
+    /// Nothing.
+    GiveUp,
+    /// Joins the queue, for the first time.
+    Wait,
+    /// Keeps its place in the queue, or gets it back. `None` if it does not know the place,
+    /// because the answer to an earlier request was lost.
+    KeepPlace(Option<u64>),
+    /// Takes the lock over, if it is this token that holds it.
+    Adopt(Token),
 }
 
 /// What became of an [`AcquireRequest`].
@@ -145,11 +199,16 @@ pub enum Acquisition {
     Granted {
         /// The fence of this grant; at most 2⁵³.
         fence: u64,
+        /// Others wait for it, as far as the operation has seen.
+        contended: bool,
     },
     /// It is held by another token (or, when adopting, not by the one that was named).
     Held {
         /// For how long, if it is not for ever.
         remaining: Option<Duration>,
+        /// The place of the token in the queue, if it waits there: larger than that of everybody
+        /// who was there before.
+        place: Option<u64>,
     },
 }
 
@@ -200,13 +259,25 @@ impl ReleaseRequest {
     }
 }
 
-/// Whether a lock was held by the token that was named.
+/// What became of a [`RenewRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// It was, and what was asked is done.
-    Ours,
+pub enum Renewal {
+    /// The lock is the token's, for the lease at least.
+    Renewed {
+        /// Others wait for it.
+        contended: bool,
+    },
     /// It was not, and nothing was changed.
     NotOurs,
+}
+
+/// What became of a [`ReleaseRequest`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    /// The lock was held by the token.
+    pub ours: bool,
+    /// It was given to a waiter, who has a [claim window](CLAIM_WINDOW) to take it up.
+    pub handed_over: bool,
 }
 
 /// Who holds a lock.
@@ -216,6 +287,8 @@ pub struct Holder {
     pub token: Token,
     /// For how long it holds the lock, if it is not for ever.
     pub remaining: Option<Duration>,
+    /// How many tokens wait in the queue.
+    pub waiters: usize,
 }
 
 /// One step of a debounced call.

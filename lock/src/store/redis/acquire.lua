@@ -1,32 +1,32 @@
--- Takes each lock KEYS[i] for a token, and draws the fences of all that are taken from the counter,
--- which is the last key. ARGV[1] is the longest lease there can be, in milliseconds; then come,
--- for each lock: the token, the lease in milliseconds, and the token to take it over from ('' to
--- take it if it is free, or held by the token already).
+-- Takes each lock KEYS[2i-1], whose queue is KEYS[2i], for a token, and draws the fences of all
+-- that are taken from the counter, which is the last key. ARGV[1] is the longest lease there can
+-- be, ARGV[2] the claim window, ARGV[3] how long a waiter is alive, all in milliseconds; ARGV[4]
+-- the mark of this client's waiters. Then come, for each lock: the token, the lease in
+-- milliseconds, and what to do if another token holds it:
 --
--- A lock that is free costs one command of the server. All of a turn go in one script, and not in
--- a pipeline with the draw of the fences behind it, so that nobody comes between a lock and its
--- fence: a lock that is forced free and taken again in that moment would have the smaller fence
--- of the two.
+--   ''        nothing
+--   'w'       join the queue
+--   'w' and a number   keep that place in the queue; 0 if it is not known
+--   '=' and a token    take it over, if that token holds it
 --
--- Answers the first fence, then for each lock: 1 if it was taken (the fences are theirs in order);
--- {milliseconds that remain (-1: for ever)} if it is held; the error's text if the key is none of
--- a lock.
+-- A lock that is free costs one command of the server, and its queue is not looked at: a release
+-- hands over, so a lock that is free while somebody waits is one whose lease ran out.
+--
+-- All locks of a turn go in one script, and not in a pipeline with the draw of the fences behind
+-- it, so that nobody comes between a lock and its fence: a lock that is forced free and taken
+-- again in that moment would have the smaller fence of the two.
+--
+-- Answers the first fence, then for each lock: 1 if it was taken, 2 if it was and others wait (the
+-- fences are theirs in order); {milliseconds that remain (-1: for ever), place in the queue (as
+-- text; '' if it is not there)} if it is held; the error's text if the keys are none of a lock.
 
--- The fence is a hybrid logical clock: larger than the last one, and not below the server's
--- clock, so that it goes on growing when the counter is lost or the clock is set back. It stays
--- below 2^53, where Lua's numbers are exact, until the year 2255.
 local counter = KEYS[#KEYS]
-local time = redis.call('TIME')
-local fence = time[1] * 1000000 + time[2]
-local last = tonumber(redis.call('GET', counter) or '0')
-if not last then
-  return redis.error_reply('ERR the fence counter ' .. counter .. ' does not hold a number')
-end
-if fence <= last then
-  fence = last + 1
+local fence, micros = next_fence(counter)
+if not fence then
+  return micros
 end
 
-local longest = tonumber(ARGV[1])
+local longest, window, life, mark = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 -- How long the lock of another holder lasts. One of this library never lasts longer than the
 -- longest lease: the server's clock was set back after it was taken. Its holder counts on its
@@ -34,40 +34,104 @@ local longest = tonumber(ARGV[1])
 -- other clients may choose any lease.
 local function remaining(key, holder)
   local left = redis.call('PTTL', key)
-  local ours = string.match(holder, '^%x+:%d+$') and string.find(holder, ':', 1, true) == 33
-  if ours and (left > longest or left == -1) then
+  local ours = client_of(holder)
+  if ours and #ours == 32 and (left > longest or left == -1) then
     redis.call('PEXPIRE', key, longest)
     left = longest
   end
   return left
 end
 
--- Lua would write a number of this size as 1.7e+15.
-local answer = {string.format('%.0f', fence)}
-local taken = 0
-for i = 1, #KEYS - 1 do
-  local key, token, lease, from = KEYS[i], ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
-  local got = from == '' and redis.call('SET', key, token, 'NX', 'PX', lease)
-  if not got then
-    -- `pcall`, so that a key of another type is an error of this lock alone.
-    local holder = redis.pcall('GET', key)
-    if type(holder) == 'table' then
-      answer[i + 1] = holder.err
-    elseif holder and (holder == token or holder == from) then
-      -- Held by the token: its first answer was lost, and this is the second request. It gets a
-      -- fresh, larger fence, and its lease begins anew. Or it is taken over.
-      redis.call('SET', key, token, 'PX', lease)
-      got = true
-    else
-      answer[i + 1] = {holder and remaining(key, holder) or 0}
+-- What it takes to let a token wait, or go on waiting, at a place, or at the end if that is 0.
+local function plan_to_wait(queue, token, place)
+  local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
+  local kept = redis.call('ZSCORE', queue, token)
+  local dead = redis.call('ZRANGEBYSCORE', queue, '-inf', math.floor(micros / 1000), 'LIMIT', 0, 10)
+  local highest = tonumber(last[2] or '0')
+  -- The holder was told of the first that came, and knows of the others that follow.
+  local tells = place > 0 or kept or highest < FIRST_PLACE
+  if kept then
+    place = tonumber(kept)
+  elseif place == 0 then
+    place = math.max(highest + 1, micros)
+  end
+  local gone = {mark == '@' and '?' .. token or '@' .. token}
+  for _, member in ipairs(dead) do
+    local waiter = string.sub(member, 2)
+    if waiter ~= token then
+      gone[#gone + 1] = member
+      gone[#gone + 1] = waiter
     end
   end
-  if got then
-    taken = taken + 1
+  return {place = place, tells = tells, gone = gone}
+end
+
+local function wait(queue, token, plan)
+  redis.call('ZREM', queue, unpack(plan.gone))
+  local alive_until = math.floor(micros / 1000) + life
+  redis.call('ZADD', queue, digits(plan.place), token, alive_until, mark .. token)
+  redis.call('PEXPIRE', queue, QUEUE_LIFE)
+  return digits(plan.place)
+end
+
+-- Takes a lock whose holder is known: 1, or 2 if others wait for it.
+local function take(key, queue, token, lease)
+  local others = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'LIMIT', 0, 2)
+  local contended = #others > 1 or (others[1] and others[1] ~= token)
+  redis.call('SET', key, token, 'PX', lease)
+  redis.call('ZREM', queue, token, '@' .. token, '?' .. token)
+  return contended and 2 or 1
+end
+
+-- One lock that was not free, or whose token may be in the queue: the answer for it.
+local function acquire(key, queue, token, lease, what)
+  local holder = redis.pcall('GET', key)
+  local queued = what ~= '' and redis.pcall('ZCARD', queue)
+  for _, failure in ipairs({holder, queued}) do
+    if type(failure) == 'table' then
+      return failure.err
+    end
+  end
+  -- Held by the token: it was handed over, or this is the second request and the answer to the
+  -- first was lost. It gets a fresh, larger fence, and its lease begins anew. Or it is taken over.
+  if holder and (holder == token or what == '=' .. holder) then
+    return take(key, queue, token, lease)
+  end
+  if string.sub(what, 1, 1) ~= 'w' then
+    return {holder and remaining(key, holder) or 0, ''}
+  end
+  local place = tonumber(string.sub(what, 2)) or 0
+  local plan = plan_to_wait(queue, token, place)
+  if holder then
+    local left = remaining(key, holder)
+    if plan.tells then
+      tell(holder, 'wanted')
+    end
+    return {left, wait(queue, token, plan)}
+  end
+  local first, its_place, gone = first_waiter(queue)
+  if not first or first == token or (place > 0 and place < its_place) then
+    return take(key, queue, token, lease)
+  end
+  -- A lease has run out, and somebody else is next.
+  hand_over(key, queue, first, gone, window)
+  return {tonumber(window), wait(queue, token, plan)}
+end
+
+local answer = {digits(fence)}
+local taken = 0
+for i = 1, (#KEYS - 1) / 2 do
+  local key, token, lease, what = KEYS[2 * i - 1], ARGV[3 * i + 2], ARGV[3 * i + 3], ARGV[3 * i + 4]
+  if (what == '' or what == 'w') and redis.call('SET', key, token, 'NX', 'PX', lease) then
     answer[i + 1] = 1
+  else
+    answer[i + 1] = acquire(key, KEYS[2 * i], token, lease, what)
+  end
+  if type(answer[i + 1]) == 'number' then
+    taken = taken + 1
   end
 end
 if taken > 0 then
-  redis.call('SET', counter, string.format('%.0f', fence + taken - 1))
+  redis.call('SET', counter, digits(fence + taken - 1))
 end
 return answer

@@ -15,16 +15,19 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value,
     aio::MultiplexedConnection,
 };
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex as AsyncMutex, oneshot, watch},
     time::{self, Instant},
 };
 
-use super::script::{self, Invocation};
-use crate::store::StoreError;
+use super::{
+    script::{self, Invocation},
+    wake::Ear,
+};
+use crate::store::{Listener, StoreError, WakeUps};
 
 /// How long one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
@@ -34,20 +37,30 @@ pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
 pub(super) const HEALTHY: Duration = Duration::from_millis(250);
 
 /// How long it may take to connect: for a whole handshake, TLS included.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The pauses between two tries to connect again.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+pub(super) const RECONNECT: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
 const WRITE_QUEUE: usize = 1024;
 
 pub(super) struct Connection {
-    client: Client,
+    server: Server,
     /// `None` while there is no connection.
     current: watch::Sender<Option<Arc<Live>>>,
     gate: AsyncMutex<()>,
     weak: Weak<Self>,
+}
+
+/// How the server is reached, and who wants to hear from it.
+#[derive(Clone)]
+struct Server {
+    client: Client,
+    /// It speaks RESP3, as the first connect has shown.
+    pushes: bool,
+    ear: Arc<Ear>,
 }
 
 /// One connection that was established.
@@ -69,13 +82,50 @@ struct Identity {
 impl Connection {
     /// Connects for the first time; fails at the first obstacle.
     pub(super) async fn establish(client: Client) -> RedisResult<Arc<Self>> {
-        let live = connect(&client, None).await?;
-        Ok(Arc::new_cyclic(|weak| Self {
-            client,
-            current: watch::Sender::new(Some(Arc::new(live))),
+        let info = client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
+        let ear = Arc::new(Ear::default());
+        let mut server = Server { client: speaks_resp3, pushes: true, ear };
+        let (live, ended) = match connect(&server, None).await {
+            Ok(connected) => connected,
+            Err(error) if error.is_io_error() => return Err(error),
+            // Servers before Redis 6, proxies, and users who may not say HELLO.
+            Err(_) => {
+                server = Server { client, pushes: false, ..server };
+                connect(&server, None).await?
+            }
+        };
+        let live = Arc::new(live);
+        let connection = Arc::new_cyclic(|weak| Self {
+            server,
+            current: watch::Sender::new(Some(Arc::clone(&live))),
             gate: AsyncMutex::new(()),
             weak: weak.clone(),
-        }))
+        });
+        connection.watch(&live, ended);
+        Ok(connection)
+    }
+
+    /// Sends the wake-ups of this client to the listener, over this connection and all that follow.
+    pub(super) async fn listen(&self, client: &str, listener: Listener) -> WakeUps {
+        let Server { client: server, pushes, ear } = &self.server;
+        ear.open(client, listener);
+        if *pushes {
+            let live = self.live().await;
+            let mut connection = live.connection.clone();
+            if time::timeout(CALL_LIMIT, ear.subscribe(&mut connection)).await.is_err() {
+                self.replace(&live);
+            }
+        } else {
+            ear.subscribe_apart(server.clone()).await;
+        }
+        ear.wake_ups()
+    }
+
+    /// How wake-ups travel at the moment.
+    pub(super) fn wake_ups(&self) -> WakeUps {
+        self.server.ear.wake_ups()
     }
 
     /// Calls a script, by its hash, and again by its source where the server does not know it.
@@ -156,6 +206,19 @@ impl Connection {
             tokio::spawn(reconnect(Weak::clone(&self.weak), broken.identity.clone()));
         }
     }
+
+    /// Replaces a connection as soon as it ends. Without that, one that nobody uses but to be
+    /// woken would be missed at the next call only.
+    fn watch(&self, live: &Arc<Live>, ended: Option<oneshot::Receiver<()>>) {
+        let Some(ended) = ended else { return };
+        let (weak, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
+        tokio::spawn(async move {
+            let _ = ended.await;
+            if let (Some(connection), Some(live)) = (weak.upgrade(), live.upgrade()) {
+                connection.replace(&live);
+            }
+        });
+    }
 }
 
 impl Live {
@@ -185,12 +248,15 @@ impl Live {
 async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>) {
     let mut delay = RECONNECT.0;
     loop {
-        let Some(client) = owner.upgrade().map(|connection| connection.client.clone()) else {
+        let Some(server) = owner.upgrade().map(|connection| connection.server.clone()) else {
             return;
         };
-        if let Ok(live) = connect(&client, broken.as_ref()).await {
+        if let Ok((live, ended)) = connect(&server, broken.as_ref()).await {
             if let Some(connection) = owner.upgrade() {
-                connection.current.send_replace(Some(Arc::new(live)));
+                let live = Arc::new(live);
+                connection.current.send_replace(Some(Arc::clone(&live)));
+                connection.watch(&live, ended);
+                server.ear.connected();
             }
             return;
         }
@@ -202,12 +268,22 @@ async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>) {
 /// Connects, and makes the server forget the connection before: what was sent on it has either
 /// been done by then, or never will be. Without that, a request that waits in the socket of a
 /// stalled server could take a lock after the release that was to undo it.
-async fn connect(client: &Client, broken: Option<&Identity>) -> RedisResult<Live> {
-    let config = AsyncConnectionConfig::new()
+async fn connect(
+    server: &Server,
+    broken: Option<&Identity>,
+) -> RedisResult<(Live, Option<oneshot::Receiver<()>>)> {
+    let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_LIMIT))
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE);
+    let mut ended = None;
+    if server.pushes {
+        let (pushes, ends) = server.ear.pushes();
+        config = config.set_push_sender(pushes);
+        ended = Some(ends);
+    }
     let handshake = async {
+        let client = &server.client;
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let mut pipeline = Pipeline::new();
         pipeline.cmd("PING");
@@ -232,12 +308,17 @@ async fn connect(client: &Client, broken: Option<&Identity>) -> RedisResult<Live
             // "No such client" is as good.
             connection.send_packed_commands(&pipeline, 0, 1).await?;
         }
+        // Before anybody can use the connection: no wake-up of what is asked on it is missed.
+        if server.pushes {
+            server.ear.subscribe(&mut connection).await;
+        }
         Ok(Live { connection, identity, suspect_since: Mutex::new(None) })
     };
-    time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
+    let live = time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
         let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the handshake");
         Err(RedisError::from(error))
-    })
+    })?;
+    Ok((live, ended))
 }
 
 fn identity(number: Option<Value>, info: Option<Value>) -> Option<Identity> {
@@ -253,7 +334,7 @@ fn identity(number: Option<Value>, info: Option<Value>) -> Option<Identity> {
 
 /// Between half of a delay and all of it, so that the clients of a server that comes back do not
 /// come back all at once.
-fn jittered(delay: Duration) -> Duration {
+pub(super) fn jittered(delay: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish() % 1024;
     delay / 2 + delay / 2048 * random as u32
 }

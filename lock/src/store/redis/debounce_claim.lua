@@ -42,7 +42,7 @@ if running ~= ARGV[1] then
     -- The newest caller is alive: an older one must not run in its place once the run is over,
     -- merely because it asks first.
     if window[2] == ARGV[1] and now > due then
-      redis.call('HSET', KEYS[1], 'due', string.format('%.0f', now))
+      redis.call('HSET', KEYS[1], 'due', digits(now))
     end
     -- Whoever waits keeps the window: a run may go on for longer than that.
     redis.call('PEXPIRE', KEYS[1], math.max(left, 0) + tonumber(ARGV[4]))
@@ -50,17 +50,13 @@ if running ~= ARGV[1] then
   end
 end
 
-local fence = micros
-local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-if not last then
-  return redis.error_reply('ERR the fence counter ' .. KEYS[3] .. ' does not hold a number')
-end
-if fence <= last then
-  fence = last + 1
+local fence, failure = next_fence(KEYS[3])
+if not fence then
+  return failure
 end
 
-local covered = string.format('%.0f', math.max(newest, call))
-local text = string.format('%.0f', fence)
+local covered = digits(math.max(newest, call))
+local text = digits(fence)
 redis.call('HSET', KEYS[1], 'call', covered, 'ran', covered, 'ran_by', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])

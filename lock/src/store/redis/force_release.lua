@@ -1,10 +1,20 @@
--- Frees the lock KEYS[1], whoever holds it.
+-- Takes the lock KEYS[1], whose queue is KEYS[2], away from whoever holds it, and tells that
+-- client. Hands it to the first living waiter, for ARGV[1] milliseconds to claim it, or frees it.
 --
 -- GET fails on a key of another type: what is not a lock is not deleted.
 --
--- Answers 1 if somebody held it, else 0.
+-- Answers 1 if somebody held it, plus 2 if it was handed over.
 
-if not redis.call('GET', KEYS[1]) then
-  return 0
+local holder = redis.call('GET', KEYS[1])
+local first, place, gone = first_waiter(KEYS[2])
+local answer = holder and 1 or 0
+if first then
+  hand_over(KEYS[1], KEYS[2], first, gone, ARGV[1])
+  answer = answer + 2
+elseif holder then
+  redis.call('DEL', KEYS[1])
 end
-return redis.call('DEL', KEYS[1])
+if holder then
+  tell(holder, 'taken')
+end
+return answer

@@ -6,6 +6,7 @@
 
 mod connection;
 mod script;
+mod wake;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +17,31 @@ use self::{
     script::{ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW},
 };
 use super::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DebounceStep, Holder, Ownership,
-    ReleaseRequest, RenewRequest, Store, StoreError, StoreFuture,
+    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DebounceStep,
+    Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
+    StoreFuture, WakeUps,
 };
-use crate::{Error, ErrorKind, Token, core::debounce::GRACE, limits::LONGEST_LEASE};
+use crate::{
+    Error, ErrorKind, Token,
+    core::{debounce::GRACE, queue::HEARTBEAT},
+    limits::LONGEST_LEASE,
+};
 
 /// The counter that fences are drawn from: one per database, and the only key without an expiry.
 /// No id can name it, for none may begin with a tilde, and no prefix may contain one.
 const FENCE: &str = "~fence";
+
+/// A waiter that has not been heard of for so long is dead, if its client listens: it looks at
+/// least every [`HEARTBEAT`](crate::core::queue::HEARTBEAT).
+const ALIVE: Duration = Duration::from_millis(2 * HEARTBEAT.as_millis() as u64);
+
+/// The same if its client polls, which it does several times a second.
+const ALIVE_POLLING: Duration = Duration::from_secs(2);
+
+/// The key of a lock's queue. It begins with a tilde, so that no id can name it.
+fn queue_of(key: &str) -> String {
+    format!("~queue:{key}")
+}
 
 /// The store on one Redis server.
 #[derive(Debug)]
@@ -55,15 +73,20 @@ impl RedisStore {
     }
 
     /// Calls one script for a whole batch; its reply has one number for each item.
-    async fn all(
+    async fn all<T>(
         &self,
         invocation: Invocation,
         items: usize,
         limit: Duration,
-    ) -> Vec<Result<Ownership, StoreError>> {
+        read: impl Fn(i64) -> Option<T>,
+    ) -> Vec<Result<T, StoreError>> {
+        let item = |value| match value {
+            Value::Int(number) => read(number),
+            _ => None,
+        };
         let read = |reply| match reply {
             Value::Array(values) if values.len() == items => {
-                Some(values.into_iter().map(|value| answer(value, ownership)).collect())
+                Some(values.into_iter().map(|value| answer(value, item)).collect())
             }
             _ => None,
         };
@@ -84,16 +107,31 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        let (mark, alive) = match self.connection.wake_ups() {
+            WakeUps::Polling => ("?", ALIVE_POLLING),
+            WakeUps::PubSub | WakeUps::Push => ("@", ALIVE),
+        };
         let mut invocation = Invocation::of(&ACQUIRE);
         for request in batch {
-            invocation = invocation.key(&request.key);
+            invocation = invocation.key(&request.key).key(&queue_of(&request.key));
         }
-        invocation = invocation.key(FENCE).argument(millis(LONGEST_LEASE));
+        invocation = invocation
+            .key(FENCE)
+            .argument(millis(LONGEST_LEASE))
+            .argument(millis(CLAIM_WINDOW))
+            .argument(millis(alive))
+            .argument(mark);
         for request in batch {
+            let if_held = match &request.if_held {
+                IfHeld::GiveUp => String::new(),
+                IfHeld::Wait => "w".to_owned(),
+                IfHeld::KeepPlace(place) => format!("w{}", place.unwrap_or(0)),
+                IfHeld::Adopt(token) => format!("={}", token.as_str()),
+            };
             invocation = invocation
                 .argument(request.token.as_str())
                 .argument(millis(request.lease))
-                .argument(request.adopt.as_ref().map_or("", Token::as_str));
+                .argument(if_held);
         }
         Box::pin(async move {
             let read = |reply| read_acquired(reply, batch.len());
@@ -104,10 +142,10 @@ impl Store for RedisStore {
     fn renew<'a>(
         &'a self,
         batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
         let mut invocation = Invocation::of(&RENEW);
         for request in batch {
-            invocation = invocation.key(&request.key);
+            invocation = invocation.key(&request.key).key(&queue_of(&request.key));
         }
         for request in batch {
             invocation =
@@ -117,21 +155,26 @@ impl Store for RedisStore {
         // left when it is sent; but not so little that a slow link could never answer.
         let shortest = batch.iter().map(|request| request.lease).min().unwrap_or(CALL_LIMIT);
         let limit = (shortest / 6).max(HEALTHY).min(shortest / 3).min(CALL_LIMIT);
-        Box::pin(self.all(invocation, batch.len(), limit))
+        Box::pin(self.all(invocation, batch.len(), limit, |answer| match answer {
+            0 => Some(Renewal::NotOurs),
+            1 | 2 => Some(Renewal::Renewed { contended: answer == 2 }),
+            _ => None,
+        }))
     }
 
     fn release<'a>(
         &'a self,
         batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Ownership, StoreError>>> {
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
         let mut invocation = Invocation::of(&RELEASE);
         for request in batch {
-            invocation = invocation.key(&request.key);
+            invocation = invocation.key(&request.key).key(&queue_of(&request.key));
         }
+        invocation = invocation.argument(millis(CLAIM_WINDOW));
         for request in batch {
             invocation = invocation.argument(request.token.as_str()).argument(millis(request.keep));
         }
-        Box::pin(self.all(invocation, batch.len(), CALL_LIMIT))
+        Box::pin(self.all(invocation, batch.len(), CALL_LIMIT, released))
     }
 
     fn extend<'a>(
@@ -149,21 +192,31 @@ impl Store for RedisStore {
     }
 
     fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        Box::pin(self.one(Invocation::of(&HOLDER).key(key), |reply| {
-            if reply == Value::Nil {
-                return Some(None);
-            }
-            let (token, left) = pair(reply)?;
-            let (Value::BulkString(token), Value::Int(left)) = (token, left) else { return None };
+        let invocation = Invocation::of(&HOLDER).key(key).key(&queue_of(key));
+        Box::pin(self.one(invocation, |reply| {
+            let values = match reply {
+                Value::Nil => return Some(None),
+                Value::Array(values) => values,
+                _ => return None,
+            };
+            let [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] = &values[..]
+            else {
+                return None;
+            };
             // Another client's token may be any bytes.
-            let token = Token::from(String::from_utf8_lossy(&token).into_owned());
-            Some(Some(Holder { token, remaining: remaining(left) }))
+            let token = Token::from(String::from_utf8_lossy(token).into_owned());
+            let waiters = usize::try_from(*waiters).ok()?;
+            Some(Some(Holder { token, remaining: remaining(*left), waiters }))
         }))
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.one(Invocation::of(&FORCE_RELEASE).key(key), |reply| match reply {
-            Value::Int(freed) => Some(freed == 1),
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
+        let invocation = Invocation::of(&FORCE_RELEASE)
+            .key(key)
+            .key(&queue_of(key))
+            .argument(millis(CLAIM_WINDOW));
+        Box::pin(self.one(invocation, |reply| match reply {
+            Value::Int(answer) => released(answer),
             _ => None,
         }))
     }
@@ -201,6 +254,10 @@ impl Store for RedisStore {
             }
         }
     }
+
+    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+        Box::pin(self.connection.listen(client, listener))
+    }
 }
 
 fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, StoreError>>> {
@@ -208,12 +265,14 @@ fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, S
     let mut values = values.into_iter();
     let mut fence = number(&values.next()?)?;
     let answer = |value: Value| match value {
-        Value::Int(1) => {
+        Value::Int(taken @ (1 | 2)) => {
             fence += 1;
-            Some(Ok(Acquisition::Granted { fence: fence - 1 }))
+            Some(Ok(Acquisition::Granted { fence: fence - 1, contended: taken == 2 }))
         }
-        Value::Array(left) => match left[..] {
-            [Value::Int(left)] => Some(Ok(Acquisition::Held { remaining: remaining(left) })),
+        Value::Array(held) => match &held[..] {
+            [Value::Int(left), place] => {
+                Some(Ok(Acquisition::Held { remaining: remaining(*left), place: number(place) }))
+            }
             _ => None,
         },
         Value::BulkString(error) => {
@@ -251,12 +310,10 @@ fn remaining(millis: i64) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
-fn ownership(value: Value) -> Option<Ownership> {
-    match value {
-        Value::Int(1) => Some(Ownership::Ours),
-        Value::Int(0) => Some(Ownership::NotOurs),
-        _ => None,
-    }
+fn released(answer: i64) -> Option<Release> {
+    (0..4)
+        .contains(&answer)
+        .then_some(Release { ours: answer & 1 == 1, handed_over: answer & 2 == 2 })
 }
 
 fn pair(value: Value) -> Option<(Value, Value)> {

@@ -1,22 +1,55 @@
--- Frees each lock KEYS[i] that is held by the token ARGV[2i-1]: now, or in ARGV[2i] milliseconds
--- if that is not '0' (`hold_at_least`).
+-- Lets go of each lock KEYS[2i-1], whose queue is KEYS[2i], for the token ARGV[2i]: hands it to
+-- the first living waiter, for ARGV[1] milliseconds to claim it, or frees it if there is none. If
+-- ARGV[2i+1] is not '0' (`hold_at_least`), the lock is kept for so many milliseconds instead.
 --
--- DEL and PEXPIRE work when the server's memory is full. `pcall`, so that a key of another type
--- under one id does not keep the other locks of the batch from being freed.
+-- A lock that nobody holds is handed over, too: its next holder did not claim it. A token that
+-- waits leaves the queue.
 --
--- Answers 1 for each lock that was the token's, else 0.
+-- DEL, PEXPIRE and ZREM work when the server's memory is full. `pcall`, so that a key of another
+-- type under one id does not keep the other locks of the batch from being freed.
+--
+-- Answers for each lock: 1 if it was the token's, plus 2 if it was handed over.
 
-local ours = {}
-for i, key in ipairs(KEYS) do
-  ours[i] = redis.pcall('GET', key) == ARGV[2 * i - 1] and 1 or 0
-end
-for i, key in ipairs(KEYS) do
-  if ours[i] == 1 then
-    if ARGV[2 * i] == '0' then
-      redis.call('DEL', key)
-    else
-      redis.call('PEXPIRE', key, ARGV[2 * i])
+local window = ARGV[1]
+
+-- One lock after the other, each with its reads before its writes: two tokens of one lock may be
+-- in one batch, and what leaves the queue first must not be given the lock then.
+local function release(key, queue, token, keep)
+  local holder = redis.pcall('GET', key)
+  local ours = holder == token
+  local first, place, gone
+  if ours or not holder then
+    -- Mostly there is no queue, and this is all there is to know.
+    local waiting = redis.pcall('ZCARD', queue)
+    if type(waiting) == 'number' and waiting > 0 then
+      first, place, gone = first_waiter(queue, token)
     end
   end
+
+  if not ours then
+    redis.pcall('ZREM', queue, token, '@' .. token, '?' .. token)
+  end
+  if ours and keep ~= '0' then
+    redis.call('PEXPIRE', key, keep)
+    -- It knows of a lease that may end later.
+    if first then
+      tell(first, 'look')
+    end
+    return 1
+  end
+  if first then
+    hand_over(key, queue, first, gone, window)
+    return ours and 3 or 2
+  end
+  if ours then
+    redis.call('DEL', key)
+    return 1
+  end
+  return 0
 end
-return ours
+
+local answer = {}
+for i = 1, #KEYS / 2 do
+  answer[i] = release(KEYS[2 * i - 1], KEYS[2 * i], ARGV[2 * i], ARGV[2 * i + 1])
+end
+return answer

@@ -15,10 +15,12 @@ pub(super) struct Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
+    ($($name:ident = $($file:literal)+;)*) => {
         $(pub(super) static $name: Script = Script {
-            source: include_str!($file),
-            hash: LazyLock::new(|| redis::Script::new(include_str!($file)).get_hash().to_owned()),
+            source: concat!($(include_str!($file)),+),
+            hash: LazyLock::new(|| {
+                redis::Script::new(concat!($(include_str!($file)),+)).get_hash().to_owned()
+            }),
         };)*
 
         /// Every script there is.
@@ -26,15 +28,17 @@ macro_rules! scripts {
     };
 }
 
+// What several operations share comes first: a server has no other way to share code between
+// scripts before functions came with Redis 7.
 scripts! {
-    ACQUIRE = "acquire.lua";
+    ACQUIRE = "fence.lua" "queue.lua" "acquire.lua";
     RENEW = "renew.lua";
-    RELEASE = "release.lua";
+    RELEASE = "queue.lua" "release.lua";
     EXTEND = "extend.lua";
-    HOLDER = "holder.lua";
-    FORCE_RELEASE = "force_release.lua";
+    HOLDER = "queue.lua" "holder.lua";
+    FORCE_RELEASE = "queue.lua" "force_release.lua";
     REGISTER = "debounce_register.lua";
-    CLAIM = "debounce_claim.lua";
+    CLAIM = "fence.lua" "debounce_claim.lua";
 }
 
 impl Script {

@@ -1,0 +1,261 @@
+//! Callers that ask for themselves: single attempts, the seed's polling, and adoption. And what
+//! they have in common with those in line: requests go to the store in batches.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use super::{
+    Acquire, SILENCE_LIMIT,
+    holds::Grant,
+    task::{BATCH, Done, Task},
+    timers::Timer,
+};
+use crate::{
+    Error,
+    core::{
+        Moment,
+        wait::{Next, Outcome, Patience, Wait},
+    },
+    guard::LockGuard,
+    keeper::store_error,
+    store::{AcquireRequest, Acquisition, IfHeld, StoreError},
+};
+
+/// One caller that asks for itself.
+pub(super) struct Attempt {
+    acquire: Acquire,
+    wait: Wait,
+    in_flight: bool,
+    /// Nobody waits for it any more; it is here until it is answered.
+    abandoned: bool,
+    timer: Moment,
+    failure: Option<StoreError>,
+}
+
+impl Attempt {
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+}
+
+/// On whose behalf the store is asked for a lock.
+pub(super) enum Asker {
+    Line(Arc<str>),
+    Attempt(u64),
+}
+
+/// A batch of requests and its answers.
+pub(super) struct Acquired {
+    askers: Vec<(Asker, u64)>,
+    sent_at: Moment,
+    answers: Vec<Result<Acquisition, StoreError>>,
+}
+
+impl Task {
+    pub(super) fn acquire(&mut self, acquire: Acquire) {
+        match acquire.terms.patience {
+            Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
+                self.join(acquire, wait);
+            }
+            patience => {
+                let number = acquire.number;
+                let attempt = Attempt {
+                    acquire,
+                    wait: Wait::new(patience, SILENCE_LIMIT, self.jitter(number)),
+                    in_flight: false,
+                    abandoned: false,
+                    timer: Moment::NEVER,
+                    failure: None,
+                };
+                self.attempts.insert(number, attempt);
+                self.to_acquire.push(Asker::Attempt(number));
+            }
+        }
+    }
+
+    pub(super) fn send_acquires(&mut self) {
+        let now = self.clock.now();
+        let mut askers = mem::take(&mut self.to_acquire).into_iter().peekable();
+        while askers.peek().is_some() {
+            let batch = askers.by_ref().filter_map(|asker| match asker {
+                Asker::Line(key) => {
+                    let request = self.line_request(&key, now)?;
+                    let number = self.seat_of(&key)?;
+                    Some(((Asker::Line(key), number), request))
+                }
+                Asker::Attempt(number) => {
+                    let request = self.attempt_request(number)?;
+                    Some(((Asker::Attempt(number), number), request))
+                }
+            });
+            let (askers, requests): (Vec<_>, Vec<_>) = batch.take(BATCH).unzip();
+            if requests.is_empty() {
+                continue;
+            }
+            // Every lease of the batch counts from here: before the first byte is sent.
+            self.call_store(move |store| async move {
+                let answers = store.acquire(&requests).await;
+                Done::Acquired(Acquired { askers, sent_at: now, answers })
+            });
+        }
+    }
+
+    pub(super) fn take_acquired(&mut self, acquired: Acquired) {
+        let mut answers = acquired.answers.into_iter();
+        for (asker, number) in acquired.askers {
+            let answer = answers.next().unwrap_or_else(|| {
+                Err(StoreError::unavailable("the store gave fewer answers than it was asked for"))
+            });
+            match asker {
+                Asker::Line(key) => self.take_seat_answer(&key, number, acquired.sent_at, answer),
+                Asker::Attempt(number) => self.take_attempt(number, acquired.sent_at, answer),
+            }
+        }
+    }
+
+    fn attempt_request(&mut self, number: u64) -> Option<AcquireRequest> {
+        let attempt = self.attempts.get_mut(&number).filter(|attempt| !attempt.in_flight)?;
+        attempt.in_flight = true;
+        let timer = mem::replace(&mut attempt.timer, Moment::NEVER);
+        self.timers.cancel(Timer::Attempt(number), timer);
+        let acquire = &attempt.acquire;
+        Some(AcquireRequest {
+            key: Arc::clone(&acquire.lock.key),
+            token: acquire.token.clone(),
+            lease: acquire.terms.lease,
+            if_held: acquire.adopt.clone().map_or(IfHeld::GiveUp, IfHeld::Adopt),
+        })
+    }
+
+    fn take_attempt(
+        &mut self,
+        number: u64,
+        sent_at: Moment,
+        answer: Result<Acquisition, StoreError>,
+    ) {
+        let now = self.clock.now();
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        attempt.in_flight = false;
+        if attempt.abandoned {
+            // Nobody is there to hold what was granted, or may have been granted: by this attempt,
+            // or by one before it that had no answer.
+            let held = matches!(answer, Ok(Acquisition::Held { .. }));
+            let refused = matches!(answer, Err(StoreError::Rejected(_)));
+            let undone = held || (refused && attempt.failure.is_none());
+            if !undone {
+                let (lock, token) = (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
+                self.begin_release(number, &lock, &token, Moment::default(), None);
+            }
+            self.attempts.remove(&number);
+            return;
+        }
+        let next = match answer {
+            Ok(Acquisition::Granted { fence, contended }) => {
+                let lease = attempt.acquire.terms.lease;
+                if self.comes_too_late(sent_at, lease, now) {
+                    let late = "the answer came after the lease had run out";
+                    self.unanswered_attempt(number, sent_at, StoreError::unavailable(late))
+                } else {
+                    return self.grant_attempt(number, sent_at, (fence, contended));
+                }
+            }
+            Ok(Acquisition::Held { .. }) if attempt.acquire.adopt.is_some() => {
+                let error = Error::lost("the store does not hold it for this token");
+                return self.finish_attempt(number, Err(error));
+            }
+            Ok(Acquisition::Held { .. }) => {
+                // It answers for the attempts before it, too: they came first.
+                attempt.failure = None;
+                attempt.wait.step(Outcome::Held, now)
+            }
+            Err(error @ StoreError::Rejected(_)) => {
+                self.undo_attempt(number);
+                return self.finish_attempt(number, Err(store_error(&error)));
+            }
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.unanswered_attempt(number, sent_at, error)
+            }
+        };
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        match next {
+            Next::TryAt(at) => self.timers.reset(Timer::Attempt(number), &mut attempt.timer, at),
+            Next::Busy => {
+                let error = Error::busy(Duration::ZERO, attempt.wait.answers());
+                self.finish_attempt(number, Err(error));
+            }
+            Next::Unavailable => {
+                let failure = attempt.failure.take();
+                let failure = failure.unwrap_or_else(|| StoreError::unavailable("no answer"));
+                self.undo_attempt(number);
+                self.finish_attempt(number, Err(store_error(&failure)));
+            }
+        }
+    }
+
+    fn unanswered_attempt(&mut self, number: u64, asked_at: Moment, error: StoreError) -> Next {
+        let now = self.clock.now();
+        let Some(attempt) = self.attempts.get_mut(&number) else { return Next::Busy };
+        attempt.failure = Some(error);
+        attempt.wait.step(Outcome::Unknown { asked_at }, now)
+    }
+
+    fn grant_attempt(&mut self, number: u64, sent_at: Moment, (fence, contended): (u64, bool)) {
+        let Some(attempt) = self.attempts.remove(&number) else { return };
+        let Attempt { acquire, .. } = attempt;
+        let lease = acquire.terms.lease;
+        self.lose_key(&acquire.lock.key);
+        let line = self.line(&acquire.lock);
+        let fencing_token = line.queue.taken_by(number, fence, contended);
+        let token = acquire.token.clone();
+        let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
+        let guard = self.begin_hold(&acquire, grant);
+        if let Err(Ok(unclaimed)) = acquire.reply.send(Ok(guard)) {
+            unclaimed.defuse();
+            self.unclaimed.push((number, number));
+        }
+    }
+
+    /// An attempt without an answer may have taken the lock.
+    fn undo_attempt(&mut self, number: u64) {
+        if let Some(attempt) = self.attempts.get(&number)
+            && attempt.wait.silent_since().is_some()
+        {
+            let (lock, token) = (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
+            self.begin_release(number, &lock, &token, Moment::default(), None);
+        }
+    }
+
+    fn finish_attempt(&mut self, number: u64, answer: Result<LockGuard, Error>) {
+        let Some(attempt) = self.attempts.remove(&number) else { return };
+        self.timers.cancel(Timer::Attempt(number), attempt.timer);
+        let _ = attempt.acquire.reply.send(answer);
+    }
+
+    pub(super) fn cancel_attempt(&mut self, number: u64) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        attempt.abandoned = true;
+        let timer = mem::replace(&mut attempt.timer, Moment::NEVER);
+        self.timers.cancel(Timer::Attempt(number), timer);
+        if !attempt.in_flight {
+            self.undo_attempt(number);
+            self.attempts.remove(&number);
+        }
+    }
+
+    pub(super) fn attempt_timer(&mut self, number: u64) {
+        if let Some(attempt) = self.attempts.get_mut(&number) {
+            attempt.timer = Moment::NEVER;
+            self.to_acquire.push(Asker::Attempt(number));
+        }
+    }
+
+    pub(super) fn close_attempts(&mut self) {
+        for number in self.attempts.keys().copied().collect::<Vec<_>>() {
+            let Some(attempt) = self.attempts.get_mut(&number) else { continue };
+            // A sender can be used once; the attempt itself stays if it is in flight.
+            let (closed, _) = tokio::sync::oneshot::channel();
+            let reply = mem::replace(&mut attempt.acquire.reply, closed);
+            let _ = reply.send(Err(Error::closed()));
+            self.cancel_attempt(number);
+        }
+    }
+}

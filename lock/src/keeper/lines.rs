@@ -1,0 +1,404 @@
+//! Callers that wait in line for a lock, and their seat in the store.
+//!
+//! Who is next, and what the store is asked for, is decided in [`Queue`]; this carries it out.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use super::{Acquire, SILENCE_LIMIT, attempts::Asker, holds::Grant, task::Task, timers::Timer};
+use crate::{
+    Error, LockGuard, Token,
+    core::{
+        Moment,
+        queue::{Action, Looks, Queue, Seat},
+    },
+    id::Named,
+    keeper::store_error,
+    store::{AcquireRequest, Acquisition, StoreError, Wake, WakeUps},
+};
+
+/// A store that has not answered for so long is silent, not busy.
+const ANSWER_EXPECTED: Duration = Duration::from_millis(250);
+
+/// What this process knows of one lock.
+pub(super) struct Line {
+    lock: Named,
+    pub(super) queue: Queue,
+    /// The token of the seat, whichever caller it was made for.
+    token: Option<Token>,
+    timer: Moment,
+    failure: Option<StoreError>,
+}
+
+/// One caller in line.
+pub(super) struct Caller {
+    pub(super) acquire: Acquire,
+    started: Moment,
+    give_up_at: Moment,
+    timer: Moment,
+}
+
+impl Task {
+    /// What is known of the lock of this key, from now on.
+    pub(super) fn line(&mut self, lock: &Named) -> &mut Line {
+        self.lines.entry(Arc::clone(&lock.key)).or_insert_with(|| Line {
+            lock: lock.clone(),
+            queue: Queue::default(),
+            token: None,
+            timer: Moment::NEVER,
+            failure: None,
+        })
+    }
+
+    pub(super) fn join(&mut self, acquire: Acquire, wait: Duration) {
+        let now = self.clock.now();
+        let (number, lease) = (acquire.number, acquire.terms.lease);
+        let line = self.line(&acquire.lock);
+        let action = line.queue.join(number, lease);
+        let key = Arc::clone(&line.lock.key);
+        let give_up_at = now + wait;
+        let mut caller = Caller { acquire, started: now, give_up_at, timer: Moment::NEVER };
+        if action != Action::Ask {
+            self.timers.reset(Timer::Caller(number), &mut caller.timer, give_up_at);
+        }
+        self.callers.insert(number, caller);
+        self.follow(&key, action);
+    }
+
+    /// Carries out what a queue wants, apart from what its caller has to do itself.
+    pub(super) fn follow(&mut self, key: &Arc<str>, action: Action) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        match action {
+            Action::Ask => {
+                let seat = line.queue.seat().map(Seat::number);
+                // A new seat has the token of the caller that it is made for.
+                if line.token.is_none()
+                    && let Some(caller) = seat.and_then(|seat| self.callers.get(&seat))
+                {
+                    line.token = Some(caller.acquire.token.clone());
+                }
+                self.to_acquire.push(Asker::Line(Arc::clone(key)));
+            }
+            Action::LookAt(at) => {
+                if let Some(seat) = line.queue.seat() {
+                    self.timers.reset(Timer::Look(seat.number()), &mut line.timer, at);
+                }
+            }
+            Action::Withdraw { number } => {
+                let lock = line.lock.clone();
+                let token = self.end_seat(key, number);
+                if let Some(token) = token {
+                    self.begin_release(number, &lock, &token, Moment::default(), None);
+                }
+            }
+            Action::None | Action::Grant { .. } | Action::Release | Action::AskAgain => {}
+        }
+        self.forget_if_idle(key);
+    }
+
+    /// The seat with this number is gone; its token, if it had one.
+    fn end_seat(&mut self, key: &Arc<str>, number: u64) -> Option<Token> {
+        let line = self.lines.get_mut(key)?;
+        let timer = mem::replace(&mut line.timer, Moment::NEVER);
+        self.timers.cancel(Timer::Look(number), timer);
+        self.seats.remove(&number);
+        line.failure = None;
+        line.token.take()
+    }
+
+    /// The seat has another's number from now on: the token of the tenure that it goes on from.
+    pub(super) fn take_over_seat(&mut self, key: &Arc<str>, number: u64, token: &Token) {
+        if let Some(line) = self.lines.get_mut(key) {
+            line.token = Some(token.clone());
+            self.seats.insert(number, Arc::clone(key));
+            self.to_acquire.push(Asker::Line(Arc::clone(key)));
+        }
+    }
+
+    fn forget_if_idle(&mut self, key: &Arc<str>) {
+        if self.lines.get(key).is_some_and(|line| line.queue.is_idle()) {
+            self.lines.remove(key);
+        }
+    }
+
+    /// What the store is to be asked on behalf of a line.
+    pub(super) fn line_request(&mut self, key: &Arc<str>, now: Moment) -> Option<AcquireRequest> {
+        let line = self.lines.get_mut(key)?;
+        let request = line.queue.request(now)?;
+        let timer = mem::replace(&mut line.timer, Moment::NEVER);
+        self.timers.cancel(Timer::Look(request.number), timer);
+        let token = line.token.clone()?;
+        Some(AcquireRequest {
+            key: Arc::clone(key),
+            token,
+            lease: request.lease,
+            if_held: request.if_held,
+        })
+    }
+
+    /// The number of the seat of this line.
+    pub(super) fn seat_of(&self, key: &str) -> Option<u64> {
+        Some(self.lines.get(key)?.queue.seat()?.number())
+    }
+
+    pub(super) fn take_seat_answer(
+        &mut self,
+        key: &Arc<str>,
+        number: u64,
+        sent_at: Moment,
+        answer: Result<Acquisition, StoreError>,
+    ) {
+        // A seat that was withdrawn meanwhile is undone by what was sent behind its request.
+        if self.seat_of(key) != Some(number) {
+            return;
+        }
+        let (looks, now) = (self.looks(number), self.clock.now());
+        let Some(line) = self.lines.get_mut(key) else { return };
+        match answer {
+            Ok(Acquisition::Granted { fence, contended }) => {
+                self.take_seat_grant(key, number, sent_at, (fence, contended));
+            }
+            Ok(Acquisition::Held { remaining, place }) => {
+                // It answers for the requests before it, too: they came first.
+                line.failure = None;
+                let action = line.queue.held(number, remaining, place, looks, now);
+                self.follow(key, action);
+                self.end_overtime(key, now);
+            }
+            Err(error @ StoreError::Rejected(_)) => self.refuse(key, &error),
+            Err(error @ StoreError::Unavailable(_)) => {
+                line.failure = Some(error);
+                let action = line.queue.unanswered(number, SILENCE_LIMIT, looks, now);
+                self.follow(key, action);
+                self.end_silence(key, now);
+            }
+        }
+    }
+
+    fn take_seat_grant(
+        &mut self,
+        key: &Arc<str>,
+        number: u64,
+        sent_at: Moment,
+        (fence, contended): (u64, bool),
+    ) {
+        let (looks, now) = (self.looks(number), self.clock.now());
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let granted = line.queue.seat().map_or(Duration::ZERO, |seat| seat.lease());
+        if self.comes_too_late(sent_at, granted, now) {
+            let Some(line) = self.lines.get_mut(key) else { return };
+            line.failure =
+                Some(StoreError::unavailable("the answer came after the lease had run out"));
+            let action = line.queue.unanswered(number, SILENCE_LIMIT, looks, now);
+            return self.follow(key, action);
+        }
+        self.lose_key(key);
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let action = line.queue.granted(number, fence, contended);
+        let Action::Grant { caller, fencing_token } = action else {
+            return self.follow(key, action);
+        };
+        let Some(token) = self.end_seat(key, number) else { return };
+        let Some(caller) = self.take_caller(caller) else { return };
+        let grant = Grant { tenure: number, token, sent_at, lease: granted, fencing_token };
+        let guard = self.begin_hold(&caller.acquire, grant);
+        self.deliver(caller, number, guard);
+        self.forget_claim(key);
+    }
+
+    /// Takes a caller out of the books; its queue knows already.
+    pub(super) fn take_caller(&mut self, number: u64) -> Option<Caller> {
+        let caller = self.callers.remove(&number)?;
+        self.timers.cancel(Timer::Caller(number), caller.timer);
+        Some(caller)
+    }
+
+    pub(super) fn deliver(&mut self, caller: Caller, tenure: u64, guard: LockGuard) {
+        let number = caller.acquire.number;
+        if let Err(Ok(unclaimed)) = caller.acquire.reply.send(Ok(guard)) {
+            // Its caller has just gone away. Released by this turn and not by the guard's drop,
+            // whose message would come after a `flush` that is in the queue already.
+            unclaimed.defuse();
+            self.unclaimed.push((tenure, number));
+        }
+    }
+
+    /// Answers a caller that gets no lock.
+    fn refuse_caller(&mut self, number: u64, error: Error) {
+        let Some(caller) = self.take_caller(number) else { return };
+        let key = Arc::clone(&caller.acquire.lock.key);
+        let _ = caller.acquire.reply.send(Err(error));
+        self.leave_line(&key, number);
+    }
+
+    fn leave_line(&mut self, key: &Arc<str>, number: u64) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let action = line.queue.leave(number);
+        if line.queue.seat().is_some_and(|seat| seat.number() == number) {
+            // The others keep the seat that was made for it.
+            self.seats.insert(number, Arc::clone(key));
+        }
+        self.follow(key, action);
+    }
+
+    /// The caller has gone away.
+    pub(super) fn cancel_caller(&mut self, number: u64) {
+        if let Some(caller) = self.take_caller(number) {
+            self.leave_line(&caller.acquire.lock.key, number);
+        }
+    }
+
+    /// The store refuses what is asked: the first in line hears of it, and the next one asks for
+    /// itself.
+    fn refuse(&mut self, key: &Arc<str>, error: &StoreError) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let first = line.queue.first();
+        let unknown = line.failure.is_some();
+        let lock = line.lock.clone();
+        let number = line.queue.seat().map(|seat| (seat.number(), seat.is_queued()));
+        let _ = line.queue.give_up_seat();
+        if let Some((number, queued)) = number
+            && let Some(token) = self.end_seat(key, number)
+            && (unknown || queued)
+        {
+            self.begin_release(number, &lock, &token, Moment::default(), None);
+        }
+        if let Some(first) = first {
+            self.refuse_caller(first, store_error(error));
+        }
+        if let Some(line) = self.lines.get_mut(key) {
+            let action = line.queue.take_seat();
+            self.follow(key, action);
+        }
+    }
+
+    /// Those whose patience ended while an answer was awaited: it says that the lock is held.
+    fn end_overtime(&mut self, key: &Arc<str>, now: Moment) {
+        while let Some(line) = self.lines.get(key)
+            && let Some(first) = line.queue.first()
+            && let Some(caller) = self.callers.get_mut(&first)
+        {
+            let again = line.queue.seat().is_some_and(|seat| seat.is_asked_again());
+            if now < caller.give_up_at || again {
+                let at = caller.give_up_at;
+                self.timers.reset(Timer::Caller(first), &mut caller.timer, at.max(now));
+                return;
+            }
+            let error = Error::busy(caller.give_up_at.after(caller.started), line.looks());
+            self.refuse_caller(first, error);
+        }
+    }
+
+    /// Those that have borne the store's silence for as long as one may be asked to.
+    fn end_silence(&mut self, key: &Arc<str>, now: Moment) {
+        let Some(line) = self.lines.get(key) else { return };
+        let Some(since) = line.queue.seat().and_then(|seat| seat.silent_since()) else { return };
+        let failure = line.failure.clone();
+        let borne = line.queue.callers().filter(|number| {
+            let caller = self.callers.get(number);
+            caller.is_some_and(|caller| now >= caller.started.max(since) + SILENCE_LIMIT)
+        });
+        for number in borne.collect::<Vec<_>>() {
+            self.refuse_caller(number, unavailable(failure.as_ref()));
+        }
+    }
+
+    pub(super) fn caller_timer(&mut self, number: u64, now: Moment) {
+        let Some(caller) = self.callers.get_mut(&number) else { return };
+        caller.timer = Moment::NEVER;
+        let Some(line) = self.lines.get(&caller.acquire.lock.key) else { return };
+        let asked_at = line.queue.seat().and_then(|seat| seat.asking_since());
+        let silent = line.queue.seat().is_some_and(|seat| seat.silent_since().is_some())
+            || asked_at.is_some_and(|asked_at| now >= asked_at + ANSWER_EXPECTED);
+        // The first in line hears what becomes of what was asked, or that there is no answer.
+        if line.queue.is_first(number) && (asked_at.is_some() || silent) {
+            return;
+        }
+        let error = if silent {
+            unavailable(line.failure.as_ref())
+        } else {
+            Error::busy(caller.give_up_at.after(caller.started), line.looks())
+        };
+        self.refuse_caller(number, error);
+    }
+
+    pub(super) fn look_timer(&mut self, seat: u64, now: Moment) {
+        let Some(key) = self.key_of_seat(seat) else { return };
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        line.timer = Moment::NEVER;
+        self.end_silence(&key, now);
+        self.look(&key);
+    }
+
+    fn look(&mut self, key: &Arc<str>) {
+        if let Some(line) = self.lines.get_mut(key) {
+            let action = line.queue.look();
+            self.follow(key, action);
+        }
+    }
+
+    /// A seat is known by the caller it was made for, as long as that one waits.
+    fn key_of_seat(&self, number: u64) -> Option<Arc<str>> {
+        let caller = self.callers.get(&number).map(|caller| &caller.acquire.lock.key);
+        caller.or_else(|| self.seats.get(&number)).cloned()
+    }
+
+    pub(super) fn take_wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Granted { number } => {
+                if let Some(key) = self.key_of_seat(number)
+                    && self.seat_of(&key) == Some(number)
+                {
+                    self.look(&key);
+                }
+            }
+            Wake::Wanted { number } => {
+                let key = self.key_of_hold(number).or_else(|| self.key_of_seat(number));
+                if let Some(line) = key.and_then(|key| self.lines.get_mut(&key)) {
+                    line.queue.wanted(number);
+                }
+            }
+            Wake::Taken { number } => self.lose_taken(number),
+            Wake::Connected(wake_ups) => {
+                self.wake_ups.set(wake_ups);
+                for key in self.lines.keys().cloned().collect::<Vec<_>>() {
+                    self.look(&key);
+                }
+            }
+        }
+    }
+
+    /// The lock of this key has become free, as far as this process knows. Where wake-ups come,
+    /// one comes if it is this process's turn.
+    pub(super) fn look_if_polling(&mut self, key: &Arc<str>) {
+        if self.wake_ups.load() == WakeUps::Polling {
+            self.look(key);
+        }
+    }
+
+    pub(super) fn looks(&self, number: u64) -> Looks {
+        let woken = self.wake_ups.load() != WakeUps::Polling;
+        Looks { woken, jitter: self.jitter(number) }
+    }
+
+    pub(super) fn close_callers(&mut self) {
+        for number in self.callers.keys().copied().collect::<Vec<_>>() {
+            self.refuse_caller(number, Error::closed());
+        }
+    }
+}
+
+impl Line {
+    fn looks(&self) -> u32 {
+        self.queue.seat().map_or(1, |seat| seat.looks())
+    }
+
+    /// How many wait here that the store does not count: all but the one that stands for them.
+    pub(super) fn waiters_behind_seat(&self) -> usize {
+        let queued = self.queue.seat().is_some_and(|seat| seat.is_queued());
+        self.queue.waiters() - usize::from(queued && self.queue.waiters() > 0)
+    }
+}
+
+fn unavailable(failure: Option<&StoreError>) -> Error {
+    failure.map_or_else(|| store_error(&StoreError::unavailable("no answer in time")), store_error)
+}
