@@ -1,10 +1,16 @@
 //! Where a keeper lives.
 //!
-//! The keeper of a store that is reached through a connection has a thread of its own. The keeper
-//! of an embedded store has none: every caller that sends it a message also lets it take a turn,
-//! right there, and each runtime that a caller comes from has a driver, which lets it take a turn
-//! when a timer is due. So it needs no particular runtime to go on: runtimes may end (each
-//! `#[tokio::test]` has its own), or stand still, and a guard may be dropped outside of any.
+//! A keeper is driven by its callers: every one that sends it a message also lets it take a turn,
+//! right there, so that a lock passes from one caller to the next without a third thread. What is
+//! due later is the business of a driver, which sleeps until then.
+//!
+//! - The keeper of a store that is reached through a connection has one driver, on a thread of its
+//!   own. It alone talks to the store, so no work of the callers can keep leases from being
+//!   renewed, and requests that come while it is at it gather into one write.
+//! - The keeper of an embedded store has a driver on each runtime that a caller comes from, and
+//!   whoever takes a turn talks to the store. So it needs no particular runtime to go on: runtimes
+//!   may end (each `#[tokio::test]` has its own), or stand still, and a guard may be dropped
+//!   outside of any.
 
 use std::{
     fmt,
@@ -16,12 +22,13 @@ use std::{
     },
     task::{Wake, Waker},
     thread,
+    time::Duration,
 };
 
 use tokio::{
     runtime::{Builder, Handle, Id},
     sync::{Notify, oneshot},
-    time,
+    task, time,
 };
 
 use super::{
@@ -33,15 +40,27 @@ use crate::{
     error::{Error, ErrorKind},
 };
 
+/// The longest sleep of a driver. Timers of the runtime stand still while the machine is
+/// suspended; the keeper's clock does not, and is looked at again at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
 /// The place where a keeper runs.
 pub(super) enum Berth {
-    /// A thread of its own: no work of the callers can keep leases from being renewed.
-    OwnThread {
-        /// It ended because it was told to.
-        ended: Arc<AtomicBool>,
-    },
-    /// Wherever a caller is.
+    OwnThread(Home),
     Callers(Arc<Quay>),
+}
+
+/// The callers' hold on a keeper with a thread of its own. Dropped after the callers' end of the
+/// queue: the driver is woken to find that nobody is there any more.
+pub(super) struct Home {
+    quay: Arc<Quay>,
+    alarm: Arc<Alarm>,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.alarm.bell.notify_one();
+    }
 }
 
 /// A keeper that its callers drive.
@@ -51,45 +70,55 @@ pub(super) struct Quay {
     clock: Arc<dyn Clock>,
     /// Somebody wants a turn: whoever is in one takes another.
     asked: AtomicBool,
+    /// It ended because it was told to.
+    ended: AtomicBool,
     drivers: Arc<Drivers>,
     /// Rings all drivers.
     waker: Waker,
 }
 
-/// The drivers there are, one for each runtime that a caller came from.
+/// The drivers there are, one for each runtime that a caller came from, or one in all.
 #[derive(Default)]
 struct Drivers(Mutex<Vec<Arc<Alarm>>>);
 
 /// What wakes one driver.
-struct Alarm {
+pub(super) struct Alarm {
     runtime: Id,
     /// When it wakes by itself, in nanoseconds of the keeper's clock.
     at: AtomicU64,
     bell: Notify,
 }
 
+impl Alarm {
+    fn of(runtime: Id) -> Arc<Self> {
+        let at = AtomicU64::new(Moment::NEVER.as_nanos());
+        Arc::new(Self { runtime, at, bell: Notify::new() })
+    }
+
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
 impl Berth {
     pub(super) fn of_callers(task: Task, clock: Arc<dyn Clock>) -> Self {
-        let drivers = Arc::new(Drivers::default());
-        Self::Callers(Arc::new(Quay {
-            task: Mutex::new(Some(task)),
-            clock,
-            asked: AtomicBool::new(false),
-            waker: Arc::clone(&drivers).into(),
-            drivers,
-        }))
+        Self::Callers(Arc::new(Quay::new(task, clock, Vec::new())))
     }
 
     /// Starts the thread, connects on it, and returns once that has succeeded. The thread ends
     /// when all clients are gone, or when this future is dropped.
-    pub(super) async fn own_thread<F, Fut>(connect: F) -> Result<Self, Error>
+    pub(super) async fn own_thread<F, Fut>(clock: Arc<dyn Clock>, connect: F) -> Result<Self, Error>
     where
-        F: FnOnce() -> Fut + Send + 'static,
+        F: FnOnce(Arc<Alarm>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Task, Error>>,
     {
         let (started, outcome) = oneshot::channel();
-        let ended = Arc::new(AtomicBool::new(false));
-        let has_ended = Arc::clone(&ended);
         let body = move || {
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -98,11 +127,14 @@ impl Berth {
                     return;
                 }
             };
+            let alarm = Alarm::of(runtime.handle().id());
             runtime.block_on(async move {
-                match connect().await {
-                    Ok(mut task) => {
-                        if started.send(Ok(())).is_ok() {
-                            task.run(&has_ended).await;
+                match connect(Arc::clone(&alarm)).await {
+                    Ok(task) => {
+                        let quay = Arc::new(Quay::new(task, clock, vec![Arc::clone(&alarm)]));
+                        let home = Home { quay: Arc::clone(&quay), alarm: Arc::clone(&alarm) };
+                        if started.send(Ok(home)).is_ok() {
+                            ThreadDriver { alarm, quay }.drive().await;
                         }
                     }
                     Err(error) => {
@@ -112,9 +144,7 @@ impl Berth {
             });
         };
         thread::Builder::new().name("lock-keeper".into()).spawn(body).map_err(no_thread)?;
-        let berth = Self::OwnThread { ended };
-        outcome.await.map_err(|_| berth.gone())??;
-        Ok(berth)
+        Ok(Self::OwnThread(outcome.await.map_err(|_| panicked())??))
     }
 
     /// Sees to it that timers are looked at on the caller's runtime, which the keeper of an
@@ -138,19 +168,18 @@ impl Berth {
                  `enable_time` or `enable_all`",
             ));
         }
-        let at = AtomicU64::new(Moment::NEVER.as_nanos());
-        let alarm = Arc::new(Alarm { runtime: id, at, bell: Notify::new() });
+        let alarm = Alarm::of(id);
         quay.drivers.list().push(Arc::clone(&alarm));
         runtime.spawn(Driver { alarm, quay: Arc::downgrade(quay) }.drive());
         // A runtime that is shut down drops the driver right there.
         if quay.drivers.has(id) { Ok(()) } else { Err(self.gone()) }
     }
 
-    /// What makes the keeper look at its queue soon, on a driver of its own and not on the thread
-    /// that rings.
+    /// What makes the keeper of an embedded store look at its queue soon, on a driver and not on
+    /// the thread that rings.
     pub(super) fn bell(&self) -> impl Fn() + Send + Sync + 'static + use<> {
         let quay = match self {
-            Self::OwnThread { .. } => Weak::new(),
+            Self::OwnThread(home) => Arc::downgrade(&home.quay),
             Self::Callers(quay) => Arc::downgrade(quay),
         };
         move || {
@@ -160,21 +189,19 @@ impl Berth {
         }
     }
 
-    /// Lets the keeper look at its queue, if it has no thread that does.
+    /// Lets the keeper look at its queue.
     pub(super) fn take_turn(&self) {
-        if let Self::Callers(quay) = self {
-            quay.turn(None);
+        match self {
+            Self::OwnThread(home) => home.quay.local_turn(&home.alarm),
+            Self::Callers(quay) => quay.turn(None),
         }
     }
 
     /// What to say when the keeper went away without an answer.
     pub(super) fn gone(&self) -> Error {
         match self {
-            Self::OwnThread { ended } if ended.load(Ordering::Acquire) => Error::closed(),
-            Self::OwnThread { .. } => Error::new(
-                ErrorKind::Unavailable,
-                "the keeper has ended unexpectedly, through a panic in the store: connect anew",
-            ),
+            Self::OwnThread(home) if home.quay.ended.load(Ordering::Acquire) => Error::closed(),
+            Self::OwnThread(_) => panicked(),
             Self::Callers(quay) if quay.has_ended() => Error::closed(),
             Self::Callers(_) => Error::new(
                 ErrorKind::Unavailable,
@@ -184,10 +211,17 @@ impl Berth {
     }
 }
 
+fn panicked() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the keeper has ended unexpectedly, through a panic in the store: connect anew",
+    )
+}
+
 impl fmt::Debug for Berth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OwnThread { .. } => "own thread",
+            Self::OwnThread(_) => "own thread",
             Self::Callers(_) => "callers",
         })
     }
@@ -223,8 +257,71 @@ impl Wake for Drivers {
 }
 
 impl Quay {
+    fn new(task: Task, clock: Arc<dyn Clock>, drivers: Vec<Arc<Alarm>>) -> Self {
+        let drivers = Arc::new(Drivers(Mutex::new(drivers)));
+        Self {
+            task: Mutex::new(Some(task)),
+            clock,
+            asked: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            waker: Arc::clone(&drivers).into(),
+            drivers,
+        }
+    }
+
     fn has_ended(&self) -> bool {
         self.task.try_lock().is_ok_and(|task| task.is_none())
+    }
+
+    /// Lets the keeper do, on a caller's thread, what needs no store, and rings its driver for
+    /// the rest. Never blocks: see [`turn`](Self::turn).
+    fn local_turn(&self, alarm: &Alarm) {
+        self.asked.store(true, Ordering::SeqCst);
+        while self.asked.load(Ordering::SeqCst) {
+            let mut task = match self.task.try_lock() {
+                Ok(task) => task,
+                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    *poisoned.into_inner() = None;
+                    return;
+                }
+            };
+            self.asked.store(false, Ordering::SeqCst);
+            let Some(keeper) = task.as_mut() else { return };
+            let needs_driver = keeper.local_turn();
+            let next = keeper.next_timer().unwrap_or(Moment::NEVER);
+            drop(task);
+            if needs_driver || alarm.at.load(Ordering::SeqCst) > next.as_nanos() {
+                alarm.ring();
+            }
+        }
+    }
+
+    /// Lets the keeper do all there is to do now, on its own thread: which may wait for a caller
+    /// that is in a turn. `None` once it has ended.
+    fn thread_turn(&self, waker: &Waker) -> Option<Moment> {
+        loop {
+            let mut task = self.task.lock().unwrap_or_else(|poisoned| {
+                // As in `turn`.
+                let mut task = poisoned.into_inner();
+                *task = None;
+                task
+            });
+            self.asked.store(false, Ordering::SeqCst);
+            let next = match task.as_mut()?.turn(waker) {
+                Turn::Wait(next) => next.unwrap_or(Moment::NEVER),
+                Turn::Ended => {
+                    self.ended.store(true, Ordering::Release);
+                    *task = None;
+                    return None;
+                }
+            };
+            drop(task);
+            // Whoever came meanwhile found the keeper busy, and relies on this.
+            if !self.asked.load(Ordering::SeqCst) {
+                return Some(next);
+            }
+        }
     }
 
     /// Lets the keeper do what there is to do now. Never blocks: if another caller is in a turn,
@@ -269,6 +366,44 @@ impl Drop for Quay {
     }
 }
 
+/// Drives a keeper that has a thread of its own, until it is shut down, or all clients are gone and
+/// what they left is released.
+struct ThreadDriver {
+    alarm: Arc<Alarm>,
+    quay: Arc<Quay>,
+}
+
+impl ThreadDriver {
+    async fn drive(self) {
+        let waker = Waker::from(Arc::clone(&self.alarm));
+        loop {
+            // Until it is known when this driver wakes by itself, every turn of somebody else that
+            // leaves a timer rings.
+            self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);
+            let Some(next) = self.quay.thread_turn(&waker) else { return };
+            let sleep = next.after(self.quay.clock.now()).min(LONGEST_SLEEP);
+            if sleep.is_zero() {
+                // The connection's own task is on this thread, too.
+                task::yield_now().await;
+                continue;
+            }
+            self.alarm.at.store(next.as_nanos(), Ordering::SeqCst);
+            tokio::select! {
+                () = self.alarm.bell.notified() => {}
+                () = time::sleep(sleep) => {}
+            }
+        }
+    }
+}
+
+impl Drop for ThreadDriver {
+    fn drop(&mut self) {
+        // Also when a store has panicked: nobody renews these locks any more, and the holders
+        // have to know.
+        *self.quay.task.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 /// Lets a keeper take a turn when one of its timers is due.
 struct Driver {
     alarm: Arc<Alarm>,
@@ -290,7 +425,7 @@ impl Driver {
                 // Whoever is in a turn rings when it is over.
                 Err(_) => None,
             };
-            let sleep = next.map(|next| next.after(quay.clock.now()));
+            let sleep = next.map(|next| next.after(quay.clock.now()).min(LONGEST_SLEEP));
             drop(quay);
             if let Some(next) = next {
                 self.alarm.at.store(next.as_nanos(), Ordering::SeqCst);

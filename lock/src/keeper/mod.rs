@@ -215,18 +215,20 @@ impl Client {
         let id = new_id();
         let (commands, queue) = mpsc::unbounded_channel();
         let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
-        let listener = listener(commands.downgrade(), || {});
+        let weak = commands.downgrade();
         let task = {
             let (id, wake_ups, numbers) = (id.clone(), Arc::clone(&wake_ups), Arc::clone(&numbers));
-            async move || {
+            let clock = Arc::clone(&clock);
+            move |alarm: Arc<berth::Alarm>| async move {
                 let store = connect().await?;
+                let listener = listener(weak, move || alarm.ring());
                 let how = store.listen(&id, listener).await;
                 wake_ups.set(how);
                 report(how);
                 Ok(task::Task::new(&id, store, clock, queue, (numbers, wake_ups)))
             }
         };
-        let berth = Berth::own_thread(task).await?;
+        let berth = Berth::own_thread(clock, task).await?;
         Ok(Arc::new(Self { id, commands, berth, numbers, wake_ups }))
     }
 
@@ -399,6 +401,8 @@ fn listener(
                 report(how);
             }
             let sent = commands.send(Command::Wake(wake)).is_ok();
+            // First, for it may have become the last end of the queue.
+            drop(commands);
             ring();
             return sent;
         }

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -15,8 +15,11 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot},
-    task, time,
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot,
+    },
+    task,
 };
 
 use super::{
@@ -44,10 +47,6 @@ pub(super) const BATCH: usize = 100;
 /// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
 /// looked at.
 const TURN: usize = 1024;
-
-/// The longest sleep. Timers of the runtime stand still while the machine is suspended; the
-/// keeper's clock does not, and is looked at again at least this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// All that a keeper knows.
 pub(super) struct Task {
@@ -166,26 +165,39 @@ impl Task {
         }
     }
 
-    /// Runs on its own until it is shut down, or all clients are gone and what they left is
-    /// released.
-    pub(super) async fn run(&mut self, ended: &AtomicBool) {
-        while let Turn::Wait(next) = self.turn(Waker::noop()) {
-            let sleep = next.map(|next| next.after(self.clock.now()).min(LONGEST_SLEEP));
-            let open = self.stopping.is_none() || !self.queue.is_closed();
-            // What wakes the keeper is only put aside here: the turn looks at deadlines first.
-            tokio::select! {
-                biased;
-                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    self.done.push_back(done);
-                }
-                command = self.queue.recv(), if open => match command {
-                    Some(command) => self.commands.push_back(command),
-                    None => self.stop(GIVE_UP_AFTER, None),
-                },
-                () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
-            }
+    /// Does what needs no store, which is all there is to passing a lock on to the next caller in
+    /// line. True if there is more to do.
+    pub(super) fn local_turn(&mut self) -> bool {
+        // A timer that is due comes first, and may want the store.
+        let now = self.clock.now();
+        let overdue = self.timers.next().is_some_and(|next| next <= now);
+        if overdue || !self.commands.is_empty() || self.stopping.is_some() {
+            return true;
         }
-        ended.store(true, Ordering::Release);
+        for _ in 0..TURN {
+            while self.release_unclaimed() {}
+            let Ok(command) = self.queue.try_recv() else { break };
+            let is_local = matches!(
+                command,
+                Command::Acquire(_)
+                    | Command::Cancel(_)
+                    | Command::Release { .. }
+                    | Command::Leak { .. }
+                    | Command::Wake(_)
+            );
+            if !is_local {
+                // What comes behind it waits, too: messages keep their order.
+                self.commands.push_back(command);
+                break;
+            }
+            self.take_command(command);
+        }
+        while self.release_unclaimed() {}
+        !self.commands.is_empty()
+            || !self.to_acquire.is_empty()
+            || !self.to_release.is_empty()
+            || !self.flushes.is_empty()
+            || !self.queue.is_empty()
     }
 
     /// Does all there is to do now. `waker` is woken when an answer of the store comes.
@@ -202,13 +214,23 @@ impl Task {
                 self.take_answer(done);
             } else if let Some(command) = self.commands.pop_front() {
                 self.take_command(command);
-            } else if let Ok(command) = self.queue.try_recv() {
-                self.take_command(command);
             } else {
-                break;
+                match self.queue.try_recv() {
+                    Ok(command) => self.take_command(command),
+                    Err(TryRecvError::Empty) => break,
+                    // The last client is gone.
+                    Err(TryRecvError::Disconnected) if self.stopping.is_none() => {
+                        self.stop(GIVE_UP_AFTER, None);
+                    }
+                    Err(TryRecvError::Disconnected) => break,
+                }
             }
         }
         self.send();
+        // What was just begun has not seen this waker yet, and would not wake anybody.
+        if let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context) {
+            self.done.push_back(done);
+        }
         self.answer_flushes();
         if self.is_done() {
             self.end();
