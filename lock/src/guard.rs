@@ -136,7 +136,7 @@ impl LockGuard {
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         Lost {
             hold: Arc::clone(&self.hold),
-            cancelled: Box::pin(self.hold.lost().clone().cancelled_owned()),
+            cancelled: Box::pin(self.hold.lost().token().clone().cancelled_owned()),
         }
     }
 
@@ -145,7 +145,7 @@ impl LockGuard {
     /// It is a child of the guard's own: cancelling it does not affect the lock.
     #[must_use]
     pub fn lost_token(&self) -> CancellationToken {
-        self.hold.lost().child_token()
+        self.hold.lost().token().child_token()
     }
 
     /// Adds to what remains of the lease, exact to the millisecond, once.

@@ -73,7 +73,7 @@ impl Task {
     }
 
     pub(super) fn send_acquires(&mut self) {
-        let now = self.clock.now();
+        let now = self.now;
         let mut askers = mem::take(&mut self.to_acquire).into_iter().peekable();
         while askers.peek().is_some() {
             let batch = askers.by_ref().filter_map(|asker| match asker {
@@ -132,7 +132,7 @@ impl Task {
         sent_at: Moment,
         answer: Result<Acquisition, StoreError>,
     ) {
-        let now = self.clock.now();
+        let now = self.now;
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
         attempt.in_flight = false;
         if attempt.abandoned {
@@ -192,7 +192,7 @@ impl Task {
     }
 
     fn unanswered_attempt(&mut self, number: u64, asked_at: Moment, error: StoreError) -> Next {
-        let now = self.clock.now();
+        let now = self.now;
         let Some(attempt) = self.attempts.get_mut(&number) else { return Next::Busy };
         attempt.failure = Some(error);
         attempt.wait.step(Outcome::Unknown { asked_at }, now)

@@ -381,13 +381,14 @@ impl ThreadDriver {
             // leaves a timer rings.
             self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);
             let Some(next) = self.quay.thread_turn(&waker) else { return };
-            let sleep = next.after(self.quay.clock.now()).min(LONGEST_SLEEP);
+            let now = self.quay.clock.now();
+            let sleep = next.after(now).min(LONGEST_SLEEP);
             if sleep.is_zero() {
                 // The connection's own task is on this thread, too.
                 task::yield_now().await;
                 continue;
             }
-            self.alarm.at.store(next.as_nanos(), Ordering::SeqCst);
+            self.alarm.at.store((now + sleep).as_nanos(), Ordering::SeqCst);
             tokio::select! {
                 () = self.alarm.bell.notified() => {}
                 () = time::sleep(sleep) => {}
@@ -412,6 +413,7 @@ struct Driver {
 
 impl Driver {
     async fn drive(self) {
+        let mut lingers = false;
         while let Some(quay) = self.quay.upgrade() {
             // Until it is known when this driver wakes by itself, every turn of somebody else that
             // leaves a timer rings.
@@ -425,15 +427,22 @@ impl Driver {
                 // Whoever is in a turn rings when it is over.
                 Err(_) => None,
             };
-            let sleep = next.map(|next| next.after(quay.clock.now()).min(LONGEST_SLEEP));
+            let now = quay.clock.now();
             drop(quay);
-            if let Some(next) = next {
-                self.alarm.at.store(next.as_nanos(), Ordering::SeqCst);
+            // Where locks come and go, the last timer is gone at one moment and the next one there
+            // at another: it would ring each time. So an idle driver wakes by itself once more.
+            // Only once, for under a paused clock every timer makes time go on.
+            let sleep = match next {
+                Some(next) => Some(next.after(now).min(LONGEST_SLEEP)),
+                None => lingers.then_some(LONGEST_SLEEP),
+            };
+            if let Some(sleep) = sleep {
+                self.alarm.at.store((now + sleep).as_nanos(), Ordering::SeqCst);
             }
-            tokio::select! {
-                () = self.alarm.bell.notified() => {}
-                () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
-            }
+            lingers = tokio::select! {
+                () = self.alarm.bell.notified() => true,
+                () = time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => next.is_some(),
+            };
         }
     }
 }

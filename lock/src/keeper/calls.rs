@@ -116,7 +116,7 @@ impl Task {
             // superseded. One that was stopped for longer may run once more, with older arguments.
             keep: *wait + (*lease).max(TOMBSTONE),
         };
-        let sent_at = self.clock.now();
+        let sent_at = self.now;
         self.call_store(move |store| async move {
             let answer = store.debounce(&request).await;
             Done::Called(Called { number, sent_at, answer })
@@ -125,7 +125,7 @@ impl Task {
 
     pub(super) fn take_called(&mut self, called: Called) {
         let Called { number, sent_at, answer } = called;
-        let now = self.clock.now();
+        let now = self.now;
         let Some(pending) = self.calls.get_mut(&number) else { return };
         pending.in_flight = false;
         if pending.abandoned {
@@ -189,7 +189,7 @@ impl Task {
     }
 
     fn retry_call(&mut self, number: u64, asked_at: Moment, error: &StoreError) {
-        let now = self.clock.now();
+        let now = self.now;
         let Some(pending) = self.calls.get_mut(&number) else { return };
         match pending.wait.step(Outcome::Unknown { asked_at }, now) {
             Next::TryAt(at) => self.timers.reset(Timer::Call(number), &mut pending.timer, at),

@@ -1,16 +1,16 @@
 //! Held locks: renewing them in batches, and declaring them lost in time.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Acquire, Client, Hold, HoldName, Terms,
+    maps::ByNumber,
+    signal::LossSignal,
     task::{BATCH, Done, Task},
     timers::Timer,
 };
@@ -31,7 +31,7 @@ use crate::{
 /// batch.
 #[derive(Default)]
 pub(super) struct Holds {
-    by_tenure: HashMap<u64, Held>,
+    by_tenure: ByNumber<Held>,
     /// Renewals that are due, the longest waiting first.
     due: Vec<(u64, Duration)>,
     /// When the batch goes out at the latest, full or not.
@@ -119,7 +119,7 @@ impl Task {
         let terms = taker.terms();
         let (own, jitter) = ((terms.lease, terms.hold_at_most), self.jitter(tenure));
         let lease = Lease::granted(sent_at, granted, own, jitter);
-        let now = self.clock.now();
+        let now = self.now;
         let hold = self.new_hold(taker, tenure, token, fencing_token, &lease);
         let mut held = Held {
             hold: Arc::clone(&hold),
@@ -140,7 +140,7 @@ impl Task {
         taker: &Acquire,
         fencing_token: u64,
     ) -> Option<LockGuard> {
-        let (now, jitter) = (self.clock.now(), self.jitter(tenure));
+        let (now, jitter) = (self.now, self.jitter(tenure));
         let mut held = self.holds.by_tenure.remove(&tenure)?;
         // Released is not lost: whoever still waits for the loss waits for ever.
         held.hold.set_deadline(Moment::NEVER);
@@ -169,7 +169,7 @@ impl Task {
             token,
             fencing_token,
             deadline: AtomicU64::new(lease.deadline().as_nanos()),
-            lost: CancellationToken::new(),
+            lost: LossSignal::default(),
             clock: Arc::clone(&self.clock),
         })
     }
@@ -177,9 +177,9 @@ impl Task {
     /// How long a lock may be passed on to somebody else as it is: zero if it may not.
     pub(super) fn can_be_passed_on(&self, name: HoldName, undelivered: bool) -> Option<Duration> {
         let held = self.held(name)?;
-        let now = self.clock.now();
+        let now = self.now;
         let kept = !undelivered && held.keep_until > now;
-        let lost = held.hold.lost().is_cancelled();
+        let lost = held.hold.lost().is_raised();
         Some(if kept || lost { Duration::ZERO } else { held.lease.deadline().after(now) })
     }
 
@@ -215,7 +215,7 @@ impl Task {
     fn step(&mut self, number: u64, event: Event, now: Moment) {
         let Some(held) = self.holds.by_tenure.get_mut(&number) else { return };
         let mut action = held.lease.step(event, now);
-        if held.hold.lost().is_cancelled() {
+        if held.hold.lost().is_raised() {
             // Its holder found the deadline passed before the keeper did, and was told so.
             action = Action::Lose(Loss::Expired);
         }
@@ -236,7 +236,7 @@ impl Task {
 
     fn lose(&mut self, tenure: u64, loss: Loss) {
         let Some((hold, _)) = self.take_hold(tenure) else { return };
-        hold.lost().cancel();
+        hold.lost().raise();
         if loss == Loss::Expired {
             // The store may hold the key for us still: nobody believes in it any more.
             self.begin_release(tenure, &hold.lock, &hold.token, Moment::default(), None);
@@ -276,7 +276,7 @@ impl Task {
 
     /// Sends the renewals that fill a batch, and all of them once the first cannot wait longer.
     pub(super) fn send_renewals(&mut self) {
-        let now = self.clock.now();
+        let now = self.now;
         let overdue = self.holds.due_by.is_some_and(|due_by| due_by <= now);
         while self.holds.due.len() >= BATCH || (overdue && !self.holds.due.is_empty()) {
             let size = self.holds.due.len().min(BATCH);
@@ -306,7 +306,7 @@ impl Task {
 
     pub(super) fn take_renewed(&mut self, renewed: Renewed) {
         let Renewed { numbers, requests, sent_at, answers } = renewed;
-        let now = self.clock.now();
+        let now = self.now;
         // An answer that is missing is an answer that is not known.
         let answers = answers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         for ((number, request), answer) in numbers.into_iter().zip(requests).zip(answers) {
@@ -335,7 +335,7 @@ impl Task {
         let Some(held) = self.held(name) else {
             return drop(reply.send(Err(lost())));
         };
-        let now = self.clock.now();
+        let now = self.now;
         let until = held.lease.deadline() + by;
         if until > held.lease.end() {
             let message = "`hold_at_most` ends before that: extend by less, or allow more";
@@ -354,7 +354,7 @@ impl Task {
 
     pub(super) fn take_extended(&mut self, extended: Extended) {
         let Extended { name, sent_at, answer, reply } = extended;
-        let (tenure, now) = (name.tenure, self.clock.now());
+        let (tenure, now) = (name.tenure, self.now);
         let outcome = match answer {
             Ok(Some(remaining)) => {
                 self.step(tenure, Event::Renewed { sent_at, remaining }, now);
@@ -383,7 +383,7 @@ impl Task {
     /// The keeper ends; whoever still believes in a lock must not.
     pub(super) fn lose_all(&mut self) {
         for held in self.holds.by_tenure.values() {
-            held.hold.lost().cancel();
+            held.hold.lost().raise();
         }
     }
 }

@@ -50,7 +50,7 @@ impl Task {
     }
 
     pub(super) fn join(&mut self, acquire: Acquire, wait: Duration) {
-        let now = self.clock.now();
+        let now = self.now;
         let (number, lease) = (acquire.number, acquire.terms.lease);
         let line = self.line(&acquire.lock);
         let action = line.queue.join(number, lease);
@@ -151,7 +151,7 @@ impl Task {
         if self.seat_of(key) != Some(number) {
             return;
         }
-        let (looks, now) = (self.looks(number), self.clock.now());
+        let (looks, now) = (self.looks(number), self.now);
         let Some(line) = self.lines.get_mut(key) else { return };
         match answer {
             Ok(Acquisition::Granted { fence, contended }) => {
@@ -181,7 +181,7 @@ impl Task {
         sent_at: Moment,
         (fence, contended): (u64, bool),
     ) {
-        let (looks, now) = (self.looks(number), self.clock.now());
+        let (looks, now) = (self.looks(number), self.now);
         let Some(line) = self.lines.get_mut(key) else { return };
         let granted = line.queue.seat().map_or(Duration::ZERO, |seat| seat.lease());
         if self.comes_too_late(sent_at, granted, now) {

@@ -18,7 +18,9 @@ mod calls;
 pub(crate) mod clock;
 mod holds;
 mod lines;
+mod maps;
 mod releases;
+mod signal;
 mod task;
 mod timers;
 
@@ -34,9 +36,8 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use self::{berth::Berth, clock::Clock};
+use self::{berth::Berth, clock::Clock, signal::LossSignal};
 use crate::{
     Status, Token,
     core::{Moment, wait::Patience},
@@ -145,7 +146,7 @@ pub(crate) struct Hold {
     pub(crate) fencing_token: u64,
     /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
     deadline: AtomicU64,
-    lost: CancellationToken,
+    lost: LossSignal,
     clock: Arc<dyn Clock>,
 }
 
@@ -154,12 +155,12 @@ impl Hold {
     /// the deadline passed declares the loss, so a renewal that is answered later cannot take it
     /// back.
     pub(crate) fn is_held(&self) -> bool {
-        if self.lost.is_cancelled() {
+        if self.lost.is_raised() {
             return false;
         }
         let held = self.clock.now() < self.deadline();
         if !held {
-            self.lost.cancel();
+            self.lost.raise();
         }
         held
     }
@@ -168,8 +169,8 @@ impl Hold {
         if self.is_held() { self.deadline().after(self.clock.now()) } else { Duration::ZERO }
     }
 
-    /// Cancelled by the keeper, or by whoever finds the deadline passed.
-    pub(crate) fn lost(&self) -> &CancellationToken {
+    /// Raised by the keeper, or by whoever finds the deadline passed.
+    pub(crate) fn lost(&self) -> &LossSignal {
         &self.lost
     }
 

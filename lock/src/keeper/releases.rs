@@ -122,7 +122,7 @@ impl Task {
     pub(super) fn release_all(&mut self) {
         for tenure in self.tenures() {
             if let Some((hold, keep_until)) = self.take_hold(tenure) {
-                hold.lost().cancel();
+                hold.lost().raise();
                 self.begin_release(tenure, &hold.lock, &hold.token, keep_until, None);
                 self.leave_tenure(&hold.lock.key, tenure);
             }
@@ -141,7 +141,7 @@ impl Task {
             lock: lock.clone(),
             token: token.clone(),
             keep_until,
-            give_up_at: self.clock.now() + GIVE_UP_AFTER,
+            give_up_at: self.now + GIVE_UP_AFTER,
             silent_since: None,
             tries: 0,
             timer: Moment::NEVER,
@@ -163,7 +163,7 @@ impl Task {
     }
 
     pub(super) fn send_releases(&mut self) {
-        let now = self.clock.now();
+        let now = self.now;
         for numbers in mem::take(&mut self.to_release).chunks(BATCH) {
             let requests = numbers.iter().filter_map(|number| {
                 let release = self.releases.get(number)?;
@@ -182,7 +182,7 @@ impl Task {
     }
 
     pub(super) fn take_released(&mut self, released: Released) {
-        let now = self.clock.now();
+        let now = self.now;
         let mut answers = released.answers.into_iter();
         for number in released.numbers {
             let Some(release) = self.releases.get_mut(&number) else { continue };

@@ -1,7 +1,7 @@
 //! The keeper's loop.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::Future,
     mem,
     pin::Pin,
@@ -29,6 +29,7 @@ use super::{
     clock::Clock,
     holds::{Extended, Holds, Renewed},
     lines::{Caller, Line},
+    maps::{ByKey, ByNumber},
     releases::{Claim, GIVE_UP_AFTER, Release, Released},
     timers::{Timer, Timers},
 };
@@ -53,6 +54,10 @@ pub(super) struct Task {
     pub(super) id: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
+    /// When this turn began, or began to send: what it does counts from there. A turn that was
+    /// held up acts on a time that is too early, which makes a lease shorter and never longer; a
+    /// holder asks the clock itself.
+    pub(super) now: Moment,
     queue: mpsc::UnboundedReceiver<Command>,
     pub(super) timers: Timers,
     in_flight: FuturesUnordered<InFlight>,
@@ -63,23 +68,23 @@ pub(super) struct Task {
     /// Shared with the callers: no two tokens have one number.
     numbers: Arc<AtomicU64>,
     /// Callers that ask for themselves.
-    pub(super) attempts: HashMap<u64, Attempt>,
+    pub(super) attempts: ByNumber<Attempt>,
     /// Callers that wait in line.
-    pub(super) callers: HashMap<u64, Caller>,
+    pub(super) callers: ByNumber<Caller>,
     /// What is known of each lock that somebody here holds or waits for, by its key.
-    pub(super) lines: HashMap<Arc<str>, Line>,
+    pub(super) lines: ByKey<Line>,
     /// Where the seats are whose callers have left.
-    pub(super) seats: HashMap<u64, Arc<str>>,
+    pub(super) seats: ByNumber<Arc<str>>,
     pub(super) holds: Holds,
     /// Tenure and caller of guards that nobody took.
     pub(super) unclaimed: Vec<(u64, u64)>,
-    pub(super) releases: HashMap<u64, Release>,
+    pub(super) releases: ByNumber<Release>,
     /// Locks that were handed over, by their keys, until they are claimed.
-    pub(super) claims: HashMap<Arc<str>, Claim>,
-    pub(super) claimed_keys: HashMap<u64, Arc<str>>,
-    pub(super) calls: HashMap<u64, PendingCall>,
+    pub(super) claims: ByKey<Claim>,
+    pub(super) claimed_keys: ByNumber<Arc<str>>,
+    pub(super) calls: ByNumber<PendingCall>,
     /// The calls of each window.
-    pub(super) windows: HashMap<Arc<str>, Vec<u64>>,
+    pub(super) windows: ByKey<Vec<u64>>,
     /// Numbers that the next turn sends.
     pub(super) to_acquire: Vec<Asker>,
     pub(super) to_release: Vec<u64>,
@@ -141,23 +146,24 @@ impl Task {
             wake_ups,
             numbers,
             store,
+            now: clock.now(),
             clock,
             queue,
             timers: Timers::default(),
             in_flight: FuturesUnordered::new(),
             done: VecDeque::new(),
             commands: VecDeque::new(),
-            attempts: HashMap::new(),
-            callers: HashMap::new(),
-            lines: HashMap::new(),
-            seats: HashMap::new(),
+            attempts: Default::default(),
+            callers: Default::default(),
+            lines: Default::default(),
+            seats: Default::default(),
             holds: Holds::default(),
             unclaimed: Vec::new(),
-            releases: HashMap::new(),
-            claims: HashMap::new(),
-            claimed_keys: HashMap::new(),
-            calls: HashMap::new(),
-            windows: HashMap::new(),
+            releases: Default::default(),
+            claims: Default::default(),
+            claimed_keys: Default::default(),
+            calls: Default::default(),
+            windows: Default::default(),
             to_acquire: Vec::new(),
             to_release: Vec::new(),
             flushes: Vec::new(),
@@ -169,7 +175,8 @@ impl Task {
     /// line. True if there is more to do.
     pub(super) fn local_turn(&mut self) -> bool {
         // A timer that is due comes first, and may want the store.
-        let now = self.clock.now();
+        self.now = self.clock.now();
+        let now = self.now;
         let overdue = self.timers.next().is_some_and(|next| next <= now);
         if overdue || !self.commands.is_empty() || self.stopping.is_some() {
             return true;
@@ -204,13 +211,16 @@ impl Task {
     pub(super) fn turn(&mut self, waker: &Waker) -> Turn {
         // Deadlines come before anything else: after a stall, nobody may be told anything new
         // about a lock before its loss is declared.
+        self.now = self.clock.now();
         self.fire_timers();
         let mut context = Context::from_waker(waker);
         for _ in 0..TURN {
             while self.release_unclaimed() {}
             if let Some(done) = self.done.pop_front() {
                 self.take_answer(done);
-            } else if let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context) {
+            } else if !self.in_flight.is_empty()
+                && let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context)
+            {
                 self.take_answer(done);
             } else if let Some(command) = self.commands.pop_front() {
                 self.take_command(command);
@@ -228,7 +238,9 @@ impl Task {
         }
         self.send();
         // What was just begun has not seen this waker yet, and would not wake anybody.
-        if let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context) {
+        if !self.in_flight.is_empty()
+            && let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(&mut context)
+        {
             self.done.push_back(done);
         }
         self.answer_flushes();
@@ -237,7 +249,7 @@ impl Task {
             return Turn::Ended;
         }
         let busy = !self.done.is_empty() || !self.commands.is_empty() || !self.queue.is_empty();
-        Turn::Wait(if busy { Some(self.clock.now()) } else { self.next_timer() })
+        Turn::Wait(if busy { Some(self.now) } else { self.next_timer() })
     }
 
     /// When the next turn is due, if nothing happens before.
@@ -274,7 +286,7 @@ impl Task {
                     }
                     if answer.handed_over {
                         let (number, token) = self.nobody();
-                        self.await_claim(&lock, number, token, self.clock.now());
+                        self.await_claim(&lock, number, token, self.now);
                     }
                 }
                 let freed = freed.map(|answer| answer.ours);
@@ -335,7 +347,7 @@ impl Task {
     }
 
     fn fire_timers(&mut self) {
-        let now = self.clock.now();
+        let now = self.now;
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Hold(number) => self.hold_timer(number, now),
@@ -352,6 +364,7 @@ impl Task {
     /// Sends what the turn has gathered. Releases go first: whoever drops a guard and then
     /// acquires the same lock must find it free.
     fn send(&mut self) {
+        self.now = self.clock.now();
         loop {
             while self.release_unclaimed() {}
             self.send_releases();
@@ -415,7 +428,7 @@ impl Task {
 
     /// Releases what is held, tells who waits, and ends once that is done.
     fn stop(&mut self, limit: Duration, reply: Option<oneshot::Sender<()>>) {
-        let by = self.clock.now() + limit;
+        let by = self.now + limit;
         let stopping = self.stopping.get_or_insert_with(|| Stopping { by, replies: Vec::new() });
         stopping.replies.extend(reply);
         self.close_callers();
@@ -429,7 +442,7 @@ impl Task {
         self.stopping.as_ref().is_some_and(|stopping| {
             let undone =
                 !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
-            !undone || self.clock.now() >= stopping.by
+            !undone || self.now >= stopping.by
         })
     }
 

@@ -134,7 +134,7 @@ impl Connection {
         invocation: &Invocation,
         limit: Duration,
     ) -> Result<Value, StoreError> {
-        let reply = self.exchange(&invocation.by_hash(), limit).await?;
+        let reply = self.exchange(invocation.by_hash(), limit).await?;
         if !script::is_unknown(&reply) {
             return Ok(reply);
         }

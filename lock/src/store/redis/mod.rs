@@ -10,7 +10,7 @@ mod wake;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, Value};
+use redis::{Client, RedisWrite, ToRedisArgs, Value};
 
 use self::{
     connection::{CALL_LIMIT, Connection, HEALTHY},
@@ -39,8 +39,28 @@ const ALIVE: Duration = Duration::from_millis(2 * HEARTBEAT.as_millis() as u64);
 const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
 /// The key of a lock's queue. It begins with a tilde, so that no id can name it.
-fn queue_of(key: &str) -> String {
-    format!("~queue:{key}")
+struct QueueOf<'a>(&'a str);
+
+impl ToRedisArgs for QueueOf<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(format_args!("~queue:{}", self.0));
+    }
+}
+
+/// What a script is told about a lock that another token holds.
+struct IfHeldWord<'a>(&'a IfHeld);
+
+impl ToRedisArgs for IfHeldWord<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        match self.0 {
+            IfHeld::GiveUp => out.write_arg(b""),
+            IfHeld::Wait => out.write_arg(b"w"),
+            IfHeld::KeepPlace(place) => {
+                out.write_arg_fmt(format_args!("w{}", place.unwrap_or(0)));
+            }
+            IfHeld::Adopt(token) => out.write_arg_fmt(format_args!("={}", token.as_str())),
+        }
+    }
 }
 
 /// The store on one Redis server.
@@ -111,27 +131,21 @@ impl Store for RedisStore {
             WakeUps::Polling => ("?", ALIVE_POLLING),
             WakeUps::PubSub | WakeUps::Push => ("@", ALIVE),
         };
-        let mut invocation = Invocation::of(&ACQUIRE);
+        let mut invocation = Invocation::of(&ACQUIRE, 2 * batch.len() + 1);
         for request in batch {
-            invocation = invocation.key(&request.key).key(&queue_of(&request.key));
+            invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
         }
         invocation = invocation
-            .key(FENCE)
-            .argument(millis(LONGEST_LEASE))
-            .argument(millis(CLAIM_WINDOW))
-            .argument(millis(alive))
-            .argument(mark);
+            .arg(FENCE)
+            .arg(millis(LONGEST_LEASE))
+            .arg(millis(CLAIM_WINDOW))
+            .arg(millis(alive))
+            .arg(mark);
         for request in batch {
-            let if_held = match &request.if_held {
-                IfHeld::GiveUp => String::new(),
-                IfHeld::Wait => "w".to_owned(),
-                IfHeld::KeepPlace(place) => format!("w{}", place.unwrap_or(0)),
-                IfHeld::Adopt(token) => format!("={}", token.as_str()),
-            };
             invocation = invocation
-                .argument(request.token.as_str())
-                .argument(millis(request.lease))
-                .argument(if_held);
+                .arg(request.token.as_str())
+                .arg(millis(request.lease))
+                .arg(IfHeldWord(&request.if_held));
         }
         Box::pin(async move {
             let read = |reply| read_acquired(reply, batch.len());
@@ -143,13 +157,12 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [RenewRequest],
     ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
-        let mut invocation = Invocation::of(&RENEW);
+        let mut invocation = Invocation::of(&RENEW, 2 * batch.len());
         for request in batch {
-            invocation = invocation.key(&request.key).key(&queue_of(&request.key));
+            invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
         }
         for request in batch {
-            invocation =
-                invocation.argument(request.token.as_str()).argument(millis(request.lease));
+            invocation = invocation.arg(request.token.as_str()).arg(millis(request.lease));
         }
         // A renewal that hangs must leave time for others in the two thirds of the lease that are
         // left when it is sent; but not so little that a slow link could never answer.
@@ -166,13 +179,13 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [ReleaseRequest],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
-        let mut invocation = Invocation::of(&RELEASE);
+        let mut invocation = Invocation::of(&RELEASE, 2 * batch.len());
         for request in batch {
-            invocation = invocation.key(&request.key).key(&queue_of(&request.key));
+            invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
         }
-        invocation = invocation.argument(millis(CLAIM_WINDOW));
+        invocation = invocation.arg(millis(CLAIM_WINDOW));
         for request in batch {
-            invocation = invocation.argument(request.token.as_str()).argument(millis(request.keep));
+            invocation = invocation.arg(request.token.as_str()).arg(millis(request.keep));
         }
         Box::pin(self.all(invocation, batch.len(), CALL_LIMIT, released))
     }
@@ -183,8 +196,7 @@ impl Store for RedisStore {
         token: &'a Token,
         by: Duration,
     ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        let invocation =
-            Invocation::of(&EXTEND).key(key).argument(token.as_str()).argument(millis(by));
+        let invocation = Invocation::of(&EXTEND, 1).arg(key).arg(token.as_str()).arg(millis(by));
         Box::pin(self.one(invocation, |reply| match reply {
             Value::Int(left) => Some(remaining(left)),
             _ => None,
@@ -192,7 +204,7 @@ impl Store for RedisStore {
     }
 
     fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        let invocation = Invocation::of(&HOLDER).key(key).key(&queue_of(key));
+        let invocation = Invocation::of(&HOLDER, 2).arg(key).arg(QueueOf(key));
         Box::pin(self.one(invocation, |reply| {
             let values = match reply {
                 Value::Nil => return Some(None),
@@ -211,10 +223,8 @@ impl Store for RedisStore {
     }
 
     fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        let invocation = Invocation::of(&FORCE_RELEASE)
-            .key(key)
-            .key(&queue_of(key))
-            .argument(millis(CLAIM_WINDOW));
+        let invocation =
+            Invocation::of(&FORCE_RELEASE, 2).arg(key).arg(QueueOf(key)).arg(millis(CLAIM_WINDOW));
         Box::pin(self.one(invocation, |reply| match reply {
             Value::Int(answer) => released(answer),
             _ => None,
@@ -228,12 +238,12 @@ impl Store for RedisStore {
         let token = request.token.as_str();
         match request.step {
             DebounceStep::Register { wait, max_wait } => {
-                let invocation = Invocation::of(&REGISTER)
-                    .key(&request.window)
-                    .argument(token)
-                    .argument(millis(wait))
-                    .argument(max_wait.map(|limit| millis(limit).to_string()).unwrap_or_default())
-                    .argument(millis(request.keep));
+                let invocation = Invocation::of(&REGISTER, 1)
+                    .arg(&*request.window)
+                    .arg(token)
+                    .arg(millis(wait))
+                    .arg(max_wait.map(|limit| millis(limit).to_string()).unwrap_or_default())
+                    .arg(millis(request.keep));
                 Box::pin(self.one(invocation, |reply| {
                     let (call, Value::Int(due_in)) = pair(reply)? else { return None };
                     let due_in = remaining(due_in)?;
@@ -241,15 +251,15 @@ impl Store for RedisStore {
                 }))
             }
             DebounceStep::Claim { call } => {
-                let invocation = Invocation::of(&CLAIM)
-                    .key(&request.window)
-                    .key(&request.run)
-                    .key(FENCE)
-                    .argument(token)
-                    .argument(call)
-                    .argument(millis(request.lease))
-                    .argument(millis(request.keep))
-                    .argument(millis(GRACE));
+                let invocation = Invocation::of(&CLAIM, 3)
+                    .arg(&*request.window)
+                    .arg(&*request.run)
+                    .arg(FENCE)
+                    .arg(token)
+                    .arg(call)
+                    .arg(millis(request.lease))
+                    .arg(millis(request.keep))
+                    .arg(millis(GRACE));
                 Box::pin(self.one(invocation, read_claim))
             }
         }

@@ -48,44 +48,40 @@ impl Script {
     }
 }
 
-/// One call of a script.
+/// One call of a script, written as it goes over the wire: no argument is copied twice.
 pub(super) struct Invocation {
     script: &'static Script,
-    keys: usize,
-    /// Keys, then arguments, as they go over the wire.
-    arguments: Vec<Vec<u8>>,
+    by_hash: Cmd,
 }
 
 impl Invocation {
-    pub(super) fn of(script: &'static Script) -> Self {
-        Self { script, keys: 0, arguments: Vec::new() }
+    /// A call with so many keys. They come before the arguments.
+    pub(super) fn of(script: &'static Script, keys: usize) -> Self {
+        // Most calls are about one lock; a batch grows from there.
+        let mut by_hash = Cmd::with_capacity(16, 512);
+        by_hash.arg("EVALSHA").arg(&*script.hash).arg(keys);
+        Self { script, by_hash }
     }
 
-    /// Keys come before arguments.
-    pub(super) fn key(mut self, key: &str) -> Self {
-        debug_assert_eq!(self.keys, self.arguments.len());
-        self.keys += 1;
-        self.arguments.push(key.into());
+    /// A key, or an argument.
+    pub(super) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
+        self.by_hash.arg(argument);
         self
     }
 
-    pub(super) fn argument(mut self, argument: impl ToRedisArgs) -> Self {
-        self.arguments.extend(argument.to_redis_args());
-        self
-    }
-
-    pub(super) fn by_hash(&self) -> Cmd {
-        self.command("EVALSHA", &self.script.hash)
+    pub(super) fn by_hash(&self) -> &Cmd {
+        &self.by_hash
     }
 
     /// The same call with the script's source, which makes the server know it from then on.
     pub(super) fn by_source(&self) -> Cmd {
-        self.command("EVAL", self.script.source)
-    }
-
-    fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys).arg(&self.arguments);
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.script.source);
+        for argument in self.by_hash.args_iter().skip(2) {
+            if let redis::Arg::Simple(argument) = argument {
+                command.arg(argument);
+            }
+        }
         command
     }
 }
