@@ -7,6 +7,7 @@
 //! - [`CommandCounts`], [`CommandWatch`]: what a server ran, and what its clients sent.
 //! - [`Certificates`]: a certificate authority and a server certificate, for TLS.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
+//! - [`Worker`]: another process, which uses the library and can be killed or stopped.
 //! - [`eventually`]: waits for the state of another process, within a bound.
 //!
 //! A failing step panics with a sentence, because the only caller is a test. Values are removed
@@ -21,9 +22,11 @@ mod proxy;
 mod server;
 mod wait;
 mod wire;
+mod worker;
 
 pub use certificates::Certificates;
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use proxy::{Direction, Proxy};
 pub use server::{RedisServer, RedisServerBuilder};
 pub use wait::{Observation, eventually};
+pub use worker::Worker;

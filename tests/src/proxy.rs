@@ -159,6 +159,12 @@ impl Proxy {
         self.shared.faults().cut_reply(nth);
     }
 
+    /// Swallows messages of subscriptions from now on: each `every`-th one, so all of them for 1.
+    /// Replies pass, and so do the confirmations of subscriptions.
+    pub fn drop_messages(&self, every: u64) {
+        self.shared.faults().drop_messages(every);
+    }
+
     /// Resets every connection, with a TCP reset, and returns when that is done. New ones are
     /// accepted.
     pub fn reset_connections(&self) {
@@ -283,6 +289,11 @@ impl Shared {
         let fate = self.faults().meet_reply();
         self.replies.send_modify(|replies| *replies += 1);
         fate
+    }
+
+    /// Decides about the next message of a subscription.
+    fn drops_message(&self) -> bool {
+        self.faults().drops_message()
     }
 
     fn count_to_server(&self, length: usize) {

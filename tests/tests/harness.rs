@@ -4,6 +4,7 @@
 mod proxy;
 mod replies;
 mod server;
+mod worker;
 
 use std::time::{Duration, Instant};
 

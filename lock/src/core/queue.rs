@@ -417,3 +417,6 @@ impl Seat {
         self.lease
     }
 }
+
+#[cfg(test)]
+mod tests;

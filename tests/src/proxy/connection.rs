@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     faults::{Arrival, Lane, Passage, ReplyFate},
-    replies::{ReplyScanner, Scan},
+    replies::{ReplyScanner, Scan, is_message},
 };
 
 const PIECE: usize = 64 * 1024;
@@ -199,11 +199,17 @@ async fn read_replies(mut server: impl AsyncRead + Unpin, mut lane: Entry<'_>) {
                 Scan::Foreign => foreign = true,
                 Scan::Push(length) => {
                     let rest = buffer.split_off(length);
-                    lane.send(std::mem::replace(&mut buffer, rest)).await;
+                    let push = std::mem::replace(&mut buffer, rest);
+                    if !(is_message(&push) && lane.shared.drops_message()) {
+                        lane.send(push).await;
+                    }
                 }
                 Scan::Reply(length) => {
                     let rest = buffer.split_off(length);
                     let reply = std::mem::replace(&mut buffer, rest);
+                    if is_message(&reply) && lane.shared.drops_message() {
+                        continue;
+                    }
                     match lane.shared.meet_reply() {
                         ReplyFate::Pass => lane.send(reply).await,
                         ReplyFate::Drop => {}

@@ -31,6 +31,9 @@ pub(super) struct Faults {
     drop_reply: Option<u64>,
     /// The same for the one before which the connection is cut.
     cut_reply: Option<u64>,
+    /// Of so many messages of subscriptions, the last one is dropped.
+    drop_message: Option<u64>,
+    messages: u64,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +94,16 @@ impl Faults {
 
     pub(super) fn cut_reply(&mut self, nth: u64) {
         self.cut_reply = Some(nth);
+    }
+
+    pub(super) fn drop_messages(&mut self, every: u64) {
+        (self.drop_message, self.messages) = (Some(every.max(1)), 0);
+    }
+
+    /// Decides about the next message of a subscription.
+    pub(super) fn drops_message(&mut self) -> bool {
+        self.messages += 1;
+        self.drop_message.is_some_and(|every| self.messages.is_multiple_of(every))
     }
 
     pub(super) fn lane(&mut self, lane: Lane) -> &mut LaneFaults {

@@ -16,6 +16,14 @@ pub(super) struct ReplyScanner {
     missing: Vec<usize>,
 }
 
+/// Is this what a channel's subscribers hear, and not the answer to a command? In RESP3 it is a
+/// push, in RESP2 an array like any other.
+pub(super) fn is_message(reply: &[u8]) -> bool {
+    [&b">3\r\n$7\r\nmessage\r\n"[..], b"*3\r\n$7\r\nmessage\r\n"]
+        .iter()
+        .any(|start| reply.starts_with(start))
+}
+
 /// What [`ReplyScanner::next`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {

@@ -314,3 +314,42 @@ async fn dropping_it_closes_its_connections() {
     drop(proxy);
     client.end().await.unwrap_or_default();
 }
+
+/// Messages of a subscription are lost, each or every second one; what commands are answered with
+/// is not, in either protocol.
+#[tokio::test]
+async fn messages_can_be_dropped_and_replies_cannot() {
+    let (server, proxy) = start();
+    let mut publisher = server.connection().await;
+    for hello in [&b""[..], b"HELLO 3\r\n"] {
+        let is_resp3 = !hello.is_empty();
+        let kind = if is_resp3 { '>' } else { '*' };
+        let mut client = Raw::connect(&proxy).await;
+        if is_resp3 {
+            client.send(hello).await;
+            // Its answer ends with the list of modules, which is empty.
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"modules\r\n*0\r\n") {
+                answer.extend(client.receive(1).await);
+            }
+        }
+        proxy.drop_messages(2);
+        client.send(b"SUBSCRIBE news\r\n").await;
+        let confirmed = format!("{kind}3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+        assert_eq!(client.receive(confirmed.len()).await, confirmed.as_bytes());
+        for number in 1..=4 {
+            let heard: i64 = publisher.publish("news", number).await.unwrap();
+            assert_eq!(heard, 1);
+        }
+        let heard =
+            |number: u8| format!("{kind}3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\n{number}\r\n");
+        for number in [1, 3] {
+            let expected = heard(number);
+            assert_eq!(client.receive(expected.len()).await, expected.as_bytes());
+        }
+        client.assert_silent().await;
+        proxy.drop_messages(1);
+        let _: i64 = publisher.publish("news", 5).await.unwrap();
+        client.assert_silent().await;
+    }
+}

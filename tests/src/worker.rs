@@ -1,0 +1,111 @@
+//! Other processes of a test.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that is told what to do by lines, and answers by lines. It is killed when the value
+/// is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Worker {
+    /// Starts the program.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn start(program: impl AsRef<Path>) -> Self {
+        let mut child = Command::new(program.as_ref())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the worker can be started");
+        let input = child.stdin.take().expect("its input is piped");
+        let output = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, input, lines }
+    }
+
+    /// Sends one line.
+    ///
+    /// # Panics
+    ///
+    /// When the process is gone.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("the worker listens");
+    }
+
+    /// The words of the next line.
+    ///
+    /// # Panics
+    ///
+    /// When none comes within a minute, or the process has ended.
+    pub fn hear(&self) -> Vec<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line.split(' ').map(str::to_owned).collect(),
+            Err(RecvTimeoutError::Timeout) => panic!("the worker is silent"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the worker has ended"),
+        }
+    }
+
+    /// The next line, which has to begin with this word; the other words are numbers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not, or as [`hear`](Self::hear).
+    pub fn expect(&self, word: &str) -> Vec<u64> {
+        let words = self.hear();
+        assert_eq!(words[0], word, "in {words:?}");
+        words[1..].iter().map(|word| word.parse().expect("a number")).collect()
+    }
+
+    /// Ends the process at once, by SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Stops the process, by SIGSTOP, until it is continued.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a stopped process go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id is an i32");
+        let id = Pid::from_raw(id).expect("a process id is not zero");
+        kill_process(id, signal).expect("the worker is there");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
