@@ -116,14 +116,16 @@ impl Row {
         load: Load,
         rivals: &[Rival],
         census: &Census,
+        quick: bool,
     ) -> Result<Self, Failure> {
+        let most = if quick { FEWEST_ROUNDS / 3 } else { ROUNDS };
         // Connections, scripts, and the pages of the server that hold the keys.
         for rival in rivals {
             run(rival, load, census).await?;
         }
         let start = Instant::now();
         let mut rounds = Vec::new();
-        while rounds.len() < ROUNDS && (rounds.len() < FEWEST_ROUNDS || start.elapsed() < BUDGET) {
+        while rounds.len() < most && (rounds.len() < FEWEST_ROUNDS || start.elapsed() < BUDGET) {
             let mut seconds = vec![0.0; rivals.len()];
             for place in order(rounds.len(), rivals.len()) {
                 seconds[place] = run(&rivals[place], load, census).await?.as_secs_f64();
@@ -131,21 +133,6 @@ impl Row {
             rounds.push(seconds);
         }
         Ok(Self { load, rounds })
-    }
-
-    /// The number of tasks.
-    pub(crate) fn tasks(&self) -> usize {
-        self.load.tasks
-    }
-
-    /// The number of rounds.
-    pub(crate) fn rounds(&self) -> usize {
-        self.rounds.len()
-    }
-
-    /// The number of rivals.
-    pub(crate) fn rivals(&self) -> usize {
-        self.rounds.first().map_or(0, Vec::len)
     }
 
     /// Cycles a second of this rival.
@@ -195,7 +182,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Of at least one sample.
-    fn of(samples: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(samples: impl Iterator<Item = f64>) -> Self {
         let mut samples: Vec<f64> = samples.collect();
         samples.sort_by(f64::total_cmp);
         let (below, above) = (samples[(samples.len() - 1) / 2], samples[samples.len() / 2]);

@@ -1,88 +1,123 @@
-//! The table: Markdown, aligned, so that it can be read in a terminal and pasted into a page.
+//! The table, and the same as a picture.
 
-use std::{process::Command, thread, time::Duration};
+use std::{fmt::Write, process::Command, thread};
 
 use lock_tests::RedisServer;
 
-use crate::measure::{Rival, Row, Spread};
+use crate::findings::Finding;
 
-/// Width of the first column, and of each of the others.
-const WIDTHS: (usize, usize) = (17, 18);
-
-/// Where this was measured, and how to read it.
-pub(crate) async fn preamble(
-    server: &RedisServer,
-    split: bool,
-    workers: usize,
-    lease: Duration,
-) -> String {
+/// Where this was measured.
+pub(crate) async fn machine(split: bool, workers: usize) -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let cores = if split {
-        format!("Cores: {cores} for the clients, 1 for the server")
+        format!("{cores} cores for the clients, 1 for the server")
     } else {
-        format!("Cores: {cores}, shared by clients and server")
+        format!("{cores} cores, shared by clients and server")
     };
-    let redis = redis_version(server).await.unwrap_or_else(|| "of unknown version".to_owned());
+    let server = RedisServer::start();
+    let redis = redis_version(&server).await.unwrap_or_else(|| "of unknown version".to_owned());
     let rustc = rustc_version().unwrap_or_else(|| "rustc of unknown version".to_owned());
-    format!(
-        "\nAcquire and release, distinct ids, one server; lease {} s; releases that are left to the \
-         background are waited for.\n\
-         Each round runs every contender once. Pairs a second: median of the rounds. Lead: how \
-         many times as fast\n\
-         lock is, compared within a round: median (lowest–highest).\n\
-         {cores}; tokio with {workers} workers; Redis {redis}; \
-         {rustc}.\n",
-        lease.as_secs(),
-    )
+    format!("{cores}; tokio with {workers} workers; Redis {redis} on loopback; {rustc}")
 }
 
-/// The head of the table.
-pub(crate) fn heading(rivals: &[Rival]) -> String {
-    let rule = format!(
-        "|{}|{}",
-        "-".repeat(WIDTHS.0 + 2),
-        format!("{}:|", "-".repeat(WIDTHS.1 + 1)).repeat(rivals.len())
+/// The whole page.
+pub(crate) fn markdown(machine: &str, findings: &[Finding], failures: &[String]) -> String {
+    let mut page = format!(
+        "# Measured\n\n\
+         {machine}.\n\n\
+         Contenders take turns within each round; figures are medians of the rounds, and a lead (×) \
+         is compared within a round: median (lowest–highest). `cargo bench` writes this page and \
+         `results.svg`.\n\n{HEAD}\n"
     );
-    format!("{}\n{rule}", line("", rivals.iter().map(|rival| rival.name().to_owned())))
+    for finding in findings {
+        let _ = writeln!(page, "{}", line(finding));
+    }
+    for failure in failures {
+        let _ = writeln!(page, "\n**Void:** {failure}");
+    }
+    page
 }
 
-/// The two lines of one row.
-pub(crate) fn row(row: &Row) -> String {
-    let tasks = match row.tasks() {
-        1 => "1 task".to_owned(),
-        tasks => format!("{tasks} tasks"),
+/// The first two lines of the table.
+pub(crate) const HEAD: &str = "| what | against | lock | theirs | result | goal | met |\n\
+                               |---|---|--:|--:|--:|--:|---|";
+
+/// One line of it.
+pub(crate) fn line(finding: &Finding) -> String {
+    let unit = if finding.shown.contains('×') { " ×" } else { "" };
+    let goal = finding.goal.map_or_else(|| "—".to_owned(), |goal| goal.shown(unit));
+    let met = match finding.is_met() {
+        Some(true) => "yes",
+        Some(false) => "**no**",
+        None => "",
     };
-    let rates = (0..row.rivals()).map(|rival| thousands(row.rate(rival).median));
-    let leads = (0..row.rivals()).map(|rival| match rival {
-        0 => format!("{} rounds", row.rounds()),
-        _ => lead(row.lead_over(rival)),
-    });
-    format!("{}\n{}", line(&format!("{tasks}, pairs/s"), rates), line("lead", leads))
+    let Finding { what, against, ours, theirs, shown, .. } = finding;
+    format!("| {what} | {against} | {ours} | {theirs} | {shown} | {goal} | {met} |")
 }
 
-fn line(first: &str, others: impl Iterator<Item = String>) -> String {
-    let mut line = format!("| {first:<0$} |", WIDTHS.0);
-    for cell in others {
-        line.push_str(&format!(" {cell:>0$} |", WIDTHS.1));
+/// How far each goal is reached, on a logarithmic scale with the goal in the middle.
+pub(crate) fn picture(findings: &[Finding]) -> String {
+    const ROW: usize = 24;
+    const TOP: usize = 46;
+    const LEFT: f64 = 400.0;
+    const HALF: f64 = 170.0;
+    // The ends of the scale.
+    const MOST: f64 = 8.0;
+
+    let rows: Vec<_> =
+        findings.iter().filter_map(|finding| Some((finding, finding.goal?))).collect();
+    let height = TOP + rows.len() * ROW + 12;
+    let middle = LEFT + HALF;
+    let mut picture = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 960 {height}\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#808080\">\n\
+         <title>How far each goal is reached</title>\n"
+    );
+    for (times, label) in [
+        (0.125, "⅛"),
+        (0.25, "¼"),
+        (0.5, "½"),
+        (1.0, "goal"),
+        (2.0, "2 ×"),
+        (4.0, "4 ×"),
+        (8.0, "8 ×"),
+    ] {
+        let x = middle + HALF * f64::ln(times) / f64::ln(MOST);
+        let (width, opacity) = if times == 1.0 { (2, 1.0) } else { (1, 0.35) };
+        let bottom = height - 8;
+        let _ = writeln!(
+            picture,
+            "<text x=\"{x:.0}\" y=\"20\" text-anchor=\"middle\">{label}</text>\
+             <line x1=\"{x:.0}\" x2=\"{x:.0}\" y1=\"28\" y2=\"{bottom}\" stroke=\"#808080\" \
+             stroke-width=\"{width}\" opacity=\"{opacity}\"/>"
+        );
     }
-    line
-}
-
-fn lead(spread: Spread) -> String {
-    format!("{:.2} ({:.2}–{:.2})", spread.median, spread.lowest, spread.highest)
-}
-
-/// A rate, rounded, with a comma after each three digits.
-fn thousands(rate: f64) -> String {
-    let digits = format!("{rate:.0}");
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
+    for (number, (finding, goal)) in rows.into_iter().enumerate() {
+        let y = TOP + number * ROW;
+        let reached = goal.reached_by(finding.result).clamp(1.0 / MOST, MOST);
+        let end = middle + HALF * reached.ln() / MOST.ln();
+        let (x, width) = (end.min(middle), (end - middle).abs().max(1.5));
+        let color = if reached >= 1.0 { "#2f9e77" } else { "#d9822b" };
+        let against = match finding.against.as_str() {
+            "—" => String::new(),
+            against => format!(", {against}"),
+        };
+        let label = escaped(&format!("{}{against}", finding.what));
+        let shown = escaped(finding.shown.split(" (").next().unwrap_or_default());
+        let (text_y, label_x) = (y + 12, LEFT - 14.0);
+        let _ = writeln!(
+            picture,
+            "<text x=\"{label_x:.0}\" y=\"{text_y}\" text-anchor=\"end\">{label}</text>\
+             <rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"16\" rx=\"2\" fill=\"{color}\"/>\
+             <text x=\"760\" y=\"{text_y}\">{shown}</text>"
+        );
     }
-    grouped
+    picture.push_str("</svg>\n");
+    picture
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "")
 }
 
 async fn redis_version(server: &RedisServer) -> Option<String> {
