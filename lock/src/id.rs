@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::{error::Error, text::concatenated};
 
 /// The longest id, in bytes.
 const LONGEST: usize = 1024;
@@ -61,7 +61,7 @@ impl Prefix {
     }
 
     fn named(&self, id: &Arc<str>, kind: &str) -> Named {
-        Named { id: Arc::clone(id), key: format!("{}{kind}{id}", self.0).into() }
+        Named { id: Arc::clone(id), key: concatenated(&[&self.0, kind, id]) }
     }
 }
 

@@ -14,6 +14,7 @@ mod lock;
 mod locks;
 mod status;
 mod store;
+mod text;
 mod token;
 mod url;
 

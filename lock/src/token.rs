@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::text::{Decimal, concatenated};
+
 /// The proof of one acquisition: whoever has it can renew, release and [adopt] the lock.
 ///
 /// It is what the store keeps under the lock's key, unique for each acquisition: the client's
@@ -32,7 +34,7 @@ impl Token {
 
     /// The token of a client's n-th acquisition.
     pub(crate) fn new(client: &str, number: u64) -> Self {
-        Self(format!("{client}:{number}").into())
+        Self(concatenated(&[client, ":", Decimal::of(number).as_str()]))
     }
 
     /// The client and the number of its acquisition; a token of another form is a client of its

@@ -36,7 +36,8 @@ pub(crate) struct Queue {
     waiting: VecDeque<Waiting>,
     /// How many of them have left from the middle, and are passed over when their turn comes.
     left: usize,
-    seat: Option<Seat>,
+    /// Boxed: a lock that is held has none, and there may be very many of those.
+    seat: Option<Box<Seat>>,
     tenure: Option<Tenure>,
 }
 
@@ -136,7 +137,7 @@ impl Queue {
     }
 
     pub(crate) fn seat(&self) -> Option<&Seat> {
-        self.seat.as_ref()
+        self.seat.as_deref()
     }
 
     /// Who is served next.
@@ -322,7 +323,8 @@ impl Queue {
         let number = tenure.number;
         self.tenure = None;
         // Whatever becomes of it, this token may hold the lock: it is never just forgotten.
-        self.seat = Some(Seat { if_held: SeatState::Unknown, ..Seat::new(number, next.lease) });
+        let seat = Seat { if_held: SeatState::Unknown, ..Seat::new(number, next.lease) };
+        self.seat = Some(Box::new(seat));
         Action::AskAgain
     }
 
@@ -341,7 +343,7 @@ impl Queue {
     pub(crate) fn take_seat(&mut self) -> Action {
         match self.waiting.front() {
             Some(first) if self.seat.is_none() && self.tenure.is_none() => {
-                self.seat = Some(Seat::new(first.number, first.lease));
+                self.seat = Some(Box::new(Seat::new(first.number, first.lease)));
                 Action::Ask
             }
             _ => Action::None,
@@ -358,6 +360,10 @@ impl Queue {
         while self.waiting.front().is_some_and(|waiting| waiting.number == 0) {
             self.waiting.pop_front();
             self.left -= 1;
+        }
+        if self.waiting.is_empty() {
+            // Most locks are held with nobody behind.
+            self.waiting = VecDeque::new();
         }
     }
 }

@@ -27,11 +27,12 @@ use std::{
 
 use tokio::{
     runtime::{Builder, Handle, Id},
-    sync::{Notify, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task, time,
 };
 
 use super::{
+    Command,
     clock::Clock,
     task::{Task, Turn},
 };
@@ -189,12 +190,25 @@ impl Berth {
         }
     }
 
-    /// Lets the keeper look at its queue.
-    pub(super) fn take_turn(&self) {
+    /// Gives the keeper a message: right into its hands if nobody else is at it, or else through
+    /// its queue. `None` if the keeper has ended.
+    pub(super) fn tell(
+        &self,
+        queue: &mpsc::UnboundedSender<Command>,
+        command: Command,
+    ) -> Option<()> {
+        let mut own = Some(command);
         match self {
-            Self::OwnThread(home) => home.quay.local_turn(&home.alarm),
+            Self::OwnThread(home) => home.quay.local_turn(&home.alarm, &mut own),
+            Self::Callers(quay) => quay.turn_with(&mut own),
+        }
+        let Some(command) = own else { return Some(()) };
+        queue.send(command).ok()?;
+        match self {
+            Self::OwnThread(home) => home.quay.local_turn(&home.alarm, &mut None),
             Self::Callers(quay) => quay.turn(None),
         }
+        Some(())
     }
 
     /// What to say when the keeper went away without an answer.
@@ -275,7 +289,9 @@ impl Quay {
 
     /// Lets the keeper do, on a caller's thread, what needs no store, and rings its driver for
     /// the rest. Never blocks: see [`turn`](Self::turn).
-    fn local_turn(&self, alarm: &Alarm) {
+    ///
+    /// Takes `own` along if it gets a turn, and leaves it where it is if not.
+    fn local_turn(&self, alarm: &Alarm, own: &mut Option<Command>) {
         self.asked.store(true, Ordering::SeqCst);
         while self.asked.load(Ordering::SeqCst) {
             let mut task = match self.task.try_lock() {
@@ -288,7 +304,7 @@ impl Quay {
             };
             self.asked.store(false, Ordering::SeqCst);
             let Some(keeper) = task.as_mut() else { return };
-            let needs_driver = keeper.local_turn();
+            let needs_driver = keeper.local_turn(own);
             let next = keeper.next_timer().unwrap_or(Moment::NEVER);
             drop(task);
             if needs_driver || alarm.at.load(Ordering::SeqCst) > next.as_nanos() {
@@ -321,6 +337,18 @@ impl Quay {
             if !self.asked.load(Ordering::SeqCst) {
                 return Some(next);
             }
+        }
+    }
+
+    /// A turn with a message that did not go through the queue, if nobody is in a turn.
+    fn turn_with(&self, own: &mut Option<Command>) {
+        if let Ok(mut task) = self.task.try_lock()
+            && let Some(keeper) = task.as_mut()
+            && let Some(command) = own.take()
+        {
+            keeper.enqueue(command);
+            drop(task);
+            self.turn(None);
         }
     }
 

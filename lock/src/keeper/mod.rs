@@ -344,9 +344,7 @@ impl Client {
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.send(command).map_err(|_| Error::closed())?;
-        self.berth.take_turn();
-        Ok(())
+        self.berth.tell(&self.commands, command).ok_or_else(Error::closed)
     }
 
     /// Like [`ask`](Self::ask), for what can be withdrawn: a caller that goes away says so at

@@ -173,7 +173,10 @@ impl Task {
 
     /// Does what needs no store, which is all there is to passing a lock on to the next caller in
     /// line. True if there is more to do.
-    pub(super) fn local_turn(&mut self) -> bool {
+    ///
+    /// `own` is a message that was not sent through the queue; it stays where it is if others have
+    /// to be taken first.
+    pub(super) fn local_turn(&mut self, own: &mut Option<Command>) -> bool {
         // A timer that is due comes first, and may want the store.
         self.now = self.clock.now();
         let now = self.now;
@@ -183,7 +186,14 @@ impl Task {
         }
         for _ in 0..TURN {
             while self.release_unclaimed() {}
-            let Ok(command) = self.queue.try_recv() else { break };
+            let command = match self.queue.try_recv() {
+                Ok(command) => command,
+                // What was sent before has been taken: the caller's own comes last.
+                Err(_) => match own.take() {
+                    Some(command) => command,
+                    None => break,
+                },
+            };
             let is_local = matches!(
                 command,
                 Command::Acquire(_)
@@ -205,6 +215,14 @@ impl Task {
             || !self.to_release.is_empty()
             || !self.flushes.is_empty()
             || !self.queue.is_empty()
+    }
+
+    /// Takes a message that was not sent through the queue, behind all that were.
+    pub(super) fn enqueue(&mut self, command: Command) {
+        while let Ok(earlier) = self.queue.try_recv() {
+            self.commands.push_back(earlier);
+        }
+        self.commands.push_back(command);
     }
 
     /// Does all there is to do now. `waker` is woken when an answer of the store comes.
