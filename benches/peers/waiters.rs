@@ -116,7 +116,10 @@ impl Waiter {
                     release.key(ID).arg(token).invoke_async(&mut connection.clone()).await?;
             }
             // Dropped is released.
-            _ => {}
+            (_, Held::Ours(guard)) => drop(guard),
+            (_, Held::Distkit(guard)) => drop(guard),
+            // One library does not let go of another's.
+            (_, Held::Rslock(_) | Held::Bare(_)) => {}
         }
         Ok(())
     }
