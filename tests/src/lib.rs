@@ -20,6 +20,7 @@ mod commands;
 mod ports;
 mod proxy;
 mod server;
+mod signals;
 mod wait;
 mod wire;
 mod worker;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::signals;
 
 /// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,20 +87,14 @@ impl Worker {
         let _ = self.child.wait();
     }
 
-    /// Stops the process, by SIGSTOP, until it is continued.
+    /// Stops the process, by SIGSTOP, until it is continued; returns when it has stopped.
     pub fn stop(&self) {
-        self.signal(Signal::STOP);
+        signals::stop(&self.child);
     }
 
     /// Lets a stopped process go on.
     pub fn go_on(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id is an i32");
-        let id = Pid::from_raw(id).expect("a process id is not zero");
-        kill_process(id, signal).expect("the worker is there");
+        signals::go_on(&self.child);
     }
 }
 

@@ -186,12 +186,14 @@ async fn cancelled_at_random(clients: Vec<Locks>, waits: u64, ids: u64) {
                 let outcome = if random.below(10) == 0 {
                     Some(lock.acquire().await.unwrap())
                 } else {
-                    let polls = if random.below(2) == 0 { 40 } else { 2000 };
+                    // Soon, in the middle, and when it has most likely been had.
+                    let polls = [3, 40, 2000][random.below(3) as usize];
                     given_up_after(random.below(polls), lock.acquire()).await
                 };
                 let counter = if outcome.is_some() { &held } else { &cancelled };
                 counter.fetch_add(1, Ordering::Relaxed);
-                if random.below(4) == 0 {
+                // Held for a while, so that the others have to wait.
+                for _ in 0..random.below(4) {
                     tokio::task::yield_now().await;
                 }
                 drop(outcome);

@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-
 use super::{PATIENCE, Settings};
-use crate::wire::encoded;
+use crate::{signals, wire::encoded};
 
 /// The pause between two looks at a process that is starting.
 pub(super) const STEP: Duration = Duration::from_millis(10);
@@ -132,19 +130,12 @@ impl Process {
 
     /// SIGSTOP, and wait until it has taken effect.
     pub(super) fn stop(&mut self) {
-        self.signal(Signal::STOP);
-        let id = WaitId::Pid(self.running());
-        // NOWAIT: a process that ended instead is left for `kill` to reap.
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let status = waitid(id, options)
-            .expect("a child can be waited for")
-            .expect("a wait without NOHANG has a result");
-        assert!(status.stopped(), "redis-server ended instead of stopping");
+        signals::stop(self.running());
     }
 
     /// SIGCONT.
     pub(super) fn go_on(&mut self) {
-        self.signal(Signal::CONT);
+        signals::go_on(self.running());
     }
 
     /// SIGKILL, which a stopped process obeys too, and reap. No SIGCONT before: a crash must not
@@ -165,13 +156,9 @@ impl Process {
         status
     }
 
-    fn signal(&self, signal: Signal) {
-        kill_process(self.running(), signal).expect("a child takes signals until it is reaped");
-    }
-
-    fn running(&self) -> Pid {
+    fn running(&self) -> &Child {
         assert!(!self.gone, "redis-server was killed before");
-        Pid::from_child(&self.child)
+        &self.child
     }
 }
 
