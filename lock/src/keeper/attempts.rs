@@ -22,7 +22,7 @@ use crate::{
 
 /// One caller that asks for itself.
 pub(super) struct Attempt {
-    acquire: Acquire,
+    acquire: Box<Acquire>,
     wait: Wait,
     in_flight: bool,
     /// Nobody waits for it any more; it is here until it is answered.
@@ -51,7 +51,7 @@ pub(super) struct Acquired {
 }
 
 impl Task {
-    pub(super) fn acquire(&mut self, acquire: Acquire) {
+    pub(super) fn acquire(&mut self, acquire: Box<Acquire>) {
         match acquire.terms.patience {
             Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
                 self.join(acquire, wait);
@@ -207,7 +207,7 @@ impl Task {
         let fencing_token = line.queue.taken_by(number, fence, contended);
         let token = acquire.token.clone();
         let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
-        let guard = self.begin_hold(&acquire, grant);
+        let guard = self.begin_hold(&*acquire, grant);
         if let Err(Ok(unclaimed)) = acquire.reply.send(Ok(guard)) {
             unclaimed.defuse();
             self.unclaimed.push((number, number));

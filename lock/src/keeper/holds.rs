@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Acquire, Client, Hold, HoldName, Terms,
+    clock::Clock,
     maps::ByNumber,
     signal::LossSignal,
     task::{BATCH, Done, Task},
@@ -120,7 +121,7 @@ impl Task {
         let (own, jitter) = ((terms.lease, terms.hold_at_most), self.jitter(tenure));
         let lease = Lease::granted(sent_at, granted, own, jitter);
         let now = self.now;
-        let hold = self.new_hold(taker, tenure, token, fencing_token, &lease);
+        let hold = new_hold(&self.clock, taker, (tenure, token), fencing_token, &lease);
         let mut held = Held {
             hold: Arc::clone(&hold),
             keep_until: now + terms.hold_at_least,
@@ -141,37 +142,16 @@ impl Task {
         fencing_token: u64,
     ) -> Option<LockGuard> {
         let (now, jitter) = (self.now, self.jitter(tenure));
-        let mut held = self.holds.by_tenure.remove(&tenure)?;
+        let held = self.holds.by_tenure.get_mut(&tenure)?;
         // Released is not lost: whoever still waits for the loss waits for ever.
         held.hold.set_deadline(Moment::NEVER);
         held.lease.pass_on(now, (taker.terms.lease, taker.terms.hold_at_most), jitter);
         let token = held.hold.token.clone();
-        held.hold = self.new_hold(taker, tenure, token, fencing_token, &held.lease);
+        held.hold = new_hold(&self.clock, taker, (tenure, token), fencing_token, &held.lease);
         held.keep_until = now + taker.terms.hold_at_least;
         held.lease_length = taker.terms.lease;
         self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
-        let guard = LockGuard::new(Arc::clone(&held.hold), Arc::clone(&taker.client));
-        self.holds.by_tenure.insert(tenure, held);
-        Some(guard)
-    }
-
-    fn new_hold(
-        &self,
-        taker: &impl Taker,
-        tenure: u64,
-        token: Token,
-        fencing_token: u64,
-        lease: &Lease,
-    ) -> Arc<Hold> {
-        Arc::new(Hold {
-            name: HoldName { tenure, caller: taker.number() },
-            lock: taker.lock().clone(),
-            token,
-            fencing_token,
-            deadline: AtomicU64::new(lease.deadline().as_nanos()),
-            lost: LossSignal::default(),
-            clock: Arc::clone(&self.clock),
-        })
+        Some(LockGuard::new(Arc::clone(&held.hold), Arc::clone(&taker.client)))
     }
 
     /// How long a lock may be passed on to somebody else as it is: zero if it may not.
@@ -386,6 +366,24 @@ impl Task {
             held.hold.lost().raise();
         }
     }
+}
+
+fn new_hold(
+    clock: &Arc<dyn Clock>,
+    taker: &impl Taker,
+    (tenure, token): (u64, Token),
+    fencing_token: u64,
+    lease: &Lease,
+) -> Arc<Hold> {
+    Arc::new(Hold {
+        name: HoldName { tenure, caller: taker.number() },
+        lock: taker.lock().clone(),
+        token,
+        fencing_token,
+        deadline: AtomicU64::new(lease.deadline().as_nanos()),
+        lost: LossSignal::default(),
+        clock: Arc::clone(clock),
+    })
 }
 
 pub(super) fn lost() -> Error {

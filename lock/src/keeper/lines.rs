@@ -31,7 +31,7 @@ pub(super) struct Line {
 
 /// One caller in line.
 pub(super) struct Caller {
-    pub(super) acquire: Acquire,
+    pub(super) acquire: Box<Acquire>,
     started: Moment,
     give_up_at: Moment,
     timer: Moment,
@@ -49,7 +49,7 @@ impl Task {
         })
     }
 
-    pub(super) fn join(&mut self, acquire: Acquire, wait: Duration) {
+    pub(super) fn join(&mut self, acquire: Box<Acquire>, wait: Duration) {
         let now = self.now;
         let (number, lease) = (acquire.number, acquire.terms.lease);
         let line = self.line(&acquire.lock);
@@ -200,7 +200,7 @@ impl Task {
         let Some(token) = self.end_seat(key, number) else { return };
         let Some(caller) = self.take_caller(caller) else { return };
         let grant = Grant { tenure: number, token, sent_at, lease: granted, fencing_token };
-        let guard = self.begin_hold(&caller.acquire, grant);
+        let guard = self.begin_hold(&*caller.acquire, grant);
         self.deliver(caller, number, guard);
         self.forget_claim(key);
     }

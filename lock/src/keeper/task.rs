@@ -334,7 +334,7 @@ impl Task {
             return;
         }
         match command {
-            Command::Acquire(acquire) => self.acquire(*acquire),
+            Command::Acquire(acquire) => self.acquire(acquire),
             Command::Call(call) => self.register(*call),
             Command::Cancel(number) => self.cancel(number),
             Command::Release { hold, undelivered, reply } => self.release(hold, undelivered, reply),

@@ -19,7 +19,6 @@ local function release(key, queue, token, keep)
   local ours = holder == token
   local first, place, gone
   if ours or not holder then
-    -- Mostly there is no queue, and this is all there is to know.
     local waiting = redis.pcall('ZCARD', queue)
     if type(waiting) == 'number' and waiting > 0 then
       first, place, gone = first_waiter(queue, token)
@@ -48,8 +47,36 @@ local function release(key, queue, token, keep)
   return 0
 end
 
-local answer = {}
+local keys, queues = {}, {}
 for i = 1, #KEYS / 2 do
-  answer[i] = release(KEYS[2 * i - 1], KEYS[2 * i], ARGV[2 * i], ARGV[2 * i + 1])
+  keys[i], queues[i] = KEYS[2 * i - 1], KEYS[2 * i]
+end
+local answer = {}
+
+if redis.call('EXISTS', unpack(queues)) > 0 then
+  for i = 1, #keys do
+    answer[i] = release(keys[i], queues[i], ARGV[2 * i], ARGV[2 * i + 1])
+  end
+  return answer
+end
+
+-- Mostly nobody waits for any of them, and three commands do for the whole batch. To MGET, a key of
+-- another type is one that is not there.
+local holders = redis.call('MGET', unpack(keys))
+local free = {}
+for i = 1, #keys do
+  local keep = ARGV[2 * i + 1]
+  answer[i] = 0
+  if holders[i] == ARGV[2 * i] then
+    answer[i] = 1
+    if keep ~= '0' then
+      redis.call('PEXPIRE', keys[i], keep)
+    else
+      free[#free + 1] = keys[i]
+    end
+  end
+end
+if #free > 0 then
+  redis.call('DEL', unpack(free))
 end
 return answer
