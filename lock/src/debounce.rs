@@ -3,8 +3,11 @@
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
-    Error, LockGuard, Locks, limits,
+    Error, LockGuard, Locks,
+    keeper::WindowTerms,
+    limits,
     private::{OnLost, run_under},
+    store::WindowEnd,
 };
 
 /// The longest `wait`: as for leases.
@@ -44,11 +47,18 @@ pub struct Debounce {
     id: Arc<str>,
     wait: Duration,
     max_wait: Option<Duration>,
+    leading: bool,
 }
 
 impl Debounce {
     pub(crate) fn new(locks: &Locks, id: Arc<str>) -> Self {
-        Self { locks: locks.clone(), id, wait: Duration::from_secs(1), max_wait: None }
+        Self {
+            locks: locks.clone(),
+            id,
+            wait: Duration::from_secs(1),
+            max_wait: None,
+            leading: false,
+        }
     }
 
     /// How long after the last call of a burst it is run. Default: 1 s. From 1 ms to 24 h.
@@ -57,10 +67,31 @@ impl Debounce {
         self
     }
 
-    /// A burst is run at the latest so long after its first call, even if calls go on coming.
-    /// Default: no bound. At least `wait`, at most 24 h.
+    /// A burst is run at the latest so long after its first call, even if calls go on coming; then
+    /// again so long after that run. Default: no bound. At least `wait`, at most 24 h.
     pub fn max_wait(mut self, limit: Duration) -> Self {
         self.max_wait = Some(limit);
+        self
+    }
+
+    /// Runs the first call of a burst at once, and the last one as well, if there are others.
+    /// Default: the last one only.
+    ///
+    /// A call is the first of a burst when the last call before it is `wait` ago.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7").leading(true);
+    /// let began = tokio::time::Instant::now();
+    /// assert_eq!(save.call(|| async { "saved" }).await?, Some("saved"));
+    /// assert!(began.elapsed().as_millis() < 100, "without a wait");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn leading(mut self, leading: bool) -> Self {
+        self.leading = leading;
         self
     }
 
@@ -103,18 +134,114 @@ impl Debounce {
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
     {
+        self.call_with(|_| body())
+    }
+
+    /// The same for a body that wants the guard of its run: its
+    /// [fencing token](LockGuard::fencing_token) is the generation of the run, larger than that of
+    /// every run before, for effects that must not be overtaken by those of an older run.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let index = locks.debounce("index:7");
+    /// let first = index.call_with(|run| async move { run.fencing_token() }).await?;
+    /// let second = index.call_with(|run| async move { run.fencing_token() }).await?;
+    /// assert!(second > first);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_with<F, Fut, T>(
+        &self,
+        body: F,
+    ) -> impl Future<Output = Result<Option<T>, Error>> + use<F, Fut, T>
+    where
+        F: FnOnce(Arc<LockGuard>) -> Fut,
+        Fut: Future<Output = T>,
+    {
         // As for a lock: the future owns what it needs.
         let debounce = self.clone();
         async move {
             let Some(guard) = debounce.claim().await? else { return Ok(None) };
+            let guard = Arc::new(guard);
             let outcome = {
-                let body = pin!(body());
+                let body = pin!(body(Arc::clone(&guard)));
                 run_under(&guard, OnLost::Stop, body).await
             };
-            // The run's result stands, whether or not the release could be confirmed.
-            let _ = guard.release().await;
+            if let Some(guard) = Arc::into_inner(guard) {
+                // The run's result stands, whether or not the release could be confirmed.
+                let _ = guard.release().await;
+            }
             outcome.map(Some)
         }
+    }
+
+    /// Lets the burst of this id run now, whichever process its newest call is in; false if no
+    /// call waits.
+    ///
+    /// Returns when the burst is due, not when it has run: the caller of the run knows that.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// The burst may or may not be made due if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # use std::time::Duration;
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7").wait(Duration::from_secs(3600));
+    /// let call = tokio::spawn(save.call(|| async { "saved" }));
+    /// # tokio::task::yield_now().await;
+    /// assert!(save.flush().await?);
+    /// assert_eq!(call.await.unwrap()?, Some("saved"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn flush(&self) -> Result<bool, Error> {
+        let keys = self.locks.prefix().debounce(&self.id)?;
+        self.locks.client().end_window(keys, WindowEnd::Flush).await
+    }
+
+    /// Gives up the burst of this id: its calls answer `None`, and none of them runs. False if no
+    /// call waits. A run that goes on is left alone.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// The calls of this process are given up; those of others may or may not be.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7");
+    /// let call = tokio::spawn(save.call(|| async { "saved" }));
+    /// # tokio::task::yield_now().await;
+    /// assert!(save.cancel().await?);
+    /// assert_eq!(call.await.unwrap()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn cancel(&self) -> Result<bool, Error> {
+        let keys = self.locks.prefix().debounce(&self.id)?;
+        self.locks.client().end_window(keys, WindowEnd::Cancel).await
     }
 
     /// The guard of the run, once this call has its turn; `None` if a newer one took its place.
@@ -122,9 +249,12 @@ impl Debounce {
         let keys = self.locks.prefix().debounce(&self.id)?;
         self.check().map_err(|error| error.on(&self.id))?;
         let lease = limits::lease(self.locks.default_lease())?;
-        let wait = limits::whole_millis(self.wait);
-        let max_wait = self.max_wait.map(limits::whole_millis);
-        self.locks.client().call(keys, wait, max_wait, lease).await
+        let terms = WindowTerms {
+            wait: limits::whole_millis(self.wait),
+            max_wait: self.max_wait.map(limits::whole_millis),
+            leading: self.leading,
+        };
+        self.locks.client().call(keys, terms, lease).await
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -153,6 +283,7 @@ impl fmt::Debug for Debounce {
             .field("id", &self.id)
             .field("wait", &self.wait)
             .field("max_wait", &self.max_wait)
+            .field("leading", &self.leading)
             .finish_non_exhaustive()
     }
 }

@@ -26,9 +26,9 @@ pub use crate::{
     locks::{Locks, LocksBuilder},
     status::Status,
     store::{
-        AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DebounceStep,
-        Holder, IfHeld, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal,
-        Store, StoreError, StoreFuture, Wake, WakeUps,
+        AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, Holder, IfHeld,
+        Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
+        StoreFuture, Wake, WakeUps, WindowEnd,
     },
     token::Token,
 };

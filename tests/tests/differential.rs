@@ -6,8 +6,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use lock::{
-    __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
-    DebounceStep, IfHeld, MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token,
+    __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest, IfHeld,
+    MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token, WindowEnd,
 };
 use proptest::{
     collection::vec,
@@ -34,8 +34,8 @@ enum Operation {
     Extend { key: u8, token: u8 },
     Holder { key: u8 },
     ForceRelease { key: u8 },
-    Register { key: u8, token: u8 },
-    Claim { key: u8, token: u8 },
+    Call { key: u8, token: u8, new: bool, late: bool, limited: bool, leading: bool },
+    EndWindow { key: u8, flush: bool },
     Pause,
 }
 
@@ -70,8 +70,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (key.clone(), token.clone()).prop_map(|(key, token)| Extend { key, token }),
         2 => key.clone().prop_map(|key| Holder { key }),
         1 => key.clone().prop_map(|key| ForceRelease { key }),
-        3 => (key.clone(), token.clone()).prop_map(|(key, token)| Register { key, token }),
-        3 => (key, token).prop_map(|(key, token)| Claim { key, token }),
+        8 => (key.clone(), token, any::<[bool; 4]>()).prop_map(
+            |(key, token, [new, late, limited, leading])| {
+                Call { key, token, new, late, limited, leading }
+            }
+        ),
+        2 => (key, any::<bool>()).prop_map(|(key, flush)| EndWindow { key, flush }),
         2 => Just(Pause),
     ]
 }
@@ -91,6 +95,7 @@ fn each_once<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
 struct Side<S> {
     store: S,
     last_fence: u64,
+    /// The number of the last debounced call of each client.
     calls: [u64; 9],
     /// The place in its queue that each token was told last, and the last place of each queue.
     places: [Option<u64>; 9],
@@ -195,37 +200,33 @@ impl<S: Store> Side<S> {
             Operation::ForceRelease { key: k } => {
                 format!("{:?}", self.store.force_release(&key(*k)).await.unwrap())
             }
-            Operation::Register { key: k, token: t } => {
-                let step = DebounceStep::Register { wait: WAIT, max_wait: None };
-                let place = usize::from(k * 3 + t);
-                match self.store.debounce(&self.call(*k, *t, step)).await.unwrap() {
-                    DebounceReply::Registered { call, due_in } => {
-                        let grows = call.cmp(&self.calls[place]);
-                        self.calls[place] = call;
-                        format!("registered, number {grows:?}, due {}", class(Some(due_in)))
-                    }
-                    other => format!("{other:?}"),
-                }
-            }
-            Operation::Claim { key: k, token: t } => {
-                let call = self.calls[usize::from(k * 3 + t)];
-                let step = DebounceStep::Claim { call };
-                match self.store.debounce(&self.call(*k, *t, step)).await.unwrap() {
+            Operation::Call { key: k, token: t, new, late, limited, leading } => {
+                let number = &mut self.calls[usize::from(k * 3 + t)];
+                *number += u64::from(*new);
+                // Clients that differ: those of one window are told apart by their names.
+                let token = Token::from(format!("{t:032x}:{number}"));
+                let request =
+                    DebounceRequest::new(format!("w{k}"), format!("r{k}"), token, WAIT, LONG)
+                        .made_ago(if *late { WAIT / 2 } else { Duration::ZERO })
+                        .max_wait(limited.then_some(WAIT))
+                        .leading(*leading);
+                match self.store.debounce(&request).await.unwrap() {
                     DebounceReply::Granted { fence } => self.fence(fence),
-                    DebounceReply::NotYet(left) => {
+                    DebounceReply::NotYet { left, newest } => {
                         // Within the wait, or within the grace that another caller gives.
-                        format!("not yet, {}", if left <= WAIT + ms(1) { "due" } else { "grace" })
+                        let class = if left <= WAIT + ms(1) { "due" } else { "grace" };
+                        format!("not yet, {class}, newest: {newest}")
                     }
                     DebounceReply::Running(left) => format!("running, {}", class(Some(left))),
                     other => format!("{other:?}"),
                 }
             }
+            Operation::EndWindow { key: k, flush } => {
+                let end = if *flush { WindowEnd::Flush } else { WindowEnd::Cancel };
+                format!("{:?}", self.store.end_window(&format!("w{k}"), end).await.unwrap())
+            }
             Operation::Pause => unreachable!("both sides pause together"),
         }
-    }
-
-    fn call(&self, k: u8, t: u8, step: DebounceStep) -> DebounceRequest {
-        DebounceRequest::new(format!("w{k}"), format!("r{k}"), token(t), step, LONG)
     }
 }
 

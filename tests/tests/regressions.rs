@@ -14,7 +14,7 @@ use std::{
 use lock::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, ErrorKind, Holder, Locks,
     MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Status, Store, StoreError,
-    StoreFuture, Token,
+    StoreFuture, Token, WindowEnd,
 };
 use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -250,6 +250,14 @@ impl Store for Told {
         request: &'a DebounceRequest,
     ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
         self.inner.debounce(request)
+    }
+
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>> {
+        self.inner.end_window(window, end)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`Moment`], jitter as a number. So the same code runs under table tests, a simulator, the
 //! memory store and Redis.
 
+pub(crate) mod burst;
 pub(crate) mod debounce;
 pub(crate) mod lease;
 pub(crate) mod queue;

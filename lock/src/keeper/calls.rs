@@ -1,6 +1,10 @@
 //! Debounced calls on their way to a run, or to being superseded.
+//!
+//! Which call is asked about, and when, is decided in [`Burst`]; this carries it out.
 
 use std::{mem, sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
 
 use super::{
     Call, Client, SILENCE_LIMIT, Terms,
@@ -9,33 +13,26 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Error,
+    Error, Token,
     core::{
         Moment,
-        wait::{Next, Outcome, Patience, Wait},
+        burst::{self, Answer, Burst, End, Next, Step},
+        wait::Patience,
     },
-    guard::LockGuard,
     id::Named,
     keeper::store_error,
-    store::{DebounceReply, DebounceRequest, DebounceStep, StoreError},
+    limits::whole_millis,
+    store::{DebounceReply, DebounceRequest, StoreError, WindowEnd},
 };
-
-/// How often a call that is due looks whether the run before it has ended.
-const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// How long a window is kept at least after it is done with.
 const TOMBSTONE: Duration = Duration::from_secs(60);
 
 /// One debounced call that has not been answered.
 pub(super) struct PendingCall {
-    call: Call,
-    wait: Wait,
-    /// Its number in the store, once it is registered.
-    registered: Option<u64>,
-    looks: u32,
-    in_flight: bool,
+    call: Box<Call>,
+    /// Nobody waits for it; it is here until the store has answered.
     abandoned: bool,
-    timer: Moment,
 }
 
 impl PendingCall {
@@ -44,11 +41,34 @@ impl PendingCall {
     }
 }
 
-/// The answer to one step of a call.
+/// The calls of this process for one id.
+pub(super) struct PendingBurst {
+    burst: Burst,
+    window: Named,
+    run: Named,
+    lease: Duration,
+    /// Under which its timer is known.
+    number: u64,
+    timer: Moment,
+    /// The call that the store knows.
+    told: Option<u64>,
+    failure: Option<StoreError>,
+}
+
+/// The answer to one question.
 pub(super) struct Called {
+    run: Arc<str>,
     number: u64,
     sent_at: Moment,
     answer: Result<DebounceReply, StoreError>,
+}
+
+/// The answer to the end of a window.
+pub(super) struct WindowEnded {
+    /// Calls of this process waited for it.
+    waited: bool,
+    answer: Result<bool, StoreError>,
+    reply: oneshot::Sender<Result<bool, Error>>,
 }
 
 impl Taker for Call {
@@ -75,199 +95,240 @@ impl Taker for Call {
 }
 
 impl Task {
-    pub(super) fn register(&mut self, call: Call) {
-        let number = call.number;
-        // What bounds a call is the window, not patience; only silence of the store ends it.
-        let patience = Patience::For(Duration::MAX);
-        let wait = Wait::new(patience, SILENCE_LIMIT, self.jitter(number));
-        let pending = PendingCall {
-            call,
-            wait,
-            registered: None,
-            looks: 0,
-            in_flight: false,
-            abandoned: false,
+    pub(super) fn register(&mut self, call: Box<Call>) {
+        let (number, key) = (call.number, Arc::clone(&call.run.key));
+        let made = burst::Call {
+            number,
+            made_at: self.now,
+            wait: call.terms.wait,
+            max_wait: call.terms.max_wait,
+            leading: call.terms.leading,
+        };
+        let jitter = self.jitter(number);
+        let pending = self.bursts.entry(Arc::clone(&key)).or_insert_with(|| PendingBurst {
+            burst: Burst::new(SILENCE_LIMIT, jitter),
+            window: call.window.clone(),
+            run: call.run.clone(),
+            lease: call.lease,
+            number,
             timer: Moment::NEVER,
-        };
-        let window = Arc::clone(&pending.call.window.key);
-        self.windows.entry(window).or_default().push(number);
-        self.calls.insert(number, pending);
-        self.send_call(number);
-    }
-
-    /// Sends the next step of a call: its registration, or its claim.
-    fn send_call(&mut self, number: u64) {
-        let Some(pending) = self.calls.get_mut(&number).filter(|pending| !pending.in_flight) else {
-            return;
-        };
-        pending.in_flight = true;
-        let Call { window, run, token, wait, max_wait, lease, .. } = &pending.call;
-        let step = match pending.registered {
-            None => DebounceStep::Register { wait: *wait, max_wait: *max_wait },
-            Some(call) => DebounceStep::Claim { call },
-        };
-        let request = DebounceRequest {
-            window: Arc::clone(&window.key),
-            run: Arc::clone(&run.key),
-            token: token.clone(),
-            step,
-            lease: *lease,
-            // For as long as a caller that took part may come late: it must find that it was
-            // superseded. One that was stopped for longer may run once more, with older arguments.
-            keep: *wait + (*lease).max(TOMBSTONE),
-        };
-        let sent_at = self.now;
-        self.call_store(move |store| async move {
-            let answer = store.debounce(&request).await;
-            Done::Called(Called { number, sent_at, answer })
+            told: None,
+            failure: None,
         });
+        let step = pending.burst.join(made);
+        self.burst_keys.insert(pending.number, Arc::clone(&key));
+        self.calls.insert(number, PendingCall { call, abandoned: false });
+        self.follow_burst(&key, step);
     }
 
-    pub(super) fn take_called(&mut self, called: Called) {
-        let Called { number, sent_at, answer } = called;
-        let now = self.now;
-        let Some(pending) = self.calls.get_mut(&number) else { return };
-        pending.in_flight = false;
-        if pending.abandoned {
-            if matches!(answer, Ok(DebounceReply::Granted { .. }) | Err(StoreError::Unavailable(_)))
-            {
-                self.undo_claim(number);
-            }
-            self.forget_call(number);
-            return;
+    /// Carries out what a burst wants, but for a run that begins.
+    fn follow_burst(&mut self, key: &Arc<str>, step: Step) {
+        if let Some(number) = step.undo {
+            self.undo_run(key, number);
         }
-        match answer {
-            Ok(DebounceReply::Registered { call, due_in }) => {
-                pending.registered = Some(call);
-                pending.wait.step(Outcome::Held, now);
-                self.timers.reset(Timer::Call(number), &mut pending.timer, now + due_in);
-                self.supersede(number, call);
+        for (number, end) in step.ended.into_iter().chain(step.also) {
+            let failure = self.bursts.get(key).and_then(|pending| pending.failure.as_ref());
+            let failure = failure.map(store_error);
+            let answer = match end {
+                End::Superseded => Ok(None),
+                End::Refused | End::Unavailable => Err(failure
+                    .unwrap_or_else(|| store_error(&StoreError::unavailable("no answer in time")))),
+                End::Runs => continue,
+            };
+            if let Some(pending) = self.calls.remove(&number) {
+                let _ = pending.call.reply.send(answer);
             }
-            Ok(DebounceReply::NotYet(left)) => {
-                pending.wait.step(Outcome::Held, now);
-                let left = left.max(Duration::from_millis(1));
-                self.timers.reset(Timer::Call(number), &mut pending.timer, now + left);
+        }
+        self.follow_next(key, step.next);
+    }
+
+    fn follow_next(&mut self, key: &Arc<str>, next: Next) {
+        let Some(pending) = self.bursts.get_mut(key) else { return };
+        match next {
+            Next::Wait => {}
+            Next::Ask => self.to_ask.push(Arc::clone(key)),
+            Next::AskAt(at) => {
+                self.timers.reset(Timer::Burst(pending.number), &mut pending.timer, at);
             }
-            Ok(DebounceReply::Running(left)) => {
-                pending.wait.step(Outcome::Held, now);
-                // The lease of the run only bounds it: a run that ends is not announced.
-                let look = POLL.0.saturating_mul(1 << pending.looks.min(8)).min(POLL.1);
-                pending.looks += 1;
-                let left = left.max(Duration::from_millis(1)).min(look);
-                self.timers.reset(Timer::Call(number), &mut pending.timer, now + left);
-            }
-            Ok(DebounceReply::Superseded) => self.finish_call(number, Ok(None)),
-            Ok(DebounceReply::Granted { fence }) => {
-                let lease = pending.call.lease;
-                if self.comes_too_late(sent_at, lease, now) {
-                    let late = "the answer came after the lease had run out";
-                    return self.retry_call(number, sent_at, &StoreError::unavailable(late));
-                }
-                let Some(pending) = self.forget_call(number) else { return };
-                let call = pending.call;
-                self.lose_key(&call.run.key);
-                let line = self.line(&call.run);
-                let fencing_token = line.queue.taken_by(number, fence, false);
-                let token = call.token.clone();
-                let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
-                let guard = self.begin_hold(&call, grant);
-                if let Err(Ok(Some(unclaimed))) = call.reply.send(Ok(Some(guard))) {
-                    // As for an acquire: before a `flush` that is in the queue already.
-                    unclaimed.defuse();
-                    self.unclaimed.push((number, number));
+            Next::Gone => {
+                if let Some(pending) = self.bursts.remove(key) {
+                    self.timers.cancel(Timer::Burst(pending.number), pending.timer);
+                    self.burst_keys.remove(&pending.number);
+                    pending.told.and_then(|told| self.burst_keys.remove(&told));
                 }
             }
-            Err(error @ StoreError::Rejected(_)) => {
-                // A claim before this one may have had no answer.
-                if pending.wait.silent_since().is_some() {
-                    self.undo_claim(number);
-                }
-                self.finish_call(number, Err(store_error(&error)));
-            }
-            Err(error @ StoreError::Unavailable(_)) => self.retry_call(number, sent_at, &error),
         }
     }
 
-    fn retry_call(&mut self, number: u64, asked_at: Moment, error: &StoreError) {
-        let now = self.now;
-        let Some(pending) = self.calls.get_mut(&number) else { return };
-        match pending.wait.step(Outcome::Unknown { asked_at }, now) {
-            Next::TryAt(at) => self.timers.reset(Timer::Call(number), &mut pending.timer, at),
-            Next::Busy | Next::Unavailable => {
-                self.undo_claim(number);
-                self.finish_call(number, Err(store_error(error)));
-            }
-        }
-    }
-
-    /// Calls of this process that a newer one has replaced need not ask the store about it.
-    fn supersede(&mut self, newest: u64, call: u64) {
-        let Some(window) = self.calls.get(&newest).map(|p| &p.call.window.key) else { return };
-        let older = self.windows.get(window).into_iter().flatten().copied().filter(|number| {
-            self.calls.get(number).is_some_and(|pending| {
-                *number != newest
-                    && !pending.in_flight
-                    && pending.registered.is_some_and(|registered| registered < call)
-            })
-        });
-        for number in older.collect::<Vec<_>>() {
-            self.finish_call(number, Ok(None));
-        }
-    }
-
-    /// Takes a call out of the books.
-    fn forget_call(&mut self, number: u64) -> Option<PendingCall> {
-        let pending = self.calls.remove(&number)?;
-        self.timers.cancel(Timer::Call(number), pending.timer);
-        if let Some(numbers) = self.windows.get_mut(&pending.call.window.key) {
-            numbers.retain(|other| *other != number);
-            if numbers.is_empty() {
-                self.windows.remove(&pending.call.window.key);
-            }
-        }
-        Some(pending)
-    }
-
-    fn finish_call(&mut self, number: u64, answer: Result<Option<LockGuard>, Error>) {
-        let Some(pending) = self.forget_call(number) else { return };
-        let _ = pending.call.reply.send(answer);
-    }
-
-    /// A claim without an answer may have taken the run's lock.
-    fn undo_claim(&mut self, number: u64) {
-        if let Some(pending) = self.calls.get(&number)
-            && pending.registered.is_some()
-        {
-            let (run, token) = (pending.call.run.clone(), pending.call.token.clone());
+    /// A claim without an answer, or one whose caller is gone, may have taken the run's lock.
+    fn undo_run(&mut self, key: &str, number: u64) {
+        if let Some(run) = self.bursts.get(key).map(|pending| pending.run.clone()) {
+            let token = Token::new(&self.id, number);
             self.begin_release(number, &run, &token, Moment::default(), None);
         }
     }
 
-    pub(super) fn call_timer(&mut self, number: u64) {
-        if let Some(pending) = self.calls.get_mut(&number) {
-            pending.timer = Moment::NEVER;
-            self.send_call(number);
+    /// Asks the store about the bursts that want it.
+    pub(super) fn send_questions(&mut self) {
+        for key in mem::take(&mut self.to_ask) {
+            let now = self.now;
+            let Some(pending) = self.bursts.get_mut(&key) else { continue };
+            let Some((undo, question)) = pending.burst.question(now) else { continue };
+            let number = question.call.number;
+            let timer = mem::replace(&mut pending.timer, Moment::NEVER);
+            self.timers.cancel(Timer::Burst(pending.number), timer);
+            // Wake-ups name the call that the store knows.
+            if let Some(told) = pending.told.replace(number).filter(|told| *told != pending.number)
+            {
+                self.burst_keys.remove(&told);
+            }
+            self.burst_keys.insert(number, Arc::clone(&key));
+            let (window, run) = (Arc::clone(&pending.window.key), Arc::clone(&key));
+            let lease = pending.lease;
+            if let Some(undo) = undo {
+                self.undo_run(&key, undo);
+                // Ahead of the question, which must find the run's lock free.
+                self.send_releases();
+            }
+            let token = Token::new(&self.id, number);
+            let mut request = DebounceRequest::new(window, run, token, question.call.wait, lease)
+                .made_ago(whole_millis(question.age))
+                .max_wait(question.call.max_wait)
+                .leading(question.call.leading);
+            // For as long as a caller that took part may come late: it must find that it was
+            // superseded. One that was stopped for longer may run once more, with older arguments.
+            request.keep = question.call.wait + lease.max(TOMBSTONE);
+            self.call_store(move |store| async move {
+                let answer = store.debounce(&request).await;
+                Done::Called(Called { run: key, number, sent_at: now, answer })
+            });
         }
+    }
+
+    pub(super) fn take_called(&mut self, called: Called) {
+        let Called { run: key, number, sent_at, answer } = called;
+        let now = self.now;
+        let Some(lease) = self.bursts.get(&key).map(|pending| pending.lease) else { return };
+        let late = self.comes_too_late(sent_at, lease, now);
+        let Some(pending) = self.bursts.get_mut(&key) else { return };
+        let mut fence = None;
+        let answer = match answer {
+            Ok(DebounceReply::NotYet { left, newest }) => Answer::NotYet { left, newest },
+            Ok(DebounceReply::Running(left)) => Answer::Running(left),
+            Ok(DebounceReply::Superseded) => Answer::Superseded,
+            Ok(DebounceReply::Granted { .. }) if late => {
+                let late = "the answer came after the lease had run out";
+                pending.failure = Some(StoreError::unavailable(late));
+                Answer::Unknown
+            }
+            Ok(DebounceReply::Granted { fence: granted }) => {
+                fence = Some(granted);
+                Answer::Granted
+            }
+            Err(error) => {
+                let refused = matches!(error, StoreError::Rejected(_));
+                pending.failure = Some(error);
+                if refused { Answer::Refused } else { Answer::Unknown }
+            }
+        };
+        let step = pending.burst.answered(answer, now);
+        if self.calls.get(&number).is_some_and(|pending| pending.abandoned) {
+            self.calls.remove(&number);
+        }
+        if let (Some(fence), Some((number, End::Runs))) = (fence, step.ended) {
+            self.begin_run(number, fence, sent_at);
+        }
+        self.follow_burst(&key, step);
+    }
+
+    fn begin_run(&mut self, number: u64, fence: u64, sent_at: Moment) {
+        let Some(PendingCall { call, .. }) = self.calls.remove(&number) else { return };
+        self.lose_key(&call.run.key);
+        let line = self.line(&call.run);
+        let fencing_token = line.queue.taken_by(number, fence, false);
+        let (token, lease) = (Token::new(&self.id, number), call.lease);
+        let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
+        let guard = self.begin_hold(&*call, grant);
+        if let Err(Ok(Some(unclaimed))) = call.reply.send(Ok(Some(guard))) {
+            // As for an acquire: before a `flush` that is in the queue already.
+            unclaimed.defuse();
+            self.unclaimed.push((number, number));
+        }
+    }
+
+    pub(super) fn burst_timer(&mut self, number: u64) {
+        let Some(key) = self.burst_keys.get(&number).cloned() else { return };
+        if let Some(pending) = self.bursts.get_mut(&key) {
+            pending.timer = Moment::NEVER;
+            let next = pending.burst.look();
+            self.follow_next(&key, next);
+        }
+    }
+
+    /// The store has something to say about the burst of this call: true if there is one.
+    pub(super) fn wake_burst(&mut self, number: u64, flushed: bool) -> bool {
+        let Some(key) = self.burst_keys.get(&number).cloned() else { return false };
+        if let Some(pending) = self.bursts.get_mut(&key) {
+            let next = if flushed { pending.burst.hurry() } else { pending.burst.look() };
+            self.follow_next(&key, next);
+        }
+        true
+    }
+
+    /// A lock has become free: calls may wait for the end of that run.
+    pub(super) fn run_ended(&mut self, key: &Arc<str>) {
+        if let Some(pending) = self.bursts.get_mut(key) {
+            let next = pending.burst.run_ended();
+            self.follow_next(key, next);
+        }
+    }
+
+    pub(super) fn end_window(
+        &mut self,
+        (window, run): (Named, Named),
+        end: WindowEnd,
+        reply: oneshot::Sender<Result<bool, Error>>,
+    ) {
+        let mut waited = false;
+        if let Some(pending) = self.bursts.get_mut(&run.key) {
+            waited = pending.burst.is_pending();
+            let step = match end {
+                WindowEnd::Flush => Step { next: pending.burst.hurry(), ..Step::default() },
+                WindowEnd::Cancel => pending.burst.cancel(),
+            };
+            self.follow_burst(&run.key, step);
+        }
+        self.call_store(move |store| async move {
+            let answer = store.end_window(&window.key, end).await;
+            Done::WindowEnded(WindowEnded { waited, answer, reply })
+        });
+    }
+
+    pub(super) fn take_window_ended(&mut self, ended: WindowEnded) {
+        let WindowEnded { waited, answer, reply } = ended;
+        let answer = answer.map(|waits| waits || waited).map_err(|error| store_error(&error));
+        let _ = reply.send(answer);
     }
 
     pub(super) fn cancel_call(&mut self, number: u64) {
         let Some(pending) = self.calls.get_mut(&number) else { return };
         pending.abandoned = true;
-        self.timers.cancel(Timer::Call(number), mem::replace(&mut pending.timer, Moment::NEVER));
-        if !pending.in_flight {
-            if pending.wait.silent_since().is_some() {
-                self.undo_claim(number);
-            }
-            self.forget_call(number);
+        let key = Arc::clone(&pending.call.run.key);
+        let Some(pending) = self.bursts.get_mut(&key) else { return };
+        let step = pending.burst.leave(number);
+        if pending.burst.asked() != Some(number) {
+            self.calls.remove(&number);
         }
+        self.follow_burst(&key, step);
     }
 
     pub(super) fn close_calls(&mut self) {
         for number in self.calls.keys().copied().collect::<Vec<_>>() {
             let Some(pending) = self.calls.get_mut(&number) else { continue };
-            let (closed, _) = tokio::sync::oneshot::channel();
+            let (closed, _) = oneshot::channel();
             let _ = mem::replace(&mut pending.call.reply, closed).send(Err(Error::closed()));
             self.cancel_call(number);
         }
+        self.to_ask.clear();
     }
 }

@@ -344,6 +344,7 @@ impl Task {
 
     pub(super) fn take_wake(&mut self, wake: Wake) {
         match wake {
+            Wake::Granted { number } if self.wake_burst(number, false) => {}
             Wake::Granted { number } => {
                 if let Some(key) = self.key_of_seat(number)
                     && self.seat_of(&key) == Some(number)
@@ -358,6 +359,9 @@ impl Task {
                 }
             }
             Wake::Taken { number } => self.lose_taken(number),
+            Wake::Due { number } => {
+                self.wake_burst(number, true);
+            }
             Wake::Connected(wake_ups) => {
                 self.wake_ups.set(wake_ups);
                 for key in self.lines.keys().cloned().collect::<Vec<_>>() {

@@ -44,7 +44,7 @@ use crate::{
     error::{Error, ErrorKind},
     guard::LockGuard,
     id::Named,
-    store::{Listener, Store, Wake, WakeUps, wake::CurrentWakeUps},
+    store::{Listener, Store, Wake, WakeUps, WindowEnd, wake::CurrentWakeUps},
 };
 
 /// How long a store may stay silent before that is reported, and how long the last releases of a
@@ -91,6 +91,11 @@ enum Command {
         reply: oneshot::Sender<Result<bool, Error>>,
     },
     Call(Box<Call>),
+    EndWindow {
+        keys: (Named, Named),
+        end: WindowEnd,
+        reply: oneshot::Sender<Result<bool, Error>>,
+    },
     Flush(oneshot::Sender<()>),
     Shutdown(oneshot::Sender<()>),
 }
@@ -115,14 +120,20 @@ struct Acquire {
     reply: oneshot::Sender<Result<LockGuard, Error>>,
 }
 
-/// A debounced call, from its registration to its run.
+/// When a debounced call runs; every field has been checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowTerms {
+    pub(crate) wait: Duration,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) leading: bool,
+}
+
+/// A debounced call, on its way to a run.
 struct Call {
     number: u64,
     window: Named,
     run: Named,
-    token: Token,
-    wait: Duration,
-    max_wait: Option<Duration>,
+    terms: WindowTerms,
     lease: Duration,
     client: Arc<Client>,
     /// `None`: a newer call took its place.
@@ -258,28 +269,28 @@ impl Client {
     pub(crate) async fn call(
         self: &Arc<Self>,
         (window, run): (Named, Named),
-        wait: Duration,
-        max_wait: Option<Duration>,
+        terms: WindowTerms,
         lease: Duration,
     ) -> Result<Option<LockGuard>, Error> {
         let id = Arc::clone(&window.id);
         let request = |number, reply| {
-            let token = Token::new(&self.id, number);
             let client = Arc::clone(self);
-            Command::Call(Box::new(Call {
-                number,
-                window,
-                run,
-                token,
-                wait,
-                max_wait,
-                lease,
-                client,
-                reply,
-            }))
+            Command::Call(Box::new(Call { number, window, run, terms, lease, client, reply }))
         };
         let called = self.withdrawable(request).await;
         called.map(|run| run.map(LockGuard::delivered)).map_err(|error| error.on(&id))
+    }
+
+    /// True if a call waited in the window.
+    pub(crate) async fn end_window(
+        &self,
+        keys: (Named, Named),
+        end: WindowEnd,
+    ) -> Result<bool, Error> {
+        let id = Arc::clone(&keys.0.id);
+        self.ask(|reply| Command::EndWindow { keys, end, reply })
+            .await
+            .map_err(|error| error.on(&id))
     }
 
     pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {

@@ -199,6 +199,7 @@ impl Task {
                         self.await_claim(&release.lock, number, release.token, now);
                     }
                     self.look_if_polling(&release.lock.key);
+                    self.run_ended(&release.lock.key);
                 }
                 failure => {
                     let since = *release.silent_since.get_or_insert(released.sent_at);

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     Command, SILENCE_LIMIT,
     attempts::{Acquired, Asker, Attempt},
-    calls::{Called, PendingCall},
+    calls::{Called, PendingBurst, PendingCall, WindowEnded},
     clock::Clock,
     holds::{Extended, Holds, Renewed},
     lines::{Caller, Line},
@@ -83,9 +83,12 @@ pub(super) struct Task {
     pub(super) claims: ByKey<Claim>,
     pub(super) claimed_keys: ByNumber<Arc<str>>,
     pub(super) calls: ByNumber<PendingCall>,
-    /// The calls of each window.
-    pub(super) windows: ByKey<Vec<u64>>,
-    /// Numbers that the next turn sends.
+    /// The debounced calls of each id, by the key of the run's lock.
+    pub(super) bursts: ByKey<PendingBurst>,
+    /// Where the burst is that a timer or a wake-up is about.
+    pub(super) burst_keys: ByNumber<Arc<str>>,
+    /// What the next turn sends.
+    pub(super) to_ask: Vec<Arc<str>>,
     pub(super) to_acquire: Vec<Asker>,
     pub(super) to_release: Vec<u64>,
     flushes: Vec<Flush>,
@@ -113,6 +116,7 @@ pub(super) enum Done {
     Released(Released),
     Extended(Extended),
     Called(Called),
+    WindowEnded(WindowEnded),
     Status {
         lock: Named,
         holder: Result<Option<Holder>, StoreError>,
@@ -163,7 +167,9 @@ impl Task {
             claims: Default::default(),
             claimed_keys: Default::default(),
             calls: Default::default(),
-            windows: Default::default(),
+            bursts: Default::default(),
+            burst_keys: Default::default(),
+            to_ask: Vec::new(),
             to_acquire: Vec::new(),
             to_release: Vec::new(),
             flushes: Vec::new(),
@@ -197,6 +203,7 @@ impl Task {
             let is_local = matches!(
                 command,
                 Command::Acquire(_)
+                    | Command::Call(_)
                     | Command::Cancel(_)
                     | Command::Release { .. }
                     | Command::Leak { .. }
@@ -212,6 +219,7 @@ impl Task {
         while self.release_unclaimed() {}
         !self.commands.is_empty()
             || !self.to_acquire.is_empty()
+            || !self.to_ask.is_empty()
             || !self.to_release.is_empty()
             || !self.flushes.is_empty()
             || !self.queue.is_empty()
@@ -292,6 +300,7 @@ impl Task {
             Done::Released(released) => self.take_released(released),
             Done::Extended(extended) => self.take_extended(extended),
             Done::Called(called) => self.take_called(called),
+            Done::WindowEnded(ended) => self.take_window_ended(ended),
             Done::Status { lock, holder, reply } => {
                 let status = holder.map(|holder| self.status_of(&lock, holder));
                 let _ = reply.send(status.map_err(|error| store_error(&error)));
@@ -322,6 +331,7 @@ impl Task {
                 Command::Status { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::ForceRelease { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::Extend { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                Command::EndWindow { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
                 Command::Flush(reply) => self.flush(reply),
                 Command::Release { hold, undelivered, reply } => {
@@ -335,7 +345,8 @@ impl Task {
         }
         match command {
             Command::Acquire(acquire) => self.acquire(acquire),
-            Command::Call(call) => self.register(*call),
+            Command::Call(call) => self.register(call),
+            Command::EndWindow { keys, end, reply } => self.end_window(keys, end, reply),
             Command::Cancel(number) => self.cancel(number),
             Command::Release { hold, undelivered, reply } => self.release(hold, undelivered, reply),
             Command::Extend { hold, by, reply } => self.extend(hold, by, reply),
@@ -374,7 +385,7 @@ impl Task {
                 Timer::Look(seat) => self.look_timer(seat, now),
                 Timer::Claim(number) => self.claim_timer(number),
                 Timer::Release(number) => self.release_timer(number, now),
-                Timer::Call(number) => self.call_timer(number),
+                Timer::Burst(number) => self.burst_timer(number),
             }
         }
     }
@@ -394,6 +405,7 @@ impl Task {
                 continue;
             }
             self.send_renewals();
+            self.send_questions();
             self.send_acquires();
             if let Some(done) = self.done.pop_front() {
                 self.take_answer(done);

@@ -19,8 +19,8 @@ pub(crate) enum Timer {
     Claim(u64),
     /// The next try of a release that was not answered.
     Release(u64),
-    /// The next step of a debounced call.
-    Call(u64),
+    /// The next question about a burst of debounced calls.
+    Burst(u64),
 }
 
 /// Timers in the order in which they are due.

@@ -12,15 +12,15 @@ use std::{
 
 use self::queue::Queue;
 use super::{
-    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DebounceStep,
-    Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
-    StoreFuture, Wake, WakeUps,
+    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, Holder, IfHeld,
+    Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, Wake,
+    WakeUps, WindowEnd,
 };
 use crate::{
     Token,
     core::{
         Moment,
-        debounce::{Claim, Window},
+        debounce::{Call, Verdict, Window},
         queue::HEARTBEAT,
     },
     keeper::clock::{Clock, TokioClock},
@@ -214,8 +214,12 @@ impl State {
 
     fn tell(&mut self, token: &Token, wake: impl FnOnce(u64) -> Wake) {
         let (client, number) = token.parts();
+        self.tell_client(client, wake(number));
+    }
+
+    fn tell_client(&mut self, client: &str, wake: Wake) {
         if let Some(listener) = self.listeners.get(client) {
-            self.wakes.push((listener.clone(), wake(number)));
+            self.wakes.push((listener.clone(), wake));
         }
     }
 
@@ -388,45 +392,74 @@ impl Store for MemoryStore {
         let answer = |state: &mut State, now: Moment| {
             let micros = self.micros(now);
             let token = &request.token;
+            let caller = token.parts();
+            let call = Call {
+                caller,
+                age: request.age,
+                wait: request.wait,
+                max_wait: request.max_wait,
+                leading: request.leading,
+            };
             let mut window = match state.windows.get(&request.window) {
                 Some((window, expiry)) if now <= *expiry => window.clone(),
                 _ => Window::default(),
             };
-            let caller = token.parts();
             // A part of a millisecond counts as one: asking too early is in vain.
             let until = |left: Duration| whole_millis(left + Duration::from_micros(999));
-            let (reply, kept_until) = match request.step {
-                DebounceStep::Register { wait, max_wait } => {
-                    let registered = window.register(caller, wait, max_wait, micros, now);
-                    let due_in = until(registered.due_in);
-                    let reply = DebounceReply::Registered { call: registered.call, due_in };
-                    (reply, now + registered.due_in + request.keep)
-                }
-                DebounceStep::Claim { call } => {
-                    let running = state.held(&request.run, now);
-                    let running =
-                        running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
-                    match (running, window.claim(caller, call, now)) {
-                        // The answer to an earlier claim was lost.
-                        (Some((true, _)), _) | (None, Claim::Due) => {
-                            window.begin(caller, call);
-                            let fence = state.take(&request.run, token, request.lease, micros, now);
-                            (DebounceReply::Granted { fence }, now + request.keep)
-                        }
-                        (_, Claim::Superseded) => return DebounceReply::Superseded,
-                        // Whoever waits keeps the window: a run may go on for longer than that.
-                        (_, Claim::NotYet(left)) => {
-                            (DebounceReply::NotYet(until(left)), now + left + request.keep)
-                        }
-                        (Some((false, left)), Claim::Due) => {
-                            window.wait_for_run(caller, now);
-                            (DebounceReply::Running(whole_millis(left)), now + left + request.keep)
-                        }
+            let running = state.held(&request.run, now);
+            let running = running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
+            let mut keep = Duration::ZERO;
+            let reply = match (running, window.ask(&call, micros)) {
+                // The answer to an earlier claim was lost.
+                (Some((true, _)), _) | (None, Verdict::Due) => {
+                    for (client, number) in window.begin(caller, micros) {
+                        state.tell_client(&client, Wake::Granted { number });
                     }
+                    let fence = state.take(&request.run, token, request.lease, micros, now);
+                    DebounceReply::Granted { fence }
+                }
+                (_, Verdict::Superseded) => DebounceReply::Superseded,
+                (_, Verdict::NotYet { left, newest }) => {
+                    DebounceReply::NotYet { left: until(left), newest }
+                }
+                (Some((false, left)), Verdict::Due) => {
+                    window.wait_for_run(caller, micros);
+                    // Whoever waits keeps the window: a run may go on for longer than that.
+                    keep = left;
+                    DebounceReply::Running(whole_millis(left))
                 }
             };
+            let kept_until = now + window.due_in(micros).max(keep) + request.keep;
             state.windows.insert(Arc::clone(&request.window), (window, kept_until));
             reply
+        };
+        Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
+    }
+
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>> {
+        let answer = move |state: &mut State, now: Moment| {
+            let micros = self.micros(now);
+            let known = state.windows.get_mut(window).filter(|(_, expiry)| now <= *expiry);
+            let Some((window, _)) = known else { return false };
+            let told: Vec<_> = match end {
+                WindowEnd::Flush => {
+                    let newest = window.flush(micros);
+                    newest.into_iter().map(|(of, number)| (of, Wake::Due { number })).collect()
+                }
+                WindowEnd::Cancel => {
+                    let told = window.cancel().unwrap_or_default();
+                    told.into_iter().map(|(of, number)| (of, Wake::Granted { number })).collect()
+                }
+            };
+            let pending = !told.is_empty();
+            for (client, wake) in told {
+                state.tell_client(&client, wake);
+            }
+            pending
         };
         Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
     }

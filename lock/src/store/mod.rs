@@ -119,11 +119,20 @@ pub trait Store: Send + Sync + 'static {
     /// [`release`](Self::release). [`Release::ours`] says whether anybody held it.
     fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>>;
 
-    /// Registers a call of a debounce, or claims its run; see [`DebounceRequest`].
+    /// Takes note of the newest call of a process, and lets it run if its burst is over; see
+    /// [`DebounceRequest`].
     fn debounce<'a>(
         &'a self,
         request: &'a DebounceRequest,
     ) -> StoreFuture<'a, Result<DebounceReply, StoreError>>;
+
+    /// Ends the window of this key before its time, as `end` says; false if no call waits in it.
+    /// A run that goes on is left alone.
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>>;
 
     /// Sends the wake-ups of this client, whose tokens are `client:number`, to the listener from
     /// now on, and says how they travel. Called once for each client, before its first acquire.
@@ -291,10 +300,13 @@ pub struct Holder {
     pub waiters: usize,
 }
 
-/// One step of a debounced call.
+/// The newest call of a process, which wants to run.
 ///
 /// The window and the lock of the run are two keys of one operation: a claim marks the window as
-/// run and takes the lock at once.
+/// run and takes the lock at once. Others that waited in it are [woken](Listener).
+///
+/// The call of a process that is not heard of any more is claimed by another that took part, a
+/// second after it was due.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DebounceRequest {
@@ -302,10 +314,17 @@ pub struct DebounceRequest {
     pub window: Arc<str>,
     /// The key of the lock that is held during the run.
     pub run: Arc<str>,
-    /// The token of the call.
+    /// The token of the call; the numbers of one client grow from call to call.
     pub token: Token,
-    /// What the call wants.
-    pub step: DebounceStep,
+    /// How long ago the call was made; whole milliseconds.
+    pub age: Duration,
+    /// The window is due so long after its newest call; whole milliseconds.
+    pub wait: Duration,
+    /// And at the latest so long after the first one, or after the run before if calls go on
+    /// coming.
+    pub max_wait: Option<Duration>,
+    /// The first call of a burst runs at once.
+    pub leading: bool,
     /// How long the run's lock lasts unless it is renewed; whole milliseconds.
     pub lease: Duration,
     /// How long the window and what it leaves behind are kept beyond its due time.
@@ -313,57 +332,80 @@ pub struct DebounceRequest {
 }
 
 impl DebounceRequest {
-    /// A step of the call with this token, in the window and under the run's lock of these keys.
+    /// The call with this token, made just now, in the window and under the run's lock of these
+    /// keys; trailing edge only.
     #[must_use]
     pub fn new(
         window: impl Into<Arc<str>>,
         run: impl Into<Arc<str>>,
         token: Token,
-        step: DebounceStep,
+        wait: Duration,
         lease: Duration,
     ) -> Self {
-        Self { window: window.into(), run: run.into(), token, step, lease, keep: lease }
+        Self {
+            window: window.into(),
+            run: run.into(),
+            token,
+            age: Duration::ZERO,
+            wait,
+            max_wait: None,
+            leading: false,
+            lease,
+            keep: lease,
+        }
     }
-}
 
-/// What a debounced call wants of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DebounceStep {
-    /// Be the newest call of the window.
-    Register {
-        /// The run is due so long after the newest call; whole milliseconds.
-        wait: Duration,
-        /// And at the latest so long after the first one.
-        max_wait: Option<Duration>,
-    },
-    /// Run, if the window is due and no other run goes on.
-    Claim {
-        /// The number the call was registered with.
-        call: u64,
-    },
+    /// The same call, made so long ago.
+    #[must_use]
+    pub fn made_ago(mut self, age: Duration) -> Self {
+        self.age = age;
+        self
+    }
+
+    /// Due at the latest so long after the window's first call.
+    #[must_use]
+    pub fn max_wait(mut self, limit: Option<Duration>) -> Self {
+        self.max_wait = limit;
+        self
+    }
+
+    /// Whether the first call of a burst runs at once.
+    #[must_use]
+    pub fn leading(mut self, leading: bool) -> Self {
+        self.leading = leading;
+        self
+    }
 }
 
 /// What became of a [`DebounceRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DebounceReply {
-    /// It is registered under this number; the window is due in so long.
-    Registered {
-        /// The number to claim with.
-        call: u64,
-        /// How long it is until the window is due.
-        due_in: Duration,
+    /// It may ask again in so long.
+    NotYet {
+        /// Until the window is due for this call.
+        left: Duration,
+        /// It is the newest of all: else another is to run, and this one only if that one is not
+        /// heard of any more.
+        newest: bool,
     },
-    /// The window is due for this call in so long.
-    NotYet(Duration),
     /// It is due, but another run goes on, under a lock that lasts so long unless it is renewed.
     Running(Duration),
-    /// A newer call has taken its place.
+    /// A run has covered it, or its burst was cancelled.
     Superseded,
     /// It may run; the run's lock is held by its token.
     Granted {
         /// The fence of the run.
         fence: u64,
     },
+}
+
+/// How a window ends before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowEnd {
+    /// It is due now, and the newest caller is woken by [`Wake::Due`].
+    Flush,
+    /// Its calls count as covered without a run.
+    Cancel,
 }
 
 /// Why a store could not do what it was asked.

@@ -11,7 +11,8 @@ use std::{
 /// What a store tells a client, by the number in one of the client's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// The lock that this token waits for was given to it, or wants to be looked at.
+    /// The lock that this token waits for was given to it, or something is to be seen there. Also
+    /// for a debounced call: its burst has been run.
     Granted {
         /// The number in the token.
         number: u64,
@@ -23,6 +24,11 @@ pub enum Wake {
     },
     /// The lock that this token held was released by force.
     Taken {
+        /// The number in the token.
+        number: u64,
+    },
+    /// The burst of the debounced call with this token was flushed.
+    Due {
         /// The number in the token.
         number: u64,
     },

@@ -14,12 +14,14 @@ use redis::{Client, RedisWrite, ToRedisArgs, Value};
 
 use self::{
     connection::{CALL_LIMIT, Connection, HEALTHY},
-    script::{ACQUIRE, CLAIM, EXTEND, FORCE_RELEASE, HOLDER, Invocation, REGISTER, RELEASE, RENEW},
+    script::{
+        ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
+    },
 };
 use super::{
-    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DebounceStep,
-    Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
-    StoreFuture, WakeUps,
+    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, Holder, IfHeld,
+    Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture,
+    WakeUps, WindowEnd,
 };
 use crate::{
     Error, ErrorKind, Token,
@@ -235,34 +237,36 @@ impl Store for RedisStore {
         &'a self,
         request: &'a DebounceRequest,
     ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        let token = request.token.as_str();
-        match request.step {
-            DebounceStep::Register { wait, max_wait } => {
-                let invocation = Invocation::of(&REGISTER, 1)
-                    .arg(&*request.window)
-                    .arg(token)
-                    .arg(millis(wait))
-                    .arg(max_wait.map(|limit| millis(limit).to_string()).unwrap_or_default())
-                    .arg(millis(request.keep));
-                Box::pin(self.one(invocation, |reply| {
-                    let (call, Value::Int(due_in)) = pair(reply)? else { return None };
-                    let due_in = remaining(due_in)?;
-                    Some(DebounceReply::Registered { call: number(&call)?, due_in })
-                }))
-            }
-            DebounceStep::Claim { call } => {
-                let invocation = Invocation::of(&CLAIM, 3)
-                    .arg(&*request.window)
-                    .arg(&*request.run)
-                    .arg(FENCE)
-                    .arg(token)
-                    .arg(call)
-                    .arg(millis(request.lease))
-                    .arg(millis(request.keep))
-                    .arg(millis(GRACE));
-                Box::pin(self.one(invocation, read_claim))
-            }
-        }
+        let limit = request.max_wait.map(|limit| millis(limit).to_string());
+        let invocation = Invocation::of(&DEBOUNCE, 3)
+            .arg(&*request.window)
+            .arg(&*request.run)
+            .arg(FENCE)
+            .arg(request.token.as_str())
+            .arg(millis(request.age))
+            .arg(millis(request.wait))
+            .arg(limit.unwrap_or_default())
+            .arg(if request.leading { "1" } else { "" })
+            .arg(millis(request.lease))
+            .arg(millis(request.keep))
+            .arg(millis(GRACE));
+        Box::pin(self.one(invocation, read_debounced))
+    }
+
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>> {
+        let word = match end {
+            WindowEnd::Flush => "flush",
+            WindowEnd::Cancel => "cancel",
+        };
+        let invocation = Invocation::of(&END_WINDOW, 1).arg(window).arg(word);
+        Box::pin(self.one(invocation, |reply| match reply {
+            Value::Int(waits @ (0 | 1)) => Some(waits == 1),
+            _ => None,
+        }))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
@@ -294,18 +298,18 @@ fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, S
     (answers.len() == items).then_some(answers)
 }
 
-fn read_claim(reply: Value) -> Option<DebounceReply> {
+fn read_debounced(reply: Value) -> Option<DebounceReply> {
     let Value::Array(values) = reply else { return None };
-    let mut values = values.into_iter();
-    let Value::BulkString(what) = values.next()? else { return None };
-    let value = values.next();
-    match (what.as_slice(), value) {
-        (b"granted", Some(fence)) => Some(DebounceReply::Granted { fence: number(&fence)? }),
-        (b"superseded", None) => Some(DebounceReply::Superseded),
-        (b"not yet", Some(Value::Int(left))) => Some(DebounceReply::NotYet(remaining(left)?)),
+    let (Value::BulkString(what), rest) = values.split_first()? else { return None };
+    match (what.as_slice(), rest) {
+        (b"granted", [fence]) => Some(DebounceReply::Granted { fence: number(fence)? }),
+        (b"superseded", []) => Some(DebounceReply::Superseded),
+        (b"not yet", [Value::Int(left), Value::Int(newest @ (0 | 1))]) => {
+            Some(DebounceReply::NotYet { left: remaining(*left)?, newest: *newest == 1 })
+        }
         // A run's lock that somebody has made eternal is looked at as often as any other.
-        (b"running", Some(Value::Int(left))) => {
-            Some(DebounceReply::Running(remaining(left).unwrap_or(LONGEST_LEASE)))
+        (b"running", [Value::Int(left)]) => {
+            Some(DebounceReply::Running(remaining(*left).unwrap_or(LONGEST_LEASE)))
         }
         _ => None,
     }
@@ -324,13 +328,6 @@ fn released(answer: i64) -> Option<Release> {
     (0..4)
         .contains(&answer)
         .then_some(Release { ours: answer & 1 == 1, handed_over: answer & 2 == 2 })
-}
-
-fn pair(value: Value) -> Option<(Value, Value)> {
-    match value {
-        Value::Array(values) => <[Value; 2]>::try_from(values).ok().map(|[a, b]| (a, b)),
-        _ => None,
-    }
 }
 
 /// A number that a script wrote as text.

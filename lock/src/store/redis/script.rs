@@ -37,8 +37,8 @@ scripts! {
     EXTEND = "extend.lua";
     HOLDER = "queue.lua" "holder.lua";
     FORCE_RELEASE = "queue.lua" "force_release.lua";
-    REGISTER = "debounce_register.lua";
-    CLAIM = "fence.lua" "debounce_claim.lua";
+    DEBOUNCE = "fence.lua" "queue.lua" "window.lua" "debounce.lua";
+    END_WINDOW = "queue.lua" "window.lua" "end_window.lua";
 }
 
 impl Script {

@@ -158,6 +158,7 @@ fn parse(payload: &[u8]) -> Option<Wake> {
         "granted" | "look" => Some(Wake::Granted { number }),
         "wanted" => Some(Wake::Wanted { number }),
         "taken" => Some(Wake::Taken { number }),
+        "due" => Some(Wake::Due { number }),
         _ => None,
     }
 }
@@ -172,6 +173,7 @@ mod tests {
         assert_eq!(parse(b"look 7"), Some(Wake::Granted { number: 7 }));
         assert_eq!(parse(b"wanted 18446744073709551615"), Some(Wake::Wanted { number: u64::MAX }));
         assert_eq!(parse(b"taken 0"), Some(Wake::Taken { number: 0 }));
+        assert_eq!(parse(b"due 7"), Some(Wake::Due { number: 7 }));
         for message in
             ["", "granted", "granted ", "granted -1", "granted 7 8", "free 7", "\u{ff} 1"]
         {

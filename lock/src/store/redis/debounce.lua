@@ -1,0 +1,137 @@
+-- Takes note of the call of the token ARGV[1], made ARGV[2] milliseconds ago, in the window
+-- KEYS[1], and lets it run if its burst is over and no other run goes on: takes the run's lock
+-- KEYS[2] for ARGV[6] milliseconds and draws a fence from the counter KEYS[3].
+--
+-- The window is due ARGV[3] milliseconds after its newest call, at the latest ARGV[4] milliseconds
+-- after its first ('' for no such bound), and for the first call of a burst at once if ARGV[5] is
+-- '1'. It is kept for ARGV[7] milliseconds beyond that, as a tombstone. ARGV[8] is how many
+-- milliseconds the newest caller may be late before another one may take its place.
+--
+-- Follows `Window::ask` and `Window::begin` in core/debounce.rs.
+--
+-- Answers {'granted', fence}, {'superseded'}, {'not yet', milliseconds, 1 if it is the newest} or
+-- {'running', milliseconds that remain of that run's lock}.
+
+local token = ARGV[1]
+local client, number = string.match(token, '^(.*):(%d+)$')
+if not client then
+  client, number = token, '0'
+end
+number = tonumber(number)
+local age, wait, limit = ARGV[2] * 1000, ARGV[3] * 1000, tonumber(ARGV[4])
+local leading, keep = ARGV[5] == '1', tonumber(ARGV[7])
+
+local window, clients = read_window(KEYS[1])
+local running = redis.call('GET', KEYS[2])
+local run_left = running and redis.call('PTTL', KEYS[2]) or 0
+local fence, now = next_fence(KEYS[3])
+if not fence then
+  return now
+end
+
+local known = clients[client]
+local more, gone = {}, {}
+
+-- A call that was not known: the time at which it was made.
+local function register()
+  -- On a clock that was set back, an age says nothing about what came before.
+  if now < window.clock then
+    age = 0
+  end
+  local made = math.max(now - age, (known and known.made or 0) + 1)
+  if age == 0 or made == window.newest then
+    made = math.max(made, window.newest + 1)
+  end
+  if made > window.newest and made > window.ran then
+    if window.newest <= window.ran then
+      -- The first of its window; where calls go on coming, it has begun with the run before.
+      local goes_on = window.ran > 0 and made - window.ran <= wait
+      window.first = goes_on and window.ran_at > 0 and window.ran_at or made
+      local count = 0
+      for _ in pairs(clients) do
+        count = count + 1
+      end
+      -- Clients that were not heard of for a minute will not repeat a request.
+      for other, last in pairs(count > 100 and clients or {}) do
+        if last.made + 60000000 <= now then
+          gone[#gone + 1] = 'of:' .. other
+        end
+      end
+      window.due = leading and not goes_on and now or made + wait
+    else
+      window.due = made + wait
+    end
+    if limit then
+      window.due = math.min(window.due, window.first + limit * 1000)
+    end
+    window.newest = made
+    window.newest_caller = token
+  end
+  clients[client] = {number = number, made = made}
+  more = {'of:' .. client, string.format('%.0f %.0f', number, made)}
+  return made
+end
+
+local is_newest
+-- 'superseded', 'due', or how many microseconds are left.
+local function ask()
+  if known and number < known.number then
+    return 'superseded'
+  end
+  local made = known and number == known.number and known.made or register()
+  window.clock = math.max(window.clock, now)
+  if made <= window.ran then
+    return window.ran_by == token and 'due' or 'superseded'
+  end
+  is_newest = window.newest_caller == token
+  local due = window.due + ARGV[8] * 1000
+  if is_newest then
+    -- No call of this caller is due later than that: the clock was set back since.
+    window.due = math.min(window.due, now + wait)
+    due = window.due
+  end
+  return now < due and due - now or 'due'
+end
+
+local verdict = ask()
+local answer, told
+-- The run may be ours already: the answer to an earlier claim was lost.
+if running == token or (verdict == 'due' and not running) then
+  local covered = math.max(window.newest, clients[client] and clients[client].made or 0)
+  told = waiting(window, clients, client, covered)
+  if covered > window.ran or window.ran_by ~= token then
+    window.ran_at = now
+  end
+  window.newest, window.ran, window.ran_by = covered, covered, token
+  answer = {'granted', digits(fence)}
+elseif verdict == 'superseded' then
+  answer = {'superseded'}
+elseif verdict == 'due' then
+  -- While the newest asks, it is alive: an older one must not run in its place once the run is
+  -- over, merely because it asks first.
+  if window.newest_caller == token then
+    window.due = math.max(window.due, now)
+  end
+  -- Whoever waits keeps the window: a run may go on for longer than that.
+  keep = keep + math.max(run_left, 0)
+  answer = {'running', run_left}
+else
+  answer = {'not yet', math.ceil(verdict / 1000), is_newest and 1 or 0}
+end
+
+if window.newest > window.ran then
+  keep = keep + math.max(math.ceil((window.due - now) / 1000), 0)
+end
+if #gone > 0 then
+  redis.call('HDEL', KEYS[1], unpack(gone))
+end
+write_window(KEYS[1], window, more)
+redis.call('PEXPIRE', KEYS[1], keep)
+if told then
+  redis.call('SET', KEYS[2], token, 'PX', ARGV[6])
+  redis.call('SET', KEYS[3], digits(fence))
+  for _, other in ipairs(told) do
+    tell(other, 'look')
+  end
+end
+return answer

@@ -1,0 +1,25 @@
+-- Ends the window KEYS[1] before its time: if ARGV[1] is 'flush', it is due now, and its newest
+-- caller is told; if it is 'cancel', its calls count as covered without a run, and all are told.
+--
+-- Follows `Window::flush` and `Window::cancel` in core/debounce.rs.
+--
+-- Answers 1 if a call waits in the window, else 0.
+
+local window, clients = read_window(KEYS[1])
+local now = now_in_microseconds()
+if window.newest <= window.ran then
+  return 0
+end
+if ARGV[1] == 'flush' then
+  window.due = now
+  write_window(KEYS[1], window)
+  tell(window.newest_caller, 'due')
+else
+  local told = waiting(window, clients, '', window.newest)
+  window.ran, window.ran_by, window.ran_at = window.newest, '', 0
+  write_window(KEYS[1], window)
+  for _, other in ipairs(told) do
+    tell(other, 'look')
+  end
+end
+return 1
