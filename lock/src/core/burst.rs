@@ -15,7 +15,7 @@ const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// The shortest and the longest pause between two tries to reach a store.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// One call that waits for its turn.
+/// One call that waits for its turn. Of two calls, the one with the larger number is the newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) number: u64,
@@ -139,6 +139,12 @@ impl Burst {
     /// A new call takes the place of the one before, unless the store is being asked about that:
     /// then its answer decides.
     pub(crate) fn join(&mut self, call: Call) -> Step {
+        // Callers draw their numbers before they come in: of two at once, the larger is the newer,
+        // for the store as well.
+        if self.newest.is_some_and(|newest| newest.number > call.number) {
+            let ended = Some((call.number, End::Superseded));
+            return Step { ended, next: self.resume(), ..Step::default() };
+        }
         let before = self.newest.replace(call);
         let ended = self.end_unless_asked(before);
         let next = if self.asked.is_some() {

@@ -205,3 +205,14 @@ fn a_cancel_tells_all_and_undoes_a_grant_on_its_way() {
     let step = burst.cancel();
     assert_eq!((step.ended, step.next), (superseded(3), Next::Gone));
 }
+
+#[test]
+fn of_two_calls_that_overtake_each_other_the_larger_number_is_the_newer() {
+    let mut burst = burst();
+    burst.join(call(2, 0));
+    asked(&mut burst, 0);
+    burst.answered(not_yet(100, true), at(1));
+    let step = burst.join(call(1, 1));
+    assert_eq!((step.ended, step.next), (superseded(1), Next::AskAt(at(101))));
+    assert_eq!(asked(&mut burst, 101).0, 2);
+}
