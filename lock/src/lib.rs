@@ -26,9 +26,10 @@ pub use crate::{
     locks::{Locks, LocksBuilder},
     status::Status,
     store::{
-        AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, Holder, IfHeld,
-        Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
-        StoreFuture, Wake, WakeUps, WindowEnd,
+        AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableBook,
+        DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, Holder, IfHeld,
+        Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, SetAside, Store,
+        StoreError, StoreFuture, Wake, WakeUps, WindowEnd,
     },
     token::Token,
 };

@@ -1,5 +1,6 @@
 //! Locks in the memory of this process: the embedded default, and the reference of the contract.
 
+mod durable;
 mod queue;
 
 use std::{
@@ -12,15 +13,16 @@ use std::{
 
 use self::queue::Queue;
 use super::{
-    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, Holder, IfHeld,
-    Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, Wake,
-    WakeUps, WindowEnd,
+    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
+    DurableRequest, Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal,
+    Store, StoreError, StoreFuture, Wake, WakeUps, WindowEnd,
 };
 use crate::{
     Token,
     core::{
         Moment,
         debounce::{Call, Verdict, Window},
+        durable::Book,
         queue::HEARTBEAT,
     },
     keeper::clock::{Clock, TokioClock},
@@ -73,6 +75,8 @@ struct State {
     /// Wake-ups that go out once the state is free again: who hears them may want to look.
     wakes: Vec<(Listener, Wake)>,
     windows: HashMap<Arc<str>, (Window, Moment)>,
+    /// Durable calls, by the key of their book's order.
+    books: HashMap<Arc<str>, Book>,
     fence: u64,
     /// The number of entries at which expired ones are looked for.
     sweep_at: usize,
@@ -461,6 +465,14 @@ impl Store for MemoryStore {
             }
             pending
         };
+        Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
+    }
+
+    fn durable<'a>(
+        &'a self,
+        request: &'a DurableRequest,
+    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
+        let answer = |state: &mut State, now: Moment| state.durable(request, self.micros(now), now);
         Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
     }
 

@@ -4,6 +4,7 @@
 //! atomic operation at a time and says what it found. [`memory`](crate::MemoryStore) is the
 //! reference.
 
+mod durable;
 mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
@@ -11,6 +12,9 @@ pub(crate) mod wake;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+pub use durable::{
+    DurableBook, DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, SetAside,
+};
 pub use memory::MemoryStore;
 pub use wake::{Listener, Wake, WakeUps};
 
@@ -133,6 +137,19 @@ pub trait Store: Send + Sync + 'static {
         window: &'a str,
         end: WindowEnd,
     ) -> StoreFuture<'a, Result<bool, StoreError>>;
+
+    /// Keeps durable calls, and lets them run; see [`DurableStep`]. Each step is atomic, and
+    /// idempotent for one token, but for a call, which is another call when it is sent again.
+    ///
+    /// A store need not keep any: this one says so.
+    fn durable<'a>(
+        &'a self,
+        request: &'a DurableRequest,
+    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
+        let _ = request;
+        let refused = StoreError::rejected("this store keeps no durable calls");
+        Box::pin(std::future::ready(Err(refused)))
+    }
 
     /// Sends the wake-ups of this client, whose tokens are `client:number`, to the listener from
     /// now on, and says how they travel. Called once for each client, before its first acquire.

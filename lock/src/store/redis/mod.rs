@@ -5,6 +5,7 @@
 //! own beside this one; time comes from the server only.
 
 mod connection;
+mod durable;
 mod script;
 mod wake;
 
@@ -19,9 +20,9 @@ use self::{
     },
 };
 use super::{
-    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, Holder, IfHeld,
-    Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture,
-    WakeUps, WindowEnd,
+    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
+    DurableRequest, Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal,
+    Store, StoreError, StoreFuture, WakeUps, WindowEnd,
 };
 use crate::{
     Error, ErrorKind, Token,
@@ -267,6 +268,14 @@ impl Store for RedisStore {
             Value::Int(waits @ (0 | 1)) => Some(waits == 1),
             _ => None,
         }))
+    }
+
+    fn durable<'a>(
+        &'a self,
+        request: &'a DurableRequest,
+    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
+        let read = |reply| durable::read(&request.step, reply);
+        Box::pin(self.one(durable::invocation(request), read))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {

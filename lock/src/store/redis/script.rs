@@ -38,6 +38,12 @@ scripts! {
     HOLDER = "queue.lua" "holder.lua";
     FORCE_RELEASE = "queue.lua" "force_release.lua";
     DEBOUNCE = "fence.lua" "queue.lua" "window.lua" "debounce.lua";
+    DURABLE_CALL = "record.lua" "durable_call.lua";
+    DURABLE_DUE = "durable_due.lua";
+    DURABLE_CLAIM = "fence.lua" "record.lua" "durable_claim.lua";
+    DURABLE_FINISH = "record.lua" "durable_finish.lua";
+    DURABLE_ASIDE = "durable_aside.lua";
+    DURABLE_TAKE_BACK = "record.lua" "durable_take_back.lua";
     END_WINDOW = "queue.lua" "window.lua" "end_window.lua";
 }
 

@@ -1,0 +1,3 @@
+-- The calls in the hash KEYS[1], as durable_finish.lua has written them: {id, text, ...}.
+
+return redis.call('HGETALL', KEYS[1])
