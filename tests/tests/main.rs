@@ -3,12 +3,12 @@
 
 mod acquire;
 mod common;
-
 mod debounce;
 mod differential;
 mod errors;
 mod faults;
 mod guard;
+mod hand_over;
 mod harness;
 mod interoperation;
 mod line;

@@ -63,6 +63,10 @@ pub(crate) struct Seat {
     silent_since: Option<Moment>,
     /// Others want the lock already, though its grant has not been heard of.
     wanted: bool,
+    /// The lock was taken away again by force, before its grant was heard of.
+    taken: bool,
+    /// Its token may hold the lock already: it goes on from a tenure.
+    may_hold: bool,
 }
 
 /// What the seat knows of its place in the store's queue.
@@ -298,6 +302,18 @@ impl Queue {
         }
     }
 
+    /// The lock was released by force while this token may have held it. True if that was not heard
+    /// of as a grant yet.
+    pub(crate) fn taken(&mut self, number: u64) -> bool {
+        match self.seat.as_mut().filter(|seat| seat.number == number && seat.asking) {
+            Some(seat) => {
+                seat.taken = true;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Whoever held it for this process lets go of it. `remaining` is how long the lease still
     /// lasts; zero if it cannot be passed on.
     pub(crate) fn released(&mut self, remaining: Duration) -> Action {
@@ -323,7 +339,8 @@ impl Queue {
         let number = tenure.number;
         self.tenure = None;
         // Whatever becomes of it, this token may hold the lock: it is never just forgotten.
-        let seat = Seat { if_held: SeatState::Unknown, ..Seat::new(number, next.lease) };
+        let unknown = SeatState::Unknown;
+        let seat = Seat { if_held: unknown, may_hold: true, ..Seat::new(number, next.lease) };
         self.seat = Some(Box::new(seat));
         Action::AskAgain
     }
@@ -381,6 +398,8 @@ impl Seat {
             failures: 0,
             silent_since: None,
             wanted: false,
+            taken: false,
+            may_hold: false,
         }
     }
 
@@ -391,6 +410,16 @@ impl Seat {
     /// Was the store never asked for it?
     pub(crate) fn is_new(&self) -> bool {
         self.if_held == SeatState::New
+    }
+
+    /// Was the lock taken from its token by force, while it was asked for?
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// Could its token hold the lock, or stand in the store's queue, as far as is known?
+    pub(crate) fn leaves_something(&self) -> bool {
+        self.may_hold || self.is_queued() || self.silent_since.is_some()
     }
 
     /// Does the store count it among the waiters?

@@ -5,7 +5,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use super::{
     Acquire, SILENCE_LIMIT,
-    holds::Grant,
+    holds::{Grant, comes_too_late},
     task::{BATCH, Done, Task},
     timers::Timer,
 };
@@ -29,6 +29,9 @@ pub(super) struct Attempt {
     abandoned: bool,
     timer: Moment,
     failure: Option<StoreError>,
+    /// What was heard of its grant before the grant itself: others want it, or it was taken away.
+    wanted: bool,
+    taken: bool,
 }
 
 impl Attempt {
@@ -65,6 +68,8 @@ impl Task {
                     abandoned: false,
                     timer: Moment::NEVER,
                     failure: None,
+                    wanted: false,
+                    taken: false,
                 };
                 self.attempts.insert(number, attempt);
                 self.to_acquire.push(Asker::Attempt(number));
@@ -151,10 +156,19 @@ impl Task {
         let next = match answer {
             Ok(Acquisition::Granted { fence, contended }) => {
                 let lease = attempt.acquire.terms.lease;
-                if self.comes_too_late(sent_at, lease, now) {
+                if comes_too_late(sent_at, lease, now) {
                     let late = "the answer came after the lease had run out";
                     self.unanswered_attempt(number, sent_at, StoreError::unavailable(late))
+                } else if attempt.taken {
+                    // Granted, and taken away by force before that was heard of.
+                    attempt.taken = false;
+                    let next = attempt.wait.step(Outcome::Held, now);
+                    let (lock, token) =
+                        (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
+                    self.begin_release(number, &lock, &token, Moment::default(), None);
+                    next
                 } else {
+                    let contended = contended || attempt.wanted;
                     return self.grant_attempt(number, sent_at, (fence, contended));
                 }
             }
@@ -228,6 +242,19 @@ impl Task {
         let Some(attempt) = self.attempts.remove(&number) else { return };
         self.timers.cancel(Timer::Attempt(number), attempt.timer);
         let _ = attempt.acquire.reply.send(answer);
+    }
+
+    /// Others wait for the lock that this attempt may have got.
+    pub(super) fn attempt_wanted(&mut self, number: u64) {
+        if let Some(attempt) = self.attempts.get_mut(&number) {
+            attempt.wanted = true;
+        }
+    }
+
+    /// The lock that this attempt may have got was released by force: true if there is one.
+    pub(super) fn attempt_taken(&mut self, number: u64) -> bool {
+        let attempt = self.attempts.get_mut(&number).filter(|attempt| attempt.in_flight);
+        attempt.map(|attempt| attempt.taken = true).is_some()
     }
 
     pub(super) fn cancel_attempt(&mut self, number: u64) {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Call, Client, SILENCE_LIMIT, Terms,
-    holds::{Grant, Taker},
+    holds::{Grant, Taker, comes_too_late},
     task::{Done, Task},
     timers::Timer,
 };
@@ -208,9 +208,8 @@ impl Task {
     pub(super) fn take_called(&mut self, called: Called) {
         let Called { run: key, number, sent_at, answer } = called;
         let now = self.now;
-        let Some(lease) = self.bursts.get(&key).map(|pending| pending.lease) else { return };
-        let late = self.comes_too_late(sent_at, lease, now);
         let Some(pending) = self.bursts.get_mut(&key) else { return };
+        let late = comes_too_late(sent_at, pending.lease, now);
         let mut fence = None;
         let answer = match answer {
             Ok(DebounceReply::NotYet { left, newest }) => Answer::NotYet { left, newest },

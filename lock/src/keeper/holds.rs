@@ -108,11 +108,6 @@ impl Taker for Acquire {
 }
 
 impl Task {
-    /// Would a grant of this lease be over before anybody could believe in it?
-    pub(super) fn comes_too_late(&self, sent_at: Moment, lease: Duration, now: Moment) -> bool {
-        now >= sent_at + lease.saturating_sub(margin(lease))
-    }
-
     /// Makes a hold of a grant; whoever held it before must have lost it, and the lock's line must
     /// know.
     pub(super) fn begin_hold(&mut self, taker: &impl Taker, grant: Grant) -> LockGuard {
@@ -366,6 +361,11 @@ impl Task {
             held.hold.lost().raise();
         }
     }
+}
+
+/// Would a grant of this lease be over before anybody could believe in it?
+pub(super) fn comes_too_late(sent_at: Moment, lease: Duration, now: Moment) -> bool {
+    now >= sent_at + lease.saturating_sub(margin(lease))
 }
 
 fn new_hold(

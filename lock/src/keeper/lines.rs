@@ -4,7 +4,13 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use super::{Acquire, SILENCE_LIMIT, attempts::Asker, holds::Grant, task::Task, timers::Timer};
+use super::{
+    Acquire, SILENCE_LIMIT,
+    attempts::Asker,
+    holds::{Grant, comes_too_late},
+    task::Task,
+    timers::Timer,
+};
 use crate::{
     Error, LockGuard, Token,
     core::{
@@ -184,12 +190,16 @@ impl Task {
         let (looks, now) = (self.looks(number), self.now);
         let Some(line) = self.lines.get_mut(key) else { return };
         let granted = line.queue.seat().map_or(Duration::ZERO, |seat| seat.lease());
-        if self.comes_too_late(sent_at, granted, now) {
+        if comes_too_late(sent_at, granted, now) {
             let Some(line) = self.lines.get_mut(key) else { return };
             line.failure =
                 Some(StoreError::unavailable("the answer came after the lease had run out"));
             let action = line.queue.unanswered(number, SILENCE_LIMIT, looks, now);
             return self.follow(key, action);
+        }
+        if line.queue.seat().is_some_and(Seat::is_taken) {
+            // Granted, and taken away by force before that was heard of: whoever is first asks anew.
+            return self.begin_anew(key);
         }
         self.lose_key(key);
         let Some(line) = self.lines.get_mut(key) else { return };
@@ -232,10 +242,16 @@ impl Task {
 
     fn leave_line(&mut self, key: &Arc<str>, number: u64) {
         let Some(line) = self.lines.get_mut(key) else { return };
+        let before = line.queue.seat().map(Seat::number);
         let action = line.queue.leave(number);
-        if line.queue.seat().is_some_and(|seat| seat.number() == number) {
+        let after = line.queue.seat().map(Seat::number);
+        if after == Some(number) {
             // The others keep the seat that was made for it.
             self.seats.insert(number, Arc::clone(key));
+        }
+        if let (Some(before), None, Action::None) = (before, after, action) {
+            // It was never asked for, so there is nothing to undo.
+            self.end_seat(key, before);
         }
         self.follow(key, action);
     }
@@ -252,22 +268,35 @@ impl Task {
     fn refuse(&mut self, key: &Arc<str>, error: &StoreError) {
         let Some(line) = self.lines.get_mut(key) else { return };
         let first = line.queue.first();
-        let unknown = line.failure.is_some();
-        let lock = line.lock.clone();
-        let number = line.queue.seat().map(|seat| (seat.number(), seat.is_queued()));
-        let _ = line.queue.give_up_seat();
-        if let Some((number, queued)) = number
-            && let Some(token) = self.end_seat(key, number)
-            && (unknown || queued)
-        {
-            self.begin_release(number, &lock, &token, Moment::default(), None);
-        }
+        let undo = line.queue.seat().is_some_and(Seat::leaves_something) || line.failure.is_some();
+        self.give_up_seat(key, undo);
         if let Some(first) = first {
             self.refuse_caller(first, store_error(error));
         }
         if let Some(line) = self.lines.get_mut(key) {
             let action = line.queue.take_seat();
             self.follow(key, action);
+        }
+    }
+
+    /// The seat is given up and undone, and whoever is first makes another.
+    fn begin_anew(&mut self, key: &Arc<str>) {
+        self.give_up_seat(key, true);
+        if let Some(line) = self.lines.get_mut(key) {
+            let action = line.queue.take_seat();
+            self.follow(key, action);
+        }
+    }
+
+    fn give_up_seat(&mut self, key: &Arc<str>, undo: bool) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let lock = line.lock.clone();
+        let Some(number) = line.queue.seat().map(Seat::number) else { return };
+        let _ = line.queue.give_up_seat();
+        if let Some(token) = self.end_seat(key, number)
+            && undo
+        {
+            self.begin_release(number, &lock, &token, Moment::default(), None);
         }
     }
 
@@ -353,12 +382,21 @@ impl Task {
                 }
             }
             Wake::Wanted { number } => {
+                self.attempt_wanted(number);
                 let key = self.key_of_hold(number).or_else(|| self.key_of_seat(number));
                 if let Some(line) = key.and_then(|key| self.lines.get_mut(&key)) {
                     line.queue.wanted(number);
                 }
             }
-            Wake::Taken { number } => self.lose_taken(number),
+            Wake::Taken { number } => {
+                // It may be heard of before the grant is: they need not travel together.
+                let key = self.key_of_seat(number);
+                let line = key.and_then(|key| self.lines.get_mut(&key));
+                let asked = line.is_some_and(|line| line.queue.taken(number));
+                if !asked && !self.attempt_taken(number) {
+                    self.lose_taken(number);
+                }
+            }
             Wake::Due { number } => {
                 self.wake_burst(number, true);
             }

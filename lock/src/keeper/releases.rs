@@ -190,13 +190,19 @@ impl Task {
                 Some(Ok(answer)) => {
                     // After a try without an answer, a lock that is not ours was freed by that
                     // try: the same request twice is answered as once.
-                    let ours = answer.ours || release.silent_since.is_some();
+                    let repeated = release.silent_since.is_some();
+                    let ours = answer.ours || repeated;
                     if let Some(reply) = release.reply.take() {
                         let _ = reply.send(if ours { Ok(()) } else { Err(lost()) });
                     }
                     let Some(release) = self.releases.remove(&number) else { continue };
-                    if answer.handed_over {
-                        self.await_claim(&release.lock, number, release.token, now);
+                    if release.keep_until > released.sent_at {
+                        // Nobody else looks at that moment: whoever is next knows of the lease.
+                        let kept_until = release.keep_until.max(now);
+                        self.await_claim(&release.lock, number, release.token, kept_until);
+                    } else if answer.handed_over || (repeated && !answer.ours) {
+                        let claimed_by = now + CLAIM_WINDOW;
+                        self.await_claim(&release.lock, number, release.token, claimed_by);
                     }
                     self.look_if_polling(&release.lock.key);
                     self.run_ended(&release.lock.key);
@@ -226,16 +232,21 @@ impl Task {
         }
     }
 
-    /// Sees to it that a lock that was handed over is passed on if nobody claims it: a waiter that
-    /// hangs, or whose wake-up was lost, delays the others by the window and no more. Whoever
-    /// released it is the one who knows that it was handed over, so it is the one who looks.
-    pub(super) fn await_claim(&mut self, lock: &Named, number: u64, token: Token, now: Moment) {
+    /// Sees to it that a lock that was handed over is passed on if nobody claims it by then: a
+    /// waiter that hangs, or whose wake-up was lost, delays the others by the window and no more.
+    /// Whoever released it is the one who knows that it was handed over, so it is the one who looks.
+    pub(super) fn await_claim(&mut self, lock: &Named, number: u64, token: Token, by: Moment) {
         self.forget_claim(&lock.key);
         let mut claim = Claim { number, lock: lock.clone(), token, timer: Moment::NEVER };
-        let at = now + CLAIM_WINDOW + CLAIM_MARGIN;
-        self.timers.reset(Timer::Claim(number), &mut claim.timer, at);
+        self.timers.reset(Timer::Claim(number), &mut claim.timer, by + CLAIM_MARGIN);
         self.claimed_keys.insert(number, Arc::clone(&lock.key));
         self.claims.insert(Arc::clone(&lock.key), claim);
+    }
+
+    /// Is there a claim window that will not have passed by itself for long?
+    pub(super) fn is_claim_due_soon(&self) -> bool {
+        let soon = self.now + CLAIM_WINDOW + CLAIM_MARGIN;
+        self.claims.values().any(|claim| claim.timer <= soon)
     }
 
     /// Somebody has claimed it, or another has seen to it since.

@@ -38,7 +38,7 @@ use crate::{
     core::{Jitter, Moment},
     id::Named,
     keeper::store_error,
-    store::{self, Holder, Store, StoreError, wake::CurrentWakeUps},
+    store::{self, CLAIM_WINDOW, Holder, Store, StoreError, wake::CurrentWakeUps},
 };
 
 /// How many items go into one call of the store: scripts of more would keep a Redis server from
@@ -200,6 +200,7 @@ impl Task {
                     None => break,
                 },
             };
+            // Not a wake-up: an answer that came before it has to be taken before it.
             let is_local = matches!(
                 command,
                 Command::Acquire(_)
@@ -207,7 +208,6 @@ impl Task {
                     | Command::Cancel(_)
                     | Command::Release { .. }
                     | Command::Leak { .. }
-                    | Command::Wake(_)
             );
             if !is_local {
                 // What comes behind it waits, too: messages keep their order.
@@ -270,7 +270,7 @@ impl Task {
             self.done.push_back(done);
         }
         self.answer_flushes();
-        if self.is_done() {
+        if self.stopping.is_some() && self.has_stopped() {
             self.end();
             return Turn::Ended;
         }
@@ -313,7 +313,7 @@ impl Task {
                     }
                     if answer.handed_over {
                         let (number, token) = self.nobody();
-                        self.await_claim(&lock, number, token, self.now);
+                        self.await_claim(&lock, number, token, self.now + CLAIM_WINDOW);
                     }
                 }
                 let freed = freed.map(|answer| answer.ours);
@@ -468,12 +468,22 @@ impl Task {
         self.release_all();
     }
 
-    fn is_done(&self) -> bool {
-        self.stopping.as_ref().is_some_and(|stopping| {
-            let undone =
-                !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
-            !undone || self.now >= stopping.by
-        })
+    /// Whoever waits for the end is told once everything is released. The keeper itself stays for
+    /// the locks that it has handed over, until they have been claimed: whoever was next may hang.
+    fn has_stopped(&mut self) -> bool {
+        let now = self.now;
+        let undone =
+            !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
+        let unclaimed = self.is_claim_due_soon();
+        let Some(stopping) = &mut self.stopping else { return true };
+        let over = now >= stopping.by;
+        if undone && !over {
+            return false;
+        }
+        for reply in stopping.replies.drain(..) {
+            let _ = reply.send(());
+        }
+        over || !unclaimed
     }
 
     /// Waits for all that is on its way to being released: releases, and acquires that nobody

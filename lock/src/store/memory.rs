@@ -315,10 +315,14 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
         let answer = |state: &mut State, request: &ReleaseRequest, now: Moment| {
             let (key, token) = (&request.key, &request.token);
-            let holder = state.held(key, now).map(|lock| lock.token == *token);
-            let ours = holder == Some(true);
+            let holder = state.held(key, now).map(|lock| lock.token.clone());
+            let ours = holder.as_ref() == Some(token);
             state.leave(key, token);
-            if holder == Some(false) {
+            if let Some(other) = holder.filter(|_| !ours) {
+                // It may have come between a claim window that passed and this release.
+                if state.queues.contains_key(key) {
+                    state.tell(&other, |number| Wake::Wanted { number });
+                }
                 return Release::default();
             }
             let first = state.first_waiter(key, now);

@@ -18,15 +18,22 @@ local function release(key, queue, token, keep)
   local holder = redis.pcall('GET', key)
   local ours = holder == token
   local first, place, gone
-  if ours or not holder then
-    local waiting = redis.pcall('ZCARD', queue)
-    if type(waiting) == 'number' and waiting > 0 then
-      first, place, gone = first_waiter(queue, token)
-    end
+  local waiting = redis.pcall('ZCARD', queue)
+  if type(waiting) ~= 'number' then
+    waiting = 0
+  elseif waiting > 0 and (ours or not holder) then
+    first, place, gone = first_waiter(queue, token)
+  elseif waiting > 0 and redis.call('ZSCORE', queue, token) then
+    waiting = waiting - 2
   end
 
   if not ours then
     redis.pcall('ZREM', queue, token, '@' .. token, '?' .. token)
+    -- It may have come between a claim window that passed and this release, and would not know
+    -- that others wait.
+    if type(holder) == 'string' and waiting > 0 then
+      tell(holder, 'wanted')
+    end
   end
   if ours and keep ~= '0' then
     redis.call('PEXPIRE', key, keep)

@@ -6,12 +6,15 @@
 //! out.
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::StreamExt;
-use redis::{Client, Msg, PushInfo, PushKind, RedisResult, aio::MultiplexedConnection};
+use redis::{Client, Msg, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
@@ -28,6 +31,8 @@ const PING: Duration = Duration::from_secs(5);
 pub(super) struct Ear {
     listening: OnceLock<Listening>,
     current: CurrentWakeUps,
+    /// It was said that this user may not publish.
+    warned: AtomicBool,
 }
 
 struct Listening {
@@ -83,6 +88,18 @@ impl Ear {
         let Some(listening) = self.listening.get() else { return };
         let granted = connection.subscribe(&listening.channel).await.is_ok();
         self.current.set(if granted { WakeUps::Push } else { WakeUps::Polling });
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&listening.channel).arg("");
+        if let Ok(Value::ServerError(error)) = connection.send_packed_command(&publish).await
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                target: "lock",
+                %error,
+                "this user may not publish, so its releases wake nobody and others wait longer: \
+                 allow it `+publish` on the channels `&~wake:*`"
+            );
+        }
     }
 
     /// Listens on a connection in pub/sub mode, if the server allows it, and from then on for as

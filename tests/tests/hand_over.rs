@@ -1,0 +1,301 @@
+//! Hand-overs that go wrong: whoever was next hangs, or does not hear, or hears too early.
+
+use std::{
+    sync::{
+        Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use lock::{
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, ErrorKind, Holder, Listener, Lock,
+    Locks, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Status, Store, StoreError,
+    StoreFuture, Token, WakeUps, WindowEnd,
+};
+use lock_tests::{RedisServer, Worker, eventually};
+use tokio::sync::watch;
+
+use crate::common::{Engine, WatchedServer, ms};
+
+/// What a busy machine may add to a bound that the library keeps by itself.
+const NOISE: Duration = Duration::from_millis(400);
+
+fn worker(url: &str) -> Worker {
+    let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
+    worker.tell(&format!("connect {url}"));
+    worker.expect("ready");
+    worker
+}
+
+async fn until_waiting(lock: &Lock, count: usize) {
+    eventually(ms(8000), async || match lock.status().await.unwrap() {
+        Status::Held { waiters, .. } if waiters == count => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+async fn until_held(lock: &Lock) {
+    eventually(ms(3000), async || !matches!(lock.status().await.unwrap(), Status::Free)).await;
+}
+
+/// The lease of the next caller is much shorter, so the store is asked with the token that holds
+/// the lock; and refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_holds_the_lock_is_not_forgotten_when_the_store_refuses() {
+    let server = RedisServer::start();
+    let (locks, other) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
+    let guard = locks.lock("a").lease(ms(60_000)).acquire().await.unwrap();
+    let waiter = tokio::spawn(locks.lock("a").lease(ms(1000)).acquire());
+    until_waiting(&locks.lock("a"), 1).await;
+    let mut connection = server.connection().await;
+    let mut memory = async |limit: &str| {
+        let mut command = redis::cmd("CONFIG");
+        let command = command.arg("SET").arg("maxmemory").arg(limit);
+        let _: () = command.query_async(&mut connection).await.unwrap();
+    };
+    memory("1").await;
+    drop(guard);
+    assert_eq!(waiter.await.unwrap().unwrap_err().kind(), ErrorKind::Rejected);
+    memory("0").await;
+    locks.flush().await;
+    assert_eq!(other.lock("a").status().await.unwrap(), Status::Free);
+}
+
+/// How long the second waiter waits when the first one is stopped.
+async fn behind_a_stopped_waiter(keep: Duration, shut_down: bool) -> Duration {
+    let server = WatchedServer::start(RedisServer::builder());
+    let (locks, next) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
+    let guard = locks.lock("a").hold_at_least(keep).acquire().await.unwrap();
+    let held = Instant::now();
+    let mut head = worker(&server.url());
+    head.tell("wait a 10000 60000");
+    until_waiting(&next.lock("a"), 1).await;
+    let waiter = tokio::spawn(next.lock("a").wait(ms(60_000)).acquire());
+    until_waiting(&next.lock("a"), 2).await;
+    head.stop();
+    guard.release().await.unwrap();
+    let released = Instant::now();
+    if shut_down {
+        locks.shutdown().await;
+        assert!(released.elapsed() < ms(900), "nobody waits for what others have to claim");
+    }
+    let guard = waiter.await.unwrap().unwrap();
+    // With `keep`, from the end of that.
+    let delay = released.elapsed().min(held.elapsed().saturating_sub(keep));
+    drop(guard);
+    head.go_on();
+    delay
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hands_over_and_goes_still_sees_to_it_that_the_lock_is_claimed() {
+    let delay = behind_a_stopped_waiter(Duration::ZERO, true).await;
+    assert!(delay < ms(1100) + NOISE, "{delay:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_was_kept_is_handed_over_past_a_stopped_waiter() {
+    let delay = behind_a_stopped_waiter(ms(1500), false).await;
+    assert!(delay < ms(1100) + NOISE, "{delay:?}");
+}
+
+/// Where a claim window has passed, one newcomer may pass the queue, but not its whole process.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
+    const LEASE: Duration = Duration::from_secs(60);
+    let server = WatchedServer::start(RedisServer::builder());
+    let (locks, next) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
+    let crowd = Engine::locks_of(&server).await.lock("a").lease(LEASE).wait(LEASE);
+    let guard = locks.lock("a").lease(LEASE).acquire().await.unwrap();
+    let mut head = worker(&server.url());
+    head.tell("wait a 60000 60000");
+    until_waiting(&locks.lock("a"), 1).await;
+    let waiter = tokio::spawn(next.lock("a").lease(LEASE).wait(LEASE).acquire());
+    until_waiting(&locks.lock("a"), 2).await;
+    head.stop();
+    guard.release().await.unwrap();
+    let released = Instant::now();
+    // In the moment between the end of the window and the look of the one who handed over; if it
+    // is missed, the waiter has the lock, which is as good.
+    let first = loop {
+        if waiter.is_finished() {
+            break None;
+        }
+        if let Some(guard) = crowd.try_acquire().await.unwrap() {
+            break Some(guard);
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let crowd = crowd.clone();
+        tasks.spawn(async move {
+            loop {
+                let _guard = crowd.acquire().await.unwrap();
+                tokio::time::sleep(ms(10)).await;
+            }
+        });
+    }
+    tokio::time::sleep(ms(100)).await;
+    drop(first);
+    let guard = waiter.await.unwrap().unwrap();
+    let delay = released.elapsed();
+    drop(guard);
+    head.go_on();
+    tasks.shutdown().await;
+    assert!(delay < ms(1200) + NOISE, "{delay:?}");
+}
+
+/// A store whose answers to acquires are held back, and which stops its caller in `holder`;
+/// operations take effect at once all the same.
+struct Gated {
+    inner: MemoryStore,
+    open: watch::Receiver<bool>,
+    /// Each call of `holder` says that it is there, and waits until it is told to go on.
+    stops: Mutex<Vec<(Sender<()>, Receiver<()>)>>,
+}
+
+impl Store for Gated {
+    fn acquire<'a>(
+        &'a self,
+        batch: &'a [AcquireRequest],
+    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        Box::pin(async move {
+            let answer = self.inner.acquire(batch).await;
+            let _ = self.open.clone().wait_for(|open| *open).await;
+            answer
+        })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        batch: &'a [RenewRequest],
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+        self.inner.renew(batch)
+    }
+
+    fn release<'a>(
+        &'a self,
+        batch: &'a [ReleaseRequest],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        self.inner.release(batch)
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a Token,
+        by: Duration,
+    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
+        self.inner.extend(key, token, by)
+    }
+
+    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
+        if let Some((there, go_on)) = self.stops.lock().unwrap().pop() {
+            there.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        self.inner.holder(key)
+    }
+
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
+        self.inner.force_release(key)
+    }
+
+    fn debounce<'a>(
+        &'a self,
+        request: &'a DebounceRequest,
+    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
+        self.inner.debounce(request)
+    }
+
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>> {
+        self.inner.end_window(window, end)
+    }
+
+    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+        self.inner.listen(client, listener)
+    }
+}
+
+/// Answers and wake-ups need not travel together: whoever was forced out before it heard of its
+/// grant must not believe in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_taken_by_force_before_its_grant_was_heard_of_is_not_held() {
+    for wait in [ms(0), ms(60_000)] {
+        let inner = MemoryStore::new();
+        let (open, gate) = watch::channel(false);
+        let gated = Gated { inner: inner.clone(), open: gate, stops: Mutex::default() };
+        let slow = Locks::builder().store(gated).build().await.unwrap();
+        let admin = Locks::builder().store(inner).build().await.unwrap();
+        let caller = tokio::spawn(slow.lock("a").wait(wait).acquire());
+        until_held(&admin.lock("a")).await;
+        assert!(admin.lock("a").force_release().await.unwrap());
+        let other = admin.lock("a").try_acquire().await.unwrap().unwrap();
+        tokio::time::sleep(ms(100)).await;
+        open.send(true).unwrap();
+        if wait.is_zero() {
+            assert_eq!(caller.await.unwrap().unwrap_err().kind(), ErrorKind::Busy);
+        } else {
+            until_waiting(&admin.lock("a"), 1).await;
+            assert!(!caller.is_finished());
+            let token = other.fencing_token();
+            drop(other);
+            assert!(caller.await.unwrap().unwrap().fencing_token() > token);
+        }
+    }
+}
+
+/// A caller that joins and leaves before the store was asked for it leaves nothing of its seat
+/// behind: neither in the books, nor to the next one, which would not hear what is said to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_was_never_asked_for_leaves_no_token_behind() {
+    let inner = MemoryStore::new();
+    let (open, gate) = watch::channel(false);
+    let ((there, is_there), (go_on, goes_on)) = (channel(), channel());
+    let ((there_again, is_there_again), (go_on_again, goes_on_again)) = (channel(), channel());
+    let stops = Mutex::new(vec![(there_again, goes_on_again), (there, goes_on)]);
+    let gated = Gated { inner: inner.clone(), open: gate, stops };
+    let slow = Locks::builder().store(gated).build().await.unwrap();
+    let other = Locks::builder().store(inner).build().await.unwrap();
+    let attempt = tokio::spawn(slow.lock("a").wait(ms(0)).acquire());
+    until_held(&other.lock("a")).await;
+    // The keeper's thread is in a turn from here on, and takes a caller's join in the next one.
+    let asked = tokio::spawn({
+        let lock = slow.lock("x");
+        async move { lock.status().await }
+    });
+    is_there.recv().unwrap();
+    let mut leaving = Box::pin(slow.lock("a").acquire());
+    assert!(futures_util::poll!(leaving.as_mut()).is_pending());
+    let lock = slow.lock("x");
+    let mut asked_again = Box::pin(lock.status());
+    assert!(futures_util::poll!(asked_again.as_mut()).is_pending());
+    go_on.send(()).unwrap();
+    is_there_again.recv().unwrap();
+    open.send(true).unwrap();
+    tokio::time::sleep(ms(100)).await;
+    drop(leaving);
+    go_on_again.send(()).unwrap();
+    asked.await.unwrap().unwrap();
+    asked_again.await.unwrap();
+
+    let held = attempt.await.unwrap().unwrap();
+    let first = tokio::spawn(other.lock("a").lease(ms(30_000)).wait(ms(60_000)).acquire());
+    until_waiting(&other.lock("a"), 1).await;
+    let second = tokio::spawn(slow.lock("a").wait(ms(60_000)).acquire());
+    until_waiting(&slow.lock("a"), 2).await;
+    drop(held);
+    let first = first.await.unwrap().unwrap();
+    let released = Instant::now();
+    drop(first);
+    let second = second.await.unwrap().unwrap();
+    assert!(released.elapsed() < ms(700), "it was woken: {:?}", released.elapsed());
+    assert!(other.lock("a").force_release().await.unwrap());
+    eventually(ms(2000), async || !second.is_held()).await;
+}
