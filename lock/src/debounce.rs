@@ -185,6 +185,37 @@ impl Debounce {
         }
     }
 
+    /// Keeps the calls in the store instead, so that they are run even if this process dies: see
+    /// [`Durable`](crate::Durable). For arguments that serde can write.
+    ///
+    /// The handler runs what is due in this process, on this Tokio runtime, for as long as this
+    /// `Locks` is in use: register it in each process that shall run it. Other processes know the
+    /// function by its name only, so a name means the same function everywhere, and its arguments
+    /// can be read by all that run at the same time, also while a new version is rolled out. The
+    /// first handler of a name stays. [`leading`](Self::leading) has no meaning for it.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a name that cannot be (as for an id), for times that cannot be, or outside of a
+    /// Tokio runtime.
+    #[cfg(feature = "durable")]
+    pub fn durable<A, F, Fut>(
+        &self,
+        name: impl AsRef<str>,
+        handler: F,
+    ) -> Result<crate::Durable<A>, Error>
+    where
+        A: serde::de::DeserializeOwned + 'static,
+        F: Fn(A, crate::DurableRun) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: crate::DurableOutput,
+    {
+        self.check().map_err(|error| error.on(&self.id))?;
+        let wait = limits::whole_millis(self.wait);
+        let terms = (Arc::clone(&self.id), wait, self.max_wait.map(limits::whole_millis));
+        crate::Durable::register(&self.locks, terms, name.as_ref(), handler)
+    }
+
     /// Lets the burst of this id run now, whichever process its newest call is in; false if no
     /// call waits.
     ///

@@ -77,6 +77,11 @@ impl LockGuard {
         &self.hold.lock.id
     }
 
+    #[cfg(feature = "durable")]
+    pub(crate) fn token(&self) -> &Token {
+        &self.hold.token
+    }
+
     pub(crate) fn shared_id(&self) -> &Arc<str> {
         &self.hold.lock.id
     }

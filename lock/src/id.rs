@@ -60,6 +60,28 @@ impl Prefix {
         Ok((self.named(id, "~debounce:"), self.named(id, "~run:")))
     }
 
+    /// Refuses what cannot be an id.
+    #[cfg(feature = "durable")]
+    pub(crate) fn check_id(&self, id: &Arc<str>) -> Result<(), Error> {
+        check(id)
+    }
+
+    /// The keys of the durable calls of the function of this name.
+    #[cfg(feature = "durable")]
+    pub(crate) fn book(&self, name: &str) -> Result<crate::DurableBook, Error> {
+        check(&name.into())?;
+        let key = |kind| concatenated(&[&self.0, kind, name]);
+        Ok(crate::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
+    }
+
+    /// The lock of a run of this function. The length of the name keeps it apart from the id.
+    #[cfg(feature = "durable")]
+    pub(crate) fn durable_run(&self, name: &str, id: &Arc<str>) -> Named {
+        let length = name.len().to_string();
+        let key = concatenated(&[&self.0, "~durable:", &length, ":", name, ":", id]);
+        Named { id: Arc::clone(id), key }
+    }
+
     fn named(&self, id: &Arc<str>, kind: &str) -> Named {
         Named { id: Arc::clone(id), key: concatenated(&[&self.0, kind, id]) }
     }

@@ -5,6 +5,8 @@
 pub mod __private;
 mod core;
 mod debounce;
+#[cfg(feature = "durable")]
+mod durable;
 mod error;
 mod guard;
 mod id;
@@ -18,6 +20,8 @@ mod text;
 mod token;
 mod url;
 
+#[cfg(feature = "durable")]
+pub use crate::durable::{Durable, DurableOutput, DurableRun, Receipt};
 pub use crate::{
     debounce::Debounce,
     error::{AlreadyInstalled, Error, ErrorKind},

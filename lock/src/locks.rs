@@ -51,6 +51,19 @@ struct Inner {
     prefix: Prefix,
     lease: Duration,
     wait: Duration,
+    #[cfg(feature = "durable")]
+    registry: crate::durable::Registry,
+}
+
+/// Does not keep it alive.
+#[cfg(feature = "durable")]
+pub(crate) struct WeakLocks(std::sync::Weak<Inner>);
+
+#[cfg(feature = "durable")]
+impl WeakLocks {
+    pub(crate) fn upgrade(&self) -> Option<Locks> {
+        self.0.upgrade().map(Locks)
+    }
 }
 
 impl Locks {
@@ -129,6 +142,8 @@ impl Locks {
             prefix: Prefix::default(),
             lease: DEFAULT_LEASE,
             wait: DEFAULT_WAIT,
+            #[cfg(feature = "durable")]
+            registry: Default::default(),
         }))
     }
 
@@ -238,6 +253,16 @@ impl Locks {
 
     pub(crate) fn prefix(&self) -> &Prefix {
         &self.0.prefix
+    }
+
+    #[cfg(feature = "durable")]
+    pub(crate) fn registry(&self) -> &crate::durable::Registry {
+        &self.0.registry
+    }
+
+    #[cfg(feature = "durable")]
+    pub(crate) fn downgrade(&self) -> WeakLocks {
+        WeakLocks(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn default_lease(&self) -> Duration {
@@ -375,7 +400,14 @@ impl LocksBuilder {
                 ));
             }
         };
-        Ok(Locks(Arc::new(Inner { client, prefix, lease: self.lease, wait: self.wait })))
+        Ok(Locks(Arc::new(Inner {
+            client,
+            prefix,
+            lease: self.lease,
+            wait: self.wait,
+            #[cfg(feature = "durable")]
+            registry: Default::default(),
+        })))
     }
 }
 

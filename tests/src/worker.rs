@@ -70,6 +70,21 @@ impl Worker {
         }
     }
 
+    /// The words of the next line, if there is one already, or if it comes in a minute while this is
+    /// `patient`. None as well if the process has ended.
+    #[must_use]
+    pub fn hear_now(&self, patient: bool) -> Option<Vec<String>> {
+        let patience = if patient { PATIENCE } else { Duration::ZERO };
+        let line = self.lines.recv_timeout(patience).ok()?;
+        Some(line.split(' ').map(str::to_owned).collect())
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line, which has to begin with this word; the other words are numbers.
     ///
     /// # Panics

@@ -6,8 +6,9 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use lock::{
-    __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest, IfHeld,
-    MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token, WindowEnd,
+    __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
+    DurableBook, DurableClaim, DurableReply, DurableRequest, DurableStep, IfHeld, MemoryStore,
+    ReleaseRequest, RenewRequest, Store, StoreError, Token, WindowEnd,
 };
 use proptest::{
     collection::vec,
@@ -36,6 +37,11 @@ enum Operation {
     ForceRelease { key: u8 },
     Call { key: u8, token: u8, new: bool, late: bool, limited: bool, leading: bool },
     EndWindow { key: u8, flush: bool },
+    DurableCall { id: u8, limited: bool },
+    DurableDue,
+    DurableClaim { id: u8, token: u8 },
+    DurableFinish { id: u8, token: u8, fails: bool },
+    DurableTakeBack { id: u8, again: bool },
     Pause,
 }
 
@@ -76,6 +82,12 @@ fn operation() -> impl Strategy<Value = Operation> {
             }
         ),
         2 => (key, any::<bool>()).prop_map(|(key, flush)| EndWindow { key, flush }),
+        3 => (0..2_u8, any::<bool>()).prop_map(|(id, limited)| DurableCall { id, limited }),
+        2 => Just(DurableDue),
+        4 => (0..2_u8, 0..2_u8).prop_map(|(id, token)| DurableClaim { id, token }),
+        3 => (0..2_u8, 0..2_u8, any::<bool>())
+            .prop_map(|(id, token, fails)| DurableFinish { id, token, fails }),
+        1 => (0..2_u8, any::<bool>()).prop_map(|(id, again)| DurableTakeBack { id, again }),
         2 => Just(Pause),
     ]
 }
@@ -95,6 +107,8 @@ fn each_once<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
 struct Side<S> {
     store: S,
     last_fence: u64,
+    /// The number of the last durable call of each id.
+    durable: [u64; 2],
     /// The number of the last debounced call of each client.
     calls: [u64; 9],
     /// The place in its queue that each token was told last, and the last place of each queue.
@@ -126,7 +140,14 @@ fn class(left: Option<Duration>) -> String {
 
 impl<S: Store> Side<S> {
     fn new(store: S) -> Self {
-        Self { store, last_fence: 0, calls: [0; 9], places: [None; 9], last_place: [0; 3] }
+        Self {
+            store,
+            last_fence: 0,
+            durable: [0; 2],
+            calls: [0; 9],
+            places: [None; 9],
+            last_place: [0; 3],
+        }
     }
 
     /// A fence is compared with the ones before, not with the other store's.
@@ -225,8 +246,81 @@ impl<S: Store> Side<S> {
                 let end = if *flush { WindowEnd::Flush } else { WindowEnd::Cancel };
                 format!("{:?}", self.store.end_window(&format!("w{k}"), end).await.unwrap())
             }
+            Operation::DurableCall { id, limited } => {
+                let step = DurableStep::Call {
+                    id: key(*id).into(),
+                    arguments: format!("{{\"id\": \"{id}\\n\"}}").into(),
+                    wait: WAIT,
+                    max_wait: limited.then_some(WAIT),
+                };
+                match self.durable(step).await {
+                    DurableReply::Called { call, due_in } => {
+                        let last = std::mem::replace(&mut self.durable[usize::from(*id)], call);
+                        format!("called, grows: {}, due {}", call > last, class(Some(due_in)))
+                    }
+                    other => format!("{other:?}"),
+                }
+            }
+            Operation::DurableDue => match self.durable(DurableStep::Due { limit: 10 }).await {
+                DurableReply::Due { mut ids, next } => {
+                    ids.sort_unstable();
+                    format!("{ids:?}, next {}", class(next))
+                }
+                other => format!("{other:?}"),
+            },
+            Operation::DurableClaim { id, token: t } => {
+                let (id, run) = (key(*id).into(), format!("d{id}").into());
+                let step = DurableStep::Claim { id, run, token: token(*t), lease: LONG };
+                let DurableReply::Claimed(claimed) = self.durable(step).await else {
+                    return "another answer".to_owned();
+                };
+                match claimed {
+                    DurableClaim::Granted { fence, call, attempt, arguments } => {
+                        let known = self.durable.contains(&call);
+                        format!("{}, {known}, {attempt}, {arguments}", self.fence(fence))
+                    }
+                    DurableClaim::NotYet(left) => format!("not yet, {}", class(Some(left))),
+                    DurableClaim::Running(left) => format!("running, {}", class(Some(left))),
+                    DurableClaim::Gone => "gone".to_owned(),
+                }
+            }
+            Operation::DurableFinish { id, token: t, fails } => {
+                let step = DurableStep::Finish {
+                    id: key(*id).into(),
+                    run: format!("d{id}").into(),
+                    token: token(*t),
+                    call: self.durable[usize::from(*id)],
+                    generation: 7,
+                    error: fails.then(|| "no: é".into()),
+                    attempts: 2,
+                    pause: WAIT,
+                };
+                let finished = self.durable(step).await;
+                // Its guard lets go of the lock.
+                let release = ReleaseRequest::new(format!("d{id}"), token(*t));
+                format!("{finished:?}, {:?}", self.store.release(&[release]).await)
+            }
+            Operation::DurableTakeBack { id, again } => {
+                let step = DurableStep::TakeBack { id: key(*id).into(), again: *again };
+                let aside = self.durable(DurableStep::Aside).await;
+                let aside = match aside {
+                    DurableReply::Aside(mut aside) => {
+                        aside.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+                        format!("{aside:?}")
+                    }
+                    other => format!("{other:?}"),
+                };
+                format!("{aside}, {:?}", self.durable(step).await)
+            }
             Operation::Pause => unreachable!("both sides pause together"),
         }
+    }
+}
+
+impl<S: Store> Side<S> {
+    async fn durable(&self, step: DurableStep) -> DurableReply {
+        let book = DurableBook::new("due", "calls", "aside");
+        self.store.durable(&DurableRequest::new(book, step)).await.unwrap()
     }
 }
 

@@ -5,6 +5,7 @@ mod acquire;
 mod common;
 mod debounce;
 mod differential;
+mod durable;
 mod errors;
 mod faults;
 mod guard;

@@ -6,7 +6,12 @@
 //! release                            released AT
 //! wait ID LEASE WAIT                 waiting, then held TOKEN AT, or failed KIND AT
 //! crowd ID TASKS EACH HOLD WAIT      section TOKEN START END  for each, then done
+//! durable URL LEASE WAIT             ready                  and runs durable calls from then on
+//! call ID ARGUMENT                   called ID ARGUMENT NUMBER, or refused ID ARGUMENT
 //! ```
+//!
+//! Each durable run is written to the list `log` of its server: `start` and `end`, this process,
+//! id, argument, generation and the server's time in microseconds.
 //!
 //! Times are in milliseconds; AT, START and END in nanoseconds of the machine's monotonic clock,
 //! which all processes share. It ends with its input.
@@ -17,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lock::{LockGuard, Locks};
+use lock::{Durable, DurableRun, LockGuard, Locks};
 use rustix::time::{ClockId, clock_gettime};
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,6 +30,7 @@ async fn main() {
     let mut lines = lines();
     let mut locks: Option<Locks> = None;
     let mut guard: Option<LockGuard> = None;
+    let mut durable: Option<Durable<u64>> = None;
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
         let known = || locks.as_ref().expect("`connect` comes first");
@@ -61,6 +67,20 @@ async fn main() {
                 known().flush().await;
                 say("done");
             }
+            ["durable", url, lease, wait] => {
+                durable = Some(runs(url, millis(lease), millis(wait)).await);
+                say("ready");
+            }
+            ["call", id, argument] => {
+                let durable = durable.as_ref().expect("`durable` comes first").id(id);
+                let (id, argument) = (id.to_owned(), number(argument));
+                tokio::spawn(async move {
+                    match durable.call(&argument).await {
+                        Ok(receipt) => say(&format!("called {id} {argument} {}", receipt.call())),
+                        Err(_) => say(&format!("refused {id} {argument}")),
+                    }
+                });
+            }
             _ => panic!("not understood: {line}"),
         }
     }
@@ -88,6 +108,37 @@ async fn crowd(locks: &Locks, id: &str, tasks: u64, each: u64, hold: Duration, w
     while let Some(ended) = crowd.join_next().await {
         ended.expect("no task panics");
     }
+}
+
+/// A durable function that writes down when it runs.
+async fn runs(url: &str, lease: Duration, wait: Duration) -> Durable<u64> {
+    let locks = Locks::builder().url(url).lease(lease).build().await.expect("the server is up");
+    let client = redis::Client::open(url).expect("a URL of Redis");
+    let log = client.get_multiplexed_async_connection().await.expect("the server is up");
+    let run = move |argument: u64, run: DurableRun| {
+        let log = log.clone();
+        async move {
+            let (id, generation) = (run.id().to_owned(), run.generation());
+            let write = async |what: &str| {
+                let entry = format!("{what} {} {id} {argument} {generation}", std::process::id());
+                let script = redis::Script::new(
+                    "local time = redis.call('TIME') \
+                     redis.call('RPUSH', 'log', ARGV[1] .. ' ' .. time[1] .. string.format('%06d', time[2]))",
+                );
+                let mut log = log.clone();
+                let _: () = script
+                    .arg(entry)
+                    .invoke_async(&mut log)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                Ok::<_, String>(())
+            };
+            write("start").await?;
+            tokio::time::sleep(Duration::from_millis(argument % 4)).await;
+            write("end").await
+        }
+    };
+    locks.debounce("any").wait(wait).durable("run", run).expect("it can be registered")
 }
 
 /// The lines of the input; nothing more once it ends.

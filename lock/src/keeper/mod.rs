@@ -10,12 +10,15 @@
 //! - [`holds`]: held locks: renewal, loss, extension;
 //! - [`releases`]: locks on their way to being free;
 //! - [`calls`]: debounced calls on their way to a run;
+//! - [`durable`]: the runs of durable calls;
 //! - [`berth`]: where it lives: on a thread of its own, or wherever its callers are.
 
 mod attempts;
 mod berth;
 mod calls;
 pub(crate) mod clock;
+#[cfg(feature = "durable")]
+mod durable;
 mod holds;
 mod lines;
 mod maps;
@@ -37,6 +40,8 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "durable")]
+pub(crate) use self::durable::Claimed;
 use self::{berth::Berth, clock::Clock, signal::LossSignal};
 use crate::{
     Status, Token,
@@ -46,6 +51,9 @@ use crate::{
     id::Named,
     store::{Listener, Store, Wake, WakeUps, WindowEnd, wake::CurrentWakeUps},
 };
+
+#[cfg(feature = "durable")]
+use crate::store::{DurableReply, DurableRequest};
 
 /// How long a store may stay silent before that is reported, and how long the last releases of a
 /// keeper that is being stopped may take.
@@ -91,6 +99,13 @@ enum Command {
         reply: oneshot::Sender<Result<bool, Error>>,
     },
     Call(Box<Call>),
+    #[cfg(feature = "durable")]
+    Durable {
+        request: Box<DurableRequest>,
+        reply: oneshot::Sender<Result<DurableReply, Error>>,
+    },
+    #[cfg(feature = "durable")]
+    Claim(Box<durable::Claiming>),
     EndWindow {
         keys: (Named, Named),
         end: WindowEnd,

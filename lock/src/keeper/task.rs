@@ -92,6 +92,9 @@ pub(super) struct Task {
     pub(super) to_acquire: Vec<Asker>,
     pub(super) to_release: Vec<u64>,
     flushes: Vec<Flush>,
+    /// How many claims of durable calls have not been answered.
+    #[cfg(feature = "durable")]
+    pub(super) claiming: usize,
     stopping: Option<Stopping>,
 }
 
@@ -117,6 +120,13 @@ pub(super) enum Done {
     Extended(Extended),
     Called(Called),
     WindowEnded(WindowEnded),
+    #[cfg(feature = "durable")]
+    Durable {
+        answer: Result<store::DurableReply, StoreError>,
+        reply: oneshot::Sender<Result<store::DurableReply, Error>>,
+    },
+    #[cfg(feature = "durable")]
+    Claimed(super::durable::ClaimAnswer),
     Status {
         lock: Named,
         holder: Result<Option<Holder>, StoreError>,
@@ -173,6 +183,8 @@ impl Task {
             to_acquire: Vec::new(),
             to_release: Vec::new(),
             flushes: Vec::new(),
+            #[cfg(feature = "durable")]
+            claiming: 0,
             stopping: None,
         }
     }
@@ -301,6 +313,12 @@ impl Task {
             Done::Extended(extended) => self.take_extended(extended),
             Done::Called(called) => self.take_called(called),
             Done::WindowEnded(ended) => self.take_window_ended(ended),
+            #[cfg(feature = "durable")]
+            Done::Durable { answer, reply } => {
+                let _ = reply.send(answer.map_err(|error| store_error(&error)));
+            }
+            #[cfg(feature = "durable")]
+            Done::Claimed(claimed) => self.take_claimed(claimed),
             Done::Status { lock, holder, reply } => {
                 let status = holder.map(|holder| self.status_of(&lock, holder));
                 let _ = reply.send(status.map_err(|error| store_error(&error)));
@@ -332,6 +350,9 @@ impl Task {
                 Command::ForceRelease { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::Extend { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::EndWindow { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                // Without an answer, it is `Closed` as well.
+                #[cfg(feature = "durable")]
+                Command::Durable { .. } | Command::Claim(_) => {}
                 Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
                 Command::Flush(reply) => self.flush(reply),
                 Command::Release { hold, undelivered, reply } => {
@@ -347,6 +368,10 @@ impl Task {
             Command::Acquire(acquire) => self.acquire(acquire),
             Command::Call(call) => self.register(call),
             Command::EndWindow { keys, end, reply } => self.end_window(keys, end, reply),
+            #[cfg(feature = "durable")]
+            Command::Durable { request, reply } => self.durable(request, reply),
+            #[cfg(feature = "durable")]
+            Command::Claim(claiming) => self.claim(claiming),
             Command::Cancel(number) => self.cancel(number),
             Command::Release { hold, undelivered, reply } => self.release(hold, undelivered, reply),
             Command::Extend { hold, by, reply } => self.extend(hold, by, reply),
@@ -468,12 +493,19 @@ impl Task {
         self.release_all();
     }
 
+    #[cfg(feature = "durable")]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// Whoever waits for the end is told once everything is released. The keeper itself stays for
     /// the locks that it has handed over, until they have been claimed: whoever was next may hang.
     fn has_stopped(&mut self) -> bool {
         let now = self.now;
         let undone =
             !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
+        #[cfg(feature = "durable")]
+        let undone = undone || self.claiming > 0;
         let unclaimed = self.is_claim_due_soon();
         let Some(stopping) = &mut self.stopping else { return true };
         let over = now >= stopping.by;

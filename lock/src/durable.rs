@@ -1,0 +1,523 @@
+//! Durable debounce: calls that are kept in the store, and run even if their caller has died.
+//!
+//! A process that has registered a function has a worker for it: a task that asks the store what is
+//! due, claims it, and runs it under a lock. A call of this process is looked at when it is due; for
+//! those of others, the worker looks now and then.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{self, Instant},
+};
+
+use crate::{
+    Error, ErrorKind, LockGuard, Locks, SetAside,
+    keeper::{Claimed, SILENCE_LIMIT},
+    limits,
+    locks::WeakLocks,
+    private::{OnLost, run_under},
+    store::{DurableBook, DurableReply, DurableRequest, DurableStep},
+};
+
+/// How often a worker looks for calls that other processes have made.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How much later than its caller another process runs a call: most callers live.
+const LATER: Duration = Duration::from_millis(300);
+
+/// How many runs of one function may go on in one process.
+const RUNS: usize = 64;
+
+/// The longest arguments, in bytes of JSON.
+const LONGEST_ARGUMENTS: usize = 1 << 20;
+
+/// How often a call is tried, and the pause before the second try; each pause is twice the one
+/// before.
+const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
+
+/// A debounced function whose calls are kept in the store; made by
+/// [`Debounce::durable`](crate::Debounce::durable).
+///
+/// A call is safe once [`call`](Self::call) has returned: if this process dies, any other that has
+/// registered the function runs it. It is run **at least once**: a run whose process died, or whose
+/// lock was lost, is done again, so effects should check the run's
+/// [generation](DurableRun::generation). A run that fails is tried again, and set aside when it has
+/// failed as often as [`retry`](Self::retry) allows: not dropped.
+///
+/// Calls are as durable as the store: in Redis, as what it is told to write to its disk and to its
+/// replicas; in memory, until the process ends. They are kept for thirty days after the last call.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use std::time::Duration;
+/// use lock::{DurableRun, Locks};
+///
+/// async fn reindex(document: u64, run: DurableRun) -> Result<(), String> {
+///     println!("document {document}, generation {}", run.generation());
+///     Ok(())
+/// }
+///
+/// let locks = Locks::in_memory();
+/// // In each process that shall run it, also in those that never call it.
+/// let reindex = locks.debounce("document").wait(Duration::from_secs(1)).durable("reindex", reindex)?;
+/// let receipt = reindex.id("document:7").call(&7).await?;
+/// println!("runs in {:?}", receipt.due_in());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a durable debounce is run by the worker that it has started; call it to have something run"]
+pub struct Durable<A> {
+    locks: Locks,
+    registered: Arc<Registered>,
+    id: Arc<str>,
+    wait: Duration,
+    max_wait: Option<Duration>,
+    arguments: PhantomData<fn(&A)>,
+}
+
+/// The proof that a call is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    call: u64,
+    due_in: Duration,
+}
+
+impl Receipt {
+    /// The number of the call: larger than that of every call of its id before.
+    #[must_use]
+    pub fn call(&self) -> u64 {
+        self.call
+    }
+
+    /// How long it is until the call is due, if no newer one takes its place.
+    #[must_use]
+    pub fn due_in(&self) -> Duration {
+        self.due_in
+    }
+}
+
+/// One run of a durable call, as its function sees it.
+#[derive(Debug)]
+pub struct DurableRun {
+    id: Arc<str>,
+    guard: Arc<LockGuard>,
+    attempt: u32,
+}
+
+impl DurableRun {
+    /// The id that was called.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A number that is larger than that of every run of this id before: what a run has changed
+    /// must not be changed by an older one. It is the [fencing token](LockGuard::fencing_token) of
+    /// the run's lock.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.guard.fencing_token()
+    }
+
+    /// Which try of this call it is; the first is 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The lock that is held during the run; the run is stopped at its next `.await` when it is
+    /// lost.
+    pub fn guard(&self) -> &LockGuard {
+        &self.guard
+    }
+}
+
+/// What a durable function may return: whether it has failed, and why.
+#[diagnostic::on_unimplemented(
+    message = "a durable function cannot return `{Self}`",
+    label = "says neither that it is done nor that it has failed",
+    note = "return `()` or a `Result<_, E>` where `E: Display`"
+)]
+pub trait DurableOutput {
+    /// The reason, if it has failed.
+    fn failure(self) -> Option<String>;
+}
+
+impl DurableOutput for () {
+    fn failure(self) -> Option<String> {
+        None
+    }
+}
+
+impl<T, E: fmt::Display> DurableOutput for Result<T, E> {
+    fn failure(self) -> Option<String> {
+        self.err().map(|error| error.to_string())
+    }
+}
+
+type Outcome = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+type Handler = Box<dyn Fn(&str, DurableRun) -> Outcome + Send + Sync>;
+
+/// A function that was registered, and its worker's state.
+pub(crate) struct Registered {
+    name: Arc<str>,
+    book: DurableBook,
+    handler: Handler,
+    retry: Mutex<(u32, Duration)>,
+    /// When calls of this process are due.
+    due: Mutex<BTreeSet<Instant>>,
+    called: Notify,
+    runs: Arc<Semaphore>,
+}
+
+/// The functions that a process has registered, by their names.
+#[derive(Default)]
+pub(crate) struct Registry(Mutex<HashMap<Arc<str>, Arc<Registered>>>);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each is changed in single steps, so a panic elsewhere leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<A> Durable<A> {
+    pub(crate) fn register<F, Fut>(
+        locks: &Locks,
+        (id, wait, max_wait): (Arc<str>, Duration, Option<Duration>),
+        name: &str,
+        handler: F,
+    ) -> Result<Self, Error>
+    where
+        A: DeserializeOwned + 'static,
+        F: Fn(A, DurableRun) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: DurableOutput,
+    {
+        let book = locks.prefix().book(name)?;
+        let runtime = Handle::try_current().map_err(|_| {
+            Error::invalid(
+                "a durable function is run by the Tokio runtime that it is registered on, and this \
+                 is outside of one: register it in a task",
+            )
+        })?;
+        let handler = move |arguments: &str, run: DurableRun| -> Outcome {
+            match serde_json::from_str(arguments) {
+                Ok(arguments) => {
+                    let body = handler(arguments, run);
+                    Box::pin(async move { body.await.failure() })
+                }
+                Err(error) => {
+                    let failure = format!("its arguments cannot be read here: {error}");
+                    Box::pin(std::future::ready(Some(failure)))
+                }
+            }
+        };
+        let mut registry = locked(&locks.registry().0);
+        let registered = registry.entry(name.into()).or_insert_with(|| {
+            let registered = Arc::new(Registered {
+                name: name.into(),
+                book,
+                handler: Box::new(handler),
+                retry: Mutex::new(RETRY),
+                due: Mutex::default(),
+                called: Notify::new(),
+                runs: Arc::new(Semaphore::new(RUNS)),
+            });
+            runtime.spawn(work(locks.downgrade(), Arc::clone(&registered)));
+            registered
+        });
+        let registered = Arc::clone(registered);
+        drop(registry);
+        Ok(Self { locks: locks.clone(), registered, id, wait, max_wait, arguments: PhantomData })
+    }
+
+    /// The same function for another id.
+    pub fn id(&self, id: impl Into<String>) -> Self {
+        Self { id: id.into().into(), ..self.clone() }
+    }
+
+    /// How often a call is tried in all, and the pause before the second try; each pause is twice
+    /// the one before, an hour at most. Default: 5 times, 1 s. For every id of the function, in
+    /// runs of this process.
+    pub fn retry(self, attempts: u32, pause: Duration) -> Self {
+        *locked(&self.registered.retry) = (attempts.max(1), pause);
+        self
+    }
+
+    /// Keeps this call: once this returns, it is run, `wait` later, unless a newer one takes its
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the store did not answer for two seconds: the call may be kept or not, and
+    /// can be made again. `Rejected`, `Closed` as for a lock; `Invalid` for an id that cannot be,
+    /// or for arguments of more than 1 MiB of JSON.
+    ///
+    /// # Cancel safety
+    ///
+    /// The call may be kept or not if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let mail = locks.debounce("mail").durable("mail", |to: String, _| async move {
+    ///     println!("a mail to {to}");
+    /// })?;
+    /// let receipt = mail.id("mail:7").call(&"ann@example.org".to_owned()).await?;
+    /// assert!(receipt.due_in().as_secs() <= 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn call(&self, arguments: &A) -> Result<Receipt, Error>
+    where
+        A: Serialize,
+    {
+        self.locks.prefix().check_id(&self.id)?;
+        let arguments = serde_json::to_string(arguments).map_err(|error| {
+            Error::invalid(format!("the arguments cannot be written as JSON: {error}")).on(&self.id)
+        })?;
+        if arguments.len() > LONGEST_ARGUMENTS {
+            let message = format!(
+                "the arguments are {} bytes of JSON, and {LONGEST_ARGUMENTS} are allowed: keep them \
+                 elsewhere and pass where",
+                arguments.len()
+            );
+            return Err(Error::invalid(message).on(&self.id));
+        }
+        let step = DurableStep::Call {
+            id: Arc::clone(&self.id),
+            arguments: arguments.into(),
+            wait: self.wait,
+            max_wait: self.max_wait,
+        };
+        match self.step(step).await? {
+            DurableReply::Called { call, due_in } => {
+                locked(&self.registered.due).insert(Instant::now() + due_in);
+                self.registered.called.notify_one();
+                Ok(Receipt { call, due_in })
+            }
+            _ => Err(no_answer()),
+        }
+    }
+
+    /// The calls of this function that have failed as often as they may, whatever their ids.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Closed`, as for a lock.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is changed.
+    pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
+        match self.step(DurableStep::Aside).await? {
+            DurableReply::Aside(aside) => Ok(aside),
+            _ => Err(no_answer()),
+        }
+    }
+
+    /// Runs a call of this id that was set aside again, with all its tries; if it was called anew
+    /// since, that call counts. False if none was.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Closed`, as for a lock.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may or may not be run again if the future is dropped.
+    pub async fn run_again(&self) -> Result<bool, Error> {
+        self.take_back(true).await
+    }
+
+    /// Forgets a call of this id that was set aside. False if none was.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Closed`, as for a lock.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may or may not be forgotten if the future is dropped.
+    pub async fn forget(&self) -> Result<bool, Error> {
+        self.take_back(false).await
+    }
+
+    async fn take_back(&self, again: bool) -> Result<bool, Error> {
+        match self.step(DurableStep::TakeBack { id: Arc::clone(&self.id), again }).await? {
+            DurableReply::Taken(taken) => {
+                self.registered.called.notify_one();
+                Ok(taken)
+            }
+            _ => Err(no_answer()),
+        }
+    }
+
+    async fn step(&self, step: DurableStep) -> Result<DurableReply, Error> {
+        let request = DurableRequest::new(self.registered.book.clone(), step);
+        insist(&self.locks, &request).await.map_err(|error| error.on(&self.id))
+    }
+}
+
+/// Asks again while the store does not answer, for as long as one may be asked to wait for that.
+async fn insist(locks: &Locks, request: &DurableRequest) -> Result<DurableReply, Error> {
+    let began = Instant::now();
+    loop {
+        match locks.client().durable(request.clone()).await {
+            Err(error)
+                if error.kind() == ErrorKind::Unavailable && began.elapsed() < SILENCE_LIMIT =>
+            {
+                time::sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store's answer is none to what it was asked")
+}
+
+/// Runs what is due, for as long as its `Locks` is used by anybody.
+async fn work(locks: WeakLocks, registered: Arc<Registered>) {
+    loop {
+        let Some(locks) = locks.upgrade() else { return };
+        let pause = match look(&locks, &registered).await {
+            Ok(pause) => pause,
+            Err(error) if error.kind() == ErrorKind::Closed => return,
+            Err(error) => {
+                tracing::debug!(target: "lock", name = &*registered.name, %error, "looking for durable calls");
+                LOOK
+            }
+        };
+        drop(locks);
+        tokio::select! {
+            () = time::sleep(pause) => {}
+            () = registered.called.notified() => {}
+        }
+    }
+}
+
+/// Begins the runs that are due; how long to wait until the next look.
+async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Duration, Error> {
+    let limit = registered.runs.available_permits();
+    if limit == 0 {
+        return Ok(LATER);
+    }
+    let request = DurableRequest::new(registered.book.clone(), DurableStep::Due { limit });
+    let now = Instant::now();
+    let DurableReply::Due { ids, next } = locks.client().durable(request).await? else {
+        return Err(no_answer());
+    };
+    // Those that were due when this was asked are among the answers, or others have run them.
+    locked(&registered.due).retain(|due| *due > now);
+    for id in ids {
+        let Ok(permit) = Arc::clone(&registered.runs).try_acquire_owned() else { break };
+        let id: Arc<str> = id.into();
+        let run = locks.prefix().durable_run(&registered.name, &id);
+        let lease = limits::lease(locks.default_lease())?;
+        let claim = locks.client().claim(registered.book.clone(), Arc::clone(&id), run, lease);
+        if let Claimed::Granted { guard, call, attempt, arguments } = claim.await? {
+            let run = DurableRun { id, guard: Arc::new(guard), attempt };
+            let (locks, registered) = (locks.clone(), Arc::clone(registered));
+            tokio::spawn(carry_out(locks, registered, run, call, arguments, permit));
+        }
+    }
+    let mine = locked(&registered.due).first().map(|due| due.saturating_duration_since(now));
+    let others = next.map_or(LOOK, |next| next + LATER);
+    // A part of a millisecond later, for a store counts whole ones.
+    let mine = mine.map_or(LOOK, |mine| mine + Duration::from_millis(1));
+    Ok(mine.min(others).min(LOOK))
+}
+
+/// One run, from its claim to what becomes of its call.
+async fn carry_out(
+    locks: Locks,
+    registered: Arc<Registered>,
+    run: DurableRun,
+    call: u64,
+    arguments: String,
+    permit: OwnedSemaphorePermit,
+) {
+    let (id, guard) = (Arc::clone(&run.id), Arc::clone(&run.guard));
+    // In a task of its own, so that a panic is a failure like any other.
+    let body = {
+        let (registered, guard) = (Arc::clone(&registered), Arc::clone(&guard));
+        tokio::spawn(async move {
+            let body = pin!((registered.handler)(&arguments, run));
+            run_under(&guard, OnLost::Stop, body).await
+        })
+    };
+    let error = match body.await {
+        Ok(Ok(failure)) => failure,
+        // Whoever has the lock now runs it.
+        Ok(Err(_lost)) => return,
+        Err(error) if error.is_panic() => Some("it has panicked".to_owned()),
+        // The runtime ends.
+        Err(_) => return,
+    };
+    if let Some(error) = &error {
+        tracing::warn!(target: "lock", name = &*registered.name, id = &*id, error, "a durable call has failed");
+    }
+    let (attempts, pause) = *locked(&registered.retry);
+    let step = DurableStep::Finish {
+        id: Arc::clone(&id),
+        run: Arc::clone(&locks.prefix().durable_run(&registered.name, &id).key),
+        token: guard.token().clone(),
+        call,
+        generation: guard.fencing_token(),
+        error: error.map(Into::into),
+        attempts,
+        pause,
+    };
+    let request = DurableRequest::new(registered.book.clone(), step);
+    // While the lock is held, nobody else begins; without an answer until then, it is run again.
+    while guard.is_held() {
+        match insist(&locks, &request).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            _ => break,
+        }
+    }
+    if let Some(guard) = Arc::into_inner(guard) {
+        let _ = guard.release().await;
+    }
+    drop(permit);
+    // A newer call may be due, or another try.
+    registered.called.notify_one();
+}
+
+impl<A> Clone for Durable<A> {
+    fn clone(&self) -> Self {
+        Self {
+            locks: self.locks.clone(),
+            registered: Arc::clone(&self.registered),
+            id: Arc::clone(&self.id),
+            wait: self.wait,
+            max_wait: self.max_wait,
+            arguments: PhantomData,
+        }
+    }
+}
+
+impl<A> fmt::Debug for Durable<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable")
+            .field("name", &self.registered.name)
+            .field("id", &self.id)
+            .field("wait", &self.wait)
+            .field("max_wait", &self.max_wait)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,429 @@
+//! Durable debounce: a call that was made is run, whoever dies.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use lock::{Durable, DurableRun, ErrorKind, Locks};
+use lock_tests::{RedisServer, Worker, eventually};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{Engine, FENCE, ms, on_both_stores};
+
+on_both_stores! {
+    the_last_arguments_of_a_burst_run_once,
+    another_process_runs_the_call_of_one_that_died,
+    a_process_that_only_registered_runs_it_too,
+    failures_are_tried_again_and_set_aside,
+    a_panic_and_arguments_that_cannot_be_read_are_failures,
+    a_call_during_a_run_is_run_after_it,
+    max_wait_bounds_a_stream,
+    generations_grow_and_runs_do_not_overlap,
+    a_run_is_renewed_beyond_its_lease,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Document {
+    number: u64,
+    text: String,
+}
+
+fn document(number: u64) -> Document {
+    Document { number, text: "\"two\"\nlines: €".to_owned() }
+}
+
+/// Waits for what happens in ten seconds of tokio's time, which a paused clock passes at once.
+async fn soon(happened: impl AsyncFn() -> bool) {
+    for _ in 0..2000 {
+        if happened().await {
+            return;
+        }
+        tokio::time::sleep(ms(5)).await;
+    }
+    panic!("it does not happen");
+}
+
+/// What was run, in order.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<Document>>>);
+
+impl Seen {
+    fn register(&self, locks: &Locks, wait: Duration) -> Durable<Document> {
+        let seen = self.clone();
+        let run = move |document: Document, _: DurableRun| {
+            let seen = seen.clone();
+            async move { seen.0.lock().unwrap().push(document) }
+        };
+        locks.debounce("any").wait(wait).durable("reindex", run).unwrap()
+    }
+
+    async fn until(&self, count: usize) -> Vec<Document> {
+        soon(async || self.0.lock().unwrap().len() >= count).await;
+        self.0.lock().unwrap().clone()
+    }
+}
+
+async fn the_last_arguments_of_a_burst_run_once(engine: &Engine) {
+    let locks = engine.locks().await;
+    let seen = Seen::default();
+    let reindex = seen.register(&locks, ms(150)).id("a");
+    let mut last = 0;
+    for number in 0..10 {
+        let receipt = reindex.call(&document(number)).await.unwrap();
+        assert!(receipt.call() > last && receipt.due_in() <= ms(150));
+        last = receipt.call();
+    }
+    assert_eq!(seen.until(1).await, [document(9)]);
+    tokio::time::sleep(ms(400)).await;
+    assert_eq!(seen.until(1).await.len(), 1);
+    // Nothing is left: no call, no lock.
+    if let Engine::Redis(server) = engine {
+        let left: Vec<_> =
+            server.keys().await.into_iter().filter(|(key, ..)| key != FENCE).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert!(reindex.set_aside().await.unwrap().is_empty());
+}
+
+async fn another_process_runs_the_call_of_one_that_died(engine: &Engine) {
+    let (dying, other) = (engine.locks().await, engine.locks().await);
+    let seen = Seen::default();
+    let _registered = seen.register(&other, ms(200));
+    let never = Seen::default();
+    never.register(&dying, ms(200)).id("a").call(&document(7)).await.unwrap();
+    // Its worker goes with it.
+    dying.shutdown().await;
+    assert_eq!(seen.until(1).await, [document(7)]);
+    assert!(never.0.lock().unwrap().is_empty());
+}
+
+async fn a_process_that_only_registered_runs_it_too(engine: &Engine) {
+    let (caller, worker) = (engine.locks().await, engine.locks().await);
+    let seen = Seen::default();
+    let reindex = Seen::default().register(&caller, ms(100)).id("a");
+    reindex.call(&document(1)).await.unwrap();
+    caller.shutdown().await;
+    // It comes when the call is long due.
+    tokio::time::sleep(ms(300)).await;
+    let _registered = seen.register(&worker, ms(100));
+    assert_eq!(seen.until(1).await, [document(1)]);
+}
+
+async fn failures_are_tried_again_and_set_aside(engine: &Engine) {
+    let locks = engine.locks().await;
+    let (tries, healthy) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let run = {
+        let (tries, healthy) = (Arc::clone(&tries), Arc::clone(&healthy));
+        move |_: u64, run: DurableRun| {
+            let try_ = tries.fetch_add(1, Ordering::SeqCst) + 1;
+            let result = if healthy.load(Ordering::SeqCst) {
+                Ok(())
+            } else {
+                assert_eq!(run.attempt(), (try_ - 1) % 3 + 1);
+                Err("no: it is \"ill\"")
+            };
+            async move { result }
+        }
+    };
+    let debounce = locks.debounce("a").wait(ms(20));
+    let durable = debounce.durable("fails", run).unwrap().retry(3, ms(50));
+    durable.call(&7).await.unwrap();
+    soon(async || !durable.set_aside().await.unwrap().is_empty()).await;
+    assert_eq!(tries.load(Ordering::SeqCst), 3);
+    let aside = durable.set_aside().await.unwrap();
+    assert_eq!((&*aside[0].id, aside[0].attempts, &*aside[0].arguments), ("a", 3, "7"));
+    assert_eq!(aside[0].error, "no: it is \"ill\"");
+    assert!(aside[0].generation > 0);
+
+    // Still ill: it is set aside once more, and can be forgotten.
+    assert!(durable.run_again().await.unwrap());
+    soon(async || !durable.set_aside().await.unwrap().is_empty()).await;
+    assert!(durable.forget().await.unwrap());
+    assert!(!durable.forget().await.unwrap() && !durable.run_again().await.unwrap());
+
+    healthy.store(true, Ordering::SeqCst);
+    let before = tries.load(Ordering::SeqCst);
+    durable.call(&8).await.unwrap();
+    soon(async || tries.load(Ordering::SeqCst) == before + 1).await;
+    tokio::time::sleep(ms(200)).await;
+    assert!(durable.set_aside().await.unwrap().is_empty());
+}
+
+async fn a_panic_and_arguments_that_cannot_be_read_are_failures(engine: &Engine) {
+    let (old, new) = (engine.locks().await, engine.locks().await);
+    let panics =
+        old.debounce("a").wait(ms(10)).durable("panics", |_: u64, run: DurableRun| async move {
+            assert!(run.generation() == 0, "it panics");
+        });
+    let panics = panics.unwrap().retry(1, ms(10));
+    panics.call(&1).await.unwrap();
+    soon(async || !panics.set_aside().await.unwrap().is_empty()).await;
+    assert!(panics.set_aside().await.unwrap()[0].error.contains("panicked"));
+
+    // Another version of the function, with other arguments.
+    let call = old.debounce("a").wait(ms(10)).durable("read", |_: u64, _| async {}).unwrap();
+    call.call(&1).await.unwrap();
+    old.shutdown().await;
+    let read = new.debounce("a").wait(ms(10)).durable("read", |_: String, _| async {}).unwrap();
+    let read = read.retry(1, ms(10));
+    soon(async || !read.set_aside().await.unwrap().is_empty()).await;
+    assert!(read.set_aside().await.unwrap()[0].error.contains("cannot be read"));
+}
+
+async fn a_call_during_a_run_is_run_after_it(engine: &Engine) {
+    let locks = engine.locks().await;
+    let (started, ended) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let run = {
+        let (started, ended) = (Arc::clone(&started), Arc::clone(&ended));
+        move |argument: u64, _: DurableRun| {
+            let (started, ended) = (Arc::clone(&started), Arc::clone(&ended));
+            async move {
+                started.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(ms(if argument == 1 { 500 } else { 0 })).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    };
+    let durable = locks.debounce("a").wait(ms(50)).durable("during", run).unwrap();
+    durable.call(&1).await.unwrap();
+    soon(async || started.load(Ordering::SeqCst) == 1).await;
+    durable.call(&2).await.unwrap();
+    tokio::time::sleep(ms(200)).await;
+    assert_eq!(started.load(Ordering::SeqCst), 1, "it waits for the run that goes on");
+    soon(async || ended.load(Ordering::SeqCst) == 2).await;
+}
+
+async fn max_wait_bounds_a_stream(engine: &Engine) {
+    let locks = engine.locks().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let run = {
+        let runs = Arc::clone(&runs);
+        move |_: u64, _: DurableRun| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async {}
+        }
+    };
+    let debounce = locks.debounce("a").wait(ms(200)).max_wait(ms(500));
+    let durable = debounce.durable("stream", run).unwrap();
+    for number in 0..30 {
+        durable.call(&number).await.unwrap();
+        tokio::time::sleep(ms(50)).await;
+    }
+    let during = runs.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&during), "{during} runs in a second and a half");
+}
+
+async fn generations_grow_and_runs_do_not_overlap(engine: &Engine) {
+    let last = Arc::new(Mutex::new(0));
+    let inside = Arc::new(AtomicU32::new(0));
+    let runs = Arc::new(AtomicU32::new(0));
+    let mut processes = Vec::new();
+    for _ in 0..3 {
+        let (last, inside, runs) = (Arc::clone(&last), Arc::clone(&inside), Arc::clone(&runs));
+        let run = move |_: u64, run: DurableRun| {
+            let (last, inside, runs) = (Arc::clone(&last), Arc::clone(&inside), Arc::clone(&runs));
+            async move {
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+                let before = std::mem::replace(&mut *last.lock().unwrap(), run.generation());
+                assert!(run.generation() > before);
+                tokio::time::sleep(ms(40)).await;
+                inside.fetch_sub(1, Ordering::SeqCst);
+                runs.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let locks = engine.locks().await;
+        processes.push(locks.debounce("a").wait(ms(10)).durable("grow", run).unwrap());
+    }
+    for number in 0..40 {
+        processes[number as usize % 3].call(&number).await.unwrap();
+        tokio::time::sleep(ms(15)).await;
+    }
+    soon(async || runs.load(Ordering::SeqCst) >= 3).await;
+    tokio::time::sleep(ms(300)).await;
+    for durable in &processes {
+        assert!(durable.set_aside().await.unwrap().is_empty(), "no assertion has failed in a run");
+    }
+}
+
+async fn a_run_is_renewed_beyond_its_lease(engine: &Engine) {
+    let build = || async { engine.builder().lease(ms(200)).build().await.unwrap() };
+    let (one, other) = (build().await, build().await);
+    let runs = Arc::new(AtomicU32::new(0));
+    let register = |locks: &Locks| {
+        let runs = Arc::clone(&runs);
+        let run = move |_: u64, _: DurableRun| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(ms(900))
+        };
+        locks.debounce("a").wait(ms(10)).durable("long", run).unwrap()
+    };
+    let (durable, _other) = (register(&one), register(&other));
+    durable.call(&1).await.unwrap();
+    tokio::time::sleep(ms(1800)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "nobody has taken it over");
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused() {
+    let locks = Locks::in_memory();
+    let durable = |name: &str| locks.debounce("a").durable(name, |_: String, _| async {});
+    assert_eq!(durable("").unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(durable("~x").unwrap_err().kind(), ErrorKind::Invalid);
+    let durable = durable("x").unwrap();
+    let error = durable.call(&"x".repeat(2 << 20)).await.unwrap_err();
+    assert_eq!((error.kind(), error.id()), (ErrorKind::Invalid, Some("a")));
+    assert_eq!(durable.id("").call(&String::new()).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let zero = locks.debounce("a").wait(Duration::ZERO).durable("y", |_: String, _| async {});
+    assert_eq!(zero.unwrap_err().kind(), ErrorKind::Invalid);
+    let outside = std::thread::spawn({
+        let locks = locks.clone();
+        move || locks.debounce("a").durable("z", |_: String, _| async {}).unwrap_err().kind()
+    });
+    assert_eq!(outside.join().unwrap(), ErrorKind::Invalid);
+}
+
+/// One entry of the log that the workers write.
+#[derive(Debug)]
+struct Entry {
+    started: bool,
+    process: u32,
+    argument: u64,
+    generation: u64,
+    at: u64,
+}
+
+/// Ten thousand bursts and more; callers and runners are killed at random moments.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_bursts_survive_whoever_is_killed() {
+    const BURSTS: u64 = 12_000;
+    const WAIT: u64 = 100;
+    let server = RedisServer::start();
+    let url = server.url();
+    let killed = Arc::new(Mutex::new(HashSet::new()));
+    // The last call of each id whose receipt has come: its argument and its number.
+    let drive = {
+        let killed = Arc::clone(&killed);
+        move || {
+            let start = || {
+                let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
+                worker.tell(&format!("durable {url} 1000 {WAIT}"));
+                worker.expect("ready");
+                (worker, 0_u64)
+            };
+            let mut workers: Vec<_> = (0..4).map(|_| start()).collect();
+            let mut receipts: HashMap<String, (u64, u64)> = HashMap::new();
+            let mut random = u64::from(std::process::id());
+            println!("seed {random}");
+            let mut below = move |bound: u64| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random % bound
+            };
+            let mut hear = |(worker, open): &mut (Worker, u64), patient: bool| {
+                while *open > 0 {
+                    let Some(words) = worker.hear_now(patient) else { return };
+                    *open -= 1;
+                    if words[0] == "called" {
+                        let of = |place: usize| words[place].parse::<u64>().unwrap();
+                        let last = receipts.entry(words[1].clone()).or_default();
+                        *last = (*last).max((of(2), of(3)));
+                    }
+                }
+            };
+            for burst in 0..BURSTS {
+                let place = below(4) as usize;
+                for call in 0..=below(3) {
+                    workers[place].0.tell(&format!("call id-{burst} {call}"));
+                    workers[place].1 += 1;
+                }
+                let patient = workers[place].1 > 50;
+                hear(&mut workers[place], patient);
+                if below(240) == 0 {
+                    let place = below(4) as usize;
+                    killed.lock().unwrap().insert(workers[place].0.id());
+                    workers[place].0.kill();
+                    hear(&mut workers[place], true);
+                    workers[place] = start();
+                }
+            }
+            for worker in &mut workers {
+                hear(worker, true);
+            }
+            (workers, receipts)
+        }
+    };
+    let (workers, receipts) = tokio::task::spawn_blocking(drive).await.unwrap();
+    let killed = killed.lock().unwrap().clone();
+    let mut connection = server.connection().await;
+    eventually(ms(60_000), async || {
+        let keys = server.keys().await;
+        let left: Vec<_> = keys.into_iter().map(|(key, ..)| key).collect();
+        let left: Vec<_> = left.into_iter().filter(|key| key != FENCE && key != "log").collect();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+    drop(workers);
+    let log: Vec<String> =
+        redis::cmd("LRANGE").arg("log").arg(0).arg(-1).query_async(&mut connection).await.unwrap();
+    let mut by_id: HashMap<String, Vec<Entry>> = HashMap::new();
+    for line in &log {
+        let words: Vec<&str> = line.split(' ').collect();
+        let of = |place: usize| words[place].parse::<u64>().unwrap();
+        by_id.entry(words[2].to_owned()).or_default().push(Entry {
+            started: words[0] == "start",
+            process: of(1) as u32,
+            argument: of(3),
+            generation: of(4),
+            at: of(5),
+        });
+    }
+    let (mut duplicates, mut runs) = (0, 0);
+    for (id, (argument, number)) in &receipts {
+        let entries = by_id.get(id).unwrap_or_else(|| panic!("the burst of {id} is lost"));
+        let last = entries.iter().filter(|entry| !entry.started).map(|entry| entry.argument).max();
+        assert!(
+            last >= Some(*argument),
+            "{id}: the last call, {argument}, was not run: {entries:?}"
+        );
+        let mut running: Option<&Entry> = None;
+        let mut generation = 0;
+        for entry in entries {
+            if !entry.started {
+                running = None;
+                continue;
+            }
+            runs += 1;
+            if let Some(before) = running {
+                assert!(killed.contains(&before.process), "{id}: two runs at once: {entries:?}");
+            }
+            assert!(entry.generation > generation, "{id}: {entries:?}");
+            generation = entry.generation;
+            // Of the calls whose number is known.
+            if entry.argument == *argument {
+                assert!(entry.at >= number + WAIT * 1000, "{id}: early: {entries:?}");
+            }
+            let before = entries.iter().filter(|other| {
+                other.started
+                    && other.argument == entry.argument
+                    && other.generation < entry.generation
+            });
+            for other in before {
+                duplicates += 1;
+                assert!(killed.contains(&other.process), "{id}: run twice: {entries:?}");
+            }
+            running = Some(entry);
+        }
+    }
+    println!(
+        "{} bursts with a receipt, {runs} runs, {} processes killed, {duplicates} runs repeated",
+        receipts.len(),
+        killed.len()
+    );
+    assert!(receipts.len() >= 10_000 && killed.len() > 10 && duplicates > 0);
+}
