@@ -238,9 +238,9 @@ impl Lock {
 
     /// Frees the lock, whoever holds it; false if nobody did.
     ///
-    /// For an operator who knows better. A holder in this process learns of it at once, one in
-    /// another process with its next renewal; what it goes on writing until then only a
-    /// [fencing token](LockGuard::fencing_token) stops.
+    /// For an operator who knows better. The holder is told at once, and at the latest with its next
+    /// renewal, should the message be lost; what it goes on writing until then only a
+    /// [fencing token](LockGuard::fencing_token) stops. The lock passes to the first that waits.
     ///
     /// # Errors
     ///

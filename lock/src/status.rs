@@ -37,8 +37,8 @@ pub enum Status {
         /// What remains of the holder's lease; [`Duration::MAX`] if another client took the key
         /// for ever.
         remaining: Duration,
-        /// How many callers of this [`Locks`](crate::Locks) wait for it in line. Those of other
-        /// processes are not known.
+        /// How many callers wait for it in line: all of this [`Locks`](crate::Locks), and one for
+        /// each other client, which stands for all of its own.
         waiters: usize,
     },
 }

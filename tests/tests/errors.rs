@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lock::{Error, ErrorKind, Locks};
-use lock_tests::{Certificates, Proxy, RedisServer};
+use lock::{Error, ErrorKind, Locks, Status};
+use lock_tests::{Certificates, Proxy, RedisServer, eventually};
 
 use crate::common::{Engine, FENCE, WatchedServer, ms, on_both_stores};
 
@@ -188,7 +188,7 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
 async fn a_user_with_few_rights_can_use_it() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let mut admin = server.connection().await;
-    let needed = "+evalsha +eval +ping +get +set +del +pttl +pexpire +time +hmget +hset +hlen +hgetall +hdel \
+    let needed = "+evalsha +eval +ping +get +mget +set +del +pttl +pexpire +time +hget +hset +hgetall +hdel \
                   +exists +zadd +zcard +zcount +zrange +zrangebyscore +zrem +zscore";
     let better = "+script|load +client|id +client|kill +info +hello +subscribe +publish +pubsub|numsub \
                   &~wake:*";
@@ -210,7 +210,22 @@ async fn a_user_with_few_rights_can_use_it() {
         assert!(guard.is_held());
         let ran = locks.debounce("a").wait(ms(10)).call(|| async {}).await.unwrap();
         assert!(ran.is_some());
+        assert!(!locks.debounce("a").cancel().await.unwrap());
+        let durable =
+            locks.debounce("a").wait(ms(10)).durable("f", |_: u64, _| async { Err::<(), _>("no") });
+        let durable = durable.unwrap().retry(1, ms(10));
+        durable.call(&7).await.unwrap();
+        eventually(ms(5000), async || !durable.set_aside().await.unwrap().is_empty()).await;
+        assert!(durable.run_again().await.unwrap());
         assert!(locks.lock("a").force_release().await.unwrap());
+        let held = locks.lock("b").acquire().await.unwrap();
+        let waiter = tokio::spawn(locks.lock("b").acquire());
+        eventually(ms(5000), async || {
+            matches!(locks.lock("b").status().await.unwrap(), Status::Held { waiters: 1, .. })
+        })
+        .await;
+        held.release().await.unwrap();
+        waiter.await.unwrap().unwrap().release().await.unwrap();
         let elsewhere = Locks::builder().url(server.url_with(user, "hush", 0)).prefix("other:");
         let error = elsewhere.build().await.unwrap().lock("a").acquire().await.unwrap_err();
         check(&error, ErrorKind::Rejected, &["a"]);
