@@ -41,6 +41,6 @@ pub(crate) use __private as private;
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "redis"))]
+#[cfg(all(doctest, feature = "redis", feature = "durable"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
