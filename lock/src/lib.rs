@@ -19,9 +19,13 @@ mod store;
 mod text;
 mod token;
 mod url;
+#[cfg(feature = "redis")]
+mod warning;
 
 #[cfg(feature = "durable")]
 pub use crate::durable::{Durable, DurableOutput, DurableRun, Receipt};
+#[cfg(feature = "redis")]
+pub use crate::warning::Warning;
 pub use crate::{
     debounce::Debounce,
     error::{AlreadyInstalled, Error, ErrorKind},

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "redis")]
+use crate::warning::{OnWarning, Warning, Warnings};
 use crate::{
     AlreadyInstalled, Debounce, Error, Lock, MemoryStore, Store,
     id::Prefix,
@@ -170,6 +172,8 @@ impl Locks {
             lease: DEFAULT_LEASE,
             wait: DEFAULT_WAIT,
             root_certificate: None,
+            #[cfg(feature = "redis")]
+            on_warning: None,
         }
     }
 
@@ -314,6 +318,8 @@ pub struct LocksBuilder {
     lease: Duration,
     wait: Duration,
     root_certificate: Option<Vec<u8>>,
+    #[cfg(feature = "redis")]
+    on_warning: Option<OnWarning>,
 }
 
 enum Source {
@@ -340,6 +346,28 @@ impl LocksBuilder {
     /// A store of your own making.
     pub fn store(mut self, store: impl Store) -> Self {
         self.source = Some(Source::Store(Arc::new(store)));
+        self
+    }
+
+    /// Hears of trouble that no call fails of yet, once for each kind: a server that may evict
+    /// locks, one that was restarted or has lost its data. It is called on the keeper's thread, and
+    /// should return soon.
+    ///
+    /// ```
+    /// # fn main() {
+    /// use lock::{Locks, Warning};
+    ///
+    /// let builder = Locks::builder().url("redis://127.0.0.1/").on_warning(|warning| {
+    ///     if matches!(warning, Warning::MayEvict { .. }) {
+    ///         eprintln!("use another server: {warning}");
+    ///     }
+    /// });
+    /// # drop(builder);
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn on_warning(mut self, listener: impl Fn(&Warning) + Send + Sync + 'static) -> Self {
+        self.on_warning = Some(Box::new(listener));
         self
     }
 
@@ -385,14 +413,16 @@ impl LocksBuilder {
     pub async fn build(self) -> Result<Locks, Error> {
         let prefix = Prefix::parse(&self.prefix)?;
         limits::lease(self.lease)?;
+        #[cfg(feature = "redis")]
+        let warnings = Warnings::to(self.on_warning);
         let client = match self.source {
             Some(Source::Url(url)) => match Target::parse(&url, self.root_certificate)? {
                 Target::Memory => of_store(Arc::new(MemoryStore::new())).await?,
                 #[cfg(feature = "redis")]
-                Target::Redis(client) => of_redis(*client).await?,
+                Target::Redis(client) => of_redis(*client, warnings).await?,
             },
             #[cfg(feature = "redis")]
-            Some(Source::Client(client)) => of_redis(*client).await?,
+            Some(Source::Client(client)) => of_redis(*client, warnings).await?,
             Some(Source::Store(store)) => of_store(store).await?,
             None => {
                 return Err(Error::invalid(
@@ -431,11 +461,11 @@ async fn of_store(store: Arc<dyn Store>) -> Result<Arc<Client>, Error> {
 }
 
 #[cfg(feature = "redis")]
-async fn of_redis(client: redis::Client) -> Result<Arc<Client>, Error> {
+async fn of_redis(client: redis::Client, warnings: Warnings) -> Result<Arc<Client>, Error> {
     use crate::store::redis::RedisStore;
 
     Client::on_own_thread(Arc::new(BootClock::new()), || async {
-        Ok(Arc::new(RedisStore::connect(client).await?) as Arc<dyn Store>)
+        Ok(Arc::new(RedisStore::connect(client, warnings).await?) as Arc<dyn Store>)
     })
     .await
 }

@@ -91,7 +91,7 @@ pub async fn finish<T>(held: Held, result: Result<T, Error>) -> Result<T, Error>
 /// The Redis store by itself, for the tests that compare the engines.
 #[cfg(feature = "redis")]
 pub async fn redis_store(client: redis::Client) -> Result<impl crate::Store, Error> {
-    crate::store::redis::RedisStore::connect(client).await
+    crate::store::redis::RedisStore::connect(client, Default::default()).await
 }
 
 /// The `Locks` that the attribute names.

@@ -19,3 +19,4 @@ mod scale;
 mod seed;
 mod ui;
 mod waiting;
+mod warnings;

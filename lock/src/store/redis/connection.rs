@@ -9,7 +9,10 @@ use std::{
     future::{Future, poll_fn},
     hash::{BuildHasher, Hasher, RandomState},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -24,10 +27,14 @@ use tokio::{
 };
 
 use super::{
+    FENCE,
     script::{self, Invocation},
     wake::Ear,
 };
-use crate::store::{Listener, StoreError, WakeUps};
+use crate::{
+    store::{Listener, StoreError, WakeUps},
+    warning::{Warning, Warnings},
+};
 
 /// How long one call may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
@@ -61,6 +68,9 @@ struct Server {
     /// It speaks RESP3, as the first connect has shown.
     pushes: bool,
     ear: Arc<Ear>,
+    warnings: Warnings,
+    /// The counter of fences was there once: without it, the data is gone.
+    has_fence: Arc<AtomicBool>,
 }
 
 /// One connection that was established.
@@ -81,12 +91,13 @@ struct Identity {
 
 impl Connection {
     /// Connects for the first time; fails at the first obstacle.
-    pub(super) async fn establish(client: Client) -> RedisResult<Arc<Self>> {
+    pub(super) async fn establish(client: Client, warnings: Warnings) -> RedisResult<Arc<Self>> {
         let info = client.get_connection_info().clone();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
-        let ear = Arc::new(Ear::default());
-        let mut server = Server { client: speaks_resp3, pushes: true, ear };
+        let ear = Arc::new(Ear::new(warnings.clone()));
+        let has_fence = Arc::default();
+        let mut server = Server { client: speaks_resp3, pushes: true, ear, warnings, has_fence };
         let (live, ended) = match connect(&server, None).await {
             Ok(connected) => connected,
             Err(error) if error.is_io_error() => return Err(error),
@@ -109,7 +120,7 @@ impl Connection {
 
     /// Sends the wake-ups of this client to the listener, over this connection and all that follow.
     pub(super) async fn listen(&self, client: &str, listener: Listener) -> WakeUps {
-        let Server { client: server, pushes, ear } = &self.server;
+        let Server { client: server, pushes, ear, .. } = &self.server;
         ear.open(client, listener);
         if *pushes {
             let live = self.live().await;
@@ -121,6 +132,11 @@ impl Connection {
             ear.subscribe_apart(server.clone()).await;
         }
         ear.wake_ups()
+    }
+
+    /// A fence was drawn: its counter is there from now on.
+    pub(super) fn has_fence(&self) {
+        self.server.has_fence.store(true, Ordering::Relaxed);
     }
 
     /// How wake-ups travel at the moment.
@@ -289,6 +305,9 @@ async fn connect(
         pipeline.cmd("PING");
         pipeline.cmd("CLIENT").arg("ID");
         pipeline.cmd("INFO").arg("server");
+        pipeline.cmd("INFO").arg("memory");
+        pipeline.cmd("INFO").arg("replication");
+        pipeline.cmd("EXISTS").arg(FENCE);
         for script in script::ALL {
             script.load(&mut pipeline);
         }
@@ -300,6 +319,19 @@ async fn connect(
             return Err(RedisError::from(error));
         }
         let identity = identity(replies.next(), replies.next());
+        let found = Found {
+            memory: text(replies.next()),
+            replication: text(replies.next()),
+            has_fence: match replies.next() {
+                Some(Value::Int(keys)) => Some(keys > 0),
+                _ => None,
+            },
+            is_other: match (broken, &identity) {
+                (Some(broken), Some(identity)) => broken.process != identity.process,
+                _ => false,
+            },
+        };
+        found.warn(server);
         if let (Some(broken), Some(identity)) = (broken, &identity)
             && broken.process == identity.process
         {
@@ -321,14 +353,58 @@ async fn connect(
     Ok((live, ended))
 }
 
+/// What a connect has found out about the server, as far as this user may know it.
+struct Found {
+    memory: Option<String>,
+    replication: Option<String>,
+    has_fence: Option<bool>,
+    /// It is another process than before.
+    is_other: bool,
+}
+
+impl Found {
+    fn warn(&self, server: &Server) {
+        let memory = |name| field(self.memory.as_deref(), name);
+        if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
+            && limit != "0"
+            && policy != "noeviction"
+        {
+            server.warnings.say(Warning::MayEvict { policy: policy.to_owned() });
+        }
+        // One that may be written to serves as well as any primary; that is rare, and not the
+        // default.
+        if field(self.replication.as_deref(), "role:") == Some("slave") {
+            server.warnings.say(Warning::Replica);
+        }
+        if self.is_other {
+            server.warnings.say(Warning::Restarted);
+        }
+        match self.has_fence {
+            Some(true) => server.has_fence.store(true, Ordering::Relaxed),
+            Some(false) if server.has_fence.swap(false, Ordering::Relaxed) => {
+                server.warnings.say(Warning::Wiped);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The value of one line of INFO.
+fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
+    info?.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+fn text(reply: Option<Value>) -> Option<String> {
+    match reply? {
+        Value::BulkString(text) => String::from_utf8(text).ok(),
+        Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
 fn identity(number: Option<Value>, info: Option<Value>) -> Option<Identity> {
-    let (Value::Int(number), info) = (number?, info?) else { return None };
-    let info = match info {
-        Value::BulkString(text) => String::from_utf8(text).ok()?,
-        Value::VerbatimString { text, .. } => text,
-        _ => return None,
-    };
-    let process = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim().to_owned();
+    let (Value::Int(number), info) = (number?, text(info)?) else { return None };
+    let process = field(Some(&info), "run_id:")?.to_owned();
     Some(Identity { process, number })
 }
 

@@ -28,6 +28,7 @@ use crate::{
     Error, ErrorKind, Token,
     core::{debounce::GRACE, queue::HEARTBEAT},
     limits::LONGEST_LEASE,
+    warning::Warnings,
 };
 
 /// The counter that fences are drawn from: one per database, and the only key without an expiry.
@@ -73,8 +74,8 @@ pub(crate) struct RedisStore {
 }
 
 impl RedisStore {
-    pub(crate) async fn connect(client: Client) -> Result<Self, Error> {
-        let connection = Connection::establish(client).await.map_err(connect_error)?;
+    pub(crate) async fn connect(client: Client, warnings: Warnings) -> Result<Self, Error> {
+        let connection = Connection::establish(client, warnings).await.map_err(connect_error)?;
         Ok(Self { connection })
     }
 
@@ -152,7 +153,11 @@ impl Store for RedisStore {
         }
         Box::pin(async move {
             let read = |reply| read_acquired(reply, batch.len());
-            for_each(self.one(invocation, read).await, batch.len())
+            let answers = for_each(self.one(invocation, read).await, batch.len());
+            if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
+                self.connection.has_fence();
+            }
+            answers
         })
     }
 

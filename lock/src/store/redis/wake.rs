@@ -6,10 +6,7 @@
 //! out.
 
 use std::{
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -21,18 +18,19 @@ use tokio::{
 };
 
 use super::connection::{CONNECT_LIMIT, RECONNECT, jittered};
-use crate::store::{Listener, Wake, WakeUps, wake::CurrentWakeUps};
+use crate::{
+    store::{Listener, Wake, WakeUps, wake::CurrentWakeUps},
+    warning::{Warning, Warnings},
+};
 
 /// How often a connection that carries wake-ups only is asked whether it is alive.
 const PING: Duration = Duration::from_secs(5);
 
 /// The one who listens on a connection, once somebody does.
-#[derive(Default)]
 pub(super) struct Ear {
     listening: OnceLock<Listening>,
     current: CurrentWakeUps,
-    /// It was said that this user may not publish.
-    warned: AtomicBool,
+    warnings: Warnings,
 }
 
 struct Listening {
@@ -41,6 +39,10 @@ struct Listening {
 }
 
 impl Ear {
+    pub(super) fn new(warnings: Warnings) -> Self {
+        Self { listening: OnceLock::new(), current: CurrentWakeUps::default(), warnings }
+    }
+
     /// How wake-ups travel at the moment.
     pub(super) fn wake_ups(&self) -> WakeUps {
         self.current.load()
@@ -88,17 +90,14 @@ impl Ear {
         let Some(listening) = self.listening.get() else { return };
         let granted = connection.subscribe(&listening.channel).await.is_ok();
         self.current.set(if granted { WakeUps::Push } else { WakeUps::Polling });
+        if !granted {
+            self.warnings.say(Warning::NoWakeUps);
+        }
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(&listening.channel).arg("");
-        if let Ok(Value::ServerError(error)) = connection.send_packed_command(&publish).await
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(
-                target: "lock",
-                %error,
-                "this user may not publish, so its releases wake nobody and others wait longer: \
-                 allow it `+publish` on the channels `&~wake:*`"
-            );
+        let answer = connection.send_packed_command(&publish).await;
+        if matches!(answer, Ok(Value::ServerError(_))) {
+            self.warnings.say(Warning::MayNotPublish);
         }
     }
 
@@ -110,6 +109,9 @@ impl Ear {
             Some(_) => WakeUps::PubSub,
             None => WakeUps::Polling,
         });
+        if connected.is_none() {
+            self.warnings.say(Warning::NoWakeUps);
+        }
         tokio::spawn(listen_apart(Arc::downgrade(self), client, connected));
     }
 

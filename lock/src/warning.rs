@@ -1,0 +1,103 @@
+//! Trouble with a store that nobody's call fails of, yet.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// What a connect or reconnect has found that makes locks less than they could be.
+///
+/// Each is said once for each [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
+/// `WARN`), and to [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The server removes keys when its memory is full, locks among them: a lock that is held can
+    /// be granted again. Set `maxmemory-policy noeviction`, or use a server of its own.
+    MayEvict {
+        /// The server's `maxmemory-policy`.
+        policy: String,
+    },
+    /// The server is a replica and refuses to be written to: no lock can be had.
+    Replica,
+    /// It is another server process than before: it was restarted, or another took over. Locks that
+    /// its data does not have may be granted again while their guards are valid.
+    Restarted,
+    /// The server has lost its data since: every lock may be granted again while its guard is valid.
+    Wiped,
+    /// No wake-ups come: waiters look four times a second instead.
+    NoWakeUps,
+    /// This user may not publish: its releases wake nobody, and others wait longer.
+    MayNotPublish,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MayEvict { policy } => write!(
+                f,
+                "the server evicts keys when its memory is full (maxmemory-policy {policy}), and a \
+                 lock that is evicted is granted again: set `maxmemory-policy noeviction`, or use a \
+                 server of its own"
+            ),
+            Self::Replica => f.write_str(
+                "the server is a replica and cannot be written to: connect to its primary",
+            ),
+            Self::Restarted => f.write_str(
+                "this is another server process than before: locks that it does not know of may be \
+                 granted again while their guards are valid; check fencing tokens where it matters",
+            ),
+            Self::Wiped => f.write_str(
+                "the server has lost its data: every lock may be granted again while its guard is \
+                 valid; check fencing tokens where it matters",
+            ),
+            Self::NoWakeUps => f.write_str(
+                "no wake-ups come from this server: waiters look four times a second; allow \
+                 `+subscribe` on the channels `&~wake:*`",
+            ),
+            Self::MayNotPublish => f.write_str(
+                "this user may not publish, so its releases wake nobody and others wait longer: \
+                 allow `+publish` on the channels `&~wake:*`",
+            ),
+        }
+    }
+}
+
+/// Hears a warning.
+pub(crate) type OnWarning = Box<dyn Fn(&Warning) + Send + Sync>;
+
+/// Who wants to hear of warnings, and what was said.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    listener: Option<OnWarning>,
+    said: Mutex<HashSet<Warning>>,
+}
+
+impl Warnings {
+    pub(crate) fn to(listener: Option<OnWarning>) -> Self {
+        Self(Arc::new(Inner { listener, said: Mutex::default() }))
+    }
+
+    /// Says it, unless it was said before.
+    pub(crate) fn say(&self, warning: Warning) {
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if !said.insert(warning.clone()) {
+            return;
+        }
+        drop(said);
+        tracing::warn!(target: "lock", ?warning, "{warning}");
+        if let Some(listener) = &self.0.listener {
+            listener(&warning);
+        }
+    }
+}
+
+impl fmt::Debug for Warnings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warnings").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! Trouble is named at connect and at reconnect, once.
+
+use std::sync::{Arc, Mutex};
+
+use lock::{Locks, Warning};
+use lock_tests::{RedisServer, eventually};
+
+use crate::common::ms;
+
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Warning>>>);
+
+impl Heard {
+    async fn connect(&self, url: &str) -> Locks {
+        let heard = self.clone();
+        let builder = Locks::builder().url(url);
+        let builder =
+            builder.on_warning(move |warning| heard.0.lock().unwrap().push(warning.clone()));
+        builder.build().await.unwrap()
+    }
+
+    fn all(&self) -> Vec<Warning> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+async fn command(server: &RedisServer, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    let _: redis::Value = command.query_async(&mut server.connection().await).await.unwrap();
+}
+
+/// Cuts the connection, and waits until there is another.
+async fn reconnect(server: &RedisServer, locks: &Locks) {
+    // One that listens counts as that.
+    command(server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    eventually(ms(5000), async || {
+        let acquired = locks.lock("a").try_acquire().await;
+        acquired.is_ok_and(|guard| guard.is_some())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_healthy_server_is_none() {
+    let server = RedisServer::start();
+    let heard = Heard::default();
+    let locks = heard.connect(&server.url()).await;
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    // A limit without eviction, and a policy without a limit, are no trouble.
+    command(&server, &["CONFIG", "SET", "maxmemory", "100mb"]).await;
+    let _other = heard.connect(&server.url()).await;
+    command(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    command(&server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    let _other = heard.connect(&server.url()).await;
+    assert_eq!(heard.all(), []);
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_is_named_at_each_connect_and_said_once() {
+    let server = RedisServer::start();
+    command(&server, &["CONFIG", "SET", "maxmemory", "100mb"]).await;
+    command(&server, &["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).await;
+    let heard = Heard::default();
+    let locks = heard.connect(&server.url()).await;
+    let evicts = Warning::MayEvict { policy: "volatile-ttl".to_owned() };
+    assert_eq!(heard.all(), [evicts.clone()]);
+    reconnect(&server, &locks).await;
+    assert_eq!(heard.all(), [evicts.clone()]);
+    // What changes is seen with the next connection.
+    command(&server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    reconnect(&server, &locks).await;
+    assert_eq!(heard.all(), [evicts, Warning::MayEvict { policy: "allkeys-lru".to_owned() }]);
+}
+
+#[tokio::test]
+async fn a_replica_is_named() {
+    let (server, primary) = (RedisServer::start(), RedisServer::start());
+    let port = primary.port().to_string();
+    command(&server, &["REPLICAOF", "127.0.0.1", &port]).await;
+    let heard = Heard::default();
+    let _locks = heard.connect(&server.url()).await;
+    assert!(heard.all().contains(&Warning::Replica), "{:?}", heard.all());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_restarted_and_one_without_its_data_are_named() {
+    let server = RedisServer::start();
+    let heard = Heard::default();
+    let locks = heard.connect(&server.url()).await;
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    tokio::task::block_in_place(|| server.restart());
+    eventually(ms(5000), async || {
+        let all = heard.all();
+        let named = all.contains(&Warning::Restarted) && all.contains(&Warning::Wiped);
+        if named { Ok(()) } else { Err(all) }
+    })
+    .await;
+    assert_eq!(heard.all().len(), 2);
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+
+    let server = RedisServer::builder().append_only(true).start();
+    let heard = Heard::default();
+    let locks = heard.connect(&server.url()).await;
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    tokio::task::block_in_place(|| server.restart());
+    eventually(ms(5000), async || !heard.all().is_empty()).await;
+    // Not the same one: the release may be what the file does not have.
+    locks.lock("b").acquire().await.unwrap().release().await.unwrap();
+    assert_eq!(heard.all(), [Warning::Restarted], "it has kept its data");
+}
+
+#[tokio::test]
+async fn rights_that_are_missing_are_named() {
+    let server = RedisServer::start();
+    for (user, right, expected) in
+        [("deaf", "-subscribe", Warning::NoWakeUps), ("mute", "-publish", Warning::MayNotPublish)]
+    {
+        command(&server, &["ACL", "SETUSER", user, "on", ">hush", "~*", "&*", "+@all", right])
+            .await;
+        let heard = Heard::default();
+        let _locks = heard.connect(&server.url_with(user, "hush", 0)).await;
+        assert_eq!(heard.all(), [expected]);
+    }
+}
