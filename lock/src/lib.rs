@@ -8,6 +8,8 @@ mod debounce;
 #[cfg(feature = "durable")]
 mod durable;
 mod error;
+#[cfg(feature = "redis")]
+pub mod fenced;
 mod guard;
 mod id;
 mod keeper;

@@ -2,6 +2,7 @@
 //! excludes this library, and is excluded by it.
 
 use lock::{ErrorKind, Locks, Status};
+use lock_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 
 use crate::common::{Engine, ms};
@@ -163,4 +164,44 @@ async fn fencing_tokens_grow_across_a_loss_of_all_data() {
         redis::cmd("SET").arg("~fence").arg(ahead).query_async(&mut connection).await.unwrap();
     let guard = locks.lock("a").acquire().await.unwrap();
     assert_eq!(guard.fencing_token() >> 10, ahead + 1);
+}
+
+/// A resource that checks the fencing token never takes a stale write, whatever its size.
+#[tokio::test]
+async fn a_fenced_key_refuses_stale_writers() {
+    let server = RedisServer::start();
+    let mut connection = server.connection().await;
+    let mut written = Vec::new();
+    // The last two differ in what a number of Lua would not keep.
+    let newest = u64::MAX >> 1;
+    for (token, value, accepted) in [
+        (9, "a", true),
+        (9, "b", true),
+        (10, "c", true),
+        (9, "d", false),
+        (newest - 1, "e", true),
+        (newest, "f", true),
+        (newest - 1, "g", false),
+    ] {
+        let done = lock::fenced::set(&mut connection, "ledger", value, token).await.unwrap();
+        assert_eq!(done, accepted, "{token} {value}");
+        if accepted {
+            written.push(value);
+        }
+        let found: String = redis::cmd("HGET")
+            .arg("ledger")
+            .arg("value")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(Some(&&*found), written.last());
+    }
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    let stale = locks.lock("a").acquire().await.unwrap();
+    assert!(locks.lock("a").force_release().await.unwrap());
+    let next = locks.lock("a").acquire().await.unwrap();
+    let mut set = async |guard: &lock::LockGuard| {
+        lock::fenced::set(&mut connection, "a", 1, guard.fencing_token()).await.unwrap()
+    };
+    assert!(set(&next).await && !set(&stale).await);
 }
