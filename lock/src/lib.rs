@@ -16,6 +16,7 @@ mod status;
 mod store;
 mod text;
 mod token;
+mod under;
 mod url;
 
 pub use crate::{
