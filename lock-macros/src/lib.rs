@@ -12,6 +12,7 @@ mod attribute;
 mod duration;
 mod expand;
 mod function;
+mod stack;
 mod template;
 
 use proc_macro::TokenStream;
