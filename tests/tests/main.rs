@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
 mod acquire;
+mod attributes;
 mod common;
 
 mod debounce;
