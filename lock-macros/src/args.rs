@@ -86,11 +86,11 @@ impl Args {
             let name = key.unraw().to_string();
             let usage = attribute.usage(&name);
             if usage.is_empty() {
-                let text = format!(
-                    "`{}` has no argument `{name}`; it takes {}",
-                    attribute.name(),
-                    attribute.allowed()
+                let instead = attribute.meant(&name).map_or_else(
+                    || format!("it takes {}", attribute.allowed()),
+                    |usage| format!("write `{usage}`"),
                 );
+                let text = format!("`{}` has no argument `{name}`; {instead}", attribute.name());
                 mistakes.push(Error::new(key.span(), text));
             } else if seen.contains(&name) {
                 let text = format!("`{name}` is given twice; keep one of them");
@@ -276,9 +276,15 @@ fn until_comma(input: ParseStream<'_>) -> TokenStream {
 }
 
 fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
-    if input.peek(syn::Lit) {
-        let text = "this value needs a name before it; for the id write `id = \"..\"`";
-        return Err(input.error(text));
+    if let Ok(value) = input.fork().parse::<Expr>()
+        && let Expr::Lit(literal) = &value
+    {
+        let usage = if duration::milliseconds("wait", &value).is_ok() {
+            format!("for the time to wait write `wait = {}`", literal.to_token_stream())
+        } else {
+            "for the id write `id = \"..\"`".to_owned()
+        };
+        return Err(input.error(format!("this value needs a name before it; {usage}")));
     }
     let Ok(key) = input.call(Ident::parse_any) else {
         let text = format!("expected the name of an argument here: {}", attribute.allowed());

@@ -2,6 +2,19 @@
 
 use syn::{Ident, ext::IdentExt as _};
 
+/// What other libraries and languages call an argument.
+const OTHER_NAMES: [(&str, &str); 9] = [
+    ("key", "id"),
+    ("name", "id"),
+    ("ttl", "lease"),
+    ("expire", "lease"),
+    ("timeout", "wait"),
+    ("delay", "wait"),
+    ("client", "locks"),
+    ("fallback", "or_else"),
+    ("on_error", "or_else"),
+];
+
 /// One of the two attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribute {
@@ -58,6 +71,16 @@ impl Attribute {
             "" => String::new(),
             usage => format!("; write `{usage}`"),
         }
+    }
+
+    /// How one writes the argument that is meant by a name that there is not: it is written in
+    /// another way, or others call it so.
+    pub(crate) fn meant(self, name: &str) -> Option<&'static str> {
+        let plain = |name: &str| name.replace('_', "").to_lowercase();
+        let called = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+        let name = called.map_or(name, |(_, meant)| meant);
+        let found = self.arguments().iter().find(|(known, _)| plain(known) == plain(name));
+        found.map(|(_, usage)| *usage)
     }
 
     /// The names of all arguments.

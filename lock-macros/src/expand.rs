@@ -115,8 +115,16 @@ fn all_locked(first: &Args, others: &[Args], function: &Function) -> TokenStream
     let all = first.iter_with(others).collect::<Vec<_>>();
     let (wanted, body) = (wanted(&krate, &all, function), body_of_several(&all, function));
     let output = function.output();
-    let leave =
-        leave_several(&all, &output, &reported(first, &output, "LockedOutput"), |value| value);
+    let failed = |number: TokenStream| quote_spanned!(span=> ::core::result::Result::Err((#number, __lock_error)));
+    let mut arms = own_ways(&all, &output, failed, |value| value);
+    if all.iter().any(|args| args.or_else.is_none()) {
+        let failed = failed(quote_spanned!(span=> _));
+        let leave = reported(first, &output, "LockedOutput");
+        arms.push(quote_spanned!(span=> #failed => #leave,));
+    } else {
+        // There is no other number, which the compiler does not know.
+        arms.push(quote_spanned!(span=> ::core::result::Result::Err(_) => ::core::unreachable!(),));
+    }
     quote_spanned! {span=>
         let __lock_wanted = #wanted;
         let __lock_held = #krate::__private::Held::several();
@@ -127,7 +135,7 @@ fn all_locked(first: &Args, others: &[Args], function: &Function) -> TokenStream
         };
         match #krate::__private::finish_all(__lock_held, __lock_result).await {
             ::core::result::Result::Ok(__lock_output) => __lock_output,
-            ::core::result::Result::Err((__lock_number, __lock_error)) => #leave,
+            #(#arms)*
         }
     }
 }
@@ -153,39 +161,34 @@ fn body_of_several(all: &[&Args], function: &Function) -> TokenStream {
     body(function, &quote!(#(#guards)*))
 }
 
-// Input: in scope `__lock_number`, of the lock that `__lock_error` happened to; what becomes of a
-//        value that an attribute makes; and the expression for those that make none.
-// Output: an expression. The one for those that make none is there once, so that a type with no
-//         way out is one error.
-fn leave_several(
+// Input: the pattern of an error of the lock of this number, which binds `__lock_error`; and what
+//         becomes of a value that an attribute makes.
+// Output: the arms of the attributes that make a value. Those that make none share one more, so
+//         that a type with no way out is one error.
+fn own_ways(
     all: &[&Args],
     output: &Type,
-    default: &TokenStream,
+    failed: impl Fn(TokenStream) -> TokenStream,
     made: impl Fn(TokenStream) -> TokenStream,
-) -> TokenStream {
+) -> Vec<TokenStream> {
     let span = Span::mixed_site();
     let mut arms = Vec::new();
     for (number, args) in all.iter().enumerate() {
         let number = Literal::usize_unsuffixed(number);
+        let failed = failed(quote_spanned!(span=> #number));
         let krate = args.krate(span);
         if args.skip {
             let skipped = made(skipped(args, output));
             arms.push(quote_spanned! {span=>
-                #number if #krate::__private::is_busy(&__lock_error) => #skipped,
+                #failed if #krate::__private::is_busy(&__lock_error) => #skipped,
             });
         }
         if let Some(handler) = &args.or_else {
             let handled = made(handled(args, handler, output));
-            arms.push(quote_spanned!(span=> #number => #handled,));
+            arms.push(quote_spanned!(span=> #failed => #handled,));
         }
     }
-    let last = if all.iter().all(|args| args.or_else.is_some()) {
-        // There is no other number, which the compiler does not know.
-        quote_spanned!(span=> ::core::unreachable!())
-    } else {
-        default.clone()
-    };
-    quote_spanned!(span=> match __lock_number { #(#arms)* _ => #last })
+    arms
 }
 
 // Output: signature with an `Option` in the return type, and statements with one call of the
@@ -203,40 +206,6 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
     let mut ran = quote_spanned! {span=>
         ::core::result::Result::Ok(::core::option::Option::Some(__lock_output))
     };
-    let mut run = quote_spanned!(span=> __lock_body);
-    let (mut before, mut borrowed, mut after) = (None, None, None);
-    if !all.is_empty() {
-        let wanted = wanted(&krate, &all, function);
-        before = Some(quote_spanned! {span=>
-            let __lock_wanted = #wanted;
-            let __lock_held = #krate::__private::Held::several();
-        });
-        borrowed = Some(quote_spanned!(span=> let __lock_held = &__lock_held;));
-        run = quote_spanned! {span=>
-            ::core::pin::pin!(#krate::__private::run_all(__lock_held, __lock_wanted, __lock_body))
-        };
-        let failed = quote_spanned!(span=> ::core::result::Result::Err(__lock_error));
-        let leave = leave_several(&all, &declared, &failed, |value| {
-            quote_spanned! {span=>
-                ::core::result::Result::Ok(::core::option::Option::Some(#value))
-            }
-        });
-        after = Some(quote_spanned! {span=>
-            let __lock_result =
-                match #krate::__private::finish_all(__lock_held, __lock_result).await {
-                    ::core::result::Result::Ok(::core::option::Option::Some(
-                        ::core::result::Result::Ok(__lock_output)
-                    )) => #ran,
-                    ::core::result::Result::Ok(::core::option::Option::Some(
-                        ::core::result::Result::Err((__lock_number, __lock_error))
-                    )) => #leave,
-                    ::core::result::Result::Ok(::core::option::Option::None) => {
-                        ::core::result::Result::Ok(::core::option::Option::None)
-                    }
-                    ::core::result::Result::Err(__lock_error) => #failed,
-                };
-        });
-    }
     if is_result {
         ran = quote_spanned! {span=>
             match __lock_output {
@@ -251,23 +220,56 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
         });
     }
     function.sig.output = parse_quote_spanned!(span=> -> #output);
+    let superseded = quote_spanned! {span=>
+        ::core::result::Result::Ok(::core::option::Option::None) => {
+            ::core::result::Result::Ok(::core::option::Option::None)
+        }
+    };
+    if all.is_empty() {
+        return quote_spanned! {span=>
+            let __lock_locks = #locks;
+            let __lock_id = #id;
+            let __lock_result = {
+                let __lock_body = ::core::pin::pin!(#body);
+                #krate::__private::debounce(__lock_locks, __lock_id, #configure, __lock_body).await
+            };
+            match __lock_result {
+                ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
+                #superseded
+                ::core::result::Result::Err(__lock_error) => #leave,
+            }
+        };
+    }
+    let wanted = wanted(&krate, &all, function);
+    let failed = |number: TokenStream| {
+        quote_spanned! {span=>
+            ::core::result::Result::Ok(::core::option::Option::Some(
+                ::core::result::Result::Err((#number, __lock_error))
+            ))
+        }
+    };
+    let made = |value| quote_spanned!(span=> { let __lock_output = #value; #ran });
+    let arms = own_ways(&all, &declared, failed, made);
+    let failed = failed(quote_spanned!(span=> _));
     quote_spanned! {span=>
         let __lock_locks = #locks;
         let __lock_id = #id;
-        #before
+        let __lock_wanted = #wanted;
+        let __lock_held = #krate::__private::Held::several();
         let __lock_result = {
-            #borrowed
+            let __lock_held = &__lock_held;
             let __lock_body = ::core::pin::pin!(#body);
-            let __lock_run = #run;
-            #krate::__private::debounce(__lock_locks, __lock_id, #configure, __lock_run).await
+            #krate::__private::debounce_under(
+                __lock_held, __lock_wanted, __lock_locks, __lock_id, #configure, __lock_body
+            ).await
         };
-        #after
-        match __lock_result {
-            ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
-            ::core::result::Result::Ok(::core::option::Option::None) => {
-                ::core::result::Result::Ok(::core::option::Option::None)
-            }
-            ::core::result::Result::Err(__lock_error) => #leave,
+        match #krate::__private::finish_all(__lock_held, __lock_result).await {
+            ::core::result::Result::Ok(::core::option::Option::Some(
+                ::core::result::Result::Ok(__lock_output)
+            )) => #ran,
+            #superseded
+            #(#arms)*
+            #failed | ::core::result::Result::Err(__lock_error) => #leave,
         }
     }
 }
@@ -439,4 +441,74 @@ fn skipped(args: &Args, output: &Type) -> TokenStream {
     let span = at(output.span());
     let (krate, output) = (args.krate(span), function::erased(output));
     quote_spanned!(span=> <#output as #krate::__private::Skipped>::skipped())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(attribute: Attribute, args: &str, item: &str) -> String {
+        let parse = |text: &str| text.parse::<TokenStream>().expect("tokens");
+        // Hygiene and places are lost here, and so is how the tokens were written.
+        expand(attribute, parse(args), &parse(item)).to_string().replace(' ', "")
+    }
+
+    #[test]
+    fn the_user_s_function_is_kept_around_one_call_of_the_runtime() {
+        let code = expanded(
+            Attribute::Locked,
+            r#"id = "a:{order.id}", lease = "1s", guard = g, reentrant"#,
+            "#[doc = \"D\"] pub async fn f<T>(order: &T) -> Result<(), E> { x; }",
+        );
+        let expected = [
+            "#[doc=\"D\"]pubasyncfnf<T>(order:&T)->Result<(),E>{let__lock_locks=",
+            "__lock_id.literal(\"a:\");__lock_id.value(&order.id);__lock_id.finish()};",
+            "let__lock_held=::lock::__private::Held::new();",
+            "let__lock_body=::core::pin::pin!(asyncmove{",
+            "let_=&order;letg=__lock_held.guard();{x;}});",
+            "::lock::__private::run(__lock_held,__lock_locks,__lock_id,\
+             |__lock_it|__lock_it.lease(::lock::__private::milliseconds(1000u64)),\
+             (::lock::__private::OnLost::Stop,::lock::__private::Reentry::Allowed),__lock_body\
+             ).await};match::lock::__private::finish(__lock_held,__lock_result).await{",
+            "<Result<(),E>as::lock::__private::LockedOutput>::from_lock_error(__lock_error),}}",
+        ];
+        let mut rest = code.as_str();
+        for part in expected {
+            let found = rest.find(part).unwrap_or_else(|| panic!("no {part} in {rest}"));
+            rest = &rest[found + part.len()..];
+        }
+        assert_eq!(rest, "", "nothing follows");
+    }
+
+    /// What an editor sees while one types: no attribute of ours may add to it.
+    #[test]
+    fn bodies_that_are_half_typed_expand() {
+        for body in [
+            "{ order. }",
+            "{ let x = ; }",
+            "{ if order.is() }",
+            "{ match order { Some() = } }",
+            "{ fn }",
+        ] {
+            let item = format!("async fn f(order: u32) -> R {body}");
+            for (attribute, args) in [(Attribute::Locked, "id = \"a\""), (Attribute::Debounced, "")]
+            {
+                for under in ["", "#[locked(id = \"b\")] "] {
+                    let code = expanded(attribute, args, &format!("{under}{item}"));
+                    assert!(!code.contains("compile_error"), "{item}: {code}");
+                    assert!(code.contains("__private"), "{item}: {code}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_leave_the_item_without_the_other_attributes() {
+        let item = "#[locked(id = \"\")] #[inline] async fn f() {}";
+        for attribute in [Attribute::Locked, Attribute::Debounced] {
+            let code = expanded(attribute, "id = \"{}\"", item);
+            assert_eq!(code.matches("compile_error").count(), 2, "{code}");
+            assert!(code.ends_with("#[allow(unused_variables)]#[inline]asyncfnf(){}"), "{code}");
+        }
+    }
 }

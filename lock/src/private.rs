@@ -4,7 +4,7 @@ use std::{
     array,
     fmt::{self, Display},
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::OnceLock,
     time::Duration,
 };
@@ -193,6 +193,19 @@ pub async fn debounce<F: Future>(
     body: Pin<&mut F>,
 ) -> Result<Option<F::Output>, Error> {
     configure(locks?.debounce(id)).call(move || body).await
+}
+
+/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`].
+pub async fn debounce_under<const N: usize, F: Future>(
+    held: &[Held; N],
+    wanted: [Wanted; N],
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Debounce) -> Debounce,
+    body: Pin<&mut F>,
+) -> Result<Option<Result<F::Output, (usize, Error)>>, Error> {
+    let run = pin!(run_all(held, wanted, body));
+    debounce(locks, id, configure, run).await
 }
 
 /// A duration of an attribute's argument.
