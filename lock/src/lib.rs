@@ -14,6 +14,8 @@ mod lock;
 mod locks;
 mod status;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod text;
 mod token;
 mod under;
@@ -37,6 +39,6 @@ pub(crate) use __private as private;
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "redis"))]
+#[cfg(all(doctest, feature = "redis", feature = "test-util"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
