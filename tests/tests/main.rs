@@ -17,5 +17,6 @@ mod macros;
 mod regressions;
 mod scale;
 mod seed;
+mod test_util;
 mod ui;
 mod waiting;
