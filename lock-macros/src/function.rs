@@ -179,7 +179,8 @@ fn bind(sig: &mut Signature) -> Vec<Binding> {
             FnArg::Typed(argument) => {
                 if let Pat::Wild(wild) = &*argument.pat {
                     let span = at(wild.underscore_token.span);
-                    let name = format_ident!("__lock_arg_{index}", span = span);
+                    // Documentation shows this name.
+                    let name = format_ident!("_{index}", span = span);
                     *argument.pat = parse_quote!(#name);
                 }
                 (&argument.attrs, names(&mut argument.pat))
