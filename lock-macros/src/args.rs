@@ -1,30 +1,49 @@
 //! The arguments of an attribute, each checked on its own, all mistakes reported at once.
 
+use std::iter;
+
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote_spanned};
 use syn::{
     Error, Expr, ExprLit, ExprPath, Ident, Lit, Path, Result, Token,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _, discouraged::Speculative as _},
+    spanned::Spanned as _,
 };
 
 use crate::{attribute::Attribute, duration, template::Template};
 
-/// A shorter lease is refused by the runtime; here the user sees it where it is written. It is
-/// most often an integer that was meant to be seconds.
+/// The shortest lease of the runtime. A shorter one is most often an integer that was meant to be
+/// seconds.
 const SHORTEST_LEASE: u64 = 50;
 
-/// What the user asked for. A duration is in milliseconds.
+/// The longest lease of the runtime, and the longest pause of its debounce.
+const LONGEST: u64 = 24 * 60 * 60 * 1000;
+
+/// The pause of the runtime's debounce, if none is given.
+const DEFAULT_WAIT: u64 = 1000;
+
+/// What the user asked for.
 pub(crate) struct Args {
     pub(crate) id: Option<Id>,
-    /// Names of builder methods, in the order of the arguments.
-    pub(crate) durations: Vec<(Ident, u64)>,
+    /// In the order of the arguments.
+    pub(crate) durations: Vec<Duration>,
     pub(crate) locks: Option<Expr>,
     pub(crate) guard: Option<Ident>,
     pub(crate) or_else: Option<Expr>,
     pub(crate) skip: bool,
+    pub(crate) reentrant: bool,
+    pub(crate) leading: bool,
     pub(crate) on_lost: OnLost,
     krate: Option<Path>,
+}
+
+/// A duration, and where its value is.
+pub(crate) struct Duration {
+    /// The name of the builder's method too.
+    pub(crate) key: Ident,
+    pub(crate) milliseconds: u64,
+    value: Span,
 }
 
 pub(crate) enum Id {
@@ -45,8 +64,9 @@ struct Argument {
 }
 
 impl Args {
-    pub(crate) fn parse(attribute: Attribute, tokens: TokenStream) -> Result<Self> {
-        let mut mistakes = Mistakes(None);
+    // Input: what is between the parentheses of the attribute, and where the attribute is.
+    pub(crate) fn parse(attribute: Attribute, tokens: TokenStream, place: Span) -> Result<Self> {
+        let mut mistakes = Mistakes::default();
         let parser = |input: ParseStream<'_>| Ok(split(attribute, input, &mut mistakes));
         let arguments = parser.parse2(tokens)?;
         let mut args = Self {
@@ -56,6 +76,8 @@ impl Args {
             guard: None,
             or_else: None,
             skip: false,
+            reentrant: false,
+            leading: false,
             on_lost: OnLost::Stop,
             krate: None,
         };
@@ -64,17 +86,17 @@ impl Args {
             let name = key.unraw().to_string();
             let usage = attribute.usage(&name);
             if usage.is_empty() {
-                let text = format!(
-                    "`{}` has no argument `{name}`; it takes {}",
-                    attribute.name(),
-                    attribute.allowed()
+                let instead = attribute.meant(&name).map_or_else(
+                    || format!("it takes {}", attribute.allowed()),
+                    |usage| format!("write `{usage}`"),
                 );
+                let text = format!("`{}` has no argument `{name}`; {instead}", attribute.name());
                 mistakes.push(Error::new(key.span(), text));
             } else if seen.contains(&name) {
                 let text = format!("`{name}` is given twice; keep one of them");
                 mistakes.push(Error::new(key.span(), text));
             } else {
-                if let Err(error) = args.set(&name, usage, &key, value) {
+                if let Err(error) = args.set(attribute, (&name, usage), &key, value) {
                     mistakes.push(error);
                 }
                 seen.push(name);
@@ -82,13 +104,50 @@ impl Args {
         }
         if attribute == Attribute::Locked && mistakes.0.is_none() && args.id.is_none() {
             mistakes.push(Error::new(
-                Span::call_site(),
+                place,
                 "`#[locked]` needs the id of the lock: \
                  write `#[locked(id = \"invoice:{invoice_id}\")]`, where `invoice_id` is an \
                  argument of the function, or `#[locked(id = \"nightly\")]`",
             ));
         }
+        if mistakes.0.is_none() {
+            args.compare(attribute, &mut mistakes);
+        }
         mistakes.0.map_or(Ok(args), Err)
+    }
+
+    /// What can only be said of two durations together.
+    fn compare(&self, attribute: Attribute, mistakes: &mut Mistakes) {
+        let given = |key: &str| self.durations.iter().find(|duration| duration.key == key);
+        match attribute {
+            Attribute::Locked => {
+                if let (Some(limit), Some(lease)) = (given("hold_at_most"), given("lease"))
+                    && limit.milliseconds < lease.milliseconds
+                {
+                    let text = format!(
+                        "the lock would be lost before its first lease of {} ms is over; write a \
+                         longer `hold_at_most`, or a shorter `lease`",
+                        lease.milliseconds
+                    );
+                    mistakes.push(Error::new(limit.value, text));
+                }
+            }
+            Attribute::Debounced => {
+                let wait = given("wait").map_or(DEFAULT_WAIT, |wait| wait.milliseconds);
+                if let Some(limit) = given("max_wait").filter(|max| max.milliseconds < wait) {
+                    let text = format!(
+                        "no burst would be over so soon, since the calls have to pause for {wait} \
+                         ms; write a `max_wait` of {wait} ms at least, or a shorter `wait`"
+                    );
+                    mistakes.push(Error::new(limit.value, text));
+                }
+            }
+        }
+    }
+
+    /// These, and those of the attributes below.
+    pub(crate) fn iter_with<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = &'a Self> {
+        iter::once(self).chain(others)
     }
 
     /// The path of the runtime, located at `span` if the user gave none.
@@ -98,21 +157,33 @@ impl Args {
     }
 
     // Input: a key of this attribute, for the first time, its usage, and what follows it.
-    fn set(&mut self, name: &str, usage: &str, key: &Ident, value: Option<Expr>) -> Result<()> {
-        let value = match (name, value) {
-            ("skip", None) => {
-                self.skip = true;
+    fn set(
+        &mut self,
+        attribute: Attribute,
+        (name, usage): (&str, &str),
+        key: &Ident,
+        value: Option<Expr>,
+    ) -> Result<()> {
+        let flag = match name {
+            "skip" => Some(&mut self.skip),
+            "reentrant" => Some(&mut self.reentrant),
+            "leading" => Some(&mut self.leading),
+            _ => None,
+        };
+        let value = match (flag, value) {
+            (Some(flag), None) => {
+                *flag = true;
                 return Ok(());
             }
-            ("skip", Some(value)) => {
-                let text = "`skip` is a flag: write `skip` alone, or leave it out";
+            (Some(_), Some(value)) => {
+                let text = format!("`{name}` is a flag: write `{name}` alone, or leave it out");
                 return Err(Error::new_spanned(value, text));
             }
-            (_, None) => {
+            (None, None) => {
                 let text = format!("`{name}` needs a value: write `{usage}`");
                 return Err(Error::new(key.span(), text));
             }
-            (_, Some(value)) => ungroup(value),
+            (None, Some(value)) => ungroup(value),
         };
         match name {
             "id" => self.id = Some(Id::parse(value)?),
@@ -123,7 +194,9 @@ impl Args {
             "crate" => self.krate = Some(path(value, usage)?.path),
             _ => {
                 let milliseconds = duration::milliseconds(name, &value)?;
-                self.durations.push((key.unraw(), at_least(name, milliseconds, &value)?));
+                in_range(attribute, name, milliseconds, &value)?;
+                let (key, value) = (key.unraw(), value.span());
+                self.durations.push(Duration { key, milliseconds, value });
             }
         }
         Ok(())
@@ -156,10 +229,16 @@ impl OnLost {
 }
 
 /// All errors so far.
-struct Mistakes(Option<Error>);
+#[derive(Default)]
+pub(crate) struct Mistakes(pub(crate) Option<Error>);
 
 impl Mistakes {
-    fn push(&mut self, error: Error) {
+    /// The value, unless it is one more mistake.
+    pub(crate) fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.push(error)).ok()
+    }
+
+    pub(crate) fn push(&mut self, error: Error) {
         match &mut self.0 {
             Some(first) => first.combine(error),
             none => *none = Some(error),
@@ -197,9 +276,15 @@ fn until_comma(input: ParseStream<'_>) -> TokenStream {
 }
 
 fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
-    if input.peek(syn::Lit) {
-        let text = "this value needs a name before it; for the id write `id = \"..\"`";
-        return Err(input.error(text));
+    if let Ok(value) = input.fork().parse::<Expr>()
+        && let Expr::Lit(literal) = &value
+    {
+        let usage = if duration::milliseconds("wait", &value).is_ok() {
+            format!("for the time to wait write `wait = {}`", literal.to_token_stream())
+        } else {
+            "for the id write `id = \"..\"`".to_owned()
+        };
+        return Err(input.error(format!("this value needs a name before it; {usage}")));
     }
     let Ok(key) = input.call(Ident::parse_any) else {
         let text = format!("expected the name of an argument here: {}", attribute.allowed());
@@ -267,18 +352,31 @@ fn handler(value: Expr) -> Result<Expr> {
     }
 }
 
-fn at_least(key: &str, milliseconds: u64, value: &Expr) -> Result<u64> {
-    let text = match key {
-        "lease" if milliseconds < SHORTEST_LEASE => format!(
+// The runtime refuses these too; here the user sees them where they are written.
+fn in_range(attribute: Attribute, key: &str, milliseconds: u64, value: &Expr) -> Result<()> {
+    let text = match (attribute, key) {
+        (_, "lease") if milliseconds < SHORTEST_LEASE => format!(
             "a lease is at least {SHORTEST_LEASE} ms, and this is {milliseconds} ms; \
              for seconds write `lease = \"{}s\"`",
             milliseconds.max(1)
         ),
-        "hold_at_most" if milliseconds == 0 => {
+        (_, "hold_at_most") if milliseconds == 0 => {
             "the lock would be lost at once; write a longer time, or leave `hold_at_most` out"
                 .to_owned()
         }
-        _ => return Ok(milliseconds),
+        (Attribute::Debounced, "wait") if milliseconds == 0 => {
+            "no burst is over without a pause; write `wait = 1` or more, or use `#[locked]` to \
+             run every call"
+                .to_owned()
+        }
+        (Attribute::Locked, "lease" | "hold_at_least") | (Attribute::Debounced, _)
+            if milliseconds > LONGEST =>
+        {
+            format!(
+                "`{key}` is 24 hours at most, and this is longer; write `{key} = \"24h\"` or less"
+            )
+        }
+        _ => return Ok(()),
     };
     Err(Error::new_spanned(value, text))
 }

@@ -2,6 +2,19 @@
 
 use syn::{Ident, ext::IdentExt as _};
 
+/// What other libraries and languages call an argument.
+const OTHER_NAMES: [(&str, &str); 9] = [
+    ("key", "id"),
+    ("name", "id"),
+    ("ttl", "lease"),
+    ("expire", "lease"),
+    ("timeout", "wait"),
+    ("delay", "wait"),
+    ("client", "locks"),
+    ("fallback", "or_else"),
+    ("on_error", "or_else"),
+];
+
 /// One of the two attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribute {
@@ -31,11 +44,14 @@ impl Attribute {
                 ("or_else", "or_else = |error| .."),
                 ("skip", "skip"),
                 ("on_lost", "on_lost = \"continue\""),
+                ("reentrant", "reentrant"),
                 ("crate", "crate = path::to::lock"),
             ],
             Self::Debounced => &[
                 ("id", "id = \"reindex:{document_id}\""),
                 ("wait", "wait = \"1s\""),
+                ("max_wait", "max_wait = \"10s\""),
+                ("leading", "leading"),
                 ("locks", "locks = self.locks"),
                 ("or_else", "or_else = |error| .."),
                 ("crate", "crate = path::to::lock"),
@@ -55,6 +71,16 @@ impl Attribute {
             "" => String::new(),
             usage => format!("; write `{usage}`"),
         }
+    }
+
+    /// How one writes the argument that is meant by a name that there is not: it is written in
+    /// another way, or others call it so.
+    pub(crate) fn meant(self, name: &str) -> Option<&'static str> {
+        let plain = |name: &str| name.replace('_', "").to_lowercase();
+        let called = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+        let name = called.map_or(name, |(_, meant)| meant);
+        let found = self.arguments().iter().find(|(known, _)| plain(known) == plain(name));
+        found.map(|(_, usage)| *usage)
     }
 
     /// The names of all arguments.

@@ -4,64 +4,78 @@
 //! so that neither names nor lints of the user's code reach them; their location is the user's
 //! token that they stand for, because that is where an error about them is shown.
 
-use proc_macro2::{Delimiter, Group, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{
-    Error, Ident, Result, Type, ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _,
+    Error, Expr, Ident, Type, ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _,
 };
 
 use crate::{
-    args::{Args, Id, OnLost},
+    args::{Args, Duration, Id, Mistakes, OnLost},
     attribute::Attribute,
     function::{self, Function},
+    stack::Stack,
     template::{Piece, Template},
 };
 
 // Input: the tokens of the attribute and of the item under it.
-// Output: the item with the attribute applied; or every mistake, and the item as it was, so that
-//         nothing else in the crate is told that the item is missing.
+// Output: the item with the attribute applied, and with the others of ours that are under it; or
+//         every mistake, and the item without them, so that nothing else in the crate is told that
+//         the item is missing.
 pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream) -> TokenStream {
-    let expanded = match (Args::parse(attribute, args), Function::parse(attribute, item.clone())) {
-        (Ok(args), Ok(function)) => check(attribute, &args, &function).map(|()| match attribute {
-            Attribute::Locked => locked(&args, &function),
-            Attribute::Debounced => debounced(&args, function),
-        }),
-        (Err(mut error), Err(other)) => {
-            error.combine(other);
-            Err(error)
+    let stack = Stack::of(item);
+    let mut mistakes = Mistakes::default();
+    let args = mistakes.take(Args::parse(attribute, args, Span::call_site()));
+    let locks = stack.locked(attribute, &mut mistakes);
+    let function = mistakes.take(Function::parse(attribute, stack.item.clone()));
+    if let (Some(args), Some(mut function), None) = (args, function, &mistakes.0) {
+        check(attribute, args.iter_with(&locks), &function, &mut mistakes);
+        if mistakes.0.is_none() {
+            let statements = match attribute {
+                Attribute::Locked if locks.is_empty() => locked(&args, &function),
+                Attribute::Locked => all_locked(&args, &locks, &function),
+                Attribute::Debounced => debounced(&args, &locks, &mut function),
+            };
+            return function.with(statements);
         }
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    };
-    expanded.unwrap_or_else(|error| {
-        let errors = error.into_compile_error();
-        // Nothing calls the arguments used now; that is not another mistake.
-        quote!(#errors #[allow(unused_variables)] #item)
-    })
+    }
+    let errors = mistakes.0.map(Error::into_compile_error);
+    let item = stack.item;
+    // Nothing calls the arguments used now; that is not another mistake.
+    quote!(#errors #[allow(unused_variables)] #item)
 }
 
 /// What can only be said of the arguments and the function together.
-fn check(attribute: Attribute, args: &Args, function: &Function) -> Result<()> {
-    let mut bindings = function.bindings.iter();
-    if let Some(guard) = &args.guard
-        && bindings.any(|binding| binding.name == *guard)
-    {
-        let text = format!("`{guard}` is an argument of the function; give the guard another name");
-        return Err(Error::new(guard.span(), text));
-    }
-    match function.output() {
-        Type::Never(never) => {
-            let text = format!(
-                "`{}` must be able to return a lock error, and `!` is never returned; \
-                 return a `Result<std::convert::Infallible, _>`",
-                attribute.name()
-            );
-            Err(Error::new_spanned(never, text))
+fn check<'a>(
+    attribute: Attribute,
+    all: impl Iterator<Item = &'a Args>,
+    function: &Function,
+    mistakes: &mut Mistakes,
+) {
+    let mut guards: Vec<&Ident> = Vec::new();
+    for guard in all.filter_map(|args| args.guard.as_ref()) {
+        if function.bindings.iter().any(|binding| binding.name == *guard) {
+            let text =
+                format!("`{guard}` is an argument of the function; give the guard another name");
+            mistakes.push(Error::new(guard.span(), text));
+        } else if guards.contains(&guard) {
+            let text =
+                format!("`{guard}` is the guard of another lock; give this one another name");
+            mistakes.push(Error::new(guard.span(), text));
         }
-        _ => Ok(()),
+        guards.push(guard);
+    }
+    if let Type::Never(never) = function.output() {
+        let text = format!(
+            "`{}` must be able to return a lock error, and `!` is never returned; \
+             return a `Result<std::convert::Infallible, _>`",
+            attribute.name()
+        );
+        mistakes.push(Error::new_spanned(never, text));
     }
 }
 
-// Output: signature as before, and
+// Output: statements that
 //
 //     evaluate the id; make the body, which takes every argument; acquire the lock and run the body;
 //     drop both body and arguments; release; make the output, of a lock error if need be.
@@ -73,14 +87,10 @@ fn locked(args: &Args, function: &Function) -> TokenStream {
     let krate = args.krate(span);
     let (locks, id, configure) = (locks(args), id(args, function), configure(args));
     let guard = args.guard.iter();
-    let guard = quote_spanned!(span=> #(let #guard = __lock_held.guard();)*);
-    let body = body(function, &guard);
-    let on_lost = match args.on_lost {
-        OnLost::Stop => quote_spanned!(span=> #krate::__private::OnLost::Stop),
-        OnLost::Continue => quote_spanned!(span=> #krate::__private::OnLost::Continue),
-    };
+    let body = body(function, &quote_spanned!(span=> #(let #guard = __lock_held.guard();)*));
+    let modes = modes(args);
     let leave = leave(args, &function.output(), "LockedOutput");
-    let statements = quote_spanned! {span=>
+    quote_spanned! {span=>
         let __lock_locks = #locks;
         let __lock_id = #id;
         let __lock_held = #krate::__private::Held::new();
@@ -88,25 +98,110 @@ fn locked(args: &Args, function: &Function) -> TokenStream {
             let __lock_held = &__lock_held;
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::run(
-                __lock_held, __lock_locks, __lock_id, #configure, #on_lost, __lock_body
+                __lock_held, __lock_locks, __lock_id, #configure, #modes, __lock_body
             ).await
         };
         match #krate::__private::finish(__lock_held, __lock_result).await {
             ::core::result::Result::Ok(__lock_output) => __lock_output,
             ::core::result::Result::Err(__lock_error) => #leave,
         }
-    };
-    item(function, statements)
+    }
 }
 
-// Output: signature with an `Option` in the return type, and one call of the runtime, which polls
-//         the body if this call is the one that runs.
-fn debounced(args: &Args, mut function: Function) -> TokenStream {
+// Output: the same under the locks of several attributes, each of which has its own way out.
+fn all_locked(first: &Args, others: &[Args], function: &Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = first.krate(span);
+    let all = first.iter_with(others).collect::<Vec<_>>();
+    let (wanted, body) = (wanted(&krate, &all, function), body_of_several(&all, function));
+    let output = function.output();
+    let failed = |number: TokenStream| quote_spanned!(span=> ::core::result::Result::Err((#number, __lock_error)));
+    let mut arms = own_ways(&all, &output, failed, |value| value);
+    if all.iter().any(|args| args.or_else.is_none()) {
+        let failed = failed(quote_spanned!(span=> _));
+        let leave = reported(first, &output, "LockedOutput");
+        arms.push(quote_spanned!(span=> #failed => #leave,));
+    } else {
+        // There is no other number, which the compiler does not know.
+        arms.push(quote_spanned!(span=> ::core::result::Result::Err(_) => ::core::unreachable!(),));
+    }
+    quote_spanned! {span=>
+        let __lock_wanted = #wanted;
+        let __lock_held = #krate::__private::Held::several();
+        let __lock_result = {
+            let __lock_held = &__lock_held;
+            let __lock_body = ::core::pin::pin!(#body);
+            #krate::__private::run_all(__lock_held, __lock_wanted, __lock_body).await
+        };
+        match #krate::__private::finish_all(__lock_held, __lock_result).await {
+            ::core::result::Result::Ok(__lock_output) => __lock_output,
+            #(#arms)*
+        }
+    }
+}
+
+// Output: an array of what is asked for, in the order of the attributes.
+fn wanted(krate: &TokenStream, all: &[&Args], function: &Function) -> TokenStream {
+    let wanted = all.iter().map(|args| {
+        let (locks, id, configure) = (locks(args), id(args, function), configure(args));
+        let modes = modes(args);
+        quote_spanned! {Span::mixed_site()=>
+            #krate::__private::want(#locks, #id, #configure, #modes)
+        }
+    });
+    quote_spanned!(Span::mixed_site()=> [#(#wanted),*])
+}
+
+fn body_of_several(all: &[&Args], function: &Function) -> TokenStream {
+    let guards = all.iter().enumerate().filter_map(|(number, args)| {
+        let guard = args.guard.as_ref()?;
+        let number = Literal::usize_unsuffixed(number);
+        Some(quote_spanned!(Span::mixed_site()=> let #guard = __lock_held[#number].guard();))
+    });
+    body(function, &quote!(#(#guards)*))
+}
+
+// Input: the pattern of an error of the lock of this number, which binds `__lock_error`; and what
+//         becomes of a value that an attribute makes.
+// Output: the arms of the attributes that make a value. Those that make none share one more, so
+//         that a type with no way out is one error.
+fn own_ways(
+    all: &[&Args],
+    output: &Type,
+    failed: impl Fn(TokenStream) -> TokenStream,
+    made: impl Fn(TokenStream) -> TokenStream,
+) -> Vec<TokenStream> {
+    let span = Span::mixed_site();
+    let mut arms = Vec::new();
+    for (number, args) in all.iter().enumerate() {
+        let number = Literal::usize_unsuffixed(number);
+        let failed = failed(quote_spanned!(span=> #number));
+        let krate = args.krate(span);
+        if args.skip {
+            let skipped = made(skipped(args, output));
+            arms.push(quote_spanned! {span=>
+                #failed if #krate::__private::is_busy(&__lock_error) => #skipped,
+            });
+        }
+        if let Some(handler) = &args.or_else {
+            let handled = made(handled(args, handler, output));
+            arms.push(quote_spanned!(span=> #failed => #handled,));
+        }
+    }
+    arms
+}
+
+// Output: signature with an `Option` in the return type, and statements with one call of the
+//         runtime, which polls the body if this call is the one that runs. Locks are taken inside
+//         of that, and their errors leave as the debounce's own, unless their attribute has a way.
+fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
-    let (locks, id, configure) = (locks(args), id(args, &function), configure(args));
-    let body = body(&function, &TokenStream::new());
-    let (output, is_result) = function::debounced(&function.output(), &krate);
+    let (locks, id, configure) = (locks(args), id(args, function), configure(args));
+    let all = locked.iter().collect::<Vec<_>>();
+    let body = body_of_several(&all, function);
+    let declared = function.output();
+    let (output, is_result) = function::debounced(&declared, &krate);
     let leave = leave(args, &output, "DebouncedOutput");
     let mut ran = quote_spanned! {span=>
         ::core::result::Result::Ok(::core::option::Option::Some(__lock_output))
@@ -125,31 +220,58 @@ fn debounced(args: &Args, mut function: Function) -> TokenStream {
         });
     }
     function.sig.output = parse_quote_spanned!(span=> -> #output);
-    let statements = quote_spanned! {span=>
-        let __lock_locks = #locks;
-        let __lock_id = #id;
-        let __lock_result = {
-            let __lock_body = ::core::pin::pin!(#body);
-            #krate::__private::debounce(__lock_locks, __lock_id, #configure, __lock_body).await
-        };
-        match __lock_result {
-            ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
-            ::core::result::Result::Ok(::core::option::Option::None) => {
-                ::core::result::Result::Ok(::core::option::Option::None)
-            }
-            ::core::result::Result::Err(__lock_error) => #leave,
+    let superseded = quote_spanned! {span=>
+        ::core::result::Result::Ok(::core::option::Option::None) => {
+            ::core::result::Result::Ok(::core::option::Option::None)
         }
     };
-    item(&function, statements)
-}
-
-/// The function with other statements. The braces are the user's: they end the item, and an item
-/// whose end is not the user's would not be called dead code.
-fn item(function: &Function, statements: TokenStream) -> TokenStream {
-    let Function { attrs, vis, sig, body, .. } = function;
-    let mut block = Group::new(Delimiter::Brace, statements);
-    block.set_span(body.span());
-    quote!(#(#attrs)* #vis #sig #block)
+    if all.is_empty() {
+        return quote_spanned! {span=>
+            let __lock_locks = #locks;
+            let __lock_id = #id;
+            let __lock_result = {
+                let __lock_body = ::core::pin::pin!(#body);
+                #krate::__private::debounce(__lock_locks, __lock_id, #configure, __lock_body).await
+            };
+            match __lock_result {
+                ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
+                #superseded
+                ::core::result::Result::Err(__lock_error) => #leave,
+            }
+        };
+    }
+    let wanted = wanted(&krate, &all, function);
+    let failed = |number: TokenStream| {
+        quote_spanned! {span=>
+            ::core::result::Result::Ok(::core::option::Option::Some(
+                ::core::result::Result::Err((#number, __lock_error))
+            ))
+        }
+    };
+    let made = |value| quote_spanned!(span=> { let __lock_output = #value; #ran });
+    let arms = own_ways(&all, &declared, failed, made);
+    let failed = failed(quote_spanned!(span=> _));
+    quote_spanned! {span=>
+        let __lock_locks = #locks;
+        let __lock_id = #id;
+        let __lock_wanted = #wanted;
+        let __lock_held = #krate::__private::Held::several();
+        let __lock_result = {
+            let __lock_held = &__lock_held;
+            let __lock_body = ::core::pin::pin!(#body);
+            #krate::__private::debounce_under(
+                __lock_held, __lock_wanted, __lock_locks, __lock_id, #configure, __lock_body
+            ).await
+        };
+        match #krate::__private::finish_all(__lock_held, __lock_result).await {
+            ::core::result::Result::Ok(::core::option::Option::Some(
+                ::core::result::Result::Ok(__lock_output)
+            )) => #ran,
+            #superseded
+            #(#arms)*
+            #failed | ::core::result::Result::Err(__lock_error) => #leave,
+        }
+    }
 }
 
 // Output: a `Result<Locks, Error>`.
@@ -213,14 +335,34 @@ pub(crate) fn at(location: Span) -> Span {
 
 // Output: a closure that sets what was given.
 fn configure(args: &Args) -> TokenStream {
-    let calls = args.durations.iter().map(|(key, milliseconds)| {
+    let calls = args.durations.iter().map(|Duration { key, milliseconds, .. }| {
         let span = at(key.span());
         let krate = args.krate(span);
         let mut method = key.clone();
         method.set_span(span);
         quote_spanned!(span=> .#method(#krate::__private::milliseconds(#milliseconds)))
     });
-    quote_spanned!(Span::mixed_site()=> |__lock_it| __lock_it #(#calls)*)
+    let span = Span::mixed_site();
+    let leading = args.leading.then(|| quote_spanned!(span=> .leading(true)));
+    quote_spanned!(span=> |__lock_it| __lock_it #(#calls)* #leading)
+}
+
+// Output: what becomes of the body when the lock is lost, and of a call from under the lock.
+fn modes(args: &Args) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = args.krate(span);
+    let on_lost = match args.on_lost {
+        OnLost::Stop => quote_spanned!(span=> Stop),
+        OnLost::Continue => quote_spanned!(span=> Continue),
+    };
+    let reentry = if args.reentrant {
+        quote_spanned!(span=> Allowed)
+    } else {
+        quote_spanned!(span=> Refused)
+    };
+    quote_spanned! {span=>
+        (#krate::__private::OnLost::#on_lost, #krate::__private::Reentry::#reentry)
+    }
 }
 
 // Input: the function, and statements to run before its body.
@@ -264,28 +406,42 @@ fn body(function: &Function, before: &TokenStream) -> TokenStream {
 }
 
 // Input: the type to make, the trait that makes it of an error, and in scope `__lock_error`.
-// Output: an expression. Its location is the type, so that a type with no way out is one error
-//         there.
+// Output: an expression.
 fn leave(args: &Args, output: &Type, trait_: &str) -> TokenStream {
-    let span = at(output.span());
-    let krate = args.krate(span);
-    let output = function::erased(output);
-    let leave = if let Some(handler) = &args.or_else {
-        let span = at(handler.span());
-        let krate = args.krate(span);
-        quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler)(__lock_error))
-    } else {
-        let trait_ = Ident::new(trait_, span);
-        quote_spanned!(span=> <#output as #krate::__private::#trait_>::from_lock_error(__lock_error))
+    let leave = match &args.or_else {
+        Some(handler) => handled(args, handler, output),
+        None => reported(args, output, trait_),
     };
     if !args.skip {
         return leave;
     }
+    let span = Span::mixed_site();
+    let (krate, skipped) = (args.krate(span), skipped(args, output));
     quote_spanned! {span=>
-        if #krate::__private::is_busy(&__lock_error) {
-            <#output as #krate::__private::Skipped>::skipped()
-        } else {
-            #leave
-        }
+        if #krate::__private::is_busy(&__lock_error) { #skipped } else { #leave }
     }
 }
+
+// Output: the error as the type's own. Its location is the type, so that a type with no way out is
+//         one error there.
+fn reported(args: &Args, output: &Type, trait_: &str) -> TokenStream {
+    let span = at(output.span());
+    let (krate, output) = (args.krate(span), function::erased(output));
+    let trait_ = Ident::new(trait_, span);
+    quote_spanned!(span=> <#output as #krate::__private::#trait_>::from_lock_error(__lock_error))
+}
+
+fn handled(args: &Args, handler: &Expr, output: &Type) -> TokenStream {
+    let span = at(handler.span());
+    let (krate, output) = (args.krate(span), function::erased(output));
+    quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler)(__lock_error))
+}
+
+fn skipped(args: &Args, output: &Type) -> TokenStream {
+    let span = at(output.span());
+    let (krate, output) = (args.krate(span), function::erased(output));
+    quote_spanned!(span=> <#output as #krate::__private::Skipped>::skipped())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The annotated function: its signature parsed, its body left as tokens.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
-use quote::format_ident;
+use quote::{format_ident, quote};
 use syn::{
     Attribute as Outer, Error, FnArg, GenericArgument, Ident, Pat, PatIdent, PathArguments, Result,
     ReturnType, Signature, Token, Type, Visibility,
@@ -76,6 +76,15 @@ impl Function {
         }
         let bindings = bind(&mut sig);
         Ok(Self { attrs, vis, sig, body, bindings })
+    }
+
+    /// The function with other statements. The braces are the user's: they end the item, and an
+    /// item whose end is not the user's would not be called dead code.
+    pub(crate) fn with(&self, statements: TokenStream) -> TokenStream {
+        let Self { attrs, vis, sig, body, .. } = self;
+        let mut block = Group::new(Delimiter::Brace, statements);
+        block.set_span(body.span());
+        quote!(#(#attrs)* #vis #sig #block)
     }
 
     /// The declared return type, `()` at the function's name if there is none.
@@ -170,7 +179,8 @@ fn bind(sig: &mut Signature) -> Vec<Binding> {
             FnArg::Typed(argument) => {
                 if let Pat::Wild(wild) = &*argument.pat {
                     let span = at(wild.underscore_token.span);
-                    let name = format_ident!("__lock_arg_{index}", span = span);
+                    // Documentation shows this name.
+                    let name = format_ident!("_{index}", span = span);
                     *argument.pat = parse_quote!(#name);
                 }
                 (&argument.attrs, names(&mut argument.pat))
@@ -200,7 +210,7 @@ fn names(pattern: &mut Pat) -> Vec<Ident> {
 }
 
 /// What a macro passes on as one fragment comes in a group without delimiters.
-fn ungroup(tokens: TokenStream) -> TokenStream {
+pub(crate) fn ungroup(tokens: TokenStream) -> TokenStream {
     let mut trees = tokens.clone().into_iter();
     match (trees.next(), trees.next()) {
         (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => {

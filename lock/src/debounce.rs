@@ -3,11 +3,12 @@
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
-    Error, LockGuard, Locks,
+    Error, ErrorKind, LockGuard, Locks,
     keeper::WindowTerms,
     limits,
     private::{OnLost, run_under},
     store::WindowEnd,
+    under,
 };
 
 /// The longest `wait`: as for leases.
@@ -104,7 +105,7 @@ impl Debounce {
     /// # Errors
     ///
     /// `Unavailable` if the store did not answer for two seconds; `Rejected`, `Invalid`, `Closed`
-    /// as [`Lock::acquire`](crate::Lock::acquire); `Lost` if the body was dropped because the
+    /// as [`Lock::acquire`](crate::Lock::acquire); `Deadlock` in a run of the same id; `Lost` if the body was dropped because the
     /// lock of the run was lost.
     ///
     /// # Cancel safety
@@ -279,13 +280,20 @@ impl Debounce {
     async fn claim(&self) -> Result<Option<LockGuard>, Error> {
         let keys = self.locks.prefix().debounce(&self.id)?;
         self.check().map_err(|error| error.on(&self.id))?;
+        let client = self.locks.client();
+        // A run that calls its own debounce would wait for its own end.
+        if under::held(client, &keys.1.key).is_some() {
+            let message = "a run that waits for another run of its own id would wait for its own \
+                           end: call it in a task of its own, or after the run";
+            return Err(Error::new(ErrorKind::Deadlock, message).on(&self.id));
+        }
         let lease = limits::lease(self.locks.default_lease())?;
         let terms = WindowTerms {
             wait: limits::whole_millis(self.wait),
             max_wait: self.max_wait.map(limits::whole_millis),
             leading: self.leading,
         };
-        self.locks.client().call(keys, terms, lease).await
+        client.call(keys, terms, lease).await
     }
 
     fn check(&self) -> Result<(), Error> {

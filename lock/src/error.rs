@@ -30,7 +30,8 @@ pub enum ErrorKind {
     /// The store answered with an error: authentication, a key of another type, a read-only
     /// replica, out of memory.
     Rejected,
-    /// This task holds that id already and would wait for itself.
+    /// The code that asks for the lock runs under it already, and would wait for itself. Pass the
+    /// guard on instead, or write `reentrant` in the attribute.
     Deadlock,
     /// [`Locks::shutdown`](crate::Locks::shutdown) was called.
     Closed,
@@ -117,6 +118,14 @@ impl Error {
         Self::new(
             ErrorKind::Lost,
             format!("{why}: stop the work it protected and acquire it again"),
+        )
+    }
+
+    pub(crate) fn deadlock() -> Self {
+        Self::new(
+            ErrorKind::Deadlock,
+            "the code that asks for it runs under it already and would wait for itself: \
+             pass the guard on instead of acquiring it again, or add `reentrant` to the `#[locked]`",
         )
     }
 

@@ -66,9 +66,23 @@ impl LockGuard {
         self
     }
 
+    /// Another guard of a lock that somebody else takes care of; dropping it releases nothing.
+    pub(crate) fn alias(hold: Arc<Hold>, client: Arc<Client>) -> Self {
+        Self { hold, client, delivered: true, defused: true }
+    }
+
+    /// Is it left to somebody else to release the lock?
+    pub(crate) fn is_alias(&self) -> bool {
+        self.defused
+    }
+
     /// Lets go of the guard only; its lock is taken care of by the caller.
     pub(crate) fn defuse(mut self) {
         self.defused = true;
+    }
+
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
     }
 
     /// The id of the lock.
@@ -139,6 +153,10 @@ impl LockGuard {
     /// # }
     /// ```
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.loss()
+    }
+
+    pub(crate) fn loss(&self) -> Lost {
         Lost {
             hold: Arc::clone(&self.hold),
             cancelled: Box::pin(self.hold.lost().token().clone().cancelled_owned()),
@@ -255,7 +273,7 @@ impl fmt::Debug for LockGuard {
 
 /// Resolves when a lock is lost. Every poll looks at the clock first: after a stall, the deadline
 /// counts before the keeper has had a chance to say so.
-struct Lost {
+pub(crate) struct Lost {
     hold: Arc<Hold>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }

@@ -18,8 +18,11 @@ mod lock;
 mod locks;
 mod status;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod text;
 mod token;
+mod under;
 mod url;
 #[cfg(feature = "redis")]
 mod warning;
@@ -47,6 +50,6 @@ pub(crate) use __private as private;
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "redis", feature = "durable"))]
+#[cfg(all(doctest, feature = "redis", feature = "durable", feature = "test-util"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

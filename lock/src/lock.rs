@@ -6,9 +6,10 @@ use crate::{
     Error, LockGuard, Locks, Status, Token,
     core::wait::Patience,
     id::Named,
-    keeper::Terms,
+    keeper::{Client, Terms},
     limits,
-    private::{OnLost, run_under},
+    private::OnLost,
+    under::{self, run_under},
 };
 
 /// One lock of a [`Locks`]: an id, and how long to lease it, wait for it and hold it.
@@ -103,10 +104,12 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// `Busy` if it stayed held for all of [`wait`](Self::wait), or at every attempt;
-    /// `Unavailable` if the store did not answer for two seconds; `Rejected` if it refused (a key
-    /// of another type has that id, or the memory is full); `Invalid` for an id or a setting that
-    /// cannot be; `Closed` after [`Locks::shutdown`].
+    /// `Busy` if it stayed held for all of [`wait`](Self::wait), or at every attempt; `Deadlock`,
+    /// at once, if the code that asks runs under this lock, in the body of `#[locked]`, of
+    /// [`with`](Self::with) or of a debounced run, and would wait for it; `Unavailable` if the
+    /// store did not answer for two seconds; `Rejected` if it refused (a key of another type has
+    /// that id, or the memory is full); `Invalid` for an id or a setting that cannot be; `Closed`
+    /// after [`Locks::shutdown`].
     ///
     /// # Cancel safety
     ///
@@ -132,11 +135,13 @@ impl Lock {
     ) -> impl Future<Output = Result<LockGuard, Error>> + Send + 'static + use<> {
         // The future owns what it needs, so it can be spawned, and outlive a `Lock` that was made
         // for this one call.
-        let checked = self.checked();
-        let client = Arc::clone(self.locks.client());
+        let request = self.request();
         async move {
-            let (lock, terms) = checked?;
-            client.acquire(lock, terms, None).await
+            let request = request?;
+            if request.waits() && request.outer().is_some() {
+                return Err(request.deadlock());
+            }
+            request.acquire().await
         }
     }
 
@@ -144,7 +149,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), but never `Busy`.
+    /// As [`acquire`](Self::acquire), but never `Busy` or `Deadlock`.
     ///
     /// # Cancel safety
     ///
@@ -304,6 +309,12 @@ impl Lock {
         self.locks.prefix().lock(&self.id)
     }
 
+    /// What the keeper is asked for; it owns all it needs.
+    pub(crate) fn request(&self) -> Result<Request, Error> {
+        let (lock, terms) = self.checked()?;
+        Ok(Request { lock, terms, client: Arc::clone(self.locks.client()) })
+    }
+
     /// The lock and its terms, if they can be.
     fn checked(&self) -> Result<(Named, Terms), Error> {
         let lock = self.named()?;
@@ -336,6 +347,48 @@ impl Lock {
             hold_at_most: self.hold_at_most,
             hold_at_least: self.hold_at_least,
         })
+    }
+}
+
+/// A lock that is about to be acquired; its id and settings have been checked.
+pub(crate) struct Request {
+    lock: Named,
+    terms: Terms,
+    client: Arc<Client>,
+}
+
+impl Request {
+    pub(crate) fn key(&self) -> &str {
+        &self.lock.key
+    }
+
+    /// Would it be waited for, if somebody held it?
+    fn waits(&self) -> bool {
+        match self.terms.patience {
+            Patience::For(wait) => !wait.is_zero(),
+            Patience::Attempts { attempts, .. } => attempts > 1,
+        }
+    }
+
+    /// A second guard of it, if the code that asks runs under this lock.
+    pub(crate) fn outer(&self) -> Option<LockGuard> {
+        let hold = under::held(&self.client, &self.lock.key)?;
+        Some(LockGuard::alias(hold, Arc::clone(&self.client)))
+    }
+
+    /// A second guard of it, if this is a guard of it.
+    pub(crate) fn same_as(&self, guard: &LockGuard) -> Option<LockGuard> {
+        let hold = guard.hold();
+        let same = *hold.lock.key == *self.lock.key && self.client.made(hold);
+        same.then(|| LockGuard::alias(Arc::clone(hold), Arc::clone(&self.client)))
+    }
+
+    pub(crate) fn deadlock(&self) -> Error {
+        Error::deadlock().on(&self.lock.id)
+    }
+
+    pub(crate) async fn acquire(self) -> Result<LockGuard, Error> {
+        self.client.acquire(self.lock, self.terms, None).await
     }
 }
 

@@ -1,17 +1,19 @@
 //! The runtime half of the attributes. Not public API: it changes without notice.
 
 use std::{
+    array,
     fmt::{self, Display},
-    future::{Future, poll_fn},
+    future::Future,
     pin::{Pin, pin},
     sync::OnceLock,
-    task::Poll,
     time::Duration,
 };
 
 pub use std::string::String;
 
-use crate::{Debounce, Error, ErrorKind, Lock, LockGuard, Locks, locks};
+pub(crate) use crate::under::run_under;
+use crate::under::run_under_all;
+use crate::{Debounce, Error, ErrorKind, Lock, LockGuard, Locks, lock::Request, locks};
 
 /// What becomes of a body whose lock is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,28 +24,13 @@ pub enum OnLost {
     Continue,
 }
 
-/// Polls a body under a lock.
-///
-/// Every poll looks at the lock before it lets the body go on: after a stall of any length the
-/// body does not take a single step under a lock that may be somebody else's.
-pub(crate) async fn run_under<F: Future>(
-    guard: &LockGuard,
-    on_lost: OnLost,
-    mut body: Pin<&mut F>,
-) -> Result<F::Output, Error> {
-    if on_lost == OnLost::Continue {
-        return Ok(body.await);
-    }
-    let mut lost = pin!(guard.lost());
-    poll_fn(|context| {
-        if lost.as_mut().poll(context).is_ready() {
-            let error =
-                Error::lost("the lock was lost while the body ran, so the body was stopped");
-            return Poll::Ready(Err(error.on(guard.shared_id())));
-        }
-        body.as_mut().poll(context).map(Ok)
-    })
-    .await
+/// What a `#[locked]` function does when its caller runs under its lock already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reentry {
+    /// It fails with kind `Deadlock`.
+    Refused,
+    /// Its body runs under the caller's guard.
+    Allowed,
 }
 
 /// Where the guard of one call of a `#[locked]` function is, once there is one.
@@ -60,6 +47,12 @@ impl Held {
         Self(OnceLock::new())
     }
 
+    /// No guards yet, of a function with several locks.
+    #[must_use]
+    pub const fn several<const N: usize>() -> [Self; N] {
+        [const { Self::new() }; N]
+    }
+
     /// The guard, for the body.
     pub fn guard(&self) -> &LockGuard {
         self.0.get().expect("BUG: a body runs only while the lock is held")
@@ -73,17 +66,99 @@ pub async fn run<F: Future>(
     locks: Result<Locks, Error>,
     id: String,
     configure: impl FnOnce(Lock) -> Lock,
-    on_lost: OnLost,
+    (on_lost, reentry): (OnLost, Reentry),
     body: Pin<&mut F>,
 ) -> Result<F::Output, Error> {
-    let guard = configure(locks?.lock(id)).acquire().await?;
+    let request = configure(locks?.lock(id)).request()?;
+    let outer = request.outer();
+    let guard = enter(request, outer, reentry).await?;
     run_under(held.0.get_or_init(|| guard), on_lost, body).await
 }
 
+// Input: the guard of the same lock that the code that asks runs under, if it does.
+async fn enter(
+    request: Request,
+    outer: Option<LockGuard>,
+    reentry: Reentry,
+) -> Result<LockGuard, Error> {
+    match (outer, reentry) {
+        (Some(outer), Reentry::Allowed) => Ok(outer),
+        (Some(_), Reentry::Refused) => Err(request.deadlock()),
+        (None, _) => request.acquire().await,
+    }
+}
+
 /// Releases what is held, if anything; the result stands whatever becomes of that.
-pub async fn finish<T>(held: Held, result: Result<T, Error>) -> Result<T, Error> {
-    if let Some(guard) = held.0.into_inner() {
+pub async fn finish<T, E>(held: Held, result: Result<T, E>) -> Result<T, E> {
+    if let Some(guard) = held.0.into_inner()
+        && !guard.is_alias()
+    {
         let _ = guard.release().await;
+    }
+    result
+}
+
+/// One of several locks of a function, before it is acquired.
+#[must_use]
+pub struct Wanted {
+    request: Result<Request, Error>,
+    on_lost: OnLost,
+    reentry: Reentry,
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wanted").finish_non_exhaustive()
+    }
+}
+
+/// One of the locks for [`run_all`].
+pub fn want(
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Lock) -> Lock,
+    (on_lost, reentry): (OnLost, Reentry),
+) -> Wanted {
+    let request = locks.and_then(|locks| configure(locks.lock(id)).request());
+    Wanted { request, on_lost, reentry }
+}
+
+/// Does what [`run`] does, under several locks; the number of an error is that of the lock it
+/// happened to. The caller calls [`finish_all`].
+///
+/// The locks are taken in the order of their keys, whatever the order of the attributes: so no
+/// two functions can each hold what the other waits for.
+pub async fn run_all<const N: usize, F: Future>(
+    held: &[Held; N],
+    wanted: [Wanted; N],
+    body: Pin<&mut F>,
+) -> Result<F::Output, (usize, Error)> {
+    let on_lost = wanted.each_ref().map(|wanted| wanted.on_lost);
+    // Nothing is taken if one of them cannot be.
+    let mut requests = Vec::with_capacity(N);
+    for (number, Wanted { request, reentry, .. }) in wanted.into_iter().enumerate() {
+        let request = request.map_err(|error| (number, error))?;
+        requests.push((number, reentry, request));
+    }
+    // Of two that are one lock, the one that may come second comes second.
+    requests.sort_by(|(_, a_mode, a), (_, b_mode, b)| {
+        let may_come_second = |mode: &Reentry| *mode == Reentry::Allowed;
+        (a.key(), may_come_second(a_mode)).cmp(&(b.key(), may_come_second(b_mode)))
+    });
+    for (number, reentry, request) in requests {
+        let mut taken = held.iter().filter_map(|held| held.0.get());
+        let outer = taken.find_map(|guard| request.same_as(guard)).or_else(|| request.outer());
+        let guard = enter(request, outer, reentry).await.map_err(|error| (number, error))?;
+        let _ = held[number].0.set(guard);
+    }
+    let guards: [_; N] = array::from_fn(|number| (held[number].guard(), on_lost[number]));
+    run_under_all(guards, body).await
+}
+
+/// Does what [`finish`] does, for several locks.
+pub async fn finish_all<const N: usize, T>(held: [Held; N], result: T) -> T {
+    for held in held {
+        let _ = finish(held, Ok::<(), Error>(())).await;
     }
     result
 }
@@ -118,6 +193,19 @@ pub async fn debounce<F: Future>(
     body: Pin<&mut F>,
 ) -> Result<Option<F::Output>, Error> {
     configure(locks?.debounce(id)).call(move || body).await
+}
+
+/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`].
+pub async fn debounce_under<const N: usize, F: Future>(
+    held: &[Held; N],
+    wanted: [Wanted; N],
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Debounce) -> Debounce,
+    body: Pin<&mut F>,
+) -> Result<Option<Result<F::Output, (usize, Error)>>, Error> {
+    let run = pin!(run_all(held, wanted, body));
+    debounce(locks, id, configure, run).await
 }
 
 /// A duration of an attribute's argument.

@@ -32,6 +32,7 @@ on_both_stores! {
     a_flush_and_a_cancel_of_nothing_say_so,
     the_generation_grows_from_run_to_run,
     a_run_is_superseded_by_nothing_that_comes_during_it,
+    a_run_that_calls_itself_is_a_deadlock,
 }
 
 /// Calls, and says what the call became.
@@ -372,6 +373,18 @@ async fn a_run_is_superseded_by_nothing_that_comes_during_it(engine: &Engine) {
     }
     assert_eq!(calls.join_all().await.into_iter().flatten().count(), 1, "one run for them");
     assert!(long.await.unwrap().unwrap().is_some());
+}
+
+async fn a_run_that_calls_itself_is_a_deadlock(engine: &Engine) {
+    let locks = engine.locks().await;
+    let debounce = locks.debounce("a").wait(ms(10));
+    let (again, other) = (debounce.clone(), locks.debounce("b").wait(ms(10)));
+    let nested = debounce.call(|| async move {
+        assert!(other.call(|| async {}).await.unwrap().is_some(), "another id is another matter");
+        again.call(|| async {}).await
+    });
+    let error = nested.await.unwrap().expect("it runs").unwrap_err();
+    assert_eq!((error.kind(), error.id()), (ErrorKind::Deadlock, Some("a")));
 }
 
 /// Commands depend on windows, not on calls.

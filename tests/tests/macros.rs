@@ -240,6 +240,43 @@ fn is_send<F: Future + Send>(future: F) -> F {
     future
 }
 
+/// What the attribute adds to the future of a function with small arguments.
+#[tokio::test]
+async fn futures_are_hardly_larger_than_by_hand() {
+    #[locked(id = "size:{number}")]
+    async fn attribute(number: u64) -> Result<u64, Error> {
+        tokio::task::yield_now().await;
+        Ok(number)
+    }
+    #[locked(id = "size:{number}", wait = 500, guard = guard, reentrant)]
+    async fn with_arguments(number: u64) -> Result<u64, Error> {
+        tokio::task::yield_now().await;
+        Ok(guard.fencing_token() + number)
+    }
+    /// The same guarantees: the body is dropped when the lock is lost, the release is awaited.
+    async fn by_hand(locks: Locks, number: u64) -> Result<u64, Error> {
+        let guard = locks.lock(format!("size:{number}")).acquire().await?;
+        let outcome = tokio::select! {
+            biased;
+            () = guard.lost() => return Err(guard.release().await.expect_err("it is not ours")),
+            outcome = async {
+                tokio::task::yield_now().await;
+                Ok(number)
+            } => outcome,
+        };
+        let _ = guard.release().await;
+        outcome
+    }
+    let locks = Locks::in_memory();
+    let theirs = size_of_val(&by_hand(locks.clone(), 1));
+    for ours in [size_of_val(&attribute(1)), size_of_val(&with_arguments(1))] {
+        println!("future of #[locked]: {ours} bytes, by hand: {theirs} bytes");
+        assert!(ours * 10 <= theirs * 11, "{ours} bytes, by hand {theirs}");
+    }
+    locks.scope(async { attribute(1).await.and(with_arguments(2).await) }).await.unwrap();
+    by_hand(locks, 1).await.unwrap();
+}
+
 /// The attribute costs little: no second copy of the arguments in the future.
 #[tokio::test]
 async fn futures_stay_small_and_send() {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
 mod acquire;
+mod attributes;
 mod common;
 mod debounce;
 mod differential;
@@ -17,6 +18,7 @@ mod macros;
 mod regressions;
 mod scale;
 mod seed;
+mod test_util;
 mod ui;
 mod waiting;
 mod warnings;

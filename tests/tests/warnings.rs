@@ -64,9 +64,9 @@ async fn a_server_that_may_evict_is_named_at_each_connect_and_said_once() {
     let heard = Heard::default();
     let locks = heard.connect(&server.url()).await;
     let evicts = Warning::MayEvict { policy: "volatile-ttl".to_owned() };
-    assert_eq!(heard.all(), [evicts.clone()]);
+    assert_eq!(heard.all(), std::slice::from_ref(&evicts));
     reconnect(&server, &locks).await;
-    assert_eq!(heard.all(), [evicts.clone()]);
+    assert_eq!(heard.all(), std::slice::from_ref(&evicts));
     // What changes is seen with the next connection.
     command(&server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     reconnect(&server, &locks).await;

@@ -259,6 +259,11 @@ impl Client {
         Ok(Arc::new(Self { id, commands, berth, numbers, wake_ups }))
     }
 
+    /// Is this a lock of this client?
+    pub(crate) fn made(&self, hold: &Hold) -> bool {
+        hold.token.is_of(&self.id)
+    }
+
     /// How wake-ups travel at the moment.
     pub(crate) fn wake_ups(&self) -> WakeUps {
         self.wake_ups.load()

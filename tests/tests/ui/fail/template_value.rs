@@ -22,4 +22,10 @@ async fn no_receiver(order: u64) -> Result<(), Error> {
     Ok(())
 }
 
+#[locked(id = "a")]
+#[lock::locked(id = "{b}")]
+async fn nor_below() -> Result<(), Error> {
+    Ok(())
+}
+
 fn main() {}

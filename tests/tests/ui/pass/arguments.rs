@@ -42,6 +42,7 @@ async fn display(order: u64) -> Result<(), Error> {
     or_else = |error| Err(error.to_string()),
     skip,
     on_lost = "continue",
+    reentrant,
     crate = ::lock,
 )]
 async fn all(locks: Locks) -> Result<Option<u64>, String> {
@@ -60,7 +61,7 @@ fn from_error(error: Error) -> String {
 #[debounced()]
 async fn none() {}
 
-#[debounced(id = "{name}", wait = "1s", locks = locks, or_else = |_| Ok(None), crate = lock)]
+#[debounced(id = "{name}", wait = "1s", max_wait = "10s", leading, locks = locks, or_else = |_| Ok(None), crate = lock)]
 async fn debounced_all(name: &str, locks: &Locks) -> Result<u32, String> {
     Ok(1)
 }

@@ -1,4 +1,5 @@
-//! Generated code triggers no lint in the user's crate.
+//! Generated code triggers no lint in the user's crate: neither the compiler's, when the suite
+//! builds this as a program, nor clippy's, which checks it as a library (`tests/Cargo.toml`).
 #![forbid(unsafe_code)]
 #![deny(
     warnings,
@@ -27,6 +28,26 @@ pub struct Counter(u32);
 #[locked(id = "all:{number}", lease = "10s", wait = 5, guard = guard, on_lost = "continue")]
 pub async fn all(number: u32, _unused: u32, _: Vec<u32>) -> Result<u64, Error> {
     Ok(guard.fencing_token() + u64::from(number))
+}
+
+/// Has several locks.
+///
+/// # Errors
+///
+/// A lock error.
+#[locked(id = "first:{number}", lease = "10s", hold_at_most = "1m", hold_at_least = 1, guard = one)]
+#[locked(id = "second", wait = 0, skip, reentrant, guard = two)]
+#[locked(id = "third", wait = 0, or_else = |_error| Ok(None))]
+pub async fn several(number: u32, _unused: Vec<u32>) -> Result<Option<u64>, Error> {
+    Ok(Some(one.fencing_token() + two.fencing_token() + u64::from(number)))
+}
+
+/// Takes its locks in its run.
+#[debounced(id = "save:{number}", wait = 5, max_wait = "1s", leading)]
+#[locked(id = "first:{number}", guard = guard)]
+#[locked(id = "second", skip, or_else = |_error| ())]
+pub async fn saved(number: u32) {
+    let _ = guard.fencing_token() + u64::from(number);
 }
 
 /// Returns nothing.
@@ -63,5 +84,5 @@ impl Counter {
     }
 }
 
-#[allow(clippy::missing_const_for_fn)]
-fn main() {}
+/// Where a program begins; the file is also checked as a library, by clippy.
+pub const fn main() {}

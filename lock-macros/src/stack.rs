@@ -1,0 +1,90 @@
+//! Several of the attributes on one function.
+//!
+//! The compiler expands the outermost attribute first and hands it the item with the others still
+//! on it; each would wrap what the one above it has made, the wrong way round. So the first takes
+//! the others out and expands them all. It knows them by the last segment of their path.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{
+    Attribute as Outer, Error, Meta, Result,
+    parse::{ParseStream, Parser as _},
+    spanned::Spanned as _,
+};
+
+use crate::{
+    args::{Args, Mistakes},
+    attribute::Attribute,
+    function,
+};
+
+/// The attributes of one item, from the top down.
+pub(crate) struct Stack {
+    others: Vec<(Attribute, Outer)>,
+    /// The item without them.
+    pub(crate) item: TokenStream,
+}
+
+impl Stack {
+    pub(crate) fn of(item: &TokenStream) -> Self {
+        let split = |input: ParseStream<'_>| {
+            let attrs = input.call(Outer::parse_outer)?;
+            Ok((attrs, input.parse::<TokenStream>()?))
+        };
+        let Ok((attrs, rest)) = split.parse2(function::ungroup(item.clone())) else {
+            return Self { others: Vec::new(), item: item.clone() };
+        };
+        let mut others = Vec::new();
+        let mut kept = Vec::new();
+        for attr in attrs {
+            match attr.path().segments.last() {
+                Some(last) if last.ident == "locked" => others.push((Attribute::Locked, attr)),
+                Some(last) if last.ident == "debounced" => {
+                    others.push((Attribute::Debounced, attr))
+                }
+                _ => kept.push(attr),
+            }
+        }
+        Self { others, item: quote!(#(#kept)* #rest) }
+    }
+
+    /// The arguments of each `#[locked]` below an attribute.
+    pub(crate) fn locked(&self, above: Attribute, mistakes: &mut Mistakes) -> Vec<Args> {
+        let mut all = Vec::new();
+        for (attribute, outer) in &self.others {
+            match (above, attribute) {
+                (_, Attribute::Locked) => {
+                    let args = tokens(outer).and_then(|tokens| {
+                        Args::parse(Attribute::Locked, tokens, outer.path().span())
+                    });
+                    all.extend(mistakes.take(args));
+                }
+                (Attribute::Locked, Attribute::Debounced) => mistakes.push(refused(
+                    outer,
+                    "`#[debounced]` goes above `#[locked]`: swap the two; the other way round the \
+                     lock would be held while more calls are waited for",
+                )),
+                (Attribute::Debounced, Attribute::Debounced) => {
+                    mistakes.push(refused(outer, "`#[debounced]` is given twice; keep one of them"))
+                }
+            }
+        }
+        all
+    }
+}
+
+fn refused(outer: &Outer, text: &str) -> Error {
+    Error::new(outer.path().span(), text)
+}
+
+/// What is between the parentheses.
+fn tokens(outer: &Outer) -> Result<TokenStream> {
+    match &outer.meta {
+        Meta::Path(_) => Ok(TokenStream::new()),
+        Meta::List(list) => Ok(list.tokens.clone()),
+        Meta::NameValue(pair) => Err(Error::new(
+            pair.eq_token.span(),
+            "expected parentheses here; write `#[locked(id = \"..\")]`",
+        )),
+    }
+}

@@ -1,0 +1,342 @@
+//! A store that fails when it is told to, for tests of code that uses locks.
+//!
+//! Under a test, a service gets its locks from [`Locks::builder`](crate::Locks::builder) with a
+//! [`FaultyStore`], or, if it uses the attributes, runs in the
+//! [`scope`](crate::Locks::scope) of such a `Locks`. Around a [`MemoryStore`](crate::MemoryStore)
+//! it obeys tokio's paused clock, so a test that waits for a lease to run out takes no time.
+//!
+//! ```
+//! use lock::{Error, ErrorKind, Locks, MemoryStore, locked, test_util::FaultyStore};
+//! use std::time::Duration;
+//!
+//! // The code under test.
+//! #[locked(id = "invoice:{invoice_id}", lease = "10s", wait = "5s")]
+//! async fn charge(invoice_id: u64) -> Result<&'static str, Error> {
+//!     tokio::time::sleep(Duration::from_secs(60)).await;
+//!     Ok("charged")
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() { busy().await.unwrap(); lost().await; down().await; }
+//! # /*
+//! #[tokio::test(start_paused = true)]
+//! # */
+//! async fn busy() -> Result<(), Error> {
+//!     let locks = Locks::in_memory();
+//!     let guard = locks.lock("invoice:7").acquire().await?;
+//!     let error = locks.scope(charge(7)).await.unwrap_err();
+//!     assert_eq!(error.kind(), ErrorKind::Busy);
+//!     guard.release().await?;
+//!     assert_eq!(locks.scope(charge(7)).await?, "charged");
+//!     Ok(())
+//! }
+//!
+//! # /*
+//! #[tokio::test(start_paused = true)]
+//! # */
+//! async fn lost() {
+//!     let store = FaultyStore::new(MemoryStore::new());
+//!     let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+//!     let steal = async {
+//!         tokio::time::sleep(Duration::from_secs(1)).await;
+//!         assert!(store.steal("lock:invoice:7").await);
+//!     };
+//!     let (outcome, ()) = tokio::join!(locks.scope(charge(7)), steal);
+//!     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Lost);
+//! }
+//!
+//! # /*
+//! #[tokio::test(start_paused = true)]
+//! # */
+//! async fn down() {
+//!     let store = FaultyStore::new(MemoryStore::new());
+//!     let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+//!     store.go_down();
+//!     let error = locks.scope(charge(7)).await.unwrap_err();
+//!     assert_eq!(error.kind(), ErrorKind::Unavailable);
+//!     store.come_back();
+//!     assert_eq!(locks.scope(charge(7)).await.unwrap(), "charged");
+//! }
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DurableReply, DurableRequest,
+    Holder, Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
+    StoreFuture, Token, WakeUps, WindowEnd,
+};
+
+/// For how long a thief keeps what it steals.
+const STOLEN_FOR: Duration = Duration::from_secs(10);
+
+/// A [`Store`] around another one, which fails when it is told to.
+///
+/// Clones are the same store with the same faults: give one to
+/// [`LocksBuilder::store`](crate::LocksBuilder::store), and keep one to tell it what goes wrong.
+/// It is embedded if the inner store is.
+///
+/// The library repeats what was not answered, for two seconds: so one lost answer is invisible to
+/// its callers, and a store that [is down](Self::go_down) is an `Unavailable` after two seconds,
+/// or a `Lost` once a lease has run out.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{ErrorKind, Locks, MemoryStore, test_util::{Fault, FaultyStore, Operation}};
+///
+/// let store = FaultyStore::new(MemoryStore::new());
+/// let locks = Locks::builder().store(store.clone()).build().await?;
+///
+/// store.fail_next(Operation::Acquire, Fault::LostReply, 1);
+/// drop(locks.lock("report").acquire().await?); // asked again, and answered
+/// assert_eq!(store.calls(Operation::Acquire), 2);
+///
+/// store.fail_next(Operation::Acquire, Fault::Rejected, 1);
+/// let error = locks.lock("report").acquire().await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Rejected);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct FaultyStore(Arc<Shared>);
+
+struct Shared {
+    inner: Box<dyn Store>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    down: bool,
+    delay: Duration,
+    planned: HashMap<Operation, VecDeque<Fault>>,
+    calls: HashMap<Operation, u64>,
+}
+
+/// What can be asked of a [`Store`]: its methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// [`Store::acquire`], a batch of them.
+    Acquire,
+    /// [`Store::renew`], a batch of them.
+    Renew,
+    /// [`Store::release`], a batch of them.
+    Release,
+    /// [`Store::extend`].
+    Extend,
+    /// [`Store::holder`].
+    Holder,
+    /// [`Store::force_release`].
+    ForceRelease,
+    /// [`Store::debounce`].
+    Debounce,
+    /// [`Store::end_window`].
+    EndWindow,
+    /// [`Store::durable`].
+    Durable,
+}
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It does not reach the store: no effect, and the outcome is not known.
+    Unavailable,
+    /// The store refuses it: no effect, and that is known.
+    Rejected,
+    /// It takes effect, but its answer is lost: the outcome is not known.
+    LostReply,
+}
+
+impl FaultyStore {
+    /// A store that does what the inner one does, until it is told otherwise.
+    pub fn new(inner: impl Store) -> Self {
+        Self(Arc::new(Shared { inner: Box::new(inner), state: Mutex::default() }))
+    }
+
+    /// From now on no call reaches the store, as if the network was cut. What it holds stays, and
+    /// runs out as ever.
+    pub fn go_down(&self) {
+        self.state().down = true;
+    }
+
+    /// The store is reached again.
+    pub fn come_back(&self) {
+        self.state().down = false;
+    }
+
+    /// The next so many calls of this operation go wrong in this way, after those that were
+    /// planned before. Calls while the store [is down](Self::go_down) do not count.
+    pub fn fail_next(&self, operation: Operation, fault: Fault, times: usize) {
+        let mut state = self.state();
+        let planned = state.planned.entry(operation).or_default();
+        planned.extend(std::iter::repeat_n(fault, times));
+    }
+
+    /// From now on each answer comes so much later; the call has taken effect at once. Zero ends
+    /// it. Calls from outside of a runtime are not delayed.
+    pub fn delay(&self, by: Duration) {
+        self.state().delay = by;
+    }
+
+    /// Takes the lock of this key away from its holder, who is not told and learns of it with the
+    /// next renewal, as after a failover that lost the key. A stranger holds it then, for ten
+    /// seconds. False if nobody held it.
+    ///
+    /// A key is the prefix and the id: `lock:invoice:7`, unless the builder was given another
+    /// prefix. To lose a lock at once, use [`Lock::force_release`](crate::Lock::force_release).
+    ///
+    /// # Cancel safety
+    ///
+    /// The lock may or may not be taken, and may be free instead of a stranger's, if the future
+    /// is dropped.
+    pub async fn steal(&self, key: &str) -> bool {
+        let inner = &self.0.inner;
+        let Ok(Some(Holder { token, .. })) = inner.holder(key).await else { return false };
+        let released = inner.release(&[ReleaseRequest::new(key, token)]).await;
+        let thief = Token::from("thief:1".to_owned());
+        let _ = inner.acquire(&[AcquireRequest::new(key, thief, STOLEN_FOR)]).await;
+        matches!(released.first(), Some(Ok(Release { ours: true, .. })))
+    }
+
+    /// How many calls of this operation there were, those that went wrong included. A batch is
+    /// one call.
+    #[must_use]
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.state().calls.get(&operation).copied().unwrap_or_default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code of others runs under it.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, operation: Operation) -> (Option<Fault>, Duration) {
+        let mut state = self.state();
+        *state.calls.entry(operation).or_default() += 1;
+        if state.down {
+            return (Some(Fault::Unavailable), state.delay);
+        }
+        let fault = state.planned.get_mut(&operation).and_then(VecDeque::pop_front);
+        (fault, state.delay)
+    }
+
+    /// One call: what goes wrong with it is decided when it is first polled, and what takes effect
+    /// does so then, in the order of the calls.
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        inner: impl Future<Output = T>,
+        failed: impl FnOnce(StoreError) -> T,
+    ) -> T {
+        let (fault, delay) = self.next(operation);
+        let answer = match fault {
+            None => inner.await,
+            Some(Fault::Unavailable) => {
+                failed(StoreError::unavailable("the test has cut the connection"))
+            }
+            Some(Fault::Rejected) => failed(StoreError::rejected("the test has it refused")),
+            Some(Fault::LostReply) => {
+                drop(inner.await);
+                failed(StoreError::unavailable("the test has lost the answer"))
+            }
+        };
+        if !delay.is_zero() && Handle::try_current().is_ok() {
+            tokio::time::sleep(delay).await;
+        }
+        answer
+    }
+}
+
+/// The same error for each item of a batch.
+fn each<I, T>(batch: &[I], error: &StoreError) -> Vec<Result<T, StoreError>> {
+    batch.iter().map(|_| Err(error.clone())).collect()
+}
+
+impl Store for FaultyStore {
+    fn acquire<'a>(
+        &'a self,
+        batch: &'a [AcquireRequest],
+    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        let inner = self.0.inner.acquire(batch);
+        Box::pin(self.call(Operation::Acquire, inner, |error| each(batch, &error)))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        batch: &'a [RenewRequest],
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+        let inner = self.0.inner.renew(batch);
+        Box::pin(self.call(Operation::Renew, inner, |error| each(batch, &error)))
+    }
+
+    fn release<'a>(
+        &'a self,
+        batch: &'a [ReleaseRequest],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let inner = self.0.inner.release(batch);
+        Box::pin(self.call(Operation::Release, inner, |error| each(batch, &error)))
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a Token,
+        by: Duration,
+    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
+        Box::pin(self.call(Operation::Extend, self.0.inner.extend(key, token, by), Err))
+    }
+
+    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
+        Box::pin(self.call(Operation::Holder, self.0.inner.holder(key), Err))
+    }
+
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
+        Box::pin(self.call(Operation::ForceRelease, self.0.inner.force_release(key), Err))
+    }
+
+    fn debounce<'a>(
+        &'a self,
+        request: &'a DebounceRequest,
+    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
+        Box::pin(self.call(Operation::Debounce, self.0.inner.debounce(request), Err))
+    }
+
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.call(Operation::EndWindow, self.0.inner.end_window(window, end), Err))
+    }
+
+    fn durable<'a>(
+        &'a self,
+        request: &'a DurableRequest,
+    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
+        Box::pin(self.call(Operation::Durable, self.0.inner.durable(request), Err))
+    }
+
+    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+        self.0.inner.listen(client, listener)
+    }
+
+    fn is_embedded(&self) -> bool {
+        self.0.inner.is_embedded()
+    }
+}
+
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore").field("state", &*self.state()).finish_non_exhaustive()
+    }
+}
