@@ -18,6 +18,7 @@ mod macros;
 mod regressions;
 mod scale;
 mod seed;
+mod simulation;
 mod test_util;
 mod ui;
 mod waiting;
