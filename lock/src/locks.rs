@@ -13,7 +13,7 @@ use crate::{
     AlreadyInstalled, Debounce, Error, Lock, MemoryStore, Store,
     id::Prefix,
     keeper::{
-        Client,
+        Client, ClientId,
         clock::{BootClock, TokioClock},
     },
     limits,
@@ -138,7 +138,8 @@ impl Locks {
     /// ```
     #[must_use]
     pub fn in_memory() -> Self {
-        let client = Client::embedded(Arc::new(MemoryStore::new()), Arc::new(TokioClock::new()));
+        let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(TokioClock::new()));
+        let client = Client::embedded(ClientId::default(), store, clock);
         Self(Arc::new(Inner {
             client,
             prefix: Prefix::default(),
@@ -172,6 +173,7 @@ impl Locks {
             lease: DEFAULT_LEASE,
             wait: DEFAULT_WAIT,
             root_certificate: None,
+            client_id: None,
             #[cfg(feature = "redis")]
             on_warning: None,
         }
@@ -318,6 +320,7 @@ pub struct LocksBuilder {
     lease: Duration,
     wait: Duration,
     root_certificate: Option<Vec<u8>>,
+    client_id: Option<u128>,
     #[cfg(feature = "redis")]
     on_warning: Option<OnWarning>,
 }
@@ -371,6 +374,14 @@ impl LocksBuilder {
         self
     }
 
+    /// The uuid of this client, which its tokens begin with and its jitter is drawn from: for a
+    /// simulation that has to be repeatable. No two clients of a store may have the same one.
+    #[doc(hidden)]
+    pub fn __client_id(mut self, id: u128) -> Self {
+        self.client_id = Some(id);
+        self
+    }
+
     /// What every key begins with. Default: `lock:`. At most 1 KiB, without `~`.
     ///
     /// The empty prefix gives raw keys: the id is the key, as in @upstash/lock, so that its
@@ -415,15 +426,16 @@ impl LocksBuilder {
         limits::lease(self.lease)?;
         #[cfg(feature = "redis")]
         let warnings = Warnings::to(self.on_warning);
+        let id = self.client_id.map_or_else(ClientId::default, ClientId::from);
         let client = match self.source {
             Some(Source::Url(url)) => match Target::parse(&url, self.root_certificate)? {
-                Target::Memory => of_store(Arc::new(MemoryStore::new())).await?,
+                Target::Memory => of_store(id, Arc::new(MemoryStore::new())).await?,
                 #[cfg(feature = "redis")]
-                Target::Redis(client) => of_redis(*client, warnings).await?,
+                Target::Redis(client) => of_redis(id, *client, warnings).await?,
             },
             #[cfg(feature = "redis")]
-            Some(Source::Client(client)) => of_redis(*client, warnings).await?,
-            Some(Source::Store(store)) => of_store(store).await?,
+            Some(Source::Client(client)) => of_redis(id, *client, warnings).await?,
+            Some(Source::Store(store)) => of_store(id, store).await?,
             None => {
                 return Err(Error::invalid(
                     "no store: name one with `.url(..)`, `.client(..)` or `.store(..)`",
@@ -452,19 +464,23 @@ impl fmt::Debug for LocksBuilder {
     }
 }
 
-async fn of_store(store: Arc<dyn Store>) -> Result<Arc<Client>, Error> {
+async fn of_store(id: ClientId, store: Arc<dyn Store>) -> Result<Arc<Client>, Error> {
     if store.is_embedded() {
-        Ok(Client::embedded(store, Arc::new(TokioClock::new())))
+        Ok(Client::embedded(id, store, Arc::new(TokioClock::new())))
     } else {
-        Client::on_own_thread(Arc::new(BootClock::new()), || async { Ok(store) }).await
+        Client::on_own_thread(id, Arc::new(BootClock::new()), || async { Ok(store) }).await
     }
 }
 
 #[cfg(feature = "redis")]
-async fn of_redis(client: redis::Client, warnings: Warnings) -> Result<Arc<Client>, Error> {
+async fn of_redis(
+    id: ClientId,
+    client: redis::Client,
+    warnings: Warnings,
+) -> Result<Arc<Client>, Error> {
     use crate::store::redis::RedisStore;
 
-    Client::on_own_thread(Arc::new(BootClock::new()), || async {
+    Client::on_own_thread(id, Arc::new(BootClock::new()), || async {
         Ok(Arc::new(RedisStore::connect(client, warnings).await?) as Arc<dyn Store>)
     })
     .await

@@ -282,7 +282,7 @@ async fn world(seed: u64) -> [u64; 3] {
     let ledger = Arc::<Mutex<Ledger>>::default();
     let judge = Arc::<Judge>::default();
     let (mut clients, mut connections) = (Vec::new(), Vec::new());
-    for _ in 0..CLIENTS {
+    for client in 0..CLIENTS {
         let connection = Arc::new(Connection {
             store: store.clone(),
             ledger: Arc::clone(&ledger),
@@ -293,7 +293,8 @@ async fn world(seed: u64) -> [u64; 3] {
         });
         connections.push(Arc::clone(&connection));
         let lease = ms(500 + random.below(3000));
-        let builder = Locks::builder().store(Network(connection)).lease(lease);
+        let id = u128::from(client + 1) << 64 | u128::from(seed);
+        let builder = Locks::builder().store(Network(connection)).lease(lease).__client_id(id);
         clients.push(builder.build().await.unwrap());
     }
     let forces = random.one_in(3);
@@ -400,7 +401,9 @@ fn run(seed: u64) -> [u64; 3] {
 fn worlds_of_many_seeds_hold_the_guarantees() {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     if let Some(seed) = number("LOCK_SEED") {
-        println!("seed {seed}: {:?}", run(seed));
+        let counts = run(seed);
+        println!("seed {seed}: {counts:?}");
+        assert_eq!(run(seed), counts, "the same seed, the same world");
         return;
     }
     let seeds = number("LOCK_SEEDS").unwrap_or(SEEDS);
@@ -429,6 +432,9 @@ fn worlds_of_many_seeds_hold_the_guarantees() {
         }
     });
     let [acquisitions, lost, faults] = *totals.lock().unwrap();
+    for seed in 0..20 {
+        assert_eq!(run(seed), run(seed), "the same seed, the same world");
+    }
     println!("{seeds} seeds: {acquisitions} acquisitions, {lost} lost, {faults} faults");
     assert_eq!(*failed.lock().unwrap(), None, "run it again with LOCK_SEED");
     assert!(acquisitions > seeds * 8 && lost > seeds / 20 && faults > seeds, "too quiet");

@@ -212,8 +212,12 @@ impl Hold {
 
 impl Client {
     /// A client of an embedded store: its keeper runs on the runtimes of its callers.
-    pub(crate) fn embedded(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let id = new_id();
+    pub(crate) fn embedded(
+        id: ClientId,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let id = id.0;
         let (commands, queue) = mpsc::unbounded_channel();
         let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
         let shared = (Arc::clone(&numbers), Arc::clone(&wake_ups));
@@ -232,6 +236,7 @@ impl Client {
     /// A client of a store that is reached through a connection: its keeper, and the store with
     /// it, runs on a thread of its own.
     pub(crate) async fn on_own_thread<F, Fut>(
+        id: ClientId,
         clock: Arc<dyn Clock>,
         connect: F,
     ) -> Result<Arc<Self>, Error>
@@ -239,7 +244,7 @@ impl Client {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Arc<dyn Store>, Error>>,
     {
-        let id = new_id();
+        let id = id.0;
         let (commands, queue) = mpsc::unbounded_channel();
         let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
         let weak = commands.downgrade();
@@ -452,8 +457,19 @@ fn report(wake_ups: WakeUps) {
     }
 }
 
-fn new_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+/// The uuid that the tokens of a client begin with: no two clients may have the same.
+pub(crate) struct ClientId(String);
+
+impl Default for ClientId {
+    fn default() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string())
+    }
+}
+
+impl From<u128> for ClientId {
+    fn from(id: u128) -> Self {
+        Self(uuid::Uuid::from_u128(id).simple().to_string())
+    }
 }
 
 /// The caller's words for a store's failure.
