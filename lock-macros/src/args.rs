@@ -23,6 +23,9 @@ const LONGEST: u64 = 24 * 60 * 60 * 1000;
 /// The pause of the runtime's debounce, if none is given.
 const DEFAULT_WAIT: u64 = 1000;
 
+/// The arguments that have no value.
+const FLAGS: [&str; 4] = ["skip", "reentrant", "leading", "durable"];
+
 /// What the user asked for.
 pub(crate) struct Args {
     pub(crate) id: Option<Id>,
@@ -33,7 +36,11 @@ pub(crate) struct Args {
     pub(crate) or_else: Option<Expr>,
     pub(crate) skip: bool,
     pub(crate) reentrant: bool,
-    pub(crate) leading: bool,
+    /// Where they were given.
+    pub(crate) leading: Option<Span>,
+    pub(crate) durable: Option<Span>,
+    /// The name of the run, in a durable function.
+    pub(crate) run: Option<Ident>,
     pub(crate) on_lost: OnLost,
     krate: Option<Path>,
 }
@@ -77,7 +84,9 @@ impl Args {
             or_else: None,
             skip: false,
             reentrant: false,
-            leading: false,
+            leading: None,
+            durable: None,
+            run: None,
             on_lost: OnLost::Stop,
             krate: None,
         };
@@ -119,6 +128,10 @@ impl Args {
     /// What can only be said of two durations together.
     fn compare(&self, attribute: Attribute, mistakes: &mut Mistakes) {
         let given = |key: &str| self.durations.iter().find(|duration| duration.key == key);
+        if let Some(run) = self.run.as_ref().filter(|_| self.durable.is_none()) {
+            let text = "only a durable run has a name: add `durable`, or leave `run` out";
+            mistakes.push(Error::new(run.span(), text));
+        }
         match attribute {
             Attribute::Locked => {
                 if let (Some(limit), Some(lease)) = (given("hold_at_most"), given("lease"))
@@ -164,31 +177,32 @@ impl Args {
         key: &Ident,
         value: Option<Expr>,
     ) -> Result<()> {
-        let flag = match name {
-            "skip" => Some(&mut self.skip),
-            "reentrant" => Some(&mut self.reentrant),
-            "leading" => Some(&mut self.leading),
-            _ => None,
-        };
-        let value = match (flag, value) {
-            (Some(flag), None) => {
-                *flag = true;
+        let is_flag = FLAGS.contains(&name);
+        let value = match (is_flag, value) {
+            (true, None) => {
+                match name {
+                    "skip" => self.skip = true,
+                    "reentrant" => self.reentrant = true,
+                    "leading" => self.leading = Some(key.span()),
+                    _ => self.durable = Some(key.span()),
+                }
                 return Ok(());
             }
-            (Some(_), Some(value)) => {
+            (true, Some(value)) => {
                 let text = format!("`{name}` is a flag: write `{name}` alone, or leave it out");
                 return Err(Error::new_spanned(value, text));
             }
-            (None, None) => {
+            (false, None) => {
                 let text = format!("`{name}` needs a value: write `{usage}`");
                 return Err(Error::new(key.span(), text));
             }
-            (None, Some(value)) => ungroup(value),
+            (false, Some(value)) => ungroup(value),
         };
         match name {
             "id" => self.id = Some(Id::parse(value)?),
             "locks" => self.locks = Some(value),
             "guard" => self.guard = Some(identifier(value, usage)?),
+            "run" => self.run = Some(identifier(value, usage)?),
             "or_else" => self.or_else = Some(handler(value)?),
             "on_lost" => self.on_lost = OnLost::parse(&value)?,
             "crate" => self.krate = Some(path(value, usage)?.path),

@@ -52,6 +52,8 @@ impl Attribute {
                 ("wait", "wait = \"1s\""),
                 ("max_wait", "max_wait = \"10s\""),
                 ("leading", "leading"),
+                ("durable", "durable"),
+                ("run", "run = run"),
                 ("locks", "locks = self.locks"),
                 ("or_else", "or_else = |error| .."),
                 ("crate", "crate = path::to::lock"),

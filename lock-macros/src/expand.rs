@@ -13,6 +13,7 @@ use syn::{
 use crate::{
     args::{Args, Duration, Id, Mistakes, OnLost},
     attribute::Attribute,
+    durable,
     function::{self, Function},
     stack::Stack,
     template::{Piece, Template},
@@ -30,13 +31,20 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream
     let function = mistakes.take(Function::parse(attribute, stack.item.clone()));
     if let (Some(args), Some(mut function), None) = (args, function, &mistakes.0) {
         check(attribute, args.iter_with(&locks), &function, &mut mistakes);
+        if args.durable.is_some() {
+            durable::check(&args, &function, &mut mistakes);
+        }
         if mistakes.0.is_none() {
+            if args.durable.is_some() {
+                return durable::durable(&args, &locks, &function, &stack.uses());
+            }
             let statements = match attribute {
                 Attribute::Locked if locks.is_empty() => locked(&args, &function),
                 Attribute::Locked => all_locked(&args, &locks, &function),
                 Attribute::Debounced => debounced(&args, &locks, &mut function),
             };
-            return function.with(statements);
+            let uses = stack.uses();
+            return function.with(quote!(#uses #statements));
         }
     }
     let errors = mistakes.0.map(Error::into_compile_error);
@@ -82,7 +90,7 @@ fn check<'a>(
 //
 // The body is made first, because an argument that is alive at an `.await` out here would have a
 // second place in the future. So it finds the guard behind a reference.
-fn locked(args: &Args, function: &Function) -> TokenStream {
+pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
     let (locks, id, configure) = (locks(args), id(args, function), configure(args));
@@ -109,7 +117,7 @@ fn locked(args: &Args, function: &Function) -> TokenStream {
 }
 
 // Output: the same under the locks of several attributes, each of which has its own way out.
-fn all_locked(first: &Args, others: &[Args], function: &Function) -> TokenStream {
+pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = first.krate(span);
     let all = first.iter_with(others).collect::<Vec<_>>();
@@ -275,7 +283,7 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
 }
 
 // Output: a `Result<Locks, Error>`.
-fn locks(args: &Args) -> TokenStream {
+pub(crate) fn locks(args: &Args) -> TokenStream {
     let Some(locks) = &args.locks else {
         let span = Span::mixed_site();
         let krate = args.krate(span);
@@ -287,7 +295,7 @@ fn locks(args: &Args) -> TokenStream {
 }
 
 // Output: a `String`.
-fn id(args: &Args, function: &Function) -> TokenStream {
+pub(crate) fn id(args: &Args, function: &Function) -> TokenStream {
     match &args.id {
         Some(Id::Template(template)) => interpolated(args, template, function),
         Some(Id::Expression(expression)) => {
@@ -334,7 +342,7 @@ pub(crate) fn at(location: Span) -> Span {
 }
 
 // Output: a closure that sets what was given.
-fn configure(args: &Args) -> TokenStream {
+pub(crate) fn configure(args: &Args) -> TokenStream {
     let calls = args.durations.iter().map(|Duration { key, milliseconds, .. }| {
         let span = at(key.span());
         let krate = args.krate(span);
@@ -343,7 +351,7 @@ fn configure(args: &Args) -> TokenStream {
         quote_spanned!(span=> .#method(#krate::__private::milliseconds(#milliseconds)))
     });
     let span = Span::mixed_site();
-    let leading = args.leading.then(|| quote_spanned!(span=> .leading(true)));
+    let leading = args.leading.map(|_| quote_spanned!(span=> .leading(true)));
     quote_spanned!(span=> |__lock_it| __lock_it #(#calls)* #leading)
 }
 

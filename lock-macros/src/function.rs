@@ -87,6 +87,20 @@ impl Function {
         quote!(#(#attrs)* #vis #sig #block)
     }
 
+    /// The same function, to be changed.
+    pub(crate) fn copy(&self) -> Self {
+        let bindings = self.bindings.iter();
+        let bindings = bindings
+            .map(|Binding { cfgs, name }| Binding { cfgs: cfgs.clone(), name: name.clone() });
+        Self {
+            attrs: self.attrs.clone(),
+            vis: self.vis.clone(),
+            sig: self.sig.clone(),
+            body: self.body.clone(),
+            bindings: bindings.collect(),
+        }
+    }
+
     /// The declared return type, `()` at the function's name if there is none.
     pub(crate) fn output(&self) -> Type {
         match &self.sig.output {

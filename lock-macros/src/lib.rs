@@ -9,6 +9,7 @@
 
 mod args;
 mod attribute;
+mod durable;
 mod duration;
 mod expand;
 mod function;
@@ -339,6 +340,40 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// #[debounced(wait = "5s", leading)]
 /// async fn refresh() {}
 /// ```
+///
+/// ## `durable`, `run`
+///
+/// A flag, with the feature `durable` of `lock`: the arguments are kept in the store, and any process
+/// that has registered the function runs it, at least once, even if the caller has died. See
+/// `lock::Durable` for what that promises.
+///
+/// The function then only keeps the call, and returns a `Result<Receipt, lock::Error>`. A type of
+/// its name has `register`, for processes that do not call it. `run = name` binds the
+/// `DurableRun` in the body, with the generation of the run.
+///
+#[cfg_attr(feature = "durable", doc = "```")]
+#[cfg_attr(not(feature = "durable"), doc = "```ignore")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{Locks, debounced};
+///
+/// #[debounced(id = "reindex:{document_id}", wait = "1s", durable, run = run)]
+/// async fn reindex(document_id: u64, title: String) -> Result<(), std::io::Error> {
+///     println!("{title}, generation {}", run.generation());
+///     Ok(())
+/// }
+///
+/// let locks = Locks::in_memory();
+/// reindex::register(&locks)?; // this process runs it
+/// let receipt = locks.scope(reindex(7, "a title".to_owned())).await?;
+/// println!("runs in {:?}", receipt.due_in());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It goes on free functions with owned arguments that serde can write and read, and an output of
+/// `()` or `Result<_, E>` where `E: Display`: a run that returns an error is tried again. Processes
+/// know the function by its path; its arguments are read by all that run at the same time.
 ///
 /// ## `locks`, `or_else`, `crate`
 ///

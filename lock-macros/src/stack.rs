@@ -5,7 +5,7 @@
 //! the others out and expands them all. It knows them by the last segment of their path.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::{
     Attribute as Outer, Error, Meta, Result,
     parse::{ParseStream, Parser as _},
@@ -15,6 +15,7 @@ use syn::{
 use crate::{
     args::{Args, Mistakes},
     attribute::Attribute,
+    expand::at,
     function,
 };
 
@@ -46,6 +47,19 @@ impl Stack {
             }
         }
         Self { others, item: quote!(#(#kept)* #rest) }
+    }
+
+    /// Statements that use the attributes which were taken out, or their imports would be called
+    /// unused.
+    pub(crate) fn uses(&self) -> TokenStream {
+        let uses = self.others.iter().map(|(_, outer)| {
+            let path = outer.path();
+            quote_spanned! {at(path.span())=>
+                #[allow(unused_imports)]
+                use #path as _;
+            }
+        });
+        uses.collect()
     }
 
     /// The arguments of each `#[locked]` below an attribute.

@@ -193,7 +193,8 @@ impl Debounce {
     /// `Locks` is in use: register it in each process that shall run it. Other processes know the
     /// function by its name only, so a name means the same function everywhere, and its arguments
     /// can be read by all that run at the same time, also while a new version is rolled out. The
-    /// first handler of a name stays. [`leading`](Self::leading) has no meaning for it.
+    /// first handler of a name stays until [`shutdown`](crate::Locks::shutdown); one that has a
+    /// `Locks` in it keeps that alive until then. [`leading`](Self::leading) has no meaning for it.
     ///
     /// # Errors
     ///

@@ -5,10 +5,11 @@
 //! those of others, the worker looks now and then.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     fmt,
     future::Future,
     marker::PhantomData,
+    panic::catch_unwind,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -18,6 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
     time::{self, Instant},
 };
 
@@ -35,6 +37,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How much later than its caller another process runs a call: most callers live.
 const LATER: Duration = Duration::from_millis(300);
+
+/// Nobody minds when a call is run so much later.
+const SOON: Duration = Duration::from_millis(2);
 
 /// How many runs of one function may go on in one process.
 const RUNS: usize = 64;
@@ -176,10 +181,14 @@ pub(crate) struct Registered {
     book: DurableBook,
     handler: Handler,
     retry: Mutex<(u32, Duration)>,
-    /// When calls of this process are due.
-    due: Mutex<BTreeSet<Instant>>,
+    /// When the calls of this process are due: the last one of each id.
+    due: Mutex<HashMap<Arc<str>, Instant>>,
+    /// When the worker looks next.
+    looks_at: Mutex<Instant>,
     called: Notify,
     runs: Arc<Semaphore>,
+    /// It goes with the runtime that it was registered on.
+    worker: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The functions that a process has registered, by their names.
@@ -211,6 +220,13 @@ impl<A> Durable<A> {
                  is outside of one: register it in a task",
             )
         })?;
+        // There is no other way to ask a runtime whether it has timers.
+        if catch_unwind(|| drop(time::sleep(Duration::ZERO))).is_err() {
+            return Err(Error::invalid(
+                "a durable function needs the timers of the Tokio runtime that it is registered on: \
+                 build it with `enable_time` or `enable_all`",
+            ));
+        }
         let handler = move |arguments: &str, run: DurableRun| -> Outcome {
             match serde_json::from_str(arguments) {
                 Ok(arguments) => {
@@ -225,20 +241,26 @@ impl<A> Durable<A> {
         };
         let mut registry = locked(&locks.registry().0);
         let registered = registry.entry(name.into()).or_insert_with(|| {
-            let registered = Arc::new(Registered {
+            Arc::new(Registered {
                 name: name.into(),
                 book,
                 handler: Box::new(handler),
                 retry: Mutex::new(RETRY),
                 due: Mutex::default(),
+                looks_at: Mutex::new(Instant::now()),
                 called: Notify::new(),
                 runs: Arc::new(Semaphore::new(RUNS)),
-            });
-            runtime.spawn(work(locks.downgrade(), Arc::clone(&registered)));
-            registered
+                worker: Mutex::default(),
+            })
         });
         let registered = Arc::clone(registered);
         drop(registry);
+        let mut worker = locked(&registered.worker);
+        if worker.as_ref().is_none_or(JoinHandle::is_finished) {
+            let work = work(locks.downgrade(), Arc::clone(&registered));
+            *worker = Some(runtime.spawn(work));
+        }
+        drop(worker);
         Ok(Self { locks: locks.clone(), registered, id, wait, max_wait, arguments: PhantomData })
     }
 
@@ -284,10 +306,12 @@ impl<A> Durable<A> {
     where
         A: Serialize,
     {
+        self.keep(encode(arguments).map_err(|error| error.on(&self.id))?).await
+    }
+
+    /// Keeps a call with arguments that were written as JSON.
+    pub(crate) async fn keep(&self, arguments: String) -> Result<Receipt, Error> {
         self.locks.prefix().check_id(&self.id)?;
-        let arguments = serde_json::to_string(arguments).map_err(|error| {
-            Error::invalid(format!("the arguments cannot be written as JSON: {error}")).on(&self.id)
-        })?;
         if arguments.len() > LONGEST_ARGUMENTS {
             let message = format!(
                 "the arguments are {} bytes of JSON, and {LONGEST_ARGUMENTS} are allowed: keep them \
@@ -304,8 +328,13 @@ impl<A> Durable<A> {
         };
         match self.step(step).await? {
             DurableReply::Called { call, due_in } => {
-                locked(&self.registered.due).insert(Instant::now() + due_in);
-                self.registered.called.notify_one();
+                let due = Instant::now() + due_in;
+                locked(&self.registered.due).insert(Arc::clone(&self.id), due);
+                // Else it looks at the right time by itself, or so little later that a message for
+                // each call of a burst is not worth it.
+                if due + SOON < *locked(&self.registered.looks_at) {
+                    self.registered.called.notify_one();
+                }
                 Ok(Receipt { call, due_in })
             }
             _ => Err(no_answer()),
@@ -356,7 +385,11 @@ impl<A> Durable<A> {
     }
 
     async fn take_back(&self, again: bool) -> Result<bool, Error> {
-        match self.step(DurableStep::TakeBack { id: Arc::clone(&self.id), again }).await? {
+        let step = DurableStep::TakeBack { id: Arc::clone(&self.id), again };
+        let request = DurableRequest::new(self.registered.book.clone(), step);
+        // Once: asked again after an answer that was lost, it would not be there.
+        let taken = self.locks.client().durable(request).await;
+        match taken.map_err(|error| error.on(&self.id))? {
             DurableReply::Taken(taken) => {
                 self.registered.called.notify_one();
                 Ok(taken)
@@ -369,6 +402,13 @@ impl<A> Durable<A> {
         let request = DurableRequest::new(self.registered.book.clone(), step);
         insist(&self.locks, &request).await.map_err(|error| error.on(&self.id))
     }
+}
+
+/// The arguments as JSON.
+pub(crate) fn encode<A: Serialize>(arguments: &A) -> Result<String, Error> {
+    serde_json::to_string(arguments).map_err(|error| {
+        Error::invalid(format!("the arguments cannot be written as JSON: {error}"))
+    })
 }
 
 /// Asks again while the store does not answer, for as long as one may be asked to wait for that.
@@ -394,27 +434,42 @@ fn no_answer() -> Error {
 async fn work(locks: WeakLocks, registered: Arc<Registered>) {
     loop {
         let Some(locks) = locks.upgrade() else { return };
-        let pause = match look(&locks, &registered).await {
-            Ok(pause) => pause,
-            Err(error) if error.kind() == ErrorKind::Closed => return,
+        let looks_at = match look(&locks, &registered).await {
+            Ok(looks_at) => looks_at,
+            Err(error) if error.kind() == ErrorKind::Closed => {
+                // A handler may have a `Locks` in it, which would keep it alive for ever.
+                locked(&locks.registry().0).remove(&registered.name);
+                return;
+            }
             Err(error) => {
-                tracing::debug!(target: "lock", name = &*registered.name, %error, "looking for durable calls");
-                LOOK
+                complain(&registered, &error);
+                Instant::now() + LOOK
             }
         };
         drop(locks);
+        *locked(&registered.looks_at) = looks_at;
+        // Whoever has called in between has compared with the time before.
+        let looks_at = looks_at.min(registered.next_due().unwrap_or(looks_at));
         tokio::select! {
-            () = time::sleep(pause) => {}
+            () = time::sleep_until(looks_at) => {}
             () = registered.called.notified() => {}
         }
     }
 }
 
-/// Begins the runs that are due; how long to wait until the next look.
-async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Duration, Error> {
+impl Registered {
+    /// When the first of this process's calls is due; a part of a millisecond later, for a store
+    /// counts whole ones.
+    fn next_due(&self) -> Option<Instant> {
+        locked(&self.due).values().min().map(|due| *due + Duration::from_millis(1))
+    }
+}
+
+/// Begins the runs that are due; when to look next.
+async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Error> {
     let limit = registered.runs.available_permits();
     if limit == 0 {
-        return Ok(LATER);
+        return Ok(Instant::now() + LATER);
     }
     let request = DurableRequest::new(registered.book.clone(), DurableStep::Due { limit });
     let now = Instant::now();
@@ -422,24 +477,31 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Duration, E
         return Err(no_answer());
     };
     // Those that were due when this was asked are among the answers, or others have run them.
-    locked(&registered.due).retain(|due| *due > now);
+    locked(&registered.due).retain(|_, due| *due > now);
     for id in ids {
         let Ok(permit) = Arc::clone(&registered.runs).try_acquire_owned() else { break };
         let id: Arc<str> = id.into();
         let run = locks.prefix().durable_run(&registered.name, &id);
         let lease = limits::lease(locks.default_lease())?;
         let claim = locks.client().claim(registered.book.clone(), Arc::clone(&id), run, lease);
-        if let Claimed::Granted { guard, call, attempt, arguments } = claim.await? {
-            let run = DurableRun { id, guard: Arc::new(guard), attempt };
-            let (locks, registered) = (locks.clone(), Arc::clone(registered));
-            tokio::spawn(carry_out(locks, registered, run, call, arguments, permit));
+        match claim.await {
+            Ok(Claimed::Granted { guard, call, attempt, arguments }) => {
+                let run = DurableRun { id, guard: Arc::new(guard), attempt };
+                let (locks, registered) = (locks.clone(), Arc::clone(registered));
+                tokio::spawn(carry_out(locks, registered, run, call, arguments, permit));
+            }
+            Ok(Claimed::Nothing) => {}
+            // What is wrong with one id is not wrong with those behind it.
+            Err(error) if error.kind() == ErrorKind::Rejected => complain(registered, &error),
+            Err(error) => return Err(error),
         }
     }
-    let mine = locked(&registered.due).first().map(|due| due.saturating_duration_since(now));
-    let others = next.map_or(LOOK, |next| next + LATER);
-    // A part of a millisecond later, for a store counts whole ones.
-    let mine = mine.map_or(LOOK, |mine| mine + Duration::from_millis(1));
-    Ok(mine.min(others).min(LOOK))
+    let others = Instant::now() + next.map_or(LOOK, |next| next + LATER).min(LOOK);
+    Ok(registered.next_due().map_or(others, |mine| mine.min(others)))
+}
+
+fn complain(registered: &Registered, error: &Error) {
+    tracing::warn!(target: "lock", name = &*registered.name, %error, "a durable call cannot be run now");
 }
 
 /// One run, from its claim to what becomes of its call.
@@ -490,6 +552,7 @@ async fn carry_out(
             _ => break,
         }
     }
+    // The lock is free with the answer; this is for the guard, and for an answer that did not come.
     if let Some(guard) = Arc::into_inner(guard) {
         let _ = guard.release().await;
     }

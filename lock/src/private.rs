@@ -208,6 +208,80 @@ pub async fn debounce_under<const N: usize, F: Future>(
     debounce(locks, id, configure, run).await
 }
 
+/// The arguments of a durable function, as one value.
+#[cfg(feature = "durable")]
+#[diagnostic::on_unimplemented(
+    message = "arguments of the types `{Self}` cannot be kept in the store",
+    label = "not all of these can be written and read by serde",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for each type"
+)]
+pub trait Stored: serde::Serialize + serde::de::DeserializeOwned + Send + 'static {}
+
+// Not recommended, or the message would be one for each trait of serde, and not name the fix.
+#[cfg(feature = "durable")]
+#[diagnostic::do_not_recommend]
+impl<A: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> Stored for A {}
+
+/// Registers a durable function for the id of a debounce.
+#[cfg(feature = "durable")]
+type Register<A> = Box<dyn Fn(&Debounce) -> Result<crate::Durable<A>, Error>>;
+
+/// A durable function: made in one place, so that what is wrong with it is said once.
+#[cfg(feature = "durable")]
+pub struct DurableFunction<A> {
+    register: Register<A>,
+    encode: fn(&A) -> Result<String, Error>,
+}
+
+#[cfg(feature = "durable")]
+impl<A> fmt::Debug for DurableFunction<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableFunction").finish_non_exhaustive()
+    }
+}
+
+/// What is known of a durable function.
+#[cfg(feature = "durable")]
+pub fn durable_function<A, F, Fut>(name: &'static str, handler: F) -> DurableFunction<A>
+where
+    A: Stored,
+    F: Fn(A, crate::DurableRun) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: crate::DurableOutput,
+{
+    DurableFunction {
+        register: Box::new(move |debounce| debounce.durable(name, handler)),
+        encode: crate::durable::encode,
+    }
+}
+
+/// Keeps the call of a durable function.
+#[cfg(feature = "durable")]
+pub async fn durable_call<A>(
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Debounce) -> Debounce,
+    function: fn() -> DurableFunction<A>,
+    arguments: A,
+) -> Result<crate::Receipt, Error> {
+    let (durable, arguments) = {
+        let DurableFunction { register, encode } = function();
+        (register(&configure(locks?.debounce(id)))?, encode(&arguments)?)
+    };
+    durable.keep(arguments).await
+}
+
+/// Lets this process run the calls of a durable function.
+#[cfg(feature = "durable")]
+pub fn durable_register<A>(
+    locks: &Locks,
+    name: &str,
+    configure: impl FnOnce(Debounce) -> Debounce,
+    function: fn() -> DurableFunction<A>,
+) -> Result<(), Error> {
+    (function().register)(&configure(locks.debounce(name))).map(drop)
+}
+
 /// A duration of an attribute's argument.
 #[must_use]
 pub const fn milliseconds(millis: u64) -> Duration {

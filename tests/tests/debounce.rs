@@ -33,6 +33,7 @@ on_both_stores! {
     the_generation_grows_from_run_to_run,
     a_run_is_superseded_by_nothing_that_comes_during_it,
     a_run_that_calls_itself_is_a_deadlock,
+    a_cancel_covers_calls_that_the_store_was_not_told_of,
 }
 
 /// Calls, and says what the call became.
@@ -385,6 +386,38 @@ async fn a_run_that_calls_itself_is_a_deadlock(engine: &Engine) {
     });
     let error = nested.await.unwrap().expect("it runs").unwrap_err();
     assert_eq!((error.kind(), error.id()), (ErrorKind::Deadlock, Some("a")));
+}
+
+async fn a_cancel_covers_calls_that_the_store_was_not_told_of(engine: &Engine) {
+    let (one, other) = (engine.locks().await, engine.locks().await);
+    let runs = Arc::new(AtomicU32::new(0));
+    let debounce = one.debounce("a").wait(ms(400));
+    let told = tokio::spawn(call(debounce.clone(), 1, Arc::clone(&runs)));
+    arrived().await;
+    let untold = tokio::spawn(call(debounce, 2, Arc::clone(&runs)));
+    arrived().await;
+    assert!(other.debounce("a").cancel().await.unwrap());
+    assert_eq!((told.await.unwrap(), untold.await.unwrap()), (None, None));
+    assert_eq!(runs.load(Ordering::Relaxed), 0);
+}
+
+/// Thousands of processes that have come and gone do not make a window fail.
+#[tokio::test]
+async fn a_window_forgets_thousands_of_clients() {
+    let server = lock_tests::RedisServer::start();
+    let locks = lock::Locks::connect(&server.url()).await.unwrap();
+    let mut fields = redis::cmd("HSET");
+    fields.arg("lock:~debounce:a");
+    for client in 0..9000 {
+        fields.arg(format!("of:{client:032x}")).arg("1 1000000");
+    }
+    let mut connection = server.connection().await;
+    let _: i64 = fields.query_async(&mut connection).await.unwrap();
+    let debounce = locks.debounce("a").wait(ms(10));
+    assert_eq!(debounce.call(|| async { 1 }).await.unwrap(), Some(1));
+    let left: i64 =
+        redis::cmd("HLEN").arg("lock:~debounce:a").query_async(&mut connection).await.unwrap();
+    assert!(left < 20, "{left} fields");
 }
 
 /// Commands depend on windows, not on calls.

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use lock::{Durable, DurableRun, ErrorKind, Locks};
+use lock::{
+    Durable, DurableRun, ErrorKind, Locks, debounced,
+    test_util::{Fault, FaultyStore, Operation},
+};
 use lock_tests::{RedisServer, Worker, eventually};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +28,8 @@ on_both_stores! {
     max_wait_bounds_a_stream,
     generations_grow_and_runs_do_not_overlap,
     a_run_is_renewed_beyond_its_lease,
+    a_call_that_was_made_during_a_run_comes_right_after_it,
+    an_answer_to_the_end_of_a_run_that_was_lost_counts_once,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +65,10 @@ impl Seen {
             async move { seen.0.lock().unwrap().push(document) }
         };
         locks.debounce("any").wait(wait).durable("reindex", run).unwrap()
+    }
+
+    fn until_now(&self) -> Vec<Document> {
+        self.0.lock().unwrap().clone()
     }
 
     async fn until(&self, count: usize) -> Vec<Document> {
@@ -268,6 +277,147 @@ async fn a_run_is_renewed_beyond_its_lease(engine: &Engine) {
     assert_eq!(runs.load(Ordering::SeqCst), 1, "nobody has taken it over");
 }
 
+/// Not a lease later: the run's lock is free with the end of the run, so that nobody finds it taken
+/// between the two.
+async fn a_call_that_was_made_during_a_run_comes_right_after_it(engine: &Engine) {
+    let build = || async { engine.builder().lease(ms(60_000)).build().await.unwrap() };
+    let runs = Arc::new(AtomicU32::new(0));
+    let mut processes = Vec::new();
+    for _ in 0..3 {
+        let runs = Arc::clone(&runs);
+        let run = move |_: u64, _: DurableRun| {
+            let runs = Arc::clone(&runs);
+            async move {
+                tokio::time::sleep(ms(10)).await;
+                runs.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        processes.push(build().await.debounce("a").wait(ms(5)).durable("after", run).unwrap());
+    }
+    for number in 0..30 {
+        let id = format!("id-{number}");
+        processes[0].id(&*id).call(&1).await.unwrap();
+        tokio::time::sleep(ms(8)).await;
+        processes[1].id(&*id).call(&2).await.unwrap();
+    }
+    let before = tokio::time::Instant::now();
+    soon(async || {
+        runs.load(Ordering::SeqCst) >= 30
+            && processes[0].id("id-0").run_again().await.is_ok_and(|taken| !taken)
+    })
+    .await;
+    if let Engine::Redis(server) = engine {
+        soon(async || server.keys().await.iter().all(|(key, ..)| key == FENCE)).await;
+    }
+    assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
+}
+
+async fn an_answer_to_the_end_of_a_run_that_was_lost_counts_once(engine: &Engine) {
+    let Engine::Memory(store) = engine else { return };
+    let store = FaultyStore::new(store.clone());
+    let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+    let runs = Arc::new(AtomicU32::new(0));
+    let run = {
+        let (runs, store) = (Arc::clone(&runs), store.clone());
+        move |_: u64, _: DurableRun| {
+            if runs.fetch_add(1, Ordering::SeqCst) == 0 {
+                store.fail_next(Operation::Durable, Fault::LostReply, 1);
+            }
+            async { Err::<(), _>("no") }
+        }
+    };
+    let durable = locks.debounce("a").wait(ms(10)).durable("lost", run).unwrap().retry(2, ms(20));
+    durable.call(&1).await.unwrap();
+    soon(async || !durable.set_aside().await.unwrap().is_empty()).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(durable.set_aside().await.unwrap()[0].attempts, 2);
+}
+
+/// A worker lives on the runtime that registered it; registered on another, it lives on that.
+#[test]
+fn a_function_that_is_registered_again_runs_on_the_runtime_that_is_left() {
+    let server = RedisServer::start();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    };
+    let (gone, left) = (runtime(), runtime());
+    let seen = Seen::default();
+    let locks = gone.block_on(async { Locks::connect(&server.url()).await.unwrap() });
+    drop(gone.block_on(async { seen.register(&locks, ms(20)) }));
+    gone.shutdown_background();
+    left.block_on(async {
+        // The other runtime takes its time to end: until then the worker there is alive.
+        let number = AtomicU32::new(0);
+        eventually(ms(5000), async || {
+            let id = format!("id-{}", number.fetch_add(1, Ordering::SeqCst));
+            seen.register(&locks, ms(20)).id(id).call(&document(1)).await.unwrap();
+            !seen.until_now().is_empty()
+        })
+        .await;
+    });
+    let timeless = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let refused = timeless.block_on(async {
+        let debounce = locks.debounce("a");
+        debounce.durable("timeless", |_: u64, _| async {}).map(drop).unwrap_err()
+    });
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+/// What is wrong with one id does not keep those behind it from running.
+#[tokio::test]
+async fn an_id_that_cannot_be_run_is_passed_over() {
+    let server = RedisServer::start();
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    let mut connection = server.connection().await;
+    let _: i64 = redis::cmd("LPUSH")
+        .arg("lock:~durable:7:reindex:bad")
+        .arg("x")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let seen = Seen::default();
+    let reindex = seen.register(&locks, ms(20));
+    reindex.id("bad").call(&document(0)).await.unwrap();
+    tokio::time::sleep(ms(50)).await;
+    for number in 1..4 {
+        reindex.id(format!("good-{number}")).call(&document(number)).await.unwrap();
+    }
+    seen.until(3).await;
+}
+
+/// A handler with a `Locks` in it is let go of with the shutdown.
+#[tokio::test]
+async fn a_handler_is_dropped_after_the_shutdown() {
+    let locks = Locks::in_memory();
+    let held = Arc::new(());
+    let run = {
+        let (locks, held) = (locks.clone(), Arc::clone(&held));
+        move |_: u64, _: DurableRun| {
+            let _ = (&locks, &held);
+            async {}
+        }
+    };
+    drop(locks.debounce("a").durable("cycle", run).unwrap());
+    locks.shutdown().await;
+    eventually(ms(10_000), async || Arc::strong_count(&held) == 1).await;
+}
+
+#[tokio::test]
+async fn commands_do_not_depend_on_superseded_calls() {
+    let server = RedisServer::start();
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    let seen = Seen::default();
+    let reindex = seen.register(&locks, ms(400)).id("a");
+    let before = server.commands().await;
+    for number in 0..300 {
+        reindex.call(&document(number)).await.unwrap();
+    }
+    seen.until(1).await;
+    let commands = server.commands().await.minus(&before).client_commands(&["evalsha", "eval"]);
+    println!("{commands} commands for 300 calls and a run");
+    assert!(commands <= 320, "{commands}: one for each call, and a few for the run");
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_refused() {
     let locks = Locks::in_memory();
@@ -426,4 +576,36 @@ async fn ten_thousand_bursts_survive_whoever_is_killed() {
         killed.len()
     );
     assert!(receipts.len() >= 10_000 && killed.len() > 10 && duplicates > 0);
+}
+
+static SHIPPED: Mutex<Vec<(u64, String, bool)>> = Mutex::new(Vec::new());
+
+#[debounced(id = "ship:{number}", wait = 50, durable, run = run)]
+async fn ship(number: u64, address: String) -> Result<(), String> {
+    let entry = (number, address.clone(), run.generation() > 0 && run.id() == "ship:7");
+    SHIPPED.lock().unwrap().push(entry);
+    if run.attempt() == 1 && address == "twice" { Err("not yet".to_owned()) } else { Ok(()) }
+}
+
+#[tokio::test]
+async fn a_durable_function_is_run_by_whoever_has_registered_it() {
+    let store = lock::MemoryStore::new();
+    let build = || async { Locks::builder().store(store.clone()).build().await.unwrap() };
+    let (caller, worker) = (build().await, build().await);
+    let shipped = async |count: usize| {
+        eventually(ms(10_000), async || SHIPPED.lock().unwrap().len() >= count).await;
+        std::mem::take(&mut *SHIPPED.lock().unwrap())
+    };
+    for address in ["one", "last"] {
+        let receipt = caller.scope(ship(7, address.to_owned())).await.unwrap();
+        assert!(receipt.due_in() <= ms(50));
+    }
+    assert_eq!(shipped(1).await, [(7, "last".to_owned(), true)]);
+    caller.scope(ship(7, "of a dead caller".to_owned())).await.unwrap();
+    caller.shutdown().await;
+    ship::register(&worker).unwrap();
+    assert_eq!(shipped(1).await, [(7, "of a dead caller".to_owned(), true)]);
+    worker.scope(ship(7, "twice".to_owned())).await.unwrap();
+    assert_eq!(shipped(2).await.len(), 2, "it is tried again");
+    assert_eq!(ship(7, String::new()).await.unwrap_err().kind(), ErrorKind::NotInstalled);
 }

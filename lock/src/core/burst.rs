@@ -173,7 +173,9 @@ impl Burst {
         if self.newest.is_none_or(|newest| newest.number != number) {
             return Step { next: self.resume(), ..Step::default() };
         }
-        self.newest = None;
+        // The call that is asked about, if it is another, is the last one again.
+        let asked = self.asked.map(|(call, _)| call).filter(|_| !self.abandoned);
+        self.newest = asked.filter(|asked| asked.number != number);
         if self.asked.is_some() {
             return Step::default();
         }
@@ -297,6 +299,7 @@ impl Burst {
     /// The store asks for patience until then.
     fn wait_on(&mut self, asked: Call, until: Moment, now: Moment) -> Step {
         self.ask_at = until;
+        // Whoever is asked about is the newest, or was replaced, or has left.
         let Some(newest) = self.newest else {
             return Step { next: Next::Gone, ..Step::default() };
         };

@@ -79,13 +79,13 @@ impl Window {
     /// Takes note of a call, and says whether it may run.
     pub(crate) fn ask(&mut self, call: &Call<'_>, now: u64) -> Verdict {
         let (client, number) = call.caller;
+        self.follow_clock(now);
         let made = match self.clients.get(client).copied() {
             // An answer to this request is awaited by nobody any more.
             Some((known, _)) if number < known => return Verdict::Superseded,
             Some((known, made)) if number == known => made,
             known => self.register(call, known.map_or(0, |(_, made)| made), now),
         };
-        self.clock = self.clock.max(now);
         if made <= self.ran {
             // Unless it was granted this very run, and has not heard of it.
             let granted = is(self.ran_by.as_ref(), call.caller);
@@ -93,7 +93,7 @@ impl Window {
         }
         let newest = is(self.newest_caller.as_ref(), call.caller);
         if newest {
-            // No call of this caller is due later than that: the clock was set back since.
+            // A shorter wait of the same call, or one that was flushed.
             self.due = self.due.min(now + micros(call.wait));
         }
         let due = if newest { self.due } else { self.due + micros(GRACE) };
@@ -106,10 +106,7 @@ impl Window {
 
     /// A call that was not known: the time at which it was made.
     fn register(&mut self, call: &Call<'_>, before: u64, now: u64) -> u64 {
-        // On a clock that was set back, an age says nothing about what came before: the call
-        // counts as made now, and times go on growing.
-        let steps_back = now < self.clock;
-        let age = if steps_back { 0 } else { micros(call.age) };
+        let age = micros(call.age);
         let mut made = now.saturating_sub(age).max(before + 1);
         if age == 0 || made == self.newest {
             made = made.max(self.newest + 1);
@@ -133,6 +130,22 @@ impl Window {
         }
         self.clients.insert(call.caller.0.to_owned(), (call.caller.1, made));
         made
+    }
+
+    /// A clock that was set back takes all that is known with it, so that what was a second ago
+    /// still is.
+    fn follow_clock(&mut self, now: u64) {
+        let back = self.clock.saturating_sub(now);
+        self.clock = now;
+        if back == 0 {
+            return;
+        }
+        let clients = self.clients.values_mut().map(|(_, made)| made);
+        let own =
+            [&mut self.newest, &mut self.ran, &mut self.ran_at, &mut self.first, &mut self.due];
+        for time in own.into_iter().chain(clients) {
+            *time = time.saturating_sub(back);
+        }
     }
 
     fn forget_clients(&mut self, now: u64) {
@@ -166,6 +179,7 @@ impl Window {
 
     /// Makes a pending window due at once: who is to be told.
     pub(crate) fn flush(&mut self, now: u64) -> Option<(String, u64)> {
+        self.follow_clock(now);
         if self.newest <= self.ran {
             return None;
         }
@@ -173,12 +187,15 @@ impl Window {
         self.newest_caller.clone()
     }
 
-    /// Covers a pending window without a run: who is to be told, if there was one.
-    pub(crate) fn cancel(&mut self) -> Option<Vec<(String, u64)>> {
+    /// Covers a pending window without a run, with the calls up to now that the store was not told
+    /// of: who is to be told, if there was one.
+    pub(crate) fn cancel(&mut self, now: u64) -> Option<Vec<(String, u64)>> {
+        self.follow_clock(now);
         if self.newest <= self.ran {
             return None;
         }
         let waiting = self.waiting("", self.newest);
+        self.newest = self.newest.max(now);
         self.ran = self.newest;
         self.ran_by = None;
         self.ran_at = 0;
@@ -377,12 +394,14 @@ mod tests {
     fn a_flush_makes_it_due_and_a_cancel_covers_it() {
         let mut window = Window::default();
         assert_eq!(window.flush(at(0)), None);
-        assert_eq!(window.cancel(), None);
+        assert_eq!(window.cancel(at(0)), None);
         ask(&mut window, A, 0);
         ask(&mut window, B, 1);
         assert_eq!(window.flush(at(10)), Some(("b".to_owned(), 1)));
         assert_eq!(ask(&mut window, B, 10), Verdict::Due);
-        assert_eq!(window.cancel().map(|told| told.len()), Some(2));
+        assert_eq!(window.cancel(at(15)).map(|told| told.len()), Some(2));
+        let untold = Call { age: ms(8), ..call(("b", 2)) };
+        assert_eq!(window.ask(&untold, at(20)), Verdict::Superseded, "it was made before that");
         assert_eq!(ask(&mut window, A, 20), Verdict::Superseded);
         assert_eq!(ask(&mut window, B, 20), Verdict::Superseded);
         assert_eq!(ask(&mut window, ("a", 2), 30), not_yet(100, true));
@@ -420,6 +439,28 @@ mod tests {
         assert_eq!(window.ask(&next, at(100)), Verdict::Due);
         window.begin(("a", 2), at(100));
         assert!(left(ask(&mut window, ("a", 3), 200)) <= ms(100), "and the next window is right");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_max_wait_and_the_leading_edge() {
+        let mut window = Window::default();
+        ask(&mut window, A, 3_600_000);
+        window.begin(A, at(3_600_100));
+        ask(&mut window, ("a", 2), 3_600_150);
+        // An hour back, in the middle of a stream.
+        let mut runs = 0;
+        for millis in (0..2000).step_by(20) {
+            let number = 10 + millis;
+            let call = Call { max_wait: Some(ms(250)), ..call(("a", number)) };
+            if window.ask(&call, at(millis)) == Verdict::Due {
+                window.begin(("a", number), at(millis));
+                runs += 1;
+            }
+        }
+        assert!((6..=8).contains(&runs), "{runs} runs in two seconds");
+        window.begin(("a", 10 + 1980), at(2100));
+        let leading = Call { leading: true, ..call(("a", 9000)) };
+        assert_eq!(window.ask(&leading, at(5000)), Verdict::Due);
     }
 
     #[test]

@@ -156,7 +156,8 @@ impl Book {
         granted
     }
 
-    /// A run has ended, whose lock is still its runner's or not.
+    /// A run has ended, whose lock is still its runner's or not. The lock is free afterwards: between
+    /// the two, nobody finds it taken for no reason.
     pub(crate) fn finish(&mut self, id: &str, ours: bool, ended: &Ended<'_>, now: u64) -> Finish {
         let known = self.records.get(id).cloned();
         let Some(mut record) = known.filter(|_| ours) else { return Finish::Lost };

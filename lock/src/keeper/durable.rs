@@ -28,6 +28,12 @@ pub(super) struct Claiming {
     reply: oneshot::Sender<Result<Claimed, Error>>,
 }
 
+impl Claiming {
+    pub(super) fn refuse(self) {
+        let _ = self.reply.send(Err(Error::closed()));
+    }
+}
+
 /// What became of it.
 pub(crate) enum Claimed {
     /// There is nothing to run, or not now.

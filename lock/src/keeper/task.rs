@@ -298,11 +298,16 @@ impl Task {
 
     fn end(&mut self) {
         self.queue.close();
+        // Whoever came in between is told as one that comes later.
+        while let Ok(command) = self.queue.try_recv() {
+            self.take_command(command);
+        }
         for reply in self.stopping.take().into_iter().flat_map(|stopping| stopping.replies) {
             let _ = reply.send(());
         }
-        // Whoever came in between learns of it by the end of its channel.
-        while self.queue.try_recv().is_ok() {}
+        for flush in self.flushes.drain(..) {
+            let _ = flush.reply.send(());
+        }
     }
 
     fn take_answer(&mut self, done: Done) {
@@ -350,9 +355,10 @@ impl Task {
                 Command::ForceRelease { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::Extend { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::EndWindow { reply, .. } => drop(reply.send(Err(Error::closed()))),
-                // Without an answer, it is `Closed` as well.
                 #[cfg(feature = "durable")]
-                Command::Durable { .. } | Command::Claim(_) => {}
+                Command::Durable { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                #[cfg(feature = "durable")]
+                Command::Claim(claiming) => claiming.refuse(),
                 Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
                 Command::Flush(reply) => self.flush(reply),
                 Command::Release { hold, undelivered, reply } => {

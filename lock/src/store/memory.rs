@@ -408,9 +408,9 @@ impl Store for MemoryStore {
                 max_wait: request.max_wait,
                 leading: request.leading,
             };
-            let mut window = match state.windows.get(&request.window) {
-                Some((window, expiry)) if now <= *expiry => window.clone(),
-                _ => Window::default(),
+            let (mut window, expiry) = match state.windows.get(&request.window) {
+                Some((window, expiry)) if now <= *expiry => (window.clone(), *expiry),
+                _ => Default::default(),
             };
             // A part of a millisecond counts as one: asking too early is in vain.
             let until = |left: Duration| whole_millis(left + Duration::from_micros(999));
@@ -437,7 +437,8 @@ impl Store for MemoryStore {
                     DebounceReply::Running(whole_millis(left))
                 }
             };
-            let kept_until = now + window.due_in(micros).max(keep) + request.keep;
+            // A tombstone is never kept for less than somebody has asked for.
+            let kept_until = (now + window.due_in(micros).max(keep) + request.keep).max(expiry);
             state.windows.insert(Arc::clone(&request.window), (window, kept_until));
             reply
         };
@@ -459,7 +460,7 @@ impl Store for MemoryStore {
                     newest.into_iter().map(|(of, number)| (of, Wake::Due { number })).collect()
                 }
                 WindowEnd::Cancel => {
-                    let told = window.cancel().unwrap_or_default();
+                    let told = window.cancel(micros).unwrap_or_default();
                     told.into_iter().map(|(of, number)| (of, Wake::Granted { number })).collect()
                 }
             };

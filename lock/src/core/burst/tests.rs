@@ -216,3 +216,17 @@ fn of_two_calls_that_overtake_each_other_the_larger_number_is_the_newer() {
     assert_eq!((step.ended, step.next), (superseded(1), Next::AskAt(at(101))));
     assert_eq!(asked(&mut burst, 101).0, 2);
 }
+
+#[test]
+fn a_newer_call_that_leaves_gives_its_place_back_to_the_one_that_is_asked_about() {
+    for answer in [not_yet(50, true), Answer::Running(ms(50))] {
+        let mut burst = burst();
+        burst.join(call(1, 0));
+        asked(&mut burst, 0);
+        burst.join(call(2, 1));
+        assert_eq!(burst.leave(2), Step::default());
+        let step = burst.answered(answer, at(2));
+        assert!(step.ended.is_none() && matches!(step.next, Next::AskAt(_)), "{step:?}");
+        assert_eq!(asked(&mut burst, 52).0, 1, "it is the last one, and is still there");
+    }
+}

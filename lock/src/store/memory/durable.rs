@@ -54,7 +54,11 @@ impl State {
                     attempts: *attempts,
                     pause: *pause,
                 };
-                DurableReply::Finished(match book.finish(id, ours, &ended, millis) {
+                let finish = book.finish(id, ours, &ended, millis);
+                if ours {
+                    self.locks.remove(run);
+                }
+                DurableReply::Finished(match finish {
                     Finish::Lost => DurableFinish::Lost,
                     Finish::Done => DurableFinish::Done,
                     Finish::Again => DurableFinish::Again,

@@ -29,15 +29,13 @@ if not fence then
   return now
 end
 
+local moved = follow_clock(window, clients, now)
+local kept = redis.call('PTTL', KEYS[1])
 local known = clients[client]
-local more, gone = {}, {}
+local gone = {}
 
 -- A call that was not known: the time at which it was made.
 local function register()
-  -- On a clock that was set back, an age says nothing about what came before.
-  if now < window.clock then
-    age = 0
-  end
   local made = math.max(now - age, (known and known.made or 0) + 1)
   if age == 0 or made == window.newest then
     made = math.max(made, window.newest + 1)
@@ -54,7 +52,7 @@ local function register()
       -- Clients that were not heard of for a minute will not repeat a request.
       for other, last in pairs(count > 100 and clients or {}) do
         if last.made + 60000000 <= now then
-          gone[#gone + 1] = 'of:' .. other
+          gone[#gone + 1] = other
         end
       end
       window.due = leading and not goes_on and now or made + wait
@@ -68,7 +66,6 @@ local function register()
     window.newest_caller = token
   end
   clients[client] = {number = number, made = made}
-  more = {'of:' .. client, string.format('%.0f %.0f', number, made)}
   return made
 end
 
@@ -79,14 +76,13 @@ local function ask()
     return 'superseded'
   end
   local made = known and number == known.number and known.made or register()
-  window.clock = math.max(window.clock, now)
   if made <= window.ran then
     return window.ran_by == token and 'due' or 'superseded'
   end
   is_newest = window.newest_caller == token
   local due = window.due + ARGV[8] * 1000
   if is_newest then
-    -- No call of this caller is due later than that: the clock was set back since.
+    -- A shorter wait of the same call, or one that was flushed.
     window.due = math.min(window.due, now + wait)
     due = window.due
   end
@@ -122,11 +118,13 @@ end
 if window.newest > window.ran then
   keep = keep + math.max(math.ceil((window.due - now) / 1000), 0)
 end
-if #gone > 0 then
-  redis.call('HDEL', KEYS[1], unpack(gone))
+for _, other in ipairs(gone) do
+  redis.call('HDEL', KEYS[1], 'of:' .. other)
+  clients[other] = nil
 end
-write_window(KEYS[1], window, more)
-redis.call('PEXPIRE', KEYS[1], keep)
+write_window(KEYS[1], window, clients, moved or client)
+-- A tombstone is never kept for less than somebody has asked for.
+redis.call('PEXPIRE', KEYS[1], math.max(keep, kept))
 if told then
   redis.call('SET', KEYS[2], token, 'PX', ARGV[6])
   redis.call('SET', KEYS[3], digits(fence))

@@ -4,14 +4,17 @@
 -- most. After the last try it is set aside in the hash KEYS[3], with its generation ARGV[4], as
 -- "attempts generation length-of-reason reason arguments".
 --
--- Follows `Book::finish` in core/durable.rs. Answers 'lost', 'done', 'again', 'aside', or the
+-- Frees the run's lock. Follows `Book::finish` in core/durable.rs. Answers 'lost', 'done', 'again', 'aside', or the
 -- milliseconds until the next try.
 
 local id = ARGV[1]
 local record = read_record(id)
+local micros = now_in_microseconds()
 if not record or redis.call('GET', KEYS[4]) ~= ARGV[2] then
   return 'lost'
 end
+-- The lock is free with that: in between, nobody finds it taken for no reason.
+redis.call('DEL', KEYS[4])
 if record.call ~= tonumber(ARGV[3]) then
   redis.call('ZADD', KEYS[1], record.due, id)
   return 'again'
@@ -30,7 +33,6 @@ if record.attempts >= tonumber(ARGV[7]) then
 end
 local pause = ARGV[8] * 2 ^ math.min(record.attempts - 1, 20)
 pause = math.min(pause, 60 * 60 * 1000)
-local micros = now_in_microseconds()
 record.due = math.floor(micros / 1000) + pause
 write_record(id, record, record.due)
 return pause

@@ -7,17 +7,20 @@
 
 local window, clients = read_window(KEYS[1])
 local now = now_in_microseconds()
+local moved = follow_clock(window, clients, now)
 if window.newest <= window.ran then
   return 0
 end
 if ARGV[1] == 'flush' then
   window.due = now
-  write_window(KEYS[1], window)
+  write_window(KEYS[1], window, clients, moved)
   tell(window.newest_caller, 'due')
 else
   local told = waiting(window, clients, '', window.newest)
+  -- With the calls up to now that the store was not told of.
+  window.newest = math.max(window.newest, now)
   window.ran, window.ran_by, window.ran_at = window.newest, '', 0
-  write_window(KEYS[1], window)
+  write_window(KEYS[1], window, clients, moved)
   for _, other in ipairs(told) do
     tell(other, 'look')
   end

@@ -23,6 +23,22 @@ local function read_window(key)
   return window, clients
 end
 
+-- A clock that was set back takes all that is known with it. Answers whether it was.
+local function follow_clock(window, clients, now)
+  local back = window.clock - now
+  window.clock = now
+  if back <= 0 then
+    return false
+  end
+  for _, name in ipairs({'newest', 'ran', 'ran_at', 'first', 'due'}) do
+    window[name] = math.max(window[name] - back, 0)
+  end
+  for _, last in pairs(clients) do
+    last.made = math.max(last.made - back, 0)
+  end
+  return true
+end
+
 local function now_in_microseconds()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
@@ -40,8 +56,14 @@ local function waiting(window, clients, but, till)
   return tokens
 end
 
-local function write_window(key, window, more)
-  local fields = more or {}
+local function write_window(key, window, clients, changed)
+  -- One by one: a script cannot unpack thousands of clients.
+  for client, last in pairs(clients) do
+    if changed == true or changed == client then
+      redis.call('HSET', key, 'of:' .. client, string.format('%.0f %.0f', last.number, last.made))
+    end
+  end
+  local fields = {}
   for name, value in pairs(window) do
     fields[#fields + 1] = name
     fields[#fields + 1] = type(value) == 'number' and string.format('%.0f', value) or value

@@ -1,0 +1,198 @@
+//! `#[debounced(durable)]`: a function whose calls are kept in the store.
+//!
+//! The function itself only keeps its arguments. Its body becomes a function of a type that has the
+//! function's name (types and functions have names of their own), beside `register`, which lets a
+//! process run what others have called.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote_spanned};
+use syn::{
+    Attribute as Outer, Error, FnArg, Ident, Pat, PatIdent, PatType, Type, ext::IdentExt as _,
+    parse_quote_spanned, spanned::Spanned as _, visit_mut::VisitMut,
+};
+
+use crate::{
+    args::{Args, Mistakes},
+    expand,
+    function::Function,
+};
+
+/// What is refused, each on the token that it is about.
+pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
+    if !cfg!(feature = "durable") {
+        let text = "durable calls need the feature `durable` of `lock`: write \
+                    `lock = { version = \"..\", features = [\"durable\"] }` in Cargo.toml";
+        mistakes.push(Error::new(args.durable.unwrap_or_else(Span::call_site), text));
+    }
+    if let Some(handler) = &args.or_else {
+        let text = "a durable call returns `Result<Receipt, lock::Error>`, so there is nothing to \
+                    make; leave `or_else` out";
+        mistakes.push(Error::new_spanned(handler, text));
+    }
+    if let Some(leading) = args.leading {
+        let text = "durable calls run when their burst is over; leave `leading` out";
+        mistakes.push(Error::new(leading, text));
+    }
+    let generics = &function.sig.generics;
+    if !generics.params.is_empty() || generics.where_clause.is_some() {
+        let text = "a durable function has no generics: a process that runs a call of another one \
+                    would not know for which types";
+        mistakes.push(Error::new(function.sig.ident.span(), text));
+    }
+    for argument in &function.sig.inputs {
+        match argument {
+            FnArg::Receiver(receiver) => {
+                let text = "a durable function is a free function: a call may run in another \
+                            process, which has no `self`";
+                mistakes.push(Error::new_spanned(receiver, text));
+            }
+            FnArg::Typed(argument) => check_argument(argument, mistakes),
+        }
+    }
+}
+
+fn check_argument(argument: &PatType, mistakes: &mut Mistakes) {
+    struct Borrowed(Option<(Span, &'static str)>);
+    impl VisitMut for Borrowed {
+        fn visit_type_mut(&mut self, ty: &mut Type) {
+            let text = match ty {
+                Type::Reference(_) => {
+                    "a durable argument is kept in the store: take it by value, as `String` for \
+                     `&str`"
+                }
+                Type::ImplTrait(_) => "a durable argument is read from the store: name its type",
+                _ => return syn::visit_mut::visit_type_mut(self, ty),
+            };
+            self.0.get_or_insert((ty.span(), text));
+        }
+    }
+    if !matches!(&*argument.pat, Pat::Ident(PatIdent { by_ref: None, subpat: None, .. })) {
+        let text = "a durable argument needs a plain name: take it apart in the body";
+        mistakes.push(Error::new_spanned(&argument.pat, text));
+    }
+    let mut borrowed = Borrowed(None);
+    borrowed.visit_type_mut(&mut (*argument.ty).clone());
+    if let Some((span, text)) = borrowed.0 {
+        mistakes.push(Error::new(span, text));
+    }
+}
+
+// Output: the function that keeps its arguments, and the type with `register` and the body. Locks
+//         are taken in the run.
+pub(crate) fn durable(
+    args: &Args,
+    locked: &[Args],
+    function: &Function,
+    uses: &TokenStream,
+) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = args.krate(span);
+    let Function { vis, sig, .. } = function;
+    let name = &sig.ident;
+    let text = name.unraw().to_string();
+    let names = arguments(function).map(|(name, _)| name).collect::<Vec<_>>();
+    let types = arguments(function).map(|(_, ty)| ty).collect::<Vec<_>>();
+    let configure = expand::configure(args);
+
+    let mut keep = function.copy();
+    for argument in &mut keep.sig.inputs {
+        if let FnArg::Typed(argument) = argument
+            && let Pat::Ident(pattern) = &mut *argument.pat
+        {
+            // It is only passed on.
+            pattern.mutability = None;
+        }
+    }
+    keep.sig.output = parse_quote_spanned! {span=>
+        -> ::core::result::Result<#krate::Receipt, #krate::Error>
+    };
+    keep.attrs.push(parse_quote_spanned!(span=> #[allow(clippy::missing_errors_doc)]));
+    let (locks, id) = (expand::locks(args), expand::id(args, function));
+    let keep = keep.with(quote_spanned! {span=>
+        #uses
+        let __lock_locks = #locks;
+        let __lock_id = #id;
+        #krate::__private::durable_call(
+            __lock_locks, __lock_id, #configure, #name::__lock_function, (#(#names,)*),
+        ).await
+    });
+
+    let mut run = function.copy();
+    run.attrs.clear();
+    run.vis = syn::Visibility::Inherited;
+    run.sig.ident = format_ident!("__lock_body", span = span);
+    let binding = args.run.clone().unwrap_or_else(|| Ident::new("__lock_run", span));
+    run.sig.inputs.push(parse_quote_spanned!(span=> #binding: #krate::DurableRun));
+    run.attrs.push(
+        parse_quote_spanned!(span=> #[allow(unused_variables, clippy::used_underscore_binding)]),
+    );
+    let run = match locked {
+        [] => run.with(run.body.stream()),
+        [one] => run.with(expand::locked(one, &run)),
+        [first, others @ ..] => run.with(expand::all_locked(first, others, &run)),
+    };
+    // What is wrong with the arguments or the output is said here, and nowhere else.
+    let inputs = expand::at(types.first().map_or_else(|| name.span(), |first| first.span()));
+    let output = expand::at(function.output().span());
+    let handler = quote_spanned! {output=>
+        fn __lock_handler(
+            (#(#names,)*): (#(#types,)*), __lock_run: #krate::DurableRun,
+        ) -> impl ::core::future::Future<Output = impl #krate::DurableOutput> + ::core::marker::Send {
+            Self::__lock_body(#(#names,)* __lock_run)
+        }
+    };
+    let krate_there = args.krate(inputs);
+    let made = quote_spanned! {inputs=>
+        #krate_there::__private::durable_function(Self::__lock_name(), Self::__lock_handler)
+    };
+    let cfgs: Vec<&Outer> =
+        function.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect();
+    let about = format!("Runs the durable calls of [`{text}`](fn@{text}).");
+    let register = format!(
+        "Lets this process run the calls of [`{text}`](fn@{text}) that others have made, on this \
+         Tokio runtime, for as long as `locks` is in use. A process that calls it has done so.\n\n\
+         # Errors\n\n`Invalid` outside of a Tokio runtime."
+    );
+    quote_spanned! {span=>
+        #keep
+
+        #(#cfgs)*
+        #[doc = #about]
+        #[allow(non_camel_case_types, dead_code)]
+        #[derive(Debug)]
+        #vis struct #name {}
+
+        #(#cfgs)*
+        #[allow(dead_code)]
+        impl #name {
+            #[doc = #register]
+            #vis fn register(locks: &#krate::Locks) -> ::core::result::Result<(), #krate::Error> {
+                #krate::__private::durable_register(
+                    locks, Self::__lock_name(), #configure, Self::__lock_function,
+                )
+            }
+
+            fn __lock_name() -> &'static str {
+                ::core::concat!(::core::module_path!(), "::", #text)
+            }
+
+            fn __lock_function() -> #krate::__private::DurableFunction<(#(#types,)*)> {
+                #made
+            }
+
+            #handler
+
+            #run
+        }
+    }
+}
+
+fn arguments(function: &Function) -> impl Iterator<Item = (Ident, Type)> {
+    function.sig.inputs.iter().filter_map(|argument| match argument {
+        FnArg::Typed(PatType { pat, ty, .. }) => match &**pat {
+            Pat::Ident(name) => Some((name.ident.clone(), (**ty).clone())),
+            _ => None,
+        },
+        FnArg::Receiver(_) => None,
+    })
+}
