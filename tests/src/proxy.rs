@@ -10,7 +10,7 @@ use std::{
     ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -59,6 +59,8 @@ pub struct Proxy {
 /// What the proxy's thread and its owner share.
 #[derive(Debug)]
 struct Shared {
+    /// The port of the server for new connections.
+    upstream_port: AtomicU16,
     faults: Mutex<Faults>,
     /// How often the network has healed.
     healed: watch::Sender<u64>,
@@ -73,6 +75,7 @@ impl Proxy {
     /// not be up: until it is, clients are accepted and reset at once.
     pub fn start(upstream_port: u16) -> Self {
         let shared = Arc::new(Shared {
+            upstream_port: AtomicU16::new(upstream_port),
             faults: Mutex::default(),
             healed: watch::Sender::new(0),
             accepted: watch::Sender::new(0),
@@ -87,7 +90,7 @@ impl Proxy {
         let handle = runtime.handle().clone();
         let (listener, port, controls) = {
             let _inside = runtime.enter();
-            Listener::bind(upstream_port, Arc::clone(&shared))
+            Listener::bind(Arc::clone(&shared))
         };
         let thread = thread::Builder::new()
             .name(format!("proxy {port}"))
@@ -169,6 +172,13 @@ impl Proxy {
     /// accepted.
     pub fn reset_connections(&self) {
         self.command(Control::Reset);
+    }
+
+    /// Leads to another server from now on, as an address does after a failover; connections are
+    /// reset.
+    pub fn fail_over_to(&self, upstream_port: u16) {
+        self.shared.upstream_port.store(upstream_port, Ordering::Relaxed);
+        self.reset_connections();
     }
 
     /// Refuses new connections from now on, as a host where nothing listens. Open connections

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lock::{Debounce, Error, ErrorKind, Status};
+use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::common::{Engine, FENCE, ms, on_both_stores};
@@ -404,7 +405,7 @@ async fn a_cancel_covers_calls_that_the_store_was_not_told_of(engine: &Engine) {
 /// Thousands of processes that have come and gone do not make a window fail.
 #[tokio::test]
 async fn a_window_forgets_thousands_of_clients() {
-    let server = lock_tests::RedisServer::start();
+    let server = RedisServer::start();
     let locks = lock::Locks::connect(&server.url()).await.unwrap();
     let mut fields = redis::cmd("HSET");
     fields.arg("lock:~debounce:a");
@@ -424,7 +425,7 @@ async fn a_window_forgets_thousands_of_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_are_five_commands_and_thirty_from_four_processes() {
     // Unwatched: who looks at the keys sends commands, too.
-    let server = lock_tests::RedisServer::start();
+    let server = RedisServer::start();
     for (processes, most) in [(1, 5), (4, 30)] {
         let mut clients = Vec::new();
         for _ in 0..processes {
@@ -502,11 +503,27 @@ async fn a_stream_runs_once_a_second_on_redis() {
 /// window at most, and the next one is right.
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_lost_in_a_window_costs_one_run_at_most() {
-    for fault in ["flush", "restart"] {
-        let server = lock_tests::RedisServer::start();
+    for fault in ["flush", "restart", "failover"] {
+        let (server, replica) = (RedisServer::start(), RedisServer::start());
+        // The replica hears of its primary through one proxy, the clients reach either by another.
+        let (link, address) = (Proxy::start(server.port()), Proxy::start(server.port()));
+        let command = async |server: &RedisServer, words: &[&str]| {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            let answer = command.query_async(&mut server.connection().await).await;
+            answer.map(|answer: redis::Value| format!("{answer:?}")).unwrap()
+        };
+        if fault == "failover" {
+            let port = link.port().to_string();
+            command(&replica, &["REPLICAOF", "127.0.0.1", &port]).await;
+            eventually(ms(10_000), async || {
+                command(&replica, &["INFO", "replication"]).await.contains("master_link_status:up")
+            })
+            .await;
+        }
         let mut clients = Vec::new();
         for _ in 0..3 {
-            clients.push(lock::Locks::connect(&server.url()).await.unwrap());
+            clients.push(lock::Locks::connect(&address.url()).await.unwrap());
         }
         let runs = Arc::new(AtomicU32::new(0));
         let mut calls = JoinSet::new();
@@ -514,12 +531,19 @@ async fn data_that_is_lost_in_a_window_costs_one_run_at_most() {
             let debounce = clients[number as usize % 3].debounce("a").wait(ms(400));
             calls.spawn(call(debounce, number, Arc::clone(&runs)));
             tokio::time::sleep(ms(10)).await;
+            // From here on the replica knows nothing more: this suffix is lost.
+            if number == 12 && fault == "failover" {
+                link.black_hole(Direction::ToClient);
+            }
             if number == 20 {
                 match fault {
                     "flush" => {
-                        let mut connection = server.connection().await;
-                        let _: () =
-                            redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
+                        command(&server, &["FLUSHALL"]).await;
+                    }
+                    "failover" => {
+                        server.kill();
+                        command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
+                        address.fail_over_to(replica.port());
                     }
                     _ => {
                         server.kill();

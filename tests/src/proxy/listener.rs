@@ -41,7 +41,6 @@ pub(super) struct Listener {
     /// `None` while connections are refused.
     socket: Option<TcpListener>,
     port: Port,
-    upstream_port: u16,
     shared: Arc<Shared>,
     controls: UnboundedReceiver<Control>,
     connections: Vec<(Handle, JoinHandle<()>)>,
@@ -49,24 +48,15 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Listens on a free port; has to be called inside a runtime.
-    pub(super) fn bind(
-        upstream_port: u16,
-        shared: Arc<Shared>,
-    ) -> (Self, u16, UnboundedSender<Control>) {
+    pub(super) fn bind(shared: Arc<Shared>) -> (Self, u16, UnboundedSender<Control>) {
         let (socket, port) = (0..100)
             .map(|_| Port::claim())
             .find_map(|port| Some((listen(&port).ok()?, port)))
             .expect("one of a hundred free ports can be listened on");
         let number = port.number();
         let (sender, controls) = unbounded_channel();
-        let listener = Self {
-            socket: Some(socket),
-            port,
-            upstream_port,
-            shared,
-            controls,
-            connections: Vec::new(),
-        };
+        let listener =
+            Self { socket: Some(socket), port, shared, controls, connections: Vec::new() };
         (listener, number, sender)
     }
 
@@ -110,7 +100,8 @@ impl Listener {
         self.connections.retain(|(_, task)| !task.is_finished());
         let handle = Handle::default();
         let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(relay(client, self.upstream_port, shared, handle.clone()));
+        let upstream_port = shared.upstream_port.load(Ordering::Relaxed);
+        let task = tokio::spawn(relay(client, upstream_port, shared, handle.clone()));
         self.connections.push((handle, task));
     }
 
