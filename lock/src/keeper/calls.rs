@@ -17,7 +17,6 @@ use crate::{
     core::{
         Moment,
         burst::{self, Answer, Burst, End, Next, Step},
-        wait::Patience,
     },
     id::Named,
     keeper::store_error,
@@ -81,12 +80,7 @@ impl Taker for Call {
     }
 
     fn terms(&self) -> Terms {
-        Terms {
-            lease: self.lease,
-            patience: Patience::For(Duration::ZERO),
-            hold_at_most: None,
-            hold_at_least: Duration::ZERO,
-        }
+        Terms::of_run(self.lease)
     }
 
     fn client(&self) -> &Arc<Client> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, LockGuard, Token,
-    core::{Moment, wait::Patience},
+    core::Moment,
     id::Named,
     store::{DurableBook, DurableClaim, DurableReply, DurableRequest, DurableStep, StoreError},
 };
@@ -63,12 +63,7 @@ impl Taker for Claiming {
     }
 
     fn terms(&self) -> Terms {
-        Terms {
-            lease: self.lease,
-            patience: Patience::For(Duration::ZERO),
-            hold_at_most: None,
-            hold_at_least: Duration::ZERO,
-        }
+        Terms::of_run(self.lease)
     }
 
     fn client(&self) -> &Arc<Client> {

@@ -124,6 +124,14 @@ pub(crate) struct Terms {
     pub(crate) hold_at_least: Duration,
 }
 
+impl Terms {
+    /// Of the lock of a run.
+    fn of_run(lease: Duration) -> Self {
+        let patience = Patience::For(Duration::ZERO);
+        Self { lease, patience, hold_at_most: None, hold_at_least: Duration::ZERO }
+    }
+}
+
 struct Acquire {
     number: u64,
     lock: Named,
