@@ -16,6 +16,7 @@ mod keeper;
 mod limits;
 mod lock;
 mod locks;
+mod mutant;
 mod status;
 mod store;
 #[cfg(feature = "test-util")]

@@ -205,3 +205,18 @@ async fn a_fenced_key_refuses_stale_writers() {
     };
     assert!(set(&next).await && !set(&stale).await);
 }
+
+#[tokio::test]
+async fn a_failed_extension_frees_nobody_elses_lock() {
+    let server = RedisServer::start();
+    let mut connection = server.connection().await;
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let _: i64 = redis::cmd("DEL").arg("lock:a").query_async(&mut connection).await.unwrap();
+    assert!(bare_acquire(&mut connection, "lock:a", "other").await);
+    assert_eq!(guard.extend(ms(1000)).await.unwrap_err().kind(), ErrorKind::Lost);
+    assert!(!guard.is_held());
+    let holder: Option<String> =
+        redis::cmd("GET").arg("lock:a").query_async(&mut connection).await.unwrap();
+    assert_eq!(holder.as_deref(), Some("other"));
+}

@@ -15,6 +15,7 @@ mod harness;
 mod interoperation;
 mod line;
 mod macros;
+mod mutants;
 mod regressions;
 mod scale;
 mod seed;

@@ -12,7 +12,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{Jitter, Moment, doubling};
-use crate::store::IfHeld;
+use crate::{mutant, store::IfHeld};
 
 /// A waiter says that it is alive at least this often, jitter included.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(7500);
@@ -184,6 +184,9 @@ impl Queue {
             && let Some(seat) = self.seat.take()
             && seat.if_held != SeatState::New
         {
+            if mutant::is("cancelled acquire is not undone") {
+                return Action::None;
+            }
             return Action::Withdraw { number: seat.number };
         }
         Action::None
@@ -257,6 +260,9 @@ impl Queue {
         // When the holder's time is up without a wake-up, nobody has released. A millisecond
         // more, because the store rounds down.
         let expiry = remaining.map_or(Duration::MAX, |left| left + Duration::from_millis(1));
+        if looks.woken && mutant::is("no fallback look") {
+            return Action::None;
+        }
         Action::LookAt(now + delay.min(expiry))
     }
 
@@ -320,7 +326,8 @@ impl Queue {
         let Some(tenure) = &mut self.tenure else { return Action::None };
         let next = self.waiting.front().copied();
         // With a seat in the store's queue, the turn is the store's to give.
-        let keeps = !tenure.contended && self.seat.is_none() && !remaining.is_zero();
+        let contended = tenure.contended && !mutant::is("hand-over to the crowd");
+        let keeps = !contended && self.seat.is_none() && !remaining.is_zero();
         let Some(next) = next.filter(|_| keeps) else {
             self.tenure = None;
             // Behind the release, for whoever comes next.
@@ -332,7 +339,10 @@ impl Queue {
         let fits = (next.lease / 2..=next.lease).contains(&remaining);
         if fits && tenure.hand_overs < MOST_HAND_OVERS {
             tenure.hand_overs += 1;
-            let fencing_token = (tenure.fence << HAND_OVER_BITS) + tenure.hand_overs;
+            let mut fencing_token = (tenure.fence << HAND_OVER_BITS) + tenure.hand_overs;
+            if mutant::is("hand-over with the same token") {
+                fencing_token = tenure.fence << HAND_OVER_BITS;
+            }
             self.pop();
             return Action::Grant { caller: next.number, fencing_token };
         }

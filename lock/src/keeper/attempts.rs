@@ -17,6 +17,7 @@ use crate::{
     },
     guard::LockGuard,
     keeper::store_error,
+    mutant,
     store::{AcquireRequest, Acquisition, IfHeld, StoreError},
 };
 
@@ -146,7 +147,7 @@ impl Task {
             let held = matches!(answer, Ok(Acquisition::Held { .. }));
             let refused = matches!(answer, Err(StoreError::Rejected(_)));
             let undone = held || (refused && attempt.failure.is_none());
-            if !undone {
+            if !undone && !mutant::is("cancelled acquire is not undone") {
                 let (lock, token) = (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
                 self.begin_release(number, &lock, &token, Moment::default(), None);
             }

@@ -25,6 +25,7 @@ use crate::{
     id::Named,
     keeper::store_error,
     limits::LONGEST_LEASE,
+    mutant,
     store::{Holder, RenewRequest, Renewal, StoreError},
 };
 
@@ -112,6 +113,7 @@ impl Task {
     /// know.
     pub(super) fn begin_hold(&mut self, taker: &impl Taker, grant: Grant) -> LockGuard {
         let Grant { tenure, token, sent_at, lease: granted, fencing_token } = grant;
+        let sent_at = if mutant::is("deadline from reply") { self.now } else { sent_at };
         let terms = taker.terms();
         let (own, jitter) = ((terms.lease, terms.hold_at_most), self.jitter(tenure));
         let lease = Lease::granted(sent_at, granted, own, jitter);
@@ -282,6 +284,7 @@ impl Task {
     pub(super) fn take_renewed(&mut self, renewed: Renewed) {
         let Renewed { numbers, requests, sent_at, answers } = renewed;
         let now = self.now;
+        let sent_at = if mutant::is("deadline from reply") { now } else { sent_at };
         // An answer that is missing is an answer that is not known.
         let answers = answers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         for ((number, request), answer) in numbers.into_iter().zip(requests).zip(answers) {
@@ -293,6 +296,7 @@ impl Task {
                     Event::Renewed { sent_at, remaining: request.lease }
                 }
                 Some(Ok(Renewal::NotOurs)) => Event::NotOurs,
+                Some(Err(_)) if mutant::is("error counted as not ours") => Event::NotOurs,
                 // A refusal is not a loss either: a replica that cannot be written to, a server
                 // that is loading its data, says nothing about who holds the lock.
                 Some(Err(_)) | None => Event::Unknown,

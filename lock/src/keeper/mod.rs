@@ -49,6 +49,7 @@ use crate::{
     error::{Error, ErrorKind},
     guard::LockGuard,
     id::Named,
+    mutant,
     store::{Listener, Store, Wake, WakeUps, WindowEnd, wake::CurrentWakeUps},
 };
 
@@ -290,7 +291,8 @@ impl Client {
     ) -> Result<LockGuard, Error> {
         let id = Arc::clone(&lock.id);
         let request = |number, reply| {
-            let token = Token::new(&self.id, number);
+            let owner = if mutant::is("owner per process") { 1 } else { number };
+            let token = Token::new(&self.id, owner);
             let client = Arc::clone(self);
             Command::Acquire(Box::new(Acquire { number, lock, token, adopt, terms, client, reply }))
         };

@@ -4,23 +4,23 @@
 //! restart, a `SCRIPT FLUSH`, a failover): on the same connection, so never on another node than
 //! the one that asked for it.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use redis::{Cmd, Pipeline, ToRedisArgs, Value};
 
+use crate::mutant;
+
 /// One script, and the hash the server knows it by.
 pub(super) struct Script {
-    source: &'static str,
+    source: LazyLock<Cow<'static, str>>,
     hash: LazyLock<String>,
 }
 
 macro_rules! scripts {
     ($($name:ident = $($file:literal)+;)*) => {
         $(pub(super) static $name: Script = Script {
-            source: concat!($(include_str!($file)),+),
-            hash: LazyLock::new(|| {
-                redis::Script::new(concat!($(include_str!($file)),+)).get_hash().to_owned()
-            }),
+            source: LazyLock::new(|| mutant::script(concat!($(include_str!($file)),+))),
+            hash: LazyLock::new(|| redis::Script::new(&$name.source).get_hash().to_owned()),
         };)*
 
         /// Every script there is.
@@ -50,7 +50,7 @@ scripts! {
 impl Script {
     /// Appends the command that makes the server know this script.
     pub(super) fn load(&self, pipeline: &mut Pipeline) {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(self.source);
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(&**self.source);
     }
 }
 
@@ -82,7 +82,7 @@ impl Invocation {
     /// The same call with the script's source, which makes the server know it from then on.
     pub(super) fn by_source(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(self.script.source);
+        command.arg(&**self.script.source);
         for argument in self.by_hash.args_iter().skip(2) {
             if let redis::Arg::Simple(argument) = argument {
                 command.arg(argument);
