@@ -97,6 +97,7 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     let guard = args.guard.iter();
     let body = body(function, &quote_spanned!(span=> #(let #guard = __lock_held.guard();)*));
     let modes = modes(args);
+    let quiet = quiet(&[args]);
     let leave = leave(args, &function.output(), "LockedOutput");
     quote_spanned! {span=>
         let __lock_locks = #locks;
@@ -104,6 +105,7 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
         let __lock_held = #krate::__private::Held::new();
         let __lock_result = {
             let __lock_held = &__lock_held;
+            #quiet
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::run(
                 __lock_held, __lock_locks, __lock_id, #configure, #modes, __lock_body
@@ -122,6 +124,7 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
     let krate = first.krate(span);
     let all = first.iter_with(others).collect::<Vec<_>>();
     let (wanted, body) = (wanted(&krate, &all, function), body_of_several(&all, function));
+    let quiet = quiet(&all);
     let output = function.output();
     let failed = |number: TokenStream| quote_spanned!(span=> ::core::result::Result::Err((#number, __lock_error)));
     let mut arms = own_ways(&all, &output, failed, |value| value);
@@ -138,6 +141,7 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
         let __lock_held = #krate::__private::Held::several();
         let __lock_result = {
             let __lock_held = &__lock_held;
+            #quiet
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::run_all(__lock_held, __lock_wanted, __lock_body).await
         };
@@ -249,6 +253,7 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
         };
     }
     let wanted = wanted(&krate, &all, function);
+    let quiet = quiet(&all);
     let failed = |number: TokenStream| {
         quote_spanned! {span=>
             ::core::result::Result::Ok(::core::option::Option::Some(
@@ -266,6 +271,7 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
         let __lock_held = #krate::__private::Held::several();
         let __lock_result = {
             let __lock_held = &__lock_held;
+            #quiet
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::debounce_under(
                 __lock_held, __lock_wanted, __lock_locks, __lock_id, #configure, __lock_body
@@ -371,6 +377,15 @@ fn modes(args: &Args) -> TokenStream {
     quote_spanned! {span=>
         (#krate::__private::OnLost::#on_lost, #krate::__private::Reentry::#reentry)
     }
+}
+
+// Output: an attribute of the statement that makes the body. A guard lives as long as the body, so
+//         that it could be dropped sooner is no advice for its user.
+fn quiet(all: &[&Args]) -> TokenStream {
+    if all.iter().all(|args| args.guard.is_none()) {
+        return TokenStream::new();
+    }
+    quote_spanned!(Span::mixed_site()=> #[allow(clippy::significant_drop_tightening)])
 }
 
 // Input: the function, and statements to run before its body.

@@ -30,6 +30,47 @@ pub async fn all(number: u32, _unused: u32, _: Vec<u32>) -> Result<u64, Error> {
     Ok(guard.fencing_token() + u64::from(number))
 }
 
+/// Uses its guard before it waits, and returns early.
+///
+/// # Errors
+///
+/// A lock error.
+#[locked(id = "early:{number}", guard = guard)]
+pub async fn early(number: u64) -> Result<Option<u64>, Error> {
+    if number == guard.fencing_token() {
+        return Ok(None);
+    }
+    std::future::ready(()).await;
+    Ok(Some(number))
+}
+
+/// The same with several locks, under a debounce.
+///
+/// # Errors
+///
+/// A lock error.
+#[debounced(id = "early:{number}", leading, max_wait = "1m")]
+#[locked(id = "early:{number}", guard = guard)]
+#[locked(id = "other:{number}", guard = other)]
+pub async fn early_of_several(number: u64) -> Result<Option<u64>, Error> {
+    if number == guard.fencing_token() || number == other.fencing_token() {
+        return Ok(None);
+    }
+    std::future::ready(()).await;
+    Ok(Some(number))
+}
+
+/// A durable one.
+#[debounced(id = "durable:{number}", durable, run = run)]
+#[locked(id = "early:{number}", guard = guard)]
+pub async fn durable(number: u64) -> Result<u64, Error> {
+    if number == guard.fencing_token() {
+        return Ok(run.generation());
+    }
+    std::future::ready(()).await;
+    Ok(number)
+}
+
 /// Has several locks.
 ///
 /// # Errors
