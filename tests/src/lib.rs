@@ -8,6 +8,8 @@
 //! - [`Certificates`]: a certificate authority and a server certificate, for TLS.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
 //! - [`Worker`]: another process, which uses the library and can be killed or stopped.
+//! - [`WallClock`]: the wall clock of such processes, which a test steps.
+//! - [`History`]: what holders of locks saw, and the judge of it.
 //! - [`eventually`]: waits for the state of another process, within a bound.
 //!
 //! A failing step panics with a sentence, because the only caller is a test. Values are removed
@@ -17,17 +19,21 @@
 
 mod certificates;
 mod commands;
+mod history;
 mod ports;
 mod proxy;
 mod server;
 mod signals;
 mod wait;
+mod wall_clock;
 mod wire;
 mod worker;
 
 pub use certificates::Certificates;
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
+pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};
 pub use server::{RedisServer, RedisServerBuilder};
 pub use wait::{Observation, eventually};
+pub use wall_clock::WallClock;
 pub use worker::Worker;

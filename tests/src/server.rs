@@ -4,7 +4,7 @@ mod builder;
 mod process;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -47,6 +47,7 @@ struct Settings {
     certificates: Option<Certificates>,
     tls_port: Option<Port>,
     unix_socket: bool,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl RedisServer {

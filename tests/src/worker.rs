@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::signals;
+use crate::{signals, wall_clock::WallClock};
 
 /// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +30,20 @@ impl Worker {
     ///
     /// When it cannot be started.
     pub fn start(program: impl AsRef<Path>) -> Self {
-        let mut child = Command::new(program.as_ref())
+        Self::spawn(&mut Command::new(program.as_ref()))
+    }
+
+    /// Starts the program by this wall clock, which has to outlive it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn start_by(clock: &WallClock, program: impl AsRef<Path>) -> Self {
+        Self::spawn(Command::new(program.as_ref()).envs(clock.environment()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,9 +1,11 @@
 //! What a server is started with.
 
+use std::path::PathBuf;
+
 use tempfile::TempDir;
 
 use super::{RedisServer, Settings, process::Start};
-use crate::{certificates::Certificates, ports::Port};
+use crate::{certificates::Certificates, ports::Port, wall_clock::WallClock};
 
 /// The name of the Unix domain socket in the server's directory.
 pub(super) const UNIX_SOCKET: &str = "redis.sock";
@@ -19,6 +21,7 @@ pub struct RedisServerBuilder {
     tls: bool,
     unix_socket: bool,
     append_only: bool,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl RedisServerBuilder {
@@ -54,6 +57,12 @@ impl RedisServerBuilder {
     /// nothing that was answered.
     pub fn append_only(mut self, append_only: bool) -> Self {
         self.append_only = append_only;
+        self
+    }
+
+    /// Lets the server live by this wall clock, which has to outlive it.
+    pub fn wall_clock(mut self, clock: &WallClock) -> Self {
+        self.environment = clock.environment();
         self
     }
 
@@ -105,6 +114,14 @@ impl RedisServerBuilder {
             .rev()
             .find(|words| words[0] == "--requirepass")
             .map(|words| words[1].clone());
-        Settings { port, flags, password, certificates, tls_port, unix_socket: self.unix_socket }
+        Settings {
+            port,
+            flags,
+            password,
+            certificates,
+            tls_port,
+            unix_socket: self.unix_socket,
+            environment: self.environment.clone(),
+        }
     }
 }

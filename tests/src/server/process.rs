@@ -43,6 +43,7 @@ impl Settings {
         let errors = output.try_clone().expect("a file handle can be copied");
         let child = Command::new("redis-server")
             .args(&self.flags)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(output)

@@ -1,0 +1,277 @@
+//! What the holders of locks went through, and whether it may have been.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+/// One hold of one lock, as its holder saw it. Times are nanoseconds of a clock that all holders
+/// share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The lock.
+    pub id: String,
+    /// Who held it: a number for each client that there was.
+    pub client: u64,
+    /// Its fencing token.
+    pub token: u64,
+    /// Before it was asked for.
+    pub asked: u64,
+    /// After it was granted.
+    pub granted: u64,
+    /// Until when its holder took it for valid: until it let go, was told of the loss, or would
+    /// have reached the deadline that it knew.
+    pub valid_until: u64,
+}
+
+/// A time in which a store lost data or was told to forget a lock, of one id or of all: what was
+/// granted before it promises nothing after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgetting {
+    /// The lock that was forgotten; all of them if none is named.
+    pub id: Option<String>,
+    /// Before it began.
+    pub from: u64,
+    /// After it was over.
+    pub to: u64,
+}
+
+/// A write that a resource refused although its holder took the lock for valid afterwards: somebody
+/// else had written there with a larger token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The lock.
+    pub id: String,
+    /// Before the lock was asked for.
+    pub asked: u64,
+    /// After the refusal.
+    pub at: u64,
+}
+
+/// Everything that is judged at the end of a run.
+#[derive(Debug, Default)]
+pub struct History {
+    sections: HashMap<String, Vec<Section>>,
+    forgettings: Vec<Forgetting>,
+    refusals: Vec<Refusal>,
+    violations: Vec<String>,
+}
+
+/// What a history comes to.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// How many sections there were.
+    pub acquisitions: usize,
+    /// Pairs of holders of one lock that took it for valid at the same time, where a store had
+    /// forgotten the first one: nothing but a quorum prevents it, so it is counted.
+    pub overlaps_after_forgetting: usize,
+    /// What must not be.
+    pub violations: Vec<String>,
+}
+
+impl History {
+    /// Adds a section, in any order.
+    pub fn section(&mut self, section: Section) {
+        self.sections.entry(section.id.clone()).or_default().push(section);
+    }
+
+    /// Adds a time in which a store forgot.
+    pub fn forgetting(&mut self, forgetting: Forgetting) {
+        self.forgettings.push(forgetting);
+    }
+
+    /// Adds a write that was refused to a holder that took the lock for valid.
+    pub fn refusal(&mut self, refusal: Refusal) {
+        self.refusals.push(refusal);
+    }
+
+    /// Adds what somebody else has seen and what must not be.
+    pub fn violation(&mut self, violation: impl fmt::Display) {
+        self.violations.push(violation.to_string());
+    }
+
+    /// How many sections there are so far.
+    pub fn len(&self) -> usize {
+        self.sections.values().map(Vec::len).sum()
+    }
+
+    /// Is there no section yet?
+    pub fn is_empty(&self) -> bool {
+        self.sections.is_empty()
+    }
+
+    /// Judges it.
+    ///
+    /// - **Fencing tokens grow**: of two grants of one lock, the one that was asked for after the
+    ///   other was granted has the larger token, whatever was lost or forgotten in between; and no
+    ///   token is granted twice.
+    /// - **Exclusion while valid**: nobody was granted a lock before the time until which somebody
+    ///   else took it for valid, unless a store forgot it in between; nor did anybody write.
+    pub fn judge(self) -> Verdict {
+        let mut verdict = Verdict { violations: self.violations, ..Verdict::default() };
+        for refusal in &self.refusals {
+            let Refusal { id, asked, at } = refusal;
+            verdict.overlap(&self.forgettings, id, [*asked, *at], || {
+                format!("another one wrote while the lock was valid: {refusal:?}")
+            });
+        }
+        let sorted: BTreeMap<_, _> = self.sections.into_iter().collect();
+        for mut sections in sorted.into_values() {
+            verdict.acquisitions += sections.len();
+            tokens_grow(&mut sections, &mut verdict.violations);
+            one_at_a_time(&mut sections, &self.forgettings, &mut verdict);
+        }
+        verdict
+    }
+}
+
+impl Verdict {
+    /// Two of one lock at the same time: what else there is to say of it unless a store forgot the
+    /// lock in that time.
+    fn overlap(
+        &mut self,
+        forgettings: &[Forgetting],
+        id: &str,
+        [from, to]: [u64; 2],
+        violation: impl FnOnce() -> String,
+    ) {
+        let is_forgotten = forgettings.iter().any(|forgetting| {
+            forgetting.id.as_ref().is_none_or(|of| of == id)
+                && forgetting.to >= from
+                && forgetting.from <= to
+        });
+        if is_forgotten {
+            self.overlaps_after_forgetting += 1;
+        } else {
+            self.violations.push(violation());
+        }
+    }
+}
+
+/// Compares each grant with all that had been made before it was asked for.
+fn tokens_grow(sections: &mut [Section], violations: &mut Vec<String>) {
+    let mut granted: Vec<(u64, u64)> =
+        sections.iter().map(|section| (section.granted, section.token)).collect();
+    granted.sort_unstable();
+    sections.sort_unstable_by_key(|section| section.asked);
+    let (mut made, mut largest) = (granted.iter().peekable(), 0);
+    for section in &*sections {
+        while let Some((_, token)) = made.next_if(|(at, _)| *at < section.asked) {
+            largest = largest.max(*token);
+        }
+        if section.token <= largest {
+            violations.push(format!("a later grant, a token not above {largest}: {section:?}"));
+        }
+    }
+    sections.sort_unstable_by_key(|section| section.token);
+    for pair in sections.windows(2) {
+        if pair[0].token == pair[1].token {
+            violations.push(format!("one token for two grants: {pair:?}"));
+        }
+    }
+}
+
+/// Compares each grant with the one before it whose validity lasts longest.
+fn one_at_a_time(sections: &mut [Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
+    sections.sort_unstable_by_key(|section| section.granted);
+    let mut longest: Option<&Section> = None;
+    for section in &*sections {
+        if let Some(before) = longest.filter(|before| section.granted < before.valid_until) {
+            verdict.overlap(forgettings, &section.id, [before.asked, section.granted], || {
+                format!("two valid at once: {before:?} and {section:?}")
+            });
+        }
+        if longest.is_none_or(|longest| longest.valid_until < section.valid_until) {
+            longest = Some(section);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(token: u64, [asked, granted, valid_until]: [u64; 3]) -> Section {
+        Section { id: "a".into(), client: token % 3, token, asked, granted, valid_until }
+    }
+
+    fn judged(sections: &[Section], forgettings: &[Forgetting]) -> Verdict {
+        let mut history = History::default();
+        sections.iter().for_each(|section| history.section(section.clone()));
+        forgettings.iter().for_each(|forgetting| history.forgetting(forgetting.clone()));
+        assert_eq!(history.len(), sections.len());
+        history.judge()
+    }
+
+    #[test]
+    fn what_may_be_is_no_violation() {
+        let one_after_the_other =
+            [section(1, [0, 10, 20]), section(2, [5, 20, 30]), section(9, [31, 32, 40])];
+        let verdict = judged(&one_after_the_other, &[]);
+        assert_eq!((verdict.acquisitions, verdict.violations.len()), (3, 0), "{verdict:?}");
+        // Asked for at the same time, answered in another order than granted.
+        let verdict = judged(&[section(2, [0, 10, 10]), section(1, [0, 12, 12])], &[]);
+        assert!(verdict.violations.is_empty(), "{verdict:?}");
+    }
+
+    #[test]
+    fn two_at_once_are_found_however_many_come_between() {
+        let sections =
+            [section(1, [0, 10, 100]), section(2, [11, 12, 12]), section(3, [13, 50, 60])];
+        let verdict = judged(&sections, &[]);
+        assert_eq!(verdict.violations.len(), 2, "{verdict:?}");
+        assert!(verdict.violations.iter().all(|text| text.starts_with("two valid at once")));
+    }
+
+    #[test]
+    fn what_was_forgotten_in_between_is_counted_and_nothing_else_is() {
+        let sections = [section(1, [0, 10, 100]), section(2, [11, 50, 60])];
+        let at = |from, to, id: Option<&str>| Forgetting { from, to, id: id.map(str::to_owned) };
+        for (forgetting, excused) in [
+            (at(20, 30, None), true),
+            (at(0, 1000, Some("a")), true),
+            (at(50, 51, None), true),
+            (at(51, 52, None), false),
+            (at(20, 30, Some("b")), false),
+        ] {
+            let verdict = judged(&sections, std::slice::from_ref(&forgetting));
+            assert_eq!(verdict.overlaps_after_forgetting == 1, excused, "{forgetting:?}");
+            assert_eq!(verdict.violations.is_empty(), excused, "{forgetting:?}");
+        }
+        let before = [section(1, [40, 41, 100]), section(2, [45, 50, 60])];
+        assert_eq!(judged(&before, &[at(20, 30, None)]).violations.len(), 1);
+    }
+
+    #[test]
+    fn tokens_that_do_not_grow_are_found_whatever_was_forgotten() {
+        let everything = Forgetting { id: None, from: 0, to: 1000 };
+        for (sections, found) in [
+            ([section(5, [0, 10, 20]), section(4, [11, 30, 40])], "a later grant"),
+            ([section(5, [0, 10, 20]), section(5, [9, 30, 40])], "one token"),
+        ] {
+            let verdict = judged(&sections, std::slice::from_ref(&everything));
+            assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
+            assert!(verdict.violations[0].starts_with(found), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_to_a_valid_holder_is_an_overlap() {
+        for (forgetting, violations) in [((20, 30), 0), ((41, 50), 1)] {
+            let mut history = History::default();
+            history.refusal(Refusal { id: "a".into(), asked: 10, at: 40 });
+            history.forgetting(Forgetting { id: None, from: forgetting.0, to: forgetting.1 });
+            let verdict = history.judge();
+            assert_eq!(verdict.violations.len(), violations, "{verdict:?}");
+            assert_eq!(verdict.overlaps_after_forgetting, 1 - violations, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_have_seen_counts() {
+        let mut history = History::default();
+        history.violation("a stale write");
+        assert!(history.is_empty());
+        assert_eq!(history.judge().violations, ["a stale write"]);
+    }
+}
