@@ -17,6 +17,10 @@ pub struct Section {
     pub token: u64,
     /// Before it was asked for.
     pub asked: u64,
+    /// Since when the store may have granted it to its holder's process. The same as `asked`, but
+    /// for a hold that was handed over inside a process, which does not ask the store: such a
+    /// process learns at its next renewal, within a lease, that the store has forgotten it.
+    pub standing_since: u64,
     /// After it was granted.
     pub granted: u64,
     /// Until when its holder took it for valid: until it let go, was told of the loss, or would
@@ -42,8 +46,10 @@ pub struct Forgetting {
 pub struct Refusal {
     /// The lock.
     pub id: String,
-    /// Before the lock was asked for.
-    pub asked: u64,
+    /// The fencing token that was refused.
+    pub token: u64,
+    /// As in a [`Section`].
+    pub standing_since: u64,
     /// After the refusal.
     pub at: u64,
 }
@@ -65,6 +71,10 @@ pub struct Verdict {
     /// Pairs of holders of one lock that took it for valid at the same time, where a store had
     /// forgotten the first one: nothing but a quorum prevents it, so it is counted.
     pub overlaps_after_forgetting: usize,
+    /// Hand-overs inside a process that did not know yet that the store had forgotten it, while
+    /// another process had been granted the lock: the token does grow in that process, but is below
+    /// the other's, so that a resource refuses it.
+    pub stale_hand_overs: usize,
     /// What must not be.
     pub violations: Vec<String>,
 }
@@ -104,21 +114,23 @@ impl History {
     ///
     /// - **Fencing tokens grow**: of two grants of one lock, the one that was asked for after the
     ///   other was granted has the larger token, whatever was lost or forgotten in between; and no
-    ///   token is granted twice.
+    ///   token is granted twice. Of hand-overs inside a process, only while nothing is forgotten.
     /// - **Exclusion while valid**: nobody was granted a lock before the time until which somebody
     ///   else took it for valid, unless a store forgot it in between; nor did anybody write.
     pub fn judge(self) -> Verdict {
         let mut verdict = Verdict { violations: self.violations, ..Verdict::default() };
         for refusal in &self.refusals {
-            let Refusal { id, asked, at } = refusal;
-            verdict.overlap(&self.forgettings, id, [*asked, *at], || {
-                format!("another one wrote while the lock was valid: {refusal:?}")
+            let Refusal { id, token, standing_since, at } = refusal;
+            verdict.overlap(&self.forgettings, id, [*standing_since, *at], || {
+                let others = self.sections.get(id).into_iter().flatten();
+                let others: Vec<_> = others.filter(|other| other.token > *token).take(3).collect();
+                format!("somebody wrote while the lock was valid: {refusal:?}, one of {others:?}")
             });
         }
         let sorted: BTreeMap<_, _> = self.sections.into_iter().collect();
         for mut sections in sorted.into_values() {
             verdict.acquisitions += sections.len();
-            tokens_grow(&mut sections, &mut verdict.violations);
+            tokens_grow(&mut sections, &self.forgettings, &mut verdict);
             one_at_a_time(&mut sections, &self.forgettings, &mut verdict);
         }
         verdict
@@ -135,12 +147,7 @@ impl Verdict {
         [from, to]: [u64; 2],
         violation: impl FnOnce() -> String,
     ) {
-        let is_forgotten = forgettings.iter().any(|forgetting| {
-            forgetting.id.as_ref().is_none_or(|of| of == id)
-                && forgetting.to >= from
-                && forgetting.from <= to
-        });
-        if is_forgotten {
+        if is_forgotten(forgettings, id, [from, to]) {
             self.overlaps_after_forgetting += 1;
         } else {
             self.violations.push(violation());
@@ -148,8 +155,17 @@ impl Verdict {
     }
 }
 
+/// Has a store forgotten that lock in that time?
+fn is_forgotten(forgettings: &[Forgetting], id: &str, [from, to]: [u64; 2]) -> bool {
+    forgettings.iter().any(|forgetting| {
+        forgetting.id.as_ref().is_none_or(|of| of == id)
+            && forgetting.to >= from
+            && forgetting.from <= to
+    })
+}
+
 /// Compares each grant with all that had been made before it was asked for.
-fn tokens_grow(sections: &mut [Section], violations: &mut Vec<String>) {
+fn tokens_grow(sections: &mut [Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
     let mut granted: Vec<(u64, u64)> =
         sections.iter().map(|section| (section.granted, section.token)).collect();
     granted.sort_unstable();
@@ -159,14 +175,23 @@ fn tokens_grow(sections: &mut [Section], violations: &mut Vec<String>) {
         while let Some((_, token)) = made.next_if(|(at, _)| *at < section.asked) {
             largest = largest.max(*token);
         }
-        if section.token <= largest {
-            violations.push(format!("a later grant, a token not above {largest}: {section:?}"));
+        let Section { id, asked, standing_since, granted, .. } = section;
+        if section.token > largest {
+            continue;
+        }
+        let is_handed_over = standing_since < asked;
+        if is_handed_over && is_forgotten(forgettings, id, [*standing_since, *granted]) {
+            verdict.stale_hand_overs += 1;
+        } else {
+            verdict
+                .violations
+                .push(format!("a later grant, a token not above {largest}: {section:?}"));
         }
     }
     sections.sort_unstable_by_key(|section| section.token);
     for pair in sections.windows(2) {
         if pair[0].token == pair[1].token {
-            violations.push(format!("one token for two grants: {pair:?}"));
+            verdict.violations.push(format!("one token for two grants: {pair:?}"));
         }
     }
 }
@@ -177,7 +202,9 @@ fn one_at_a_time(sections: &mut [Section], forgettings: &[Forgetting], verdict: 
     let mut longest: Option<&Section> = None;
     for section in &*sections {
         if let Some(before) = longest.filter(|before| section.granted < before.valid_until) {
-            verdict.overlap(forgettings, &section.id, [before.asked, section.granted], || {
+            // Either of the two may be the one that was forgotten.
+            let since = before.standing_since.min(section.standing_since);
+            verdict.overlap(forgettings, &section.id, [since, section.granted], || {
                 format!("two valid at once: {before:?} and {section:?}")
             });
         }
@@ -192,7 +219,9 @@ mod tests {
     use super::*;
 
     fn section(token: u64, [asked, granted, valid_until]: [u64; 3]) -> Section {
-        Section { id: "a".into(), client: token % 3, token, asked, granted, valid_until }
+        let standing_since = asked;
+        let id = "a".into();
+        Section { id, client: token % 3, token, asked, standing_since, granted, valid_until }
     }
 
     fn judged(sections: &[Section], forgettings: &[Forgetting]) -> Verdict {
@@ -256,10 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn a_hand_over_in_a_process_that_was_forgotten_is_counted_and_nothing_else_is() {
+        let stale = Section { standing_since: 0, ..section(4, [30, 31, 40]) };
+        let sections = [section(9, [11, 12, 20]), stale];
+        for (at, counted) in [((5, 6), true), ((31, 31), true), ((32, 33), false)] {
+            let forgetting = Forgetting { id: None, from: at.0, to: at.1 };
+            let verdict = judged(&sections, &[forgetting]);
+            assert_eq!(verdict.stale_hand_overs == 1, counted, "{verdict:?}");
+            assert_eq!(verdict.violations.is_empty(), counted, "{verdict:?}");
+        }
+        assert_eq!(judged(&sections, &[]).violations.len(), 1);
+    }
+
+    #[test]
     fn a_refusal_to_a_valid_holder_is_an_overlap() {
         for (forgetting, violations) in [((20, 30), 0), ((41, 50), 1)] {
             let mut history = History::default();
-            history.refusal(Refusal { id: "a".into(), asked: 10, at: 40 });
+            history.refusal(Refusal { id: "a".into(), token: 7, standing_since: 10, at: 40 });
             history.forgetting(Forgetting { id: None, from: forgetting.0, to: forgetting.1 });
             let verdict = history.judge();
             assert_eq!(verdict.violations.len(), violations, "{verdict:?}");

@@ -9,6 +9,7 @@
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
 //! - [`Worker`]: another process, which uses the library and can be killed or stopped.
 //! - [`WallClock`]: the wall clock of such processes, which a test steps.
+//! - [`Random`]: what a test draws, from a seed.
 //! - [`History`]: what holders of locks saw, and the judge of it.
 //! - [`eventually`]: waits for the state of another process, within a bound.
 //!
@@ -22,6 +23,7 @@ mod commands;
 mod history;
 mod ports;
 mod proxy;
+mod random;
 mod server;
 mod signals;
 mod wait;
@@ -33,6 +35,7 @@ pub use certificates::Certificates;
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};
+pub use random::Random;
 pub use server::{RedisServer, RedisServerBuilder};
 pub use wait::{Observation, eventually};
 pub use wall_clock::WallClock;

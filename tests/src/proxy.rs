@@ -147,6 +147,12 @@ impl Proxy {
         self.shared.faults().change(direction, |lane| lane.cut_after = Some(bytes));
     }
 
+    /// Ends one direction of one connection after the next bytes that come: who receives reads the
+    /// end, and what is sent to it later is swallowed. The other direction stays open.
+    pub fn half_close(&self, direction: Direction) {
+        self.shared.faults().change(direction, |lane| lane.half_close = true);
+    }
+
     /// Swallows one reply, the `nth` from now on (1 is the next), counted over all connections.
     ///
     /// All later replies pass, so a client that pairs commands and replies by their order takes

@@ -12,6 +12,7 @@ mod faults;
 mod guard;
 mod hand_over;
 mod harness;
+mod histories;
 mod interoperation;
 mod line;
 mod macros;

@@ -24,6 +24,7 @@ use lock::{
     LockGuard, Locks, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
     StoreError, StoreFuture, Token, WakeUps, WindowEnd,
 };
+use lock_tests::Random;
 use tokio::{
     sync::oneshot,
     task::JoinSet,
@@ -37,28 +38,6 @@ const SEEDS: u64 = 10_000;
 
 /// How long a call may take, as on a real connection.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
-
-/// SplitMix64.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-}
 
 /// What the server sees, whoever asks.
 #[derive(Default)]
@@ -280,7 +259,7 @@ impl Judge {
 async fn world(seed: u64) -> [u64; 3] {
     const CLIENTS: u64 = 3;
     const IDS: u64 = 2;
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let calm = random.one_in(5);
     let store = MemoryStore::new();
     let ledger = Arc::<Mutex<Ledger>>::default();
@@ -290,7 +269,7 @@ async fn world(seed: u64) -> [u64; 3] {
         let connection = Arc::new(Connection {
             store: store.clone(),
             ledger: Arc::clone(&ledger),
-            random: Mutex::new(Random(random.next())),
+            random: Mutex::new(Random::new(random.any())),
             arrival: Mutex::new(Instant::now()),
             cut_until: Mutex::new(Instant::now()),
             faults: AtomicU64::new(0),
@@ -309,7 +288,7 @@ async fn world(seed: u64) -> [u64; 3] {
     let mut tasks = JoinSet::new();
     for task in 0..CLIENTS * 2 {
         let (locks, judge) = (clients[(task % CLIENTS) as usize].clone(), Arc::clone(&judge));
-        let mut random = Random(random.next());
+        let mut random = Random::new(random.any());
         tasks.spawn(async move {
             for _ in 0..4 {
                 let id = random.below(IDS);
@@ -359,7 +338,7 @@ async fn world(seed: u64) -> [u64; 3] {
     }
     let chaos = tokio::spawn({
         let (clients, connections, mut random) =
-            (clients.clone(), connections.clone(), Random(random.next()));
+            (clients.clone(), connections.clone(), Random::new(random.any()));
         async move {
             loop {
                 time::sleep(ms(random.below(1500))).await;

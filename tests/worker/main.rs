@@ -4,10 +4,13 @@
 //! connect URL                        ready
 //! hold ID LEASE                      held TOKEN AT          and holds it until `release`
 //! release                            released AT
+//! lost                               lost AT                when what is held is lost
 //! wait ID LEASE WAIT                 waiting, then held TOKEN AT, or failed KIND AT
 //! crowd ID TASKS EACH HOLD WAIT      section TOKEN START END  for each, then done
 //! durable URL LEASE WAIT             ready                  and runs durable calls from then on
 //! call ID ARGUMENT                   called ID ARGUMENT NUMBER, or refused ID ARGUMENT
+//! work URL RESOURCE TASKS SEED       ready, then what workload.rs says
+//! finish                             done                   when the work has ended
 //! ```
 //!
 //! Each durable run is written to the list `log` of its server: `start` and `end`, this process,
@@ -16,6 +19,8 @@
 //! Times are in milliseconds; AT, START and END in nanoseconds of the machine's monotonic clock,
 //! which all processes share. It ends with its input.
 #![forbid(unsafe_code)]
+
+mod workload;
 
 use std::{
     io::{BufRead, Write, stdin, stdout},
@@ -31,6 +36,7 @@ async fn main() {
     let mut locks: Option<Locks> = None;
     let mut guard: Option<LockGuard> = None;
     let mut durable: Option<Durable<u64>> = None;
+    let mut work: Option<workload::Workload> = None;
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
         let known = || locks.as_ref().expect("`connect` comes first");
@@ -61,6 +67,18 @@ async fn main() {
             ["release"] => {
                 guard.take().expect("something is held").release().await.expect("it is ours");
                 say(&format!("released {}", now()));
+            }
+            ["lost"] => {
+                guard.as_ref().expect("something is held").lost().await;
+                say(&format!("lost {}", now()));
+            }
+            ["work", url, resource, tasks, seed] => {
+                work = Some(workload::start(url, resource, number(tasks), number(seed)).await);
+                say("ready");
+            }
+            ["finish"] => {
+                work.take().expect("`work` comes first").finish().await;
+                say("done");
             }
             ["crowd", id, tasks, each, hold, wait] => {
                 crowd(known(), id, number(tasks), number(each), millis(hold), millis(wait)).await;

@@ -108,6 +108,8 @@ enum Content {
     End,
     /// A fault cuts the connection here.
     Cut,
+    /// A fault ends this direction here.
+    HalfEnd,
 }
 
 impl Lane {
@@ -128,7 +130,13 @@ impl Entry<'_> {
         let passage = self.shared.faults().lane(self.lane).pass(bytes.len());
         match passage {
             Passage::Swallowed => self.handle.lost_bytes.store(true, Ordering::Relaxed),
-            Passage::Whole => self.put(Content::Bytes(bytes)),
+            Passage::Whole => {
+                self.put(Content::Bytes(bytes));
+                if std::mem::take(&mut self.shared.faults().lane(self.lane).half_close) {
+                    self.put(Content::HalfEnd);
+                    self.handle.lost_bytes.store(true, Ordering::Relaxed);
+                }
+            }
             Passage::Cut(length) => {
                 bytes.truncate(length);
                 self.put(Content::Bytes(bytes));
@@ -266,6 +274,10 @@ async fn deliver(
             // The receiver's own end is noticed where its bytes are read.
             Content::Bytes(bytes) => {
                 reachable = reachable && receiver.write_all(&bytes).await.is_ok();
+            }
+            Content::HalfEnd => {
+                let _ = receiver.shutdown().await;
+                reachable = false;
             }
             Content::End => return Ending::Sender,
             Content::Cut => return Ending::Cut,

@@ -4,6 +4,8 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::random::Random;
+
 /// Which way the bytes go that a fault of a [`Proxy`](super::Proxy) is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -43,13 +45,15 @@ pub(super) struct LaneFaults {
     pub(super) delay: Option<Delay>,
     /// How many bytes still pass until the connection is cut.
     pub(super) cut_after: Option<usize>,
+    /// The next bytes are the last ones of their connection, in this direction.
+    pub(super) half_close: bool,
 }
 
 /// A delay from a range, from its own sequence of random numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Delay {
     range: RangeInclusive<Duration>,
-    state: u64,
+    random: Random,
 }
 
 /// What happens to a piece of bytes.
@@ -168,16 +172,11 @@ impl LaneFaults {
 impl Delay {
     pub(super) fn new(range: RangeInclusive<Duration>, seed: u64) -> Self {
         assert!(!range.is_empty(), "a range of delays should not be empty");
-        Self { range, state: seed }
+        Self { range, random: Random::new(seed) }
     }
 
-    /// SplitMix64: enough to spread delays, and the same on every machine.
     fn next(&mut self) -> Duration {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^= bits >> 31;
+        let bits = self.random.any();
         let share = f64::from((bits >> 32) as u32) / f64::from(u32::MAX);
         let (shortest, longest) = (*self.range.start(), *self.range.end());
         shortest + (longest - shortest).mul_f64(share)

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lock_tests::{Direction, Proxy, RedisServer};
+use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use redis::AsyncCommands;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -242,6 +242,20 @@ async fn a_cut_lets_the_bytes_before_it_through() {
     client.send(commands).await;
     let _ = client.end().await;
     assert_eq!(server.keys().await.len(), 1);
+    Raw::connect(&proxy).await.assert_answers().await;
+}
+
+#[tokio::test]
+async fn a_half_closed_connection_is_open_the_other_way() {
+    let (server, proxy) = start();
+    let mut client = Raw::connect(&proxy).await;
+    proxy.half_close(Direction::ToClient);
+    client.send(PING).await;
+    assert_eq!(client.receive(PONG.len()).await, PONG);
+    assert_eq!(client.0.read(&mut [0]).await.unwrap(), 0, "the end of what the server says");
+    client.send(b"SET a 1 EX 60\r\n").await;
+    eventually(SOON, async || server.keys().await.len() == 1).await;
+    proxy.heal();
     Raw::connect(&proxy).await.assert_answers().await;
 }
 

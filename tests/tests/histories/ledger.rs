@@ -1,0 +1,157 @@
+//! What is written down in the world of a history.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    time::Duration,
+};
+
+use lock_tests::{Forgetting, History, RedisServer, Refusal, Section};
+
+use super::world::nanos;
+use crate::common::ms;
+
+/// How long an acquire may take: its `wait`, the time-out of a call, and what a process that is
+/// stopped for a while does not notice.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) history: History,
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    pub(super) failures: BTreeMap<String, u64>,
+    pub(super) forgettings: u64,
+    /// Of the first client, whose process is never killed: KiB, threads, files, tasks.
+    pub(super) usage: Vec<[u64; 4]>,
+    pub(super) done: u64,
+}
+
+/// What the resources have counted, all together.
+#[derive(Default)]
+pub(super) struct Resource {
+    /// What the fenced counters show, and how many writes they have accepted.
+    pub(super) count: u64,
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    /// How many writes the counters without a check do not show.
+    pub(super) lost_unchecked: u64,
+}
+
+/// What the process took that lived from the beginning to the end.
+pub(super) struct Usage {
+    pub(super) first_tasks: u64,
+    pub(super) first_files: u64,
+    pub(super) tasks: u64,
+    pub(super) files: u64,
+    /// At most, in the middle third and in the last one, in KiB.
+    pub(super) middle: u64,
+    pub(super) last: u64,
+    pub(super) grew: u64,
+}
+
+impl Ledger {
+    pub(super) fn hear(&mut self, client: u64, words: &[String]) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let took_too_long = |asked: u64, at: u64| at - asked > nanos(PATIENCE);
+        match words[..] {
+            ["section", id, token, asked, granted, until] => {
+                let (token, asked, granted) = (number(token), number(asked), number(granted));
+                if took_too_long(asked, granted) {
+                    self.history.violation(format!("an acquire took too long: {words:?}"));
+                }
+                self.history.section(Section {
+                    id: id.to_owned(),
+                    client,
+                    token,
+                    asked,
+                    standing_since: standing_since(token, asked, granted),
+                    granted,
+                    valid_until: number(until),
+                });
+            }
+            ["refused", id, token, asked, at] => {
+                let (token, asked, at) = (number(token), number(asked), number(at));
+                let standing_since = standing_since(token, asked, at);
+                let id = id.to_owned();
+                self.history.refusal(Refusal { id, token, standing_since, at });
+            }
+            ["late", ..] => self.history.violation(format!("a loss that was not told: {words:?}")),
+            ["failed", kind, asked, at] => {
+                *self.failures.entry(kind.to_owned()).or_default() += 1;
+                if took_too_long(number(asked), number(at)) {
+                    self.history.violation(format!("a failure took too long: {words:?}"));
+                }
+            }
+            ["forced", id, from, to] => self.history.forgetting(Forgetting {
+                id: Some(id.to_owned()),
+                from: number(from),
+                to: number(to),
+            }),
+            ["usage", ref numbers @ ..] if client == 0 => {
+                let numbers: Vec<u64> = numbers.iter().map(|word| number(word)).collect();
+                self.usage.push(numbers.try_into().expect("four numbers"));
+            }
+            ["usage", ..] | ["ready"] => {}
+            ["done"] => self.done += 1,
+            _ => panic!("not understood: {words:?}"),
+        }
+    }
+}
+
+/// A grant of the store leaves room for 1,023 tokens of hand-overs inside the process; those do not
+/// ask the store, whose grant may be as old as the longest lease, with what extensions add to it.
+fn standing_since(token: u64, asked: u64, granted: u64) -> u64 {
+    let is_handed_over = !token.is_multiple_of(1024);
+    if is_handed_over { asked.min(granted.saturating_sub(nanos(ms(2500)))) } else { asked }
+}
+
+impl Resource {
+    pub(super) async fn of(server: &RedisServer, ids: &mut Vec<String>) -> Self {
+        let mut all = Self::default();
+        let mut connection = server.connection().await;
+        for (id, _, _) in server.keys().await {
+            let fields: HashMap<String, u64> =
+                redis::cmd("HGETALL").arg(&id).query_async(&mut connection).await.unwrap();
+            let field = |name| fields.get(name).copied().unwrap_or(0);
+            all.count += field("count");
+            all.accepted += field("accepted");
+            all.refused += field("refused");
+            all.lost_unchecked += field("writes") - field("unchecked");
+            ids.push(id);
+        }
+        all
+    }
+}
+
+impl Usage {
+    pub(super) fn of(samples: &[[u64; 4]]) -> Self {
+        let third = samples.len() / 3;
+        let most = |samples: &[[u64; 4]]| samples.iter().map(|sample| sample[0]).max().unwrap_or(0);
+        let (middle, last) = (most(&samples[third..2 * third]), most(&samples[2 * third..]));
+        let (first, end) = (samples[0], samples[samples.len() - 1]);
+        Self {
+            first_tasks: first[3],
+            first_files: first[2],
+            tasks: end[3],
+            files: end[2],
+            middle,
+            last,
+            grew: last.saturating_sub(middle),
+        }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first_tasks, first_files, tasks, files, middle, last, .. } = self;
+        write!(
+            f,
+            "{middle} then {last} KiB, {first_files} then {files} files, {first_tasks} then \
+             {tasks} tasks"
+        )
+    }
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().expect("a number")
+}
