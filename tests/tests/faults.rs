@@ -9,7 +9,7 @@ use std::{
 };
 
 use lock::{ErrorKind, Locks, Status, locked};
-use lock_tests::{Direction, Proxy, RedisServer, eventually};
+use lock_tests::{Direction, Proxy, RedisServer, WallClock, Worker, eventually};
 
 use crate::common::{Engine, WatchedServer, ms};
 
@@ -181,6 +181,133 @@ async fn a_healthy_lock_survives_short_faults() {
     server.continue_process();
     rest().await;
     assert!(guard.is_held(), "a stalled server");
+    guard.release().await.unwrap();
+}
+
+/// Guarantee 2, with the default lease of ten seconds: what is shorter than that does not cost the
+/// lock, however often it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_ten_seconds_outlives_what_is_shorter() {
+    /// Holds a lock through a fault, and for as long as it takes to renew it afterwards.
+    async fn outlives<F: Future>(fault: impl FnOnce(Arc<WatchedServer>, Arc<Proxy>) -> F) {
+        let builder = RedisServer::builder().append_only(true).flag("--appendfsync", "no");
+        let server = Arc::new(WatchedServer::start(builder));
+        let proxy = Arc::new(Proxy::start(server.port()));
+        let locks = Locks::connect(&proxy.url()).await.unwrap();
+        let guard = locks.lock("a").acquire().await.unwrap();
+        let fault = fault(Arc::clone(&server), Arc::clone(&proxy));
+        tokio::select! {
+            () = guard.lost() => panic!("lost"),
+            _ = fault => {}
+        }
+        let renewed = ms(8000);
+        eventually(ms(15_000), async || {
+            assert!(guard.is_held());
+            let remaining = guard.remaining();
+            if remaining > renewed { Ok(()) } else { Err(remaining) }
+        })
+        .await;
+        guard.release().await.unwrap();
+        locks.shutdown().await;
+    }
+    tokio::join!(
+        outlives(async |server, _proxy| {
+            server.kill();
+            tokio::time::sleep(ms(2000)).await;
+            tokio::task::block_in_place(|| server.restart());
+        }),
+        outlives(async |_server, proxy| {
+            proxy.black_hole(Direction::Both);
+            tokio::time::sleep(ms(5000)).await;
+            proxy.heal();
+        }),
+        outlives(async |server, _proxy| {
+            repeat(&server, &["CLIENT", "KILL", "TYPE", "normal"], ms(100), ms(30_000)).await;
+        }),
+        outlives(async |server, _proxy| {
+            repeat(&server, &["SCRIPT", "FLUSH"], ms(1), ms(12_000)).await;
+        }),
+    );
+}
+
+/// Has a server do the same again and again.
+async fn repeat(server: &RedisServer, words: &[&str], each: Duration, time: Duration) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    let began = Instant::now();
+    let mut times = 0;
+    let mut connection = server.connection().await;
+    while began.elapsed() < time {
+        let _: redis::Value = command.query_async(&mut connection).await.unwrap();
+        times += 1;
+        tokio::time::sleep(each).await;
+    }
+    assert!(times > 50, "{words:?}: {times} times only");
+}
+
+/// The deadline is kept on a clock that nobody sets.
+#[tokio::test]
+async fn a_step_of_the_wall_clock_changes_nothing() {
+    let clock = WallClock::build();
+    let server = redis();
+    let proxy = Proxy::start(server.port());
+    let worker = || {
+        let mut worker = Worker::start_by(&clock, env!("CARGO_BIN_EXE_worker"));
+        worker.tell(&format!("connect {}", proxy.url()));
+        worker.expect("ready");
+        worker
+    };
+    let (mut healthy, mut cut) = (worker(), worker());
+    // Ahead: nothing is over early.
+    healthy.tell("hold a 10000");
+    healthy.expect("waiting");
+    healthy.expect("held");
+    clock.set(60_000);
+    healthy.tell("release");
+    healthy.expect("released");
+    // Back: nothing is believed for longer.
+    cut.tell("hold b 1500");
+    cut.expect("waiting");
+    cut.expect("held");
+    proxy.black_hole(Direction::Both);
+    let left: i64 =
+        redis::cmd("PTTL").arg("lock:b").query_async(&mut server.connection().await).await.unwrap();
+    let expiry = monotonic_nanos() + u64::try_from(left).unwrap() * 1_000_000;
+    clock.set(57_000);
+    cut.tell("lost");
+    let lost = cut.expect("lost")[0];
+    assert!(lost < expiry, "too late by {} ms", (lost - expiry) / 1_000_000);
+}
+
+fn monotonic_nanos() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Section 6: a server that is stopped for three seconds is reported while it is, and used again as
+/// soon as it is back.
+#[tokio::test]
+async fn a_server_that_stops_for_three_seconds_is_reported_and_used_again() {
+    let server = redis();
+    let locks = connect(&server).await;
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    server.stop_process();
+    let stopped = Instant::now();
+    let error = locks.lock("a").acquire().await.unwrap_err();
+    let reported = stopped.elapsed();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    tokio::time::sleep(ms(3000).saturating_sub(stopped.elapsed())).await;
+    server.continue_process();
+    let back = Instant::now();
+    let guard = loop {
+        match locks.lock("a").acquire().await {
+            Ok(guard) => break guard,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable),
+        }
+    };
+    let used = back.elapsed();
+    println!("reported after {reported:?}, used {used:?} after its return");
+    assert!(reported < ms(2500) && used < ms(2000), "{reported:?}, {used:?}");
     guard.release().await.unwrap();
 }
 

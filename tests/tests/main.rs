@@ -4,6 +4,7 @@
 mod acquire;
 mod attributes;
 mod common;
+mod controls;
 mod debounce;
 mod differential;
 mod durable;

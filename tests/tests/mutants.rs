@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Each mistake, and the test that must fail of it.
-const MUTANTS: [(&str, &str); 15] = [
+const MUTANTS: [(&str, &str); 16] = [
     ("deadline from reply", "simulation::worlds_of_many_seeds"),
     ("owner per process", "simulation::worlds_of_many_seeds"),
     ("release without owner check", "interoperation::a_release_frees_nobody_elses_lock"),
@@ -23,6 +23,7 @@ const MUTANTS: [(&str, &str); 15] = [
     ("failed extend releases", "interoperation::a_failed_extension_frees_nobody"),
     ("debounce claim without lease", "debounce::on_redis::runs_never_overlap"),
     ("cancelled acquire is not undone", "acquire::ten_thousand_cancelled_acquires"),
+    ("wall clock", "faults::a_step_of_the_wall_clock_changes_nothing"),
     ("no tombstone", "differential::both_stores_answer_alike"),
     ("hand-over to the crowd", "line::on_redis::another_client_gets_its_turn"),
     ("hand-over with the same token", "line::on_redis::callers_are_served_in_order"),
