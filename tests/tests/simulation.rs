@@ -1,17 +1,19 @@
 //! The library on a network that loses, delays and repeats, in virtual time, from a seed.
 //!
 //! Several clients share one store, each over a connection of its own: requests arrive in order and
-//! late, are lost, or are answered to nobody; the connection is cut for a while; locks are forced
-//! free. All of it is drawn from the seed, so a seed that fails can be run again:
+//! late, are lost, or are answered to nobody; the connection is cut for a while. Locks are forced
+//! free; the store forgets, fails over to a replica that lacks the last writes, and sets its clocks.
+//! What the holders saw is judged as in `histories`. All of it is drawn from the seed, so a seed
+//! that fails can be run again:
 //!
 //! ```text
 //! LOCK_SEED=4711 cargo test -p lock-tests --test suite simulation -- --nocapture
 //! LOCK_SEEDS=1000000 cargo test --release -p lock-tests --test suite simulation -- --nocapture
 //! ```
 
+mod network;
+
 use std::{
-    collections::HashMap,
-    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -19,251 +21,111 @@ use std::{
     time::Duration,
 };
 
-use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, ErrorKind, Holder, Listener,
-    LockGuard, Locks, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
-    StoreError, StoreFuture, Token, WakeUps, WindowEnd,
-};
-use lock_tests::Random;
+use lock::{ErrorKind, LockGuard, Locks, MemoryStore, Store};
+use lock_tests::{Forgetting, History, Random, Section};
 use tokio::{
-    sync::oneshot,
     task::JoinSet,
     time::{self, Instant},
 };
 
+use self::network::{Connection, Ledger, Network};
 use crate::common::ms;
 
 /// How many seeds a run of the suite tries.
 const SEEDS: u64 = 10_000;
 
-/// How long a call may take, as on a real connection.
-const CALL_LIMIT: Duration = Duration::from_secs(1);
+const CLIENTS: u64 = 3;
+const IDS: u64 = 2;
 
-/// What the server sees, whoever asks.
-#[derive(Default)]
-struct Ledger {
-    /// The last fence of each key, in the order in which the store has granted them.
-    fences: HashMap<Arc<str>, u64>,
-}
+/// In milliseconds.
+const LONGEST_LEASE: u64 = 3500;
 
-/// A connection of one client to the shared store.
-#[derive(Clone)]
-struct Network(Arc<Connection>);
+/// Nanoseconds of virtual time.
+#[derive(Clone, Copy)]
+struct Clock(Instant);
 
-struct Connection {
-    store: MemoryStore,
-    ledger: Arc<Mutex<Ledger>>,
-    random: Mutex<Random>,
-    /// When the last request arrives that was sent: those behind it arrive no earlier.
-    arrival: Mutex<Instant>,
-    /// Nothing passes until then.
-    cut_until: Mutex<Instant>,
-    faults: AtomicU64,
-    /// Nothing goes wrong on it.
-    calm: bool,
-}
-
-enum Fate {
-    Answered,
-    RequestLost,
-    ReplyLost,
-}
-
-impl Connection {
-    /// One exchange: the operation takes effect at its arrival, whether or not anybody waits.
-    async fn exchange<T: Send + 'static>(
-        self: &Arc<Self>,
-        operation: impl Future<Output = T> + Send + 'static,
-        unknown: impl FnOnce() -> T,
-    ) -> T {
-        let now = Instant::now();
-        let (arrival, back, fate) = {
-            let mut random = self.random.lock().unwrap();
-            let there = ms(random.below(4))
-                + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
-            let back = ms(random.below(4))
-                + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
-            let fate = match random.below(30) {
-                _ if self.calm => Fate::Answered,
-                0 => Fate::RequestLost,
-                1 => Fate::ReplyLost,
-                _ => Fate::Answered,
-            };
-            let cut = *self.cut_until.lock().unwrap();
-            let mut arrival = self.arrival.lock().unwrap();
-            *arrival = (*arrival).max(now + there).max(cut);
-            if !matches!(fate, Fate::Answered) || *arrival > now + CALL_LIMIT {
-                self.faults.fetch_add(1, Ordering::Relaxed);
-            }
-            (*arrival, back, fate)
-        };
-        let (reply, answer) = oneshot::channel();
-        if !matches!(fate, Fate::RequestLost) {
-            tokio::spawn(async move {
-                time::sleep_until(arrival).await;
-                let outcome = operation.await;
-                time::sleep(back).await;
-                if matches!(fate, Fate::Answered) {
-                    let _ = reply.send(outcome);
-                }
-                // Or else the caller waits until its time is over.
-                else {
-                    time::sleep(CALL_LIMIT).await;
-                }
-            });
-        } else {
-            tokio::spawn(async move {
-                time::sleep(CALL_LIMIT).await;
-                drop(reply);
-            });
-        }
-        match time::timeout_at(now + CALL_LIMIT, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            _ => unknown(),
-        }
-    }
-}
-
-fn unknown<T>(items: usize) -> impl FnOnce() -> Vec<Result<T, StoreError>> {
-    move || (0..items).map(|_| Err(StoreError::unavailable("simulated"))).collect()
-}
-
-impl Store for Network {
-    fn acquire<'a>(
-        &'a self,
-        batch: &'a [AcquireRequest],
-    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
-        let (connection, requests) = (Arc::clone(&self.0), batch.to_vec());
-        let operation = async move {
-            let answers = connection.store.acquire(&requests).await;
-            let mut ledger = connection.ledger.lock().unwrap();
-            for (request, answer) in requests.iter().zip(&answers) {
-                if let Ok(Acquisition::Granted { fence, .. }) = answer {
-                    let last = ledger.fences.insert(Arc::clone(&request.key), *fence).unwrap_or(0);
-                    assert!(*fence > last, "fences grow in the order of the grants");
-                }
-            }
-            drop(ledger);
-            answers
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
-    }
-
-    fn renew<'a>(
-        &'a self,
-        batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = async move { store.renew(&requests).await };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
-    }
-
-    fn release<'a>(
-        &'a self,
-        batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = async move { store.release(&requests).await };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
-    }
-
-    fn extend<'a>(
-        &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        let (store, key, token) = (self.0.store.clone(), key.to_owned(), token.clone());
-        let operation = async move { store.extend(&key, &token, by).await };
-        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
-    }
-
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        self.0.store.holder(key)
-    }
-
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        self.0.store.force_release(key)
-    }
-
-    fn debounce<'a>(
-        &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        let (store, request) = (self.0.store.clone(), request.clone());
-        let operation = async move { store.debounce(&request).await };
-        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
-    }
-
-    fn end_window<'a>(
-        &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        let (store, window) = (self.0.store.clone(), window.to_owned());
-        let operation = async move { store.end_window(&window, end).await };
-        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
-    }
-
-    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        self.0.store.listen(client, listener)
-    }
-
-    fn is_embedded(&self) -> bool {
-        // It is not, but on the caller's runtime and clock, which are the virtual ones.
-        true
+impl Clock {
+    fn now(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap()
     }
 }
 
 /// What the holders see.
-#[derive(Default)]
-struct Judge {
-    /// Everybody who was given the lock of an id and has not let go of it.
-    guards: Mutex<HashMap<u64, Vec<Arc<LockGuard>>>>,
-    forced: AtomicU64,
+struct Holders {
+    clock: Clock,
+    history: Mutex<History>,
     acquisitions: AtomicU64,
     lost: AtomicU64,
 }
 
-impl Judge {
-    fn enter(&self, id: u64, guard: LockGuard) -> Arc<LockGuard> {
-        let guard = Arc::new(guard);
-        let mut guards = self.guards.lock().unwrap();
-        let holders = guards.entry(id).or_default();
-        let valid = holders.iter().filter(|other| other.is_held()).count();
-        // A holder that was forced out believes for as long as the message takes.
-        if self.forced.load(Ordering::Relaxed) == 0 {
-            assert!(!guard.is_held() || valid == 0, "two valid guards of one lock");
-        }
-        for other in holders.iter().filter(|other| !other.is_held()) {
-            assert!(other.fencing_token() < guard.fencing_token(), "a later grant, a larger token");
-        }
-        holders.push(Arc::clone(&guard));
+impl Holders {
+    /// Writes down a hold that is over: let go of, or lost, just now.
+    fn write_down(&self, client: u64, guard: &LockGuard, [asked, granted]: [u64; 2]) {
         self.acquisitions.fetch_add(1, Ordering::Relaxed);
-        guard
-    }
-
-    fn leave(&self, id: u64, guard: Arc<LockGuard>) -> LockGuard {
-        let mut guards = self.guards.lock().unwrap();
-        let holders = guards.entry(id).or_default();
-        holders.retain(|other| !Arc::ptr_eq(other, &guard));
-        drop(guards);
         if !guard.is_held() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
-        Arc::into_inner(guard).expect("nobody else keeps it")
+        let token = guard.fencing_token();
+        // What is handed over inside a process stands on a grant that may be a lease old.
+        let standing_since = if token.is_multiple_of(1024) {
+            asked
+        } else {
+            asked.min(granted.saturating_sub(LONGEST_LEASE * 1_000_000))
+        };
+        self.history.lock().unwrap().section(Section {
+            id: guard.id().to_owned(),
+            client,
+            token,
+            asked,
+            standing_since,
+            granted,
+            valid_until: self.clock.now(),
+        });
     }
+
+    /// A store has forgotten one lock, or all of them, just now.
+    fn forgotten(&self, id: Option<String>) {
+        let at = self.clock.now();
+        self.history.lock().unwrap().forgetting(Forgetting { id, from: at, to: at });
+    }
+}
+
+/// What is wrong with a world besides its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weather {
+    /// Nothing, and nothing with its network either: no lock may be lost.
+    Calm,
+    /// Nothing.
+    Fair,
+    /// Locks are forced free.
+    Forced,
+    /// The store loses all, or what a replica had not heard of, or sets its clock ahead.
+    Forgetful,
+    /// The store sets the clock of its tokens back. Never with a loss of the counter: those would
+    /// be two faults at once.
+    ClockBack,
 }
 
 /// One world: its clients, their tasks, its faults. What it did: acquisitions, losses, faults.
 async fn world(seed: u64) -> [u64; 3] {
-    const CLIENTS: u64 = 3;
-    const IDS: u64 = 2;
     let mut random = Random::new(seed);
-    let calm = random.one_in(5);
+    let weather = match random.below(10) {
+        0..2 => Weather::Calm,
+        2..5 => Weather::Fair,
+        5..7 => Weather::Forced,
+        7..9 => Weather::Forgetful,
+        _ => Weather::ClockBack,
+    };
+    let calm = weather == Weather::Calm;
     let store = MemoryStore::new();
     let ledger = Arc::<Mutex<Ledger>>::default();
-    let judge = Arc::<Judge>::default();
+    let clock = Clock(Instant::now());
+    let holders = Arc::new(Holders {
+        clock,
+        history: Mutex::default(),
+        acquisitions: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
+    });
     let (mut clients, mut connections) = (Vec::new(), Vec::new());
     for client in 0..CLIENTS {
         let connection = Arc::new(Connection {
@@ -276,18 +138,14 @@ async fn world(seed: u64) -> [u64; 3] {
             calm,
         });
         connections.push(Arc::clone(&connection));
-        let lease = ms(500 + random.below(3000));
+        let lease = ms(500 + random.below(LONGEST_LEASE - 500));
         let id = u128::from(client + 1) << 64 | u128::from(seed);
         let builder = Locks::builder().store(Network(connection)).lease(lease).__client_id(id);
         clients.push(builder.build().await.unwrap());
     }
-    let forces = !calm && random.one_in(3);
-    if forces {
-        judge.forced.store(1, Ordering::Relaxed);
-    }
     let mut tasks = JoinSet::new();
     for task in 0..CLIENTS * 2 {
-        let (locks, judge) = (clients[(task % CLIENTS) as usize].clone(), Arc::clone(&judge));
+        let (locks, holders) = (clients[(task % CLIENTS) as usize].clone(), Arc::clone(&holders));
         let mut random = Random::new(random.any());
         tasks.spawn(async move {
             for _ in 0..4 {
@@ -310,8 +168,9 @@ async fn world(seed: u64) -> [u64; 3] {
                         _ => lock.acquire().await.map(Some),
                     }
                 };
+                let asked = clock.now();
                 let guard = match acquire.await {
-                    Ok(Some(guard)) => judge.enter(id, guard),
+                    Ok(Some(guard)) => guard,
                     Ok(None) => continue,
                     Err(error) => {
                         let kind = error.kind();
@@ -320,13 +179,14 @@ async fn world(seed: u64) -> [u64; 3] {
                         continue;
                     }
                 };
+                let granted = clock.now();
                 let longest = if random.one_in(5) { 3000 } else { 60 };
                 let hold = ms(random.below(longest));
                 tokio::select! {
                     () = time::sleep(hold) => {}
                     () = guard.lost() => assert!(!guard.is_held()),
                 }
-                let guard = judge.leave(id, guard);
+                holders.write_down(task % CLIENTS, &guard, [asked, granted]);
                 match random.below(3) {
                     0 => drop(guard.release().await),
                     1 => drop(guard),
@@ -337,25 +197,8 @@ async fn world(seed: u64) -> [u64; 3] {
         });
     }
     let chaos = tokio::spawn({
-        let (clients, connections, mut random) =
-            (clients.clone(), connections.clone(), Random::new(random.any()));
-        async move {
-            loop {
-                time::sleep(ms(random.below(1500))).await;
-                let connection = &connections[random.below(CLIENTS) as usize];
-                if calm {
-                    continue;
-                }
-                if random.one_in(4) {
-                    let until = Instant::now() + ms(random.below(2500));
-                    *connection.cut_until.lock().unwrap() = until;
-                    connection.faults.fetch_add(1, Ordering::Relaxed);
-                } else if forces {
-                    let locks = &clients[random.below(CLIENTS) as usize];
-                    let _ = locks.lock(format!("id-{}", random.below(IDS))).force_release().await;
-                }
-            }
-        }
+        let (holders, random) = (Arc::clone(&holders), Random::new(random.any()));
+        weathers(weather, clients.clone(), connections.clone(), store.clone(), holders, random)
     });
     let ended = async {
         while let Some(ended) = tasks.join_next().await {
@@ -373,11 +216,61 @@ async fn world(seed: u64) -> [u64; 3] {
         let held = store.holder(&format!("lock:id-{id}")).await.unwrap();
         assert!(held.is_none(), "a lock is left: {held:?}");
     }
-    let lost = judge.lost.load(Ordering::Relaxed);
-    assert!(!calm || lost == 0, "{lost} locks were lost where nothing went wrong");
     let faults = connections.iter().map(|c| c.faults.load(Ordering::Relaxed)).sum();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    [count(&judge.acquisitions), count(&judge.lost), faults]
+    let (acquisitions, lost) = (count(&holders.acquisitions), count(&holders.lost));
+    assert!(!calm || lost == 0, "{lost} locks were lost where nothing went wrong");
+    let verdict = std::mem::take(&mut *holders.history.lock().unwrap()).judge();
+    assert!(verdict.violations.is_empty(), "{weather:?}: {:#?}", verdict.violations);
+    [acquisitions, lost, faults]
+}
+
+/// Has things go wrong until it is aborted.
+async fn weathers(
+    weather: Weather,
+    clients: Vec<Locks>,
+    connections: Vec<Arc<Connection>>,
+    store: MemoryStore,
+    holders: Arc<Holders>,
+    mut random: Random,
+) {
+    loop {
+        time::sleep(ms(random.below(1500))).await;
+        let connection = &connections[random.below(connections.len() as u64) as usize];
+        if random.one_in(4) && weather != Weather::Calm {
+            let until = Instant::now() + ms(random.below(2500));
+            *connection.cut_until.lock().unwrap() = until;
+            connection.faults.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        match weather {
+            Weather::Calm | Weather::Fair => continue,
+            Weather::Forced => {
+                let id = format!("id-{}", random.below(IDS));
+                holders.forgotten(Some(id.clone()));
+                let locks = &clients[random.below(clients.len() as u64) as usize];
+                let _ = locks.lock(id).force_release().await;
+            }
+            Weather::Forgetful => match random.below(3) {
+                0 => {
+                    store.__forget();
+                    holders.forgotten(None);
+                }
+                1 => {
+                    let replica = store.__replicate();
+                    time::sleep(ms(random.below(300))).await;
+                    store.__fail_over(replica);
+                    holders.forgotten(None);
+                }
+                _ => {
+                    store.__set_clock_ahead(ms(random.below(3000)));
+                    holders.forgotten(None);
+                }
+            },
+            Weather::ClockBack => store.__set_clock_back(ms(random.below(10_000))),
+        }
+        connection.faults.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn run(seed: u64) -> [u64; 3] {

@@ -1,6 +1,8 @@
 //! Locks in the memory of this process: the embedded default, and the reference of the contract.
 
 mod durable;
+#[cfg(feature = "__mutants")]
+pub(super) mod faults;
 mod queue;
 
 use std::{
@@ -10,6 +12,9 @@ use std::{
     task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+#[cfg(feature = "__mutants")]
+use std::sync::atomic::Ordering;
 
 use self::queue::Queue;
 use super::{
@@ -65,6 +70,12 @@ struct Shared {
     /// Microseconds since the Unix epoch at the clock's origin.
     epoch: u64,
     state: Mutex<State>,
+    /// By how many nanoseconds the clock was set ahead, and by how many microseconds that of the
+    /// fencing tokens was set back.
+    #[cfg(feature = "__mutants")]
+    ahead: std::sync::atomic::AtomicU64,
+    #[cfg(feature = "__mutants")]
+    behind: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Default)]
@@ -82,6 +93,7 @@ struct State {
     sweep_at: usize,
 }
 
+#[derive(Clone)]
 struct Lock {
     token: Token,
     expiry: Moment,
@@ -96,6 +108,10 @@ impl MemoryStore {
             clock: TokioClock::new(),
             epoch: u64::try_from(epoch.as_micros()).unwrap_or(0),
             state: Mutex::default(),
+            #[cfg(feature = "__mutants")]
+            ahead: Default::default(),
+            #[cfg(feature = "__mutants")]
+            behind: Default::default(),
         }))
     }
 
@@ -103,7 +119,7 @@ impl MemoryStore {
     fn at_once<T>(&self, operation: impl FnOnce(&mut State, Moment) -> T) -> T {
         // A panic cannot leave the state half changed: nothing below panics between two writes.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.0.clock.now();
+        let now = self.now();
         state.sweep(now);
         let answer = operation(&mut state, now);
         if state.wakes.is_empty() {
@@ -128,8 +144,18 @@ impl MemoryStore {
         }))
     }
 
+    fn now(&self) -> Moment {
+        let now = self.0.clock.now();
+        #[cfg(feature = "__mutants")]
+        let now = now + Duration::from_nanos(self.0.ahead.load(Ordering::Relaxed));
+        now
+    }
+
     fn micros(&self, now: Moment) -> u64 {
-        self.0.epoch + now.as_nanos() / 1000
+        let micros = self.0.epoch + now.as_nanos() / 1000;
+        #[cfg(feature = "__mutants")]
+        let micros = micros - self.0.behind.load(Ordering::Relaxed);
+        micros
     }
 }
 

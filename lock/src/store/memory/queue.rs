@@ -8,12 +8,13 @@ use std::{
 use crate::{Token, core::Moment};
 
 /// Who waits for one lock, in the order of their places.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Queue {
     by_place: BTreeMap<u64, Token>,
     waiters: HashMap<Token, Waiter>,
 }
 
+#[derive(Clone)]
 struct Waiter {
     place: u64,
     /// Not heard of after that, it is dead.

@@ -1,0 +1,69 @@
+//! What servers do to their data and never should (feature `__mutants`, for the simulation).
+
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{MemoryStore, State};
+
+/// What a replica knew at some moment.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Replica(State);
+
+impl MemoryStore {
+    /// Loses everything, as a server that restarts without its data.
+    #[doc(hidden)]
+    pub fn __forget(&self) {
+        self.__fail_over(Replica(State::default()));
+    }
+
+    /// A replica that hears nothing more from now on.
+    #[doc(hidden)]
+    pub fn __replicate(&self) -> Replica {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Replica(state.without_clients())
+    }
+
+    /// Lets a replica take over: what was done since it heard nothing is lost. Clients stay.
+    #[doc(hidden)]
+    pub fn __fail_over(&self, to: Replica) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = std::mem::take(&mut state.listeners);
+        *state = State { listeners, ..to.0 };
+    }
+
+    /// Sets the clock ahead: leases end early.
+    #[doc(hidden)]
+    pub fn __set_clock_ahead(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).expect("a simulated time");
+        self.0.ahead.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Sets the clock that fencing tokens and places in a queue are drawn from back.
+    #[doc(hidden)]
+    pub fn __set_clock_back(&self, by: Duration) {
+        let micros = u64::try_from(by.as_micros()).expect("a simulated time");
+        self.0.behind.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("locks", &self.locks.len()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn without_clients(&self) -> Self {
+        Self {
+            locks: self.locks.clone(),
+            queues: self.queues.clone(),
+            windows: self.windows.clone(),
+            books: self.books.clone(),
+            fence: self.fence,
+            ..Self::default()
+        }
+    }
+}

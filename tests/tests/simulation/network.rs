@@ -1,0 +1,203 @@
+//! A network between the clients and the store of a simulation, which loses, delays and repeats.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lock::{
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, Holder, Listener, MemoryStore,
+    Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, Token, WakeUps,
+    WindowEnd,
+};
+use lock_tests::Random;
+use tokio::{
+    sync::oneshot,
+    time::{self, Instant},
+};
+
+use crate::common::ms;
+
+/// How long a call may take, as on a real connection.
+const CALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the server sees, whoever asks.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// The last fence of each key, in the order in which the store has granted them.
+    fences: HashMap<Arc<str>, u64>,
+}
+
+/// A connection of one client to the shared store.
+#[derive(Clone)]
+pub(super) struct Network(pub(super) Arc<Connection>);
+
+pub(super) struct Connection {
+    pub(super) store: MemoryStore,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) random: Mutex<Random>,
+    /// When the last request arrives that was sent: those behind it arrive no earlier.
+    pub(super) arrival: Mutex<Instant>,
+    /// Nothing passes until then.
+    pub(super) cut_until: Mutex<Instant>,
+    pub(super) faults: AtomicU64,
+    /// Nothing goes wrong on it.
+    pub(super) calm: bool,
+}
+
+enum Fate {
+    Answered,
+    RequestLost,
+    ReplyLost,
+}
+
+impl Connection {
+    /// One exchange: the operation takes effect at its arrival, whether or not anybody waits.
+    async fn exchange<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl Future<Output = T> + Send + 'static,
+        unknown: impl FnOnce() -> T,
+    ) -> T {
+        let now = Instant::now();
+        let (arrival, back, fate) = {
+            let mut random = self.random.lock().unwrap();
+            let there = ms(random.below(4))
+                + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
+            let back = ms(random.below(4))
+                + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
+            let fate = match random.below(30) {
+                _ if self.calm => Fate::Answered,
+                0 => Fate::RequestLost,
+                1 => Fate::ReplyLost,
+                _ => Fate::Answered,
+            };
+            let cut = *self.cut_until.lock().unwrap();
+            let mut arrival = self.arrival.lock().unwrap();
+            *arrival = (*arrival).max(now + there).max(cut);
+            if !matches!(fate, Fate::Answered) || *arrival > now + CALL_LIMIT {
+                self.faults.fetch_add(1, Ordering::Relaxed);
+            }
+            (*arrival, back, fate)
+        };
+        let (reply, answer) = oneshot::channel();
+        if !matches!(fate, Fate::RequestLost) {
+            tokio::spawn(async move {
+                time::sleep_until(arrival).await;
+                let outcome = operation.await;
+                time::sleep(back).await;
+                if matches!(fate, Fate::Answered) {
+                    let _ = reply.send(outcome);
+                }
+                // Or else the caller waits until its time is over.
+                else {
+                    time::sleep(CALL_LIMIT).await;
+                }
+            });
+        } else {
+            tokio::spawn(async move {
+                time::sleep(CALL_LIMIT).await;
+                drop(reply);
+            });
+        }
+        match time::timeout_at(now + CALL_LIMIT, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            _ => unknown(),
+        }
+    }
+}
+
+fn unknown<T>(items: usize) -> impl FnOnce() -> Vec<Result<T, StoreError>> {
+    move || (0..items).map(|_| Err(StoreError::unavailable("simulated"))).collect()
+}
+
+impl Store for Network {
+    fn acquire<'a>(
+        &'a self,
+        batch: &'a [AcquireRequest],
+    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        let (connection, requests) = (Arc::clone(&self.0), batch.to_vec());
+        let operation = async move {
+            let answers = connection.store.acquire(&requests).await;
+            let mut ledger = connection.ledger.lock().unwrap();
+            for (request, answer) in requests.iter().zip(&answers) {
+                if let Ok(Acquisition::Granted { fence, .. }) = answer {
+                    let last = ledger.fences.insert(Arc::clone(&request.key), *fence).unwrap_or(0);
+                    assert!(*fence > last, "fences grow in the order of the grants");
+                }
+            }
+            drop(ledger);
+            answers
+        };
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        batch: &'a [RenewRequest],
+    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+        let (store, requests) = (self.0.store.clone(), batch.to_vec());
+        let operation = async move { store.renew(&requests).await };
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+    }
+
+    fn release<'a>(
+        &'a self,
+        batch: &'a [ReleaseRequest],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let (store, requests) = (self.0.store.clone(), batch.to_vec());
+        let operation = async move { store.release(&requests).await };
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a str,
+        token: &'a Token,
+        by: Duration,
+    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
+        let (store, key, token) = (self.0.store.clone(), key.to_owned(), token.clone());
+        let operation = async move { store.extend(&key, &token, by).await };
+        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
+    }
+
+    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
+        self.0.store.holder(key)
+    }
+
+    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
+        self.0.store.force_release(key)
+    }
+
+    fn debounce<'a>(
+        &'a self,
+        request: &'a DebounceRequest,
+    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
+        let (store, request) = (self.0.store.clone(), request.clone());
+        let operation = async move { store.debounce(&request).await };
+        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
+    }
+
+    fn end_window<'a>(
+        &'a self,
+        window: &'a str,
+        end: WindowEnd,
+    ) -> StoreFuture<'a, Result<bool, StoreError>> {
+        let (store, window) = (self.0.store.clone(), window.to_owned());
+        let operation = async move { store.end_window(&window, end).await };
+        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
+    }
+
+    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+        self.0.store.listen(client, listener)
+    }
+
+    fn is_embedded(&self) -> bool {
+        // It is not, but on the caller's runtime and clock, which are the virtual ones.
+        true
+    }
+}
