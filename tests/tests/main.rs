@@ -14,6 +14,7 @@ mod guard;
 mod hand_over;
 mod harness;
 mod histories;
+mod hostile;
 mod interoperation;
 mod line;
 mod macros;

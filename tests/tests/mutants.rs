@@ -19,7 +19,7 @@ const MUTANTS: [(&str, &str); 16] = [
     ("counter-only token", "interoperation::fencing_tokens_grow_across_a_loss_of_all_data"),
     ("no fallback look", "waiting::lost_wake_ups_cost"),
     ("seconds as TTL", "interoperation::the_key_holds_exactly_the_token"),
-    ("error counted as not ours", "faults::a_healthy_lock_survives_short_faults"),
+    ("error counted as not ours", "test_util::each_fault_is_the_error"),
     ("failed extend releases", "interoperation::a_failed_extension_frees_nobody"),
     ("debounce claim without lease", "debounce::on_redis::runs_never_overlap"),
     ("cancelled acquire is not undone", "acquire::ten_thousand_cancelled_acquires"),

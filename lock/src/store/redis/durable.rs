@@ -109,7 +109,7 @@ fn read_claim(values: &[Value]) -> Option<DurableClaim> {
             Some(DurableClaim::Running(remaining(*left).unwrap_or(crate::limits::LONGEST_LEASE)))
         }
         ("granted", [fence, call, Value::Int(attempt), arguments]) => Some(DurableClaim::Granted {
-            fence: number(fence)?,
+            fence: super::fence(fence)?,
             call: number(call)?,
             attempt: u32::try_from(*attempt).ok()?,
             arguments: text(arguments)?,

@@ -291,7 +291,7 @@ impl Store for RedisStore {
 fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, StoreError>>> {
     let Value::Array(values) = reply else { return None };
     let mut values = values.into_iter();
-    let mut fence = number(&values.next()?)?;
+    let mut fence = fence(&values.next()?)?;
     let answer = |value: Value| match value {
         Value::Int(taken @ (1 | 2)) => {
             fence += 1;
@@ -316,7 +316,7 @@ fn read_debounced(reply: Value) -> Option<DebounceReply> {
     let Value::Array(values) = reply else { return None };
     let (Value::BulkString(what), rest) = values.split_first()? else { return None };
     match (what.as_slice(), rest) {
-        (b"granted", [fence]) => Some(DebounceReply::Granted { fence: number(fence)? }),
+        (b"granted", [fence]) => Some(DebounceReply::Granted { fence: self::fence(fence)? }),
         (b"superseded", []) => Some(DebounceReply::Superseded),
         (b"not yet", [Value::Int(left), Value::Int(newest @ (0 | 1))]) => {
             Some(DebounceReply::NotYet { left: remaining(*left)?, newest: *newest == 1 })
@@ -350,6 +350,12 @@ fn number(value: &Value) -> Option<u64> {
         Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
         _ => None,
     }
+}
+
+/// A fence: one that leaves no room for a fencing token is none that a script of ours has drawn.
+fn fence(value: &Value) -> Option<u64> {
+    const BOUND: u64 = (1 << 53) - 1024;
+    number(value).filter(|fence| *fence < BOUND)
 }
 
 /// Reads one reply; an answer that makes no sense is an answer that is not known.
