@@ -198,7 +198,8 @@ use attribute::Attribute;
 /// for itself, so it fails at once, with kind `Deadlock`. With `reentrant`, its body runs under the
 /// caller's guard instead: `guard` is another guard of the one grant, nothing is acquired and
 /// nothing is released at its end, its own `lease`, `wait` and holds do not count, and it is
-/// stopped when the caller's lock is lost. A call from anywhere else acquires the lock.
+/// stopped when the caller's lock is lost, or released, should its future outlive the caller's
+/// body. A call from anywhere else acquires the lock.
 ///
 /// ```
 /// # async fn example() {

@@ -120,13 +120,13 @@ impl LockGuard {
     /// process was stopped for a while. Once false, it stays false.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.hold.is_held()
+        self.hold.is_kept() && self.hold.is_held()
     }
 
     /// How long the lock may be believed if it is not renewed from now on; zero once it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.hold.remaining()
+        if self.hold.is_kept() { self.hold.remaining() } else { Duration::ZERO }
     }
 
     /// Resolves when the lock is lost; never, if it is released first.

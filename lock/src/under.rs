@@ -51,15 +51,15 @@ impl Drop for Frames {
     }
 }
 
-/// The lock of this key, if the code that asks runs under it. A lock that was lost is not held,
-/// though its body may go on.
+/// The lock of this key, if the code that asks runs under it. A lock that was lost or released is
+/// not held, though a body of it may go on.
 pub(crate) fn held(client: &Client, key: &str) -> Option<Arc<Hold>> {
     let found = HELD.try_with(|held| {
         let held = held.borrow();
         held.iter().rev().find(|hold| *hold.lock.key == *key && client.made(hold)).cloned()
     });
     // Not under the borrow: finding it lost wakes those who wait for that.
-    found.ok().flatten().filter(|hold| hold.is_held())
+    found.ok().flatten().filter(|hold| hold.is_kept() && hold.is_held())
 }
 
 /// Polls a body under locks; the number of an error is that of the lock that was lost.

@@ -21,6 +21,7 @@ on_both_stores! {
     siblings_and_tasks_wait_for_each_other,
     reentrant_bodies_run_under_the_outer_guard,
     the_loss_of_the_outer_guard_stops_the_inner_body,
+    the_release_of_the_outer_guard_stops_the_inner_body,
     locks_in_either_order_never_hang,
     each_of_several_locks_has_its_own_terms,
     the_loss_of_any_lock_stops_the_body,
@@ -199,6 +200,38 @@ async fn the_loss_of_the_outer_guard_stops_the_inner_body(engine: &Engine) {
     };
     let (kind, ()) = tokio::join!(locks.scope(survives()), force);
     assert_eq!(kind.unwrap(), ErrorKind::Lost);
+}
+
+type Escaped = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+#[locked(id = "escape")]
+async fn lets_one_escape(guards: Arc<AtomicU32>) -> Result<Escaped, Error> {
+    let mut inner: Escaped = Box::pin(escapes(guards));
+    // It has begun, under the guard of this body.
+    assert!(timeout(ms(20), &mut inner).await.is_err());
+    Ok(inner)
+}
+
+#[locked(id = "escape", reentrant, guard = guard)]
+async fn escapes(steps: Arc<AtomicU32>) -> Result<(), Error> {
+    loop {
+        assert!(guard.is_held() && guard.remaining() > ms(0));
+        steps.fetch_add(1, Ordering::SeqCst);
+        sleep(ms(5)).await;
+    }
+}
+
+async fn the_release_of_the_outer_guard_stops_the_inner_body(engine: &Engine) {
+    let (locks, other) = (engine.locks().await, engine.locks().await);
+    let steps = Arc::new(AtomicU32::new(0));
+    let inner = locks.scope(lets_one_escape(Arc::clone(&steps))).await.unwrap();
+    let guard = other.lock("escape").wait(ms(0)).acquire().await.unwrap();
+    let before = steps.load(Ordering::SeqCst);
+    assert!(before > 0, "it has begun");
+    let error = timeout(ms(500), locks.scope(inner)).await.expect("it goes on").unwrap_err();
+    assert_eq!((error.kind(), error.id()), (ErrorKind::Lost, Some("escape")));
+    assert_eq!(steps.load(Ordering::SeqCst), before, "no step while another holds it");
+    guard.release().await.unwrap();
 }
 
 static BOTH: AtomicU32 = AtomicU32::new(0);

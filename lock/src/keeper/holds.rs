@@ -1,7 +1,10 @@
 //! Held locks: renewing them in batches, and declaring them lost in time.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -386,6 +389,7 @@ fn new_hold(
         fencing_token,
         deadline: AtomicU64::new(lease.deadline().as_nanos()),
         lost: LossSignal::default(),
+        let_go: AtomicBool::new(false),
         clock: Arc::clone(clock),
     })
 }

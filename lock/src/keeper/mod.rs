@@ -32,7 +32,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -182,6 +182,8 @@ pub(crate) struct Hold {
     /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
     deadline: AtomicU64,
     lost: LossSignal,
+    /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
+    let_go: AtomicBool,
     clock: Arc<dyn Clock>,
 }
 
@@ -207,6 +209,17 @@ impl Hold {
     /// Raised by the keeper, or by whoever finds the deadline passed.
     pub(crate) fn lost(&self) -> &LossSignal {
         &self.lost
+    }
+
+    /// Does its guard still take care of it? A lock that was let go of is not lost, but nobody may
+    /// work under it any more.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.let_go.load(Ordering::Acquire)
+    }
+
+    /// Said before the release is begun, so that nobody works on while another is let in.
+    fn let_go(&self) {
+        self.let_go.store(true, Ordering::Release);
     }
 
     fn deadline(&self) -> Moment {
@@ -335,6 +348,7 @@ impl Client {
     }
 
     pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
+        hold.let_go();
         self.ask(|reply| Command::Release {
             hold: hold.name,
             undelivered: false,
@@ -346,11 +360,13 @@ impl Client {
 
     /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
     pub(crate) fn release_in_background(&self, hold: &Hold, undelivered: bool) {
+        hold.let_go();
         // A keeper that is gone has been shut down, and has released everything.
         let _ = self.send(Command::Release { hold: hold.name, undelivered, reply: None });
     }
 
     pub(crate) fn leak(&self, hold: &Hold) {
+        hold.let_go();
         let _ = self.send(Command::Leak { hold: hold.name });
     }
 
