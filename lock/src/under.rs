@@ -3,7 +3,8 @@
 //! While a body is polled, the locks it runs under are on a stack of the thread that polls it. So
 //! whoever asks for a lock knows whether the very code that asks holds it, without an identity of
 //! tasks: a sibling in a `join!` is polled beside the body, not inside, and a spawned task is
-//! polled by the executor. Both are others, who wait for each other as any two callers do.
+//! polled by the executor. Both are others, who wait for each other as any two callers do. A body
+//! that polls other tasks, as one does that runs a `LocalSet`, is told apart from them by Tokio.
 
 use std::{
     cell::RefCell,
@@ -12,6 +13,8 @@ use std::{
     sync::Arc,
     task::Poll,
 };
+
+use tokio::task;
 
 use crate::{
     Error, LockGuard,
@@ -22,7 +25,13 @@ use crate::{
 
 thread_local! {
     /// What the code that this thread polls at the moment runs under, the innermost last.
-    static HELD: RefCell<Vec<Arc<Hold>>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A lock that a body runs under, and the task that polls the body.
+struct Frame {
+    hold: Arc<Hold>,
+    task: Option<task::Id>,
 }
 
 /// The locks of one body, on the stack for as long as a poll of it takes, a panic included.
@@ -34,7 +43,8 @@ impl Frames {
         let pushed = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
             let before = held.len();
-            held.extend(guards.map(|guard| Arc::clone(guard.hold())));
+            let task = task::try_id();
+            held.extend(guards.map(|guard| Frame { hold: Arc::clone(guard.hold()), task }));
             held.len() - before
         });
         Self(pushed.unwrap_or(0))
@@ -55,8 +65,11 @@ impl Drop for Frames {
 /// not held, though a body of it may go on.
 pub(crate) fn held(client: &Client, key: &str) -> Option<Arc<Hold>> {
     let found = HELD.try_with(|held| {
-        let held = held.borrow();
-        held.iter().rev().find(|hold| *hold.lock.key == *key && client.made(hold)).cloned()
+        let (held, task) = (held.borrow(), task::try_id());
+        let is_it = |Frame { hold, task: its }: &&Frame| {
+            *its == task && *hold.lock.key == *key && client.made(hold)
+        };
+        held.iter().rev().find(is_it).map(|frame| Arc::clone(&frame.hold))
     });
     // Not under the borrow: finding it lost wakes those who wait for that.
     found.ok().flatten().filter(|hold| hold.is_kept() && hold.is_held())

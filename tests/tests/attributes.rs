@@ -19,6 +19,7 @@ use crate::common::{Engine, ms, on_both_stores};
 on_both_stores! {
     a_lock_that_the_caller_runs_under_is_a_deadlock_at_once,
     siblings_and_tasks_wait_for_each_other,
+    tasks_that_a_body_polls_are_not_the_body,
     reentrant_bodies_run_under_the_outer_guard,
     the_loss_of_the_outer_guard_stops_the_inner_body,
     the_release_of_the_outer_guard_stops_the_inner_body,
@@ -134,6 +135,38 @@ async fn siblings_and_tasks_wait_for_each_other(engine: &Engine) {
     let _guard = locks.lock("parent").acquire().await.unwrap();
     let error = locks.scope(waits_for_parent()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
+}
+
+#[locked(id = "local", reentrant)]
+async fn local(inside: &AtomicU32) -> Result<(), Error> {
+    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two bodies at once");
+    sleep(ms(20)).await;
+    inside.fetch_sub(1, Ordering::SeqCst);
+    Ok(())
+}
+
+async fn tasks_that_a_body_polls_are_not_the_body(engine: &Engine) {
+    let locks = engine.locks().await;
+    let inside = Arc::new(AtomicU32::new(0));
+    let set = tokio::task::LocalSet::new();
+    let other = set.spawn_local({
+        let (locks, inside) = (locks.clone(), Arc::clone(&inside));
+        async move {
+            sleep(ms(20)).await;
+            locks.scope(local(&inside)).await
+        }
+    });
+    // The set polls the other task while it is in the body, which is another all the same.
+    let body = locks.lock("local").with(|_| {
+        set.run_until(async {
+            local(&inside).await.unwrap();
+            inside.fetch_add(1, Ordering::SeqCst);
+            sleep(ms(60)).await;
+            inside.fetch_sub(1, Ordering::SeqCst);
+        })
+    });
+    locks.scope(body).await.unwrap();
+    set.run_until(other).await.unwrap().unwrap();
 }
 
 #[locked(id = "account:{account}", lease = 300, guard = guard)]
