@@ -204,8 +204,9 @@ fn own_ways(
 }
 
 // Output: signature with an `Option` in the return type, and statements with one call of the
-//         runtime, which polls the body if this call is the one that runs. Locks are taken inside
-//         of that, and their errors leave as the debounce's own, unless their attribute has a way.
+//         runtime, which polls the body if this call is the one that runs. The body is dropped
+//         before the run is over. Locks are taken inside of the run, and their errors leave as the
+//         debounce's own, unless their attribute has a way.
 fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
@@ -243,9 +244,11 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
             let __lock_id = #id;
             let __lock_result = {
                 let __lock_body = ::core::pin::pin!(#body);
-                #krate::__private::debounce(__lock_locks, __lock_id, #configure, __lock_body).await
+                #krate::__private::debounce(
+                    __lock_held, __lock_locks, __lock_id, #configure, __lock_body
+                ).await
             };
-            match __lock_result {
+            match #krate::__private::finish(__lock_held, __lock_result).await {
                 ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
                 #superseded
                 ::core::result::Result::Err(__lock_error) => #leave,
@@ -274,10 +277,15 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
             #quiet
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::debounce_under(
-                __lock_held, __lock_wanted, __lock_locks, __lock_id, #configure, __lock_body
+                (__lock_run, __lock_held), __lock_wanted, __lock_locks, __lock_id, #configure,
+                __lock_body
             ).await
+            let __lock_held = #krate::__private::Held::new();
         };
-        match #krate::__private::finish_all(__lock_held, __lock_result).await {
+                let __lock_held = &__lock_held;
+        match #krate::__private::finish(
+            __lock_run, #krate::__private::finish_all(__lock_held, __lock_result).await
+        ).await {
             ::core::result::Result::Ok(::core::option::Option::Some(
                 ::core::result::Result::Ok(__lock_output)
             )) => #ran,
@@ -303,8 +311,10 @@ pub(crate) fn locks(args: &Args) -> TokenStream {
 // Output: a `String`.
 pub(crate) fn id(args: &Args, function: &Function) -> TokenStream {
     match &args.id {
+        let __lock_run = #krate::__private::Held::new();
         Some(Id::Template(template)) => interpolated(args, template, function),
         Some(Id::Expression(expression)) => {
+            let __lock_run = &__lock_run;
             let span = at(expression.span());
             let krate = args.krate(span);
             quote_spanned!(span=> #krate::__private::display(&(#expression)))

@@ -278,7 +278,7 @@ impl Debounce {
     }
 
     /// The guard of the run, once this call has its turn; `None` if a newer one took its place.
-    async fn claim(&self) -> Result<Option<LockGuard>, Error> {
+    pub(crate) async fn claim(&self) -> Result<Option<LockGuard>, Error> {
         let keys = self.locks.prefix().debounce(&self.id)?;
         self.check().map_err(|error| error.on(&self.id))?;
         let client = self.locks.client();

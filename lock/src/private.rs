@@ -185,19 +185,31 @@ pub fn ambient() -> Result<Locks, Error> {
     })
 }
 
-/// Calls a `#[debounced]` function.
-pub async fn debounce<F: Future>(
+/// Calls a `#[debounced]` function and runs its body, which the caller drops before it calls
+/// [`finish`].
+// Not an `async fn`: that would keep a place for each argument in its future.
+pub fn debounce<F: Future>(
+    held: &Held,
     locks: Result<Locks, Error>,
     id: String,
     configure: impl FnOnce(Debounce) -> Debounce,
     body: Pin<&mut F>,
-) -> Result<Option<F::Output>, Error> {
-    configure(locks?.debounce(id)).call(move || body).await
+) -> impl Future<Output = Result<Option<F::Output>, Error>> {
+    let debounce = locks.map(|locks| configure(locks.debounce(id)));
+    async move {
+        let claimed = match debounce {
+            Ok(ref debounce) => debounce.claim().await?,
+            Err(error) => return Err(error),
+        };
+        let Some(guard) = claimed else { return Ok(None) };
+        run_under(held.0.get_or_init(|| guard), OnLost::Stop, body).await.map(Some)
+    }
 }
 
-/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`].
+/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`], and
+/// [`finish`] for the run.
 pub async fn debounce_under<const N: usize, F: Future>(
-    held: &[Held; N],
+    (run_held, held): (&Held, &[Held; N]),
     wanted: [Wanted; N],
     locks: Result<Locks, Error>,
     id: String,
@@ -205,7 +217,7 @@ pub async fn debounce_under<const N: usize, F: Future>(
     body: Pin<&mut F>,
 ) -> Result<Option<Result<F::Output, (usize, Error)>>, Error> {
     let run = pin!(run_all(held, wanted, body));
-    debounce(locks, id, configure, run).await
+    debounce(run_held, locks, id, configure, run).await
 }
 
 /// The arguments of a durable function, as one value.

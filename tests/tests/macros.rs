@@ -198,6 +198,53 @@ async fn arguments_are_dropped_before_the_release() {
     assert_eq!(log.len(), 4);
 }
 
+/// Takes its time to be dropped, on a thread that can do nothing else meanwhile.
+struct Slow(Arc<AtomicU32>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(ms(150));
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[debounced(id = "slow", wait = 5)]
+async fn drops_slowly(slow: Slow, ends: bool) -> Result<(), Error> {
+    assert_eq!(slow.0.fetch_add(1, Ordering::SeqCst), 0, "two runs at once");
+    if ends { Ok(()) } else { std::future::pending().await }
+}
+
+#[debounced(id = "slow", wait = 5)]
+#[locked(id = "slowly")]
+async fn drops_slowly_under_a_lock(slow: Slow) -> Result<(), Error> {
+    assert_eq!(slow.0.fetch_add(1, Ordering::SeqCst), 0, "two runs at once");
+    std::future::pending().await
+}
+
+/// A run that is given up goes on until its arguments are dropped. On the store whose keeper has a
+/// thread of its own, so that it could release meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn arguments_are_dropped_before_a_cancelled_run_is_over() {
+    let engine = Engine::redis();
+    let (locks, other) = (engine.locks().await, engine.locks().await);
+    for under_a_lock in [false, true] {
+        let inside = Arc::new(AtomicU32::new(0));
+        let slow = Slow(Arc::clone(&inside));
+        let first = if under_a_lock {
+            tokio::spawn(locks.scope(drops_slowly_under_a_lock(slow)))
+        } else {
+            tokio::spawn(locks.scope(drops_slowly(slow, false)))
+        };
+        while inside.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(ms(5)).await;
+        }
+        let next = tokio::spawn(other.scope(drops_slowly(Slow(inside), true)));
+        tokio::time::sleep(ms(50)).await;
+        first.abort();
+        assert_eq!(next.await.expect("they overlap").unwrap(), Some(()));
+    }
+}
+
 #[tokio::test]
 async fn without_a_client_the_error_names_the_line_to_add() {
     // No test of this process installs one: they have scopes.
@@ -274,7 +321,23 @@ async fn futures_are_hardly_larger_than_by_hand() {
         assert!(ours * 10 <= theirs * 11, "{ours} bytes, by hand {theirs}");
     }
     locks.scope(async { attribute(1).await.and(with_arguments(2).await) }).await.unwrap();
+    #[debounced(id = "size:{number}")]
+    async fn debounced(number: u64) -> Result<u64, Error> {
+        tokio::task::yield_now().await;
+        Ok(number)
+    }
+    async fn debounced_by_hand(locks: Locks, number: u64) -> Result<Option<u64>, Error> {
+        let call = locks.debounce(format!("size:{number}")).call(|| async {
+            tokio::task::yield_now().await;
+            Ok(number)
+        });
+        call.await?.transpose()
+    }
     by_hand(locks, 1).await.unwrap();
+    let ours = size_of_val(&debounced(1));
+    let theirs = size_of_val(&debounced_by_hand(locks.clone(), 1));
+    println!("future of #[debounced]: {ours} bytes, by hand: {theirs} bytes");
+    assert!(ours * 10 <= theirs * 11, "{ours} bytes, by hand {theirs}");
 }
 
 /// The attribute costs little: no second copy of the arguments in the future.
