@@ -337,8 +337,9 @@ impl Id {
     pub fn value<T: Display + ?Sized>(&mut self, value: &T) {
         use fmt::Write;
 
-        // A `String` takes everything; a `Display` that fails by itself has written what it could.
-        let _ = write!(Escaped(&mut self.0), "{value}");
+        // A `String` takes everything. A value that cannot be shown would give the id of another
+        // one, so this panics, as `format!` does.
+        write!(Escaped(&mut self.0), "{value}").expect("a value of an id cannot be shown");
     }
 
     /// The id.
@@ -458,6 +459,19 @@ mod tests {
     #[test]
     fn plain_values_stay_readable() {
         assert_eq!(id(&["42", "a-b_c.d", "Ärger"]), ":42:a-b_c.d:Ärger");
+    }
+
+    #[test]
+    #[should_panic(expected = "a value of an id cannot be shown")]
+    fn a_value_that_is_shown_in_part_gives_no_id() {
+        struct Half;
+        impl Display for Half {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half")?;
+                Err(fmt::Error)
+            }
+        }
+        Id::new().value(&Half);
     }
 
     #[test]
