@@ -123,9 +123,11 @@ pub(crate) fn durable(
     run.sig.ident = format_ident!("__lock_body", span = span);
     let binding = args.run.clone().unwrap_or_else(|| Ident::new("__lock_run", span));
     run.sig.inputs.push(parse_quote_spanned!(span=> #binding: #krate::DurableRun));
-    run.attrs.push(
-        parse_quote_spanned!(span=> #[allow(unused_variables, clippy::used_underscore_binding)]),
-    );
+    run.attrs.push(parse_quote_spanned!(span=> #[allow(
+        unused_variables,
+        clippy::used_underscore_binding,
+        clippy::unused_async,
+    )]));
     let run = match locked {
         [] => run.with(run.body.stream()),
         [one] => run.with(expand::locked(one, &run)),

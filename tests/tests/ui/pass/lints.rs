@@ -71,6 +71,12 @@ pub async fn durable(number: u64) -> Result<u64, Error> {
     Ok(number)
 }
 
+/// A durable one that has nothing to wait for.
+#[debounced(durable)]
+pub async fn durable_at_once(number: u64) {
+    let _ = number + 1;
+}
+
 /// Has several locks.
 ///
 /// # Errors
