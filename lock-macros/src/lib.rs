@@ -293,8 +293,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 ///
 /// The return type changes: `Result<T, E>` with `E: From<lock::Error>`, also as an alias that is
-/// named `Result`, becomes `Result<Option<T>, E>`; any other `T` becomes
-/// `Result<Option<T>, lock::Error>`. The attribute goes where [`macro@locked`] goes.
+/// named `Result` and has the `T`, becomes `Result<Option<T>, E>`; any other `T`, such as
+/// `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. The attribute goes where [`macro@locked`] goes.
 ///
 /// # Arguments
 ///
