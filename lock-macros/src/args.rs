@@ -72,10 +72,16 @@ struct Argument {
 
 impl Args {
     // Input: what is between the parentheses of the attribute, and where the attribute is.
-    pub(crate) fn parse(attribute: Attribute, tokens: TokenStream, place: Span) -> Result<Self> {
+    // Output: what could be understood of it.
+    pub(crate) fn parse(
+        attribute: Attribute,
+        tokens: TokenStream,
+        place: Span,
+        all_mistakes: &mut Mistakes,
+    ) -> Self {
         let mut mistakes = Mistakes::default();
         let parser = |input: ParseStream<'_>| Ok(split(attribute, input, &mut mistakes));
-        let arguments = parser.parse2(tokens)?;
+        let arguments = parser.parse2(tokens).unwrap_or_default();
         let mut args = Self {
             id: None,
             durations: Vec::new(),
@@ -122,7 +128,10 @@ impl Args {
         if mistakes.0.is_none() {
             args.compare(attribute, &mut mistakes);
         }
-        mistakes.0.map_or(Ok(args), Err)
+        if let Some(error) = mistakes.0 {
+            all_mistakes.push(error);
+        }
+        args
     }
 
     /// What can only be said of two durations together.

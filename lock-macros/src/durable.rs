@@ -74,7 +74,14 @@ fn check_argument(argument: &PatType, mistakes: &mut Mistakes) {
     borrowed.visit_type_mut(&mut (*argument.ty).clone());
     if let Some((span, text)) = borrowed.0 {
         mistakes.push(Error::new(span, text));
-    }
+        text == BORROWED
+    })
+}
+
+/// What a durable function returns.
+pub(crate) fn output(krate: &TokenStream) -> Type {
+    let span = Span::mixed_site();
+    parse_quote_spanned!(span=> ::core::result::Result<#krate::Receipt, #krate::Error>)
 }
 
 // Output: the function that keeps its arguments, and the type with `register` and the body. Locks
@@ -103,9 +110,8 @@ pub(crate) fn durable(
             pattern.mutability = None;
         }
     }
-    keep.sig.output = parse_quote_spanned! {span=>
-        -> ::core::result::Result<#krate::Receipt, #krate::Error>
-    };
+    let receipt = output(&krate);
+    keep.sig.output = parse_quote_spanned!(span=> -> #receipt);
     keep.attrs.push(parse_quote_spanned!(span=> #[allow(clippy::missing_errors_doc)]));
     let (locks, id) = (expand::locks(args), expand::id(args, function));
     let keep = keep.with(quote_spanned! {span=>

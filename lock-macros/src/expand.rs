@@ -26,31 +26,54 @@ use crate::{
 pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream) -> TokenStream {
     let stack = Stack::of(item);
     let mut mistakes = Mistakes::default();
-    let args = mistakes.take(Args::parse(attribute, args, Span::call_site()));
+    let args = Args::parse(attribute, args, Span::call_site(), &mut mistakes);
     let locks = stack.locked(attribute, &mut mistakes);
     let function = mistakes.take(Function::parse(attribute, stack.item.clone()));
-    if let (Some(args), Some(mut function), None) = (args, function, &mistakes.0) {
-        check(attribute, args.iter_with(&locks), &function, &mut mistakes);
+    if let (Some(function), None) = (&function, &mistakes.0) {
+        check(attribute, args.iter_with(&locks), function, &mut mistakes);
         if args.durable.is_some() {
-            durable::check(&args, &function, &mut mistakes);
+            durable::check(&args, function, &mut mistakes);
         }
-        if mistakes.0.is_none() {
-            if args.durable.is_some() {
-                return durable::durable(&args, &locks, &function, &stack.uses());
-            }
+    }
+    let errors = mistakes.0.map(Error::into_compile_error);
+    match function {
+        Some(function) if errors.is_none() && args.durable.is_some() => {
+            durable::durable(&args, &locks, &function, &stack.uses())
+        }
+        Some(mut function) if errors.is_none() => {
             let statements = match attribute {
                 Attribute::Locked if locks.is_empty() => locked(&args, &function),
                 Attribute::Locked => all_locked(&args, &locks, &function),
                 Attribute::Debounced => debounced(&args, &locks, &mut function),
             };
             let uses = stack.uses();
-            return function.with(quote!(#uses #statements));
+            function.with(quote!(#uses #statements))
+        }
+        Some(mut function) if attribute == Attribute::Debounced => {
+            let stub = stub(&args, &mut function);
+            quote!(#errors #[allow(unused_variables)] #stub)
+        }
+        _ => {
+            let item = stack.item;
+            // Nothing calls the arguments used now; that is not another mistake.
+            quote!(#errors #[allow(unused_variables)] #item)
         }
     }
-    let errors = mistakes.0.map(Error::into_compile_error);
-    let item = stack.item;
-    // Nothing calls the arguments used now; that is not another mistake.
-    quote!(#errors #[allow(unused_variables)] #item)
+}
+
+// Output: the function with the return type that it will have without the mistakes, or each of its
+//         callers would be told that it has another one. Its body is checked, and not run.
+fn stub(args: &Args, function: &mut Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let krate = args.krate(span);
+    let body = body(function, &TokenStream::new());
+    let (output, _) = function::debounced(&function.output(), &krate);
+    let output = match args.durable {
+        Some(_) if cfg!(feature = "durable") => durable::output(&krate),
+        _ => output,
+    };
+    function.sig.output = parse_quote_spanned!(span=> -> #output);
+    function.with(quote_spanned!(span=> ::core::mem::drop(#body); loop {}))
 }
 
 /// What can only be said of the arguments and the function together.
@@ -60,8 +83,11 @@ fn check<'a>(
     function: &Function,
     mistakes: &mut Mistakes,
 ) {
+    let mut run = None;
     let mut guards: Vec<&Ident> = Vec::new();
-    for guard in all.filter_map(|args| args.guard.as_ref()) {
+    for args in all {
+        run = run.or(args.run.as_ref());
+        let Some(guard) = &args.guard else { continue };
         if function.bindings.iter().any(|binding| binding.name == *guard) {
             let text =
                 format!("`{guard}` is an argument of the function; give the guard another name");
@@ -70,8 +96,17 @@ fn check<'a>(
             let text =
                 format!("`{guard}` is the guard of another lock; give this one another name");
             mistakes.push(Error::new(guard.span(), text));
+        } else if run == Some(guard) {
+            let text = format!("`{guard}` is the run; give the guard another name");
+            mistakes.push(Error::new(guard.span(), text));
         }
         guards.push(guard);
+    }
+    if let Some(run) = run
+        && function.bindings.iter().any(|binding| binding.name == *run)
+    {
+        let text = format!("`{run}` is an argument of the function; give the run another name");
+        mistakes.push(Error::new(run.span(), text));
     }
     if let Type::Never(never) = function.output() {
         let text = format!(
@@ -242,7 +277,9 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
         return quote_spanned! {span=>
             let __lock_locks = #locks;
             let __lock_id = #id;
+            let __lock_held = #krate::__private::Held::new();
             let __lock_result = {
+                let __lock_held = &__lock_held;
                 let __lock_body = ::core::pin::pin!(#body);
                 #krate::__private::debounce(
                     __lock_held, __lock_locks, __lock_id, #configure, __lock_body
@@ -271,8 +308,10 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
         let __lock_locks = #locks;
         let __lock_id = #id;
         let __lock_wanted = #wanted;
+        let __lock_run = #krate::__private::Held::new();
         let __lock_held = #krate::__private::Held::several();
         let __lock_result = {
+            let __lock_run = &__lock_run;
             let __lock_held = &__lock_held;
             #quiet
             let __lock_body = ::core::pin::pin!(#body);
@@ -280,9 +319,7 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
                 (__lock_run, __lock_held), __lock_wanted, __lock_locks, __lock_id, #configure,
                 __lock_body
             ).await
-            let __lock_held = #krate::__private::Held::new();
         };
-                let __lock_held = &__lock_held;
         match #krate::__private::finish(
             __lock_run, #krate::__private::finish_all(__lock_held, __lock_result).await
         ).await {
@@ -311,10 +348,8 @@ pub(crate) fn locks(args: &Args) -> TokenStream {
 // Output: a `String`.
 pub(crate) fn id(args: &Args, function: &Function) -> TokenStream {
     match &args.id {
-        let __lock_run = #krate::__private::Held::new();
         Some(Id::Template(template)) => interpolated(args, template, function),
         Some(Id::Expression(expression)) => {
-            let __lock_run = &__lock_run;
             let span = at(expression.span());
             let krate = args.krate(span);
             quote_spanned!(span=> #krate::__private::display(&(#expression)))

@@ -68,10 +68,11 @@ impl Stack {
         for (attribute, outer) in &self.others {
             match (above, attribute) {
                 (_, Attribute::Locked) => {
-                    let args = tokens(outer).and_then(|tokens| {
-                        Args::parse(Attribute::Locked, tokens, outer.path().span())
-                    });
-                    all.extend(mistakes.take(args));
+                    let place = outer.path().span();
+                    let args = mistakes.take(tokens(outer));
+                    all.extend(
+                        args.map(|tokens| Args::parse(Attribute::Locked, tokens, place, mistakes)),
+                    );
                 }
                 (Attribute::Locked, Attribute::Debounced) => mistakes.push(refused(
                     outer,
