@@ -357,8 +357,9 @@ fn identifier(value: Expr, usage: &str) -> Result<Ident> {
     let text = format!("this is not a name; write `{usage}`");
     let error = Error::new_spanned(&value, text);
     match value {
-        Expr::Path(path) if path.qself.is_none() && !path.path.is_ident("self") => {
-            path.path.require_ident().cloned().map_err(|_| error)
+        // Paths may be keywords, `self` and `Self`, which are no names.
+        Expr::Path(path) if path.qself.is_none() => {
+            syn::parse2(path.into_token_stream()).map_err(|_| error)
         }
         _ => Err(error),
     }

@@ -7,8 +7,8 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote_spanned};
 use syn::{
-    Attribute as Outer, Error, FnArg, Ident, Pat, PatIdent, PatType, Type, ext::IdentExt as _,
-    parse_quote_spanned, spanned::Spanned as _, visit_mut::VisitMut,
+    Attribute as Outer, Error, FnArg, GenericParam, Ident, Lifetime, Pat, PatIdent, PatType, Type,
+    ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _, visit_mut::VisitMut,
 };
 
 use crate::{
@@ -33,12 +33,7 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
         let text = "durable calls run when their burst is over; leave `leading` out";
         mistakes.push(Error::new(leading, text));
     }
-    let generics = &function.sig.generics;
-    if !generics.params.is_empty() || generics.where_clause.is_some() {
-        let text = "a durable function has no generics: a process that runs a call of another one \
-                    would not know for which types";
-        mistakes.push(Error::new(function.sig.ident.span(), text));
-    }
+    let mut borrowed = false;
     for argument in &function.sig.inputs {
         match argument {
             FnArg::Receiver(receiver) => {
@@ -46,24 +41,41 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
                             process, which has no `self`";
                 mistakes.push(Error::new_spanned(receiver, text));
             }
-            FnArg::Typed(argument) => check_argument(argument, mistakes),
+            FnArg::Typed(argument) => borrowed |= check_argument(argument, mistakes),
         }
+    }
+    // A lifetime that an argument is borrowed for is not another mistake.
+    let generics = &function.sig.generics;
+    let mut others = generics.params.iter().filter(|param| match param {
+        GenericParam::Lifetime(_) => !borrowed,
+        _ => true,
+    });
+    if others.next().is_some() || !borrowed && generics.where_clause.is_some() {
+        let text = "a durable function has no generics: a process that runs a call of another one \
+                    would not know for which types";
+        mistakes.push(Error::new(function.sig.ident.span(), text));
     }
 }
 
-fn check_argument(argument: &PatType, mistakes: &mut Mistakes) {
+// Output: whether it is borrowed.
+fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> bool {
+    const BORROWED: &str =
+        "a durable argument is kept in the store: take it by value, as `String` for `&str`";
     struct Borrowed(Option<(Span, &'static str)>);
     impl VisitMut for Borrowed {
         fn visit_type_mut(&mut self, ty: &mut Type) {
             let text = match ty {
-                Type::Reference(_) => {
-                    "a durable argument is kept in the store: take it by value, as `String` for \
-                     `&str`"
-                }
+                Type::Reference(_) => BORROWED,
                 Type::ImplTrait(_) => "a durable argument is read from the store: name its type",
                 _ => return syn::visit_mut::visit_type_mut(self, ty),
             };
             self.0.get_or_insert((ty.span(), text));
+        }
+
+        fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+            if lifetime.ident != "static" {
+                self.0.get_or_insert((lifetime.span(), BORROWED));
+            }
         }
     }
     if !matches!(&*argument.pat, Pat::Ident(PatIdent { by_ref: None, subpat: None, .. })) {
@@ -72,7 +84,7 @@ fn check_argument(argument: &PatType, mistakes: &mut Mistakes) {
     }
     let mut borrowed = Borrowed(None);
     borrowed.visit_type_mut(&mut (*argument.ty).clone());
-    if let Some((span, text)) = borrowed.0 {
+    borrowed.0.is_some_and(|(span, text)| {
         mistakes.push(Error::new(span, text));
         text == BORROWED
     })
@@ -126,7 +138,8 @@ pub(crate) fn durable(
     let mut run = function.copy();
     run.attrs.clear();
     run.vis = syn::Visibility::Inherited;
-    run.sig.ident = format_ident!("__lock_body", span = span);
+    // Located where an output that is not written is said to be wrong.
+    run.sig.ident = format_ident!("__lock_body", span = expand::at(name.span()));
     let binding = args.run.clone().unwrap_or_else(|| Ident::new("__lock_run", span));
     run.sig.inputs.push(parse_quote_spanned!(span=> #binding: #krate::DurableRun));
     run.attrs.push(parse_quote_spanned!(span=> #[allow(

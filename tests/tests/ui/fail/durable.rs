@@ -34,6 +34,16 @@ async fn pattern((a, b): (u64, u64)) {
     let _ = a + b;
 }
 
+#[debounced(durable)]
+async fn borrows_in_a_type(text: std::borrow::Cow<'_, str>) {
+    drop(text);
+}
+
+#[debounced(durable)]
+async fn borrows_for_a_lifetime<'a>(text: &'a str) {
+    let _ = text;
+}
+
 #[debounced(durable, leading)]
 async fn leads() {}
 
@@ -49,6 +59,20 @@ async fn no_run() {}
 #[debounced(durable, run = "run")]
 async fn not_a_name() {}
 
+#[debounced(durable, run = Self)]
+async fn keyword() {}
+
+#[debounced(durable, run = run)]
+async fn run_like_an_argument(run: u64) {
+    drop(run);
+}
+
+#[debounced(durable, run = run)]
+#[lock::locked(id = "a", guard = run)]
+async fn run_like_a_guard() -> Result<(), lock::Error> {
+    Ok(())
+}
+
 struct NotSerde;
 
 #[debounced(durable)]
@@ -60,6 +84,10 @@ async fn not_serde(value: NotSerde) {
 async fn output() -> u64 {
     1
 }
+
+#[debounced(durable)]
+#[lock::locked(id = "a")]
+async fn no_way_out() {}
 
 #[debounced(durable)]
 async fn body(text: String) {

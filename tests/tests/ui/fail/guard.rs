@@ -17,6 +17,11 @@ async fn keyword() -> Result<(), Error> {
     Ok(())
 }
 
+#[locked(id = "a", guard = Self)]
+async fn other_keyword() -> Result<(), Error> {
+    Ok(())
+}
+
 #[locked(id = "a", guard)]
 async fn no_name() -> Result<(), Error> {
     Ok(())
