@@ -17,6 +17,9 @@
 use proc_macro2::Span;
 use syn::{Error, Ident, LitStr, Member, ext::IdentExt as _, parse::Parser as _};
 
+/// The longest id of the runtime, in bytes.
+const LONGEST: usize = 1024;
+
 /// A parsed template and the literal that it was written in.
 pub(crate) struct Template {
     pub(crate) pieces: Vec<Piece>,
@@ -80,6 +83,22 @@ fn pieces(template: &str, span: Span) -> Result<Vec<Piece>, String> {
     }
     if pieces.is_empty() {
         return Err("an id cannot be empty".to_owned());
+    }
+    // The runtime refuses these too; here the user sees them where they are written.
+    if matches!(pieces.first(), Some(Piece::Text(text)) if text.starts_with('~')) {
+        return Err(
+            "an id cannot begin with `~`, which marks the library's own keys; write another \
+             character before it"
+                .to_owned(),
+        );
+    }
+    let texts = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => text.len(),
+        Piece::Value { .. } => 0,
+    });
+    let bytes = texts.sum::<usize>();
+    if bytes > LONGEST {
+        return Err(format!("an id has {LONGEST} bytes at most, and this one has {bytes}"));
     }
     Ok(pieces)
 }
@@ -191,6 +210,7 @@ mod tests {
             ("{{}}", "'{}'"),
             ("{{a}}:{{{a}}}", "'{a}:{'{a}'}'"),
             ("{a}{{{b}", "{a}'{'{b}"),
+            ("a~{b}", "'a~'{b}"),
         ] {
             assert_eq!(shown(template).as_deref(), Ok(expected), "{template}");
         }
@@ -200,6 +220,8 @@ mod tests {
     fn other_templates_say_what_is_wrong() {
         for (template, expected) in [
             ("", "cannot be empty"),
+            ("~{a}", "cannot begin with `~`"),
+            (&"é".repeat(513), "1024 bytes at most, and this one has 1026"),
             ("{}", "`{}` names no value"),
             ("a{", "`{` without its `}`"),
             ("a{b", "`{` without its `}`"),

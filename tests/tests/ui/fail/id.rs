@@ -25,6 +25,11 @@ async fn empty() -> Result<(), Error> {
     Ok(())
 }
 
+#[locked(id = "~nightly")]
+async fn reserved() -> Result<(), Error> {
+    Ok(())
+}
+
 struct Opaque;
 
 #[locked(id = Opaque)]
