@@ -232,6 +232,8 @@ impl Id {
             Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) => {
                 Template::parse(&literal).map(Self::Template)
             }
+            // A template in parentheses is one, or its braces would silently stay in the id.
+            Expr::Paren(inner) if is_text(&inner.expr) => Self::parse(*inner.expr),
             expression => Ok(Self::Expression(expression)),
         }
     }
@@ -332,6 +334,14 @@ fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
     } else {
         let text = format!("expected `=` or `,` here{}", attribute.hint(&key));
         Err(input.error(text))
+    }
+}
+
+fn is_text(value: &Expr) -> bool {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) => true,
+        Expr::Paren(inner) => is_text(&inner.expr),
+        _ => false,
     }
 }
 

@@ -16,6 +16,11 @@ async fn text() -> Result<(), Error> {
     Ok(())
 }
 
+#[locked(id = ("nightly:{order.id}"))]
+async fn in_parentheses(order: &Order) -> Result<(), Error> {
+    Ok(())
+}
+
 #[locked(id = "{order.id}:{order.pair.1.0}/{REGION} {{}}")]
 async fn template(order: &Order) -> Result<(), Error> {
     Ok(())
