@@ -5,7 +5,7 @@ use std::iter;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote_spanned};
 use syn::{
-    Error, Expr, ExprLit, ExprPath, Ident, Lit, Path, Result, Token,
+    Error, Expr, ExprClosure, ExprLit, ExprPath, Ident, Lit, Path, Result, Token,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _, discouraged::Speculative as _},
     spanned::Spanned as _,
@@ -376,14 +376,17 @@ fn identifier(value: Expr, usage: &str) -> Result<Ident> {
 }
 
 fn handler(value: Expr) -> Result<Expr> {
-    match value {
-        Expr::Closure(_) | Expr::Path(_) => Ok(value),
-        other => {
-            let text = "`or_else` takes a closure or the path of a function: \
-                        write `or_else = |error| ..`";
-            Err(Error::new_spanned(other, text))
+    let problem = match &value {
+        Expr::Closure(ExprClosure { asyncness: Some(_), .. }) => {
+            "`or_else` makes the value at once, and nothing waits for it"
         }
-    }
+        Expr::Closure(closure) if closure.inputs.len() != 1 => {
+            "`or_else` takes the lock error, and nothing else"
+        }
+        Expr::Closure(_) | Expr::Path(_) => return Ok(value),
+        _ => "`or_else` takes a closure or the path of a function",
+    };
+    Err(Error::new_spanned(value, format!("{problem}: write `or_else = |error| ..`")))
 }
 
 // The runtime refuses these too; here the user sees them where they are written.

@@ -15,6 +15,16 @@ async fn no_argument() -> u32 {
     1
 }
 
+#[locked(id = "a", or_else = |_error, _id| 0)]
+async fn two_arguments() -> u32 {
+    1
+}
+
+#[locked(id = "a", or_else = async |_error| 0)]
+async fn not_awaited() -> u32 {
+    1
+}
+
 #[debounced(or_else = |_error| 0)]
 async fn old_type() -> u32 {
     1
