@@ -68,8 +68,9 @@ impl Function {
         }
         if sig.asyncness.is_none() {
             let text = format!(
-                "`{name}` needs an `async fn`: write `async fn {}`. Under `#[async_trait]` the \
-                 attribute sees a plain `fn`: use a native `async fn` in the trait instead",
+                "`{name}` needs an `async fn`: write `async fn {}`. If that is what you wrote, \
+                 another attribute has changed it: put this one above `#[tokio::main]` or \
+                 `#[tokio::test]`, and use a native `async fn` instead of `#[async_trait]`",
                 sig.ident
             );
             return Err(Error::new(sig.fn_token.span, text));
