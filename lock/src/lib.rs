@@ -16,6 +16,8 @@ mod keeper;
 mod limits;
 mod lock;
 mod locks;
+#[cfg(test)]
+mod model;
 mod mutant;
 mod status;
 mod store;

@@ -16,6 +16,7 @@ const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// One call that waits for its turn. Of two calls, the one with the larger number is the newer.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) number: u64,
@@ -83,6 +84,7 @@ pub(crate) enum Next {
 }
 
 /// The calls of one id that have not been answered.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[derive(Debug)]
 pub(crate) struct Burst {
     newest: Option<Call>,

@@ -57,6 +57,7 @@ pub(crate) enum Verdict {
 }
 
 /// The window of one id; survives its run as a tombstone.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
     /// The time of the newest call, and who made it.

@@ -36,6 +36,7 @@ pub(crate) enum Action {
 }
 
 /// Why a lock was lost.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// The deadline passed without a renewal in time; the store may still hold the key for us.
@@ -45,6 +46,7 @@ pub(crate) enum Loss {
 }
 
 /// The state of one held lock.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[derive(Debug)]
 pub(crate) struct Lease {
     lease: Duration,

@@ -68,10 +68,15 @@ impl Sub<Duration> for Moment {
 }
 
 /// Jitter in 1,024ths: a number in `0..1024` that the caller draws once.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Jitter(u16);
 
 impl Jitter {
+    /// For the model, which is to be without chance.
+    #[cfg(test)]
+    pub(crate) const LEAST: Self = Self(0);
+
     pub(crate) fn new(random: u64) -> Self {
         Self((random % 1024) as u16)
     }

@@ -31,6 +31,7 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::fr
 ///
 /// Callers and tokens are known by their numbers. The owner carries out what each method answers,
 /// and asks the store for one thing at a time: a seat is asked for again only after an answer.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: VecDeque<Waiting>,
@@ -41,6 +42,7 @@ pub(crate) struct Queue {
     tenure: Option<Tenure>,
 }
 
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
     /// Zero once it has left.
@@ -49,6 +51,7 @@ struct Waiting {
 }
 
 /// The request that stands for the process in the store.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[derive(Debug)]
 pub(crate) struct Seat {
     number: u64,
@@ -70,6 +73,7 @@ pub(crate) struct Seat {
 }
 
 /// What the seat knows of its place in the store's queue.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeatState {
     /// Never asked.
@@ -80,6 +84,7 @@ enum SeatState {
 }
 
 /// The lock while this process holds it.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[derive(Debug)]
 struct Tenure {
     number: u64,

@@ -371,7 +371,7 @@ impl Task {
 }
 
 /// Would a grant of this lease be over before anybody could believe in it?
-pub(super) fn comes_too_late(sent_at: Moment, lease: Duration, now: Moment) -> bool {
+pub(crate) fn comes_too_late(sent_at: Moment, lease: Duration, now: Moment) -> bool {
     now >= sent_at + lease.saturating_sub(margin(lease))
 }
 

@@ -42,7 +42,13 @@ use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "durable")]
 pub(crate) use self::durable::Claimed;
+// What the model has in common with the keeper.
 use self::{berth::Berth, clock::Clock, signal::LossSignal};
+#[cfg(test)]
+pub(crate) use self::{
+    holds::comes_too_late,
+    releases::{CLAIM_MARGIN, RETRY},
+};
 use crate::{
     Status, Token,
     core::{Moment, wait::Patience},

@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// The pauses between two tries of a release.
-const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+pub(crate) const RETRY: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
 
 /// How long a release is tried. Most leases have run out by then, and what a store has not
 /// answered for half a minute it will not answer soon.
@@ -49,7 +50,7 @@ pub(super) struct Claim {
 
 /// How long after the claim window a lock is looked at: the window runs from when the store got
 /// the release, and ends in the server's own time.
-const CLAIM_MARGIN: Duration = Duration::from_millis(20);
+pub(crate) const CLAIM_MARGIN: Duration = Duration::from_millis(20);
 
 /// A batch of releases and its answers.
 pub(super) struct Released {

@@ -3,7 +3,7 @@
 mod durable;
 #[cfg(feature = "__mutants")]
 pub(super) mod faults;
-mod queue;
+pub(crate) mod queue;
 
 use std::{
     collections::HashMap,
@@ -36,7 +36,7 @@ use crate::{
 
 /// A waiter that has not been heard of for so long is dead, if its client listens: it looks at
 /// least every [`HEARTBEAT`].
-const ALIVE: Duration = HEARTBEAT.saturating_mul(2);
+pub(crate) const ALIVE: Duration = HEARTBEAT.saturating_mul(2);
 
 /// The same if its client polls, which it does several times a second.
 const ALIVE_POLLING: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@
 //! reference.
 
 mod durable;
-mod memory;
+pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod wake;
@@ -205,6 +205,7 @@ impl AcquireRequest {
 }
 
 /// What an [`AcquireRequest`] does about a lock that another token holds.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfHeld {
     /// Nothing.
@@ -219,6 +220,7 @@ pub enum IfHeld {
 }
 
 /// What became of an [`AcquireRequest`].
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquisition {
     /// The lock is held by the token, for the lease.
@@ -286,6 +288,7 @@ impl ReleaseRequest {
 }
 
 /// What became of a [`RenewRequest`].
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     /// The lock is the token's, for the lease at least.
@@ -298,6 +301,7 @@ pub enum Renewal {
 }
 
 /// What became of a [`ReleaseRequest`].
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Release {
     /// The lock was held by the token.

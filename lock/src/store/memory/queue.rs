@@ -8,12 +8,14 @@ use std::{
 use crate::{Token, core::Moment};
 
 /// Who waits for one lock, in the order of their places.
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 #[derive(Clone, Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     by_place: BTreeMap<u64, Token>,
     waiters: HashMap<Token, Waiter>,
 }
 
+#[cfg_attr(test, derive(Debug, PartialEq, Eq, Hash))]
 #[derive(Clone)]
 struct Waiter {
     place: u64,
@@ -24,26 +26,26 @@ struct Waiter {
 }
 
 impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiters.is_empty()
     }
 
     /// Does anybody but this token wait?
-    pub(super) fn has_others(&self, token: &Token) -> bool {
+    pub(crate) fn has_others(&self, token: &Token) -> bool {
         self.waiters.len() > usize::from(self.waiters.contains_key(token))
     }
 
-    pub(super) fn living(&self, now: Moment) -> usize {
+    pub(crate) fn living(&self, now: Moment) -> usize {
         self.waiters.values().filter(|waiter| waiter.alive_until > now).count()
     }
 
     /// Until when anybody in it is alive.
-    pub(super) fn expiry(&self) -> Moment {
+    pub(crate) fn expiry(&self) -> Moment {
         self.waiters.values().map(|waiter| waiter.alive_until).max().unwrap_or_default()
     }
 
     /// Lets a token wait, or go on waiting: its place.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &mut self,
         token: &Token,
         place: Option<u64>,
@@ -65,7 +67,7 @@ impl Queue {
         place
     }
 
-    pub(super) fn leave(&mut self, token: &Token) {
+    pub(crate) fn leave(&mut self, token: &Token) {
         if let Some(waiter) = self.waiters.remove(token) {
             self.by_place.remove(&waiter.place);
         }
@@ -73,7 +75,7 @@ impl Queue {
 
     /// The first living waiter and its place. Those before it, who are dead, are removed; one
     /// that does not listen any more knows its place, and takes it again if it lives.
-    pub(super) fn first(
+    pub(crate) fn first(
         &mut self,
         now: Moment,
         hears: impl Fn(&Token) -> bool,
@@ -99,6 +101,16 @@ impl Queue {
                 return;
             }
             self.waiters.remove(&entry.remove());
+        }
+    }
+}
+
+/// In the order of the places: a hash map has none.
+#[cfg(test)]
+impl std::hash::Hash for Queue {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        for (place, token) in &self.by_place {
+            (place, token, self.waiters.get(token)).hash(state);
         }
     }
 }

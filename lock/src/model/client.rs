@@ -1,0 +1,493 @@
+//! A client of the lock model: what its keeper does about one id, and its connection.
+//!
+//! The decisions are the real ones: [`Queue`] for those who wait and for the seat in the store,
+//! [`Lease`] for what is held. What carries them out mirrors `keeper/lines.rs`, `keeper/holds.rs`
+//! and `keeper/releases.rs`; each method says which.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    LEASE, Mistake,
+    connection::{Call, Reply, Request, What},
+    store::Word,
+};
+use crate::{
+    core::{
+        Jitter, Moment,
+        lease::{self, Lease, Loss},
+        queue::{Action, Looks, Queue, Seat},
+    },
+    keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
+    store::{Acquisition, CLAIM_WINDOW, Release, Renewal},
+};
+
+/// A guard, and what the keeper knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Hold {
+    /// The number in the token.
+    pub(super) number: u64,
+    lease: Lease,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Releasing {
+    number: u64,
+    /// A try had no answer.
+    silent: bool,
+    tries: u32,
+    timer: Moment,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Client {
+    /// Acquisitions that have not begun.
+    pub(super) to_come: u8,
+    numbers: u64,
+    /// Those who wait, and since when.
+    callers: Vec<(u64, Moment)>,
+    queue: Queue,
+    look_at: Moment,
+    hold: Option<Hold>,
+    releases: Vec<Releasing>,
+    /// The release that is repeated if a hand-over is not claimed by then.
+    claim: Option<(u64, Moment)>,
+    pub(super) calls: VecDeque<Call>,
+    to_release: Vec<u64>,
+    to_renew: Option<Duration>,
+    to_ask: bool,
+    /// Fencing tokens of guards that have just begun; taken by the model.
+    pub(super) begun: Vec<u64>,
+    pub(super) mistake: Option<Mistake>,
+}
+
+/// Without chance: the model is to be small.
+const LOOKS: Looks = Looks { woken: true, jitter: Jitter::LEAST };
+
+impl Client {
+    pub(super) fn new(acquisitions: u8, mistake: Option<Mistake>) -> Self {
+        Self {
+            to_come: acquisitions,
+            numbers: 0,
+            callers: Vec::new(),
+            queue: Queue::default(),
+            look_at: Moment::NEVER,
+            hold: None,
+            releases: Vec::new(),
+            claim: None,
+            calls: VecDeque::new(),
+            to_release: Vec::new(),
+            to_renew: None,
+            to_ask: false,
+            begun: Vec::new(),
+            mistake,
+        }
+    }
+
+    /// May it be believed that this client holds the lock? `Hold::is_held`.
+    pub(super) fn is_held(&self, now: Moment) -> bool {
+        self.hold.as_ref().is_some_and(|hold| now < hold.lease.deadline())
+    }
+
+    /// Is there a reply that nobody waits for any more?
+    pub(super) fn has_late_reply(&self) -> bool {
+        self.calls.front().is_some_and(|call| call.abandoned && call.reply.is_some())
+    }
+
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    pub(super) fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.callers.iter().map(|(caller, _)| *caller)
+    }
+
+    /// Would a wake-up change anything, now or later?
+    pub(super) fn minds(&self, word: Word) -> bool {
+        let tenure = self.hold.as_ref().map(|hold| hold.number);
+        match word {
+            Word::Granted(number) => self.seat() == Some(number) || tenure == Some(number),
+            // It decides whether the lock passes to the next caller here, if there is one.
+            Word::Wanted(number) => {
+                let others = self.callers.len() + usize::from(self.to_come);
+                (self.seat() == Some(number) && others > 1)
+                    || (tenure == Some(number) && others > 0)
+            }
+        }
+    }
+
+    /// Has it nothing to do, and nothing to wait for?
+    pub(super) fn is_done(&self) -> bool {
+        self.to_come == 0
+            && self.callers.is_empty()
+            && self.queue.is_idle()
+            && self.hold.is_none()
+            && self.releases.is_empty()
+            && self.claim.is_none()
+            && self.calls.is_empty()
+    }
+
+    /// When the keeper has something to do, if nothing happens before.
+    pub(super) fn next_timer(&self) -> Moment {
+        let hold = self.hold.as_ref().map(|hold| hold.lease.next_timer());
+        let timers = hold.into_iter().chain(self.claim.map(|(_, at)| at)).chain([self.look_at]);
+        let timers = timers.chain(self.releases.iter().map(|release| release.timer));
+        let calls = self.calls.iter().filter(|call| !call.abandoned).map(Call::ends_at);
+        timers.chain(calls).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// `Task::turn` with nothing but timers: they, and calls that were not answered in time.
+    pub(super) fn turn(&mut self, now: Moment) {
+        self.fire_timers(now);
+        let over = |call: &Call| !call.abandoned && call.ends_at() <= now;
+        while let Some(call) = self.calls.iter_mut().find(|call| over(call)) {
+            call.abandoned = true;
+            let (request, sent_at) = (call.request.clone(), call.sent_at);
+            self.answered(request, sent_at, None, now);
+        }
+        self.send(now);
+    }
+
+    /// `Task::fire_timers`. Before anything else in each turn.
+    fn fire_timers(&mut self, now: Moment) {
+        if self.hold.as_ref().is_some_and(|hold| hold.lease.next_timer() <= now) {
+            self.step(lease::Event::Timer, now);
+        }
+        if self.look_at <= now {
+            self.look_at = Moment::NEVER;
+            self.end_silence(now);
+            let action = self.queue.look();
+            self.follow(action);
+        }
+        if let Some((number, _)) = self.claim.take_if(|(_, at)| *at <= now) {
+            self.begin_release(number);
+        }
+        for release in &mut self.releases {
+            if release.timer <= now {
+                release.timer = Moment::NEVER;
+                self.to_release.push(release.number);
+            }
+        }
+    }
+
+    /// `Task::send`: releases first.
+    fn send(&mut self, now: Moment) {
+        for number in std::mem::take(&mut self.to_release) {
+            if self.releases.iter().any(|release| release.number == number) {
+                self.call(number, What::Release, now);
+            }
+        }
+        if let Some(lease) = self.to_renew.take()
+            && let Some(hold) = &self.hold
+        {
+            self.call(hold.number, What::Renew(lease), now);
+        }
+        if std::mem::take(&mut self.to_ask)
+            && let Some(request) = self.queue.request(now)
+        {
+            self.look_at = Moment::NEVER;
+            self.call(request.number, What::Acquire(request.if_held), now);
+        }
+    }
+
+    fn call(&mut self, number: u64, what: What, now: Moment) {
+        let request = Request { number, what };
+        self.calls.push_back(Call { request, sent_at: now, reply: None, abandoned: false });
+    }
+
+    /// A caller wants the lock: `Task::join`.
+    pub(super) fn join(&mut self, now: Moment) {
+        self.fire_timers(now);
+        self.to_come -= 1;
+        self.numbers += 1;
+        self.callers.push((self.numbers, now));
+        let action = self.queue.join(self.numbers, LEASE);
+        self.follow(action);
+        self.send(now);
+    }
+
+    /// A caller waits no more: `Task::cancel_caller`.
+    pub(super) fn cancel(&mut self, caller: u64, now: Moment) {
+        self.fire_timers(now);
+        self.leave_line(caller);
+        self.send(now);
+    }
+
+    /// The guard is dropped: `Task::release`.
+    pub(super) fn drop_guard(&mut self, now: Moment) {
+        self.fire_timers(now);
+        if let Some(hold) = &self.hold {
+            // `can_be_passed_on`.
+            let remaining = hold.lease.deadline().after(now);
+            let number = hold.number;
+            match self.queue.released(remaining) {
+                Action::Grant { caller, fencing_token } => {
+                    self.callers.retain(|(waiting, _)| *waiting != caller);
+                    if let Some(hold) = &mut self.hold {
+                        hold.lease.pass_on(now, (LEASE, None), Jitter::LEAST);
+                    }
+                    self.begun.push(fencing_token);
+                }
+                Action::AskAgain => {
+                    self.hold = None;
+                    self.to_ask = true;
+                }
+                _ => {
+                    self.hold = None;
+                    self.begin_release(number);
+                    if self.queue.seat().is_some_and(Seat::is_new) {
+                        self.follow(Action::Ask);
+                    }
+                }
+            }
+        }
+        self.send(now);
+    }
+
+    /// `Task::take_wake`.
+    pub(super) fn wake(&mut self, word: Word, now: Moment) {
+        self.fire_timers(now);
+        match word {
+            Word::Granted(number) => {
+                if self.seat() == Some(number) {
+                    let action = self.queue.look();
+                    self.follow(action);
+                }
+            }
+            Word::Wanted(number) => self.queue.wanted(number),
+        }
+        self.send(now);
+    }
+
+    /// The reply to the oldest call comes.
+    pub(super) fn take_reply(&mut self, now: Moment) {
+        self.fire_timers(now);
+        if self.calls.front().is_some_and(|call| call.reply.is_some())
+            && let Some(call) = self.calls.pop_front()
+            && !call.abandoned
+        {
+            self.answered(call.request, call.sent_at, call.reply, now);
+        }
+        self.send(now);
+    }
+
+    /// The connection breaks: what was asked on it has no answer. What the store has not executed.
+    pub(super) fn cut(&mut self, now: Moment) -> Vec<Request> {
+        self.fire_timers(now);
+        let mut left = Vec::new();
+        for call in std::mem::take(&mut self.calls) {
+            if call.reply.is_none() {
+                left.push(call.request.clone());
+            }
+            if !call.abandoned {
+                self.answered(call.request, call.sent_at, None, now);
+            }
+        }
+        // `Wake::Connected`: every waiter looks for itself.
+        let action = self.queue.look();
+        self.follow(action);
+        self.send(now);
+        left
+    }
+
+    fn answered(&mut self, request: Request, sent_at: Moment, reply: Option<Reply>, now: Moment) {
+        match (request.what, reply) {
+            (What::Acquire(_), Some(Reply::Acquired(answer))) => {
+                self.take_seat_answer(request.number, sent_at, Some(answer), now);
+            }
+            (What::Acquire(_), _) => self.take_seat_answer(request.number, sent_at, None, now),
+            (What::Renew(remaining), Some(Reply::Renewed(answer))) => {
+                self.take_renewed(request.number, (sent_at, remaining), Some(answer), now);
+            }
+            (What::Renew(remaining), _) => {
+                self.take_renewed(request.number, (sent_at, remaining), None, now);
+            }
+            (What::Release, Some(Reply::Released(answer))) => {
+                self.take_released(request.number, Some(answer), now);
+            }
+            (What::Release, _) => self.take_released(request.number, None, now),
+        }
+    }
+
+    fn seat(&self) -> Option<u64> {
+        self.queue.seat().map(Seat::number)
+    }
+
+    /// `Task::follow`.
+    fn follow(&mut self, action: Action) {
+        match action {
+            Action::Ask => self.to_ask = true,
+            Action::LookAt(at) => {
+                if self.queue.seat().is_some() {
+                    self.look_at = at;
+                }
+            }
+            Action::Withdraw { number } => {
+                self.look_at = Moment::NEVER;
+                self.begin_release(number);
+            }
+            Action::None | Action::Grant { .. } | Action::Release | Action::AskAgain => {}
+        }
+    }
+
+    /// `Task::take_seat_answer`.
+    fn take_seat_answer(
+        &mut self,
+        number: u64,
+        sent_at: Moment,
+        answer: Option<Acquisition>,
+        now: Moment,
+    ) {
+        if self.seat() != Some(number) {
+            return;
+        }
+        match answer {
+            Some(Acquisition::Granted { fence, contended }) => {
+                self.take_seat_grant(number, sent_at, (fence, contended), now);
+            }
+            Some(Acquisition::Held { remaining, place }) => {
+                let action = self.queue.held(number, remaining, place, LOOKS, now);
+                if self.mistake == Some(Mistake::NoFallbackLook)
+                    && matches!(action, Action::LookAt(_))
+                {
+                    return;
+                }
+                self.follow(action);
+            }
+            None => {
+                let action = self.queue.unanswered(number, SILENCE_LIMIT, LOOKS, now);
+                self.follow(action);
+                self.end_silence(now);
+            }
+        }
+    }
+
+    /// `Task::take_seat_grant`.
+    fn take_seat_grant(
+        &mut self,
+        number: u64,
+        sent_at: Moment,
+        (fence, contended): (u64, bool),
+        now: Moment,
+    ) {
+        let granted = self.queue.seat().map_or(Duration::ZERO, Seat::lease);
+        if comes_too_late(sent_at, granted, now) && self.mistake != Some(Mistake::LateGrantCounts) {
+            let action = self.queue.unanswered(number, SILENCE_LIMIT, LOOKS, now);
+            return self.follow(action);
+        }
+        // `Task::lose_key`.
+        if self.hold.is_some() {
+            self.lose(Loss::NotOurs);
+        }
+        let Action::Grant { caller, fencing_token } = self.queue.granted(number, fence, contended)
+        else {
+            return self.follow(Action::Withdraw { number });
+        };
+        self.look_at = Moment::NEVER;
+        self.callers.retain(|(waiting, _)| *waiting != caller);
+        // `Task::begin_hold`.
+        let from_reply = self.mistake == Some(Mistake::DeadlineFromReply);
+        let sent_at = if from_reply { now } else { sent_at };
+        let lease = Lease::granted(sent_at, granted, (LEASE, None), Jitter::LEAST);
+        self.hold = Some(Hold { number, lease });
+        self.begun.push(fencing_token);
+        self.claim = None;
+    }
+
+    /// `Task::take_renewed`.
+    fn take_renewed(
+        &mut self,
+        number: u64,
+        (sent_at, remaining): (Moment, Duration),
+        answer: Option<Renewal>,
+        now: Moment,
+    ) {
+        let from_reply = self.mistake == Some(Mistake::DeadlineFromReply);
+        let sent_at = if from_reply { now } else { sent_at };
+        let event = match answer {
+            Some(Renewal::Renewed { contended }) => {
+                if contended {
+                    self.queue.wanted(number);
+                }
+                lease::Event::Renewed { sent_at, remaining }
+            }
+            Some(Renewal::NotOurs) => lease::Event::NotOurs,
+            None => lease::Event::Unknown,
+        };
+        if self.hold.as_ref().is_some_and(|hold| hold.number == number) {
+            self.step(event, now);
+        }
+    }
+
+    /// `Task::step`.
+    fn step(&mut self, event: lease::Event, now: Moment) {
+        let Some(hold) = &mut self.hold else { return };
+        match hold.lease.step(event, now) {
+            lease::Action::Wait => {}
+            lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
+            lease::Action::Lose(loss) => self.lose(loss),
+        }
+    }
+
+    /// `Task::lose`.
+    fn lose(&mut self, loss: Loss) {
+        let Some(hold) = self.hold.take() else { return };
+        if loss == Loss::Expired {
+            self.begin_release(hold.number);
+        }
+        let action = self.queue.lost();
+        self.follow(action);
+    }
+
+    /// `Task::leave_line`.
+    fn leave_line(&mut self, caller: u64) {
+        self.callers.retain(|(waiting, _)| *waiting != caller);
+        let before = self.seat();
+        let action = self.queue.leave(caller);
+        if before.is_some() && self.seat().is_none() {
+            self.look_at = Moment::NEVER;
+        }
+        self.follow(action);
+    }
+
+    /// `Task::end_silence`: who has borne it for long enough is told, and leaves.
+    fn end_silence(&mut self, now: Moment) {
+        let Some(since) = self.queue.seat().and_then(Seat::silent_since) else { return };
+        let borne = |started: Moment| now >= started.max(since) + SILENCE_LIMIT;
+        while let Some((caller, _)) = self.callers.iter().find(|(_, started)| borne(*started)) {
+            self.leave_line(*caller);
+        }
+    }
+
+    /// `Task::begin_release`. It is tried for half a minute, which is longer than the model lasts.
+    fn begin_release(&mut self, number: u64) {
+        self.releases.retain(|release| release.number != number);
+        let timer = Moment::NEVER;
+        self.releases.push(Releasing { number, silent: false, tries: 0, timer });
+        self.to_release.push(number);
+    }
+
+    /// `Task::take_released`.
+    fn take_released(&mut self, number: u64, answer: Option<Release>, now: Moment) {
+        let Some(index) = self.releases.iter().position(|release| release.number == number) else {
+            return;
+        };
+        let release = &mut self.releases[index];
+        let Some(answer) = answer else {
+            release.silent = true;
+            release.tries += 1;
+            if release.tries == 1 {
+                self.to_release.push(number);
+            } else {
+                let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
+                release.timer = now + delay;
+            }
+            return;
+        };
+        let repeated = release.silent;
+        self.releases.remove(index);
+        if answer.handed_over || (repeated && !answer.ours) {
+            // `Task::await_claim`.
+            self.claim = Some((number, now + CLAIM_WINDOW + CLAIM_MARGIN));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A model of the protocol, checked to exhaustion.
+//!
+//! [Stateright](https://docs.rs/stateright) walks through every order in which things can happen
+//! within a bound, and looks at each state on the way. A test with random schedules finds what is
+//! likely; this finds what is possible.
+//!
+//! # What is real, and what is a mirror
+//!
+//! The decisions are the library's own code, cloned and hashed as state: `core::lease`,
+//! `core::queue` (who waits in a process, its seat and its tenure), `core::debounce::Window`,
+//! `core::burst`, and the queue of the memory store. What carries them out is I/O in the library,
+//! and mirrored here, line by line: [`store`] is the memory store, which the scripts follow;
+//! [`client`] is the keeper. A test holds [`store`] to the memory store, and the tests of the
+//! workspace hold the scripts to that.
+//!
+//! # What is covered
+//!
+//! [`locks`]: up to three clients, one id. A client asks, waits, is handed the lock, claims it,
+//! renews it, passes it on inside its process, releases it, or withdraws. Requests and replies keep
+//! their order on a connection, and may be late by any time, be lost with the connection, and be
+//! repeated; a request of a connection that is gone may be executed at any time later (a server
+//! that allows `CLIENT KILL` does not do that; the protocol bears it). Clients stop for ever, with
+//! or without the server's notice, or sleep past their deadline. Wake-ups come in any order, late,
+//! or never. All data may be lost.
+//!
+//! Not covered: polling instead of waiting, `adopt`, `extend`, `hold_at_most`, `hold_at_least`,
+//! forced releases, batches, clocks that run at different rates (that is what the margin of a lease
+//! is for), several ids, durable calls.
+//!
+//! # Time
+//!
+//! It moves in [`TICK`]s. Whatever is due is done at once, and costs no time, unless it is late:
+//! being late is a step of the checker, of which there are as many as the bound says, and each
+//! lasts one tick or three, which is longer than a lease. When nobody has anything to do, time
+//! goes on to the next timer, or to the next thing that expires.
+//!
+//! # Larger
+//!
+//! `cargo test -p lock --lib model::` takes the small bounds, a few seconds each. With
+//! `LOCK_MODEL=2` in the environment the bounds are larger, and take minutes and some GiB of
+//! memory; `--release` and `--test-threads=1` help.
+
+mod client;
+mod connection;
+mod locks;
+mod store;
+
+use std::{
+    fmt::Debug,
+    hash::Hash,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+use crate::Token;
+
+/// One step of the model's clock. Timers are looked at on its grid.
+const TICK: Duration = Duration::from_millis(600);
+
+/// Just below three ticks: a deadline has passed after three, and so has the store's own time.
+const LEASE: Duration = Duration::from_millis(1750);
+
+/// As in `store/redis`: how long a call may take, and a renewal of this lease.
+const CALL_LIMIT: Duration = Duration::from_secs(1);
+const RENEW_LIMIT: Duration = Duration::from_millis(290);
+
+/// What the server's clock shows at the beginning, in microseconds.
+const EPOCH: u64 = 1_000_000;
+
+/// A mistake on purpose: the model must find what it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Mistake {
+    /// The lease is counted from the reply instead of from the request.
+    DeadlineFromReply,
+    /// A grant is believed that comes after its lease.
+    LateGrantCounts,
+    /// A release frees the lock, whoever holds it.
+    ReleaseWithoutOwnerCheck,
+    /// All acquisitions of a client have one token.
+    TokenPerProcess,
+    /// The fence is the counter, without the clock.
+    CounterOnlyToken,
+    /// A renewal takes a lock that is gone.
+    RenewRecreates,
+    /// A waiter relies on its wake-up.
+    NoFallbackLook,
+    /// A lock that was handed over waits for its claim for ever.
+    HandOverWithoutExpiry,
+    /// A lock is freed, and the first waiter told to be quick.
+    HandOverByFreeing,
+}
+
+/// The token of a client's acquisition.
+fn token(client: usize, number: u64) -> Token {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    Token::new(NAMES[client], number)
+}
+
+/// What has happened in some state, so that a model that became empty is noticed.
+#[derive(Debug, Default)]
+struct Seen(AtomicU32);
+
+impl Seen {
+    fn note(&self, event: u32, happened: bool) {
+        if happened {
+            self.0.fetch_or(1 << event, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, event: u32) -> bool {
+        self.0.load(Ordering::Relaxed) & (1 << event) != 0
+    }
+}
+
+/// Is the larger bound asked for?
+fn is_larger() -> bool {
+    std::env::var("LOCK_MODEL").is_ok_and(|bound| bound == "2")
+}
+
+/// Walks through all states, of which there must be at least so many.
+fn check<M>(name: &str, model: M, least: usize)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + PartialEq + Debug + Send + Sync,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let started = Instant::now();
+    let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures);
+    let checker = checker.spawn_bfs().join();
+    let states = checker.unique_state_count();
+    println!(
+        "{name}: {states} states, {} steps, depth {}, {:.1} s",
+        checker.state_count(),
+        checker.max_depth(),
+        started.elapsed().as_secs_f64(),
+    );
+    checker.assert_properties();
+    assert!(checker.is_done() && states >= least, "{name}: only {states} states");
+}
+
+/// The properties that a model with a mistake breaks: at least one.
+fn broken<M>(model: M) -> Vec<&'static str>
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + PartialEq + Send + Sync,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures);
+    let checker = checker.spawn_bfs().join();
+    let found = checker.discoveries().into_keys();
+    let failures =
+        found.filter(|name| checker.model().property(name).expectation.discovery_is_failure());
+    failures.collect()
+}

@@ -1,0 +1,118 @@
+//! The mirror and the memory store, with the same operations at the same times.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::time;
+
+use super::*;
+use crate::{
+    MemoryStore, Store as _,
+    store::{AcquireRequest, Listener, ReleaseRequest, RenewRequest, Wake},
+};
+
+type Woken = Arc<Mutex<Vec<(usize, Word)>>>;
+
+async fn memory_store(woken: &Woken) -> MemoryStore {
+    let store = MemoryStore::new();
+    for client in 0..3 {
+        let woken = Arc::clone(woken);
+        let listener = Listener::new(move |wake| {
+            let word = match wake {
+                Some(Wake::Granted { number }) => Word::Granted(number),
+                Some(Wake::Wanted { number }) => Word::Wanted(number),
+                _ => return true,
+            };
+            woken.lock().unwrap().push((client, word));
+            true
+        });
+        store.listen(token(client, 0).parts().0, listener).await;
+    }
+    store
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mirror_answers_as_the_memory_store() {
+    const LEASE: Duration = Duration::from_millis(1750);
+    let woken = Woken::default();
+    let (mut operations, mut unlike) = (0, 0);
+    for seed in 0..100_u64 {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut draw = |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        let (memory, mut mirror) = (memory_store(&woken).await, Store::new(3, None));
+        let (mut now, mut places) = (Moment::default(), [None; 3]);
+        // The memory store's clock begins with the time of day.
+        let mut epoch = None;
+        for _ in 0..100 {
+            let pause = Duration::from_millis([0, 0, 100, 600, 1200, 8000][draw(6) as usize]);
+            time::advance(pause).await;
+            now = now + pause;
+            let client = draw(3) as usize;
+            let token = token(client, 1 + draw(2));
+            let mut shown = Shown::default();
+            match draw(5) {
+                0..=2 => {
+                    let if_held = match draw(4) {
+                        0 => IfHeld::GiveUp,
+                        1 => IfHeld::Wait,
+                        2 => IfHeld::KeepPlace(None),
+                        _ => IfHeld::KeepPlace(places[client]),
+                    };
+                    let request = AcquireRequest::new("id", token.clone(), LEASE);
+                    let kept = match &if_held {
+                        IfHeld::KeepPlace(Some(place)) => {
+                            IfHeld::KeepPlace(Some(place + epoch.unwrap_or(0)))
+                        }
+                        other => other.clone(),
+                    };
+                    let real = memory.acquire(&[request.if_held(kept)]).await.remove(0).unwrap();
+                    let model = mirror.acquire(&token, LEASE, &if_held, now, &mut shown);
+                    let since = |time: u64| time - epoch.unwrap_or(0);
+                    match (real, model) {
+                        (
+                            Acquisition::Granted { fence, contended },
+                            Acquisition::Granted { fence: own, contended: also },
+                        ) => {
+                            epoch.get_or_insert(fence - own);
+                            assert_eq!((fence - epoch.unwrap(), contended), (own, also));
+                        }
+                        (
+                            Acquisition::Held { remaining, place },
+                            Acquisition::Held { remaining: left, place: own },
+                        ) => {
+                            assert_eq!((remaining, place.map(since)), (left, own));
+                            places[client] = own.or(places[client]);
+                        }
+                        other => panic!("{other:?} at {now:?}"),
+                    }
+                }
+                3 => {
+                    let request = RenewRequest::new("id", token.clone(), LEASE);
+                    let real = memory.renew(&[request]).await.remove(0).unwrap();
+                    let model = mirror.renew(&token, LEASE, now, &mut shown);
+                    // The memory store takes a queue whose waiters were found dead for one with
+                    // waiters, until it sweeps; Redis has no empty queues.
+                    let swept = matches!(model, Renewal::Renewed { contended: false })
+                        && matches!(real, Renewal::Renewed { contended: true });
+                    assert!(real == model || swept, "{real:?} is not {model:?}");
+                    unlike += u32::from(swept);
+                }
+                _ => {
+                    let request = ReleaseRequest::new("id", token.clone());
+                    let real = memory.release(&[request]).await.remove(0).unwrap();
+                    assert_eq!(real, mirror.release(&token, now, &mut shown));
+                }
+            }
+            assert_eq!(*woken.lock().unwrap(), mirror.woken);
+            woken.lock().unwrap().clear();
+            mirror.woken.clear();
+            operations += 1;
+        }
+    }
+    assert_eq!(operations, 10_000);
+    assert!(unlike < 100, "{unlike} answers");
+}
