@@ -4,13 +4,9 @@
 //! [`Lease`] for what is held. What carries them out mirrors `keeper/lines.rs`, `keeper/holds.rs`
 //! and `keeper/releases.rs`; each method says which.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use super::{
-    LEASE, Mistake,
-    connection::{Call, Reply, Request, What},
-    store::Word,
-};
+use super::{CALL_LIMIT, LEASE, Mistake, RENEW_LIMIT, connection::Connection, store::Word};
 use crate::{
     core::{
         Jitter, Moment,
@@ -18,8 +14,29 @@ use crate::{
         queue::{Action, Looks, Queue, Seat},
     },
     keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
-    store::{Acquisition, CLAIM_WINDOW, Release, Renewal},
+    store::{Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal},
 };
+
+/// What is asked of the store, with the token of this number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    pub(super) number: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    Acquire(IfHeld),
+    Renew(Duration),
+    Release,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Reply {
+    Acquired(Acquisition),
+    Renewed(Renewal),
+    Released(Release),
+}
 
 /// A guard, and what the keeper knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +68,7 @@ pub(super) struct Client {
     releases: Vec<Releasing>,
     /// The release that is repeated if a hand-over is not claimed by then.
     claim: Option<(u64, Moment)>,
-    pub(super) calls: VecDeque<Call>,
+    pub(super) calls: Connection<Request, Reply>,
     to_release: Vec<u64>,
     to_renew: Option<Duration>,
     to_ask: bool,
@@ -74,7 +91,7 @@ impl Client {
             hold: None,
             releases: Vec::new(),
             claim: None,
-            calls: VecDeque::new(),
+            calls: Connection::new(),
             to_release: Vec::new(),
             to_renew: None,
             to_ask: false,
@@ -86,11 +103,6 @@ impl Client {
     /// May it be believed that this client holds the lock? `Hold::is_held`.
     pub(super) fn is_held(&self, now: Moment) -> bool {
         self.hold.as_ref().is_some_and(|hold| now < hold.lease.deadline())
-    }
-
-    /// Is there a reply that nobody waits for any more?
-    pub(super) fn has_late_reply(&self) -> bool {
-        self.calls.front().is_some_and(|call| call.abandoned && call.reply.is_some())
     }
 
     pub(super) fn hold(&self) -> Option<&Hold> {
@@ -131,18 +143,14 @@ impl Client {
         let hold = self.hold.as_ref().map(|hold| hold.lease.next_timer());
         let timers = hold.into_iter().chain(self.claim.map(|(_, at)| at)).chain([self.look_at]);
         let timers = timers.chain(self.releases.iter().map(|release| release.timer));
-        let calls = self.calls.iter().filter(|call| !call.abandoned).map(Call::ends_at);
-        timers.chain(calls).min().unwrap_or(Moment::NEVER)
+        timers.chain([self.calls.next_end()]).min().unwrap_or(Moment::NEVER)
     }
 
     /// `Task::turn` with nothing but timers: they, and calls that were not answered in time.
     pub(super) fn turn(&mut self, now: Moment) {
         self.fire_timers(now);
-        let over = |call: &Call| !call.abandoned && call.ends_at() <= now;
-        while let Some(call) = self.calls.iter_mut().find(|call| over(call)) {
-            call.abandoned = true;
-            let (request, sent_at) = (call.request.clone(), call.sent_at);
-            self.answered(request, sent_at, None, now);
+        while let Some((request, sent_at, reply)) = self.calls.take_overdue(now) {
+            self.answered(request, sent_at, reply, now);
         }
         self.send(now);
     }
@@ -190,8 +198,8 @@ impl Client {
     }
 
     fn call(&mut self, number: u64, what: What, now: Moment) {
-        let request = Request { number, what };
-        self.calls.push_back(Call { request, sent_at: now, reply: None, abandoned: false });
+        let limit = if matches!(what, What::Renew(_)) { RENEW_LIMIT } else { CALL_LIMIT };
+        self.calls.send(Request { number, what }, now, limit);
     }
 
     /// A caller wants the lock: `Task::join`.
@@ -261,11 +269,8 @@ impl Client {
     /// The reply to the oldest call comes.
     pub(super) fn take_reply(&mut self, now: Moment) {
         self.fire_timers(now);
-        if self.calls.front().is_some_and(|call| call.reply.is_some())
-            && let Some(call) = self.calls.pop_front()
-            && !call.abandoned
-        {
-            self.answered(call.request, call.sent_at, call.reply, now);
+        if let Some((request, sent_at, reply)) = self.calls.take_reply() {
+            self.answered(request, sent_at, reply, now);
         }
         self.send(now);
     }
@@ -273,14 +278,9 @@ impl Client {
     /// The connection breaks: what was asked on it has no answer. What the store has not executed.
     pub(super) fn cut(&mut self, now: Moment) -> Vec<Request> {
         self.fire_timers(now);
-        let mut left = Vec::new();
-        for call in std::mem::take(&mut self.calls) {
-            if call.reply.is_none() {
-                left.push(call.request.clone());
-            }
-            if !call.abandoned {
-                self.answered(call.request, call.sent_at, None, now);
-            }
+        let (left, unanswered) = self.calls.cut();
+        for (request, sent_at, reply) in unanswered {
+            self.answered(request, sent_at, reply, now);
         }
         // `Wake::Connected`: every waiter looks for itself.
         let action = self.queue.look();

@@ -1,13 +1,12 @@
 //! The lock model: clients, their connections, and one store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use stateright::{Model, Property};
 
 use super::{
     LEASE, Mistake, Seen, TICK,
-    client::Client,
-    connection::{Reply, Request, What},
+    client::{Client, Reply, Request, What},
     store::{Shown, Store, Word},
     token,
 };
@@ -44,7 +43,8 @@ pub(super) struct State {
     now: Moment,
     left: Bound,
     store: Store,
-    clients: Vec<Client>,
+    /// Shared with the states before: a step changes one of them.
+    clients: Vec<Arc<Client>>,
     alive: Vec<bool>,
     /// Wake-ups on their way; they come in any order.
     words: Vec<Vec<Word>>,
@@ -160,8 +160,9 @@ impl Locks {
     }
 
     fn deliver(&self, state: &mut State, client: usize) {
-        self.note(Event::LateReply, state.clients[client].has_late_reply());
-        state.clients[client].take_reply(state.now);
+        self.note(Event::LateReply, state.clients[client].calls.has_late_reply());
+        let now = state.now;
+        state.client(client).take_reply(now);
     }
 
     /// What may befall a client.
@@ -180,7 +181,7 @@ impl Locks {
 
     /// The guards that have begun, in order.
     fn begin(&self, state: &mut State, client: usize) {
-        for fencing_token in std::mem::take(&mut state.clients[client].begun) {
+        for fencing_token in std::mem::take(&mut state.client(client).begun) {
             state.token_fell |= fencing_token <= state.last_begun;
             state.last_begun = fencing_token.max(state.last_begun);
             self.note(Event::LocalHandOver, fencing_token % 1024 > 0);
@@ -189,6 +190,10 @@ impl Locks {
 }
 
 impl State {
+    fn client(&mut self, client: usize) -> &mut Client {
+        Arc::make_mut(&mut self.clients[client])
+    }
+
     fn living(&self) -> impl Iterator<Item = usize> {
         (0..self.clients.len()).filter(|client| self.alive[*client])
     }
@@ -213,7 +218,7 @@ impl State {
         self.living().find_map(|client| {
             let this = &self.clients[client];
             let steps = [
-                (Step::Deliver, this.calls.front().is_some_and(|call| call.reply.is_some())),
+                (Step::Deliver, this.calls.has_reply()),
                 (Step::Turn, this.next_timer() <= self.now),
             ];
             let words = self.words[client].iter().map(|word| (Step::Wake(*word), true));
@@ -229,8 +234,7 @@ impl State {
 
     fn next_timer(&self) -> Moment {
         let timers = self.living().map(|client| self.clients[client].next_timer());
-        let end = self.store.next_end().filter(|end| *end >= self.now);
-        let end = end.map(|end| end + Duration::from_nanos(1));
+        let end = self.store.next_end(self.now).map(|end| end + Duration::from_nanos(1));
         timers.chain(end).min().unwrap_or(Moment::NEVER)
     }
 }
@@ -245,7 +249,11 @@ impl Model for Locks {
             now: Moment::default(),
             left: self.bound,
             store: Store::new(clients, self.mistake),
-            clients: self.acquisitions.iter().map(|n| Client::new(*n, self.mistake)).collect(),
+            clients: self
+                .acquisitions
+                .iter()
+                .map(|n| Arc::new(Client::new(*n, self.mistake)))
+                .collect(),
             alive: vec![true; clients],
             words: vec![Vec::new(); clients],
             stale: vec![Vec::new(); clients],
@@ -289,7 +297,7 @@ impl Model for Locks {
             if this.hold().is_some() {
                 actions.push(Action::Drop(client));
             }
-            if this.calls.iter().any(|call| call.reply.is_none()) {
+            if this.calls.next_request().is_some() {
                 actions.push(Action::Execute(client));
             }
             if left.faults > 0 {
@@ -322,18 +330,18 @@ impl Model for Locks {
                 state.now = state.next_timer().round_up(TICK);
                 state.store.expire(state.now);
             }
-            Action::Join(client) => state.clients[client].join(now),
-            Action::Drop(client) => state.clients[client].drop_guard(now),
+            Action::Join(client) => state.client(client).join(now),
+            Action::Drop(client) => state.client(client).drop_guard(now),
             Action::Cancel(client, caller) => {
                 state.left.faults -= 1;
                 self.note(Event::Withdrawn, true);
-                state.clients[client].cancel(caller, now);
+                state.client(client).cancel(caller, now);
             }
             Action::Step(client, Step::Deliver) => self.deliver(&mut state, client),
-            Action::Step(client, Step::Turn) => state.clients[client].turn(now),
+            Action::Step(client, Step::Turn) => state.client(client).turn(now),
             Action::Step(client, Step::Wake(word)) => {
                 state.words[client].retain(|other| *other != word);
-                state.clients[client].wake(word, now);
+                state.client(client).wake(word, now);
             }
             Action::Delay(client, step) => {
                 if let Err(at) = state.delayed.binary_search(&(client, step)) {
@@ -341,11 +349,9 @@ impl Model for Locks {
                 }
             }
             Action::Execute(client) => {
-                let calls = &state.clients[client].calls;
-                let index = calls.iter().position(|call| call.reply.is_none())?;
-                let request = calls[index].request.clone();
+                let request = state.clients[client].calls.next_request()?.clone();
                 let reply = self.execute(&mut state, client, &request);
-                state.clients[client].calls[index].reply = Some(reply);
+                state.client(client).calls.reply(reply);
                 if state.is_calm() {
                     self.deliver(&mut state, client);
                 }
@@ -356,7 +362,7 @@ impl Model for Locks {
             }
             Action::Cut(client) => {
                 state.left.faults -= 1;
-                let left = state.clients[client].cut(now);
+                let left = state.client(client).cut(now);
                 state.stale[client].extend(left);
             }
             Action::ExecuteStale(client) => {
@@ -367,10 +373,9 @@ impl Model for Locks {
             Action::Crash(client, noticed) => {
                 state.left.faults -= 1;
                 state.alive[client] = false;
-                let calls = std::mem::take(&mut state.clients[client].calls);
-                let left = calls.into_iter().filter(|call| call.reply.is_none());
-                state.stale[client].extend(left.map(|call| call.request));
-                state.clients[client] = Client::new(0, self.mistake);
+                let (left, _) = state.client(client).calls.cut();
+                state.stale[client].extend(left);
+                *state.client(client) = Client::new(0, self.mistake);
                 state.words[client].clear();
                 if noticed {
                     state.store.disconnect(client);
@@ -382,7 +387,9 @@ impl Model for Locks {
             }
         }
         for client in 0..state.clients.len() {
-            self.begin(&mut state, client);
+            if !state.clients[client].begun.is_empty() {
+                self.begin(&mut state, client);
+            }
             let State { clients, words, .. } = &mut state;
             words[client].retain(|word| clients[client].minds(*word));
         }
@@ -435,7 +442,7 @@ impl Model for Locks {
         if self.bound.late > 0 {
             properties.extend([
                 Property::sometimes("a holder sleeps past its deadline", |_, state: &State| {
-                    let mut clients = state.living().map(|client| &state.clients[client]);
+                    let mut clients = state.living().map(|client| &*state.clients[client]);
                     clients.any(|this| this.hold().is_some() && !this.is_held(state.now))
                 }),
                 Property::sometimes("a reply comes too late", |m: &Self, _| {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{EPOCH, Mistake, token};
+use super::{EPOCH, Mistake, client_of};
 use crate::{
     Token,
     core::Moment,
@@ -255,10 +255,11 @@ impl Store {
         self.listens[client] = false;
     }
 
-    /// When something here ends by itself.
-    pub(super) fn next_end(&self) -> Option<Moment> {
+    /// When something here ends by itself, from now on.
+    pub(super) fn next_end(&self, now: Moment) -> Option<Moment> {
         let queue = Some(self.queue.expiry()).filter(|_| !self.queue.is_empty());
-        self.lock.as_ref().map(|(_, expiry)| *expiry).into_iter().chain(queue).min()
+        let ends = self.lock.as_ref().map(|(_, expiry)| *expiry).into_iter().chain(queue);
+        ends.filter(|end| *end >= now).min()
     }
 
     /// Forgets what has ended, as the server does.
@@ -277,12 +278,6 @@ impl Store {
     pub(super) fn leaves_waiter(&self, now: Moment) -> bool {
         self.lock.is_none() && self.queue.clone().first(now, |_| true).is_some()
     }
-}
-
-/// The client of a token that [`token`] has made.
-fn client_of(of: &Token) -> usize {
-    let name = of.parts().0;
-    (0..).find(|client| token(*client, 0).parts().0 == name).unwrap()
 }
 
 mod tests;
