@@ -62,6 +62,7 @@ pub(crate) struct Step {
 }
 
 /// What becomes of a call.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Runs,

@@ -432,11 +432,15 @@ impl Model for Locks {
             Property::sometimes("a lock is handed over", |m: &Self, _| m.saw(Event::HandedOver)),
             Property::sometimes("a hand-over is claimed", |m: &Self, _| m.saw(Event::Claimed)),
             Property::sometimes("a token waits", |m: &Self, _| m.saw(Event::Queued)),
-            Property::sometimes("a lease is renewed", |m: &Self, _| m.saw(Event::Renewed)),
         ];
         if self.acquisitions[0] > 1 {
             properties.push(Property::sometimes("it passes inside a process", |m: &Self, _| {
                 m.saw(Event::LocalHandOver)
+            }));
+        }
+        if self.bound.late + self.bound.holding > 0 {
+            properties.push(Property::sometimes("a lease is renewed", |m: &Self, _| {
+                m.saw(Event::Renewed)
             }));
         }
         if self.bound.late > 0 {

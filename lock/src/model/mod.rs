@@ -23,6 +23,8 @@
 //! or without the server's notice, or sleep past their deadline. Wake-ups come in any order, late,
 //! or never. All data may be lost.
 //!
+//! [`debounce`]: three callers of one id in three processes, and what may befall them is the same.
+//!
 //! Not covered: polling instead of waiting, `adopt`, `extend`, `hold_at_most`, `hold_at_least`,
 //! forced releases, batches, clocks that run at different rates (that is what the margin of a lease
 //! is for), several ids, durable calls.
@@ -42,6 +44,7 @@
 
 mod client;
 mod connection;
+mod debounce;
 mod locks;
 mod store;
 

@@ -1,0 +1,352 @@
+//! A process of the debounce model: what its keeper does about the calls of one id.
+//!
+//! The decisions are the real ones: [`Burst`] for the calls, [`Lease`] for the run. What carries
+//! them out mirrors `keeper/calls.rs`, and the parts of `keeper/holds.rs` and `keeper/releases.rs`
+//! that a lock without a queue needs.
+
+use std::time::Duration;
+
+use super::{WAIT, store::Reply};
+use crate::{
+    core::{
+        Jitter, Moment,
+        burst::{self, Answer, Burst, End, Next},
+        lease::{self, Lease, Loss},
+    },
+    keeper::{RETRY, SILENCE_LIMIT, comes_too_late},
+    model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Request {
+    Ask { number: u64, age: Duration, leading: bool },
+    Renew { number: u64, lease: Duration },
+    Release { number: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Releasing {
+    number: u64,
+    tries: u32,
+    timer: Moment,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Process {
+    /// Calls that have not been made.
+    pub(super) to_come: u8,
+    numbers: u64,
+    leading: bool,
+    /// Calls that have not been answered.
+    pub(super) pending: Vec<u64>,
+    burst: Option<Burst>,
+    /// When the burst asks next.
+    timer: Moment,
+    run: Option<(u64, Lease)>,
+    releases: Vec<Releasing>,
+    pub(super) calls: Connection<Request, Reply>,
+    to_ask: bool,
+    to_release: Vec<u64>,
+    to_renew: Option<Duration>,
+    /// Calls that have just been answered, and fences of runs that have just begun; taken by the
+    /// model.
+    pub(super) ended: Vec<(u64, End)>,
+    pub(super) begun: Vec<u64>,
+}
+
+impl Process {
+    pub(super) fn new(calls: u8, leading: bool) -> Self {
+        Self {
+            to_come: calls,
+            numbers: 0,
+            leading,
+            pending: Vec::new(),
+            burst: None,
+            timer: Moment::NEVER,
+            run: None,
+            releases: Vec::new(),
+            calls: Connection::new(),
+            to_ask: false,
+            to_release: Vec::new(),
+            to_renew: None,
+            ended: Vec::new(),
+            begun: Vec::new(),
+        }
+    }
+
+    /// Has it made a newer call?
+    pub(super) fn has_newer(&self, number: u64) -> bool {
+        self.numbers > number
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// May the run that goes on be believed?
+    pub(super) fn is_held(&self, now: Moment) -> bool {
+        self.run.as_ref().is_some_and(|(_, lease)| now < lease.deadline())
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.to_come == 0
+            && self.pending.is_empty()
+            && self.burst.is_none()
+            && self.run.is_none()
+            && self.releases.is_empty()
+            && self.calls.is_empty()
+    }
+
+    pub(super) fn next_timer(&self) -> Moment {
+        let run = self.run.as_ref().map_or(Moment::NEVER, |(_, lease)| lease.next_timer());
+        let releases = self.releases.iter().map(|release| release.timer);
+        let timers = releases.chain([run, self.timer, self.calls.next_end()]);
+        timers.min().unwrap_or(Moment::NEVER)
+    }
+
+    /// `Task::turn`, with nothing but timers.
+    pub(super) fn turn(&mut self, now: Moment) {
+        self.fire_timers(now);
+        while let Some((request, sent_at, reply)) = self.calls.take_overdue(now) {
+            self.answered(request, sent_at, reply, now);
+        }
+        self.send(now);
+    }
+
+    fn fire_timers(&mut self, now: Moment) {
+        if self.run.as_ref().is_some_and(|(_, lease)| lease.next_timer() <= now) {
+            self.step_lease(lease::Event::Timer, now);
+        }
+        if self.timer <= now {
+            // `Task::burst_timer`.
+            self.timer = Moment::NEVER;
+            self.look();
+        }
+        for release in &mut self.releases {
+            if release.timer <= now {
+                release.timer = Moment::NEVER;
+                self.to_release.push(release.number);
+            }
+        }
+    }
+
+    /// `Task::send`: releases, renewals, questions.
+    fn send(&mut self, now: Moment) {
+        self.send_releases(now);
+        if let Some(lease) = self.to_renew.take()
+            && let Some((number, _)) = self.run
+        {
+            self.calls.send(Request::Renew { number, lease }, now, RENEW_LIMIT);
+        }
+        // `Task::send_questions`.
+        if std::mem::take(&mut self.to_ask)
+            && let Some(burst) = &mut self.burst
+            && let Some((undo, question)) = burst.question(now)
+        {
+            self.timer = Moment::NEVER;
+            if let Some(undo) = undo {
+                self.begin_release(undo);
+                self.send_releases(now);
+            }
+            let (call, age) = (question.call, question.age);
+            let ask = Request::Ask { number: call.number, age, leading: call.leading };
+            self.calls.send(ask, now, CALL_LIMIT);
+        }
+    }
+
+    fn send_releases(&mut self, now: Moment) {
+        for number in std::mem::take(&mut self.to_release) {
+            if self.releases.iter().any(|release| release.number == number) {
+                self.calls.send(Request::Release { number }, now, CALL_LIMIT);
+            }
+        }
+    }
+
+    /// A call is made: `Task::register`.
+    pub(super) fn call(&mut self, now: Moment) {
+        self.fire_timers(now);
+        self.to_come -= 1;
+        self.numbers += 1;
+        let number = self.numbers;
+        let (made_at, leading) = (now, self.leading);
+        let made = burst::Call { number, made_at, wait: WAIT, max_wait: None, leading };
+        let burst = self.burst.get_or_insert_with(|| Burst::new(SILENCE_LIMIT, Jitter::LEAST));
+        let step = burst.join(made);
+        self.pending.push(number);
+        self.follow(step);
+        self.send(now);
+    }
+
+    /// The caller goes away: `Task::cancel_call`.
+    pub(super) fn cancel(&mut self, number: u64, now: Moment) {
+        self.fire_timers(now);
+        self.pending.retain(|pending| *pending != number);
+        if let Some(burst) = &mut self.burst {
+            let step = burst.leave(number);
+            self.follow(step);
+        }
+        self.send(now);
+    }
+
+    /// The run is over: its guard is dropped.
+    pub(super) fn finish(&mut self, now: Moment) {
+        self.fire_timers(now);
+        if let Some((number, _)) = self.run.take() {
+            self.begin_release(number);
+        }
+        self.send(now);
+    }
+
+    /// `Task::wake_burst`. Wake-ups name a call of the burst; any other changes nothing.
+    pub(super) fn wake(&mut self, now: Moment) {
+        self.fire_timers(now);
+        self.look();
+        self.send(now);
+    }
+
+    pub(super) fn take_reply(&mut self, now: Moment) {
+        self.fire_timers(now);
+        if let Some((request, sent_at, reply)) = self.calls.take_reply() {
+            self.answered(request, sent_at, reply, now);
+        }
+        self.send(now);
+    }
+
+    /// The connection breaks: what the store has not executed.
+    pub(super) fn cut(&mut self, now: Moment) -> Vec<Request> {
+        self.fire_timers(now);
+        let (left, unanswered) = self.calls.cut();
+        for (request, sent_at, reply) in unanswered {
+            self.answered(request, sent_at, reply, now);
+        }
+        self.send(now);
+        left
+    }
+
+    fn answered(&mut self, request: Request, sent_at: Moment, reply: Option<Reply>, now: Moment) {
+        match request {
+            Request::Ask { number, .. } => self.take_called(number, sent_at, reply, now),
+            Request::Renew { number, lease } => {
+                let event = match reply {
+                    Some(Reply::Renewed) => lease::Event::Renewed { sent_at, remaining: lease },
+                    Some(_) => lease::Event::NotOurs,
+                    None => lease::Event::Unknown,
+                };
+                if self.run.as_ref().is_some_and(|(running, _)| *running == number) {
+                    self.step_lease(event, now);
+                }
+            }
+            Request::Release { number } => self.take_released(number, reply, now),
+        }
+    }
+
+    /// `Task::take_called`.
+    fn take_called(&mut self, number: u64, sent_at: Moment, reply: Option<Reply>, now: Moment) {
+        let Some(burst) = &mut self.burst else { return };
+        let late = comes_too_late(sent_at, LEASE, now);
+        let mut granted = None;
+        let answer = match reply {
+            Some(Reply::NotYet { left, newest }) => Answer::NotYet { left, newest },
+            Some(Reply::Running(left)) => Answer::Running(left),
+            Some(Reply::Superseded) => Answer::Superseded,
+            Some(Reply::Granted { fence }) if !late => {
+                granted = Some(fence);
+                Answer::Granted
+            }
+            _ => Answer::Unknown,
+        };
+        let step = burst.answered(answer, now);
+        if let (Some(fence), Some((_, End::Runs))) = (granted, step.ended) {
+            // `Task::begin_run`.
+            if self.run.is_some() {
+                self.lose(Loss::NotOurs);
+            }
+            let lease = Lease::granted(sent_at, LEASE, (LEASE, None), Jitter::LEAST);
+            self.run = Some((number, lease));
+            self.begun.push(fence);
+        }
+        self.follow(step);
+    }
+
+    /// `Task::follow_burst`.
+    fn follow(&mut self, step: burst::Step) {
+        if let Some(number) = step.undo {
+            self.begin_release(number);
+        }
+        for (number, end) in step.ended.into_iter().chain(step.also) {
+            if self.pending.contains(&number) {
+                self.pending.retain(|pending| *pending != number);
+                self.ended.push((number, end));
+            }
+        }
+        self.follow_next(step.next);
+    }
+
+    fn follow_next(&mut self, next: Next) {
+        match next {
+            Next::Wait => {}
+            Next::Ask => self.to_ask = true,
+            Next::AskAt(at) => self.timer = at,
+            Next::Gone => {
+                self.burst = None;
+                self.timer = Moment::NEVER;
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        if let Some(burst) = &mut self.burst {
+            let next = burst.look();
+            self.follow_next(next);
+        }
+    }
+
+    /// `Task::step`.
+    fn step_lease(&mut self, event: lease::Event, now: Moment) {
+        let Some((_, lease)) = &mut self.run else { return };
+        match lease.step(event, now) {
+            lease::Action::Wait => {}
+            lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
+            lease::Action::Lose(loss) => self.lose(loss),
+        }
+    }
+
+    /// `Task::lose`.
+    fn lose(&mut self, loss: Loss) {
+        if let Some((number, _)) = self.run.take()
+            && loss == Loss::Expired
+        {
+            self.begin_release(number);
+        }
+    }
+
+    fn begin_release(&mut self, number: u64) {
+        self.releases.retain(|release| release.number != number);
+        self.releases.push(Releasing { number, tries: 0, timer: Moment::NEVER });
+        self.to_release.push(number);
+    }
+
+    /// `Task::take_released`; nobody queues for the lock of a run, so there is no claim to await.
+    fn take_released(&mut self, number: u64, reply: Option<Reply>, now: Moment) {
+        let Some(index) = self.releases.iter().position(|release| release.number == number) else {
+            return;
+        };
+        if reply.is_some() {
+            self.releases.remove(index);
+            // `Task::run_ended`.
+            if let Some(burst) = &mut self.burst {
+                let next = burst.run_ended();
+                self.follow_next(next);
+            }
+            return;
+        }
+        let release = &mut self.releases[index];
+        release.tries += 1;
+        if release.tries == 1 {
+            self.to_release.push(number);
+        } else {
+            let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
+            release.timer = now + delay;
+        }
+    }
+}
