@@ -1,45 +1,73 @@
 //! The lock model: clients, their connections, and one store.
 
+mod client;
+mod properties;
+mod store;
+mod token;
+
 use std::{sync::Arc, time::Duration};
 
 use stateright::{Model, Property};
 
-use super::{
-    LEASE, Mistake, Seen, TICK,
+use self::{
     client::{Client, Reply, Request, What},
     store::{Shown, Store, Word},
-    token,
+    token::token,
 };
+use super::{LEASE, Seen, TICK};
 use crate::core::Moment;
 
 /// Nobody waits for longer than that, whatever happens within the bound: a dead waiter is believed
 /// for 15 s, and what follows takes a few leases and claim windows.
 const END: Duration = Duration::from_secs(60);
 
+/// A mistake on purpose: the model must find what it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Mistake {
+    /// The lease is counted from the reply instead of from the request.
+    DeadlineFromReply,
+    /// A grant is believed that comes after its lease.
+    LateGrantCounts,
+    /// A release frees the lock, whoever holds it.
+    ReleaseWithoutOwnerCheck,
+    /// All acquisitions of a client have one token.
+    TokenPerProcess,
+    /// The fence is the counter, without the clock.
+    CounterOnlyToken,
+    /// A renewal takes a lock that is gone.
+    RenewRecreates,
+    /// A waiter relies on its wake-up.
+    NoFallbackLook,
+    /// A lock that was handed over waits for its claim for ever.
+    HandOverWithoutExpiry,
+    /// A lock is freed, and the first waiter told to be quick.
+    HandOverByFreeing,
+}
+
 /// What may happen, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Bound {
+struct Bound {
     /// Ticks that pass though somebody could go on.
-    pub(super) late: u8,
+    late: u8,
     /// Ticks that pass because a guard is held.
-    pub(super) holding: u8,
+    holding: u8,
     /// Cuts, crashes, cancelled acquires and lost wake-ups, in all.
-    pub(super) faults: u8,
+    faults: u8,
     /// Losses of all data.
-    pub(super) wipes: u8,
+    wipes: u8,
 }
 
 #[derive(Debug)]
-pub(super) struct Locks {
+struct Locks {
     /// How many acquisitions each client makes.
-    pub(super) acquisitions: Vec<u8>,
-    pub(super) bound: Bound,
-    pub(super) mistake: Option<Mistake>,
-    pub(super) seen: Seen,
+    acquisitions: Vec<u8>,
+    bound: Bound,
+    mistake: Option<Mistake>,
+    seen: Seen,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct State {
+struct State {
     now: Moment,
     left: Bound,
     store: Store,
@@ -60,7 +88,7 @@ pub(super) struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+enum Action {
     /// Time goes on, though somebody has something to do: it is late.
     Late(u32),
     /// Nobody has anything to do before the next timer.
@@ -89,7 +117,7 @@ pub(super) enum Action {
 /// What a client does next. The others see nothing of it before the store executes what it asks
 /// for, so it makes no difference in which order clients do it, unless time passes in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Step {
+enum Step {
     /// The oldest reply reaches it.
     Deliver,
     /// Its keeper looks at the timers.
@@ -397,91 +425,7 @@ impl Model for Locks {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut properties: Vec<Property<Self>> = vec![
-            Property::always("each fence is larger than all before", |_, state: &State| {
-                !state.fence_fell
-            }),
-            Property::always("only the newest grant is renewed", |_, state: &State| {
-                !state.renewed_old
-            }),
-            Property::always("a release leaves no waiter behind", |_, state: &State| {
-                !state.store.leaves_waiter(state.now)
-            }),
-            Property::always("nobody waits for ever", |_, state: &State| {
-                state.now < Moment::default() + END
-            }),
-            Property::always(
-                "in the end all is done, and the lock is free",
-                |model: &Self, state: &State| {
-                    if !state.is_quiet() {
-                        return true;
-                    }
-                    let mut actions = Vec::new();
-                    model.actions(state, &mut actions);
-                    actions.retain(|action| {
-                        !matches!(
-                            action,
-                            Action::ExecuteStale(_) | Action::Wipe | Action::Crash(..)
-                        )
-                    });
-                    !actions.is_empty()
-                        || (state.living().all(|client| state.clients[client].is_done())
-                            && state.store.is_free(state.now))
-                },
-            ),
-            Property::sometimes("a lock is handed over", |m: &Self, _| m.saw(Event::HandedOver)),
-            Property::sometimes("a hand-over is claimed", |m: &Self, _| m.saw(Event::Claimed)),
-            Property::sometimes("a token waits", |m: &Self, _| m.saw(Event::Queued)),
-        ];
-        if self.acquisitions[0] > 1 {
-            properties.push(Property::sometimes("it passes inside a process", |m: &Self, _| {
-                m.saw(Event::LocalHandOver)
-            }));
-        }
-        if self.bound.late + self.bound.holding > 0 {
-            properties.push(Property::sometimes("a lease is renewed", |m: &Self, _| {
-                m.saw(Event::Renewed)
-            }));
-        }
-        if self.bound.late > 0 {
-            properties.extend([
-                Property::sometimes("a holder sleeps past its deadline", |_, state: &State| {
-                    let mut clients = state.living().map(|client| &*state.clients[client]);
-                    clients.any(|this| this.hold().is_some() && !this.is_held(state.now))
-                }),
-                Property::sometimes("a reply comes too late", |m: &Self, _| {
-                    m.saw(Event::LateReply)
-                }),
-                Property::sometimes("an expired lock is taken", |m: &Self, _| {
-                    m.saw(Event::TookOverExpired)
-                }),
-                Property::sometimes("a request is repeated", |m: &Self, _| {
-                    m.saw(Event::GrantedAgain)
-                }),
-            ]);
-        }
-        if self.bound.wipes == 0 {
-            properties.extend([
-                Property::always("at most one guard is valid", |_, state: &State| {
-                    state.valid_guards() <= 1
-                }),
-                Property::always("fencing tokens grow from guard to guard", |_, state: &State| {
-                    !state.token_fell
-                }),
-            ]);
-        }
-        if self.bound.faults > 0 {
-            properties.extend([
-                Property::sometimes("an old request is executed", |m: &Self, _| {
-                    m.saw(Event::ExecutedStale)
-                }),
-                Property::sometimes("a waiter withdraws", |m: &Self, _| m.saw(Event::Withdrawn)),
-                Property::sometimes("an unclaimed lock is passed on", |m: &Self, _| {
-                    m.saw(Event::PassedOn)
-                }),
-            ]);
-        }
-        properties
+        properties::of(self)
     }
 
     fn within_boundary(&self, state: &State) -> bool {

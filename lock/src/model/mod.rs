@@ -9,9 +9,9 @@
 //! The decisions are the library's own code, cloned and hashed as state: `core::lease`,
 //! `core::queue` (who waits in a process, its seat and its tenure), `core::debounce::Window`,
 //! `core::burst`, and the queue of the memory store. What carries them out is I/O in the library,
-//! and mirrored here, line by line: [`store`] is the memory store, which the scripts follow;
-//! [`client`] is the keeper. A test holds [`store`] to the memory store, and the tests of the
-//! workspace hold the scripts to that.
+//! and mirrored here, line by line: in [`locks`] and in [`debounce`], `store` is the memory store,
+//! which the scripts follow, and `client` or `process` is the keeper. A test holds the lock's `store`
+//! to the memory store, and the tests of the workspace hold the scripts to that.
 //!
 //! # What is covered
 //!
@@ -42,25 +42,18 @@
 //! `LOCK_MODEL=2` in the environment the bounds are larger, and take minutes and some GiB of
 //! memory; `--release` and `--test-threads=1` help.
 
-mod client;
 mod connection;
 mod debounce;
 mod locks;
-mod store;
 
 use std::{
     fmt::Debug,
     hash::Hash,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use stateright::{Checker, HasDiscoveries, Model};
-
-use crate::Token;
 
 /// One step of the model's clock. Timers are looked at on its grid.
 const TICK: Duration = Duration::from_millis(600);
@@ -75,46 +68,8 @@ const RENEW_LIMIT: Duration = Duration::from_millis(290);
 /// What the server's clock shows at the beginning, in microseconds.
 const EPOCH: u64 = 1_000_000;
 
-/// A mistake on purpose: the model must find what it breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Mistake {
-    /// The lease is counted from the reply instead of from the request.
-    DeadlineFromReply,
-    /// A grant is believed that comes after its lease.
-    LateGrantCounts,
-    /// A release frees the lock, whoever holds it.
-    ReleaseWithoutOwnerCheck,
-    /// All acquisitions of a client have one token.
-    TokenPerProcess,
-    /// The fence is the counter, without the clock.
-    CounterOnlyToken,
-    /// A renewal takes a lock that is gone.
-    RenewRecreates,
-    /// A waiter relies on its wake-up.
-    NoFallbackLook,
-    /// A lock that was handed over waits for its claim for ever.
-    HandOverWithoutExpiry,
-    /// A lock is freed, and the first waiter told to be quick.
-    HandOverByFreeing,
-}
-
+/// The clients.
 const NAMES: [&str; 3] = ["a", "b", "c"];
-
-/// The token of a client's acquisition. They are made once: the model compares them very often.
-fn token(client: usize, number: u64) -> Token {
-    static TOKENS: LazyLock<Vec<Token>> = LazyLock::new(|| {
-        let of = |name| (0..NUMBERS).map(move |number| Token::new(name, number));
-        NAMES.into_iter().flat_map(of).collect()
-    });
-    const NUMBERS: u64 = 4;
-    TOKENS[client * NUMBERS as usize + number as usize].clone()
-}
-
-/// The client of a token that [`token`] has made.
-fn client_of(token: &Token) -> usize {
-    let client = NAMES.iter().position(|name| token.is_of(name));
-    client.expect("BUG: a token that no client has made")
-}
 
 /// What has happened in some state, so that a model that became empty is noticed.
 #[derive(Debug, Default)]

@@ -63,14 +63,17 @@ pub(super) fn of(model: &Debounce) -> Vec<Property<Debounce>> {
     properties
 }
 
-/// If nothing more happens, apart from what nobody waits for: is everything done?
+/// If nothing more happens by itself: is everything done?
 fn is_over(model: &Debounce, state: &State) -> Option<bool> {
     if !state.is_quiet() {
         return None;
     }
     let mut actions = Vec::new();
     model.actions(state, &mut actions);
-    actions.retain(|action| !matches!(action, Action::ExecuteStale(_) | Action::Pause));
+    actions.retain(|action| {
+        use Action::{Cancel, Crash, ExecuteStale, Pause};
+        !matches!(action, ExecuteStale(_) | Pause | Cancel(..) | Crash(..))
+    });
     let done = state.living().all(|process| state.processes[process].is_done());
     actions.is_empty().then_some(done)
 }

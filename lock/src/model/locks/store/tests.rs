@@ -7,7 +7,7 @@ use tokio::time;
 use super::*;
 use crate::{
     MemoryStore, Store as _,
-    model::token,
+    model::locks::token::token,
     store::{AcquireRequest, Listener, ReleaseRequest, RenewRequest, Wake},
 };
 

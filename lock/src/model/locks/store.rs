@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use super::{EPOCH, Mistake, client_of};
+use super::{Mistake, token::client_of};
 use crate::{
     Token,
     core::Moment,
+    model::EPOCH,
     store::{
         Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal,
         memory::{ALIVE, queue::Queue},

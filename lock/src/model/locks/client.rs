@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{CALL_LIMIT, LEASE, Mistake, RENEW_LIMIT, connection::Connection, store::Word};
+use super::{Mistake, store::Word};
 use crate::{
     core::{
         Jitter, Moment,
@@ -14,6 +14,7 @@ use crate::{
         queue::{Action, Looks, Queue, Seat},
     },
     keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
+    model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
     store::{Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal},
 };
 
