@@ -60,7 +60,8 @@ struct Debounce {
     leading: bool,
     bound: Bound,
     /// Hold the store to the age that each call says, also if an earlier call of its process came
-    /// late; no two operations find one time then.
+    /// late: after a run, no call may run that is older than the one that ran. No two operations
+    /// find one time then.
     strict: bool,
     mistake: Option<Mistake>,
     seen: Seen,
@@ -80,8 +81,10 @@ struct State {
     delayed: Vec<(usize, Step)>,
     /// When each call was made, on the store's clock, as far as the store was told.
     made: Vec<(Token, Moment)>,
-    /// The newest call that a run has covered, and the last one that ran.
+    /// When the newest call was made that a run has covered, and the newest one that ran.
     covered: Option<Moment>,
+    ran_made: Option<Moment>,
+    /// The last one that ran.
     ran: Option<Token>,
     /// The fence of the last run.
     last_begun: u64,
@@ -174,8 +177,11 @@ impl Debounce {
         let made = state.made_at(token);
         let newest = state.made.iter().map(|(_, made)| *made).max();
         self.note(Event::TookOver, made < newest);
-        state.older_ran |= !again && made < state.covered;
+        // A run covers all calls up to then, so that none of them runs after it.
+        let newer = if self.strict { state.ran_made } else { state.covered };
+        state.older_ran |= !again && made < newer;
         state.covered = newest.max(state.covered);
+        state.ran_made = made.max(state.ran_made);
         state.ran = Some(token);
     }
 
@@ -296,6 +302,7 @@ impl Model for Debounce {
             delayed: Vec::new(),
             made: Vec::new(),
             covered: None,
+            ran_made: None,
             ran: None,
             last_begun: 0,
             token_fell: false,

@@ -10,8 +10,8 @@ fn model(calls: [u8; 3], bound: Bound, mistake: Option<Mistake>) -> Debounce {
 
 #[test]
 fn late_questions_answers_and_keepers() {
-    let bound = Bound { late: 1, ..NOTHING };
-    check("late calls", model([2, 1, 1], bound, None), 800_000);
+    let bound = Bound { late: 1, running: 1, ..NOTHING };
+    check("late calls", model([1, 1, 1], bound, None), 150_000);
 }
 
 #[test]
@@ -46,10 +46,11 @@ fn larger_bounds() {
     check("larger: a fault and a delay", model([1, 1, 1], both, None), 3_000_000);
 }
 
-/// A call that was made while an earlier call of its process was on its way late counts as made
-/// after that one, however old it says it is. So it may run after a newer call has run.
+/// A call that was made while an earlier call of its process was on its way, late, counts as made
+/// after that one, however old it says it is (`Window::register`). So it may run after a newer call
+/// of another process has run.
 #[test]
-#[ignore = "does not hold yet"]
+#[ignore = "does not hold: a defect that the model has found"]
 fn a_call_is_as_old_as_it_says() {
     let bound = Bound { late: 2, ..NOTHING };
     let strict = Debounce { strict: true, ..model([2, 1, 0], bound, None) };
