@@ -2,8 +2,8 @@
 //!
 //! A call is told to the store, asks whether it may run, and claims the run; the run is renewed and
 //! ends. Requests, replies, processes and wake-ups suffer what they suffer in
-//! [`locks`](super::locks). What must hold: runs do not overlap while they may be believed, no older
-//! call runs after a newer one, and each call whose caller lives runs or is covered by a run.
+//! [`locks`](super::locks). What must hold: runs do not overlap while they may be believed, no
+//! older call runs after a newer one, and each call whose caller lives runs or is covered by a run.
 //!
 //! A run counts from its claim: a process that dies with its claim has run, as far as anybody else
 //! can know. (Durable calls are for those who cannot bear that.)
@@ -60,8 +60,8 @@ struct Debounce {
     leading: bool,
     bound: Bound,
     /// Hold the store to the age that each call says, also if an earlier call of its process came
-    /// late: after a run, no call may run that is older than the one that ran. No two operations
-    /// find one time then.
+    /// late, which it cannot keep: after a run, no call may run that is older than the one that ran.
+    /// No two operations find one time then.
     strict: bool,
     mistake: Option<Mistake>,
     seen: Seen,
