@@ -60,8 +60,8 @@ struct Debounce {
     leading: bool,
     bound: Bound,
     /// Hold the store to the age that each call says, also if an earlier call of its process came
-    /// late, which it cannot keep: after a run, no call may run that is older than the one that ran.
-    /// No two operations find one time then.
+    /// late, which it cannot keep: after a run, no call may run that is older than the one that
+    /// ran. No two operations find one time then.
     strict: bool,
     mistake: Option<Mistake>,
     seen: Seen,
@@ -370,7 +370,8 @@ impl Model for Debounce {
             }
             Action::Next => {
                 state.left.running -= u8::from(state.is_running());
-                state.now = state.next_timer().round_up(TICK);
+                // No later than the end, where it is noticed.
+                state.now = state.next_timer().round_up(TICK).min(Moment::default() + END);
             }
             Action::Pause => {
                 state.left.calling -= 1;

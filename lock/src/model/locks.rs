@@ -2,6 +2,7 @@
 
 mod client;
 mod properties;
+mod request;
 mod store;
 mod token;
 
@@ -10,7 +11,8 @@ use std::{sync::Arc, time::Duration};
 use stateright::{Model, Property};
 
 use self::{
-    client::{Client, Reply, Request, What},
+    client::Client,
+    request::{Reply, Request, What},
     store::{Shown, Store, Word},
     token::token,
 };
@@ -38,6 +40,8 @@ enum Mistake {
     RenewRecreates,
     /// A waiter relies on its wake-up.
     NoFallbackLook,
+    /// A request whose caller went away is forgotten.
+    NothingIsUndone,
     /// A lock that was handed over waits for its claim for ever.
     HandOverWithoutExpiry,
     /// A lock is freed, and the first waiter told to be quick.
@@ -85,6 +89,9 @@ struct State {
     fence_fell: bool,
     token_fell: bool,
     renewed_old: bool,
+    handed_to_dead: bool,
+    /// An old request may have asked for what nobody wants any more.
+    has_executed_stale: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +183,7 @@ impl Locks {
         }
         state.fence_fell |= shown.fence_fell;
         state.renewed_old |= shown.renewed_old;
+        state.handed_to_dead |= shown.handed_to_dead;
         self.note(Event::HandedOver, shown.handed_over);
         self.note(Event::Claimed, shown.claimed);
         self.note(Event::PassedOn, shown.passed_on);
@@ -260,6 +268,26 @@ impl State {
         self.living().filter(|client| self.clients[*client].is_held(self.now)).count()
     }
 
+    /// Does somebody wait for a lock that expired long ago? Whoever waits knows when the holder's
+    /// time is up, give or take an answer that was late.
+    fn is_left_lying(&self) -> bool {
+        let waits = |client: usize| self.clients[client].waiting().next().is_some();
+        self.is_quiet()
+            && self.store.has_lain_for(LEASE * 3, self.now)
+            && self.store.waiters().any(|client| self.alive[client] && waits(client))
+    }
+
+    /// Is something in the store of a client that lives and does not want it? It may be about to
+    /// undo it.
+    fn has_leftovers(&self, but_those_being_undone: bool) -> bool {
+        let is_left = |(client, number): (usize, u64)| {
+            let this = &self.clients[client];
+            let undoes = but_those_being_undone && this.is_releasing(number);
+            self.alive[client] && !this.wants(number) && !undoes
+        };
+        self.store.tokens(self.now).any(is_left)
+    }
+
     fn next_timer(&self) -> Moment {
         let timers = self.living().map(|client| self.clients[client].next_timer());
         let end = self.store.next_end(self.now).map(|end| end + Duration::from_nanos(1));
@@ -290,6 +318,8 @@ impl Model for Locks {
             fence_fell: false,
             token_fell: false,
             renewed_old: false,
+            handed_to_dead: false,
+            has_executed_stale: false,
         }]
     }
 
@@ -355,7 +385,8 @@ impl Model for Locks {
                 if state.living().any(|client| state.clients[client].hold().is_some()) {
                     state.left.holding -= 1;
                 }
-                state.now = state.next_timer().round_up(TICK);
+                // No later than the end, where it is noticed.
+                state.now = state.next_timer().round_up(TICK).min(Moment::default() + END);
                 state.store.expire(state.now);
             }
             Action::Join(client) => state.client(client).join(now),
@@ -395,6 +426,7 @@ impl Model for Locks {
             }
             Action::ExecuteStale(client) => {
                 self.note(Event::ExecutedStale, true);
+                state.has_executed_stale = true;
                 let request = state.stale[client].remove(0);
                 self.execute(&mut state, client, &request);
             }
@@ -421,6 +453,7 @@ impl Model for Locks {
             let State { clients, words, .. } = &mut state;
             words[client].retain(|word| clients[client].minds(*word));
         }
+        state.has_executed_stale &= state.has_leftovers(false);
         Some(state)
     }
 

@@ -122,17 +122,18 @@ where
     assert!(checker.is_done() && states >= least, "{name}: only {states} states");
 }
 
-/// The properties that a model with a mistake breaks: at least one.
-fn broken<M>(model: M) -> Vec<&'static str>
+/// Walks through the states of a model with a mistake until it breaks this property, as it must.
+fn assert_breaks<M>(mistake: &str, model: M, property: &'static str)
 where
     M: Model + Send + Sync + 'static,
     M::State: Hash + Clone + PartialEq + Send + Sync,
     M::Action: Clone + PartialEq + Debug,
 {
-    let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
-    let checker = checker.spawn_bfs().join();
-    let found = checker.discoveries().into_keys();
-    let failures =
-        found.filter(|name| checker.model().property(name).expectation.discovery_is_failure());
-    failures.collect()
+    let until = HasDiscoveries::AllOf([property].into());
+    let checker = model.checker().threads(1).finish_when(until).spawn_bfs().join();
+    let steps = checker.discovery(property).map(|path| path.into_actions().len());
+    let states = checker.unique_state_count();
+    println!("{mistake}: {property:?} fails after {steps:?} steps, {states} states");
+    assert!(checker.model().property(property).expectation.discovery_is_failure());
+    assert!(steps.is_some(), "{mistake} does not break {property:?}");
 }

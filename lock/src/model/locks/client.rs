@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use super::{Mistake, store::Word};
+use super::{
+    Mistake,
+    request::{Reply, Request, What},
+    store::Word,
+};
 use crate::{
     core::{
         Jitter, Moment,
@@ -15,29 +19,8 @@ use crate::{
     },
     keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
-    store::{Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal},
+    store::{Acquisition, CLAIM_WINDOW, Release, Renewal},
 };
-
-/// What is asked of the store, with the token of this number.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Request {
-    pub(super) number: u64,
-    pub(super) what: What,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum What {
-    Acquire(IfHeld),
-    Renew(Duration),
-    Release,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Reply {
-    Acquired(Acquisition),
-    Renewed(Renewal),
-    Released(Release),
-}
 
 /// A guard, and what the keeper knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +95,15 @@ impl Client {
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = u64> {
         self.callers.iter().map(|(caller, _)| *caller)
+    }
+
+    /// Is this the number of a token that it waits or holds with?
+    pub(super) fn wants(&self, number: u64) -> bool {
+        self.seat() == Some(number) || self.hold.as_ref().is_some_and(|hold| hold.number == number)
+    }
+
+    pub(super) fn is_releasing(&self, number: u64) -> bool {
+        self.releases.iter().any(|release| release.number == number)
     }
 
     /// Would a wake-up change anything, now or later?
@@ -324,7 +316,9 @@ impl Client {
             }
             Action::Withdraw { number } => {
                 self.look_at = Moment::NEVER;
-                self.begin_release(number);
+                if self.mistake != Some(Mistake::NothingIsUndone) {
+                    self.begin_release(number);
+                }
             }
             Action::None | Action::Grant { .. } | Action::Release | Action::AskAgain => {}
         }

@@ -14,6 +14,14 @@ pub(super) fn of(model: &Locks) -> Vec<Property<Locks>> {
         Property::always("a release leaves no waiter behind", |_, state: &State| {
             !state.store.leaves_waiter(state.now)
         }),
+        Property::always("no lock is handed to the dead", |_, state: &State| !state.handed_to_dead),
+        Property::always("a lock that has expired is soon taken", |_, state: &State| {
+            !state.is_left_lying()
+        }),
+        Property::always("nothing is left of who went away", |_, state: &State| {
+            // It is undone as soon as its process can speak.
+            !state.is_quiet() || state.has_executed_stale || !state.has_leftovers(true)
+        }),
         Property::always("nobody waits for ever", |_, state: &State| {
             state.now < Moment::default() + END
         }),

@@ -51,6 +51,8 @@ pub(super) struct Shown {
     pub(super) fence_fell: bool,
     /// A lock that was renewed though a newer grant exists.
     pub(super) renewed_old: bool,
+    /// A lock was given to a waiter that is known to be dead.
+    pub(super) handed_to_dead: bool,
     pub(super) took_over_expired: bool,
     pub(super) granted_again: bool,
     pub(super) claimed: bool,
@@ -134,6 +136,7 @@ impl Store {
     /// `State::hand_over`, and `hand_over` in `queue.lua`.
     fn hand_over(&mut self, waiter: Token, now: Moment, shown: &mut Shown) {
         shown.handed_over = true;
+        shown.handed_to_dead |= !self.listens[client_of(&waiter)];
         self.handed_over = true;
         self.queue.leave(&waiter);
         self.tell(&waiter, Word::Granted);
@@ -268,6 +271,23 @@ impl Store {
         if self.queue.expiry() < now {
             self.queue = Queue::default();
         }
+    }
+
+    /// Is there a lock that expired longer ago, and that nobody has taken since?
+    pub(super) fn has_lain_for(&self, time: Duration, now: Moment) -> bool {
+        self.lock.as_ref().is_some_and(|(_, expiry)| *expiry + time < now)
+    }
+
+    /// The clients that wait.
+    pub(super) fn waiters(&self) -> impl Iterator<Item = usize> {
+        self.queue.tokens().map(client_of)
+    }
+
+    /// Whose tokens are known here: clients, and their numbers.
+    pub(super) fn tokens(&self, now: Moment) -> impl Iterator<Item = (usize, u64)> {
+        let holder = self.lock.as_ref().filter(|(_, expiry)| now <= *expiry);
+        let tokens = holder.into_iter().map(|(token, _)| token).chain(self.queue.tokens());
+        tokens.map(|token| (client_of(token), token.parts().1))
     }
 
     /// Is nothing left behind?
