@@ -26,8 +26,9 @@ use crate::core::{Moment, burst::End};
 /// Below a tick, so that the next window is due while a run goes on.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// As for locks: nobody waits for longer than that.
-const END: Duration = Duration::from_secs(60);
+/// Nobody waits for longer than that, whatever happens within the bound: a wait, a run that goes on
+/// until its lease is over, a newest caller that is late, and again for the next window.
+const END: Duration = Duration::from_secs(12);
 
 /// A mistake on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
