@@ -9,6 +9,11 @@ use std::{
 
 const STEP: Duration = Duration::from_millis(5);
 
+/// So many milliseconds.
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 /// What one look at the world gives: the awaited value, or what was seen instead.
 pub trait Observation {
     /// What [`eventually`] returns.

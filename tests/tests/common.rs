@@ -8,18 +8,15 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use lock::{Locks, LocksBuilder, MemoryStore};
+pub(crate) use lock_tests::ms;
 use lock_tests::{RedisServer, RedisServerBuilder};
 
 /// The one key that may stay.
 pub(crate) const FENCE: &str = "~fence";
-
-pub(crate) const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
 
 /// A store that several `Locks` can share, as several instances of a service would.
 pub(crate) enum Engine {

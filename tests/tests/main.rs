@@ -13,7 +13,6 @@ mod faults;
 mod guard;
 mod hand_over;
 mod harness;
-mod histories;
 mod hostile;
 mod interoperation;
 mod line;

@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::{Forgetting, History, RedisServer, Refusal, Section};
+use lock_tests::{Forgetting, History, RedisServer, Refusal, Section, ms};
 
 use super::world::nanos;
-use crate::common::ms;
 
 /// How long an acquire may take: its `wait`, the time-out of a call, and what a process that is
 /// stopped for a while does not notice.

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::{Forgetting, History, Proxy, Random, RedisServer, WallClock, Worker, eventually};
+use lock_tests::{
+    Forgetting, History, Proxy, Random, RedisServer, WallClock, Worker, eventually, ms,
+};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,9 @@ use super::{
     faults::JUMP,
     ledger::{Ledger, Resource, Usage},
 };
-use crate::common::{FENCE, ms};
+
+/// The one key that may stay.
+const FENCE: &str = "~fence";
 
 /// How many processes lock, and how many tasks each of them has.
 pub(super) const CLIENTS: u64 = 4;

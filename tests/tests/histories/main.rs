@@ -4,6 +4,11 @@
 //! (`worker/workload.rs`). Meanwhile three hands break things at the same time: the network of one
 //! client, the server, a client's process. At the end all is mended, everybody finishes, and the
 //! history is judged. `tests/soak MINUTES` does it for as long as asked.
+//!
+//! A binary of its own, which runs before the suite and not beside it: it takes all the machine has,
+//! and the suite measures how soon things happen.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
 mod faults;
 mod ledger;
@@ -15,6 +20,7 @@ use std::{
 };
 
 use self::{ledger::Usage, world::World};
+
 /// What a run of the suite holds at least. Less is no pass, but a run that says nothing.
 const ACQUISITIONS: usize = 50_000;
 const FAULTS: u64 = 150;
