@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -27,11 +27,11 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
     const LEASE: Duration = Duration::from_millis(1500);
 
     #[locked(id = "attribute", lease = "1500ms", locks = locks)]
-    async fn hang(locks: &Locks, left: Arc<AtomicBool>) -> Result<(), lock::Error> {
-        struct Leave(Arc<AtomicBool>);
+    async fn hang(locks: &Locks, left: Arc<OnceLock<SystemTime>>) -> Result<(), lock::Error> {
+        struct Leave(Arc<OnceLock<SystemTime>>);
         impl Drop for Leave {
             fn drop(&mut self) {
-                self.0.store(true, Ordering::SeqCst);
+                self.0.set(SystemTime::now()).unwrap();
             }
         }
         let _leave = Leave(left);
@@ -42,7 +42,7 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
     let locks = connect(&server).await;
     let guard = locks.lock("guard").lease(LEASE).acquire().await.unwrap();
     let (lost, token) = (guard.lost(), guard.lost_token());
-    let left = Arc::new(AtomicBool::new(false));
+    let left = Arc::default();
     let body = tokio::spawn({
         let (locks, left) = (locks.clone(), Arc::clone(&left));
         async move { hang(&locks, left).await }
@@ -57,9 +57,8 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
     let lost_at = SystemTime::now();
     assert!(!guard.is_held() && token.is_cancelled());
     let error = body.await.unwrap().unwrap_err();
-    let stopped_at = SystemTime::now();
     assert_eq!(error.kind(), ErrorKind::Lost);
-    assert!(left.load(Ordering::SeqCst), "the body was dropped");
+    let stopped_at = *left.get().expect("the body was dropped");
     for (at, expiry) in [(lost_at, of_guard), (stopped_at, of_attribute)] {
         println!("lost {:?} before the server's expiry", expiry.duration_since(at));
         assert!(at < expiry, "too late by {:?}", at.duration_since(expiry));
