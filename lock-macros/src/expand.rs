@@ -511,5 +511,7 @@ fn skipped(args: &Args, output: &Type) -> TokenStream {
     quote_spanned!(span=> <#output as #krate::__private::Skipped>::skipped())
 }
 
+// Named, because this file is a module of `fuzz` too, where it is looked for elsewhere.
 #[cfg(test)]
+#[path = "expand/tests.rs"]
 mod tests;

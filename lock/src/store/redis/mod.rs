@@ -6,6 +6,8 @@
 
 mod connection;
 mod durable;
+#[cfg(feature = "__fuzzing")]
+pub(crate) mod fuzzing;
 mod script;
 mod wake;
 
@@ -213,21 +215,7 @@ impl Store for RedisStore {
 
     fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
         let invocation = Invocation::of(&HOLDER, 2).arg(key).arg(QueueOf(key));
-        Box::pin(self.one(invocation, |reply| {
-            let values = match reply {
-                Value::Nil => return Some(None),
-                Value::Array(values) => values,
-                _ => return None,
-            };
-            let [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] = &values[..]
-            else {
-                return None;
-            };
-            // Another client's token may be any bytes.
-            let token = Token::from(String::from_utf8_lossy(token).into_owned());
-            let waiters = usize::try_from(*waiters).ok()?;
-            Some(Some(Holder { token, remaining: remaining(*left), waiters }))
-        }))
+        Box::pin(self.one(invocation, read_holder))
     }
 
     fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
@@ -310,6 +298,21 @@ fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, S
     };
     let answers: Vec<_> = values.map(answer).collect::<Option<_>>()?;
     (answers.len() == items).then_some(answers)
+}
+
+fn read_holder(reply: Value) -> Option<Option<Holder>> {
+    let values = match reply {
+        Value::Nil => return Some(None),
+        Value::Array(values) => values,
+        _ => return None,
+    };
+    let [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] = &values[..] else {
+        return None;
+    };
+    // Another client's token may be any bytes.
+    let token = Token::from(String::from_utf8_lossy(token).into_owned());
+    let waiters = usize::try_from(*waiters).ok()?;
+    Some(Some(Holder { token, remaining: remaining(*left), waiters }))
 }
 
 fn read_debounced(reply: Value) -> Option<DebounceReply> {

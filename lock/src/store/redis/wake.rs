@@ -170,7 +170,7 @@ async fn hear_all(ear: &Weak<Ear>, connection: redis::aio::PubSub) {
 }
 
 /// A word, and the number in the token that it is about.
-fn parse(payload: &[u8]) -> Option<Wake> {
+pub(super) fn parse(payload: &[u8]) -> Option<Wake> {
     let (word, number) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
     let number = number.parse().ok()?;
     match word {

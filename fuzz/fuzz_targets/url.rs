@@ -1,0 +1,12 @@
+#![cfg_attr(fuzzing, no_main)]
+#![allow(missing_docs)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    lock_fuzz::url(input);
+});
+
+#[cfg(not(fuzzing))]
+fn main() {
+    eprintln!("run this with fuzz/run");
+}

@@ -1,0 +1,17 @@
+//! What reads the words of strangers, for the fuzz targets (feature `__fuzzing`, for tests of this
+//! crate).
+
+use crate::{Error, url};
+
+#[cfg(feature = "redis")]
+pub use crate::store::redis::fuzzing::{reply, wake};
+
+/// Reads a URL, as [`Locks::connect`](crate::Locks::connect) does before it connects.
+pub fn store_url(url: &str) -> Result<(), Error> {
+    url::Target::parse(url, None).map(drop)
+}
+
+/// The URL that an environment gives, as for [`Locks::from_env`](crate::Locks::from_env).
+pub fn environment(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
+    url::from_env(variable)
+}
