@@ -106,9 +106,12 @@ impl LockGuard {
     /// numbers below the highest it has seen: then a holder that was paused for longer than its
     /// lease cannot overwrite what its successor wrote. It fits an `i64`.
     ///
-    /// Every grant draws `max(last + 1, microseconds of the server's clock)` from one counter per
-    /// database, so the numbers go on growing across expiry, release and loss of data. They are
-    /// not dense.
+    /// Every grant of the store draws `max(last + 1, microseconds of the server's clock)` from one
+    /// counter per database, so the numbers go on growing across expiry, release and loss of data.
+    /// They are not dense. A lock that passes from one caller of this process to the next without
+    /// the store has the next number above its last: where the store has lost the lock meanwhile,
+    /// and has granted it to another process, that is less than the other's, and what checks it
+    /// refuses this holder. It notices with its next renewal.
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
         self.hold.fencing_token

@@ -18,6 +18,7 @@ mod interoperation;
 mod line;
 mod macros;
 mod mutants;
+mod postgresql;
 mod regressions;
 mod scale;
 mod seed;
