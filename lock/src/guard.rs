@@ -132,6 +132,13 @@ impl LockGuard {
         if self.hold.is_kept() { self.hold.remaining() } else { Duration::ZERO }
     }
 
+    /// How long ago its deadline was, on the clock of its host.
+    #[cfg(feature = "__mutants")]
+    #[doc(hidden)]
+    pub fn __overdue(&self) -> Duration {
+        self.hold.overdue()
+    }
+
     /// Resolves when the lock is lost; never, if it is released first.
     ///
     /// The future does not borrow the guard, so it can be selected against the work that the lock

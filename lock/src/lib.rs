@@ -36,6 +36,9 @@ mod warning;
 
 #[cfg(feature = "durable")]
 pub use crate::durable::{Durable, DurableOutput, DurableRun, Receipt};
+#[cfg(feature = "__mutants")]
+#[doc(hidden)]
+pub use crate::keeper::Host as __Host;
 #[cfg(feature = "redis")]
 pub use crate::warning::Warning;
 pub use crate::{

@@ -174,6 +174,8 @@ impl Locks {
             wait: DEFAULT_WAIT,
             root_certificate: None,
             client_id: None,
+            #[cfg(feature = "__mutants")]
+            host: None,
             #[cfg(feature = "redis")]
             on_warning: None,
         }
@@ -321,6 +323,8 @@ pub struct LocksBuilder {
     wait: Duration,
     root_certificate: Option<Vec<u8>>,
     client_id: Option<u128>,
+    #[cfg(feature = "__mutants")]
+    host: Option<Arc<crate::__Host>>,
     #[cfg(feature = "redis")]
     on_warning: Option<OnWarning>,
 }
@@ -382,6 +386,14 @@ impl LocksBuilder {
         self
     }
 
+    /// The machine of a simulation that an embedded store's client runs on.
+    #[cfg(feature = "__mutants")]
+    #[doc(hidden)]
+    pub fn __host(mut self, host: Arc<crate::__Host>) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// What every key begins with. Default: `lock:`. At most 1 KiB, without `~`.
     ///
     /// The empty prefix gives raw keys: the id is the key, as in @upstash/lock, so that its
@@ -435,6 +447,10 @@ impl LocksBuilder {
             },
             #[cfg(feature = "redis")]
             Some(Source::Client(client)) => of_redis(id, *client, warnings).await?,
+            #[cfg(feature = "__mutants")]
+            Some(Source::Store(store)) if self.host.is_some() => {
+                Client::embedded(id, store, self.host.expect("BUG: it was just there"))
+            }
             Some(Source::Store(store)) => of_store(id, store).await?,
             None => {
                 return Err(Error::invalid(

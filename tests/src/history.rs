@@ -24,7 +24,8 @@ pub struct Section {
     /// After it was granted.
     pub granted: u64,
     /// Until when its holder took it for valid: until it let go, was told of the loss, or would
-    /// have reached the deadline that it knew.
+    /// have reached the deadline that it knew. Before `granted` if that was over when it came: the
+    /// holder has never taken it for valid.
     pub valid_until: u64,
 }
 
@@ -200,7 +201,7 @@ fn tokens_grow(sections: &mut [Section], forgettings: &[Forgetting], verdict: &m
 fn one_at_a_time(sections: &mut [Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
     sections.sort_unstable_by_key(|section| section.granted);
     let mut longest: Option<&Section> = None;
-    for section in &*sections {
+    for section in sections.iter().filter(|section| section.granted <= section.valid_until) {
         if let Some(before) = longest.filter(|before| section.granted < before.valid_until) {
             // Either of the two may be the one that was forgotten.
             let since = before.standing_since.min(section.standing_since);
@@ -238,6 +239,9 @@ mod tests {
             [section(1, [0, 10, 20]), section(2, [5, 20, 30]), section(9, [31, 32, 40])];
         let verdict = judged(&one_after_the_other, &[]);
         assert_eq!((verdict.acquisitions, verdict.violations.len()), (3, 0), "{verdict:?}");
+        // Lost before its holder could know of it.
+        let verdict = judged(&[section(1, [0, 10, 20]), section(2, [5, 15, 14])], &[]);
+        assert!(verdict.violations.is_empty(), "{verdict:?}");
         // Asked for at the same time, answered in another order than granted.
         let verdict = judged(&[section(2, [0, 10, 10]), section(1, [0, 12, 12])], &[]);
         assert!(verdict.violations.is_empty(), "{verdict:?}");

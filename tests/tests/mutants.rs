@@ -11,8 +11,9 @@ use std::{
 };
 
 /// Each mistake, and the test that must fail of it.
-const MUTANTS: [(&str, &str); 16] = [
+const MUTANTS: [(&str, &str); 18] = [
     ("deadline from reply", "simulation::worlds_of_many_seeds"),
+    ("no margin", "simulation::worlds_of_many_seeds"),
     ("owner per process", "simulation::worlds_of_many_seeds"),
     ("release without owner check", "interoperation::a_release_frees_nobody_elses_lock"),
     ("renew re-creates", "faults::a_server_that_forgot_the_lock_costs_it"),
@@ -23,6 +24,7 @@ const MUTANTS: [(&str, &str); 16] = [
     ("failed extend releases", "interoperation::a_failed_extension_frees_nobody"),
     ("debounce claim without lease", "debounce::on_redis::runs_never_overlap"),
     ("cancelled acquire is not undone", "acquire::ten_thousand_cancelled_acquires"),
+    ("no look at the clock", "faults::after_a_stall_the_clock_counts"),
     ("wall clock", "faults::a_step_of_the_wall_clock_changes_nothing"),
     ("no tombstone", "differential::both_stores_answer_alike"),
     ("hand-over to the crowd", "line::on_redis::another_client_gets_its_turn"),

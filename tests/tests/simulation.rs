@@ -1,8 +1,9 @@
 //! The library on a network that loses, delays and repeats, in virtual time, from a seed.
 //!
 //! Several clients share one store, each over a connection of its own: requests arrive in order and
-//! late, are lost, or are answered to nobody; the connection is cut for a while. Locks are forced
-//! free; the store forgets, fails over to a replica that lacks the last writes, and sets its clocks.
+//! late, are lost, or are answered to nobody; the connection is cut for a while. Each client is on a
+//! host of its own, whose clock is a little faster or slower, and which may stand still for longer
+//! than a lease. Locks are forced free; the store forgets, fails over to a replica that lacks the last writes, and sets its clocks.
 //! What the holders saw is judged as in `histories`. All of it is drawn from the seed, so a seed
 //! that fails can be run again:
 //!
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use lock::{ErrorKind, LockGuard, Locks, MemoryStore, Store};
+use lock::{__Host as Host, ErrorKind, LockGuard, Locks, MemoryStore, Store};
 use lock_tests::{Forgetting, History, Random, Section};
 use tokio::{
     task::JoinSet,
@@ -40,14 +41,22 @@ const IDS: u64 = 2;
 /// In milliseconds.
 const LONGEST_LEASE: u64 = 3500;
 
+/// By how many millionths a clock is faster than the store's at most, or slower: just below what
+/// the margin of a lease is for.
+const RATES: i64 = 9_500;
+
 /// Nanoseconds of virtual time.
 #[derive(Clone, Copy)]
 struct Clock(Instant);
 
 impl Clock {
     fn now(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap()
+        nanos(self.0.elapsed())
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap()
 }
 
 /// What the holders see.
@@ -59,8 +68,8 @@ struct Holders {
 }
 
 impl Holders {
-    /// Writes down a hold that is over: let go of, or lost, just now.
-    fn write_down(&self, client: u64, guard: &LockGuard, [asked, granted]: [u64; 2]) {
+    /// Writes down a hold that is over: let go of, or lost, just now, or while its host stood still.
+    fn write_down(&self, client: u64, host: &Host, guard: &LockGuard, [asked, granted]: [u64; 2]) {
         self.acquisitions.fetch_add(1, Ordering::Relaxed);
         if !guard.is_held() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +88,7 @@ impl Holders {
             asked,
             standing_since,
             granted,
-            valid_until: self.clock.now(),
+            valid_until: self.clock.now() - nanos(host.elsewhere(guard.__overdue())),
         });
     }
 
@@ -97,6 +106,8 @@ enum Weather {
     Calm,
     /// Nothing.
     Fair,
+    /// Hosts stand still.
+    Stalls,
     /// Locks are forced free.
     Forced,
     /// The store loses all, or what a replica had not heard of, or sets its clock ahead.
@@ -109,11 +120,12 @@ enum Weather {
 /// One world: its clients, their tasks, its faults. What it did: acquisitions, losses, faults.
 async fn world(seed: u64) -> [u64; 3] {
     let mut random = Random::new(seed);
-    let weather = match random.below(10) {
+    let weather = match random.below(12) {
         0..2 => Weather::Calm,
-        2..5 => Weather::Fair,
-        5..7 => Weather::Forced,
-        7..9 => Weather::Forgetful,
+        2..4 => Weather::Fair,
+        4..7 => Weather::Stalls,
+        7..9 => Weather::Forced,
+        9..11 => Weather::Forgetful,
         _ => Weather::ClockBack,
     };
     let calm = weather == Weather::Calm;
@@ -126,7 +138,7 @@ async fn world(seed: u64) -> [u64; 3] {
         acquisitions: AtomicU64::new(0),
         lost: AtomicU64::new(0),
     });
-    let (mut clients, mut connections) = (Vec::new(), Vec::new());
+    let (mut clients, mut connections, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
     for client in 0..CLIENTS {
         let connection = Arc::new(Connection {
             store: store.clone(),
@@ -140,14 +152,20 @@ async fn world(seed: u64) -> [u64; 3] {
         connections.push(Arc::clone(&connection));
         let lease = ms(500 + random.below(LONGEST_LEASE - 500));
         let id = u128::from(client + 1) << 64 | u128::from(seed);
-        let builder = Locks::builder().store(Network(connection)).lease(lease).__client_id(id);
-        clients.push(builder.build().await.unwrap());
+        let faster = RATES - i64::try_from(random.below(2 * RATES as u64 + 1)).unwrap();
+        let host = Arc::new(Host::new(faster));
+        hosts.push(Arc::clone(&host));
+        let builder = Locks::builder().store(Network(connection)).lease(lease);
+        clients.push(builder.__client_id(id).__host(host).build().await.unwrap());
     }
     let mut tasks = JoinSet::new();
     for task in 0..CLIENTS * 2 {
-        let (locks, holders) = (clients[(task % CLIENTS) as usize].clone(), Arc::clone(&holders));
+        let client = (task % CLIENTS) as usize;
+        let (locks, host) = (clients[client].clone(), Arc::clone(&hosts[client]));
+        let holders = Arc::clone(&holders);
         let mut random = Random::new(random.any());
-        tasks.spawn(async move {
+        let on = Arc::clone(&host);
+        let work = async move {
             for _ in 0..4 {
                 let id = random.below(IDS);
                 let mut lock = locks.lock(format!("id-{id}")).wait(ms(20_000));
@@ -186,19 +204,25 @@ async fn world(seed: u64) -> [u64; 3] {
                     () = time::sleep(hold) => {}
                     () = guard.lost() => assert!(!guard.is_held()),
                 }
-                holders.write_down(task % CLIENTS, &guard, [asked, granted]);
+                holders.write_down(task % CLIENTS, &host, &guard, [asked, granted]);
                 match random.below(3) {
                     0 => drop(guard.release().await),
                     1 => drop(guard),
                     // Stopped by a panic, as far as the lock is concerned.
-                    _ => drop(tokio::spawn(async move { drop(guard) }).await),
+                    _ => {
+                        let host = Arc::clone(&host);
+                        let panics = async move { host.run(async move { drop(guard) }).await };
+                        drop(tokio::spawn(panics).await);
+                    }
                 }
             }
-        });
+        };
+        tasks.spawn(async move { on.run(work).await });
     }
     let chaos = tokio::spawn({
         let (holders, random) = (Arc::clone(&holders), Random::new(random.any()));
-        weathers(weather, clients.clone(), connections.clone(), store.clone(), holders, random)
+        let (clients, connections) = (clients.clone(), connections.clone());
+        weathers(weather, clients, connections, hosts, store.clone(), holders, random)
     });
     let ended = async {
         while let Some(ended) = tasks.join_next().await {
@@ -220,6 +244,8 @@ async fn world(seed: u64) -> [u64; 3] {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (acquisitions, lost) = (count(&holders.acquisitions), count(&holders.lost));
     assert!(!calm || lost == 0, "{lost} locks were lost where nothing went wrong");
+    let fell = &ledger.lock().unwrap().violations;
+    assert!(fell.is_empty(), "{weather:?}: {fell:?}");
     let verdict = std::mem::take(&mut *holders.history.lock().unwrap()).judge();
     assert!(verdict.violations.is_empty(), "{weather:?}: {:#?}", verdict.violations);
     [acquisitions, lost, faults]
@@ -230,6 +256,7 @@ async fn weathers(
     weather: Weather,
     clients: Vec<Locks>,
     connections: Vec<Arc<Connection>>,
+    hosts: Vec<Arc<Host>>,
     store: MemoryStore,
     holders: Arc<Holders>,
     mut random: Random,
@@ -245,6 +272,16 @@ async fn weathers(
         }
         match weather {
             Weather::Calm | Weather::Fair => continue,
+            Weather::Stalls => {
+                let host = Arc::clone(&hosts[random.below(hosts.len() as u64) as usize]);
+                let stall = ms(random.below(2 * LONGEST_LEASE));
+                // Others may stand still at the same time; and all go on, whatever ends first.
+                tokio::spawn(async move {
+                    host.stop();
+                    time::sleep(stall).await;
+                    host.go_on();
+                });
+            }
             Weather::Forced => {
                 let id = format!("id-{}", random.below(IDS));
                 holders.forgotten(Some(id.clone()));

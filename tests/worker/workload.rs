@@ -165,7 +165,7 @@ impl Task {
 
     async fn section(&mut self, id: &str, asked: u64, guard: LockGuard) {
         let granted = now();
-        let mut watch = Watch { id, guard: &guard, valid_until: granted };
+        let mut watch = Watch { id, guard: &guard, valid_until: 0 };
         let token = guard.fencing_token().to_string();
         // One that is lost already is no section, but its token was granted.
         if watch.look() {
@@ -227,7 +227,7 @@ impl Task {
     }
 }
 
-/// Until when a holder may take its lock for valid, as far as it has looked.
+/// Until when a holder may take its lock for valid, as far as it has looked; 0 if it never might.
 struct Watch<'a> {
     id: &'a str,
     guard: &'a LockGuard,

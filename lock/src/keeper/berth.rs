@@ -360,6 +360,10 @@ impl Quay {
     /// asked comes after letting go; both in one total order, so either the trier gets the lock or
     /// its holder sees that it was asked.
     fn turn(&self, driver: Option<Id>) {
+        #[cfg(feature = "__mutants")]
+        if self.clock.is_stopped() {
+            return;
+        }
         self.asked.store(true, Ordering::SeqCst);
         while self.asked.load(Ordering::SeqCst) {
             let mut task = match self.task.try_lock() {
@@ -443,6 +447,12 @@ impl Driver {
     async fn drive(self) {
         let mut lingers = false;
         while let Some(quay) = self.quay.upgrade() {
+            #[cfg(feature = "__mutants")]
+            if quay.clock.is_stopped() {
+                drop(quay);
+                self.alarm.bell.notified().await;
+                continue;
+            }
             // Until it is known when this driver wakes by itself, every turn of somebody else that
             // leaves a timer rings.
             self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);

@@ -7,6 +7,16 @@ use crate::{core::Moment, mutant};
 /// A source of [`Moment`]s that never goes back.
 pub(crate) trait Clock: Debug + Send + Sync + 'static {
     fn now(&self) -> Moment;
+
+    /// Does all of its machine stand still? Only in a simulation.
+    #[cfg(feature = "__mutants")]
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    /// What to ring then.
+    #[cfg(feature = "__mutants")]
+    fn when_it_goes_on(&self, _: Box<dyn Fn() + Send + Sync>) {}
 }
 
 /// A clock that goes on while the machine is suspended.

@@ -20,6 +20,8 @@ pub(crate) mod clock;
 #[cfg(feature = "durable")]
 mod durable;
 mod holds;
+#[cfg(feature = "__mutants")]
+mod host;
 mod lines;
 mod maps;
 mod releases;
@@ -42,8 +44,10 @@ use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "durable")]
 pub(crate) use self::durable::Claimed;
-// What the model has in common with the keeper.
+#[cfg(feature = "__mutants")]
+pub use self::host::Host;
 use self::{berth::Berth, clock::Clock, signal::LossSignal};
+// What the model has in common with the keeper.
 #[cfg(test)]
 pub(crate) use self::{
     holds::comes_too_late,
@@ -201,7 +205,7 @@ impl Hold {
         if self.lost.is_raised() {
             return false;
         }
-        let held = self.clock.now() < self.deadline();
+        let held = mutant::is("no look at the clock") || self.clock.now() < self.deadline();
         if !held {
             self.lost.raise();
         }
@@ -228,6 +232,12 @@ impl Hold {
         self.let_go.store(true, Ordering::Release);
     }
 
+    /// How long ago its deadline was.
+    #[cfg(feature = "__mutants")]
+    pub(crate) fn overdue(&self) -> Duration {
+        self.clock.now().after(self.deadline())
+    }
+
     fn deadline(&self) -> Moment {
         // Relaxed: the value stands alone; nothing else is published by it.
         Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
@@ -250,7 +260,11 @@ impl Client {
         let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
         let shared = (Arc::clone(&numbers), Arc::clone(&wake_ups));
         let task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
+        #[cfg(feature = "__mutants")]
+        let host = Arc::clone(&clock);
         let berth = Berth::of_callers(task, clock);
+        #[cfg(feature = "__mutants")]
+        host.when_it_goes_on(Box::new(berth.bell()));
         let listener = listener(commands.downgrade(), berth.bell());
         // An embedded store has every answer at once; one that has not, wakes nobody.
         let mut listening = store.listen(&id, listener);
