@@ -73,6 +73,25 @@ async fn arguments_that_cannot_be_are_refused(engine: &Engine) {
 }
 
 #[tokio::test]
+async fn a_fence_counter_that_is_none_is_named_and_nothing_is_taken() {
+    let server = WatchedServer::start(RedisServer::builder());
+    let locks = Engine::locks_of(&server).await;
+    let mut connection = server.connection().await;
+    for text in ["", "x", "nan", "inf", "9007199254740991", "1e300"] {
+        let _: () =
+            redis::cmd("SET").arg(FENCE).arg(text).query_async(&mut connection).await.unwrap();
+        let refused = locks.lock("a").acquire().await.unwrap_err();
+        check(&refused, ErrorKind::Rejected, &[FENCE, "delete"]);
+        let refused = locks.debounce("a").wait(ms(1)).call(|| async {}).await.unwrap_err();
+        check(&refused, ErrorKind::Rejected, &[FENCE, "delete"]);
+        let keys = server.keys().await;
+        assert!(keys.iter().all(|(key, ..)| key == FENCE), "{text}: {keys:?}");
+    }
+    let _: () = redis::cmd("DEL").arg(FENCE).query_async(&mut connection).await.unwrap();
+    drop(locks.lock("a").acquire().await.unwrap());
+}
+
+#[tokio::test]
 async fn urls_that_name_no_store_are_refused() {
     let unknown = Locks::connect("http://me:hush@host/").await.unwrap_err();
     check(&unknown, ErrorKind::Invalid, &["`http`", "redis://"]);
