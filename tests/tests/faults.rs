@@ -471,3 +471,66 @@ async fn replacing_a_connection_kills_no_other() {
     }
     drop(guard);
 }
+
+/// Section 5: an operation that is sent again by its source, since the server does not know it, is
+/// not overtaken by those behind it. Here the server knows how to acquire, and not how to release.
+#[tokio::test]
+async fn what_was_dropped_is_free_where_the_server_has_forgotten_how_to_release() {
+    let server = redis();
+    let locks = connect(&server).await;
+    let other = connect(&server).await;
+    for round in 0..5 {
+        let guard = locks.lock("a").acquire().await.unwrap();
+        forget_scripts(&server).await;
+        drop(other.lock("b").acquire().await.unwrap().leak());
+        drop(guard);
+        let again = locks.lock("a").try_acquire().await.unwrap();
+        assert!(again.is_some(), "round {round}: it is this very client's own that is in the way");
+        drop(again);
+        locks.flush().await;
+        other.lock("b").force_release().await.unwrap();
+    }
+}
+
+/// The same for a user who may not load scripts: the README says that it needs no such right.
+#[tokio::test]
+async fn what_was_dropped_is_free_for_a_user_who_may_not_load_scripts() {
+    let server = redis();
+    let mut admin = server.connection().await;
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("few").arg("on").arg(">hush").arg("~*").arg("&*").arg("+@all");
+    let _: () = user.arg("-script|load").query_async(&mut admin).await.unwrap();
+    let locks = Locks::connect(&server.url_with("few", "hush", 0)).await.unwrap();
+    drop(locks.lock("a").acquire().await.unwrap());
+    assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
+}
+
+/// Guarantee 4: an acquire that is given up is undone behind it, also where the server knows how to
+/// release and not how to acquire.
+#[tokio::test]
+async fn an_acquire_that_is_sent_by_its_source_is_undone_behind_it() {
+    let server = redis();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    let other = connect(&server).await;
+    let held = other.lock("b").acquire().await.unwrap();
+    forget_scripts(&server).await;
+    held.release().await.unwrap();
+    proxy.hold(Direction::ToClient);
+    let replies = proxy.replies_seen();
+    let lock = locks.lock("a").lease(Duration::from_secs(60));
+    let acquire = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    proxy.wait_for_replies(replies + 1).await;
+    acquire.abort();
+    assert!(acquire.await.unwrap_err().is_cancelled());
+    // Behind its release.
+    proxy.wait_for_replies(replies + 2).await;
+    proxy.heal();
+    locks.flush().await;
+    assert_eq!(other.lock("a").status().await.unwrap(), Status::Free);
+}
+
+async fn forget_scripts(server: &RedisServer) {
+    let mut connection = server.connection().await;
+    let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
+}

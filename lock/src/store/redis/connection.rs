@@ -5,6 +5,7 @@
 //! within their bound.
 
 use std::{
+    borrow::Cow,
     fmt,
     future::{Future, poll_fn},
     hash::{BuildHasher, Hasher, RandomState},
@@ -28,7 +29,7 @@ use tokio::{
 
 use super::{
     FENCE,
-    script::{self, Invocation},
+    script::{self, Invocation, Known},
     wake::Ear,
 };
 use crate::{
@@ -77,6 +78,7 @@ struct Server {
 struct Live {
     connection: MultiplexedConnection,
     identity: Option<Identity>,
+    known: Known,
     /// Since when calls have gone without an answer.
     suspect_since: Mutex<Option<Instant>>,
 }
@@ -150,14 +152,18 @@ impl Connection {
         invocation: &Invocation,
         limit: Duration,
     ) -> Result<Value, StoreError> {
-        let reply = self.exchange(invocation.by_hash(), limit).await?;
+        let reply = self.exchange(|live| live.message(invocation), limit).await?;
         if !script::is_unknown(&reply) {
             return Ok(reply);
         }
-        self.exchange(&invocation.by_source(), limit).await
+        self.exchange(|live| live.message_to_forgetful(invocation), limit).await
     }
 
-    async fn exchange(&self, command: &Cmd, limit: Duration) -> Result<Value, StoreError> {
+    async fn exchange<'a>(
+        &self,
+        message: impl FnOnce(&Live) -> Message<'a>,
+        limit: Duration,
+    ) -> Result<Value, StoreError> {
         let by = Instant::now() + limit;
         // Calls that wait for a connection go on in the order in which they came: each keeps the
         // gate until its commands are in the connection's queue.
@@ -167,8 +173,8 @@ impl Connection {
             return Err(StoreError::unavailable("there is no connection to the server"));
         };
         let sent_at = Instant::now();
-        let mut connection = live.connection.clone();
-        let mut exchange = pin!(time::timeout_at(by, connection.send_packed_command(command)));
+        let sent = message(&live).send(live.connection.clone());
+        let mut exchange = pin!(time::timeout_at(by, sent));
         let begun = poll_fn(|context| Poll::Ready(exchange.as_mut().poll(context))).await;
         drop(gate);
         let outcome = match begun {
@@ -237,7 +243,51 @@ impl Connection {
     }
 }
 
+/// One write, and what its answer is.
+enum Message<'a> {
+    One(Cow<'a, Cmd>),
+    /// The answer is that to the last command.
+    Last(Pipeline),
+}
+
+impl Message<'_> {
+    async fn send(self, mut connection: MultiplexedConnection) -> RedisResult<Value> {
+        match self {
+            Message::One(command) => connection.send_packed_command(&command).await,
+            Message::Last(pipeline) => {
+                let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
+                Ok(replies.into_iter().next_back().unwrap_or(Value::Nil))
+            }
+        }
+    }
+}
+
 impl Live {
+    /// By the hash where the server should know it: what has to be sent a second time is overtaken
+    /// by what was sent behind it.
+    fn message<'a>(&self, invocation: &'a Invocation) -> Message<'a> {
+        Message::One(if self.known.learn(invocation.script()) {
+            Cow::Borrowed(invocation.by_hash())
+        } else {
+            Cow::Owned(invocation.by_source())
+        })
+    }
+
+    /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
+    /// no client finds it knowing some and not the others.
+    fn message_to_forgetful(&self, invocation: &Invocation) -> Message<'static> {
+        let mut pipeline = Pipeline::new();
+        // A user who may not do that has to send each of them by its source once.
+        if self.known.all_were_loaded() {
+            script::ALL.iter().for_each(|script| script.load(&mut pipeline));
+        } else {
+            self.known.forget();
+            self.known.learn(invocation.script());
+        }
+        pipeline.add_command(invocation.by_source());
+        Message::Last(pipeline)
+    }
+
     fn suspect_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.suspect_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -340,11 +390,12 @@ async fn connect(
             // "No such client" is as good.
             connection.send_packed_commands(&pipeline, 0, 1).await?;
         }
+        let known = Known::loaded(replies.map(|reply| matches!(reply, Value::BulkString(_))));
         // Before anybody can use the connection: no wake-up of what is asked on it is missed.
         if server.pushes {
             server.ear.subscribe(&mut connection).await;
         }
-        Ok(Live { connection, identity, suspect_since: Mutex::new(None) })
+        Ok(Live { connection, identity, known, suspect_since: Mutex::new(None) })
     };
     let live = time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
         let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the handshake");

@@ -3,8 +3,19 @@
 //! A script is called by its hash, and by its source where the server does not know it (after a
 //! restart, a `SCRIPT FLUSH`, a failover): on the same connection, so never on another node than
 //! the one that asked for it.
+//!
+//! A call that is repeated by its source comes behind those that were sent after it, which may be
+//! what undoes it, or what relies on it. So each connection begins with all scripts loaded, or calls
+//! each of them by its source first where that is forbidden.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    ptr,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use redis::{Cmd, Pipeline, ToRedisArgs, Value};
 
@@ -54,6 +65,43 @@ impl Script {
     }
 }
 
+/// The scripts that the server knows, by what was sent on one connection.
+pub(super) struct Known {
+    /// One bit for each of [`ALL`].
+    scripts: AtomicU32,
+    all_were_loaded: bool,
+}
+
+impl Known {
+    /// By the answers to [`Script::load`], in the order of [`ALL`].
+    pub(super) fn loaded(answers: impl Iterator<Item = bool>) -> Self {
+        let bits = answers.zip(ALL).enumerate();
+        let scripts = bits.fold(0, |all, (number, (loaded, _))| all | u32::from(loaded) << number);
+        Self {
+            scripts: AtomicU32::new(scripts),
+            all_were_loaded: scripts.count_ones() as usize == ALL.len(),
+        }
+    }
+
+    /// Does the server know it? It does from now on, for it is sent in the form that this says.
+    pub(super) fn learn(&self, script: &'static Script) -> bool {
+        let number = ALL.iter().position(|known| ptr::eq(*known, script));
+        let bit = number.map_or(0, |number| 1 << number);
+        // Relaxed: a call that goes by the hash too early is repeated.
+        self.scripts.load(Ordering::Relaxed) & bit != 0
+            || self.scripts.fetch_or(bit, Ordering::Relaxed) & bit != 0
+    }
+
+    pub(super) fn forget(&self) {
+        self.scripts.store(0, Ordering::Relaxed);
+    }
+
+    /// May this user load scripts?
+    pub(super) fn all_were_loaded(&self) -> bool {
+        self.all_were_loaded
+    }
+}
+
 /// One call of a script, written as it goes over the wire: no argument is copied twice.
 pub(super) struct Invocation {
     script: &'static Script,
@@ -73,6 +121,10 @@ impl Invocation {
     pub(super) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
         self.by_hash.arg(argument);
         self
+    }
+
+    pub(super) fn script(&self) -> &'static Script {
+        self.script
     }
 
     pub(super) fn by_hash(&self) -> &Cmd {
