@@ -183,8 +183,14 @@ impl Proxy {
     /// Leads to another server from now on, as an address does after a failover; connections are
     /// reset.
     pub fn fail_over_to(&self, upstream_port: u16) {
-        self.shared.upstream_port.store(upstream_port, Ordering::Relaxed);
+        self.lead_to(upstream_port);
         self.reset_connections();
+    }
+
+    /// Leads new connections to another server from now on, as a name does whose address has
+    /// changed. Open connections stay.
+    pub fn lead_to(&self, upstream_port: u16) {
+        self.shared.upstream_port.store(upstream_port, Ordering::Relaxed);
     }
 
     /// Refuses new connections from now on, as a host where nothing listens. Open connections

@@ -11,6 +11,7 @@ use std::{
 use lock::{ErrorKind, Locks, Status, locked};
 use lock_tests::{Direction, Proxy, RedisServer, WallClock, Worker, eventually};
 
+
 use crate::common::{Engine, WatchedServer, ms};
 
 fn redis() -> WatchedServer {
@@ -533,4 +534,35 @@ async fn an_acquire_that_is_sent_by_its_source_is_undone_behind_it() {
 async fn forget_scripts(server: &RedisServer) {
     let mut connection = server.connection().await;
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
+}
+
+/// Guarantee 2: the address leads to another server, and the one before is a replica of it now that
+/// leaves its connections open.
+#[tokio::test]
+async fn a_lock_survives_a_failover_that_leaves_its_connection_open() {
+    let (before, after) = (redis(), redis());
+    let proxy = Proxy::start(before.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    let (mut old, mut new) = (before.connection().await, after.connection().await);
+    replica_of(&mut new, Some(before.port())).await;
+    let guard = locks.lock("a").lease(ms(3000)).acquire().await.unwrap();
+    eventually(Duration::from_secs(10), async || {
+        after.keys().await.iter().any(|(key, ..)| key == "lock:a")
+    })
+    .await;
+    proxy.lead_to(after.port());
+    replica_of(&mut new, None).await;
+    replica_of(&mut old, Some(after.port())).await;
+    tokio::time::sleep(ms(4000)).await;
+    assert!(guard.is_held(), "renewed where the address leads");
+    guard.release().await.unwrap();
+    assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
+}
+
+async fn replica_of(server: &mut redis::aio::MultiplexedConnection, primary: Option<u16>) {
+    let (host, port) = match primary {
+        Some(port) => ("127.0.0.1", port.to_string()),
+        None => ("NO", "ONE".to_owned()),
+    };
+    let _: () = redis::cmd("REPLICAOF").arg(host).arg(port).query_async(server).await.unwrap();
 }

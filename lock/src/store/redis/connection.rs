@@ -78,6 +78,7 @@ struct Server {
 struct Live {
     connection: MultiplexedConnection,
     identity: Option<Identity>,
+    since: Instant,
     known: Known,
     /// Since when calls have gone without an answer.
     suspect_since: Mutex<Option<Instant>>,
@@ -184,6 +185,11 @@ impl Connection {
         match outcome {
             Ok(Ok(reply)) => {
                 live.answered();
+                // A failover may leave the connections open that led to the primary of before.
+                // Where there is no better server, one look a second does no harm.
+                if script::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
+                    self.replace(&live);
+                }
                 Ok(reply)
             }
             Ok(Err(error)) => {
@@ -395,7 +401,8 @@ async fn connect(
         if server.pushes {
             server.ear.subscribe(&mut connection).await;
         }
-        Ok(Live { connection, identity, known, suspect_since: Mutex::new(None) })
+        let since = Instant::now();
+        Ok(Live { connection, identity, since, known, suspect_since: Mutex::new(None) })
     };
     let live = time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
         let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the handshake");
