@@ -11,6 +11,10 @@ use std::{
 use lock::{ErrorKind, Locks, Status, locked};
 use lock_tests::{Direction, Proxy, RedisServer, WallClock, Worker, eventually};
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::common::{Engine, WatchedServer, ms};
 
@@ -565,4 +569,43 @@ async fn replica_of(server: &mut redis::aio::MultiplexedConnection, primary: Opt
         None => ("NO", "ONE".to_owned()),
     };
     let _: () = redis::cmd("REPLICAOF").arg(host).arg(port).query_async(server).await.unwrap();
+}
+
+/// Section 6: what ends each connection as soon as it is made is not asked for the next one as fast
+/// as it can do that.
+#[tokio::test]
+async fn connections_that_end_at_once_are_made_again_ever_more_slowly() {
+    let server = redis();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (port, accepted) = (server.port(), Arc::new(AtomicU32::new(0)));
+    let relay = tokio::spawn({
+        let accepted = Arc::clone(&accepted);
+        async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let (mut to_server, mut to_client) = ([0; 65536], [0; 65536]);
+                // As long as there is something to say.
+                loop {
+                    tokio::select! {
+                        Ok(read @ 1..) = client.read(&mut to_server) => {
+                            server.write_all(&to_server[..read]).await.unwrap();
+                        }
+                        Ok(read @ 1..) = server.read(&mut to_client) => {
+                            client.write_all(&to_client[..read]).await.unwrap();
+                        }
+                        () = tokio::time::sleep(ms(20)) => break,
+                        else => break,
+                    }
+                }
+            }
+        }
+    });
+    let _locks = Locks::connect(&format!("redis://{address}")).await.unwrap();
+    tokio::time::sleep(ms(3000)).await;
+    relay.abort();
+    let accepted = accepted.load(Ordering::Relaxed);
+    assert!((4..20).contains(&accepted), "{accepted} connections in three seconds");
 }

@@ -82,6 +82,10 @@ struct Live {
     known: Known,
     /// Since when calls have gone without an answer.
     suspect_since: Mutex<Option<Instant>>,
+    /// A call was answered on it.
+    has_served: AtomicBool,
+    /// How long to wait before the next one, if this one breaks without having been of use.
+    pause: Duration,
 }
 
 /// How a server process names one of its connections.
@@ -231,7 +235,11 @@ impl Connection {
             same
         });
         if was_current {
-            tokio::spawn(reconnect(Weak::clone(&self.weak), broken.identity.clone()));
+            tokio::spawn(reconnect(
+                Weak::clone(&self.weak),
+                broken.identity.clone(),
+                broken.pause_behind(),
+            ));
         }
     }
 
@@ -300,6 +308,14 @@ impl Live {
 
     fn answered(&self) {
         *self.suspect_since() = None;
+        self.has_served.store(true, Ordering::Relaxed);
+    }
+
+    /// How long to wait before another connection is made in place of this one. A server, or
+    /// something on the way, that ends each connection once it is there must not be asked for the
+    /// next one as fast as it can do that.
+    fn pause_behind(&self) -> Duration {
+        if self.has_served.load(Ordering::Relaxed) { Duration::ZERO } else { self.pause }
     }
 
     /// A call that was sent at `sent_at` had no answer. Is it the second in a row? Calls that
@@ -317,23 +333,25 @@ impl Live {
 }
 
 /// Tries to connect until it succeeds, or nobody wants the connection any more.
-async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>) {
-    let mut delay = RECONNECT.0;
+async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>, pause: Duration) {
+    let mut delay = pause;
     loop {
+        if !delay.is_zero() {
+            time::sleep(jittered(delay)).await;
+        }
+        delay = (delay * 2).clamp(RECONNECT.0, RECONNECT.1);
         let Some(server) = owner.upgrade().map(|connection| connection.server.clone()) else {
             return;
         };
         if let Ok((live, ended)) = connect(&server, broken.as_ref()).await {
             if let Some(connection) = owner.upgrade() {
-                let live = Arc::new(live);
+                let live = Arc::new(Live { pause: delay, ..live });
                 connection.current.send_replace(Some(Arc::clone(&live)));
                 connection.watch(&live, ended);
                 server.ear.connected();
             }
             return;
         }
-        time::sleep(jittered(delay)).await;
-        delay = (delay * 2).min(RECONNECT.1);
     }
 }
 
@@ -402,7 +420,15 @@ async fn connect(
             server.ear.subscribe(&mut connection).await;
         }
         let since = Instant::now();
-        Ok(Live { connection, identity, since, known, suspect_since: Mutex::new(None) })
+        Ok(Live {
+            connection,
+            identity,
+            since,
+            known,
+            suspect_since: Mutex::new(None),
+            has_served: AtomicBool::new(false),
+            pause: Duration::ZERO,
+        })
     };
     let live = time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
         let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the handshake");
