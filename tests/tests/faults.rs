@@ -571,6 +571,22 @@ async fn replica_of(server: &mut redis::aio::MultiplexedConnection, primary: Opt
     let _: () = redis::cmd("REPLICAOF").arg(host).arg(port).query_async(server).await.unwrap();
 }
 
+/// Guarantee 1: what an extension has promised is no longer than what the server keeps for anybody,
+/// also where somebody has made the key eternal.
+#[tokio::test]
+async fn an_extension_never_shortens_a_key_that_was_made_eternal() {
+    let server = redis();
+    let locks = connect(&server).await;
+    let other = connect(&server).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let mut connection = server.connection().await;
+    server.allow("lock:a");
+    let _: () = redis::cmd("PERSIST").arg("lock:a").query_async(&mut connection).await.unwrap();
+    guard.extend(ms(1)).await.unwrap();
+    tokio::time::sleep(ms(50)).await;
+    assert!(other.lock("a").try_acquire().await.unwrap().is_none() || !guard.is_held());
+}
+
 /// Section 6: what ends each connection as soon as it is made is not asked for the next one as fast
 /// as it can do that.
 #[tokio::test]

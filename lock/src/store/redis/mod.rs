@@ -206,7 +206,11 @@ impl Store for RedisStore {
         token: &'a Token,
         by: Duration,
     ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        let invocation = Invocation::of(&EXTEND, 1).arg(key).arg(token.as_str()).arg(millis(by));
+        let invocation = Invocation::of(&EXTEND, 1)
+            .arg(key)
+            .arg(token.as_str())
+            .arg(millis(by))
+            .arg(millis(LONGEST_LEASE));
         Box::pin(self.one(invocation, |reply| match reply {
             Value::Int(left) => Some(remaining(left)),
             _ => None,
