@@ -183,6 +183,29 @@ async fn a_key_of_another_type_is_refused_and_left_as_it_is() {
     assert_eq!(lost.release().await.unwrap_err().kind(), ErrorKind::Lost);
 }
 
+/// Nothing is written before all keys have been looked at, so nothing is left half done.
+#[tokio::test]
+async fn a_key_of_another_type_among_those_of_durable_calls_costs_none() {
+    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    let mut connection = server.connection().await;
+    let durable =
+        locks.debounce("a").wait(ms(10)).durable("f", |_: u64, _| async { Err::<(), _>("no") });
+    let durable = durable.unwrap().retry(1, ms(10));
+    durable.call(&7).await.unwrap();
+    eventually(ms(5000), async || !durable.set_aside().await.unwrap().is_empty()).await;
+    let _: () = redis::cmd("SET")
+        .arg(&["lock:~due:f", "text", "PX", "60000"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    check(&durable.run_again().await.unwrap_err(), ErrorKind::Rejected, &["WRONGTYPE"]);
+    assert_eq!(durable.set_aside().await.unwrap().len(), 1, "it is still there");
+    check(&durable.call(&8).await.unwrap_err(), ErrorKind::Rejected, &["WRONGTYPE"]);
+    let keys = server.keys().await;
+    assert!(!keys.iter().any(|(key, ..)| key == "lock:~calls:f"), "{keys:?}");
+}
+
 #[tokio::test]
 async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };

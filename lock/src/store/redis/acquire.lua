@@ -86,7 +86,8 @@ end
 -- One lock that was not free, or whose token may be in the queue: the answer for it.
 local function acquire(key, queue, token, lease, what)
   local holder = redis.pcall('GET', key)
-  local queued = what ~= '' and redis.pcall('ZCARD', queue)
+  -- A failure further down would be one of the whole batch, which has taken locks by then.
+  local queued = (what ~= '' or holder == token) and redis.pcall('ZCARD', queue)
   for _, failure in ipairs({holder, queued}) do
     if type(failure) == 'table' then
       return failure.err

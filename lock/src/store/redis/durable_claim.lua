@@ -8,8 +8,7 @@
 -- lock} or {'granted', fence, number of the call, attempt, arguments}.
 
 local id, token, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local record = read_record(id)
-local look_at = tonumber(redis.call('ZSCORE', KEYS[1], id) or '0')
+local record, look_at = read_record(id)
 local running = redis.call('GET', KEYS[3])
 local left = running and redis.call('PTTL', KEYS[3]) or 0
 local fence, micros = next_fence(KEYS[4])

@@ -10,6 +10,8 @@
 local id = ARGV[1]
 local record = read_record(id)
 local micros = now_in_microseconds()
+-- Fails on a key of another type, before anything is written.
+redis.call('HGET', KEYS[3], id)
 if not record or redis.call('GET', KEYS[4]) ~= ARGV[2] then
   return 'lost'
 end

@@ -10,17 +10,20 @@ local function now_in_microseconds()
   return time[1] * 1000000 + time[2]
 end
 
+-- The record of an id, if there is one, and when it is to be looked at. Both keys are read, so that
+-- one of another type is an error before anything is written.
 local function read_record(id)
+  local look_at = tonumber(redis.call('ZSCORE', KEYS[1], id) or '0')
   local text = redis.call('HGET', KEYS[2], id)
   if not text then
-    return nil
+    return nil, look_at
   end
   local call, first, due, attempts, claimed, arguments =
     string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   return {
     call = tonumber(call), first = tonumber(first), due = tonumber(due),
     attempts = tonumber(attempts), claimed = tonumber(claimed), arguments = arguments,
-  }
+  }, look_at
 end
 
 local function write_record(id, record, look_at)
