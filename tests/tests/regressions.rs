@@ -419,6 +419,36 @@ async fn a_short_lease_is_renewed_over_a_slow_link() {
     assert_eq!(proxy.connections_accepted(), connections, "the connection was left alone");
 }
 
+/// A lease that is too short for the link is its own affair: it does not take with it those that are
+/// renewed at the same time.
+#[tokio::test]
+async fn short_leases_do_not_cost_long_ones_over_a_slow_link() {
+    let server = WatchedServer::start(RedisServer::builder());
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    proxy.delay(Direction::ToClient, ms(120));
+    let long = locks.lock("long").lease(ms(1500)).acquire().await.unwrap();
+    let mut short = JoinSet::new();
+    for number in 0..100 {
+        let lock = locks.lock(format!("short:{number}")).lease(ms(300));
+        short.spawn(async move {
+            // Not all at the same time.
+            tokio::time::sleep(ms(9 * number)).await;
+            loop {
+                if let Ok(guard) = lock.acquire().await {
+                    guard.lost().await;
+                }
+            }
+        });
+    }
+    tokio::select! {
+        () = long.lost() => panic!("lost with the others"),
+        () = tokio::time::sleep(ms(5000)) => {}
+    }
+    short.shutdown().await;
+    assert!(long.is_held());
+}
+
 /// A store that is silent is not a lock that is busy.
 #[tokio::test]
 async fn silence_is_not_reported_as_busy() {

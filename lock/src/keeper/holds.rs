@@ -260,28 +260,36 @@ impl Task {
         let overdue = self.holds.due_by.is_some_and(|due_by| due_by <= now);
         while self.holds.due.len() >= BATCH || (overdue && !self.holds.due.is_empty()) {
             let size = self.holds.due.len().min(BATCH);
-            let batch: Vec<_> = self.holds.due.drain(..size).collect();
-            let requests = batch.into_iter().filter_map(|(number, lease)| {
-                // It may have been released while it waited.
-                let hold = &self.holds.by_tenure.get(&number)?.hold;
-                let (key, token) = (Arc::clone(&hold.lock.key), hold.token.clone());
-                Some((
-                    number,
-                    RenewRequest { key, token, lease: lease.max(Duration::from_millis(1)) },
-                ))
-            });
-            let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
-            if numbers.is_empty() {
-                continue;
+            let mut batch: Vec<_> = self.holds.due.drain(..size).collect();
+            // A store answers a batch within what the shortest lease in it leaves: one that is too
+            // short for the way there must not take longer ones with it.
+            batch.sort_by_key(|(_, lease)| *lease);
+            for batch in batch.chunk_by(|(_, one), (_, next)| magnitude(*one) == magnitude(*next)) {
+                self.send_renewals_of(batch);
             }
-            self.call_store(move |store| async move {
-                let answers = store.renew(&requests).await;
-                Done::Renewed(Renewed { numbers, requests, sent_at: now, answers })
-            });
         }
         if self.holds.due.is_empty() {
             self.holds.due_by = None;
         }
+    }
+
+    fn send_renewals_of(&mut self, batch: &[(u64, Duration)]) {
+        let now = self.now;
+        let requests = batch.iter().filter_map(|(number, lease)| {
+            // It may have been released while it waited.
+            let hold = &self.holds.by_tenure.get(number)?.hold;
+            let (key, token) = (Arc::clone(&hold.lock.key), hold.token.clone());
+            let lease = (*lease).max(Duration::from_millis(1));
+            Some((*number, RenewRequest { key, token, lease }))
+        });
+        let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
+        if numbers.is_empty() {
+            return;
+        }
+        self.call_store(move |store| async move {
+            let answers = store.renew(&requests).await;
+            Done::Renewed(Renewed { numbers, requests, sent_at: now, answers })
+        });
     }
 
     pub(super) fn take_renewed(&mut self, renewed: Renewed) {
@@ -373,6 +381,11 @@ impl Task {
 /// Would a grant of this lease be over before anybody could believe in it?
 pub(crate) fn comes_too_late(sent_at: Moment, lease: Duration, now: Moment) -> bool {
     now >= sent_at + lease.saturating_sub(margin(lease))
+}
+
+/// Leases of one magnitude can be renewed together: none is more than twice as long as another.
+fn magnitude(lease: Duration) -> u32 {
+    lease.as_millis().max(1).ilog2()
 }
 
 fn new_hold(
