@@ -2,7 +2,8 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::{Duration, Instant},
@@ -152,6 +153,8 @@ async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
 struct Gated {
     inner: MemoryStore,
     open: watch::Receiver<bool>,
+    /// So many releases are lost on the way.
+    lost_releases: Arc<AtomicU32>,
     /// Each call of `holder` says that it is there, and waits until it is told to go on.
     stops: Mutex<Vec<(Sender<()>, Receiver<()>)>>,
 }
@@ -179,6 +182,13 @@ impl Store for Gated {
         &'a self,
         batch: &'a [ReleaseRequest],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let lost = self
+            .lost_releases
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if lost.is_ok() {
+            let lost = batch.iter().map(|_| Err(StoreError::unavailable("lost"))).collect();
+            return Box::pin(async move { lost });
+        }
         self.inner.release(batch)
     }
 
@@ -230,7 +240,12 @@ async fn a_lock_taken_by_force_before_its_grant_was_heard_of_is_not_held() {
     for wait in [ms(0), ms(60_000)] {
         let inner = MemoryStore::new();
         let (open, gate) = watch::channel(false);
-        let gated = Gated { inner: inner.clone(), open: gate, stops: Mutex::default() };
+        let gated = Gated {
+            inner: inner.clone(),
+            open: gate,
+            lost_releases: Arc::default(),
+            stops: Mutex::default(),
+        };
         let slow = Locks::builder().store(gated).build().await.unwrap();
         let admin = Locks::builder().store(inner).build().await.unwrap();
         let caller = tokio::spawn(slow.lock("a").wait(wait).acquire());
@@ -251,6 +266,37 @@ async fn a_lock_taken_by_force_before_its_grant_was_heard_of_is_not_held() {
     }
 }
 
+/// Guarantee 1: it asks again with the same token, so no release of that token may be under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_taken_by_force_and_granted_again_is_not_released_by_what_went_before() {
+    for waits in [false, true] {
+        let inner = MemoryStore::new();
+        let (open, gate) = watch::channel(false);
+        let lost_releases = Arc::<AtomicU32>::default();
+        let gated = Gated {
+            inner: inner.clone(),
+            open: gate,
+            lost_releases: Arc::clone(&lost_releases),
+            stops: Mutex::default(),
+        };
+        let slow = Locks::builder().store(gated).build().await.unwrap();
+        let admin = Locks::builder().store(inner).build().await.unwrap();
+        let lock = slow.lock("a");
+        let lock = if waits { lock.wait(ms(60_000)) } else { lock.retry(5, ms(10)) };
+        let caller = tokio::spawn(async move { lock.acquire().await });
+        until_held(&admin.lock("a")).await;
+        assert!(admin.lock("a").force_release().await.unwrap());
+        tokio::time::sleep(ms(100)).await;
+        lost_releases.store(2, Ordering::Relaxed);
+        open.send(true).unwrap();
+        let guard = caller.await.unwrap().unwrap();
+        // Longer than a release waits for its third try.
+        tokio::time::sleep(ms(400)).await;
+        assert!(admin.lock("a").try_acquire().await.unwrap().is_none(), "waits: {waits}");
+        assert!(guard.is_held());
+    }
+}
+
 /// A caller that joins and leaves before the store was asked for it leaves nothing of its seat
 /// behind: neither in the books, nor to the next one, which would not hear what is said to it.
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +306,7 @@ async fn a_seat_that_was_never_asked_for_leaves_no_token_behind() {
     let ((there, is_there), (go_on, goes_on)) = (channel(), channel());
     let ((there_again, is_there_again), (go_on_again, goes_on_again)) = (channel(), channel());
     let stops = Mutex::new(vec![(there_again, goes_on_again), (there, goes_on)]);
-    let gated = Gated { inner: inner.clone(), open: gate, stops };
+    let gated = Gated { inner: inner.clone(), open: gate, lost_releases: Arc::default(), stops };
     let slow = Locks::builder().store(gated).build().await.unwrap();
     let other = Locks::builder().store(inner).build().await.unwrap();
     let attempt = tokio::spawn(slow.lock("a").wait(ms(0)).acquire());

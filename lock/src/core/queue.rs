@@ -68,7 +68,8 @@ pub(crate) struct Seat {
     wanted: bool,
     /// The lock was taken away again by force, before its grant was heard of.
     taken: bool,
-    /// Its token may hold the lock already: it goes on from a tenure.
+    /// Its token may hold the lock already: it goes on from a tenure, or from a grant that may have
+    /// been taken away.
     may_hold: bool,
 }
 
@@ -323,6 +324,21 @@ impl Queue {
             }
             None => false,
         }
+    }
+
+    /// A grant that may be over, for the lock was taken by force while it was asked for. The same
+    /// token asks again, so that nothing has to be released, which might be heard of late.
+    pub(crate) fn ask_anew(&mut self, number: u64) -> Action {
+        let Some(seat) = self.seat.as_mut().filter(|seat| seat.number == number) else {
+            return Action::None;
+        };
+        seat.asking = false;
+        seat.silent_since = None;
+        seat.failures = 0;
+        seat.if_held = SeatState::Unknown;
+        seat.taken = false;
+        seat.may_hold = true;
+        Action::Ask
     }
 
     /// Whoever held it for this process lets go of it. `remaining` is how long the lease still

@@ -33,6 +33,8 @@ pub(super) struct Attempt {
     /// What was heard of its grant before the grant itself: others want it, or it was taken away.
     wanted: bool,
     taken: bool,
+    /// Its token may hold the lock, by a grant that was not believed.
+    may_hold: bool,
 }
 
 impl Attempt {
@@ -71,6 +73,7 @@ impl Task {
                     failure: None,
                     wanted: false,
                     taken: false,
+                    may_hold: false,
                 };
                 self.attempts.insert(number, attempt);
                 self.to_acquire.push(Asker::Attempt(number));
@@ -146,7 +149,7 @@ impl Task {
             // or by one before it that had no answer.
             let held = matches!(answer, Ok(Acquisition::Held { .. }));
             let refused = matches!(answer, Err(StoreError::Rejected(_)));
-            let undone = held || (refused && attempt.failure.is_none());
+            let undone = held || (refused && attempt.failure.is_none() && !attempt.may_hold);
             if !undone && !mutant::is("cancelled acquire is not undone") {
                 let (lock, token) = (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
                 self.begin_release(number, &lock, &token, Moment::default(), None);
@@ -161,13 +164,12 @@ impl Task {
                     let late = "the answer came after the lease had run out";
                     self.unanswered_attempt(number, sent_at, StoreError::unavailable(late))
                 } else if attempt.taken {
-                    // Granted, and taken away by force before that was heard of.
+                    // Granted, and taken away by force before that was heard of. If it was not
+                    // this grant, the next attempt is granted it: the token is the same, and is
+                    // released only where there is none.
                     attempt.taken = false;
-                    let next = attempt.wait.step(Outcome::Held, now);
-                    let (lock, token) =
-                        (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
-                    self.begin_release(number, &lock, &token, Moment::default(), None);
-                    next
+                    attempt.may_hold = true;
+                    attempt.wait.step(Outcome::Held, now)
                 } else {
                     let contended = contended || attempt.wanted;
                     return self.grant_attempt(number, sent_at, (fence, contended));
@@ -180,6 +182,7 @@ impl Task {
             Ok(Acquisition::Held { .. }) => {
                 // It answers for the attempts before it, too: they came first.
                 attempt.failure = None;
+                attempt.may_hold = false;
                 attempt.wait.step(Outcome::Held, now)
             }
             Err(error @ StoreError::Rejected(_)) => {
@@ -194,6 +197,8 @@ impl Task {
         match next {
             Next::TryAt(at) => self.timers.reset(Timer::Attempt(number), &mut attempt.timer, at),
             Next::Busy => {
+                self.undo_attempt(number);
+                let Some(attempt) = self.attempts.get(&number) else { return };
                 let error = Error::busy(Duration::ZERO, attempt.wait.answers());
                 self.finish_attempt(number, Err(error));
             }
@@ -229,10 +234,10 @@ impl Task {
         }
     }
 
-    /// An attempt without an answer may have taken the lock.
+    /// An attempt without an answer may have taken the lock, or one that was not believed.
     fn undo_attempt(&mut self, number: u64) {
         if let Some(attempt) = self.attempts.get(&number)
-            && attempt.wait.silent_since().is_some()
+            && (attempt.may_hold || attempt.wait.silent_since().is_some())
         {
             let (lock, token) = (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
             self.begin_release(number, &lock, &token, Moment::default(), None);

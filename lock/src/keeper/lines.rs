@@ -198,8 +198,9 @@ impl Task {
             return self.follow(key, action);
         }
         if line.queue.seat().is_some_and(Seat::is_taken) {
-            // Granted, and taken away by force before that was heard of: whoever is first asks anew.
-            return self.begin_anew(key);
+            line.failure = None;
+            let action = line.queue.ask_anew(number);
+            return self.follow(key, action);
         }
         self.lose_key(key);
         let Some(line) = self.lines.get_mut(key) else { return };
@@ -273,15 +274,6 @@ impl Task {
         if let Some(first) = first {
             self.refuse_caller(first, store_error(error));
         }
-        if let Some(line) = self.lines.get_mut(key) {
-            let action = line.queue.take_seat();
-            self.follow(key, action);
-        }
-    }
-
-    /// The seat is given up and undone, and whoever is first makes another.
-    fn begin_anew(&mut self, key: &Arc<str>) {
-        self.give_up_seat(key, true);
         if let Some(line) = self.lines.get_mut(key) {
             let action = line.queue.take_seat();
             self.follow(key, action);
