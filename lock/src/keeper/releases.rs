@@ -186,8 +186,9 @@ impl Task {
         let now = self.now;
         let mut answers = released.answers.into_iter();
         for number in released.numbers {
+            let answer = answers.next();
             let Some(release) = self.releases.get_mut(&number) else { continue };
-            match answers.next() {
+            match answer {
                 Some(Ok(answer)) => {
                     // After a try without an answer, a lock that is not ours was freed by that
                     // try: the same request twice is answered as once.
