@@ -197,21 +197,21 @@ fn tokens_grow(sections: &mut [Section], forgettings: &[Forgetting], verdict: &m
     }
 }
 
-/// Compares each grant with the one before it whose validity lasts longest.
+/// Compares each grant with all before it that were still valid. The one of them that lasts longest
+/// would not do: if a store forgot it, it would hide that the others overlap without any excuse.
 fn one_at_a_time(sections: &mut [Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
     sections.sort_unstable_by_key(|section| section.granted);
-    let mut longest: Option<&Section> = None;
+    let mut valid: Vec<&Section> = Vec::new();
     for section in sections.iter().filter(|section| section.granted <= section.valid_until) {
-        if let Some(before) = longest.filter(|before| section.granted < before.valid_until) {
+        valid.retain(|before| section.granted < before.valid_until);
+        for before in &valid {
             // Either of the two may be the one that was forgotten.
             let since = before.standing_since.min(section.standing_since);
             verdict.overlap(forgettings, &section.id, [since, section.granted], || {
                 format!("two valid at once: {before:?} and {section:?}")
             });
         }
-        if longest.is_none_or(|longest| longest.valid_until < section.valid_until) {
-            longest = Some(section);
-        }
+        valid.push(section);
     }
 }
 
@@ -273,6 +273,16 @@ mod tests {
         }
         let before = [section(1, [40, 41, 100]), section(2, [45, 50, 60])];
         assert_eq!(judged(&before, &[at(20, 30, None)]).violations.len(), 1);
+    }
+
+    #[test]
+    fn what_was_forgotten_hides_nobody_else() {
+        // The first was forgotten, and believes in its lock for long; the other two have no excuse.
+        let sections =
+            [section(1, [0, 10, 100]), section(2, [21, 30, 60]), section(3, [31, 50, 55])];
+        let verdict = judged(&sections, &[Forgetting { id: None, from: 20, to: 20 }]);
+        assert_eq!(verdict.overlaps_after_forgetting, 2, "{verdict:?}");
+        assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
     }
 
     #[test]
