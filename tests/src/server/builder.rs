@@ -96,6 +96,11 @@ impl RedisServerBuilder {
         let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
         flag("--port", port.number().to_string());
         flag("--dir", directory.path().display().to_string());
+        if self.append_only {
+            // With the default, a write waits for a flush that the disk is busy with, and its reply
+            // does not: killed then, the server has forgotten what it has answered.
+            flag("--appendfsync", "no".to_owned());
+        }
         if self.unix_socket {
             let path = directory.path().join(UNIX_SOCKET);
             flag("--unixsocket", path.display().to_string());

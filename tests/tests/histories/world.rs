@@ -71,8 +71,6 @@ impl World {
         let server = || {
             RedisServer::builder()
                 .append_only(true)
-                // What was answered is in the file, at once: see the documentation of `everysec`.
-                .flag("--appendfsync", "no")
                 .flag("--auto-aof-rewrite-min-size", "16mb")
                 .flag("--repl-diskless-sync-delay", "0")
                 .wall_clock(&clock)
@@ -180,6 +178,16 @@ impl World {
                 ledger.hear(client.number.load(Ordering::Relaxed), &words);
             }
         }
+    }
+
+    /// Takes down what a client has said until it ended.
+    pub(super) fn hear_out(&self, client: &Client) {
+        let mut ledger = self.ledger();
+        let number = client.number.load(Ordering::Relaxed);
+        while let Some(words) = client.worker().hear_now(true) {
+            ledger.hear(number, &words);
+        }
+        ledger.ended(number);
     }
 
     pub(super) fn count(&self, kind: &'static str) {
