@@ -10,6 +10,7 @@ use std::{
 use lock::Locks;
 use lock_tests::{History, Proxy, RedisServer, Section, Verdict};
 use redis::AsyncCommands;
+use tokio::sync::Notify;
 
 use crate::common::ms;
 
@@ -105,10 +106,10 @@ async fn runs_of_two_calls<F>(call: impl Fn(Body) -> F) -> Verdict
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let body = Body { watch: Watch(Instant::now()), runs: Arc::default() };
+    let body = Body { watch: Watch(Instant::now()), runs: Arc::default(), started: Arc::default() };
     let first = tokio::spawn(call(body.clone()));
-    // Past the wait of the first call, and long before the end of its body.
-    tokio::time::sleep(ms(200)).await;
+    // However long the machine takes: past the wait of the first call, and before the end of its body.
+    body.started.notified().await;
     let second = tokio::spawn(call(body.clone()));
     first.await.unwrap();
     second.await.unwrap();
@@ -126,6 +127,7 @@ where
 struct Body {
     watch: Watch,
     runs: Arc<Mutex<Vec<[u64; 2]>>>,
+    started: Arc<Notify>,
 }
 
 impl Body {
@@ -133,6 +135,7 @@ impl Body {
 
     async fn run(&self) {
         let start = self.watch.now();
+        self.started.notify_one();
         tokio::time::sleep(ms(600)).await;
         self.runs.lock().unwrap().push([start, self.watch.now()]);
     }
