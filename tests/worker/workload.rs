@@ -6,7 +6,8 @@
 //! refused ID TOKEN ASKED AT              a write was refused to a holder that was told it is valid
 //! late ID TOKEN                          a guard was past its deadline, and its loss not signalled
 //! failed KIND ASKED AT                   an acquire came to nothing
-//! forced ID FROM TO                      a lock was forced free
+//! forcing ID FROM                        a lock is about to be forced free
+//! forced ID FROM TO                      it was
 //! usage KIB THREADS FILES TASKS          what the process takes
 //! ```
 
@@ -29,6 +30,9 @@ const COLD: u64 = 300;
 
 /// How often a holder looks whether it is still one.
 const STEP: Duration = ms(4);
+
+/// At how many looks in a row a deadline may have passed without a signal, on a busy machine.
+const UNHEARD: u32 = 50;
 
 /// The resource that a lock protects: a counter that each holder reads, and writes one higher. It
 /// checks fencing tokens, on reading too: what a stale holder has read it must not write back. And a
@@ -123,6 +127,8 @@ impl Task {
             };
             if self.random.one_in(2000) {
                 let from = now();
+                // Said before it is done: who is killed in between says nothing afterwards.
+                say(&format!("forcing {id} {from}"));
                 let known = self.locks.lock(&id).force_release().await.is_ok();
                 // Without an answer it may be done while a request can still be on its way.
                 let late = if known { 0 } else { 10_000_000_000 };
@@ -206,6 +212,9 @@ impl Task {
             _ => self.random.below(500),
         };
         let end = now() + time * 1000;
+        if time > 10_000 && self.random.one_in(2) {
+            return listen(watch, end).await;
+        }
         let mut lost = std::pin::pin!(watch.guard.lost());
         while now() < end && watch.look() {
             let step = STEP.min(Duration::from_nanos(end.saturating_sub(now())));
@@ -224,6 +233,22 @@ impl Task {
             call.arg(value);
         });
         call.invoke_async(&mut connection).await.expect("the resource is never down")
+    }
+}
+
+/// Holds it, and only listens: whoever looks at a guard has it look at the clock, and so hears of a
+/// loss that nobody has signalled.
+async fn listen(watch: &Watch<'_>, end: u64) {
+    let signal = watch.guard.lost_token();
+    // Each of these looks comes after a sleep, so this process was running meanwhile, and so was
+    // its keeper: a stop of the process costs one look, however long it lasts.
+    let mut unheard = 0;
+    while now() < end && !signal.is_cancelled() {
+        unheard = if watch.guard.__overdue().is_zero() { 0 } else { unheard + 1 };
+        if unheard == UNHEARD {
+            return watch.say_late();
+        }
+        sleep(STEP).await;
     }
 }
 
@@ -246,10 +271,14 @@ impl Watch<'_> {
         }
         let is_signalled = !self.guard.is_held() && self.guard.lost_token().is_cancelled();
         if !is_signalled {
-            say(&format!("late {} {}", self.id, self.guard.fencing_token()));
+            self.say_late();
         }
         self.valid_until = self.valid_until.min(at);
         false
+    }
+
+    fn say_late(&self) {
+        say(&format!("late {} {}", self.id, self.guard.fencing_token()));
     }
 }
 

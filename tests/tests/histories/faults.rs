@@ -206,7 +206,8 @@ impl World {
             } else {
                 let client = &self.clients[1 + random.below(CLIENTS - 1) as usize];
                 client.worker().kill();
-                self.listen();
+                // All that it has said, also what is still in the pipe.
+                self.hear_out(client);
                 client.begin(self);
             }
             self.count(kind);

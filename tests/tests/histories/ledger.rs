@@ -1,14 +1,14 @@
 //! What is written down in the world of a history.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     time::Duration,
 };
 
 use lock_tests::{Forgetting, History, RedisServer, Refusal, Section, ms};
 
-use super::world::nanos;
+use super::world::{nanos, now};
 
 /// How long an acquire may take: its `wait`, the time-out of a call, and what a process that is
 /// stopped for a while does not notice.
@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) forgettings: u64,
+    /// What is about to be forced free: who does it, which lock, and since when.
+    forcing: BTreeSet<(u64, String, u64)>,
     /// Of the first client, whose process is never killed: KiB, threads, files, tasks.
     pub(super) usage: Vec<[u64; 4]>,
     pub(super) done: u64,
@@ -49,6 +51,22 @@ pub(super) struct Usage {
 }
 
 impl Ledger {
+    /// A client has ended, and whatever it was about to do may be done: its requests may be on
+    /// their way still.
+    pub(super) fn ended(&mut self, client: u64) {
+        let forcing = std::mem::take(&mut self.forcing);
+        let (its, others) = forcing.into_iter().partition(|(of, ..)| *of == client);
+        self.forcing = others;
+        let its: BTreeSet<(u64, String, u64)> = its;
+        for (_, id, from) in its {
+            self.forced(&id, [from, now() + nanos(ms(10_000))]);
+        }
+    }
+
+    fn forced(&mut self, id: &str, [from, to]: [u64; 2]) {
+        self.history.forgetting(Forgetting { id: Some(id.to_owned()), from, to });
+    }
+
     pub(super) fn hear(&mut self, client: u64, words: &[String]) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let took_too_long = |asked: u64, at: u64| at - asked > nanos(PATIENCE);
@@ -81,11 +99,13 @@ impl Ledger {
                     self.history.violation(format!("a failure took too long: {words:?}"));
                 }
             }
-            ["forced", id, from, to] => self.history.forgetting(Forgetting {
-                id: Some(id.to_owned()),
-                from: number(from),
-                to: number(to),
-            }),
+            ["forcing", id, from] => {
+                self.forcing.insert((client, id.to_owned(), number(from)));
+            }
+            ["forced", id, from, to] => {
+                self.forcing.remove(&(client, id.to_owned(), number(from)));
+                self.forced(id, [number(from), number(to)]);
+            }
             ["usage", ref numbers @ ..] if client == 0 => {
                 let numbers: Vec<u64> = numbers.iter().map(|word| number(word)).collect();
                 self.usage.push(numbers.try_into().expect("four numbers"));
