@@ -3,13 +3,15 @@
 use std::{
     collections::HashMap,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use lock::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, Holder, Listener, MemoryStore,
     Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, Token, WakeUps,
@@ -50,21 +52,29 @@ pub(super) struct Connection {
     pub(super) faults: AtomicU64,
     /// Nothing goes wrong on it.
     pub(super) calm: bool,
+    /// Its process has ended: what it has sent may arrive, and it sends nothing any more.
+    pub(super) has_ended: AtomicBool,
 }
 
 enum Fate {
     Answered,
+    /// Executed twice, as it is if it was sent again: the second answer comes to nobody.
+    Twice,
     RequestLost,
     ReplyLost,
 }
 
 impl Connection {
     /// One exchange: the operation takes effect at its arrival, whether or not anybody waits.
-    async fn exchange<T: Send + 'static>(
+    async fn exchange<T, F>(
         self: &Arc<Self>,
-        operation: impl Future<Output = T> + Send + 'static,
+        mut operation: impl FnMut() -> F + Send + 'static,
         unknown: impl FnOnce() -> T,
-    ) -> T {
+    ) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+    {
         let now = Instant::now();
         let (arrival, back, fate) = {
             let mut random = self.random.lock().unwrap();
@@ -73,9 +83,11 @@ impl Connection {
             let back = ms(random.below(4))
                 + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
             let fate = match random.below(30) {
+                _ if self.has_ended.load(Ordering::Relaxed) => Fate::RequestLost,
                 _ if self.calm => Fate::Answered,
                 0 => Fate::RequestLost,
                 1 => Fate::ReplyLost,
+                2 => Fate::Twice,
                 _ => Fate::Answered,
             };
             let cut = *self.cut_until.lock().unwrap();
@@ -87,12 +99,32 @@ impl Connection {
             (*arrival, back, fate)
         };
         let (reply, answer) = oneshot::channel();
+        let ledger = Arc::clone(&self.ledger);
         if !matches!(fate, Fate::RequestLost) {
             tokio::spawn(async move {
                 time::sleep_until(arrival).await;
-                let outcome = operation.await;
+                // A panic of the store would only be a reply that is lost.
+                let executed = async {
+                    let outcome = operation().await;
+                    if matches!(fate, Fate::Twice) {
+                        operation().await;
+                    }
+                    outcome
+                };
+                let outcome = match AssertUnwindSafe(executed).catch_unwind().await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        let violation = "the store has panicked".to_owned();
+                        ledger
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .violations
+                            .push(violation);
+                        return;
+                    }
+                };
                 time::sleep(back).await;
-                if matches!(fate, Fate::Answered) {
+                if matches!(fate, Fate::Answered | Fate::Twice) {
                     let _ = reply.send(outcome);
                 }
                 // Or else the caller waits until its time is over.
@@ -123,20 +155,24 @@ impl Store for Network {
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
         let (connection, requests) = (Arc::clone(&self.0), batch.to_vec());
-        let operation = async move {
-            let answers = connection.store.acquire(&requests).await;
-            let mut ledger = connection.ledger.lock().unwrap();
-            for (request, answer) in requests.iter().zip(&answers) {
-                if let Ok(Acquisition::Granted { fence, .. }) = answer {
-                    let last = ledger.fences.insert(Arc::clone(&request.key), *fence).unwrap_or(0);
-                    if *fence <= last {
-                        let key = &request.key;
-                        ledger.violations.push(format!("{key}: {fence} granted after {last}"));
+        let operation = move || {
+            let (connection, requests) = (Arc::clone(&connection), requests.clone());
+            async move {
+                let answers = connection.store.acquire(&requests).await;
+                let mut ledger = connection.ledger.lock().unwrap();
+                for (request, answer) in requests.iter().zip(&answers) {
+                    if let Ok(Acquisition::Granted { fence, .. }) = answer {
+                        let last =
+                            ledger.fences.insert(Arc::clone(&request.key), *fence).unwrap_or(0);
+                        if *fence <= last {
+                            let key = &request.key;
+                            ledger.violations.push(format!("{key}: {fence} granted after {last}"));
+                        }
                     }
                 }
+                drop(ledger);
+                answers
             }
-            drop(ledger);
-            answers
         };
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
@@ -146,7 +182,10 @@ impl Store for Network {
         batch: &'a [RenewRequest],
     ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = async move { store.renew(&requests).await };
+        let operation = move || {
+            let (store, requests) = (store.clone(), requests.clone());
+            async move { store.renew(&requests).await }
+        };
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
@@ -155,7 +194,10 @@ impl Store for Network {
         batch: &'a [ReleaseRequest],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = async move { store.release(&requests).await };
+        let operation = move || {
+            let (store, requests) = (store.clone(), requests.clone());
+            async move { store.release(&requests).await }
+        };
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
@@ -166,7 +208,10 @@ impl Store for Network {
         by: Duration,
     ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
         let (store, key, token) = (self.0.store.clone(), key.to_owned(), token.clone());
-        let operation = async move { store.extend(&key, &token, by).await };
+        let operation = move || {
+            let (store, key, token) = (store.clone(), key.clone(), token.clone());
+            async move { store.extend(&key, &token, by).await }
+        };
         Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
     }
 
@@ -183,7 +228,10 @@ impl Store for Network {
         request: &'a DebounceRequest,
     ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
         let (store, request) = (self.0.store.clone(), request.clone());
-        let operation = async move { store.debounce(&request).await };
+        let operation = move || {
+            let (store, request) = (store.clone(), request.clone());
+            async move { store.debounce(&request).await }
+        };
         Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
     }
 
@@ -193,7 +241,10 @@ impl Store for Network {
         end: WindowEnd,
     ) -> StoreFuture<'a, Result<bool, StoreError>> {
         let (store, window) = (self.0.store.clone(), window.to_owned());
-        let operation = async move { store.end_window(&window, end).await };
+        let operation = move || {
+            let (store, window) = (store.clone(), window.clone());
+            async move { store.end_window(&window, end).await }
+        };
         Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
     }
 
