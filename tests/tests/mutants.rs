@@ -37,6 +37,9 @@ fn fails(mutant: &str, test: &str) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args([test, "--test-threads=1"])
         .env("LOCK_MUTANT", mutant)
+        // One world again, or a million, is asked of the suite and not of this.
+        .env_remove("LOCK_SEED")
+        .env_remove("LOCK_SEEDS")
         .stdin(Stdio::null())
         .output()
         .unwrap();
