@@ -331,12 +331,16 @@ fn failed(error: &StoreError) -> String {
 #[tokio::test]
 async fn both_stores_answer_alike() {
     const SEQUENCES: u32 = 60;
+    /// Of the answers of so many sequences about half count on a slow machine; that is as few as
+    /// still find each mistake that is to be found here.
+    const ENOUGH: u32 = SEQUENCES * 30;
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     // Operations in a row must be within one class of time: pauses are three times a short lease,
     // and a machine that is slower than that voids the comparison of that sequence.
     let mut runner = TestRunner::new(Config::default());
-    let mut compared = 0;
-    for sequence in 0..SEQUENCES {
+    let (mut sequence, mut compared) = (0, 0);
+    while sequence < SEQUENCES || (compared < ENOUGH && sequence < SEQUENCES * 4) {
+        sequence += 1;
         let operations = vec(operation(), 40).new_tree(&mut runner).unwrap().current();
         let mut connection = server.connection().await;
         let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
@@ -365,5 +369,5 @@ async fn both_stores_answer_alike() {
         }
     }
     println!("{compared} answers compared");
-    assert!(compared > SEQUENCES * 15, "too few answers compared: {compared}");
+    assert!(compared >= ENOUGH, "too few answers compared: {compared}");
 }
