@@ -205,7 +205,9 @@ async fn cancelled_at_random(clients: Vec<Locks>, waits: u64, ids: u64) {
     }
     let (held, cancelled) = (held.load(Ordering::Relaxed), cancelled.load(Ordering::Relaxed));
     println!("{held} held, {cancelled} cancelled");
-    assert!(held > waits / 8 && cancelled > waits / 8, "both kinds: {held}, {cancelled}");
+    // Those with all the patience there is are a tenth; how many of the others get it depends on how
+    // fast the machine and its server are.
+    assert!(held > waits / 11 && cancelled > waits / 8, "both kinds: {held}, {cancelled}");
     for locks in &clients {
         locks.flush().await;
     }
