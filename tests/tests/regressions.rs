@@ -518,9 +518,11 @@ async fn a_server_without_scripts_is_named_without_the_token() {
 async fn many_debounced_ids_do_not_cost_held_locks() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let locks = Locks::connect(&server.url()).await.unwrap();
-    let guard = locks.lock("a").lease(Duration::from_secs(2)).acquire().await.unwrap();
+    // Ten seconds: a renewal waits behind the registrations, which are no trouble for that long even
+    // where the machine is busy; looking through so many ids that often takes longer.
+    let guard = locks.lock("a").acquire().await.unwrap();
     let answered = Arc::new(Mutex::new(0));
-    let calls: Vec<_> = (0..10_000)
+    let calls: Vec<_> = (0..30_000)
         .map(|number| {
             let debounce = locks.debounce(format!("d{number}")).wait(Duration::from_secs(600));
             let answered = Arc::clone(&answered);
@@ -531,7 +533,7 @@ async fn many_debounced_ids_do_not_cost_held_locks() {
         })
         .collect();
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(12) {
         assert!(guard.is_held(), "after {:?}", began.elapsed());
         tokio::time::sleep(ms(50)).await;
     }
