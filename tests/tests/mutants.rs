@@ -11,8 +11,9 @@ use std::{
 };
 
 /// Each mistake, and the test that must fail of it.
-const MUTANTS: [(&str, &str); 18] = [
+const MUTANTS: [(&str, &str); 19] = [
     ("deadline from reply", "simulation::worlds_of_many_seeds"),
+    ("loss is not signalled", "simulation::worlds_of_many_seeds"),
     ("no margin", "simulation::worlds_of_many_seeds"),
     ("owner per process", "simulation::worlds_of_many_seeds"),
     ("release without owner check", "interoperation::a_release_frees_nobody_elses_lock"),
