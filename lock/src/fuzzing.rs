@@ -3,7 +3,6 @@
 
 use crate::{Error, url};
 
-#[cfg(feature = "redis")]
 pub use crate::store::redis::fuzzing::{reply, wake};
 
 /// Reads a URL, as [`Locks::connect`](crate::Locks::connect) does before it connects.

@@ -37,6 +37,6 @@ pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};
 pub use random::Random;
 pub use server::{RedisServer, RedisServerBuilder};
-pub use wait::{Observation, eventually, ms};
+pub use wait::{Observation, eventually, ms, now};
 pub use wall_clock::WallClock;
 pub use worker::Worker;

@@ -1,4 +1,4 @@
-//! Waiting for what another process does.
+//! Times, and waiting for what another process does.
 
 use std::{
     fmt::Debug,
@@ -7,7 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
+
 const STEP: Duration = Duration::from_millis(5);
+
+/// Nanoseconds of a clock that all processes of this machine share, and nobody sets.
+pub fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
 
 /// So many milliseconds.
 pub const fn ms(millis: u64) -> Duration {

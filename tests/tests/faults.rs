@@ -9,7 +9,7 @@ use std::{
 };
 
 use lock::{ErrorKind, Locks, Status, locked};
-use lock_tests::{Direction, Proxy, RedisServer, WallClock, Worker, eventually};
+use lock_tests::{Direction, Proxy, RedisServer, WallClock, Worker, eventually, now};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -278,16 +278,11 @@ async fn a_step_of_the_wall_clock_changes_nothing() {
     proxy.black_hole(Direction::Both);
     let left: i64 =
         redis::cmd("PTTL").arg("lock:b").query_async(&mut server.connection().await).await.unwrap();
-    let expiry = monotonic_nanos() + u64::try_from(left).unwrap() * 1_000_000;
+    let expiry = now() + u64::try_from(left).unwrap() * 1_000_000;
     clock.set(57_000);
     cut.tell("lost");
     let lost = cut.expect("lost")[0];
     assert!(lost < expiry, "too late by {} ms", (lost - expiry) / 1_000_000);
-}
-
-fn monotonic_nanos() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Section 6: a server that is stopped for three seconds is reported while it is, and used again as

@@ -28,7 +28,7 @@ use std::{
 };
 
 use lock::{Durable, DurableRun, LockGuard, Locks};
-use rustix::time::{ClockId, clock_gettime};
+use lock_tests::now;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -176,11 +176,6 @@ fn say(line: &str) {
     let mut out = stdout().lock();
     // A test that does not listen any more is a test that is over.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
 fn millis(word: &str) -> Duration {

@@ -14,7 +14,7 @@
 use std::{fs, time::Duration};
 
 use lock::{ErrorKind, LockGuard, Locks};
-use lock_tests::Random;
+use lock_tests::{Random, ms, now};
 use redis::{AsyncConnectionConfig, Script, aio::MultiplexedConnection};
 use tokio::{
     task::JoinSet,
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{now, say};
+use crate::say;
 
 /// How many locks everybody wants, and how many there are besides.
 const HOT: u64 = 3;
@@ -280,10 +280,6 @@ impl Watch<'_> {
     fn say_late(&self) {
         say(&format!("late {} {}", self.id, self.guard.fencing_token()));
     }
-}
-
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
 }
 
 async fn report_usage(finishing: CancellationToken) {

@@ -2,11 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use lock_tests::{Direction, Proxy, Random, RedisServer, eventually, ms};
+use lock_tests::{Direction, Proxy, Random, RedisServer, eventually, ms, now};
 use tokio::{select, task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::world::{CLIENTS, Servers, World, answer, ask, nanos, now};
+use super::world::{CLIENTS, Servers, World, answer, ask, nanos};
 
 /// How far the clock of the server jumps. A counter that is lost while the clock is behind it would
 /// be two faults at once, which the fencing tokens do not survive: see docs/guarantees.md.

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::{Forgetting, History, RedisServer, Refusal, Section, ms};
+use lock_tests::{Forgetting, History, RedisServer, Refusal, Section, ms, now};
 
-use super::world::{nanos, now};
+use super::world::nanos;
 
 /// How long an acquire may take: its `wait`, the time-out of a call, and what a process that is
 /// stopped for a while does not notice.

@@ -11,9 +11,8 @@ use std::{
 };
 
 use lock_tests::{
-    Forgetting, History, Proxy, Random, RedisServer, WallClock, Worker, eventually, ms,
+    Forgetting, History, Proxy, Random, RedisServer, WallClock, Worker, eventually, ms, now,
 };
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -238,11 +237,6 @@ pub(super) async fn answer(server: &RedisServer, words: &str) -> String {
     command.arg(words.collect::<Vec<_>>());
     let answer: redis::Value = command.query_async(&mut server.connection().await).await.unwrap();
     format!("{answer:?}")
-}
-
-pub(super) fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
