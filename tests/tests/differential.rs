@@ -3,7 +3,10 @@
 //! The memory store is the reference of the contract; the Lua scripts must not differ from it.
 //! Times are compared in classes, for the two clocks are not the same.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use lock::{
     __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
@@ -18,14 +21,39 @@ use proptest::{
 };
 use redis::Client;
 
+use lock_tests::RedisServer;
+
 use crate::common::{Engine, ms};
 
-/// Leases that last for the whole run, and one that ends with the next pause.
+/// Leases that last for the whole run.
 const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(60);
-const PAUSE: Duration = Duration::from_millis(120);
 
-const WAIT: Duration = Duration::from_millis(60);
+/// What must not pass between two long pauses: a caller that is not the newest waits for a second
+/// beyond the window's time, and a waiter that is not heard of is dead after two.
+const ALIVE: Duration = Duration::from_secs(1);
+const DEAD: Duration = Duration::from_millis(2_100);
+
+/// Sequences that go on at the same time, each with a server of its own: they mostly pause.
+const LANES: usize = 6;
+
+/// How slowly a sequence goes: what is short and the pauses that end it are so many times as long.
+///
+/// Times decide about answers, and the two stores have two clocks and are asked one after the
+/// other. So operations follow each other within half of what is short, and a pause is longer than
+/// all that is short; a machine that does not keep up is given more time.
+#[derive(Clone, Copy)]
+struct Pace(u32);
+
+impl Pace {
+    /// A lease that ends with the next pause, and how long calls wait.
+    fn short(self) -> Duration {
+        ms(60) * self.0
+    }
+
+    fn pause(self) -> Duration {
+        self.short() * 2
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -42,7 +70,7 @@ enum Operation {
     DurableClaim { id: u8, token: u8 },
     DurableFinish { id: u8, token: u8, fails: bool },
     DurableTakeBack { id: u8, again: bool },
-    Pause,
+    Pause { long: bool },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +116,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (0..2_u8, 0..2_u8, any::<bool>())
             .prop_map(|(id, token, fails)| DurableFinish { id, token, fails }),
         1 => (0..2_u8, any::<bool>()).prop_map(|(id, again)| DurableTakeBack { id, again }),
-        2 => Just(Pause),
+        2 => proptest::bool::weighted(0.1).prop_map(|long| Pause { long }),
     ]
 }
 
@@ -106,6 +134,7 @@ fn each_once<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
 /// A store and what its answers have been so far, as far as later operations refer to them.
 struct Side<S> {
     store: S,
+    pace: Pace,
     last_fence: u64,
     /// The number of the last durable call of each id.
     durable: [u64; 2],
@@ -139,9 +168,10 @@ fn class(left: Option<Duration>) -> String {
 }
 
 impl<S: Store> Side<S> {
-    fn new(store: S) -> Self {
+    fn new(store: S, pace: Pace) -> Self {
         Self {
             store,
+            pace,
             last_fence: 0,
             durable: [0; 2],
             calls: [0; 9],
@@ -157,8 +187,9 @@ impl<S: Store> Side<S> {
         format!("granted, fence grows: {grows}")
     }
 
-    async fn apply(&mut self, operation: &Operation) -> String {
-        match operation {
+    async fn apply(&mut self, operation: &Operation) -> Result<String, StoreError> {
+        let short = self.pace.short();
+        let answer = match operation {
             Operation::Acquire { key: k, token: t, long, if_held } => {
                 let number = usize::from(k * 3 + t);
                 let if_held = match if_held {
@@ -169,14 +200,14 @@ impl<S: Store> Side<S> {
                     // From the holder that the token before this one would be.
                     Held::Adopt => IfHeld::Adopt(token((*t + 1) % 3)),
                 };
-                let lease = if *long { LONG } else { SHORT };
+                let lease = if *long { LONG } else { short };
                 let request = AcquireRequest::new(key(*k), token(*t), lease).if_held(if_held);
-                match self.store.acquire(&[request]).await.remove(0) {
-                    Ok(Acquisition::Granted { fence, contended }) => {
+                match self.store.acquire(&[request]).await.remove(0)? {
+                    Acquisition::Granted { fence, contended } => {
                         self.places[number] = None;
                         format!("{}, contended: {contended}", self.fence(fence))
                     }
-                    Ok(Acquisition::Held { remaining, place }) => {
+                    Acquisition::Held { remaining, place } => {
                         let last = &mut self.last_place[usize::from(*k)];
                         let what = match place {
                             None => "nowhere",
@@ -188,7 +219,6 @@ impl<S: Store> Side<S> {
                         self.places[number] = place.or(self.places[number]);
                         format!("held {}, waits {what}", class(remaining))
                     }
-                    Err(error) => failed(&error),
                 }
             }
             Operation::Renew { items } => {
@@ -196,20 +226,20 @@ impl<S: Store> Side<S> {
                     .iter()
                     .map(|(k, t)| RenewRequest::new(key(*k), token(*t), LONG))
                     .collect();
-                format!("{:?}", self.store.renew(&batch).await)
+                format!("{:?}", all(self.store.renew(&batch).await)?)
             }
             Operation::Release { items } => {
                 let batch = items.iter().map(|(k, t, keep)| {
                     let request = ReleaseRequest::new(key(*k), token(*t));
-                    if *keep { request.keeping(SHORT) } else { request }
+                    if *keep { request.keeping(short) } else { request }
                 });
-                format!("{:?}", self.store.release(&batch.collect::<Vec<_>>()).await)
+                format!("{:?}", all(self.store.release(&batch.collect::<Vec<_>>()).await)?)
             }
             Operation::Extend { key: k, token: t } => {
-                let left = self.store.extend(&key(*k), &token(*t), LONG * 2).await.unwrap();
+                let left = self.store.extend(&key(*k), &token(*t), LONG * 2).await?;
                 left.map_or_else(|| "not ours".to_owned(), |left| class(Some(left)))
             }
-            Operation::Holder { key: k } => match self.store.holder(&key(*k)).await.unwrap() {
+            Operation::Holder { key: k } => match self.store.holder(&key(*k)).await? {
                 Some(holder) => format!(
                     "{} {}, {} wait",
                     holder.token.as_str(),
@@ -219,7 +249,7 @@ impl<S: Store> Side<S> {
                 None => "free".to_owned(),
             },
             Operation::ForceRelease { key: k } => {
-                format!("{:?}", self.store.force_release(&key(*k)).await.unwrap())
+                format!("{:?}", self.store.force_release(&key(*k)).await?)
             }
             Operation::Call { key: k, token: t, new, late, limited, leading } => {
                 let number = &mut self.calls[usize::from(k * 3 + t)];
@@ -227,15 +257,15 @@ impl<S: Store> Side<S> {
                 // Clients that differ: those of one window are told apart by their names.
                 let token = Token::from(format!("{t:032x}:{number}"));
                 let request =
-                    DebounceRequest::new(format!("w{k}"), format!("r{k}"), token, WAIT, LONG)
-                        .made_ago(if *late { WAIT / 2 } else { Duration::ZERO })
-                        .max_wait(limited.then_some(WAIT))
+                    DebounceRequest::new(format!("w{k}"), format!("r{k}"), token, short, LONG)
+                        .made_ago(if *late { short / 2 } else { Duration::ZERO })
+                        .max_wait(limited.then_some(short))
                         .leading(*leading);
-                match self.store.debounce(&request).await.unwrap() {
+                match self.store.debounce(&request).await? {
                     DebounceReply::Granted { fence } => self.fence(fence),
                     DebounceReply::NotYet { left, newest } => {
                         // Within the wait, or within the grace that another caller gives.
-                        let class = if left <= WAIT + ms(1) { "due" } else { "grace" };
+                        let class = if left <= short + ms(1) { "due" } else { "grace" };
                         format!("not yet, {class}, newest: {newest}")
                     }
                     DebounceReply::Running(left) => format!("running, {}", class(Some(left))),
@@ -244,16 +274,16 @@ impl<S: Store> Side<S> {
             }
             Operation::EndWindow { key: k, flush } => {
                 let end = if *flush { WindowEnd::Flush } else { WindowEnd::Cancel };
-                format!("{:?}", self.store.end_window(&format!("w{k}"), end).await.unwrap())
+                format!("{:?}", self.store.end_window(&format!("w{k}"), end).await?)
             }
             Operation::DurableCall { id, limited } => {
                 let step = DurableStep::Call {
                     id: key(*id).into(),
                     arguments: format!("{{\"id\": \"{id}\\n\"}}").into(),
-                    wait: WAIT,
-                    max_wait: limited.then_some(WAIT),
+                    wait: short,
+                    max_wait: limited.then_some(short),
                 };
-                match self.durable(step).await {
+                match self.durable(step).await? {
                     DurableReply::Called { call, due_in } => {
                         let last = std::mem::replace(&mut self.durable[usize::from(*id)], call);
                         format!("called, grows: {}, due {}", call > last, class(Some(due_in)))
@@ -261,7 +291,7 @@ impl<S: Store> Side<S> {
                     other => format!("{other:?}"),
                 }
             }
-            Operation::DurableDue => match self.durable(DurableStep::Due { limit: 10 }).await {
+            Operation::DurableDue => match self.durable(DurableStep::Due { limit: 10 }).await? {
                 DurableReply::Due { mut ids, next } => {
                     ids.sort_unstable();
                     format!("{ids:?}, next {}", class(next))
@@ -271,8 +301,8 @@ impl<S: Store> Side<S> {
             Operation::DurableClaim { id, token: t } => {
                 let (id, run) = (key(*id).into(), format!("d{id}").into());
                 let step = DurableStep::Claim { id, run, token: token(*t), lease: LONG };
-                let DurableReply::Claimed(claimed) = self.durable(step).await else {
-                    return "another answer".to_owned();
+                let DurableReply::Claimed(claimed) = self.durable(step).await? else {
+                    return Ok("another answer".to_owned());
                 };
                 match claimed {
                     DurableClaim::Granted { fence, call, attempt, arguments } => {
@@ -293,16 +323,16 @@ impl<S: Store> Side<S> {
                     generation: 7,
                     error: fails.then(|| "no: é".into()),
                     attempts: 2,
-                    pause: WAIT,
+                    pause: short,
                 };
-                let finished = self.durable(step).await;
+                let finished = self.durable(step).await?;
                 // Its guard lets go of the lock.
                 let release = ReleaseRequest::new(format!("d{id}"), token(*t));
-                format!("{finished:?}, {:?}", self.store.release(&[release]).await)
+                format!("{finished:?}, {:?}", all(self.store.release(&[release]).await)?)
             }
             Operation::DurableTakeBack { id, again } => {
                 let step = DurableStep::TakeBack { id: key(*id).into(), again: *again };
-                let aside = self.durable(DurableStep::Aside).await;
+                let aside = self.durable(DurableStep::Aside).await?;
                 let aside = match aside {
                     DurableReply::Aside(mut aside) => {
                         aside.sort_unstable_by(|a, b| a.id.cmp(&b.id));
@@ -310,64 +340,110 @@ impl<S: Store> Side<S> {
                     }
                     other => format!("{other:?}"),
                 };
-                format!("{aside}, {:?}", self.durable(step).await)
+                format!("{aside}, {:?}", self.durable(step).await?)
             }
-            Operation::Pause => unreachable!("both sides pause together"),
-        }
+            Operation::Pause { .. } => unreachable!("both sides pause together"),
+        };
+        Ok(answer)
     }
 }
 
 impl<S: Store> Side<S> {
-    async fn durable(&self, step: DurableStep) -> DurableReply {
+    async fn durable(&self, step: DurableStep) -> Result<DurableReply, StoreError> {
         let book = DurableBook::new("due", "calls", "aside");
-        self.store.durable(&DurableRequest::new(book, step)).await.unwrap()
+        self.store.durable(&DurableRequest::new(book, step)).await
     }
 }
 
-fn failed(error: &StoreError) -> String {
-    format!("failed: {error}")
+fn all<T>(answers: Vec<Result<T, StoreError>>) -> Result<Vec<T>, StoreError> {
+    answers.into_iter().collect()
+}
+
+/// How a sequence came out.
+enum Outcome {
+    /// So many answers were compared.
+    Alike(usize),
+    /// The machine was too slow for a comparison: times that are meant to come apart did not, or
+    /// an answer was not there in time.
+    Late,
+    Different(String),
+}
+
+/// The same operations on both stores.
+async fn compare(server: &RedisServer, operations: &[Operation], pace: Pace) -> Outcome {
+    let mut connection = server.connection().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
+    let client = Client::open(server.url()).unwrap();
+    let Ok(store) = redis_store(client).await else { return Outcome::Late };
+    let mut redis = Side::new(store, pace);
+    let mut memory = Side::new(MemoryStore::new(), pace);
+    let mut compared = 0;
+    let (mut since_pause, mut since_long_pause) = (Instant::now(), Instant::now());
+    for (place, operation) in operations.iter().enumerate() {
+        if let Operation::Pause { long } = operation {
+            // As many pauses as fit in, and then a long one.
+            let long = *long || since_long_pause.elapsed() + pace.pause() > ALIVE * 7 / 10;
+            tokio::time::sleep(pace.pause() + if long { DEAD } else { Duration::ZERO }).await;
+            since_pause = Instant::now();
+            since_long_pause = if long { since_pause } else { since_long_pause };
+            continue;
+        }
+        let (of_redis, of_memory) = (redis.apply(operation).await, memory.apply(operation).await);
+        if matches!(of_redis, Err(StoreError::Unavailable(_))) {
+            return Outcome::Late;
+        }
+        let (of_redis, of_memory) = (format!("{of_redis:?}"), format!("{of_memory:?}"));
+        // Nothing that was asked for since the pause has ended of itself.
+        if since_pause.elapsed() > pace.short() / 2 || since_long_pause.elapsed() > ALIVE * 9 / 10 {
+            return Outcome::Late;
+        }
+        compared += 1;
+        if of_redis != of_memory {
+            return Outcome::Different(format!(
+                "redis: {of_redis}; memory: {of_memory}; at {place}, {operation:?}, after {:?}",
+                &operations[..place]
+            ));
+        }
+    }
+    Outcome::Alike(compared)
+}
+
+/// A sequence that is compared at the first pace at which the machine keeps up.
+///
+/// A difference counts if it is there at three paces. What comes of times that the machine did not
+/// keep is gone at another pace; the stores answer one after the other, so that what comes of
+/// themselves stays.
+async fn compare_at_a_pace(server: &RedisServer, operations: &[Operation]) -> usize {
+    let mut differences = 0;
+    for pace in [1, 2, 4, 8, 16].map(Pace) {
+        match compare(server, operations, pace).await {
+            Outcome::Alike(compared) => return compared,
+            Outcome::Late => {}
+            Outcome::Different(difference) => {
+                println!("different at pace {}: {difference}", pace.0);
+                differences += 1;
+                assert!(differences < 3, "the stores differ: {difference}");
+            }
+        }
+    }
+    panic!("this machine was too slow for a sequence at sixteen times the pace");
 }
 
 #[tokio::test]
 async fn both_stores_answer_alike() {
-    const SEQUENCES: u32 = 60;
-    /// Of the answers of so many sequences about half count on a slow machine; that is as few as
-    /// still find each mistake that is to be found here.
-    const ENOUGH: u32 = SEQUENCES * 30;
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    // Operations in a row must be within one class of time: pauses are three times a short lease,
-    // and a machine that is slower than that voids the comparison of that sequence.
-    let mut runner = TestRunner::new(Config::default());
-    let (mut sequence, mut compared) = (0, 0);
-    while sequence < SEQUENCES || (compared < ENOUGH && sequence < SEQUENCES * 4) {
-        sequence += 1;
-        let operations = vec(operation(), 40).new_tree(&mut runner).unwrap().current();
-        let mut connection = server.connection().await;
-        let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
-        let client = Client::open(server.url()).unwrap();
-        let mut redis = Side::new(redis_store(client).await.unwrap());
-        let mut memory = Side::new(MemoryStore::new());
-        let mut since_pause = std::time::Instant::now();
-        for (place, operation) in operations.iter().enumerate() {
-            if matches!(operation, Operation::Pause) {
-                tokio::time::sleep(PAUSE).await;
-                since_pause = std::time::Instant::now();
-                continue;
-            }
-            let (of_redis, of_memory) =
-                (redis.apply(operation).await, memory.apply(operation).await);
-            if since_pause.elapsed() > SHORT / 2 {
-                break;
-            }
-            compared += 1;
-            assert_eq!(
-                of_redis,
-                of_memory,
-                "in sequence {sequence} at {place}: {operation:?}\nafter {:#?}",
-                &operations[..place]
-            );
+    let sequences = std::env::var("LOCK_SEQUENCES").map_or(90, |number| number.parse().unwrap());
+    let lane = async || {
+        let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+        let mut runner = TestRunner::new(Config::default());
+        let mut compared = 0;
+        for _ in 0..sequences / LANES {
+            let operations = vec(operation(), 40).new_tree(&mut runner).unwrap().current();
+            compared += compare_at_a_pace(&server, &operations).await;
         }
-    }
+        compared
+    };
+    let lanes = [(); LANES].map(|()| lane());
+    let compared = futures_util::future::join_all(lanes).await.iter().sum::<usize>();
     println!("{compared} answers compared");
-    assert!(compared >= ENOUGH, "too few answers compared: {compared}");
+    assert!(compared >= sequences * 30, "too few answers compared: {compared}");
 }

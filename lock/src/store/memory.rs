@@ -232,7 +232,12 @@ impl State {
     fn first_waiter(&mut self, key: &str, now: Moment) -> Option<(Token, u64)> {
         let listeners = &self.listeners;
         let hears = |token: &Token| listeners.contains_key(token.parts().0);
-        self.queues.get_mut(key)?.first(now, hears)
+        let queue = self.queues.get_mut(key)?;
+        let first = queue.first(now, hears);
+        if queue.is_empty() {
+            self.queues.remove(key);
+        }
+        first
     }
 
     /// Gives a lock that nobody holds to a waiter.
@@ -292,7 +297,8 @@ impl Store for MemoryStore {
                 }
                 (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
                 (Some((holder, _)), IfHeld::Wait) => {
-                    let is_first = state.queues.get(key).is_none_or(Queue::is_empty);
+                    // Whoever is dead may have come in the time of another holder.
+                    let is_first = state.queues.get(key).is_none_or(|queue| !queue.has_living(now));
                     if is_first {
                         state.tell(holder, |number| Wake::Wanted { number });
                     }

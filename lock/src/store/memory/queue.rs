@@ -35,6 +35,11 @@ impl Queue {
         self.waiters.len() > usize::from(self.waiters.contains_key(token))
     }
 
+    /// Is anybody in it alive? Mostly the first is; the dead before it go with the next who waits.
+    pub(crate) fn has_living(&self, now: Moment) -> bool {
+        self.by_place.values().any(|token| self.waiters[token].alive_until > now)
+    }
+
     pub(crate) fn living(&self, now: Moment) -> usize {
         self.waiters.values().filter(|waiter| waiter.alive_until > now).count()
     }
@@ -53,9 +58,10 @@ impl Queue {
         (now, alive): (Moment, Duration),
         listens: bool,
     ) -> u64 {
-        self.forget_dead(now);
-        let last = self.by_place.last_key_value().map_or(0, |(place, _)| *place);
+        // Taken for dead, it still keeps its place if nobody has looked.
         let kept = self.waiters.get(token).map(|waiter| waiter.place);
+        let last = self.by_place.last_key_value().map_or(0, |(place, _)| *place);
+        self.forget_dead(now);
         let mut place = kept.or(place).unwrap_or_else(|| micros.max(last + 1));
         // A place that somebody made up must not push another waiter out.
         while self.by_place.get(&place).is_some_and(|other| other != token) {

@@ -48,8 +48,10 @@ local function plan_to_wait(queue, token, place)
   local kept = redis.call('ZSCORE', queue, token)
   local dead = redis.call('ZRANGEBYSCORE', queue, '-inf', math.floor(micros / 1000), 'LIMIT', 0, 10)
   local highest = tonumber(last[2] or '0')
-  -- The holder was told of the first that came, and knows of the others that follow.
+  -- The holder was told of the first that came, and knows of the others that follow; but whoever
+  -- is dead may have come in the time of another holder.
   local tells = place > 0 or kept or highest < FIRST_PLACE
+    or redis.call('ZCOUNT', queue, math.floor(micros / 1000) + 1, '(' .. FIRST_PLACE) == 0
   if kept then
     place = tonumber(kept)
   elseif place == 0 then
@@ -74,12 +76,13 @@ local function wait(queue, token, plan)
   return digits(plan.place)
 end
 
--- Takes a lock whose holder is known: 1, or 2 if others wait for it.
-local function take(key, queue, token, lease)
-  local others = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'LIMIT', 0, 2)
+-- Takes a lock whose holder is known, and removes from the queue the members of those at its head
+-- that are dead: 1, or 2 if others wait for it.
+local function take(key, queue, token, lease, dead)
+  local others = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'LIMIT', #dead / 3, 2)
   local contended = #others > 1 or (others[1] and others[1] ~= token)
   redis.call('SET', key, token, 'PX', lease)
-  redis.call('ZREM', queue, token, '@' .. token, '?' .. token)
+  redis.call('ZREM', queue, token, '@' .. token, '?' .. token, unpack(dead))
   return contended and 2 or 1
 end
 
@@ -96,7 +99,7 @@ local function acquire(key, queue, token, lease, what)
   -- Held by the token: it was handed over, or this is the second request and the answer to the
   -- first was lost. It gets a fresh, larger fence, and its lease begins anew. Or it is taken over.
   if holder and (holder == token or what == '=' .. holder) then
-    return take(key, queue, token, lease)
+    return take(key, queue, token, lease, {})
   end
   if string.sub(what, 1, 1) ~= 'w' then
     return {holder and remaining(key, holder) or 0, ''}
@@ -112,7 +115,7 @@ local function acquire(key, queue, token, lease, what)
   end
   local first, its_place, gone = first_waiter(queue)
   if not first or first == token or (place > 0 and place < its_place) then
-    return take(key, queue, token, lease)
+    return take(key, queue, token, lease, dead_before(first ~= token and first, gone))
   end
   -- A lease has run out, and somebody else is next.
   hand_over(key, queue, first, gone, window)

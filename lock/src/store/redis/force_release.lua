@@ -11,8 +11,13 @@ local answer = holder and 1 or 0
 if first then
   hand_over(KEYS[1], KEYS[2], first, gone, ARGV[1])
   answer = answer + 2
-elseif holder then
-  redis.call('DEL', KEYS[1])
+else
+  if #gone > 0 then
+    redis.call('ZREM', KEYS[2], unpack(gone))
+  end
+  if holder then
+    redis.call('DEL', KEYS[1])
+  end
 end
 if holder then
   tell(holder, 'taken')

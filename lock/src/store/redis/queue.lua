@@ -65,6 +65,15 @@ local function first_waiter(queue, leaving)
   return nil, nil, gone
 end
 
+-- Of what is to be removed when a waiter gets the lock, what is so all the same if it does not: the
+-- members of the dead, without the last three, which are its own. All of it if there is no waiter.
+local function dead_before(waiter, gone)
+  for _ = 1, waiter and 3 or 0 do
+    table.remove(gone)
+  end
+  return gone
+end
+
 -- Gives a lock to a waiter. The removal comes first: it needs no memory, and once a script has
 -- written, the server lets it go on even when memory is full.
 local function hand_over(key, queue, waiter, gone, window)

@@ -17,7 +17,8 @@ local window = ARGV[1]
 local function release(key, queue, token, keep)
   local holder = redis.pcall('GET', key)
   local ours = holder == token
-  local first, place, gone
+  local first, place
+  local gone = {}
   local waiting = redis.pcall('ZCARD', queue)
   if type(waiting) ~= 'number' then
     waiting = 0
@@ -35,17 +36,22 @@ local function release(key, queue, token, keep)
       tell(holder, 'wanted')
     end
   end
-  if ours and keep ~= '0' then
+  local kept = ours and keep ~= '0'
+  if first and not kept then
+    hand_over(key, queue, first, gone, window)
+    return ours and 3 or 2
+  end
+  local dead = dead_before(first, gone)
+  if #dead > 0 then
+    redis.call('ZREM', queue, unpack(dead))
+  end
+  if kept then
     redis.call('PEXPIRE', key, keep)
     -- It knows of a lease that may end later.
     if first then
       tell(first, 'look')
     end
     return 1
-  end
-  if first then
-    hand_over(key, queue, first, gone, window)
-    return ours and 3 or 2
   end
   if ours then
     redis.call('DEL', key)
