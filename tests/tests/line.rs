@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use lock::{Locks, Status};
+use lock::{
+    __private::redis_store, AcquireRequest, Acquisition, IfHeld, Locks, Status, Store, Token,
+};
 use lock_tests::{RedisServer, eventually};
 use tokio::task::JoinSet;
 
@@ -18,6 +20,7 @@ use crate::common::{Engine, FENCE, WatchedServer, ms, on_both_stores};
 on_both_stores!(
     callers_are_served_in_order_with_growing_tokens,
     another_client_gets_its_turn_after_the_current_holder,
+    another_client_gets_its_turn_behind_one_that_died_waiting,
     leases_of_different_length_wait_in_one_line,
     a_bounded_hold_is_passed_on_and_bounds_only_itself,
     a_released_guard_knows_nothing_of_its_successor,
@@ -40,6 +43,33 @@ async fn callers_are_served_in_order_with_growing_tokens(engine: &Engine) {
         assert!(guard.fencing_token() > last, "in order, and past the room of one grant");
         last = guard.fencing_token();
     }
+}
+
+/// The holder was not told of the one that died, for that was before its time; so it is told of the
+/// next, which is not the first in the queue.
+async fn another_client_gets_its_turn_behind_one_that_died_waiting(engine: &Engine) {
+    match engine {
+        Engine::Memory(store) => leave_one_that_died_waiting(store).await,
+        Engine::Redis(server) => {
+            let client = redis::Client::open(server.url()).unwrap();
+            leave_one_that_died_waiting(&redis_store(client).await.unwrap()).await;
+        }
+    }
+    another_client_gets_its_turn_after_the_current_holder(engine).await;
+}
+
+async fn leave_one_that_died_waiting(store: &impl Store) {
+    let request = |number: u64| {
+        AcquireRequest::new("lock:a", Token::from(format!("{:032x}:{number}", 7)), ms(100))
+    };
+    let answers = store.acquire(&[request(1), request(2).if_held(IfHeld::Wait)]).await;
+    let [Ok(Acquisition::Granted { .. }), Ok(Acquisition::Held { place: Some(_), .. })] =
+        answers[..]
+    else {
+        panic!("{answers:?}");
+    };
+    // It does not listen, and has not asked again for as long as such a waiter is alive.
+    tokio::time::sleep(ms(2100)).await;
 }
 
 async fn another_client_gets_its_turn_after_the_current_holder(engine: &Engine) {

@@ -176,7 +176,7 @@ impl Store {
             }
             (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
             (Some((holder, _)), IfHeld::Wait) => {
-                if self.queue.is_empty() {
+                if !self.queue.has_living(now) {
                     self.tell(holder, Word::Wanted);
                 }
                 Some(self.wait(token, None, now))
