@@ -68,6 +68,8 @@ async fn leave_one_that_died_waiting(store: &impl Store) {
     else {
         panic!("{answers:?}");
     };
+    let holder = store.holder("lock:a").await.unwrap().expect("it is held");
+    assert_eq!(holder.waiters, 1);
     // It does not listen, and has not asked again for as long as such a waiter is alive.
     tokio::time::sleep(ms(2100)).await;
 }
