@@ -20,7 +20,7 @@ use crate::common::{Engine, FENCE, WatchedServer, ms, on_both_stores};
 on_both_stores!(
     callers_are_served_in_order_with_growing_tokens,
     another_client_gets_its_turn_after_the_current_holder,
-    another_client_gets_its_turn_behind_one_that_died_waiting,
+    who_waits_behind_the_dead_gets_its_turn,
     leases_of_different_length_wait_in_one_line,
     a_bounded_hold_is_passed_on_and_bounds_only_itself,
     a_released_guard_knows_nothing_of_its_successor,
@@ -47,7 +47,7 @@ async fn callers_are_served_in_order_with_growing_tokens(engine: &Engine) {
 
 /// The holder was not told of the one that died, for that was before its time; so it is told of the
 /// next, which is not the first in the queue.
-async fn another_client_gets_its_turn_behind_one_that_died_waiting(engine: &Engine) {
+async fn who_waits_behind_the_dead_gets_its_turn(engine: &Engine) {
     match engine {
         Engine::Memory(store) => leave_one_that_died_waiting(store).await,
         Engine::Redis(server) => {
@@ -60,7 +60,7 @@ async fn another_client_gets_its_turn_behind_one_that_died_waiting(engine: &Engi
 
 async fn leave_one_that_died_waiting(store: &impl Store) {
     let request = |number: u64| {
-        AcquireRequest::new("lock:a", Token::from(format!("{:032x}:{number}", 7)), ms(100))
+        AcquireRequest::new("lock:a", Token::from(format!("{:032x}:{number}", 7)), ms(2000))
     };
     let answers = store.acquire(&[request(1), request(2).if_held(IfHeld::Wait)]).await;
     let [Ok(Acquisition::Granted { .. }), Ok(Acquisition::Held { place: Some(_), .. })] =
@@ -70,7 +70,8 @@ async fn leave_one_that_died_waiting(store: &impl Store) {
     };
     let holder = store.holder("lock:a").await.unwrap().expect("it is held");
     assert_eq!(holder.waiters, 1);
-    // It does not listen, and has not asked again for as long as such a waiter is alive.
+    // It does not listen, and has not asked again for as long as such a waiter is alive. The lease
+    // of the other is over, too.
     tokio::time::sleep(ms(2100)).await;
 }
 
