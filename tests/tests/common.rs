@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use lock::{Locks, LocksBuilder, MemoryStore};
+use lock::{__private::redis_store, Locks, LocksBuilder, MemoryStore, Store};
 pub(crate) use lock_tests::ms;
 use lock_tests::{RedisServer, RedisServerBuilder};
 
@@ -43,6 +43,17 @@ impl Engine {
     /// A client of a Redis server.
     pub(crate) async fn locks_of(server: &RedisServer) -> Locks {
         Locks::connect(&server.url()).await.unwrap()
+    }
+
+    /// The store itself, without a keeper before it.
+    pub(crate) async fn store(&self) -> Box<dyn Store> {
+        match self {
+            Self::Memory(store) => Box::new(store.clone()),
+            Self::Redis(server) => {
+                let client = redis::Client::open(server.url()).unwrap();
+                Box::new(redis_store(client).await.unwrap())
+            }
+        }
     }
 
     /// Another client of the same store each time.
