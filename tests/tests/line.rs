@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lock::{
-    AcquireRequest, Acquisition, IfHeld, Locks, ReleaseRequest, RenewRequest, Renewal, Status,
-    Store, Token,
-};
+use lock::{Locks, Status};
 use lock_tests::{RedisServer, eventually};
 use tokio::task::JoinSet;
 
@@ -21,8 +18,6 @@ use crate::common::{Engine, FENCE, WatchedServer, ms, on_both_stores};
 on_both_stores!(
     callers_are_served_in_order_with_growing_tokens,
     another_client_gets_its_turn_after_the_current_holder,
-    who_waits_behind_the_dead_gets_its_turn,
-    the_dead_leave_the_queue_with_whoever_finds_them,
     leases_of_different_length_wait_in_one_line,
     a_bounded_hold_is_passed_on_and_bounds_only_itself,
     a_released_guard_knows_nothing_of_its_successor,
@@ -47,75 +42,12 @@ async fn callers_are_served_in_order_with_growing_tokens(engine: &Engine) {
     }
 }
 
-/// The holder was not told of the one that died, for that was before its time; so it is told of the
-/// next, which is not the first in the queue.
-async fn who_waits_behind_the_dead_gets_its_turn(engine: &Engine) {
-    let store = engine.store().await;
-    leave_who_died_waiting(&*store, &["lock:a"]).await;
-    another_client_gets_its_turn_after_the_current_holder(engine).await;
-}
-
-/// Or the next holders would take them for others who wait, and let go for nobody.
-async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
-    let store = engine.store().await;
-    let keys = ["lock:released", "lock:forced", "lock:kept", "lock:asked"];
-    leave_who_died_waiting(&*store, &keys).await;
-    let granted = async |request: AcquireRequest| match store.acquire(&[request]).await.remove(0) {
-        Ok(Acquisition::Granted { contended, .. }) => contended,
-        other => panic!("{other:?}"),
-    };
-    for key in keys {
-        let request = |number| AcquireRequest::new(key, token(number), ms(30_000));
-        let release = ReleaseRequest::new(key, token(3));
-        let holder = match key {
-            "lock:released" | "lock:kept" => {
-                granted(request(3)).await;
-                let kept = key == "lock:kept";
-                let release = if kept { release.keeping(ms(30_000)) } else { release };
-                assert!(store.release(&[release]).await.remove(0).unwrap().ours);
-                if kept { 3 } else { 4 }
-            }
-            "lock:forced" => {
-                assert!(!store.force_release(key).await.unwrap().handed_over);
-                4
-            }
-            _ => {
-                let keeps_place = request(3).if_held(IfHeld::KeepPlace(None));
-                assert!(!granted(keeps_place).await, "the dead contend for {key}");
-                3
-            }
-        };
-        if holder == 4 {
-            granted(request(4)).await;
-        }
-        let renewal = RenewRequest::new(key, token(holder), ms(30_000));
-        let renewal = store.renew(&[renewal]).await.remove(0).unwrap();
-        assert_eq!(renewal, Renewal::Renewed { contended: false }, "{key}");
-    }
-}
-
-fn token(number: u64) -> Token {
-    Token::from(format!("{:032x}:{number}", 7))
-}
-
-/// Who waited for each of these locks has not asked again for as long as a waiter that does not
-/// listen is alive, and the lease of its holder is over.
-async fn leave_who_died_waiting(store: &dyn Store, keys: &[&str]) {
-    for key in keys {
-        let request = |number| AcquireRequest::new(*key, token(number), ms(2000));
-        let answers = store.acquire(&[request(1), request(2).if_held(IfHeld::Wait)]).await;
-        let [Ok(Acquisition::Granted { .. }), Ok(Acquisition::Held { place: Some(_), .. })] =
-            answers[..]
-        else {
-            panic!("{answers:?}");
-        };
-        let holder = store.holder(key).await.unwrap().expect("it is held");
-        assert_eq!(holder.waiters, 1);
-    }
-    tokio::time::sleep(ms(2100)).await;
-}
-
 async fn another_client_gets_its_turn_after_the_current_holder(engine: &Engine) {
+    another_client_gets_its_turn(engine, 0).await;
+}
+
+/// Where so many wait already who will never come.
+pub(crate) async fn another_client_gets_its_turn(engine: &Engine, lost: usize) {
     let (crowd, other) = (engine.locks().await, engine.locks().await);
     let guard = crowd.lock("a").acquire().await.unwrap();
     let served = Arc::new(AtomicUsize::new(0));
@@ -128,9 +60,9 @@ async fn another_client_gets_its_turn_after_the_current_holder(engine: &Engine) 
             tokio::task::yield_now().await;
         });
     }
-    until_waiting(&crowd, 300).await;
+    until_waiting(&crowd, lost + 300).await;
     let turn = tokio::spawn(other.lock("a").acquire());
-    until_waiting(&crowd, 301).await;
+    until_waiting(&crowd, lost + 301).await;
     drop(guard);
     let turn = turn.await.unwrap().unwrap();
     let before = served.load(Ordering::SeqCst);

@@ -5,6 +5,7 @@ mod acquire;
 mod attributes;
 mod common;
 mod controls;
+mod dead_waiters;
 mod debounce;
 mod differential;
 mod durable;

@@ -230,14 +230,19 @@ impl State {
 
     /// The first living waiter for a lock, and its place.
     fn first_waiter(&mut self, key: &str, now: Moment) -> Option<(Token, u64)> {
-        let listeners = &self.listeners;
-        let hears = |token: &Token| listeners.contains_key(token.parts().0);
-        let queue = self.queues.get_mut(key)?;
-        let first = queue.first(now, hears);
+        let Self { queues, listeners, .. } = self;
+        let queue = queues.get_mut(key)?;
+        let first = queue.first(now, |token| hears(listeners, token));
         if queue.is_empty() {
             self.queues.remove(key);
         }
         first
+    }
+
+    /// Does any waiter for a lock live? Those who joined before its holder took it may not.
+    fn is_waited_for(&self, key: &str, now: Moment) -> bool {
+        let hears = |token: &Token| hears(&self.listeners, token);
+        self.queues.get(key).is_some_and(|queue| queue.has_living(now, hears))
     }
 
     /// Gives a lock that nobody holds to a waiter.
@@ -274,6 +279,11 @@ impl State {
     }
 }
 
+/// Does anybody hear what is said to the client of this token?
+fn hears(listeners: &HashMap<String, Listener>, token: &Token) -> bool {
+    listeners.contains_key(token.parts().0)
+}
+
 impl Store for MemoryStore {
     fn acquire<'a>(
         &'a self,
@@ -297,9 +307,9 @@ impl Store for MemoryStore {
                 }
                 (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
                 (Some((holder, _)), IfHeld::Wait) => {
-                    // Whoever is dead may have come in the time of another holder.
-                    let is_first = state.queues.get(key).is_none_or(|queue| !queue.has_living(now));
-                    if is_first {
+                    // The holder was told of the first that came, and knows of those that follow;
+                    // but whoever is dead may have come in the time of another holder.
+                    if !state.is_waited_for(key, now) {
                         state.tell(holder, |number| Wake::Wanted { number });
                     }
                     Some(state.wait(key, token, None, micros, now))
@@ -308,17 +318,22 @@ impl Store for MemoryStore {
                     state.tell(holder, |number| Wake::Wanted { number });
                     Some(state.wait(key, token, *place, micros, now))
                 }
-                (None, IfHeld::KeepPlace(place)) => match state.first_waiter(key, now) {
-                    // A lease has run out, and somebody else is next.
-                    Some((first, its_place))
-                        if first != *token && place.is_none_or(|place| its_place < place) =>
-                    {
-                        state.hand_over(key, first, now);
-                        let place = Some(state.wait(key, token, *place, micros, now));
-                        return Acquisition::Held { remaining: Some(CLAIM_WINDOW), place };
+                (None, IfHeld::KeepPlace(place)) => {
+                    // Before the dead are removed: it may be one that was taken for dead.
+                    let kept = state.queues.get(key).and_then(|queue| queue.place(token));
+                    match state.first_waiter(key, now) {
+                        // A lease has run out, and somebody else is next.
+                        Some((first, its_place))
+                            if first != *token && place.is_none_or(|place| its_place < place) =>
+                        {
+                            state.hand_over(key, first, now);
+                            let place = state.wait(key, token, kept.or(*place), micros, now);
+                            let (remaining, place) = (Some(CLAIM_WINDOW), Some(place));
+                            return Acquisition::Held { remaining, place };
+                        }
+                        _ => return state.grant(request, micros, now),
                     }
-                    _ => return state.grant(request, micros, now),
-                },
+                }
             };
             let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
             Acquisition::Held { remaining: Some(whole_millis(remaining)), place }

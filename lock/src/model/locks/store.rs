@@ -176,7 +176,8 @@ impl Store {
             }
             (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
             (Some((holder, _)), IfHeld::Wait) => {
-                if !self.queue.has_living(now) {
+                let Self { queue, listens, .. } = &*self;
+                if !queue.has_living(now, |token| listens[client_of(token)]) {
                     self.tell(holder, Word::Wanted);
                 }
                 Some(self.wait(token, None, now))
@@ -185,17 +186,20 @@ impl Store {
                 self.tell(holder, Word::Wanted);
                 Some(self.wait(token, *place, now))
             }
-            (None, IfHeld::KeepPlace(place)) => match self.first_waiter(now) {
-                Some((first, its_place))
-                    if first != *token && place.is_none_or(|place| its_place < place) =>
-                {
-                    shown.passed_on |= self.lock.is_some();
-                    self.hand_over(first, now, shown);
-                    let place = Some(self.wait(token, *place, now));
-                    return Acquisition::Held { remaining: Some(CLAIM_WINDOW), place };
+            (None, IfHeld::KeepPlace(place)) => {
+                let kept = self.queue.place(token);
+                match self.first_waiter(now) {
+                    Some((first, its_place))
+                        if first != *token && place.is_none_or(|place| its_place < place) =>
+                    {
+                        shown.passed_on |= self.lock.is_some();
+                        self.hand_over(first, now, shown);
+                        let place = Some(self.wait(token, kept.or(*place), now));
+                        return Acquisition::Held { remaining: Some(CLAIM_WINDOW), place };
+                    }
+                    _ => return self.grant(token, lease, now, shown),
                 }
-                _ => return self.grant(token, lease, now, shown),
-            },
+            }
         };
         shown.queued |= place.is_some();
         let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));

@@ -1,17 +1,19 @@
 //! The queue of one lock in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use crate::{Token, core::Moment};
 
-/// Who waits for one lock, in the order of their places.
+/// Who waits for one lock, in the order of their places; and in the order in which they die, if they
+/// are not heard of.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 #[derive(Clone, Default)]
 pub(crate) struct Queue {
     by_place: BTreeMap<u64, Token>,
+    by_end: BTreeSet<(Moment, u64)>,
     waiters: HashMap<Token, Waiter>,
 }
 
@@ -25,6 +27,9 @@ struct Waiter {
     listens: bool,
 }
 
+/// How many of the dead leave with one operation that does not look for the first.
+const SWEEP: usize = 10;
+
 impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
         self.waiters.is_empty()
@@ -35,21 +40,27 @@ impl Queue {
         self.waiters.len() > usize::from(self.waiters.contains_key(token))
     }
 
-    /// Is anybody in it alive? Mostly the first is; the dead before it go with the next who waits.
-    pub(crate) fn has_living(&self, now: Moment) -> bool {
-        self.by_place.values().any(|token| self.waiters[token].alive_until > now)
+    /// Where a token waits.
+    pub(crate) fn place(&self, token: &Token) -> Option<u64> {
+        self.waiters.get(token).map(|waiter| waiter.place)
+    }
+
+    /// Is anybody in it alive? Mostly the first is.
+    pub(crate) fn has_living(&self, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
+        self.by_place.values().any(|token| self.lives(token, now, &hears))
     }
 
     pub(crate) fn living(&self, now: Moment) -> usize {
-        self.waiters.values().filter(|waiter| waiter.alive_until > now).count()
+        self.by_end.range((now, u64::MAX)..).count()
     }
 
     /// Until when anybody in it is alive.
     pub(crate) fn expiry(&self) -> Moment {
-        self.waiters.values().map(|waiter| waiter.alive_until).max().unwrap_or_default()
+        self.by_end.last().map(|(end, _)| *end).unwrap_or_default()
     }
 
-    /// Lets a token wait, or go on waiting: its place.
+    /// Lets a token wait, or go on waiting: its place. Taken for dead, it keeps its place if nobody
+    /// has looked.
     pub(crate) fn wait(
         &mut self,
         token: &Token,
@@ -58,17 +69,17 @@ impl Queue {
         (now, alive): (Moment, Duration),
         listens: bool,
     ) -> u64 {
-        // Taken for dead, it still keeps its place if nobody has looked.
-        let kept = self.waiters.get(token).map(|waiter| waiter.place);
         let last = self.by_place.last_key_value().map_or(0, |(place, _)| *place);
+        let mut place = self.place(token).or(place).unwrap_or_else(|| micros.max(last + 1));
+        self.leave(token);
         self.forget_dead(now);
-        let mut place = kept.or(place).unwrap_or_else(|| micros.max(last + 1));
         // A place that somebody made up must not push another waiter out.
-        while self.by_place.get(&place).is_some_and(|other| other != token) {
+        while self.by_place.contains_key(&place) {
             place += 1;
         }
-        self.by_place.insert(place, token.clone());
         let waiter = Waiter { place, alive_until: now + alive, listens };
+        self.by_place.insert(place, token.clone());
+        self.by_end.insert((waiter.alive_until, place));
         self.waiters.insert(token.clone(), waiter);
         place
     }
@@ -76,6 +87,7 @@ impl Queue {
     pub(crate) fn leave(&mut self, token: &Token) {
         if let Some(waiter) = self.waiters.remove(token) {
             self.by_place.remove(&waiter.place);
+            self.by_end.remove(&(waiter.alive_until, waiter.place));
         }
     }
 
@@ -86,27 +98,27 @@ impl Queue {
         now: Moment,
         hears: impl Fn(&Token) -> bool,
     ) -> Option<(Token, u64)> {
-        while let Some(entry) = self.by_place.first_entry() {
-            let (place, token) = (*entry.key(), entry.get().clone());
-            let waiter = self.waiters.get(&token);
-            let lives = waiter.is_some_and(|waiter| {
-                waiter.alive_until > now && (!waiter.listens || hears(&token))
-            });
-            if lives {
+        while let Some((place, token)) = self.by_place.first_key_value() {
+            let (place, token) = (*place, token.clone());
+            if self.lives(&token, now, &hears) {
                 return Some((token, place));
             }
-            entry.remove();
-            self.waiters.remove(&token);
+            self.leave(&token);
         }
         None
     }
 
+    fn lives(&self, token: &Token, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
+        self.waiters
+            .get(token)
+            .is_some_and(|waiter| waiter.alive_until > now && (!waiter.listens || hears(token)))
+    }
+
     fn forget_dead(&mut self, now: Moment) {
-        while let Some(entry) = self.by_place.first_entry() {
-            if self.waiters.get(entry.get()).is_some_and(|waiter| waiter.alive_until > now) {
-                return;
-            }
-            self.waiters.remove(&entry.remove());
+        let dead = self.by_end.range(..=(now, u64::MAX)).take(SWEEP);
+        let dead: Vec<_> = dead.map(|(_, place)| self.by_place[place].clone()).collect();
+        for token in dead {
+            self.leave(&token);
         }
     }
 }

@@ -48,10 +48,7 @@ local function plan_to_wait(queue, token, place)
   local kept = redis.call('ZSCORE', queue, token)
   local dead = redis.call('ZRANGEBYSCORE', queue, '-inf', math.floor(micros / 1000), 'LIMIT', 0, 10)
   local highest = tonumber(last[2] or '0')
-  -- The holder was told of the first that came, and knows of the others that follow; but whoever
-  -- is dead may have come in the time of another holder.
   local tells = place > 0 or kept or highest < FIRST_PLACE
-    or redis.call('ZCOUNT', queue, math.floor(micros / 1000) + 1, '(' .. FIRST_PLACE) == 0
   if kept then
     place = tonumber(kept)
   elseif place == 0 then
@@ -107,8 +104,11 @@ local function acquire(key, queue, token, lease, what)
   local place = tonumber(string.sub(what, 2)) or 0
   local plan = plan_to_wait(queue, token, place)
   if holder then
+    -- The holder was told of the first that came, and knows of those that follow; but whoever is
+    -- dead may have come in the time of another holder.
+    local tells = plan.tells or not first_waiter(queue)
     local left = remaining(key, holder)
-    if plan.tells then
+    if tells then
       tell(holder, 'wanted')
     end
     return {left, wait(queue, token, plan)}

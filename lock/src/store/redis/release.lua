@@ -28,8 +28,10 @@ local function release(key, queue, token, keep)
     waiting = waiting - 2
   end
 
-  if not ours then
+  if not ours or waiting > 0 then
     redis.pcall('ZREM', queue, token, '@' .. token, '?' .. token)
+  end
+  if not ours then
     -- It may have come between a claim window that passed and this release, and would not know
     -- that others wait.
     if type(holder) == 'string' and waiting > 0 then
