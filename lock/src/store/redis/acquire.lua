@@ -73,8 +73,8 @@ local function wait(queue, token, plan)
   return digits(plan.place)
 end
 
--- Takes a lock whose holder is known, and removes from the queue the members of those at its head
--- that are dead: 1, or 2 if others wait for it.
+-- Takes a lock whose holder is known, and removes the dead at the head of its queue: 1, or 2 if
+-- others wait for it.
 local function take(key, queue, token, lease, dead)
   local others = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'LIMIT', #dead / 3, 2)
   local contended = #others > 1 or (others[1] and others[1] ~= token)
@@ -113,12 +113,12 @@ local function acquire(key, queue, token, lease, what)
     end
     return {left, wait(queue, token, plan)}
   end
-  local first, its_place, gone = first_waiter(queue)
+  local first, its_place, dead = first_waiter(queue)
   if not first or first == token or (place > 0 and place < its_place) then
-    return take(key, queue, token, lease, dead_before(first ~= token and first, gone))
+    return take(key, queue, token, lease, dead)
   end
   -- A lease has run out, and somebody else is next.
-  hand_over(key, queue, first, gone, window)
+  hand_over(key, queue, first, dead, window)
   return {tonumber(window), wait(queue, token, plan)}
 end
 

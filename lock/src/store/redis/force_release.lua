@@ -6,15 +6,13 @@
 -- Answers 1 if somebody held it, plus 2 if it was handed over.
 
 local holder = redis.call('GET', KEYS[1])
-local first, place, gone = first_waiter(KEYS[2])
+local first, place, dead = first_waiter(KEYS[2])
 local answer = holder and 1 or 0
 if first then
-  hand_over(KEYS[1], KEYS[2], first, gone, ARGV[1])
+  hand_over(KEYS[1], KEYS[2], first, dead, ARGV[1])
   answer = answer + 2
 else
-  if #gone > 0 then
-    redis.call('ZREM', KEYS[2], unpack(gone))
-  end
+  remove(KEYS[2], dead)
   if holder then
     redis.call('DEL', KEYS[1])
   end

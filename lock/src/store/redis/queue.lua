@@ -37,47 +37,44 @@ local function listens(token)
   return not answer or answer.err or answer[2] > 0
 end
 
--- The first living waiter, if there is one, with its place; and what is to be removed when it gets
--- the lock: its own members, and those of the dead before it. A waiter that does not listen any
--- more is no loss even if it lives: it knows its place, and takes it again. `leaving` is a token
--- that does not count.
+-- The first living waiter, if there is one, with its place; and the members of the dead before it,
+-- three for each, which whoever looks removes. A waiter that does not listen any more is no loss
+-- even if it lives: it knows its place, and takes it again. `leaving` is a token that counts as
+-- dead.
 local function first_waiter(queue, leaving)
-  local gone = {}
+  local dead = {}
   local now
   -- No more than can be removed with one command.
   for i = 0, 999 do
     local found = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'WITHSCORES', 'LIMIT', i, 1)
     local token = found[1]
     if not token then
-      return nil, nil, gone
+      return nil, nil, dead
     end
     now = now or milliseconds()
     local listening = tonumber(redis.call('ZSCORE', queue, '@' .. token) or '0')
     local polling = tonumber(redis.call('ZSCORE', queue, '?' .. token) or '0')
-    gone[#gone + 1] = token
-    gone[#gone + 1] = '@' .. token
-    gone[#gone + 1] = '?' .. token
     local alive = polling > now or (listening > now and listens(token))
     if alive and token ~= leaving then
-      return token, tonumber(found[2]), gone
+      return token, tonumber(found[2]), dead
     end
+    dead[#dead + 1] = token
+    dead[#dead + 1] = '@' .. token
+    dead[#dead + 1] = '?' .. token
   end
-  return nil, nil, gone
+  return nil, nil, dead
 end
 
--- Of what is to be removed when a waiter gets the lock, what is so all the same if it does not: the
--- members of the dead, without the last three, which are its own. All of it if there is no waiter.
-local function dead_before(waiter, gone)
-  for _ = 1, waiter and 3 or 0 do
-    table.remove(gone)
+local function remove(queue, dead)
+  if #dead > 0 then
+    redis.call('ZREM', queue, unpack(dead))
   end
-  return gone
 end
 
 -- Gives a lock to a waiter. The removal comes first: it needs no memory, and once a script has
 -- written, the server lets it go on even when memory is full.
-local function hand_over(key, queue, waiter, gone, window)
-  redis.call('ZREM', queue, unpack(gone))
+local function hand_over(key, queue, waiter, dead, window)
+  redis.call('ZREM', queue, waiter, '@' .. waiter, '?' .. waiter, unpack(dead))
   redis.call('SET', key, waiter, 'PX', window)
   tell(waiter, 'granted')
 end

@@ -18,12 +18,12 @@ local function release(key, queue, token, keep)
   local holder = redis.pcall('GET', key)
   local ours = holder == token
   local first, place
-  local gone = {}
+  local dead = {}
   local waiting = redis.pcall('ZCARD', queue)
   if type(waiting) ~= 'number' then
     waiting = 0
   elseif waiting > 0 and (ours or not holder) then
-    first, place, gone = first_waiter(queue, token)
+    first, place, dead = first_waiter(queue, token)
   elseif waiting > 0 and redis.call('ZSCORE', queue, token) then
     waiting = waiting - 2
   end
@@ -40,13 +40,10 @@ local function release(key, queue, token, keep)
   end
   local kept = ours and keep ~= '0'
   if first and not kept then
-    hand_over(key, queue, first, gone, window)
+    hand_over(key, queue, first, dead, window)
     return ours and 3 or 2
   end
-  local dead = dead_before(first, gone)
-  if #dead > 0 then
-    redis.call('ZREM', queue, unpack(dead))
-  end
+  remove(queue, dead)
   if kept then
     redis.call('PEXPIRE', key, keep)
     -- It knows of a lease that may end later.
