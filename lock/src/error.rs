@@ -33,7 +33,7 @@ pub enum ErrorKind {
     /// The code that asks for the lock runs under it already, and would wait for itself. Pass the
     /// guard on instead, or write `reentrant` in the attribute.
     Deadlock,
-    /// [`Locks::shutdown`](crate::Locks::shutdown) was called.
+    /// [`Locks::shutdown`](crate::Locks::shutdown) was called, or the process was forked since.
     Closed,
     /// A bad argument or URL; the message says what is allowed.
     Invalid,
@@ -91,11 +91,8 @@ impl Error {
         self
     }
 
-    pub(crate) fn caused_by(
-        mut self,
-        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.0.source = source;
+    pub(crate) fn caused_by(mut self, source: Arc<dyn std::error::Error + Send + Sync>) -> Self {
+        self.0.source = Some(source);
         self
     }
 
@@ -133,6 +130,14 @@ impl Error {
         Self::new(
             ErrorKind::Closed,
             "this `Locks` was shut down: connect a new one, or call `shutdown` later",
+        )
+    }
+
+    pub(crate) fn forked() -> Self {
+        Self::new(
+            ErrorKind::Closed,
+            "this process was forked from the one that made this `Locks`, and the thread that \
+             serves it did not come along: make another `Locks` after the fork",
         )
     }
 }

@@ -12,6 +12,7 @@ mod debounce;
 #[cfg(feature = "durable")]
 mod durable;
 mod error;
+mod events;
 #[cfg(feature = "redis")]
 pub mod fenced;
 mod guard;
@@ -23,6 +24,7 @@ mod locks;
 #[cfg(test)]
 mod model;
 mod mutant;
+mod process;
 mod status;
 mod store;
 #[cfg(feature = "test-util")]
@@ -50,9 +52,9 @@ pub use crate::{
     status::Status,
     store::{
         AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableBook,
-        DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, Holder, IfHeld,
-        Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, SetAside, Store,
-        StoreError, StoreFuture, Wake, WakeUps, WindowEnd,
+        DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, EndWindowRequest,
+        ExtendRequest, Holder, IfHeld, Listener, MemoryStore, Release, ReleaseRequest,
+        RenewRequest, Renewal, SetAside, Store, StoreError, StoreFuture, Wake, WakeUps, WindowEnd,
     },
     token::Token,
 };

@@ -11,9 +11,10 @@ use std::{
 use crate::warning::{OnWarning, Warning, Warnings};
 use crate::{
     AlreadyInstalled, Debounce, Error, Lock, MemoryStore, Store,
+    events::Events,
     id::Prefix,
     keeper::{
-        Client, ClientId,
+        Client, ClientId, Started,
         clock::{BootClock, TokioClock},
     },
     limits,
@@ -82,8 +83,10 @@ impl Locks {
     ///
     /// # Errors
     ///
-    /// `Invalid` for a URL that is none of these; `Unavailable` if the server cannot be reached
-    /// within two seconds; `Rejected` if it refuses user, password or database.
+    /// `Invalid` for a URL that is none of these; `Unavailable` if the server cannot be reached: each
+    /// step of the handshake may take two seconds; `Rejected` if it refuses user, password or
+    /// database, or if it is no server for locks: a read-only replica, a Sentinel, a node of a Redis
+    /// Cluster, or something that does not speak the Redis protocol.
     ///
     /// # Cancel safety
     ///
@@ -356,9 +359,11 @@ impl LocksBuilder {
         self
     }
 
-    /// Hears of trouble that no call fails of yet, once for each kind: a server that may evict
-    /// locks, one that was restarted or has lost its data. It is called on the keeper's thread, and
-    /// should return soon.
+    /// Registers a listener for conditions that no call fails of yet, such as a server that may
+    /// evict locks, or one that has lost its data. It is called once for each kind.
+    ///
+    /// The listener runs on a thread of its own, shortly after the condition was found. One that
+    /// blocks or panics disturbs no lock; it only misses later warnings.
     ///
     /// ```
     /// # fn main() {
@@ -428,44 +433,85 @@ impl LocksBuilder {
     ///
     /// # Errors
     ///
-    /// `Invalid` if no store is named, or a setting cannot be; else as [`Locks::connect`].
+    /// `Invalid` if no store is named, or a setting is out of range; else as [`Locks::connect`].
     ///
     /// # Cancel safety
     ///
     /// Safe; nothing is left behind.
     pub async fn build(self) -> Result<Locks, Error> {
+        let (locks, started) = self.start(false)?;
+        if let Some(started) = started {
+            started.wait().await?;
+        }
+        Ok(locks)
+    }
+
+    /// Makes the [`Locks`] without connecting: for a service that is to start while its store is
+    /// down.
+    ///
+    /// Does no I/O. The first call connects, and calls wait for the connection within their bounds:
+    /// a store that stays down makes them `Unavailable`, and they say why. User, password and
+    /// database, too, are checked by then only.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if no store is named, or a setting is out of range. A server that is down is no
+    /// error here.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::{ErrorKind, Locks};
+    ///
+    /// // Nothing listens there.
+    /// let locks = Locks::builder().url("redis://127.0.0.1:1/").build_lazy()?;
+    /// let error = locks.lock("report").acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Unavailable);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn build_lazy(self) -> Result<Locks, Error> {
+        self.start(true).map(|(locks, _)| locks)
+    }
+
+    fn start(self, lazy: bool) -> Result<(Locks, Option<Started>), Error> {
         let prefix = Prefix::parse(&self.prefix)?;
         limits::lease(self.lease)?;
-        #[cfg(feature = "redis")]
-        let warnings = Warnings::to(self.on_warning);
+        let events = Events::default();
         let id = self.client_id.map_or_else(ClientId::default, ClientId::from);
-        let client = match self.source {
+        #[cfg(feature = "redis")]
+        let warnings = Warnings::new(self.on_warning, events.clone());
+        let (client, started) = match self.source {
             Some(Source::Url(url)) => match Target::parse(&url, self.root_certificate)? {
-                Target::Memory => of_store(id, Arc::new(MemoryStore::new())).await?,
+                Target::Memory => of_store(id, Arc::new(MemoryStore::new()), events)?,
                 #[cfg(feature = "redis")]
-                Target::Redis(client) => of_redis(id, *client, warnings).await?,
+                Target::Redis(client) => of_redis(id, *client, warnings, lazy)?,
             },
             #[cfg(feature = "redis")]
-            Some(Source::Client(client)) => of_redis(id, *client, warnings).await?,
+            Some(Source::Client(client)) => of_redis(id, *client, warnings, lazy)?,
             #[cfg(feature = "__mutants")]
             Some(Source::Store(store)) if self.host.is_some() => {
-                Client::embedded(id, store, self.host.expect("BUG: it was just there"))
+                let host = self.host.expect("BUG: it was just there");
+                (Client::embedded(id, store, host), None)
             }
-            Some(Source::Store(store)) => of_store(id, store).await?,
+            Some(Source::Store(store)) => of_store(id, store, events)?,
             None => {
                 return Err(Error::invalid(
                     "no store: name one with `.url(..)`, `.client(..)` or `.store(..)`",
                 ));
             }
         };
-        Ok(Locks(Arc::new(Inner {
+        #[cfg(not(feature = "redis"))]
+        let _ = lazy;
+        let locks = Locks(Arc::new(Inner {
             client,
             prefix,
             lease: self.lease,
             wait: self.wait,
             #[cfg(feature = "durable")]
             registry: Default::default(),
-        })))
+        }));
+        Ok((locks, started))
     }
 }
 
@@ -480,24 +526,30 @@ impl fmt::Debug for LocksBuilder {
     }
 }
 
-async fn of_store(id: ClientId, store: Arc<dyn Store>) -> Result<Arc<Client>, Error> {
+/// A client, and what its connection comes to, if it makes one.
+type Connecting = (Arc<Client>, Option<Started>);
+
+fn of_store(id: ClientId, store: Arc<dyn Store>, events: Events) -> Result<Connecting, Error> {
     if store.is_embedded() {
-        Ok(Client::embedded(id, store, Arc::new(TokioClock::new())))
-    } else {
-        Client::on_own_thread(id, Arc::new(BootClock::new()), || async { Ok(store) }).await
+        return Ok((Client::embedded(id, store, Arc::new(TokioClock::new())), None));
     }
+    let clock = Arc::new(BootClock::new());
+    let (client, started) = Client::on_own_thread(id, clock, store, events, || async { Ok(()) })?;
+    Ok((client, Some(started)))
 }
 
 #[cfg(feature = "redis")]
-async fn of_redis(
+fn of_redis(
     id: ClientId,
     client: redis::Client,
     warnings: Warnings,
-) -> Result<Arc<Client>, Error> {
-    use crate::store::redis::RedisStore;
-
-    Client::on_own_thread(id, Arc::new(BootClock::new()), || async {
-        Ok(Arc::new(RedisStore::connect(client, warnings).await?) as Arc<dyn Store>)
-    })
-    .await
+    lazy: bool,
+) -> Result<Connecting, Error> {
+    let events = warnings.events().clone();
+    let store = Arc::new(crate::store::redis::RedisStore::new(client, warnings)?);
+    let connection = Arc::clone(&store);
+    let connect = move || async move { if lazy { Ok(()) } else { connection.connect().await } };
+    let (client, started) =
+        Client::on_own_thread(id, Arc::new(BootClock::new()), store, events, connect)?;
+    Ok((client, Some(started)))
 }

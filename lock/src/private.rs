@@ -166,7 +166,9 @@ pub async fn finish_all<const N: usize, T>(held: [Held; N], result: T) -> T {
 /// The Redis store by itself, for the tests that compare the engines.
 #[cfg(feature = "redis")]
 pub async fn redis_store(client: redis::Client) -> Result<impl crate::Store, Error> {
-    crate::store::redis::RedisStore::connect(client, Default::default()).await
+    let store = crate::store::redis::RedisStore::new(client, Default::default())?;
+    store.connect().await?;
+    Ok(store)
 }
 
 /// The `Locks` that the attribute names.

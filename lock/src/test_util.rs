@@ -70,8 +70,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DurableReply, DurableRequest,
-    Holder, Listener, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
-    StoreFuture, Token, WakeUps, WindowEnd,
+    EndWindowRequest, ExtendRequest, Holder, Listener, Release, ReleaseRequest, RenewRequest,
+    Renewal, Store, StoreError, StoreFuture, Token, WakeUps,
 };
 
 /// For how long a thief keeps what it steals.
@@ -201,7 +201,8 @@ impl FaultyStore {
     /// is dropped.
     pub async fn steal(&self, key: &str) -> bool {
         let inner = &self.0.inner;
-        let Ok(Some(Holder { token, .. })) = inner.holder(key).await else { return false };
+        let mut holders = inner.holder(&[key.into()]).await;
+        let Some(Ok(Some(Holder { token, .. }))) = holders.pop() else { return false };
         let released = inner.release(&[ReleaseRequest::new(key, token)]).await;
         let thief = Token::from("thief:1".to_owned());
         let _ = inner.acquire(&[AcquireRequest::new(key, thief, STOLEN_FOR)]).await;
@@ -289,41 +290,50 @@ impl Store for FaultyStore {
 
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        Box::pin(self.call(Operation::Extend, self.0.inner.extend(key, token, by), Err))
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        let inner = self.0.inner.extend(batch);
+        Box::pin(self.call(Operation::Extend, inner, |error| each(batch, &error)))
     }
 
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        Box::pin(self.call(Operation::Holder, self.0.inner.holder(key), Err))
+    fn holder<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+        let inner = self.0.inner.holder(batch);
+        Box::pin(self.call(Operation::Holder, inner, |error| each(batch, &error)))
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        Box::pin(self.call(Operation::ForceRelease, self.0.inner.force_release(key), Err))
+    fn force_release<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let inner = self.0.inner.force_release(batch);
+        Box::pin(self.call(Operation::ForceRelease, inner, |error| each(batch, &error)))
     }
 
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        Box::pin(self.call(Operation::Debounce, self.0.inner.debounce(request), Err))
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        let inner = self.0.inner.debounce(batch);
+        Box::pin(self.call(Operation::Debounce, inner, |error| each(batch, &error)))
     }
 
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(Operation::EndWindow, self.0.inner.end_window(window, end), Err))
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        let inner = self.0.inner.end_window(batch);
+        Box::pin(self.call(Operation::EndWindow, inner, |error| each(batch, &error)))
     }
 
     fn durable<'a>(
         &'a self,
-        request: &'a DurableRequest,
-    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
-        Box::pin(self.call(Operation::Durable, self.0.inner.durable(request), Err))
+        batch: &'a [DurableRequest],
+    ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
+        let inner = self.0.inner.durable(batch);
+        Box::pin(self.call(Operation::Durable, inner, |error| each(batch, &error)))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::events::Events;
+
 /// What a connect or reconnect has found that makes locks less than they could be.
 ///
 /// Each is said once for each [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
@@ -19,7 +21,8 @@ pub enum Warning {
         /// The server's `maxmemory-policy`.
         policy: String,
     },
-    /// The server is a replica and refuses to be written to: no lock can be had.
+    /// The server is a replica and refuses to be written to. Such a connection is not used: the
+    /// first connect fails, and later ones are tried until the server is a primary.
     Replica,
     /// It is another server process than before: it was restarted, or another took over. Locks that
     /// its data does not have may be granted again while their guards are valid.
@@ -75,11 +78,17 @@ pub(crate) struct Warnings(Arc<Inner>);
 struct Inner {
     listener: Option<OnWarning>,
     said: Mutex<HashSet<Warning>>,
+    events: Events,
 }
 
 impl Warnings {
-    pub(crate) fn to(listener: Option<OnWarning>) -> Self {
-        Self(Arc::new(Inner { listener, said: Mutex::default() }))
+    pub(crate) fn new(listener: Option<OnWarning>, events: Events) -> Self {
+        Self(Arc::new(Inner { listener, said: Mutex::default(), events }))
+    }
+
+    /// Where everything else is said.
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Says it, unless it was said before.
@@ -89,10 +98,15 @@ impl Warnings {
             return;
         }
         drop(said);
-        tracing::warn!(target: "lock", ?warning, "{warning}");
-        if let Some(listener) = &self.0.listener {
-            listener(&warning);
-        }
+        let warnings = self.clone();
+        let event = warning.clone();
+        // Apart, so that a subscriber that panics does not keep the listener from hearing of it.
+        self.0.events.say(move || tracing::warn!(target: "lock", warning = ?event, "{event}"));
+        self.0.events.say(move || {
+            if let Some(listener) = &warnings.0.listener {
+                listener(&warning);
+            }
+        });
     }
 }
 

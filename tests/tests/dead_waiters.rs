@@ -48,9 +48,11 @@ async fn who_waits_behind_a_killed_process_gets_its_turn() {
     })
     .await;
     waiter.kill();
-    eventually(ms(5000), async || match store.holder("lock:a").await.unwrap() {
-        None => Ok(()),
-        held => Err(held),
+    eventually(ms(5000), async || {
+        match store.holder(&["lock:a".into()]).await.remove(0).unwrap() {
+            None => Ok(()),
+            held => Err(held),
+        }
     })
     .await;
     another_client_gets_its_turn(&engine, 1).await;
@@ -71,7 +73,7 @@ async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
                 4
             }
             "lock:forced" => {
-                assert!(!store.force_release(key).await.unwrap().handed_over);
+                assert!(!store.force_release(&[key.into()]).await.remove(0).unwrap().handed_over);
                 granted(store, request(key, 4, 30_000)).await;
                 4
             }
@@ -136,7 +138,10 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
     let late = request(ASKED_LATE, 2, 2000).if_held(IfHeld::KeepPlace(None));
     let Acquisition::Held { place, .. } = acquire(store, late).await else { panic!("it is next") };
     assert_eq!(place, Some(places[&(ASKED_LATE, 2)]));
-    assert_eq!(store.holder(ASKED_LATE).await.unwrap().unwrap().token, token(3));
+    assert_eq!(
+        store.holder(&[ASKED_LATE.into()]).await.remove(0).unwrap().unwrap().token,
+        token(3)
+    );
 
     // The dead one between those who leave goes with the next who joins.
     joins(store, LEFT, 5).await;
@@ -148,7 +153,10 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
     // Granted a lock that is free while it waits for it, it waits no more once it has let go.
     granted(store, request(HELD_TWICE, 4, 30_000).if_held(IfHeld::Wait)).await;
     assert!(release(store, ReleaseRequest::new(HELD_TWICE, token(4))).await);
-    assert_eq!(store.holder(HELD_TWICE).await.unwrap().unwrap().token, token(2));
+    assert_eq!(
+        store.holder(&[HELD_TWICE.into()]).await.remove(0).unwrap().unwrap().token,
+        token(2)
+    );
     assert_eq!(waiters(store, HELD_TWICE).await, 0);
 }
 
@@ -190,7 +198,7 @@ async fn renew(store: &dyn Store, key: &str, number: u64) -> Renewal {
 }
 
 async fn waiters(store: &dyn Store, key: &str) -> usize {
-    store.holder(key).await.unwrap().expect("it is held").waiters
+    store.holder(&[key.into()]).await.remove(0).unwrap().expect("it is held").waiters
 }
 
 /// A waiter of each of these locks dies, and the lease of the holder ends.

@@ -10,8 +10,9 @@ use std::{
 
 use lock::{
     __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
-    DurableBook, DurableClaim, DurableReply, DurableRequest, DurableStep, IfHeld, MemoryStore,
-    ReleaseRequest, RenewRequest, Store, StoreError, Token, WindowEnd,
+    DurableBook, DurableClaim, DurableReply, DurableRequest, DurableStep, EndWindowRequest,
+    ExtendRequest, IfHeld, MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token,
+    WindowEnd,
 };
 use proptest::{
     collection::vec,
@@ -210,7 +211,7 @@ impl<S: Store> Side<S> {
                         self.places[number] = None;
                         format!("{}, contended: {contended}", self.fence(fence))
                     }
-                    Acquisition::Held { remaining, place } => {
+                    Acquisition::Held { remaining, place, notifies } => {
                         let last = &mut self.last_place[usize::from(*k)];
                         let what = match place {
                             None => "nowhere",
@@ -220,7 +221,7 @@ impl<S: Store> Side<S> {
                         };
                         *last = place.unwrap_or(0).max(*last);
                         self.places[number] = place.or(self.places[number]);
-                        format!("held {}, waits {what}", class(remaining))
+                        format!("held {}, waits {what}, is told: {notifies}", class(remaining))
                     }
                 }
             }
@@ -239,20 +240,23 @@ impl<S: Store> Side<S> {
                 format!("{:?}", all(self.store.release(&batch.collect::<Vec<_>>()).await)?)
             }
             Operation::Extend { key: k, token: t } => {
-                let left = self.store.extend(&key(*k), &token(*t), LONG * 2).await?;
+                let request = ExtendRequest::new(key(*k), token(*t), LONG * 2);
+                let left = self.store.extend(&[request]).await.remove(0)?;
                 left.map_or_else(|| "not ours".to_owned(), |left| class(Some(left)))
             }
-            Operation::Holder { key: k } => match self.store.holder(&key(*k)).await? {
-                Some(holder) => format!(
-                    "{} {}, {} wait",
-                    holder.token.as_str(),
-                    class(holder.remaining),
-                    holder.waiters
-                ),
-                None => "free".to_owned(),
-            },
+            Operation::Holder { key: k } => {
+                match self.store.holder(&[key(*k).into()]).await.remove(0)? {
+                    Some(holder) => format!(
+                        "{} {}, {} wait",
+                        holder.token.as_str(),
+                        class(holder.remaining),
+                        holder.waiters
+                    ),
+                    None => "free".to_owned(),
+                }
+            }
             Operation::ForceRelease { key: k } => {
-                format!("{:?}", self.store.force_release(&key(*k)).await?)
+                format!("{:?}", self.store.force_release(&[key(*k).into()]).await.remove(0)?)
             }
             Operation::Call { key: k, token: t, new, late, limited, leading } => {
                 let number = &mut self.calls[usize::from(k * 3 + t)];
@@ -264,7 +268,7 @@ impl<S: Store> Side<S> {
                         .made_ago(if *late { short / 2 } else { Duration::ZERO })
                         .max_wait(limited.then_some(short))
                         .leading(*leading);
-                match self.store.debounce(&request).await? {
+                match self.store.debounce(&[request]).await.remove(0)? {
                     DebounceReply::Granted { fence } => self.fence(fence),
                     DebounceReply::NotYet { left, newest } => {
                         // Within the wait, and the grace that the newest caller is given.
@@ -277,7 +281,8 @@ impl<S: Store> Side<S> {
             }
             Operation::EndWindow { key: k, flush } => {
                 let end = if *flush { WindowEnd::Flush } else { WindowEnd::Cancel };
-                format!("{:?}", self.store.end_window(&format!("w{k}"), end).await?)
+                let request = EndWindowRequest::new(format!("w{k}"), end);
+                format!("{:?}", self.store.end_window(&[request]).await.remove(0)?)
             }
             Operation::DurableCall { id, limited } => {
                 let step = DurableStep::Call {
@@ -354,7 +359,7 @@ impl<S: Store> Side<S> {
 impl<S: Store> Side<S> {
     async fn durable(&self, step: DurableStep) -> Result<DurableReply, StoreError> {
         let book = DurableBook::new("due", "calls", "aside");
-        self.store.durable(&DurableRequest::new(book, step)).await
+        self.store.durable(&[DurableRequest::new(book, step)]).await.remove(0)
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
 };
 
 use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, ErrorKind, Holder, Listener, Lock,
-    Locks, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Status, Store, StoreError,
-    StoreFuture, Token, WakeUps, WindowEnd,
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ErrorKind,
+    ExtendRequest, Holder, Listener, Lock, Locks, MemoryStore, Release, ReleaseRequest,
+    RenewRequest, Renewal, Status, Store, StoreError, StoreFuture, WakeUps,
 };
 use lock_tests::{RedisServer, Worker, eventually};
 use tokio::sync::watch;
@@ -194,38 +194,41 @@ impl Store for Gated {
 
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        self.inner.extend(key, token, by)
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        self.inner.extend(batch)
     }
 
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
+    fn holder<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
         if let Some((there, go_on)) = self.stops.lock().unwrap().pop() {
             there.send(()).unwrap();
             go_on.recv().unwrap();
         }
-        self.inner.holder(key)
+        self.inner.holder(batch)
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        self.inner.force_release(key)
+    fn force_release<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        self.inner.force_release(batch)
     }
 
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        self.inner.debounce(request)
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        self.inner.debounce(batch)
     }
 
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        self.inner.end_window(window, end)
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        self.inner.end_window(batch)
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {

@@ -21,6 +21,7 @@ mod macros;
 mod mutants;
 mod postgresql;
 mod regressions;
+mod reports;
 mod scale;
 mod seed;
 mod simulation;

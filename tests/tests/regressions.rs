@@ -12,9 +12,9 @@ use std::{
 };
 
 use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, ErrorKind, Holder, Locks,
-    MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Status, Store, StoreError,
-    StoreFuture, Token, WindowEnd,
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ErrorKind,
+    ExtendRequest, Holder, Locks, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal,
+    Status, Store, StoreError, StoreFuture,
 };
 use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -226,38 +226,41 @@ impl Store for Told {
 
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        self.inner.extend(key, token, by)
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        self.inner.extend(batch)
     }
 
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
+    fn holder<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
         Box::pin(async move {
             // Keeps the keeper busy, so that messages gather behind it.
             thread::sleep(ms(100));
-            self.inner.holder(key).await
+            self.inner.holder(batch).await
         })
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        self.inner.force_release(key)
+    fn force_release<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        self.inner.force_release(batch)
     }
 
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        self.inner.debounce(request)
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        self.inner.debounce(batch)
     }
 
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        self.inner.end_window(window, end)
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        self.inner.end_window(batch)
     }
 }
 
@@ -277,7 +280,8 @@ async fn a_flush_waits_for_what_is_withdrawn_while_it_is_granted() {
     store.answers.add_permits(1);
     drop(acquire);
     locks.flush().await;
-    assert!(store.inner.holder("lock:a").await.unwrap().is_none());
+    let holder = store.inner.holder(&["lock:a".into()]).await.remove(0);
+    assert!(holder.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -257,7 +257,7 @@ async fn world(seed: u64) -> [u64; 3] {
     // What was kept on purpose, or given up, has expired by then.
     time::sleep(Duration::from_secs(60)).await;
     for id in 0..IDS {
-        let held = store.holder(&format!("lock:id-{id}")).await.unwrap();
+        let held = store.holder(&[format!("lock:id-{id}").into()]).await.remove(0).unwrap();
         assert!(held.is_none(), "a lock is left: {held:?}");
     }
     let faults = connections.iter().map(|c| c.faults.load(Ordering::Relaxed)).sum();

@@ -11,6 +11,10 @@
 //! call ID ARGUMENT                   called ID ARGUMENT NUMBER, or refused ID ARGUMENT
 //! work URL RESOURCE TASKS SEED       ready, then what workload.rs says
 //! finish                             done                   when the work has ended
+//! fork URL                           what fork.rs says, then done
+//! subscribe and panic                ready                  each event of the library panics
+//! subscribe and count                ready
+//! events                             events NUMBER          those that say why there is no connection
 //! ```
 //!
 //! Each durable run is written to the list `log` of its server: `start` and `end`, this process,
@@ -20,6 +24,8 @@
 //! which all processes share. It ends with its input.
 #![forbid(unsafe_code)]
 
+mod fork;
+mod subscriber;
 mod workload;
 
 use std::{
@@ -74,6 +80,22 @@ async fn main() {
             }
             ["work", url, resource, tasks, seed] => {
                 work = Some(workload::start(url, resource, number(tasks), number(seed)).await);
+                say("ready");
+            }
+            ["fork", url] => {
+                // It has a runtime of its own, which must not be one inside of another.
+                let url = url.to_owned();
+                let forked = std::thread::spawn(move || fork::run(&url));
+                forked.join().expect("the parent's part ends");
+                say("done");
+            }
+            ["subscribe", "and", "count"] => {
+                tracing::subscriber::set_global_default(subscriber::Counts).expect("the first");
+                say("ready");
+            }
+            ["events"] => say(&format!("events {}", subscriber::counted())),
+            ["subscribe", "and", "panic"] => {
+                tracing::subscriber::set_global_default(subscriber::Panics).expect("the first");
                 say("ready");
             }
             ["finish"] => {

@@ -14,8 +14,17 @@ use std::{collections::VecDeque, time::Duration};
 use super::{Jitter, Moment, doubling};
 use crate::{mutant, store::IfHeld};
 
-/// A waiter says that it is alive at least this often, jitter included.
-pub(crate) const HEARTBEAT: Duration = Duration::from_millis(7500);
+/// A waiter says that it is alive this often, jitter included. It also bounds how long a lock may be
+/// free without anybody knowing, if its key has gone in another way than by a release of ours.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A waiter that has not been heard of for so long is dead, if its client listens: two looks in a row
+/// may be late by as much as a stall of the process, or be lost.
+pub(crate) const ALIVE: Duration = HEARTBEAT.saturating_mul(3);
+
+/// The shortest and the longest pause between two looks at a lock whose holder does not tell when it
+/// lets go of it.
+const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(330));
 
 /// A grant leaves room for so many hand-overs inside a process, each with a larger fencing token.
 const HAND_OVER_BITS: u32 = 10;
@@ -127,6 +136,8 @@ pub(crate) struct Request {
 pub(crate) struct Looks {
     /// It wakes them; a look is for what the wake-up may have missed.
     pub(crate) woken: bool,
+    /// The holder tells them when it lets go of the lock, as far as the store knows.
+    pub(crate) told: bool,
     pub(crate) jitter: Jitter,
 }
 
@@ -257,12 +268,15 @@ impl Queue {
             return Action::Ask;
         }
         // A store without a queue wakes nobody.
-        let delay = if looks.woken && place.is_some() {
-            looks.jitter.nth(seat.looks).between(HEARTBEAT * 14 / 15, HEARTBEAT)
-        } else {
+        let (shortest, longest) = if !looks.woken || place.is_none() {
             let delay = doubling(POLL, seat.looks - 1);
-            looks.jitter.nth(seat.looks).between(delay / 2, delay)
+            (delay / 2, delay)
+        } else if looks.told {
+            (HEARTBEAT * 49 / 50, HEARTBEAT)
+        } else {
+            WATCH
         };
+        let delay = looks.jitter.nth(seat.looks).between(shortest, longest);
         // When the holder's time is up without a wake-up, nobody has released. A millisecond
         // more, because the store rounds down.
         let expiry = remaining.map_or(Duration::MAX, |left| left + Duration::from_millis(1));

@@ -6,7 +6,7 @@ use std::{mem, sync::Arc, time::Duration};
 use super::{
     Acquire, SILENCE_LIMIT,
     holds::{Grant, comes_too_late},
-    task::{BATCH, Done, Task},
+    task::{BATCH, Done, Task, each},
     timers::Timer,
 };
 use crate::{
@@ -101,19 +101,18 @@ impl Task {
                 continue;
             }
             // Every lease of the batch counts from here: before the first byte is sent.
-            self.call_store(move |store| async move {
-                let answers = store.acquire(&requests).await;
-                Done::Acquired(Acquired { askers, sent_at: now, answers })
-            });
+            self.call_store(
+                move |store| async move { store.acquire(&requests).await },
+                move |answers| {
+                    let answers = each(answers, askers.len());
+                    Done::Acquired(Acquired { askers, sent_at: now, answers })
+                },
+            );
         }
     }
 
     pub(super) fn take_acquired(&mut self, acquired: Acquired) {
-        let mut answers = acquired.answers.into_iter();
-        for (asker, number) in acquired.askers {
-            let answer = answers.next().unwrap_or_else(|| {
-                Err(StoreError::unavailable("the store gave fewer answers than it was asked for"))
-            });
+        for ((asker, number), answer) in acquired.askers.into_iter().zip(acquired.answers) {
             match asker {
                 Asker::Line(key) => self.take_seat_answer(&key, number, acquired.sent_at, answer),
                 Asker::Attempt(number) => self.take_attempt(number, acquired.sent_at, answer),
@@ -284,10 +283,8 @@ impl Task {
     pub(super) fn close_attempts(&mut self) {
         for number in self.attempts.keys().copied().collect::<Vec<_>>() {
             let Some(attempt) = self.attempts.get_mut(&number) else { continue };
-            // A sender can be used once; the attempt itself stays if it is in flight.
-            let (closed, _) = tokio::sync::oneshot::channel();
-            let reply = mem::replace(&mut attempt.acquire.reply, closed);
-            let _ = reply.send(Err(Error::closed()));
+            // The attempt itself stays if it is in flight.
+            let _ = attempt.acquire.reply.take().send(Err(Error::closed()));
             self.cancel_attempt(number);
         }
     }

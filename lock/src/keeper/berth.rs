@@ -58,6 +58,15 @@ pub(super) struct Home {
     alarm: Arc<Alarm>,
 }
 
+/// What the preparations on the thread come to.
+pub(crate) struct Started(oneshot::Receiver<Result<(), Error>>);
+
+impl Started {
+    pub(crate) async fn wait(self) -> Result<(), Error> {
+        self.0.await.map_err(|_| panicked())?
+    }
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
         self.alarm.bell.notify_one();
@@ -84,14 +93,16 @@ struct Drivers(Mutex<Vec<Arc<Alarm>>>);
 
 /// What wakes one driver.
 pub(super) struct Alarm {
-    runtime: Id,
+    /// That of the callers which it is for; a keeper with a thread of its own has a runtime of its
+    /// own.
+    runtime: Option<Id>,
     /// When it wakes by itself, in nanoseconds of the keeper's clock.
     at: AtomicU64,
     bell: Notify,
 }
 
 impl Alarm {
-    fn of(runtime: Id) -> Arc<Self> {
+    fn of(runtime: Option<Id>) -> Arc<Self> {
         let at = AtomicU64::new(Moment::NEVER.as_nanos());
         Arc::new(Self { runtime, at, bell: Notify::new() })
     }
@@ -112,13 +123,21 @@ impl Berth {
         Self::Callers(Arc::new(Quay::new(task, clock, Vec::new())))
     }
 
-    /// Starts the thread, connects on it, and returns once that has succeeded. The thread ends
-    /// when all clients are gone, or when this future is dropped.
-    pub(super) async fn own_thread<F, Fut>(clock: Arc<dyn Clock>, connect: F) -> Result<Self, Error>
+    /// Starts the thread, on which everything else happens: first `prepare`, which is given what
+    /// rings, and then, if it succeeds, the keeper. The thread ends when all clients are gone, or when
+    /// `prepare` fails.
+    pub(super) fn own_thread<F, Fut>(
+        clock: Arc<dyn Clock>,
+        task: Task,
+        prepare: F,
+    ) -> Result<(Self, Started), Error>
     where
-        F: FnOnce(Arc<Alarm>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Task, Error>>,
+        F: FnOnce(Box<dyn Fn() + Send + Sync>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), Error>>,
     {
+        let alarm = Alarm::of(None);
+        let quay = Arc::new(Quay::new(task, clock, vec![Arc::clone(&alarm)]));
+        let home = Home { quay: Arc::clone(&quay), alarm: Arc::clone(&alarm) };
         let (started, outcome) = oneshot::channel();
         let body = move || {
             let runtime = match Builder::new_current_thread().enable_all().build() {
@@ -128,15 +147,14 @@ impl Berth {
                     return;
                 }
             };
-            let alarm = Alarm::of(runtime.handle().id());
             runtime.block_on(async move {
-                match connect(Arc::clone(&alarm)).await {
-                    Ok(task) => {
-                        let quay = Arc::new(Quay::new(task, clock, vec![Arc::clone(&alarm)]));
-                        let home = Home { quay: Arc::clone(&quay), alarm: Arc::clone(&alarm) };
-                        if started.send(Ok(home)).is_ok() {
-                            ThreadDriver { alarm, quay }.drive().await;
-                        }
+                let driver = ThreadDriver { alarm, quay };
+                let alarm = Arc::clone(&driver.alarm);
+                match prepare(Box::new(move || alarm.ring())).await {
+                    Ok(()) => {
+                        // Whether or not somebody waits to hear it.
+                        let _ = started.send(Ok(()));
+                        driver.drive().await;
                     }
                     Err(error) => {
                         let _ = started.send(Err(error));
@@ -145,7 +163,7 @@ impl Berth {
             });
         };
         thread::Builder::new().name("lock-keeper".into()).spawn(body).map_err(no_thread)?;
-        Ok(Self::OwnThread(outcome.await.map_err(|_| panicked())??))
+        Ok((Self::OwnThread(home), Started(outcome)))
     }
 
     /// Sees to it that timers are looked at on the caller's runtime, which the keeper of an
@@ -169,7 +187,7 @@ impl Berth {
                  `enable_time` or `enable_all`",
             ));
         }
-        let alarm = Alarm::of(id);
+        let alarm = Alarm::of(Some(id));
         quay.drivers.list().push(Arc::clone(&alarm));
         runtime.spawn(Driver { alarm, quay: Arc::downgrade(quay) }.drive());
         // A runtime that is shut down drops the driver right there.
@@ -216,7 +234,8 @@ impl Berth {
         match self {
             Self::OwnThread(home) if home.quay.ended.load(Ordering::Acquire) => Error::closed(),
             Self::OwnThread(_) => panicked(),
-            Self::Callers(quay) if quay.has_ended() => Error::closed(),
+            Self::Callers(quay) if quay.ended.load(Ordering::Acquire) => Error::closed(),
+            Self::Callers(quay) if quay.is_gone() => panicked(),
             Self::Callers(_) => Error::new(
                 ErrorKind::Unavailable,
                 "the Tokio runtime of this call was shut down: call from one that runs",
@@ -228,7 +247,8 @@ impl Berth {
 fn panicked() -> Error {
     Error::new(
         ErrorKind::Unavailable,
-        "the keeper has ended unexpectedly, through a panic in the store: connect anew",
+        "the keeper has ended unexpectedly, through a panic: see its message on the standard error \
+         output, and connect anew",
     )
 }
 
@@ -248,14 +268,14 @@ impl Drivers {
     }
 
     fn has(&self, runtime: Id) -> bool {
-        self.list().iter().any(|alarm| alarm.runtime == runtime)
+        self.list().iter().any(|alarm| alarm.runtime == Some(runtime))
     }
 
     /// Wakes the drivers that would sleep beyond this time.
     fn ring_before(&self, next: Moment, but: Option<Id>) {
         let next = next.as_nanos();
         for alarm in &*self.list() {
-            if Some(alarm.runtime) != but && alarm.at.load(Ordering::SeqCst) > next {
+            if (but.is_none() || alarm.runtime != but) && alarm.at.load(Ordering::SeqCst) > next {
                 alarm.bell.notify_one();
             }
         }
@@ -283,8 +303,13 @@ impl Quay {
         }
     }
 
-    fn has_ended(&self) -> bool {
-        self.task.try_lock().is_ok_and(|task| task.is_none())
+    /// Has it ended, for whatever reason?
+    fn is_gone(&self) -> bool {
+        match self.task.try_lock() {
+            Ok(task) => task.is_none(),
+            Err(TryLockError::Poisoned(_)) => true,
+            Err(TryLockError::WouldBlock) => false,
+        }
     }
 
     /// Lets the keeper do, on a caller's thread, what needs no store, and rings its driver for
@@ -381,6 +406,7 @@ impl Quay {
             let next = match keeper.turn(&self.waker) {
                 Turn::Wait(next) => next.unwrap_or(Moment::NEVER),
                 Turn::Ended => {
+                    self.ended.store(true, Ordering::Release);
                     *task = None;
                     return;
                 }
@@ -456,7 +482,7 @@ impl Driver {
             // Until it is known when this driver wakes by itself, every turn of somebody else that
             // leaves a timer rings.
             self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);
-            quay.turn(Some(self.alarm.runtime));
+            quay.turn(self.alarm.runtime);
             let next = match &quay.task.try_lock() {
                 Ok(task) => match task.as_ref() {
                     Some(task) => task.next_timer(),
@@ -500,5 +526,5 @@ fn no_thread(error: std::io::Error) -> Error {
             "the keeper's thread could not be started ({error}): check the limits of this process"
         ),
     )
-    .caused_by(Some(Arc::new(error)))
+    .caused_by(Arc::new(error))
 }

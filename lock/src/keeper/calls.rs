@@ -4,11 +4,10 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::{
     Call, Client, SILENCE_LIMIT, Terms,
     holds::{Grant, Taker, comes_too_late},
+    reply::Reply,
     task::{Done, Task},
     timers::Timer,
 };
@@ -60,14 +59,6 @@ pub(super) struct Called {
     number: u64,
     sent_at: Moment,
     answer: Result<DebounceReply, StoreError>,
-}
-
-/// The answer to the end of a window.
-pub(super) struct WindowEnded {
-    /// Calls of this process waited for it.
-    waited: bool,
-    answer: Result<bool, StoreError>,
-    reply: oneshot::Sender<Result<bool, Error>>,
 }
 
 impl Taker for Call {
@@ -140,7 +131,7 @@ impl Task {
         let Some(pending) = self.bursts.get_mut(key) else { return };
         match next {
             Next::Wait => {}
-            Next::Ask => self.to_ask.push(Arc::clone(key)),
+            Next::Ask => self.to_ask.push_back(Arc::clone(key)),
             Next::AskAt(at) => {
                 self.timers.reset(Timer::Burst(pending.number), &mut pending.timer, at);
             }
@@ -162,40 +153,81 @@ impl Task {
         }
     }
 
-    /// Asks the store about the bursts that want it.
+    /// Asks the store about the bursts that want it, as many as there is room for.
     pub(super) fn send_questions(&mut self) {
-        for key in mem::take(&mut self.to_ask) {
-            let now = self.now;
-            let Some(pending) = self.bursts.get_mut(&key) else { continue };
-            let Some((undo, question)) = pending.burst.question(now) else { continue };
-            let number = question.call.number;
-            let timer = mem::replace(&mut pending.timer, Moment::NEVER);
-            self.timers.cancel(Timer::Burst(pending.number), timer);
-            // Wake-ups name the call that the store knows.
-            if let Some(told) = pending.told.replace(number).filter(|told| *told != pending.number)
+        while !self.to_ask.is_empty() && self.room_in_bulk() > 0 {
+            let (now, room) = (self.now, self.room_in_bulk());
+            let (mut asked, mut requests) = (Vec::new(), Vec::new());
+            while asked.len() < room
+                && let Some(key) = self.to_ask.pop_front()
             {
-                self.burst_keys.remove(&told);
+                if let Some((number, request)) = self.question(&key, now) {
+                    asked.push((key, number));
+                    requests.push(request);
+                }
             }
-            self.burst_keys.insert(number, Arc::clone(&key));
-            let (window, run) = (Arc::clone(&pending.window.key), Arc::clone(&key));
-            let lease = pending.lease;
-            if let Some(undo) = undo {
-                self.undo_run(&key, undo);
-                // Ahead of the question, which must find the run's lock free.
-                self.send_releases();
+            if asked.is_empty() {
+                continue;
             }
-            let token = Token::new(&self.id, number);
-            let mut request = DebounceRequest::new(window, run, token, question.call.wait, lease)
-                .made_ago(whole_millis(question.age))
-                .max_wait(question.call.max_wait)
-                .leading(question.call.leading);
-            // For as long as a caller that took part may come late: it must find that it was
-            // superseded. One that was stopped for longer may run once more, with older arguments.
-            request.keep = question.call.wait + lease.max(TOMBSTONE);
-            self.call_store(move |store| async move {
-                let answer = store.debounce(&request).await;
-                Done::Called(Called { run: key, number, sent_at: now, answer })
-            });
+            // Ahead of the questions, which must find the runs' locks free: what was undone for them.
+            self.send_releases();
+            self.call_in_bulk(
+                asked.len(),
+                move |store| async move { store.debounce(&requests).await },
+                move |answers| {
+                    let answered = asked.into_iter().zip(answers);
+                    let called = answered.map(|((run, number), answer)| Called {
+                        run,
+                        number,
+                        sent_at: now,
+                        answer,
+                    });
+                    Done::Called(called.collect())
+                },
+            );
+        }
+    }
+
+    /// What to ask about a burst, and the call that the question names.
+    fn question(&mut self, key: &Arc<str>, now: Moment) -> Option<(u64, DebounceRequest)> {
+        let pending = self.bursts.get_mut(key)?;
+        let (undo, question) = pending.burst.question(now)?;
+        let number = question.call.number;
+        let timer = mem::replace(&mut pending.timer, Moment::NEVER);
+        self.timers.cancel(Timer::Burst(pending.number), timer);
+        // Wake-ups name the call that the store knows.
+        if let Some(told) = pending.told.replace(number).filter(|told| *told != pending.number) {
+            self.burst_keys.remove(&told);
+        }
+        self.burst_keys.insert(number, Arc::clone(key));
+        let (window, run) = (Arc::clone(&pending.window.key), Arc::clone(key));
+        let lease = pending.lease;
+        if let Some(undo) = undo {
+            self.undo_run(key, undo);
+        }
+        let token = Token::new(&self.id, number);
+        let mut request = DebounceRequest::new(window, run, token, question.call.wait, lease)
+            .made_ago(whole_millis(question.age))
+            .max_wait(question.call.max_wait)
+            .leading(question.call.leading);
+        // For as long as a caller that took part may come late: it must find that it was
+        // superseded. One that was stopped for longer may run once more, with older arguments.
+        request.keep = question.call.wait + lease.max(TOMBSTONE);
+        Some((number, request))
+    }
+
+    /// The store is silent: what waits to be asked is not answered either.
+    pub(super) fn give_up_questions(&mut self, silence: &StoreError) {
+        let now = self.now;
+        for run in mem::take(&mut self.to_ask) {
+            if let Some((number, _)) = self.question(&run, now) {
+                self.take_called(Called {
+                    run,
+                    number,
+                    sent_at: now,
+                    answer: Err(silence.clone()),
+                });
+            }
         }
     }
 
@@ -280,7 +312,7 @@ impl Task {
         &mut self,
         (window, run): (Named, Named),
         end: WindowEnd,
-        reply: oneshot::Sender<Result<bool, Error>>,
+        reply: Reply<Result<bool, Error>>,
     ) {
         let mut waited = false;
         if let Some(pending) = self.bursts.get_mut(&run.key) {
@@ -291,16 +323,7 @@ impl Task {
             };
             self.follow_burst(&run.key, step);
         }
-        self.call_store(move |store| async move {
-            let answer = store.end_window(&window.key, end).await;
-            Done::WindowEnded(WindowEnded { waited, answer, reply })
-        });
-    }
-
-    pub(super) fn take_window_ended(&mut self, ended: WindowEnded) {
-        let WindowEnded { waited, answer, reply } = ended;
-        let answer = answer.map(|waits| waits || waited).map_err(|error| store_error(&error));
-        let _ = reply.send(answer);
+        self.bulk.end_window(window.key, end, waited, reply);
     }
 
     pub(super) fn cancel_call(&mut self, number: u64) {
@@ -318,8 +341,7 @@ impl Task {
     pub(super) fn close_calls(&mut self) {
         for number in self.calls.keys().copied().collect::<Vec<_>>() {
             let Some(pending) = self.calls.get_mut(&number) else { continue };
-            let (closed, _) = oneshot::channel();
-            let _ = mem::replace(&mut pending.call.reply, closed).send(Err(Error::closed()));
+            let _ = pending.call.reply.take().send(Err(Error::closed()));
             self.cancel_call(number);
         }
         self.to_ask.clear();

@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::{
     Client, Command, Terms,
     holds::{Grant, Taker, comes_too_late},
+    reply::Reply,
     store_error,
     task::{Done, Task},
 };
@@ -25,12 +24,12 @@ pub(super) struct Claiming {
     run: Named,
     lease: Duration,
     client: Arc<Client>,
-    reply: oneshot::Sender<Result<Claimed, Error>>,
+    reply: Reply<Result<Claimed, Error>>,
 }
 
 impl Claiming {
-    pub(super) fn refuse(self) {
-        let _ = self.reply.send(Err(Error::closed()));
+    pub(super) fn refuse(self, error: Error) {
+        let _ = self.reply.send(Err(error));
     }
 }
 
@@ -102,18 +101,7 @@ impl Client {
 }
 
 impl Task {
-    pub(super) fn durable(
-        &mut self,
-        request: Box<DurableRequest>,
-        reply: oneshot::Sender<Result<DurableReply, Error>>,
-    ) {
-        self.call_store(move |store| async move {
-            let answer = store.durable(&request).await;
-            Done::Durable { answer, reply }
-        });
-    }
-
-    pub(super) fn claim(&mut self, claiming: Box<Claiming>) {
+    pub(super) fn send_claim(&mut self, claiming: Box<Claiming>) {
         let sent_at = self.now;
         let step = DurableStep::Claim {
             id: Arc::clone(&claiming.id),
@@ -123,10 +111,14 @@ impl Task {
         };
         let request = DurableRequest::new(claiming.book.clone(), step);
         self.claiming += 1;
-        self.call_store(move |store| async move {
-            let answer = store.durable(&request).await;
-            Done::Claimed(ClaimAnswer { claiming, sent_at, answer })
-        });
+        self.call_in_bulk(
+            1,
+            move |store| async move { store.durable(&[request]).await },
+            move |mut answers| {
+                let answer = answers.pop().expect("BUG: there is one answer for each item");
+                Done::Claimed(ClaimAnswer { claiming, sent_at, answer })
+            },
+        );
     }
 
     pub(super) fn take_claimed(&mut self, claimed: ClaimAnswer) {

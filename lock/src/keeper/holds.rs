@@ -8,14 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
-
 use super::{
     Acquire, Client, Hold, HoldName, Terms,
     clock::Clock,
     maps::ByNumber,
+    reply::Reply,
     signal::LossSignal,
-    task::{BATCH, Done, Task},
+    task::{BATCH, Done, Task, each},
     timers::Timer,
 };
 use crate::{
@@ -61,17 +60,16 @@ impl Holds {
 /// A batch of renewals and its answers.
 pub(super) struct Renewed {
     numbers: Vec<u64>,
-    requests: Vec<RenewRequest>,
+    requests: Arc<[RenewRequest]>,
     sent_at: Moment,
     answers: Vec<Result<Renewal, StoreError>>,
 }
 
-/// An extension and its answer.
+/// A batch of extensions and its answers.
 pub(super) struct Extended {
-    name: HoldName,
-    sent_at: Moment,
-    answer: Result<Option<Duration>, StoreError>,
-    reply: oneshot::Sender<Result<(), Error>>,
+    pub(super) asked: Vec<(HoldName, Reply<Result<(), Error>>)>,
+    pub(super) sent_at: Moment,
+    pub(super) answers: Vec<Result<Option<Duration>, StoreError>>,
 }
 
 /// A lock that the store has granted.
@@ -208,22 +206,30 @@ impl Task {
                 self.holds.due_by = Some(self.holds.due_by.map_or(by, |due_by| due_by.min(by)));
                 self.holds.due.push((number, remaining));
             }
-            Action::Lose(loss) => return self.lose(number, loss),
+            Action::Lose(_) => return self.lose(number),
         }
         held.hold.set_deadline(held.lease.deadline());
         self.timers.reset(Timer::Hold(number), &mut held.timer, held.lease.next_timer());
     }
 
-    fn lose(&mut self, tenure: u64, loss: Loss) {
-        let Some((hold, _)) = self.take_hold(tenure) else { return };
+    /// The lock was lost, and this process is the first to know. Where its lease has run out, the
+    /// store may hold the key for us still, though nobody believes in it any more; where the store
+    /// says that it is not ours, its key has gone in another way than by a release, and those who
+    /// wait for it have not been told. The same release is for both: it frees what is ours, and
+    /// passes on what nobody holds.
+    fn lose(&mut self, tenure: u64) {
+        if let Some(hold) = self.end_lost(tenure) {
+            self.begin_release(tenure, &hold.lock, &hold.token, Moment::default(), None);
+            self.leave_tenure(&hold.lock.key, tenure);
+        }
+    }
+
+    fn end_lost(&mut self, tenure: u64) -> Option<Arc<Hold>> {
+        let (hold, _) = self.take_hold(tenure)?;
         if !mutant::is("loss is not signalled") {
             hold.lost().raise();
         }
-        if loss == Loss::Expired {
-            // The store may hold the key for us still: nobody believes in it any more.
-            self.begin_release(tenure, &hold.lock, &hold.token, Moment::default(), None);
-        }
-        self.leave_tenure(&hold.lock.key, tenure);
+        Some(hold)
     }
 
     /// The line of a lock has to see to it itself from now on.
@@ -236,15 +242,17 @@ impl Task {
 
     /// The store gives a lock to one at a time: who held it before, holds it no more.
     pub(super) fn lose_key(&mut self, key: &Arc<str>) {
-        if let Some(tenure) = self.lines.get(key).and_then(|line| line.queue.tenure()) {
-            self.lose(tenure, Loss::NotOurs);
+        if let Some(tenure) = self.lines.get(key).and_then(|line| line.queue.tenure())
+            && let Some(hold) = self.end_lost(tenure)
+        {
+            self.leave_tenure(&hold.lock.key, tenure);
         }
     }
 
     /// Somebody has released by force what this token held. It may hold it again, if it was asked
     /// for in the meantime: so it is released, not just forgotten.
     pub(super) fn lose_taken(&mut self, tenure: u64) {
-        self.lose(tenure, Loss::Expired);
+        self.lose(tenure);
     }
 
     pub(super) fn leak(&mut self, name: HoldName) {
@@ -288,77 +296,83 @@ impl Task {
         if numbers.is_empty() {
             return;
         }
-        self.call_store(move |store| async move {
-            let answers = store.renew(&requests).await;
-            Done::Renewed(Renewed { numbers, requests, sent_at: now, answers })
-        });
+        let requests: Arc<[RenewRequest]> = requests.into();
+        let asked = Arc::clone(&requests);
+        self.call_store(
+            move |store| async move { store.renew(&asked).await },
+            move |answers| {
+                let answers = each(answers, numbers.len());
+                Done::Renewed(Renewed { numbers, requests, sent_at: now, answers })
+            },
+        );
     }
 
     pub(super) fn take_renewed(&mut self, renewed: Renewed) {
         let Renewed { numbers, requests, sent_at, answers } = renewed;
         let now = self.now;
         let sent_at = if mutant::is("deadline from reply") { now } else { sent_at };
-        // An answer that is missing is an answer that is not known.
-        let answers = answers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        for ((number, request), answer) in numbers.into_iter().zip(requests).zip(answers) {
+        for ((number, request), answer) in numbers.into_iter().zip(&*requests).zip(answers) {
             let event = match answer {
-                Some(Ok(Renewal::Renewed { contended })) => {
+                Ok(Renewal::Renewed { contended }) => {
                     if contended && let Some(line) = self.lines.get_mut(&request.key) {
                         line.queue.wanted(number);
                     }
                     Event::Renewed { sent_at, remaining: request.lease }
                 }
-                Some(Ok(Renewal::NotOurs)) => Event::NotOurs,
-                Some(Err(_)) if mutant::is("error counted as not ours") => Event::NotOurs,
+                Ok(Renewal::NotOurs) => Event::NotOurs,
+                Err(_) if mutant::is("error counted as not ours") => Event::NotOurs,
                 // A refusal is not a loss either: a replica that cannot be written to, a server
                 // that is loading its data, says nothing about who holds the lock.
-                Some(Err(_)) | None => Event::Unknown,
+                Err(_) => Event::Unknown,
             };
             self.step(number, event, now);
         }
     }
 
-    pub(super) fn extend(
-        &mut self,
+    pub(super) fn extend(&mut self, name: HoldName, by: Duration, reply: Reply<Result<(), Error>>) {
+        match self.extendable(name, by) {
+            Ok(_) => self.bulk.extend(name, by, reply),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// The key and the token of a hold that may be extended by that much.
+    pub(super) fn extendable(
+        &self,
         name: HoldName,
         by: Duration,
-        reply: oneshot::Sender<Result<(), Error>>,
-    ) {
-        let Some(held) = self.held(name) else {
-            return drop(reply.send(Err(lost())));
-        };
-        let now = self.now;
+    ) -> Result<(Arc<str>, Token), Error> {
+        let held = self.held(name).ok_or_else(lost)?;
         let until = held.lease.deadline() + by;
         if until > held.lease.end() {
             let message = "`hold_at_most` ends before that: extend by less, or allow more";
-            return drop(reply.send(Err(Error::invalid(message))));
+            return Err(Error::invalid(message));
         }
-        if until.after(now) > LONGEST_LEASE {
-            let message = format!("a lease may last {LONGEST_LEASE:?} at most: extend by less");
-            return drop(reply.send(Err(Error::invalid(message))));
+        if until.after(self.now) > LONGEST_LEASE {
+            return Err(Error::invalid(format!(
+                "a lease may last {LONGEST_LEASE:?} at most: extend by less"
+            )));
         }
-        let hold = Arc::clone(&held.hold);
-        self.call_store(move |store| async move {
-            let answer = store.extend(&hold.lock.key, &hold.token, by).await;
-            Done::Extended(Extended { name, sent_at: now, answer, reply })
-        });
+        Ok((Arc::clone(&held.hold.lock.key), held.hold.token.clone()))
     }
 
     pub(super) fn take_extended(&mut self, extended: Extended) {
-        let Extended { name, sent_at, answer, reply } = extended;
-        let (tenure, now) = (name.tenure, self.now);
-        let outcome = match answer {
-            Ok(Some(remaining)) => {
-                self.step(tenure, Event::Renewed { sent_at, remaining }, now);
-                self.held(name).map(|_| ()).ok_or_else(lost)
-            }
-            Ok(None) => {
-                self.step(tenure, Event::NotOurs, now);
-                Err(lost())
-            }
-            Err(error) => Err(store_error(&error)),
-        };
-        let _ = reply.send(outcome);
+        let Extended { asked, sent_at, answers } = extended;
+        let now = self.now;
+        for ((name, reply), answer) in asked.into_iter().zip(answers) {
+            let outcome = match answer {
+                Ok(Some(remaining)) => {
+                    self.step(name.tenure, Event::Renewed { sent_at, remaining }, now);
+                    self.held(name).map(|_| ()).ok_or_else(lost)
+                }
+                Ok(None) => {
+                    self.step(name.tenure, Event::NotOurs, now);
+                    Err(lost())
+                }
+                Err(error) => Err(store_error(&error)),
+            };
+            let _ = reply.send(outcome);
+        }
     }
 
     pub(super) fn status_of(&self, lock: &Named, holder: Option<Holder>) -> Status {
@@ -406,6 +420,7 @@ fn new_hold(
         lost: LossSignal::default(),
         let_go: AtomicBool::new(false),
         clock: Arc::clone(clock),
+        process: taker.client().process.clone(),
     })
 }
 

@@ -22,8 +22,8 @@ use crate::{
     store::{AcquireRequest, Acquisition, StoreError, Wake, WakeUps},
 };
 
-/// A store that has not answered for so long is silent, not busy.
-const ANSWER_EXPECTED: Duration = Duration::from_millis(250);
+/// A look at the lock that was begun so long ago is the last look of one who is not the next in line.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// What this process knows of one lock.
 pub(super) struct Line {
@@ -33,6 +33,10 @@ pub(super) struct Line {
     token: Option<Token>,
     timer: Moment,
     failure: Option<StoreError>,
+    /// When the last look began that found the lock held.
+    looked_at: Moment,
+    /// Callers whose patience is over, and who wait for what a last look shows.
+    overtime: Vec<u64>,
 }
 
 /// One caller in line.
@@ -52,6 +56,8 @@ impl Task {
             token: None,
             timer: Moment::NEVER,
             failure: None,
+            looked_at: Moment::default(),
+            overtime: Vec::new(),
         })
     }
 
@@ -157,25 +163,30 @@ impl Task {
         if self.seat_of(key) != Some(number) {
             return;
         }
-        let (looks, now) = (self.looks(number), self.now);
-        let Some(line) = self.lines.get_mut(key) else { return };
+        let now = self.now;
         match answer {
             Ok(Acquisition::Granted { fence, contended }) => {
                 self.take_seat_grant(key, number, sent_at, (fence, contended));
             }
-            Ok(Acquisition::Held { remaining, place }) => {
+            Ok(Acquisition::Held { remaining, place, notifies }) => {
+                let looks = self.looks(number, notifies);
+                let Some(line) = self.lines.get_mut(key) else { return };
                 // It answers for the requests before it, too: they came first.
                 line.failure = None;
+                line.looked_at = sent_at;
                 let action = line.queue.held(number, remaining, place, looks, now);
                 self.follow(key, action);
                 self.end_overtime(key, now);
             }
             Err(error @ StoreError::Rejected(_)) => self.refuse(key, &error),
             Err(error @ StoreError::Unavailable(_)) => {
+                let looks = self.looks(number, false);
+                let Some(line) = self.lines.get_mut(key) else { return };
                 line.failure = Some(error);
                 let action = line.queue.unanswered(number, SILENCE_LIMIT, looks, now);
                 self.follow(key, action);
                 self.end_silence(key, now);
+                self.end_overtime_unanswered(key);
             }
         }
     }
@@ -187,7 +198,7 @@ impl Task {
         sent_at: Moment,
         (fence, contended): (u64, bool),
     ) {
-        let (looks, now) = (self.looks(number), self.now);
+        let (looks, now) = (self.looks(number, false), self.now);
         let Some(line) = self.lines.get_mut(key) else { return };
         let granted = line.queue.seat().map_or(Duration::ZERO, |seat| seat.lease());
         if comes_too_late(sent_at, granted, now) {
@@ -214,6 +225,8 @@ impl Task {
         let guard = self.begin_hold(&*caller.acquire, grant);
         self.deliver(caller, number, guard);
         self.forget_claim(key);
+        // The last look has shown that it is somebody's here.
+        self.refuse_overtime(key);
     }
 
     /// Takes a caller out of the books; its queue knows already.
@@ -292,21 +305,52 @@ impl Task {
         }
     }
 
-    /// Those whose patience ended while an answer was awaited: it says that the lock is held.
+    /// A look has found the lock held: for those whose patience is over, it was the last.
     fn end_overtime(&mut self, key: &Arc<str>, now: Moment) {
+        // What happened since that look began is looked at once more.
+        let again = |line: &Line| line.queue.seat().is_some_and(|seat| seat.is_asked_again());
         while let Some(line) = self.lines.get(key)
             && let Some(first) = line.queue.first()
             && let Some(caller) = self.callers.get_mut(&first)
         {
-            let again = line.queue.seat().is_some_and(|seat| seat.is_asked_again());
-            if now < caller.give_up_at || again {
+            if now < caller.give_up_at || again(line) {
                 let at = caller.give_up_at;
                 self.timers.reset(Timer::Caller(first), &mut caller.timer, at.max(now));
-                return;
+                break;
             }
-            let error = Error::busy(caller.give_up_at.after(caller.started), line.looks());
-            self.refuse_caller(first, error);
+            self.refuse_busy(first);
         }
+        if self.lines.get(key).is_some_and(|line| !again(line)) {
+            self.refuse_overtime(key);
+        }
+    }
+
+    fn refuse_overtime(&mut self, key: &Arc<str>) {
+        let overtime = self.lines.get_mut(key).map(|line| mem::take(&mut line.overtime));
+        for number in overtime.unwrap_or_default() {
+            self.refuse_busy(number);
+        }
+    }
+
+    /// The last look of those whose patience is over had no answer. The next in line stays as long
+    /// as the store may be silent; its place would be given up with it.
+    fn end_overtime_unanswered(&mut self, key: &Arc<str>) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let failure = line.failure.clone();
+        let (stays, leave): (Vec<_>, Vec<_>) = mem::take(&mut line.overtime)
+            .into_iter()
+            .partition(|number| line.queue.is_first(*number));
+        line.overtime = stays;
+        for number in leave {
+            self.refuse_caller(number, unavailable(failure.as_ref()));
+        }
+    }
+
+    fn refuse_busy(&mut self, number: u64) {
+        let Some(caller) = self.callers.get(&number) else { return };
+        let waited = caller.give_up_at.after(caller.started);
+        let looks = self.lines.get(&caller.acquire.lock.key).map_or(1, Line::looks);
+        self.refuse_caller(number, Error::busy(waited, looks));
     }
 
     /// Those that have borne the store's silence for as long as one may be asked to.
@@ -323,23 +367,32 @@ impl Task {
         }
     }
 
+    /// The patience of a caller is over. Before it is told that the lock is held, somebody looks: the
+    /// key may have gone in a way that nobody was told of.
     pub(super) fn caller_timer(&mut self, number: u64, now: Moment) {
         let Some(caller) = self.callers.get_mut(&number) else { return };
         caller.timer = Moment::NEVER;
-        let Some(line) = self.lines.get(&caller.acquire.lock.key) else { return };
-        let asked_at = line.queue.seat().and_then(|seat| seat.asking_since());
-        let silent = line.queue.seat().is_some_and(|seat| seat.silent_since().is_some())
-            || asked_at.is_some_and(|asked_at| now >= asked_at + ANSWER_EXPECTED);
-        // The first in line hears what becomes of what was asked, or that there is no answer.
-        if line.queue.is_first(number) && (asked_at.is_some() || silent) {
-            return;
-        }
-        let error = if silent {
-            unavailable(line.failure.as_ref())
-        } else {
-            Error::busy(caller.give_up_at.after(caller.started), line.looks())
+        let key = Arc::clone(&caller.acquire.lock.key);
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        let is_first = line.queue.is_first(number);
+        let Some(seat) = line.queue.seat() else {
+            // It is held by this process.
+            return self.refuse_busy(number);
         };
-        self.refuse_caller(number, error);
+        let is_asked = seat.asking_since().is_some();
+        if seat.silent_since().is_some() && !is_asked && !is_first {
+            let failure = line.failure.clone();
+            return self.refuse_caller(number, unavailable(failure.as_ref()));
+        }
+        // The first in line would have been given the lock, so for others a look counts that is not
+        // quite the last: a crowd that gives up one after the other costs four looks a second.
+        if !is_asked && !is_first && now < line.looked_at + FRESH {
+            return self.refuse_busy(number);
+        }
+        line.overtime.push(number);
+        if !is_asked && line.queue.seat().is_some_and(|seat| seat.silent_since().is_none()) {
+            self.look(&key);
+        }
     }
 
     pub(super) fn look_timer(&mut self, seat: u64, now: Moment) {
@@ -392,8 +445,7 @@ impl Task {
             Wake::Due { number } => {
                 self.wake_burst(number, true);
             }
-            Wake::Connected(wake_ups) => {
-                self.wake_ups.set(wake_ups);
+            Wake::Connected(_) => {
                 for key in self.lines.keys().cloned().collect::<Vec<_>>() {
                     self.look(&key);
                 }
@@ -409,9 +461,9 @@ impl Task {
         }
     }
 
-    pub(super) fn looks(&self, number: u64) -> Looks {
+    fn looks(&self, number: u64, told: bool) -> Looks {
         let woken = self.wake_ups.load() != WakeUps::Polling;
-        Looks { woken, jitter: self.jitter(number) }
+        Looks { woken, told, jitter: self.jitter(number) }
     }
 
     pub(super) fn close_callers(&mut self) {

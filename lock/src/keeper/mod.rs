@@ -11,10 +11,12 @@
 //! - [`releases`]: locks on their way to being free;
 //! - [`calls`]: debounced calls on their way to a run;
 //! - [`durable`]: the runs of durable calls;
+//! - [`bulk`]: what may wait until there is room for it;
 //! - [`berth`]: where it lives: on a thread of its own, or wherever its callers are.
 
 mod attempts;
 mod berth;
+mod bulk;
 mod calls;
 pub(crate) mod clock;
 #[cfg(feature = "durable")]
@@ -25,6 +27,7 @@ mod host;
 mod lines;
 mod maps;
 mod releases;
+mod reply;
 mod signal;
 mod task;
 mod timers;
@@ -40,13 +43,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+pub(crate) use self::berth::Started;
 #[cfg(feature = "durable")]
 pub(crate) use self::durable::Claimed;
 #[cfg(feature = "__mutants")]
 pub use self::host::Host;
-use self::{berth::Berth, clock::Clock, signal::LossSignal};
+use self::{berth::Berth, clock::Clock, reply::Reply, signal::LossSignal};
 // What the model has in common with the keeper.
 #[cfg(test)]
 pub(crate) use self::{
@@ -57,10 +61,12 @@ use crate::{
     Status, Token,
     core::{Moment, wait::Patience},
     error::{Error, ErrorKind},
+    events::Events,
     guard::LockGuard,
     id::Named,
     mutant,
-    store::{Listener, Store, Wake, WakeUps, WindowEnd, wake::CurrentWakeUps},
+    process::Process,
+    store::{Failure, Listener, Store, Wake, WakeUps, WindowEnd, wake::CurrentWakeUps},
 };
 
 #[cfg(feature = "durable")]
@@ -78,6 +84,8 @@ pub(crate) struct Client {
     berth: Berth,
     numbers: Arc<AtomicU64>,
     wake_ups: Arc<CurrentWakeUps>,
+    events: Events,
+    process: Process,
 }
 
 /// One message to the keeper.
@@ -89,12 +97,12 @@ enum Command {
         hold: HoldName,
         /// Its guard never reached its caller: nobody has held the lock.
         undelivered: bool,
-        reply: Option<oneshot::Sender<Result<(), Error>>>,
+        reply: Option<Reply<Result<(), Error>>>,
     },
     Extend {
         hold: HoldName,
         by: Duration,
-        reply: oneshot::Sender<Result<(), Error>>,
+        reply: Reply<Result<(), Error>>,
     },
     Leak {
         hold: HoldName,
@@ -103,27 +111,27 @@ enum Command {
     Wake(Wake),
     Status {
         lock: Named,
-        reply: oneshot::Sender<Result<Status, Error>>,
+        reply: Reply<Result<Status, Error>>,
     },
     ForceRelease {
         lock: Named,
-        reply: oneshot::Sender<Result<bool, Error>>,
+        reply: Reply<Result<bool, Error>>,
     },
     Call(Box<Call>),
     #[cfg(feature = "durable")]
     Durable {
         request: Box<DurableRequest>,
-        reply: oneshot::Sender<Result<DurableReply, Error>>,
+        reply: Reply<Result<DurableReply, Error>>,
     },
     #[cfg(feature = "durable")]
     Claim(Box<durable::Claiming>),
     EndWindow {
         keys: (Named, Named),
         end: WindowEnd,
-        reply: oneshot::Sender<Result<bool, Error>>,
+        reply: Reply<Result<bool, Error>>,
     },
-    Flush(oneshot::Sender<()>),
-    Shutdown(oneshot::Sender<()>),
+    Flush(Reply<()>),
+    Shutdown(Reply<()>),
 }
 
 /// What a lock is acquired with; every field has been checked.
@@ -151,7 +159,7 @@ struct Acquire {
     adopt: Option<Token>,
     terms: Terms,
     client: Arc<Client>,
-    reply: oneshot::Sender<Result<LockGuard, Error>>,
+    reply: Reply<Result<LockGuard, Error>>,
 }
 
 /// When a debounced call runs; every field has been checked.
@@ -171,7 +179,7 @@ struct Call {
     lease: Duration,
     client: Arc<Client>,
     /// `None`: a newer call took its place.
-    reply: oneshot::Sender<Result<Option<LockGuard>, Error>>,
+    reply: Reply<Result<Option<LockGuard>, Error>>,
 }
 
 /// Which hold a guard is about: a tenure passes from caller to caller.
@@ -195,6 +203,7 @@ pub(crate) struct Hold {
     /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
     let_go: AtomicBool,
     clock: Arc<dyn Clock>,
+    process: Process,
 }
 
 impl Hold {
@@ -202,7 +211,8 @@ impl Hold {
     /// the deadline passed declares the loss, so a renewal that is answered later cannot take it
     /// back.
     pub(crate) fn is_held(&self) -> bool {
-        if self.lost.is_raised() {
+        // In a process that was forked from the holder's, it is the holder's lock and not this one's.
+        if self.lost.is_raised() || !self.process.is_current() {
             return false;
         }
         let held = mutant::is("no look at the clock") || self.clock.now() < self.deadline();
@@ -265,45 +275,61 @@ impl Client {
         let berth = Berth::of_callers(task, clock);
         #[cfg(feature = "__mutants")]
         host.when_it_goes_on(Box::new(berth.bell()));
-        let listener = listener(commands.downgrade(), berth.bell());
+        let events = Events::default();
+        let listener = listener(commands.downgrade(), berth.bell(), &wake_ups, &events);
         // An embedded store has every answer at once; one that has not, wakes nobody.
         let mut listening = store.listen(&id, listener);
         if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             wake_ups.set(how);
         }
         drop(listening);
-        Arc::new(Self { id, commands, berth, numbers, wake_ups })
+        let process = Process::current();
+        Arc::new(Self { id, commands, berth, numbers, wake_ups, events, process })
     }
 
-    /// A client of a store that is reached through a connection: its keeper, and the store with
-    /// it, runs on a thread of its own.
-    pub(crate) async fn on_own_thread<F, Fut>(
+    /// A client of a store that is reached through a connection: its keeper, and all that the store
+    /// does, runs on a thread of its own. `connect` is done there, too, before anything else; what
+    /// it comes to can be waited for.
+    pub(crate) fn on_own_thread<F, Fut>(
         id: ClientId,
         clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        events: Events,
         connect: F,
-    ) -> Result<Arc<Self>, Error>
+    ) -> Result<(Arc<Self>, Started), Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Arc<dyn Store>, Error>>,
+        Fut: Future<Output = Result<(), Error>>,
     {
         let id = id.0;
         let (commands, queue) = mpsc::unbounded_channel();
         let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
-        let weak = commands.downgrade();
-        let task = {
-            let (id, wake_ups, numbers) = (id.clone(), Arc::clone(&wake_ups), Arc::clone(&numbers));
-            let clock = Arc::clone(&clock);
-            move |alarm: Arc<berth::Alarm>| async move {
-                let store = connect().await?;
-                let listener = listener(weak, move || alarm.ring());
+        let shared = (Arc::clone(&numbers), Arc::clone(&wake_ups));
+        let task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
+        let prepare = {
+            let (id, wake_ups, events) = (id.clone(), Arc::clone(&wake_ups), events.clone());
+            let commands = commands.downgrade();
+            move |ring: Box<dyn Fn() + Send + Sync>| async move {
+                let listener = listener(commands, ring, &wake_ups, &events);
                 let how = store.listen(&id, listener).await;
-                wake_ups.set(how);
-                report(how);
-                Ok(task::Task::new(&id, store, clock, queue, (numbers, wake_ups)))
+                // One that says how with each connect says so with the first one, too.
+                if how != wake_ups.load() {
+                    wake_ups.set(how);
+                    report(how, &events);
+                }
+                connect().await
             }
         };
-        let berth = Berth::own_thread(clock, task).await?;
-        Ok(Arc::new(Self { id, commands, berth, numbers, wake_ups }))
+        let (berth, started) = Berth::own_thread(clock, task, prepare)?;
+        let process = Process::current();
+        let client = Self { id, commands, berth, numbers, wake_ups, events, process };
+        Ok((Arc::new(client), started))
+    }
+
+    /// What is said to code of the user's.
+    #[cfg(feature = "durable")]
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Is this a lock of this client?
@@ -409,8 +435,8 @@ impl Client {
     }
 
     /// Waits for a command that cannot fail; a keeper that is gone has nothing left to do.
-    async fn wait_for(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
-        let (reply, done) = oneshot::channel();
+    async fn wait_for(&self, command: impl FnOnce(Reply<()>) -> Command) {
+        let (reply, done) = reply::channel();
         if self.send(command(reply)).is_ok() {
             let _ = done.await;
         }
@@ -418,22 +444,25 @@ impl Client {
 
     async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+        command: impl FnOnce(Reply<Result<T, Error>>) -> Command,
     ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         self.send(command(reply))?;
         answer.await.map_err(|_| self.berth.gone())?
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
-        self.berth.tell(&self.commands, command).ok_or_else(Error::closed)
+        if !self.process.is_current() {
+            return Err(Error::forked());
+        }
+        self.berth.tell(&self.commands, command).ok_or_else(|| self.berth.gone())
     }
 
     /// Like [`ask`](Self::ask), for what can be withdrawn: a caller that goes away says so at
     /// once, and a guard that is already on its way to it is dropped, which releases it.
     async fn withdrawable<T>(
         &self,
-        command: impl FnOnce(u64, oneshot::Sender<Result<T, Error>>) -> Command,
+        command: impl FnOnce(u64, Reply<Result<T, Error>>) -> Command,
     ) -> Result<T, Error> {
         /// Made before the first byte is sent, so that there is no moment without it.
         struct Withdraw<'a> {
@@ -474,12 +503,16 @@ impl fmt::Debug for Client {
 fn listener(
     commands: mpsc::WeakUnboundedSender<Command>,
     ring: impl Fn() + Send + Sync + 'static,
+    wake_ups: &Arc<CurrentWakeUps>,
+    events: &Events,
 ) -> Listener {
+    let (wake_ups, events) = (Arc::clone(wake_ups), events.clone());
     Listener::new(move |wake| {
         let Some(commands) = commands.upgrade() else { return false };
         if let Some(wake) = wake {
             if let Wake::Connected(how) = wake {
-                report(how);
+                wake_ups.set(how);
+                report(how, &events);
             }
             let sent = commands.send(Command::Wake(wake)).is_ok();
             // First, for it may have become the last end of the queue.
@@ -492,15 +525,15 @@ fn listener(
 }
 
 /// Says how wake-ups travel, at each connect.
-fn report(wake_ups: WakeUps) {
-    match wake_ups {
+fn report(wake_ups: WakeUps, events: &Events) {
+    events.say(move || match wake_ups {
         WakeUps::Polling => tracing::info!(
             target: "lock",
             %wake_ups,
             "the store does not push: waiters look four times a second"
         ),
         _ => tracing::debug!(target: "lock", %wake_ups, "the store wakes waiters"),
-    }
+    });
 }
 
 /// The uuid that the tokens of a client begin with: no two clients may have the same.
@@ -518,23 +551,34 @@ impl From<u128> for ClientId {
     }
 }
 
-/// The caller's words for a store's failure.
+/// The caller's words for a store's failure: what happened and what to change. What the server or
+/// the system said is the source, and no part of the text.
 fn store_error(error: &crate::StoreError) -> Error {
     use crate::StoreError::{Rejected, Unavailable};
 
-    match error {
-        Unavailable(source) => Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "the store did not answer, so the outcome is not known ({source}): \
-                 check that it is running and can be reached; what was begun is undone in the background"
-            ),
-        )
-        .caused_by(Some(Arc::clone(source))),
-        Rejected(source) => Error::new(
-            ErrorKind::Rejected,
-            format!("the store refused: {source}"),
-        )
-        .caused_by(Some(Arc::clone(source))),
+    const UNDONE: &str = "what was begun is undone in the background";
+    let (kind, source) = match error {
+        Unavailable(source) => (ErrorKind::Unavailable, source),
+        Rejected(source) => (ErrorKind::Rejected, source),
+    };
+    if let Some(failure) = source.downcast_ref::<Failure>() {
+        let text = match kind {
+            ErrorKind::Unavailable => format!("{failure}; {UNDONE}"),
+            _ => failure.to_string(),
+        };
+        let error = Error::new(kind, text);
+        return match failure.cause() {
+            Some(cause) => error.caused_by(Arc::clone(cause)),
+            None => error,
+        };
     }
+    let text = match kind {
+        ErrorKind::Unavailable => format!(
+            "the store did not answer, so the outcome is not known: check that it is running and \
+             can be reached; {UNDONE}"
+        ),
+        _ => "the store refused, and nothing was changed: see what the source of this error says"
+            .to_owned(),
+    };
+    Error::new(kind, text).caused_by(Arc::clone(source))
 }

@@ -2,12 +2,11 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::{
     HoldName, SILENCE_LIMIT,
     holds::lost,
-    task::{BATCH, Done, Task},
+    reply::Reply,
+    task::{BATCH, Done, Task, each},
     timers::Timer,
 };
 use crate::{
@@ -37,7 +36,7 @@ pub(super) struct Release {
     silent_since: Option<Moment>,
     tries: u32,
     timer: Moment,
-    reply: Option<oneshot::Sender<Result<(), Error>>>,
+    reply: Option<Reply<Result<(), Error>>>,
 }
 
 /// A lock that was handed over to another client, which has to claim it.
@@ -66,7 +65,7 @@ impl Task {
         &mut self,
         name: HoldName,
         undelivered: bool,
-        reply: Option<oneshot::Sender<Result<(), Error>>>,
+        reply: Option<Reply<Result<(), Error>>>,
     ) {
         let Some(remaining) = self.can_be_passed_on(name, undelivered) else {
             // Lost before; the guard's own end changes nothing.
@@ -136,7 +135,7 @@ impl Task {
         lock: &Named,
         token: &Token,
         keep_until: Moment,
-        reply: Option<oneshot::Sender<Result<(), Error>>>,
+        reply: Option<Reply<Result<(), Error>>>,
     ) {
         let release = Release {
             lock: lock.clone(),
@@ -175,21 +174,22 @@ impl Task {
                 Some((*number, ReleaseRequest { key, token, keep }))
             });
             let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
-            self.call_store(move |store| async move {
-                let answers = store.release(&requests).await;
-                Done::Released(Released { numbers, sent_at: now, answers })
-            });
+            self.call_store(
+                move |store| async move { store.release(&requests).await },
+                move |answers| {
+                    let answers = each(answers, numbers.len());
+                    Done::Released(Released { numbers, sent_at: now, answers })
+                },
+            );
         }
     }
 
     pub(super) fn take_released(&mut self, released: Released) {
         let now = self.now;
-        let mut answers = released.answers.into_iter();
-        for number in released.numbers {
-            let answer = answers.next();
+        for (number, answer) in released.numbers.into_iter().zip(released.answers) {
             let Some(release) = self.releases.get_mut(&number) else { continue };
             match answer {
-                Some(Ok(answer)) => {
+                Ok(answer) => {
                     // After a try without an answer, a lock that is not ours was freed by that
                     // try: the same request twice is answered as once.
                     let repeated = release.silent_since.is_some();
@@ -209,15 +209,15 @@ impl Task {
                     self.look_if_polling(&release.lock.key);
                     self.run_ended(&release.lock.key);
                 }
-                failure => {
+                Err(failure) => {
                     let since = *release.silent_since.get_or_insert(released.sent_at);
-                    let refused = matches!(failure, Some(Err(StoreError::Rejected(_))));
+                    let refused = matches!(failure, StoreError::Rejected(_));
                     // Whoever waits for the answer is told in time that there is none; the release
                     // itself is tried on, for a lock that nobody holds must not stay taken.
                     if (refused || now >= since + SILENCE_LIMIT)
-                        && let (Some(reply), Some(Err(error))) = (release.reply.take(), &failure)
+                        && let Some(reply) = release.reply.take()
                     {
-                        let _ = reply.send(Err(store_error(error)));
+                        let _ = reply.send(Err(store_error(&failure)));
                     }
                     // A connection that broke is tried again at once, ahead of whatever is asked
                     // next: whoever drops a guard and then acquires the same lock must find it
@@ -268,7 +268,7 @@ impl Task {
     }
 }
 
-fn answer_release(reply: Option<oneshot::Sender<Result<(), Error>>>) {
+fn answer_release(reply: Option<Reply<Result<(), Error>>>) {
     if let Some(reply) = reply {
         let _ = reply.send(Ok(()));
     }

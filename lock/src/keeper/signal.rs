@@ -1,8 +1,11 @@
 //! The signal of a loss: raised once, heard by whoever asks before or after.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering, fence},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering, fence},
+    },
 };
 
 use tokio_util::sync::CancellationToken;
@@ -26,7 +29,7 @@ impl LossSignal {
         // other. Either this finds the token, or the other finds the signal raised.
         fence(Ordering::SeqCst);
         if let Some(token) = self.token.get() {
-            token.cancel();
+            cancel(token);
         }
     }
 
@@ -35,10 +38,16 @@ impl LossSignal {
         let token = self.token.get_or_init(CancellationToken::new);
         fence(Ordering::SeqCst);
         if self.is_raised() {
-            token.cancel();
+            cancel(token);
         }
         token
     }
+}
+
+/// Wakes those who wait, with wakers of their executors: one that panics must not take the keeper
+/// with it, nor the caller that found the loss.
+fn cancel(token: &CancellationToken) {
+    let _ = catch_unwind(AssertUnwindSafe(|| token.cancel()));
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     mem,
-    pin::Pin,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,30 +16,27 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{
-        mpsc::{self, error::TryRecvError},
-        oneshot,
-    },
+    sync::mpsc::{self, error::TryRecvError},
     task,
 };
 
 use super::{
     Command, SILENCE_LIMIT,
     attempts::{Acquired, Asker, Attempt},
-    calls::{Called, PendingBurst, PendingCall, WindowEnded},
+    bulk::{Answered, Bulk, Load},
+    calls::{Called, PendingBurst, PendingCall},
     clock::Clock,
     holds::{Extended, Holds, Renewed},
     lines::{Caller, Line},
     maps::{ByKey, ByNumber},
     releases::{Claim, GIVE_UP_AFTER, Release, Released},
+    reply::Reply,
     timers::{Timer, Timers},
 };
 use crate::{
-    Error, Status, Token,
+    Error, Token,
     core::{Jitter, Moment},
-    id::Named,
-    keeper::store_error,
-    store::{self, CLAIM_WINDOW, Holder, Store, StoreError, wake::CurrentWakeUps},
+    store::{Store, StoreError, wake::CurrentWakeUps},
 };
 
 /// How many items go into one call of the store: scripts of more would keep a Redis server from
@@ -88,9 +86,11 @@ pub(super) struct Task {
     /// Where the burst is that a timer or a wake-up is about.
     pub(super) burst_keys: ByNumber<Arc<str>>,
     /// What the next turn sends.
-    pub(super) to_ask: Vec<Arc<str>>,
+    pub(super) to_ask: VecDeque<Arc<str>>,
     pub(super) to_acquire: Vec<Asker>,
     pub(super) to_release: Vec<u64>,
+    /// What may wait until there is room for it.
+    pub(super) bulk: Bulk,
     flushes: Vec<Flush>,
     /// How many claims of durable calls have not been answered.
     #[cfg(feature = "durable")]
@@ -101,13 +101,13 @@ pub(super) struct Task {
 /// A shutdown that waits for the last releases, but not for ever.
 struct Stopping {
     by: Moment,
-    replies: Vec<oneshot::Sender<()>>,
+    replies: Vec<Reply<()>>,
 }
 
 /// A flush, and the numbers of what it waits for.
 struct Flush {
     undone: Vec<u64>,
-    reply: oneshot::Sender<()>,
+    reply: Reply<()>,
 }
 
 type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -118,25 +118,11 @@ pub(super) enum Done {
     Renewed(Renewed),
     Released(Released),
     Extended(Extended),
-    Called(Called),
-    WindowEnded(WindowEnded),
-    #[cfg(feature = "durable")]
-    Durable {
-        answer: Result<store::DurableReply, StoreError>,
-        reply: oneshot::Sender<Result<store::DurableReply, Error>>,
-    },
+    Called(Vec<Called>),
     #[cfg(feature = "durable")]
     Claimed(super::durable::ClaimAnswer),
-    Status {
-        lock: Named,
-        holder: Result<Option<Holder>, StoreError>,
-        reply: oneshot::Sender<Result<Status, Error>>,
-    },
-    ForceReleased {
-        lock: Named,
-        freed: Result<store::Release, StoreError>,
-        reply: oneshot::Sender<Result<bool, Error>>,
-    },
+    InBulk(Answered),
+    Bulk(Load, Box<Done>),
 }
 
 /// What a turn of the keeper leaves.
@@ -179,9 +165,10 @@ impl Task {
             calls: Default::default(),
             bursts: Default::default(),
             burst_keys: Default::default(),
-            to_ask: Vec::new(),
+            to_ask: VecDeque::new(),
             to_acquire: Vec::new(),
             to_release: Vec::new(),
+            bulk: Bulk::default(),
             flushes: Vec::new(),
             #[cfg(feature = "durable")]
             claiming: 0,
@@ -233,6 +220,7 @@ impl Task {
             || !self.to_acquire.is_empty()
             || !self.to_ask.is_empty()
             || !self.to_release.is_empty()
+            || self.bulk.wants_to_send()
             || !self.flushes.is_empty()
             || !self.queue.is_empty()
     }
@@ -316,31 +304,13 @@ impl Task {
             Done::Renewed(renewed) => self.take_renewed(renewed),
             Done::Released(released) => self.take_released(released),
             Done::Extended(extended) => self.take_extended(extended),
-            Done::Called(called) => self.take_called(called),
-            Done::WindowEnded(ended) => self.take_window_ended(ended),
-            #[cfg(feature = "durable")]
-            Done::Durable { answer, reply } => {
-                let _ = reply.send(answer.map_err(|error| store_error(&error)));
-            }
+            Done::Called(called) => called.into_iter().for_each(|called| self.take_called(called)),
             #[cfg(feature = "durable")]
             Done::Claimed(claimed) => self.take_claimed(claimed),
-            Done::Status { lock, holder, reply } => {
-                let status = holder.map(|holder| self.status_of(&lock, holder));
-                let _ = reply.send(status.map_err(|error| store_error(&error)));
-            }
-            Done::ForceReleased { lock, freed, reply } => {
-                if let Ok(answer) = freed {
-                    if answer.ours {
-                        self.lose_key(&lock.key);
-                        self.look_if_polling(&lock.key);
-                    }
-                    if answer.handed_over {
-                        let (number, token) = self.nobody();
-                        self.await_claim(&lock, number, token, self.now + CLAIM_WINDOW);
-                    }
-                }
-                let freed = freed.map(|answer| answer.ours);
-                let _ = reply.send(freed.map_err(|error| store_error(&error)));
+            Done::InBulk(answered) => self.take_bulk(answered),
+            Done::Bulk(load, done) => {
+                self.take_load(load);
+                self.take_answer(*done);
             }
         }
     }
@@ -358,7 +328,7 @@ impl Task {
                 #[cfg(feature = "durable")]
                 Command::Durable { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 #[cfg(feature = "durable")]
-                Command::Claim(claiming) => claiming.refuse(),
+                Command::Claim(claiming) => claiming.refuse(Error::closed()),
                 Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
                 Command::Flush(reply) => self.flush(reply),
                 Command::Release { hold, undelivered, reply } => {
@@ -375,25 +345,15 @@ impl Task {
             Command::Call(call) => self.register(call),
             Command::EndWindow { keys, end, reply } => self.end_window(keys, end, reply),
             #[cfg(feature = "durable")]
-            Command::Durable { request, reply } => self.durable(request, reply),
+            Command::Durable { request, reply } => self.bulk.durable(request, reply),
             #[cfg(feature = "durable")]
-            Command::Claim(claiming) => self.claim(claiming),
+            Command::Claim(claiming) => self.bulk.claim(claiming),
             Command::Cancel(number) => self.cancel(number),
             Command::Release { hold, undelivered, reply } => self.release(hold, undelivered, reply),
             Command::Extend { hold, by, reply } => self.extend(hold, by, reply),
             Command::Leak { hold } => self.leak(hold),
-            Command::Status { lock, reply } => {
-                self.call_store_after_releases(move |store| async move {
-                    let holder = store.holder(&lock.key).await;
-                    Done::Status { lock, holder, reply }
-                })
-            }
-            Command::ForceRelease { lock, reply } => {
-                self.call_store_after_releases(move |store| async move {
-                    let freed = store.force_release(&lock.key).await;
-                    Done::ForceReleased { lock, freed, reply }
-                })
-            }
+            Command::Status { lock, reply } => self.bulk.status(lock, reply),
+            Command::ForceRelease { lock, reply } => self.bulk.force_release(lock, reply),
             Command::Wake(wake) => self.take_wake(wake),
             Command::Flush(reply) => self.flush(reply),
             Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
@@ -436,8 +396,10 @@ impl Task {
                 continue;
             }
             self.send_renewals();
+            self.send_extensions();
             self.send_questions();
             self.send_acquires();
+            self.send_bulk();
             if let Some(done) = self.done.pop_front() {
                 self.take_answer(done);
             } else if self.unclaimed.is_empty() {
@@ -450,12 +412,18 @@ impl Task {
     /// an operation: so operations begin in the order in which the keeper wants them, which is
     /// what "in order" in the store's contract rests on. Tokio's budget is lifted for it, or a
     /// turn with many calls would leave some of them for later, in no order at all.
-    pub(super) fn call_store<F, Fut>(&mut self, call: F)
+    ///
+    /// A store that panics has not answered this call, which is all that it costs.
+    pub(super) fn call_store<A, F, Fut, D>(&mut self, call: F, done: D)
     where
-        F: FnOnce(Arc<dyn Store>) -> Fut,
-        Fut: Future<Output = Done> + Send + 'static,
+        F: FnOnce(Arc<dyn Store>) -> Fut + Send + 'static,
+        Fut: Future<Output = A> + Send,
+        D: FnOnce(Result<A, StoreError>) -> Done + Send + 'static,
     {
-        let mut call: InFlight = Box::pin(task::unconstrained(call(Arc::clone(&self.store))));
+        let store = Arc::clone(&self.store);
+        // The call itself is made inside of the future: it is the store's code, too.
+        let call = async move { done(caught(async move { call(store).await }).await) };
+        let mut call: InFlight = Box::pin(task::unconstrained(call));
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => self.done.push_back(done),
             // Polled again with a waker of its own as soon as the set is.
@@ -463,18 +431,8 @@ impl Task {
         }
     }
 
-    /// The same for a call whose answer must know what this turn has released so far.
-    fn call_store_after_releases<F, Fut>(&mut self, call: F)
-    where
-        F: FnOnce(Arc<dyn Store>) -> Fut,
-        Fut: Future<Output = Done> + Send + 'static,
-    {
-        self.send_releases();
-        self.call_store(call);
-    }
-
     /// A number and a token that hold nothing, to look after a lock that was never ours.
-    fn nobody(&self) -> (u64, Token) {
+    pub(super) fn nobody(&self) -> (u64, Token) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         (number, Token::new(&self.id, number))
     }
@@ -488,7 +446,7 @@ impl Task {
     }
 
     /// Releases what is held, tells who waits, and ends once that is done.
-    fn stop(&mut self, limit: Duration, reply: Option<oneshot::Sender<()>>) {
+    fn stop(&mut self, limit: Duration, reply: Option<Reply<()>>) {
         let by = self.now + limit;
         let stopping = self.stopping.get_or_insert_with(|| Stopping { by, replies: Vec::new() });
         stopping.replies.extend(reply);
@@ -496,6 +454,7 @@ impl Task {
         self.close_attempts();
         self.to_acquire.clear();
         self.close_calls();
+        self.close_bulk();
         self.release_all();
     }
 
@@ -511,7 +470,7 @@ impl Task {
         let undone =
             !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
         #[cfg(feature = "durable")]
-        let undone = undone || self.claiming > 0;
+        let undone = undone || self.claiming > 0 || self.bulk.claims_wait();
         let unclaimed = self.is_claim_due_soon();
         let Some(stopping) = &mut self.stopping else { return true };
         let over = now >= stopping.by;
@@ -526,7 +485,7 @@ impl Task {
 
     /// Waits for all that is on its way to being released: releases, and acquires that nobody
     /// waits for any more, which end in one (under their own number).
-    fn flush(&mut self, reply: oneshot::Sender<()>) {
+    fn flush(&mut self, reply: Reply<()>) {
         let attempts = self.attempts.iter().filter(|(_, attempt)| attempt.is_abandoned());
         let calls = self.calls.iter().filter(|(_, call)| call.is_abandoned());
         let undone = self.releases.keys().copied();
@@ -556,4 +515,34 @@ impl Drop for Task {
         // Also when a store has panicked: nobody renews these locks any more.
         self.lose_all();
     }
+}
+
+/// What a future of the store's comes to, or that it has panicked.
+async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
+            .map_or_else(|_| Poll::Ready(Err(panicked())), |poll| poll.map(Ok))
+    })
+    .await
+}
+
+fn panicked() -> StoreError {
+    StoreError::unavailable("the store has panicked: its message is on the standard error output")
+}
+
+/// The answers to a batch, one for each item: what went wrong with the call went wrong with each.
+pub(super) fn each<T>(
+    answers: Result<Vec<Result<T, StoreError>>, StoreError>,
+    items: usize,
+) -> Vec<Result<T, StoreError>> {
+    let (mut answers, missing) = match answers {
+        Ok(answers) => {
+            let few = "the store gave fewer answers than it was asked for";
+            (answers, StoreError::unavailable(few))
+        }
+        Err(error) => (Vec::new(), error),
+    };
+    answers.resize_with(items, || Err(missing.clone()));
+    answers
 }

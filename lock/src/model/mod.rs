@@ -72,7 +72,7 @@ const LEASE: Duration = Duration::from_millis(1750);
 
 /// As in `store/redis`: how long a call may take, and a renewal of this lease.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
-const RENEW_LIMIT: Duration = Duration::from_millis(290);
+const RENEW_LIMIT: Duration = LEASE;
 
 /// What the server's clock shows at the beginning, in microseconds.
 const EPOCH: u64 = 1_000_000;

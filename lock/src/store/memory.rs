@@ -19,8 +19,9 @@ use std::sync::atomic::Ordering;
 use self::queue::Queue;
 use super::{
     AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
-    DurableRequest, Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal,
-    Store, StoreError, StoreFuture, Wake, WakeUps, WindowEnd,
+    DurableRequest, EndWindowRequest, ExtendRequest, Holder, IfHeld, Listener, Release,
+    ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, Wake, WakeUps,
+    WindowEnd,
 };
 use crate::{
     Token,
@@ -28,17 +29,13 @@ use crate::{
         Moment,
         debounce::{Call, Verdict, Window},
         durable::Book,
-        queue::HEARTBEAT,
+        queue::ALIVE,
     },
     keeper::clock::{Clock, TokioClock},
     limits::whole_millis,
 };
 
-/// A waiter that has not been heard of for so long is dead, if its client listens: it looks at
-/// least every [`HEARTBEAT`].
-pub(crate) const ALIVE: Duration = HEARTBEAT.saturating_mul(2);
-
-/// The same if its client polls, which it does several times a second.
+/// How long a waiter whose client polls is alive: it looks several times a second.
 const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
 /// A store in the memory of this process.
@@ -252,6 +249,12 @@ impl State {
         self.locks.insert(Arc::clone(key), Lock { token: waiter, expiry: now + CLAIM_WINDOW });
     }
 
+    /// Will the client of this holder release the lock here, which wakes those who wait?
+    fn notifies(&self, holder: &Token) -> bool {
+        let listener = self.listeners.get(holder.parts().0);
+        listener.is_some_and(Listener::is_open)
+    }
+
     fn tell(&mut self, token: &Token, wake: impl FnOnce(u64) -> Wake) {
         let (client, number) = token.parts();
         self.tell_client(client, wake(number));
@@ -326,17 +329,21 @@ impl Store for MemoryStore {
                         Some((first, its_place))
                             if first != *token && place.is_none_or(|place| its_place < place) =>
                         {
+                            let notifies = state.notifies(&first);
                             state.hand_over(key, first, now);
                             let place = state.wait(key, token, kept.or(*place), micros, now);
                             let (remaining, place) = (Some(CLAIM_WINDOW), Some(place));
-                            return Acquisition::Held { remaining, place };
+                            return Acquisition::Held { remaining, place, notifies };
                         }
                         _ => return state.grant(request, micros, now),
                     }
                 }
             };
+            // Who does not wait is not told.
+            let notifies = place.is_some()
+                && holder.as_ref().is_some_and(|(holder, _)| state.notifies(holder));
             let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
-            Acquisition::Held { remaining: Some(whole_millis(remaining)), place }
+            Acquisition::Held { remaining: Some(whole_millis(remaining)), place, notifies }
         };
         Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
@@ -395,56 +402,57 @@ impl Store for MemoryStore {
 
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        Box::pin(future::poll_fn(move |_| {
-            Poll::Ready(Ok(self.at_once(|state, now| {
-                state.held_by(key, token, now).map(|lock| {
-                    lock.expiry = lock.expiry + by;
-                    whole_millis(lock.expiry.after(now))
-                })
-            })))
-        }))
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        let answer = |state: &mut State, request: &ExtendRequest, now: Moment| {
+            state.held_by(&request.key, &request.token, now).map(|lock| {
+                lock.expiry = lock.expiry + request.by;
+                whole_millis(lock.expiry.after(now))
+            })
+        };
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        Box::pin(future::poll_fn(move |_| {
-            Poll::Ready(Ok(self.at_once(|state, now| {
-                let waiters = state.queues.get(key).map_or(0, |queue| queue.living(now));
-                state.held(key, now).map(|lock| Holder {
-                    token: lock.token.clone(),
-                    remaining: Some(whole_millis(lock.expiry.after(now))),
-                    waiters,
-                })
-            })))
-        }))
+    fn holder<'a>(
+        &'a self,
+        keys: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+        let answer = |state: &mut State, key: &Arc<str>, now: Moment| {
+            let waiters = state.queues.get(key).map_or(0, |queue| queue.living(now));
+            state.held(key, now).map(|lock| Holder {
+                token: lock.token.clone(),
+                remaining: Some(whole_millis(lock.expiry.after(now))),
+                waiters,
+            })
+        };
+        Box::pin(future::poll_fn(move |_| self.each(keys, answer)))
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        Box::pin(future::poll_fn(move |_| {
-            Poll::Ready(Ok(self.at_once(|state, now| {
-                let holder = state.held(key, now).map(|lock| lock.token.clone());
-                state.locks.remove(key);
-                let first = state.first_waiter(key, now);
-                let answer = Release { ours: holder.is_some(), handed_over: first.is_some() };
-                if let Some((first, _)) = first {
-                    state.hand_over(&key.into(), first, now);
-                }
-                if let Some(holder) = holder {
-                    state.tell(&holder, |number| Wake::Taken { number });
-                }
-                answer
-            })))
-        }))
+    fn force_release<'a>(
+        &'a self,
+        keys: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let answer = |state: &mut State, key: &Arc<str>, now: Moment| {
+            let holder = state.held(key, now).map(|lock| lock.token.clone());
+            state.locks.remove(key);
+            let first = state.first_waiter(key, now);
+            let answer = Release { ours: holder.is_some(), handed_over: first.is_some() };
+            if let Some((first, _)) = first {
+                state.hand_over(key, first, now);
+            }
+            if let Some(holder) = holder {
+                state.tell(&holder, |number| Wake::Taken { number });
+            }
+            answer
+        };
+        Box::pin(future::poll_fn(move |_| self.each(keys, answer)))
     }
 
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        let answer = |state: &mut State, now: Moment| {
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        let answer = |state: &mut State, request: &DebounceRequest, now: Moment| {
             let micros = self.micros(now);
             let token = &request.token;
             let caller = token.parts();
@@ -489,19 +497,18 @@ impl Store for MemoryStore {
             state.windows.insert(Arc::clone(&request.window), (window, kept_until));
             reply
         };
-        Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        let answer = move |state: &mut State, now: Moment| {
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        let answer = |state: &mut State, request: &EndWindowRequest, now: Moment| {
             let micros = self.micros(now);
-            let known = state.windows.get_mut(window).filter(|(_, expiry)| now <= *expiry);
+            let known = state.windows.get_mut(&request.window).filter(|(_, expiry)| now <= *expiry);
             let Some((window, _)) = known else { return false };
-            let told: Vec<_> = match end {
+            let told: Vec<_> = match request.end {
                 WindowEnd::Flush => {
                     let newest = window.flush(micros);
                     newest.into_iter().map(|(of, number)| (of, Wake::Due { number })).collect()
@@ -517,15 +524,17 @@ impl Store for MemoryStore {
             }
             pending
         };
-        Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
     fn durable<'a>(
         &'a self,
-        request: &'a DurableRequest,
-    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
-        let answer = |state: &mut State, now: Moment| state.durable(request, self.micros(now), now);
-        Box::pin(future::poll_fn(move |_| Poll::Ready(Ok(self.at_once(answer)))))
+        batch: &'a [DurableRequest],
+    ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
+        let answer = |state: &mut State, request: &DurableRequest, now: Moment| {
+            state.durable(request, self.micros(now), now)
+        };
+        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {

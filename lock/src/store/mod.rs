@@ -107,36 +107,39 @@ pub trait Store: Send + Sync + 'static {
         batch: &'a [ReleaseRequest],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>>;
 
-    /// Adds to what remains of a lock that is held by this token, and says what remains then.
+    /// Adds to what remains of each lock that is held by its token, and says what remains then.
     /// `None` if it is not held by it.
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>>;
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>>;
 
-    /// Who holds the lock, if anybody does.
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>>;
+    /// Who holds the lock of each key, if anybody does.
+    fn holder<'a>(
+        &'a self,
+        keys: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>>;
 
-    /// Takes the lock away from whoever holds it, and wakes that client; then as
+    /// Takes the lock of each key away from its holder, and wakes that client; then as
     /// [`release`](Self::release). [`Release::ours`] says whether anybody held it.
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>>;
+    fn force_release<'a>(
+        &'a self,
+        keys: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>>;
 
-    /// Takes note of the newest call of a process, and lets it run if its burst is over; see
-    /// [`DebounceRequest`].
+    /// Takes note of the newest call of a process in each window, and lets it run if its burst is
+    /// over; see [`DebounceRequest`].
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>>;
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>>;
 
-    /// Ends the window of this key before its time, as `end` says; false if no call waits in it.
-    /// A run that goes on is left alone.
+    /// Ends each window before its time; false if no call waits in it. A run that goes on is left
+    /// alone.
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>>;
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>>;
 
     /// Keeps durable calls, and lets them run; see [`DurableStep`]. Each step is atomic, and
     /// idempotent for one token, but for a call, which is another call when it is sent again.
@@ -144,11 +147,11 @@ pub trait Store: Send + Sync + 'static {
     /// A store need not keep any: this one says so.
     fn durable<'a>(
         &'a self,
-        request: &'a DurableRequest,
-    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
-        let _ = request;
-        let refused = StoreError::rejected("this store keeps no durable calls");
-        Box::pin(std::future::ready(Err(refused)))
+        batch: &'a [DurableRequest],
+    ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
+        let refused = || Err(StoreError::rejected("this store keeps no durable calls"));
+        let answers = batch.iter().map(|_| refused()).collect();
+        Box::pin(std::future::ready(answers))
     }
 
     /// Sends the wake-ups of this client, whose tokens are `client:number`, to the listener from
@@ -237,6 +240,10 @@ pub enum Acquisition {
         /// The place of the token in the queue, if it waits there: larger than that of everybody
         /// who was there before.
         place: Option<u64>,
+        /// The holder is a client that is connected and [wakes](Listener) those who wait when it
+        /// releases the lock. Of any other holder's release nothing is heard, so those who wait for
+        /// it look several times a second.
+        notifies: bool,
     },
 }
 
@@ -284,6 +291,26 @@ impl ReleaseRequest {
     pub fn keeping(mut self, keep: Duration) -> Self {
         self.keep = keep;
         self
+    }
+}
+
+/// One lease to be extended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExtendRequest {
+    /// The lock's key.
+    pub key: Arc<str>,
+    /// The token that should hold it.
+    pub token: Token,
+    /// What is added to the time that remains; whole milliseconds.
+    pub by: Duration,
+}
+
+impl ExtendRequest {
+    /// Extend the lease of the lock of this key, if this token holds it.
+    #[must_use]
+    pub fn new(key: impl Into<Arc<str>>, token: Token, by: Duration) -> Self {
+        Self { key: key.into(), token, by }
     }
 }
 
@@ -429,6 +456,24 @@ pub enum WindowEnd {
     Cancel,
 }
 
+/// One window to be ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndWindowRequest {
+    /// The key of the window.
+    pub window: Arc<str>,
+    /// How it ends.
+    pub end: WindowEnd,
+}
+
+impl EndWindowRequest {
+    /// End the window of this key.
+    #[must_use]
+    pub fn new(window: impl Into<Arc<str>>, end: WindowEnd) -> Self {
+        Self { window: window.into(), end }
+    }
+}
+
 /// Why a store could not do what it was asked.
 ///
 /// The difference matters: a lock may have been taken by a request that was not answered, and is
@@ -458,6 +503,52 @@ impl StoreError {
     /// The store refused.
     pub fn rejected(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Rejected(Arc::from(source.into()))
+    }
+}
+
+/// What a store of this crate says about a failure: which server, what happened and what to change.
+///
+/// The caller's error shows this text, and has what the server or the system said as its source.
+/// The text of any other store's error is a source of the caller's error, and not part of its text.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    text: String,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Failure {
+    #[cfg(feature = "redis")]
+    pub(crate) fn new(
+        text: String,
+        cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { text, cause }
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn unavailable(self) -> StoreError {
+        StoreError::Unavailable(Arc::new(self))
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn rejected(self) -> StoreError {
+        StoreError::Rejected(Arc::new(self))
+    }
+
+    pub(crate) fn cause(&self) -> Option<&Arc<dyn std::error::Error + Send + Sync>> {
+        self.cause.as_ref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
     }
 }
 

@@ -13,9 +13,9 @@ use std::{
 
 use futures_util::FutureExt;
 use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, Holder, Listener, MemoryStore,
-    Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, Token, WakeUps,
-    WindowEnd,
+    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ExtendRequest,
+    Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
+    StoreError, StoreFuture, WakeUps,
 };
 use lock_tests::Random;
 use tokio::{
@@ -203,49 +203,52 @@ impl Store for Network {
 
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        let (store, key, token) = (self.0.store.clone(), key.to_owned(), token.clone());
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
-            let (store, key, token) = (store.clone(), key.clone(), token.clone());
-            async move { store.extend(&key, &token, by).await }
+            let (store, requests) = (store.clone(), requests.clone());
+            async move { store.extend(&requests).await }
         };
-        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        self.0.store.holder(key)
+    fn holder<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+        self.0.store.holder(batch)
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        self.0.store.force_release(key)
+    fn force_release<'a>(
+        &'a self,
+        batch: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        self.0.store.force_release(batch)
     }
 
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        let (store, request) = (self.0.store.clone(), request.clone());
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
-            let (store, request) = (store.clone(), request.clone());
-            async move { store.debounce(&request).await }
+            let (store, requests) = (store.clone(), requests.clone());
+            async move { store.debounce(&requests).await }
         };
-        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        let (store, window) = (self.0.store.clone(), window.to_owned());
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
-            let (store, window) = (store.clone(), window.clone());
-            async move { store.end_window(&window, end).await }
+            let (store, requests) = (store.clone(), requests.clone());
+            async move { store.end_window(&requests).await }
         };
-        Box::pin(self.0.exchange(operation, || Err(StoreError::unavailable("simulated"))))
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {

@@ -11,7 +11,7 @@ fn at(millis: u64) -> Moment {
 }
 
 fn looks(woken: bool) -> Looks {
-    Looks { woken, jitter: Jitter::new(300) }
+    Looks { woken, told: true, jitter: Jitter::new(300) }
 }
 
 fn token(fence: u64, hand_over: u64) -> u64 {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     core::{
         Jitter, Moment,
-        lease::{self, Lease, Loss},
+        lease::{self, Lease},
         queue::{Action, Looks, Queue, Seat},
     },
     keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
@@ -62,7 +62,9 @@ pub(super) struct Client {
 }
 
 /// Without chance: the model is to be small.
-const LOOKS: Looks = Looks { woken: true, jitter: Jitter::LEAST };
+fn looks(told: bool) -> Looks {
+    Looks { woken: true, told, jitter: Jitter::LEAST }
+}
 
 impl Client {
     pub(super) fn new(acquisitions: u8, mistake: Option<Mistake>) -> Self {
@@ -339,8 +341,8 @@ impl Client {
             Some(Acquisition::Granted { fence, contended }) => {
                 self.take_seat_grant(number, sent_at, (fence, contended), now);
             }
-            Some(Acquisition::Held { remaining, place }) => {
-                let action = self.queue.held(number, remaining, place, LOOKS, now);
+            Some(Acquisition::Held { remaining, place, notifies }) => {
+                let action = self.queue.held(number, remaining, place, looks(notifies), now);
                 if self.mistake == Some(Mistake::NoFallbackLook)
                     && matches!(action, Action::LookAt(_))
                 {
@@ -349,7 +351,7 @@ impl Client {
                 self.follow(action);
             }
             None => {
-                let action = self.queue.unanswered(number, SILENCE_LIMIT, LOOKS, now);
+                let action = self.queue.unanswered(number, SILENCE_LIMIT, looks(false), now);
                 self.follow(action);
                 self.end_silence(now);
             }
@@ -366,12 +368,13 @@ impl Client {
     ) {
         let granted = self.queue.seat().map_or(Duration::ZERO, Seat::lease);
         if comes_too_late(sent_at, granted, now) && self.mistake != Some(Mistake::LateGrantCounts) {
-            let action = self.queue.unanswered(number, SILENCE_LIMIT, LOOKS, now);
+            let action = self.queue.unanswered(number, SILENCE_LIMIT, looks(false), now);
             return self.follow(action);
         }
         // `Task::lose_key`.
-        if self.hold.is_some() {
-            self.lose(Loss::NotOurs);
+        if self.hold.take().is_some() {
+            let action = self.queue.lost();
+            self.follow(action);
         }
         let Action::Grant { caller, fencing_token } = self.queue.granted(number, fence, contended)
         else {
@@ -419,16 +422,14 @@ impl Client {
         match hold.lease.step(event, now) {
             lease::Action::Wait => {}
             lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
-            lease::Action::Lose(loss) => self.lose(loss),
+            lease::Action::Lose(_) => self.lose(),
         }
     }
 
     /// `Task::lose`.
-    fn lose(&mut self, loss: Loss) {
+    fn lose(&mut self) {
         let Some(hold) = self.hold.take() else { return };
-        if loss == Loss::Expired {
-            self.begin_release(hold.number);
-        }
+        self.begin_release(hold.number);
         let action = self.queue.lost();
         self.follow(action);
     }

@@ -9,12 +9,9 @@ use std::time::Duration;
 use super::{Mistake, token::client_of};
 use crate::{
     Token,
-    core::Moment,
+    core::{Moment, queue::ALIVE},
     model::EPOCH,
-    store::{
-        Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal,
-        memory::{ALIVE, queue::Queue},
-    },
+    store::{Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal, memory::queue::Queue},
 };
 
 /// A wake-up, by the number in the token that it is for.
@@ -193,17 +190,26 @@ impl Store {
                         if first != *token && place.is_none_or(|place| its_place < place) =>
                     {
                         shown.passed_on |= self.lock.is_some();
+                        let notifies = self.notifies(&first);
                         self.hand_over(first, now, shown);
                         let place = Some(self.wait(token, kept.or(*place), now));
-                        return Acquisition::Held { remaining: Some(CLAIM_WINDOW), place };
+                        let remaining = Some(CLAIM_WINDOW);
+                        return Acquisition::Held { remaining, place, notifies };
                     }
                     _ => return self.grant(token, lease, now, shown),
                 }
             }
         };
         shown.queued |= place.is_some();
+        let notifies =
+            place.is_some() && holder.as_ref().is_some_and(|(holder, _)| self.notifies(holder));
         let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
-        Acquisition::Held { remaining: Some(remaining), place }
+        Acquisition::Held { remaining: Some(remaining), place, notifies }
+    }
+
+    /// `State::notifies`.
+    fn notifies(&self, holder: &Token) -> bool {
+        self.listens[client_of(holder)]
     }
 
     /// `MemoryStore::renew`, and `renew.lua`.

@@ -18,7 +18,8 @@
 --
 -- Answers the first fence, then for each lock: 1 if it was taken, 2 if it was and others wait (the
 -- fences are theirs in order); {milliseconds that remain (-1: for ever), place in the queue (as
--- text; '' if it is not there)} if it is held; the error's text if the keys are none of a lock.
+-- text; '' if it is not there), 1 if its holder will tell when it lets go, else 0} if it is held;
+-- the error's text if the keys are none of a lock.
 
 local counter = KEYS[#KEYS]
 local fence, micros = next_fence(counter)
@@ -99,7 +100,7 @@ local function acquire(key, queue, token, lease, what)
     return take(key, queue, token, lease, {})
   end
   if string.sub(what, 1, 1) ~= 'w' then
-    return {holder and remaining(key, holder) or 0, ''}
+    return {holder and remaining(key, holder) or 0, '', 0}
   end
   local place = tonumber(string.sub(what, 2)) or 0
   local plan = plan_to_wait(queue, token, place)
@@ -107,19 +108,21 @@ local function acquire(key, queue, token, lease, what)
     -- The holder was told of the first that came, and knows of those that follow; but whoever is
     -- dead may have come in the time of another holder.
     local tells = plan.tells or not first_waiter(queue)
+    local notified = notifies(holder)
     local left = remaining(key, holder)
     if tells then
       tell(holder, 'wanted')
     end
-    return {left, wait(queue, token, plan)}
+    return {left, wait(queue, token, plan), notified}
   end
   local first, its_place, dead = first_waiter(queue)
   if not first or first == token or (place > 0 and place < its_place) then
     return take(key, queue, token, lease, dead)
   end
   -- A lease has run out, and somebody else is next.
+  local notified = notifies(first)
   hand_over(key, queue, first, dead, window)
-  return {tonumber(window), wait(queue, token, plan)}
+  return {tonumber(window), wait(queue, token, plan), notified}
 end
 
 local answer = {digits(fence)}

@@ -1,149 +1,147 @@
 //! The connection to one Redis server, and its health.
 //!
-//! Every call is bounded, and two time-outs in a row replace the connection: one that was cut
-//! without a word never says so by itself. While there is none, calls wait for the next one,
-//! within their bound.
+//! Every call is bounded, counted from when it is sent. A connection that has gone silent is asked
+//! whether it lives, and replaced if it does not say so: one that was cut without a word never says
+//! so by itself. While there is none, calls wait for the next one, within their bound.
 
 use std::{
     borrow::Cow,
     fmt,
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     hash::{BuildHasher, Hasher, RandomState},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value,
-    aio::MultiplexedConnection,
-};
+use redis::{Client, Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
-    sync::{Mutex as AsyncMutex, oneshot, watch},
+    sync::{Mutex as AsyncMutex, MutexGuard, oneshot, watch},
+    task::AbortHandle,
     time::{self, Instant},
 };
 
 use super::{
-    FENCE,
+    handshake::{Identity, Opened, STEP, Server},
     script::{self, Invocation, Known},
-    wake::Ear,
+    trouble::{self, Refusal},
 };
 use crate::{
+    Error,
     store::{Listener, StoreError, WakeUps},
-    warning::{Warning, Warnings},
+    warning::Warnings,
 };
 
-/// How long one call may take.
-pub(super) const CALL_LIMIT: Duration = Duration::from_secs(1);
+/// How long one call may take on a link without a delay of its own.
+const CALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// A link that does not answer within this time is counted as silent. Calls with a shorter limit
-/// say nothing about the connection when they run into it.
-pub(super) const HEALTHY: Duration = Duration::from_millis(250);
-
-/// How long it may take to connect: for a whole handshake, TLS included.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// A link that does not answer within this time is counted as silent.
+const HEALTHY: Duration = Duration::from_millis(250);
 
 /// The pauses between two tries to connect again.
 pub(super) const RECONNECT: (Duration, Duration) =
     (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
-const WRITE_QUEUE: usize = 1024;
-
 pub(super) struct Connection {
     server: Server,
-    /// `None` while there is no connection.
-    current: watch::Sender<Option<Arc<Live>>>,
+    state: watch::Sender<State>,
+    /// Calls that wait for a connection go on in the order in which they came: each keeps the gate
+    /// until its commands are in the connection's queue.
     gate: AsyncMutex<()>,
+    /// How long a round trip takes lately, in nanoseconds.
+    round_trip: AtomicU64,
     weak: Weak<Self>,
 }
 
-/// How the server is reached, and who wants to hear from it.
-#[derive(Clone)]
-struct Server {
-    client: Client,
-    /// It speaks RESP3, as the first connect has shown.
-    pushes: bool,
-    ear: Arc<Ear>,
-    warnings: Warnings,
-    /// The counter of fences was there once: without it, the data is gone.
-    has_fence: Arc<AtomicBool>,
+/// Is there a connection?
+enum State {
+    /// Nobody has asked for one.
+    Idle,
+    Connecting {
+        /// When the server has last shown that it is there.
+        answered_at: Option<Instant>,
+        /// Why the last attempt failed.
+        refusal: Option<Refusal>,
+    },
+    Live(Arc<Live>),
+}
+
+impl State {
+    const CONNECTING: Self = Self::Connecting { answered_at: None, refusal: None };
+
+    fn live(&self) -> Option<&Arc<Live>> {
+        match self {
+            Self::Live(live) => Some(live),
+            _ => None,
+        }
+    }
 }
 
 /// One connection that was established.
 struct Live {
     connection: MultiplexedConnection,
+    driver: Option<AbortHandle>,
     identity: Option<Identity>,
     since: Instant,
     known: Known,
-    /// Since when calls have gone without an answer.
-    suspect_since: Mutex<Option<Instant>>,
+    /// A call has gone without an answer, and none has been answered since.
+    is_suspect: AtomicBool,
     /// A call was answered on it.
     has_served: AtomicBool,
     /// How long to wait before the next one, if this one breaks without having been of use.
     pause: Duration,
 }
 
-/// How a server process names one of its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    /// Numbers start again with every process, so they mean nothing without its name.
-    process: String,
-    number: i64,
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
+    }
 }
 
 impl Connection {
-    /// Connects for the first time; fails at the first obstacle.
-    pub(super) async fn establish(client: Client, warnings: Warnings) -> RedisResult<Arc<Self>> {
-        let info = client.get_connection_info().clone();
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
-        let ear = Arc::new(Ear::new(warnings.clone()));
-        let has_fence = Arc::default();
-        let mut server = Server { client: speaks_resp3, pushes: true, ear, warnings, has_fence };
-        let (live, ended) = match connect(&server, None).await {
-            Ok(connected) => connected,
-            Err(error) if error.is_io_error() => return Err(error),
-            // Servers before Redis 6, proxies, and users who may not say HELLO.
-            Err(_) => {
-                server = Server { client, pushes: false, ..server };
-                connect(&server, None).await?
-            }
-        };
-        let live = Arc::new(live);
-        let connection = Arc::new_cyclic(|weak| Self {
+    /// A connection that is made when it is needed, or by [`establish`](Self::establish).
+    pub(super) fn new(client: Client, warnings: Warnings) -> RedisResult<Arc<Self>> {
+        let server = Server::new(client, warnings)?;
+        Ok(Arc::new_cyclic(|weak| Self {
             server,
-            current: watch::Sender::new(Some(Arc::clone(&live))),
+            state: watch::Sender::new(State::Idle),
             gate: AsyncMutex::new(()),
-            weak: weak.clone(),
-        });
-        connection.watch(&live, ended);
-        Ok(connection)
+            round_trip: AtomicU64::new(0),
+            weak: Weak::clone(weak),
+        }))
+    }
+
+    /// Connects for the first time; fails at the first obstacle.
+    pub(super) async fn establish(&self) -> Result<(), Error> {
+        match self.server.connect(None, || {}).await {
+            Ok(opened) => {
+                self.install(opened, Duration::ZERO);
+                Ok(())
+            }
+            Err(refusal) => Err(refusal.into_error(&self.server.address)),
+        }
     }
 
     /// Sends the wake-ups of this client to the listener, over this connection and all that follow.
     pub(super) async fn listen(&self, client: &str, listener: Listener) -> WakeUps {
-        let Server { client: server, pushes, ear, .. } = &self.server;
+        let ear = &self.server.ear;
         ear.open(client, listener);
-        if *pushes {
-            let live = self.live().await;
-            let mut connection = live.connection.clone();
-            if time::timeout(CALL_LIMIT, ear.subscribe(&mut connection)).await.is_err() {
-                self.replace(&live);
-            }
-        } else {
-            ear.subscribe_apart(server.clone()).await;
+        // Mostly nobody has connected yet, and the handshake asks for them.
+        let live = self.state.borrow().live().cloned();
+        if let Some(live) = live {
+            self.server.listen_on(&mut live.connection.clone()).await;
         }
         ear.wake_ups()
     }
 
-    /// A fence was drawn: its counter is there from now on.
-    pub(super) fn has_fence(&self) {
-        self.server.has_fence.store(true, Ordering::Relaxed);
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// How wake-ups travel at the moment.
@@ -151,96 +149,265 @@ impl Connection {
         self.server.ear.wake_ups()
     }
 
+    /// How long a call may take: a link that is slow must be able to answer.
+    fn call_limit(&self) -> Duration {
+        CALL_LIMIT + self.round_trip() * 2
+    }
+
+    fn round_trip(&self) -> Duration {
+        Duration::from_nanos(self.round_trip.load(Ordering::Relaxed))
+    }
+
+    /// Follows a link that becomes slow at once, and one that becomes fast again within some calls.
+    fn measured(&self, round_trip: Duration) {
+        let before = self.round_trip.load(Ordering::Relaxed);
+        // A stall of the server is no property of the link.
+        let measured = round_trip.min(CALL_LIMIT).as_nanos() as u64;
+        // Relaxed, and not in one step: any of two measurements at once is as good.
+        self.round_trip.store(measured.max(before - before / 8), Ordering::Relaxed);
+    }
+
     /// Calls a script, by its hash, and again by its source where the server does not know it.
-    pub(super) async fn invoke(
+    pub(super) async fn invoke(&self, invocation: &Invocation) -> Result<Value, StoreError> {
+        let reply = self.exchange(|live| live.message(invocation)).await?;
+        if !script::is_unknown(&reply) {
+            return Ok(reply);
+        }
+        self.exchange(|live| live.message_to_forgetful(invocation)).await
+    }
+
+    /// The same for a call whose answer counts whenever it comes before `limit`: a renewal. The link
+    /// is counted as silent long before that; then the answer may still come until there is another
+    /// connection, on which the call can be tried again.
+    pub(super) async fn invoke_patiently(
         &self,
         invocation: &Invocation,
         limit: Duration,
     ) -> Result<Value, StoreError> {
-        let reply = self.exchange(|live| live.message(invocation), limit).await?;
+        let reply = self.exchange_patiently(|live| live.message(invocation).into(), limit).await?;
         if !script::is_unknown(&reply) {
             return Ok(reply);
         }
-        self.exchange(|live| live.message_to_forgetful(invocation), limit).await
+        self.exchange_patiently(|live| live.message_to_forgetful(invocation), limit).await
     }
 
-    async fn exchange<'a>(
+    /// Calls several scripts in one write, and those again that the server does not know.
+    pub(super) async fn invoke_all(
         &self,
-        message: impl FnOnce(&Live) -> Message<'a>,
-        limit: Duration,
-    ) -> Result<Value, StoreError> {
-        let by = Instant::now() + limit;
-        // Calls that wait for a connection go on in the order in which they came: each keeps the
-        // gate until its commands are in the connection's queue.
-        let Ok((gate, live)) =
-            time::timeout_at(by, async { (self.gate.lock().await, self.live().await) }).await
-        else {
-            return Err(StoreError::unavailable("there is no connection to the server"));
+        invocations: &[Invocation],
+    ) -> Result<Vec<Value>, StoreError> {
+        let message = |live: &Live| {
+            let mut pipeline = Pipeline::with_capacity(invocations.len());
+            for invocation in invocations {
+                pipeline.add_command(live.message(invocation).into_owned());
+            }
+            Message::Each(pipeline)
         };
+        let Value::Array(mut replies) = self.exchange(message).await? else {
+            return Err(self.server.address.makes_no_sense());
+        };
+        for (reply, invocation) in replies.iter_mut().zip(invocations) {
+            if script::is_unknown(reply) {
+                *reply = self.exchange(|live| live.message_to_forgetful(invocation)).await?;
+            }
+        }
+        Ok(replies)
+    }
+
+    async fn exchange<'a, M: Into<Message<'a>>>(
+        &self,
+        message: impl FnOnce(&Live) -> M,
+    ) -> Result<Value, StoreError> {
+        let (gate, live) = self.ready().await?;
+        let limit = self.call_limit();
         let sent_at = Instant::now();
-        let sent = message(&live).send(live.connection.clone());
-        let mut exchange = pin!(time::timeout_at(by, sent));
-        let begun = poll_fn(|context| Poll::Ready(exchange.as_mut().poll(context))).await;
+        let sent = message(&live).into().send(live.connection.clone());
+        let mut exchange = pin!(time::timeout_at(sent_at + limit, sent));
+        let begun = begin(exchange.as_mut()).await;
         drop(gate);
         let outcome = match begun {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => exchange.await,
         };
         match outcome {
-            Ok(Ok(reply)) => {
+            Ok(outcome) => self.take(&live, outcome, sent_at),
+            Err(_) => {
+                self.suspect(&live, limit);
+                Err(self.server.address.no_answer(limit))
+            }
+        }
+    }
+
+    async fn exchange_patiently<'a>(
+        &self,
+        message: impl FnOnce(&Live) -> Message<'a>,
+        limit: Duration,
+    ) -> Result<Value, StoreError> {
+        let (gate, live) = self.ready().await?;
+        let sent_at = Instant::now();
+        let mut sent = pin!(message(&live).send(live.connection.clone()));
+        let begun = begin(sent.as_mut()).await;
+        drop(gate);
+        if let Poll::Ready(outcome) = begun {
+            return self.take(&live, outcome, sent_at);
+        }
+        // Time for another connection, and for another try on it, within what the lease leaves.
+        let silent_after =
+            (limit / 6).max(HEALTHY).min(limit / 3).min(CALL_LIMIT).max(self.round_trip() * 2);
+        let mut changes = self.state.subscribe();
+        let mut suspicion = pin!(time::sleep_until(sent_at + silent_after));
+        let mut is_suspected = false;
+        loop {
+            let replaced = changes
+                .wait_for(|state| state.live().is_some_and(|current| !Arc::ptr_eq(current, &live)));
+            tokio::select! {
+                biased;
+                outcome = sent.as_mut() => return self.take(&live, outcome, sent_at),
+                () = suspicion.as_mut(), if !is_suspected => {
+                    is_suspected = true;
+                    self.suspect(&live, silent_after);
+                }
+                _ = replaced => return Err(self.server.address.replaced()),
+                () = time::sleep_until(sent_at + limit) => {
+                    return Err(self.server.address.no_answer(limit));
+                }
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        live: &Arc<Live>,
+        outcome: RedisResult<Value>,
+        sent_at: Instant,
+    ) -> Result<Value, StoreError> {
+        match outcome {
+            Ok(reply) => {
                 live.answered();
+                self.measured(sent_at.elapsed());
                 // A failover may leave the connections open that led to the primary of before.
                 // Where there is no better server, one look a second does no harm.
-                if script::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
-                    self.replace(&live);
+                if trouble::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
+                    self.replace(live);
                 }
                 Ok(reply)
             }
-            Ok(Err(error)) => {
-                // The server's errors come as values: this one is the connection's.
-                self.replace(&live);
-                Err(StoreError::Unavailable(Arc::new(error)))
+            // The server's errors come as values: this one is the connection's.
+            Err(error) => {
+                self.replace(live);
+                Err(self.server.address.broken(error))
             }
-            Err(_) => {
-                if limit >= HEALTHY && live.timed_out(sent_at) {
-                    self.replace(&live);
+        }
+    }
+
+    /// The gate and the connection behind it, once there is one.
+    async fn ready(&self) -> Result<(MutexGuard<'_, ()>, Arc<Live>), StoreError> {
+        let mut ready = pin!(async { (self.gate.lock().await, self.live().await) });
+        let mut by = None;
+        loop {
+            // Mostly it is there, and no timer is needed to find out.
+            if by.is_none()
+                && let Poll::Ready(ready) = begin(ready.as_mut()).await
+            {
+                return Ok(ready);
+            }
+            let until = by.unwrap_or_else(|| Instant::now() + self.call_limit());
+            if let Ok(ready) = time::timeout_at(until, ready.as_mut()).await {
+                return Ok(ready);
+            }
+            // A server that is answering the handshake is given the time for its next step.
+            match &*self.state.borrow() {
+                State::Connecting { answered_at: Some(at), .. } if *at + STEP > Instant::now() => {
+                    by = Some(*at + STEP);
                 }
-                Err(StoreError::unavailable(format!("no answer within {limit:?}")))
+                State::Connecting { refusal, .. } => {
+                    return Err(self.server.address.no_connection(refusal.as_ref()));
+                }
+                _ => return Err(self.server.address.no_connection(None)),
             }
         }
     }
 
     /// The connection, once there is one.
     async fn live(&self) -> Arc<Live> {
-        if let Some(live) = &*self.current.borrow() {
+        if let Some(live) = self.state.borrow().live() {
             return Arc::clone(live);
         }
-        let mut changes = self.current.subscribe();
+        let was_idle = self.state.send_if_modified(|state| {
+            let is_idle = matches!(state, State::Idle);
+            if is_idle {
+                *state = State::CONNECTING;
+            }
+            is_idle
+        });
+        if was_idle {
+            tokio::spawn(reconnect(Weak::clone(&self.weak), None, Duration::ZERO));
+        }
+        let mut changes = self.state.subscribe();
         loop {
-            if let Some(live) = &*changes.borrow_and_update() {
+            if let Some(live) = changes.borrow_and_update().live() {
                 return Arc::clone(live);
             }
             // Fails only when `self` is gone, and it is borrowed here.
-            let _ = changes.changed().await;
+            if changes.changed().await.is_err() {
+                return pending().await;
+            }
         }
+    }
+
+    fn install(&self, opened: Opened, pause: Duration) {
+        let Opened { connection, driver, identity, known, ended, round_trip } = opened;
+        self.measured(round_trip);
+        let live = Arc::new(Live {
+            connection,
+            driver,
+            identity,
+            since: Instant::now(),
+            known,
+            is_suspect: AtomicBool::new(false),
+            has_served: AtomicBool::new(false),
+            pause,
+        });
+        self.state.send_replace(State::Live(Arc::clone(&live)));
+        self.watch(&live, ended);
+        self.server.ear.connected();
     }
 
     /// Gives up a connection, unless that was done already, and begins to look for another.
     fn replace(&self, broken: &Arc<Live>) {
-        let was_current = self.current.send_if_modified(|current| {
-            let same = current.as_ref().is_some_and(|live| Arc::ptr_eq(live, broken));
+        let was_current = self.state.send_if_modified(|state| {
+            let same = state.live().is_some_and(|live| Arc::ptr_eq(live, broken));
             if same {
-                *current = None;
+                *state = State::CONNECTING;
             }
             same
         });
         if was_current {
-            tokio::spawn(reconnect(
-                Weak::clone(&self.weak),
-                broken.identity.clone(),
-                broken.pause_behind(),
-            ));
+            let (weak, identity) = (Weak::clone(&self.weak), broken.identity.clone());
+            tokio::spawn(reconnect(weak, identity, broken.pause_behind()));
         }
+    }
+
+    /// A call on this connection had no answer for that long. If nothing is answered for as long
+    /// again, a question of ours included, the connection is replaced: a pause of the server hits
+    /// all calls at once, and says nothing yet.
+    fn suspect(&self, live: &Arc<Live>, limit: Duration) {
+        if live.is_suspect.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (weak, live) = (Weak::clone(&self.weak), Arc::clone(live));
+        tokio::spawn(async move {
+            let mut connection = live.connection.clone();
+            let ping = redis::cmd("PING");
+            let answer = time::timeout(limit, connection.send_packed_command(&ping)).await;
+            if let Ok(Ok(_)) = answer {
+                live.answered();
+            } else if live.is_suspect.load(Ordering::Relaxed)
+                && let Some(connection) = weak.upgrade()
+            {
+                connection.replace(&live);
+            }
+        });
     }
 
     /// Replaces a connection as soon as it ends. Without that, one that nobody uses but to be
@@ -257,11 +424,24 @@ impl Connection {
     }
 }
 
+/// Polls a future once.
+async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
 /// One write, and what its answer is.
 enum Message<'a> {
     One(Cow<'a, Cmd>),
     /// The answer is that to the last command.
     Last(Pipeline),
+    /// The answer is an array of those to all commands.
+    Each(Pipeline),
+}
+
+impl<'a> From<Cow<'a, Cmd>> for Message<'a> {
+    fn from(command: Cow<'a, Cmd>) -> Self {
+        Self::One(command)
+    }
 }
 
 impl Message<'_> {
@@ -272,6 +452,10 @@ impl Message<'_> {
                 let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
                 Ok(replies.into_iter().next_back().unwrap_or(Value::Nil))
             }
+            Message::Each(pipeline) => {
+                let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+                replies.map(Value::Array)
+            }
         }
     }
 }
@@ -279,12 +463,12 @@ impl Message<'_> {
 impl Live {
     /// By the hash where the server should know it: what has to be sent a second time is overtaken
     /// by what was sent behind it.
-    fn message<'a>(&self, invocation: &'a Invocation) -> Message<'a> {
-        Message::One(if self.known.learn(invocation.script()) {
+    fn message<'a>(&self, invocation: &'a Invocation) -> Cow<'a, Cmd> {
+        if self.known.learn(invocation.script()) {
             Cow::Borrowed(invocation.by_hash())
         } else {
             Cow::Owned(invocation.by_source())
-        })
+        }
     }
 
     /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
@@ -302,12 +486,8 @@ impl Live {
         Message::Last(pipeline)
     }
 
-    fn suspect_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.suspect_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn answered(&self) {
-        *self.suspect_since() = None;
+        self.is_suspect.store(false, Ordering::Relaxed);
         self.has_served.store(true, Ordering::Relaxed);
     }
 
@@ -317,179 +497,42 @@ impl Live {
     fn pause_behind(&self) -> Duration {
         if self.has_served.load(Ordering::Relaxed) { Duration::ZERO } else { self.pause }
     }
-
-    /// A call that was sent at `sent_at` had no answer. Is it the second in a row? Calls that
-    /// were on their way together count as one: a pause of the server hits them all.
-    fn timed_out(&self, sent_at: Instant) -> bool {
-        let mut suspect_since = self.suspect_since();
-        match *suspect_since {
-            Some(since) => sent_at >= since,
-            None => {
-                *suspect_since = Some(Instant::now());
-                false
-            }
-        }
-    }
 }
 
 /// Tries to connect until it succeeds, or nobody wants the connection any more.
 async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>, pause: Duration) {
     let mut delay = pause;
+    let mut last = None;
     loop {
         if !delay.is_zero() {
             time::sleep(jittered(delay)).await;
         }
         delay = (delay * 2).clamp(RECONNECT.0, RECONNECT.1);
-        let Some(server) = owner.upgrade().map(|connection| connection.server.clone()) else {
-            return;
+        let Some(connection) = owner.upgrade() else { return };
+        let answered = || {
+            connection.state.send_modify(|state| {
+                if let State::Connecting { answered_at, .. } = state {
+                    *answered_at = Some(Instant::now());
+                }
+            });
         };
-        if let Ok((live, ended)) = connect(&server, broken.as_ref()).await {
-            if let Some(connection) = owner.upgrade() {
-                let live = Arc::new(Live { pause: delay, ..live });
-                connection.current.send_replace(Some(Arc::clone(&live)));
-                connection.watch(&live, ended);
-                server.ear.connected();
+        match connection.server.connect(broken.as_ref(), answered).await {
+            Ok(opened) => return connection.install(opened, delay),
+            Err(refusal) => {
+                // Once for each reason, not once for each attempt.
+                if last.as_deref() != Some(refusal.text()) {
+                    connection.server.cannot_connect(&refusal);
+                    last = Some(refusal.text().to_owned());
+                }
+                connection.state.send_modify(|state| {
+                    if let State::Connecting { answered_at, refusal: known } = state {
+                        *answered_at = None;
+                        *known = Some(refusal);
+                    }
+                });
             }
-            return;
         }
     }
-}
-
-/// Connects, and makes the server forget the connection before: what was sent on it has either
-/// been done by then, or never will be. Without that, a request that waits in the socket of a
-/// stalled server could take a lock after the release that was to undo it.
-async fn connect(
-    server: &Server,
-    broken: Option<&Identity>,
-) -> RedisResult<(Live, Option<oneshot::Receiver<()>>)> {
-    let mut config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(WRITE_QUEUE);
-    let mut ended = None;
-    if server.pushes {
-        let (pushes, ends) = server.ear.pushes();
-        config = config.set_push_sender(pushes);
-        ended = Some(ends);
-    }
-    let handshake = async {
-        let client = &server.client;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("PING");
-        pipeline.cmd("CLIENT").arg("ID");
-        pipeline.cmd("INFO").arg("server");
-        pipeline.cmd("INFO").arg("memory");
-        pipeline.cmd("INFO").arg("replication");
-        pipeline.cmd("EXISTS").arg(FENCE);
-        for script in script::ALL {
-            script.load(&mut pipeline);
-        }
-        let mut replies =
-            connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?.into_iter();
-        // A server that wants a password, or is still loading, answers even this with an error.
-        // The other commands may be forbidden to this user: they only make things better.
-        if let Some(Value::ServerError(error)) = replies.next() {
-            return Err(RedisError::from(error));
-        }
-        let identity = identity(replies.next(), replies.next());
-        let found = Found {
-            memory: text(replies.next()),
-            replication: text(replies.next()),
-            has_fence: match replies.next() {
-                Some(Value::Int(keys)) => Some(keys > 0),
-                _ => None,
-            },
-            is_other: match (broken, &identity) {
-                (Some(broken), Some(identity)) => broken.process != identity.process,
-                _ => false,
-            },
-        };
-        found.warn(server);
-        if let (Some(broken), Some(identity)) = (broken, &identity)
-            && broken.process == identity.process
-        {
-            let mut pipeline = Pipeline::new();
-            pipeline.cmd("CLIENT").arg("KILL").arg("ID").arg(broken.number);
-            // "No such client" is as good.
-            connection.send_packed_commands(&pipeline, 0, 1).await?;
-        }
-        let known = Known::loaded(replies.map(|reply| matches!(reply, Value::BulkString(_))));
-        // Before anybody can use the connection: no wake-up of what is asked on it is missed.
-        if server.pushes {
-            server.ear.subscribe(&mut connection).await;
-        }
-        let since = Instant::now();
-        Ok(Live {
-            connection,
-            identity,
-            since,
-            known,
-            suspect_since: Mutex::new(None),
-            has_served: AtomicBool::new(false),
-            pause: Duration::ZERO,
-        })
-    };
-    let live = time::timeout(CONNECT_LIMIT, handshake).await.unwrap_or_else(|_| {
-        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the handshake");
-        Err(RedisError::from(error))
-    })?;
-    Ok((live, ended))
-}
-
-/// What a connect has found out about the server, as far as this user may know it.
-struct Found {
-    memory: Option<String>,
-    replication: Option<String>,
-    has_fence: Option<bool>,
-    /// It is another process than before.
-    is_other: bool,
-}
-
-impl Found {
-    fn warn(&self, server: &Server) {
-        let memory = |name| field(self.memory.as_deref(), name);
-        if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
-            && limit != "0"
-            && policy != "noeviction"
-        {
-            server.warnings.say(Warning::MayEvict { policy: policy.to_owned() });
-        }
-        // One that may be written to serves as well as any primary; that is rare, and not the
-        // default.
-        if field(self.replication.as_deref(), "role:") == Some("slave") {
-            server.warnings.say(Warning::Replica);
-        }
-        if self.is_other {
-            server.warnings.say(Warning::Restarted);
-        }
-        match self.has_fence {
-            Some(true) => server.has_fence.store(true, Ordering::Relaxed),
-            Some(false) if server.has_fence.swap(false, Ordering::Relaxed) => {
-                server.warnings.say(Warning::Wiped);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The value of one line of INFO.
-fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
-    info?.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
-}
-
-fn text(reply: Option<Value>) -> Option<String> {
-    match reply? {
-        Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::VerbatimString { text, .. } => Some(text),
-        _ => None,
-    }
-}
-
-fn identity(number: Option<Value>, info: Option<Value>) -> Option<Identity> {
-    let (Value::Int(number), info) = (number?, text(info)?) else { return None };
-    let process = field(Some(&info), "run_id:")?.to_owned();
-    Some(Identity { process, number })
 }
 
 /// Between half of a delay and all of it, so that the clients of a server that comes back do not
@@ -502,7 +545,7 @@ pub(super) fn jittered(delay: Duration) -> Duration {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The client's own Debug could show a password.
-        let connected = self.current.borrow().is_some();
+        let connected = self.state.borrow().live().is_some();
         f.debug_struct("Connection").field("connected", &connected).finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{answer, durable, read_acquired, read_debounced, read_holder, released, wake};
+use super::{durable, read_acquired, read_debounced, read_holder, released, wake};
 use crate::{
     Acquisition, DebounceReply, Token,
     store::{DurableClaim, DurableReply, DurableStep},
@@ -47,6 +47,14 @@ pub fn reply(bytes: &[u8]) -> usize {
         }
     }
     scripts
+}
+
+/// As the store does it: an error of the server's is no reply of a script.
+fn answer<T>(reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, ()> {
+    match reply {
+        Value::ServerError(_) => Err(()),
+        reply => read(reply).ok_or(()),
+    }
 }
 
 /// Reads a message as a wake-up. Output: is it one?

@@ -8,7 +8,9 @@ mod connection;
 mod durable;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
+mod handshake;
 mod script;
+mod trouble;
 mod wake;
 
 use std::{sync::Arc, time::Duration};
@@ -16,19 +18,19 @@ use std::{sync::Arc, time::Duration};
 use redis::{Client, RedisWrite, ToRedisArgs, Value};
 
 use self::{
-    connection::{CALL_LIMIT, Connection, HEALTHY},
+    connection::Connection,
     script::{
         ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
     },
 };
 use super::{
     AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
-    DurableRequest, Holder, IfHeld, Listener, Release, ReleaseRequest, RenewRequest, Renewal,
-    Store, StoreError, StoreFuture, WakeUps, WindowEnd,
+    DurableRequest, EndWindowRequest, ExtendRequest, Holder, IfHeld, Listener, Release,
+    ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, WakeUps, WindowEnd,
 };
 use crate::{
     Error, ErrorKind, Token,
-    core::{debounce::GRACE, queue::HEARTBEAT},
+    core::{debounce::GRACE, queue::ALIVE},
     limits::LONGEST_LEASE,
     warning::Warnings,
 };
@@ -37,11 +39,8 @@ use crate::{
 /// No id can name it, for none may begin with a tilde, and no prefix may contain one.
 const FENCE: &str = "~fence";
 
-/// A waiter that has not been heard of for so long is dead, if its client listens: it looks at
-/// least every [`HEARTBEAT`](crate::core::queue::HEARTBEAT).
-const ALIVE: Duration = Duration::from_millis(2 * HEARTBEAT.as_millis() as u64);
-
-/// The same if its client polls, which it does several times a second.
+/// How long a waiter whose client polls is alive: it looks several times a second, on a slow link as
+/// often as that answers.
 const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
 /// The key of a lock's queue. It begins with a tilde, so that no id can name it.
@@ -76,34 +75,50 @@ pub(crate) struct RedisStore {
 }
 
 impl RedisStore {
-    pub(crate) async fn connect(client: Client, warnings: Warnings) -> Result<Self, Error> {
-        let connection = Connection::establish(client, warnings).await.map_err(connect_error)?;
+    /// Does no I/O: the connection is made when it is needed, or by [`connect`](Self::connect).
+    pub(crate) fn new(client: Client, warnings: Warnings) -> Result<Self, Error> {
+        let connection = Connection::new(client, warnings).map_err(|error| {
+            let text = "the settings of this Redis client contradict each other: check them";
+            Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
+        })?;
         Ok(Self { connection })
     }
 
+    /// Connects for the first time; fails at the first obstacle.
+    pub(crate) async fn connect(&self) -> Result<(), Error> {
+        self.connection.establish().await
+    }
+
+    /// Calls one script for a whole batch.
     async fn one<T>(
         &self,
         invocation: Invocation,
         read: impl Fn(Value) -> Option<T>,
     ) -> Result<T, StoreError> {
-        self.within(CALL_LIMIT, invocation, read).await
+        let reply = self.connection.invoke(&invocation).await?;
+        self.answer(reply, read)
     }
 
-    async fn within<T>(
+    /// Calls a script for each item of a batch, in one write.
+    async fn each<T>(
         &self,
-        limit: Duration,
-        invocation: Invocation,
-        read: impl Fn(Value) -> Option<T>,
-    ) -> Result<T, StoreError> {
-        answer(self.connection.invoke(&invocation, limit).await?, read)
+        invocations: Vec<Invocation>,
+        read: impl Fn(usize, Value) -> Option<T>,
+    ) -> Vec<Result<T, StoreError>> {
+        let items = invocations.len();
+        let answers = match &invocations[..] {
+            [invocation] => self.connection.invoke(invocation).await.map(|reply| vec![reply]),
+            _ => self.connection.invoke_all(&invocations).await,
+        };
+        let read = |(item, reply)| self.answer(reply, |reply| read(item, reply));
+        for_each(answers.map(|replies| replies.into_iter().enumerate().map(read).collect()), items)
     }
 
-    /// Calls one script for a whole batch; its reply has one number for each item.
-    async fn all<T>(
+    /// The reply of a script for a whole batch, with one number for each item.
+    fn numbers<T>(
         &self,
-        invocation: Invocation,
+        reply: Result<Value, StoreError>,
         items: usize,
-        limit: Duration,
         read: impl Fn(i64) -> Option<T>,
     ) -> Vec<Result<T, StoreError>> {
         let item = |value| match value {
@@ -112,11 +127,20 @@ impl RedisStore {
         };
         let read = |reply| match reply {
             Value::Array(values) if values.len() == items => {
-                Some(values.into_iter().map(|value| answer(value, item)).collect())
+                Some(values.into_iter().map(|value| self.answer(value, item)).collect())
             }
             _ => None,
         };
-        for_each(self.within(limit, invocation, read).await, items)
+        for_each(reply.and_then(|reply| self.answer(reply, read)), items)
+    }
+
+    /// Reads one reply; an answer that makes no sense is an answer that is not known.
+    fn answer<T>(&self, reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
+        let address = &self.connection.server().address;
+        match reply {
+            Value::ServerError(error) => Err(address.answered_with(error)),
+            reply => read(reply).ok_or_else(|| address.makes_no_sense()),
+        }
     }
 }
 
@@ -157,7 +181,7 @@ impl Store for RedisStore {
             let read = |reply| read_acquired(reply, batch.len());
             let answers = for_each(self.one(invocation, read).await, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
-                self.connection.has_fence();
+                self.connection.server().has_fence();
             }
             answers
         })
@@ -174,15 +198,16 @@ impl Store for RedisStore {
         for request in batch {
             invocation = invocation.arg(request.token.as_str()).arg(millis(request.lease));
         }
-        // A renewal that hangs must leave time for others in the two thirds of the lease that are
-        // left when it is sent; but not so little that a slow link could never answer.
-        let shortest = batch.iter().map(|request| request.lease).min().unwrap_or(CALL_LIMIT);
-        let limit = (shortest / 6).max(HEALTHY).min(shortest / 3).min(CALL_LIMIT);
-        Box::pin(self.all(invocation, batch.len(), limit, |answer| match answer {
-            0 => Some(Renewal::NotOurs),
-            1 | 2 => Some(Renewal::Renewed { contended: answer == 2 }),
-            _ => None,
-        }))
+        // What is answered later than that is answered after the deadline of some lock in it.
+        let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
+        Box::pin(async move {
+            let reply = self.connection.invoke_patiently(&invocation, limit).await;
+            self.numbers(reply, batch.len(), |answer| match answer {
+                0 => Some(Renewal::NotOurs),
+                1 | 2 => Some(Renewal::Renewed { contended: answer == 2 }),
+                _ => None,
+            })
+        })
     }
 
     fn release<'a>(
@@ -197,35 +222,48 @@ impl Store for RedisStore {
         for request in batch {
             invocation = invocation.arg(request.token.as_str()).arg(millis(request.keep));
         }
-        Box::pin(self.all(invocation, batch.len(), CALL_LIMIT, released))
+        Box::pin(async move {
+            self.numbers(self.connection.invoke(&invocation).await, batch.len(), released)
+        })
     }
 
     fn extend<'a>(
         &'a self,
-        key: &'a str,
-        token: &'a Token,
-        by: Duration,
-    ) -> StoreFuture<'a, Result<Option<Duration>, StoreError>> {
-        let invocation = Invocation::of(&EXTEND, 1)
-            .arg(key)
-            .arg(token.as_str())
-            .arg(millis(by))
-            .arg(millis(LONGEST_LEASE));
-        Box::pin(self.one(invocation, |reply| match reply {
+        batch: &'a [ExtendRequest],
+    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        let invocations = batch.iter().map(|request| {
+            Invocation::of(&EXTEND, 1)
+                .arg(&*request.key)
+                .arg(request.token.as_str())
+                .arg(millis(request.by))
+                .arg(millis(LONGEST_LEASE))
+        });
+        Box::pin(self.each(invocations.collect(), |_, reply| match reply {
             Value::Int(left) => Some(remaining(left)),
             _ => None,
         }))
     }
 
-    fn holder<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Option<Holder>, StoreError>> {
-        let invocation = Invocation::of(&HOLDER, 2).arg(key).arg(QueueOf(key));
-        Box::pin(self.one(invocation, read_holder))
+    fn holder<'a>(
+        &'a self,
+        keys: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+        let invocations =
+            keys.iter().map(|key| Invocation::of(&HOLDER, 2).arg(&**key).arg(QueueOf(key)));
+        Box::pin(self.each(invocations.collect(), |_, reply| read_holder(reply)))
     }
 
-    fn force_release<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Result<Release, StoreError>> {
-        let invocation =
-            Invocation::of(&FORCE_RELEASE, 2).arg(key).arg(QueueOf(key)).arg(millis(CLAIM_WINDOW));
-        Box::pin(self.one(invocation, |reply| match reply {
+    fn force_release<'a>(
+        &'a self,
+        keys: &'a [Arc<str>],
+    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        let invocations = keys.iter().map(|key| {
+            Invocation::of(&FORCE_RELEASE, 2)
+                .arg(&**key)
+                .arg(QueueOf(key))
+                .arg(millis(CLAIM_WINDOW))
+        });
+        Box::pin(self.each(invocations.collect(), |_, reply| match reply {
             Value::Int(answer) => released(answer),
             _ => None,
         }))
@@ -233,35 +271,38 @@ impl Store for RedisStore {
 
     fn debounce<'a>(
         &'a self,
-        request: &'a DebounceRequest,
-    ) -> StoreFuture<'a, Result<DebounceReply, StoreError>> {
-        let limit = request.max_wait.map(|limit| millis(limit).to_string());
-        let invocation = Invocation::of(&DEBOUNCE, 3)
-            .arg(&*request.window)
-            .arg(&*request.run)
-            .arg(FENCE)
-            .arg(request.token.as_str())
-            .arg(millis(request.age))
-            .arg(millis(request.wait))
-            .arg(limit.unwrap_or_default())
-            .arg(if request.leading { "1" } else { "" })
-            .arg(millis(request.lease))
-            .arg(millis(request.keep))
-            .arg(millis(GRACE));
-        Box::pin(self.one(invocation, read_debounced))
+        batch: &'a [DebounceRequest],
+    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        let invocations = batch.iter().map(|request| {
+            let limit = request.max_wait.map(|limit| millis(limit).to_string());
+            Invocation::of(&DEBOUNCE, 3)
+                .arg(&*request.window)
+                .arg(&*request.run)
+                .arg(FENCE)
+                .arg(request.token.as_str())
+                .arg(millis(request.age))
+                .arg(millis(request.wait))
+                .arg(limit.unwrap_or_default())
+                .arg(if request.leading { "1" } else { "" })
+                .arg(millis(request.lease))
+                .arg(millis(request.keep))
+                .arg(millis(GRACE))
+        });
+        Box::pin(self.each(invocations.collect(), |_, reply| read_debounced(reply)))
     }
 
     fn end_window<'a>(
         &'a self,
-        window: &'a str,
-        end: WindowEnd,
-    ) -> StoreFuture<'a, Result<bool, StoreError>> {
-        let word = match end {
-            WindowEnd::Flush => "flush",
-            WindowEnd::Cancel => "cancel",
-        };
-        let invocation = Invocation::of(&END_WINDOW, 1).arg(window).arg(word);
-        Box::pin(self.one(invocation, |reply| match reply {
+        batch: &'a [EndWindowRequest],
+    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        let invocations = batch.iter().map(|request| {
+            let word = match request.end {
+                WindowEnd::Flush => "flush",
+                WindowEnd::Cancel => "cancel",
+            };
+            Invocation::of(&END_WINDOW, 1).arg(&*request.window).arg(word)
+        });
+        Box::pin(self.each(invocations.collect(), |_, reply| match reply {
             Value::Int(waits @ (0 | 1)) => Some(waits == 1),
             _ => None,
         }))
@@ -269,10 +310,10 @@ impl Store for RedisStore {
 
     fn durable<'a>(
         &'a self,
-        request: &'a DurableRequest,
-    ) -> StoreFuture<'a, Result<DurableReply, StoreError>> {
-        let read = |reply| durable::read(&request.step, reply);
-        Box::pin(self.one(durable::invocation(request), read))
+        batch: &'a [DurableRequest],
+    ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
+        let invocations = batch.iter().map(durable::invocation).collect();
+        Box::pin(self.each(invocations, |item, reply| durable::read(&batch[item].step, reply)))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
@@ -290,8 +331,12 @@ fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, S
             Some(Ok(Acquisition::Granted { fence: fence - 1, contended: taken == 2 }))
         }
         Value::Array(held) => match &held[..] {
-            [Value::Int(left), place] => {
-                Some(Ok(Acquisition::Held { remaining: remaining(*left), place: number(place) }))
+            [Value::Int(left), place, Value::Int(notifies @ (0 | 1))] => {
+                Some(Ok(Acquisition::Held {
+                    remaining: remaining(*left),
+                    place: number(place),
+                    notifies: *notifies == 1,
+                }))
             }
             _ => None,
         },
@@ -363,49 +408,4 @@ fn number(value: &Value) -> Option<u64> {
 fn fence(value: &Value) -> Option<u64> {
     const BOUND: u64 = (1 << 53) - 1024;
     number(value).filter(|fence| *fence < BOUND)
-}
-
-/// Reads one reply; an answer that makes no sense is an answer that is not known.
-fn answer<T>(reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
-    match reply {
-        Value::ServerError(error) => {
-            // The server is there, but cannot serve yet, or for the moment: worth another try.
-            let passing =
-                ["LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"];
-            let passing = passing.contains(&error.code());
-            // A server without scripts repeats the command, and with it the token.
-            let error: Arc<dyn std::error::Error + Send + Sync> = match error.details() {
-                Some(details) if details.starts_with("unknown command") => Arc::from(Box::from(
-                    "this server does not know EVALSHA, which every operation needs",
-                )),
-                _ => Arc::new(redis::RedisError::from(error)),
-            };
-            Err(if passing { StoreError::Unavailable(error) } else { StoreError::Rejected(error) })
-        }
-        reply => read(reply).ok_or_else(|| {
-            StoreError::unavailable("the server's reply is none that this script gives")
-        }),
-    }
-}
-
-/// What to tell about a first connection that failed. Redis's own words carry no password.
-fn connect_error(error: redis::RedisError) -> Error {
-    use redis::{ErrorKind as RedisErrorKind, ServerErrorKind};
-
-    let kind = match error.kind() {
-        RedisErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
-        | RedisErrorKind::Io => ErrorKind::Unavailable,
-        RedisErrorKind::InvalidClientConfig => ErrorKind::Invalid,
-        _ => ErrorKind::Rejected,
-    };
-    let message = match kind {
-        ErrorKind::Unavailable => format!(
-            "the Redis server cannot be reached ({error}): check host, port and TLS, and that it runs"
-        ),
-        ErrorKind::Invalid => format!("this connection cannot be made: {error}"),
-        _ => format!(
-            "the Redis server refused the connection ({error}): check user, password and database"
-        ),
-    };
-    Error::new(kind, message).caused_by(Some(Arc::new(error)))
 }

@@ -37,6 +37,19 @@ local function listens(token)
   return not answer or answer.err or answer[2] > 0
 end
 
+-- Will the holder of a lock tell those who wait when it lets go of it? Not if it is a client of
+-- another kind, if it is gone, or if its user may not publish, which it says by listening to a
+-- channel for that. One that may not ask has to take it for granted.
+local function notifies(holder)
+  local client = client_of(holder)
+  if not client then
+    return 0
+  end
+  local channel = '~wake:' .. client
+  local answer = redis.pcall('PUBSUB', 'NUMSUB', channel, channel .. ':mute')
+  return (answer.err or (answer[2] > 0 and answer[4] == 0)) and 1 or 0
+end
+
 -- The first living waiter, if there is one, with its place; and the members of the dead before it,
 -- three for each, which whoever looks removes. A waiter that does not listen any more is no loss
 -- even if it lives: it knows its place, and takes it again. `leaving` is a token that counts as

@@ -148,11 +148,3 @@ impl Invocation {
 pub(super) fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
-
-/// Does the server refuse to write because another one is the primary?
-pub(super) fn is_from_replica(reply: &Value) -> bool {
-    let Value::ServerError(error) = reply else { return false };
-    matches!(error.code(), "READONLY" | "MASTERDOWN")
-        // Before Redis 7, the error of a command in a script was text in an error of the script.
-        || error.details().is_some_and(|details| details.contains("-READONLY "))
-}

@@ -6,18 +6,24 @@
 //! out.
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::StreamExt;
-use redis::{Client, Msg, PushInfo, PushKind, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Client, Cmd, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
 };
 
-use super::connection::{CONNECT_LIMIT, RECONNECT, jittered};
+use super::{
+    connection::{RECONNECT, jittered},
+    handshake::STEP,
+};
 use crate::{
     store::{Listener, Wake, WakeUps, wake::CurrentWakeUps},
     warning::{Warning, Warnings},
@@ -30,6 +36,11 @@ const PING: Duration = Duration::from_secs(5);
 pub(super) struct Ear {
     listening: OnceLock<Listening>,
     current: CurrentWakeUps,
+    /// This user may not publish, so its releases wake nobody. It says so by listening to a second
+    /// channel, which `tells` in queue.lua looks at: those that wait for its locks poll.
+    mute: AtomicBool,
+    /// There is a connection in pub/sub mode, or somebody who tries to make one.
+    has_another: AtomicBool,
     warnings: Warnings,
 }
 
@@ -38,9 +49,21 @@ struct Listening {
     listener: Listener,
 }
 
+impl Listening {
+    fn mute_channel(&self) -> String {
+        format!("{}:mute", self.channel)
+    }
+}
+
 impl Ear {
     pub(super) fn new(warnings: Warnings) -> Self {
-        Self { listening: OnceLock::new(), current: CurrentWakeUps::default(), warnings }
+        Self {
+            listening: OnceLock::new(),
+            current: CurrentWakeUps::default(),
+            mute: AtomicBool::new(false),
+            has_another: AtomicBool::new(false),
+            warnings,
+        }
     }
 
     /// How wake-ups travel at the moment.
@@ -85,25 +108,48 @@ impl Ear {
         (hear, ended)
     }
 
-    /// Asks for pushes on a RESP3 connection, if somebody listens. A user may be forbidden to.
-    pub(super) async fn subscribe(&self, connection: &mut MultiplexedConnection) {
-        let Some(listening) = self.listening.get() else { return };
-        let granted = connection.subscribe(&listening.channel).await.is_ok();
-        self.current.set(if granted { WakeUps::Push } else { WakeUps::Polling });
-        if !granted {
-            self.warnings.say(Warning::NoWakeUps);
+    /// Asks for pushes on a connection that can carry them, and whether this user may publish: true
+    /// if somebody listens. A user may be forbidden both.
+    pub(super) fn ask(&self, pipeline: &mut Pipeline, pushes: bool) -> bool {
+        let Some(listening) = self.listening.get() else { return false };
+        if pushes {
+            pipeline.cmd("SUBSCRIBE").arg(&listening.channel);
         }
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&listening.channel).arg("");
-        let answer = connection.send_packed_command(&publish).await;
-        if matches!(answer, Ok(Value::ServerError(_))) {
+        pipeline.cmd("PUBLISH").arg(&listening.channel).arg("");
+        true
+    }
+
+    /// What the server has answered to that, and what it is still to be told.
+    pub(super) fn answered(
+        &self,
+        mut replies: impl Iterator<Item = Value>,
+        pushes: bool,
+    ) -> Option<Cmd> {
+        let is_refused = |reply: Option<Value>| matches!(reply, Some(Value::ServerError(_)) | None);
+        let subscribed = pushes && !is_refused(replies.next());
+        if pushes {
+            self.current.set(if subscribed { WakeUps::Push } else { WakeUps::Polling });
+            if !subscribed {
+                self.warnings.say(Warning::NoWakeUps);
+            }
+        }
+        let mute = is_refused(replies.next());
+        self.mute.store(mute, Ordering::Relaxed);
+        if mute {
             self.warnings.say(Warning::MayNotPublish);
         }
+        let channel = self.listening.get().filter(|_| mute && subscribed)?.mute_channel();
+        let mut command = redis::cmd("SUBSCRIBE");
+        command.arg(channel);
+        Some(command)
     }
 
     /// Listens on a connection in pub/sub mode, if the server allows it, and from then on for as
     /// long as the listener's client lives.
-    pub(super) async fn subscribe_apart(self: &Arc<Self>, client: Client) {
+    pub(super) async fn listen_apart(self: &Arc<Self>, client: Client) {
+        if self.listening.get().is_none() || self.has_another.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let connected = self.connect_apart(&client).await;
         self.current.set(match &connected {
             Some(_) => WakeUps::PubSub,
@@ -116,13 +162,18 @@ impl Ear {
     }
 
     async fn connect_apart(&self, client: &Client) -> Option<redis::aio::PubSub> {
-        let channel = &self.listening.get()?.channel;
-        let connect = async {
-            let mut connection = client.get_async_pubsub().await?;
-            connection.subscribe(channel).await?;
+        let listening = self.listening.get()?;
+        // TLS included; each of the others is one round trip.
+        let connection = time::timeout(STEP * 3, client.get_async_pubsub());
+        let mut connection = connection.await.ok()?.ok()?;
+        let subscribe = async {
+            connection.subscribe(&listening.channel).await?;
+            if self.mute.load(Ordering::Relaxed) {
+                connection.subscribe(listening.mute_channel()).await?;
+            }
             RedisResult::Ok(connection)
         };
-        time::timeout(CONNECT_LIMIT, connect).await.ok()?.ok()
+        time::timeout(STEP * 2, subscribe).await.ok()?.ok()
     }
 }
 
@@ -160,7 +211,7 @@ async fn hear_all(ear: &Weak<Ear>, connection: redis::aio::PubSub) {
                 ear.hear(message.get_payload_bytes());
             }
             _ = ping.tick() => {
-                let answer = time::timeout(CONNECT_LIMIT, sink.ping::<redis::Value>()).await;
+                let answer = time::timeout(STEP, sink.ping::<redis::Value>()).await;
                 if ear.strong_count() == 0 || !matches!(answer, Ok(Ok(_))) {
                     return;
                 }

@@ -82,10 +82,10 @@ async fn the_mirror_answers_as_the_memory_store() {
                             assert_eq!((fence - epoch.unwrap(), contended), (own, also));
                         }
                         (
-                            Acquisition::Held { remaining, place },
-                            Acquisition::Held { remaining: left, place: own },
+                            Acquisition::Held { remaining, place, notifies },
+                            Acquisition::Held { remaining: left, place: own, notifies: tells },
                         ) => {
-                            assert_eq!((remaining, place.map(since)), (left, own));
+                            assert_eq!((remaining, place.map(since), notifies), (left, own, tells));
                             places[client] = own.or(places[client]);
                         }
                         other => panic!("{other:?} at {now:?}"),

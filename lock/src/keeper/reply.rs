@@ -1,0 +1,62 @@
+//! The answer to one caller.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::sync::oneshot;
+
+/// Where one answer goes.
+///
+/// Giving it wakes the caller, and a waker is code of the caller's executor. If that panics, it is
+/// the caller's own loss: the keeper goes on, and so does everybody else.
+#[derive(Debug)]
+pub(super) struct Reply<T>(oneshot::Sender<T>);
+
+/// An answer that can be waited for, and where it is given.
+pub(super) fn channel<T>() -> (Reply<T>, oneshot::Receiver<T>) {
+    let (sender, receiver) = oneshot::channel();
+    (Reply(sender), receiver)
+}
+
+impl<T> Reply<T> {
+    /// Gives the answer, or gives it back if nobody waits for it any more.
+    pub(super) fn send(self, answer: T) -> Result<(), T> {
+        catch_unwind(AssertUnwindSafe(|| self.0.send(answer)))
+            // The answer is in its place before the waker is called.
+            .unwrap_or(Ok(()))
+    }
+
+    /// Takes the reply out of its place, in which one is left that reaches nobody.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, channel().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::Arc,
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    use super::*;
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as an executor would");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_costs_nobody_but_its_owner() {
+        let (reply, answer) = channel();
+        let mut answer = pin!(answer);
+        let waker = Waker::from(Arc::new(Panics));
+        assert!(answer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(reply.send(7), Ok(()));
+        let polled = answer.poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled, Poll::Ready(Ok(7)), "it can still be had");
+    }
+}

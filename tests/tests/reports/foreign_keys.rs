@@ -1,0 +1,205 @@
+//! A key that goes in another way than by a release of this library.
+//!
+//! Those who wait for a holder that will not tell them look up to four times a second; those who
+//! wait for one of ours look every five seconds, and nobody is told `Busy` without a last look.
+
+use std::time::{Duration, Instant};
+
+use lock::{ErrorKind, Lock, Locks, Status};
+use lock_tests::{RedisServer, eventually};
+
+use crate::common::ms;
+
+/// What a busy machine may add to a bound that the library keeps by itself.
+const NOISE: Duration = Duration::from_millis(250);
+
+/// As often as that is looked at a lock whose holder tells nobody: each look takes a moment, too.
+fn looks_within(time: Duration) -> u64 {
+    // The first look joins the queue.
+    1 + (time.as_millis() / 250) as u64
+}
+
+async fn run(server: &RedisServer, words: &[&str]) -> redis::Value {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query_async(&mut server.connection().await).await.unwrap()
+}
+
+async fn until_waiting(lock: &Lock) {
+    eventually(ms(5000), async || {
+        matches!(lock.status().await.unwrap(), Status::Held { waiters: 1, .. })
+    })
+    .await;
+}
+
+/// Lets a lock be waited for, ends it in the way that is named, and says how long the waiter took to
+/// have it, and how many commands it sent in all the time that it waited.
+async fn waits_for(
+    server: &RedisServer,
+    take: impl AsyncFn(),
+    end: impl AsyncFn(),
+) -> (Duration, u64) {
+    const HELD: Duration = Duration::from_millis(1500);
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    take().await;
+    let began = Instant::now();
+    let before = server.commands().await;
+    let waiter = tokio::spawn(locks.lock("a").wait(ms(20_000)).acquire());
+    tokio::time::sleep(HELD).await;
+    let waited = began.elapsed();
+    let counts = server.commands().await.minus(&before);
+    let sent = counts.client_commands(&["evalsha", "eval"]);
+    assert!(!waiter.is_finished());
+    assert!(sent <= looks_within(waited), "{sent} looks in {waited:?}");
+    let ended = Instant::now();
+    end().await;
+    let guard = waiter.await.unwrap().unwrap();
+    let took = ended.elapsed();
+    guard.release().await.unwrap();
+    (took, sent)
+}
+
+#[tokio::test]
+async fn a_foreign_key_that_goes_in_any_way_is_noticed_within_half_a_second() {
+    let server = RedisServer::start();
+    for (way, end) in [
+        ("DEL", &["DEL", "lock:a"][..]),
+        ("UNLINK", &["UNLINK", "lock:a"]),
+        ("PEXPIRE", &["PEXPIRE", "lock:a", "1"]),
+        ("SET by somebody else, for a moment", &["SET", "lock:a", "y", "PX", "50"]),
+        ("RENAME", &["RENAME", "lock:a", "elsewhere"]),
+        ("FLUSHALL", &["FLUSHALL"]),
+    ] {
+        let take = async || {
+            run(&server, &["SET", "lock:a", "x", "NX", "PX", "60000"]).await;
+        };
+        let end = async || {
+            run(&server, end).await;
+        };
+        let (took, sent) = waits_for(&server, take, end).await;
+        println!("a foreign key, {way}: had after {took:?}, {sent} looks in 1.5 s");
+        assert!(took <= ms(500) + NOISE, "{way}: {took:?}");
+    }
+}
+
+/// A token that looks like one of ours is no promise: its client has to be there.
+#[tokio::test]
+async fn a_token_of_a_client_that_is_gone_is_watched_as_a_foreign_one() {
+    let server = RedisServer::start();
+    let token = format!("{}:1", "0123456789abcdef".repeat(2));
+    let take = async || {
+        run(&server, &["SET", "lock:a", &token, "NX", "PX", "60000"]).await;
+    };
+    let end = async || {
+        run(&server, &["DEL", "lock:a"]).await;
+    };
+    let (took, _) = waits_for(&server, take, end).await;
+    assert!(took <= ms(500) + NOISE, "{took:?}");
+}
+
+/// Its release wakes nobody, so those who wait for it look by themselves.
+#[tokio::test]
+async fn the_release_of_a_holder_who_may_not_publish_is_noticed_within_half_a_second() {
+    let server = RedisServer::start();
+    run(&server, &["ACL", "SETUSER", "mute", "on", ">hush", "~*", "&*", "+@all", "-publish"]).await;
+    let mute = Locks::connect(&server.url_with("mute", "hush", 0)).await.unwrap();
+    let guard = std::cell::RefCell::new(None);
+    let take = async || {
+        *guard.borrow_mut() = Some(mute.lock("a").acquire().await.unwrap());
+    };
+    let end = async || {
+        let held = guard.borrow_mut().take().unwrap();
+        held.release().await.unwrap();
+    };
+    let (took, sent) = waits_for(&server, take, end).await;
+    println!("a holder who may not publish: had after {took:?}, {sent} looks in 1.5 s");
+    assert!(took <= ms(500) + NOISE, "{took:?}");
+}
+
+/// The holder finds out with its next renewal, and passes the lock on; at the latest the waiter does,
+/// with its next heartbeat. Neither costs more than one command in five seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_ours_that_an_operator_deletes_is_noticed_within_five_seconds() {
+    let mut ways = tokio::task::JoinSet::new();
+    for (end, lease) in [
+        (&["DEL", "lock:a"][..], 3_000),
+        (&["DEL", "lock:a"], 60_000),
+        (&["FLUSHALL"], 60_000),
+        (&["PEXPIRE", "lock:a", "1"], 60_000),
+    ] {
+        ways.spawn(async move {
+            let server = RedisServer::start();
+            let holder = Locks::connect(&server.url()).await.unwrap();
+            let waiting = Locks::connect(&server.url()).await.unwrap();
+            let guard = holder.lock("a").lease(ms(lease)).acquire().await.unwrap();
+            let before = server.commands().await;
+            let waiter = tokio::spawn(waiting.lock("a").wait(ms(30_000)).acquire());
+            until_waiting(&holder.lock("a")).await;
+            let began = Instant::now();
+            run(&server, end).await;
+            let next = waiter.await.unwrap().unwrap();
+            let took = began.elapsed();
+            let counts = server.commands().await.minus(&before);
+            println!("a key of ours with a lease of {lease} ms, {end:?}: had after {took:?}");
+            assert!(took <= ms(5000) + NOISE, "{end:?}, {lease} ms: {took:?}");
+            if lease < 60_000 {
+                assert!(took <= ms(lease), "the holder has passed it on: {took:?}");
+            } else {
+                // It joins, and looks once; the questions of this test are the others.
+                let acquires = counts.calls("zadd");
+                assert!(acquires <= 2, "{acquires} looks: {counts:?}");
+            }
+            assert!(next.is_held());
+            drop(guard);
+        });
+    }
+    ways.join_all().await;
+}
+
+/// Whoever is told `Busy` was told the truth.
+#[tokio::test]
+async fn nobody_is_told_busy_without_a_last_look() {
+    let server = RedisServer::start();
+    let holder = Locks::connect(&server.url()).await.unwrap();
+    let waiting = Locks::connect(&server.url()).await.unwrap();
+    let guard = holder.lock("a").lease(ms(60_000)).acquire().await.unwrap();
+    let waiter = tokio::spawn(waiting.lock("a").wait(ms(1000)).acquire());
+    // One behind it, with less patience, has no turn anyway.
+    let behind = tokio::spawn(waiting.lock("a").wait(ms(400)).acquire());
+    until_waiting(&holder.lock("a")).await;
+    assert_eq!(behind.await.unwrap().unwrap_err().kind(), ErrorKind::Busy);
+    run(&server, &["DEL", "lock:a"]).await;
+    let began = Instant::now();
+    let next = waiter.await.unwrap().expect("it is free when the wait is over");
+    assert!(began.elapsed() < ms(1000) + NOISE);
+    // And if it is held still, that is what the last look has shown.
+    let began = Instant::now();
+    let error = holder.lock("a").wait(ms(300)).acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(began.elapsed() < ms(300) + NOISE, "{:?}", began.elapsed());
+    drop((next, guard));
+}
+
+/// A crowd that gives up one after the other does not ask once for each.
+#[tokio::test]
+async fn a_crowd_that_gives_up_looks_four_times_a_second() {
+    let server = RedisServer::start();
+    let holder = Locks::connect(&server.url()).await.unwrap();
+    let waiting = Locks::connect(&server.url()).await.unwrap();
+    let guard = holder.lock("a").lease(ms(60_000)).acquire().await.unwrap();
+    let first = tokio::spawn(waiting.lock("a").wait(ms(30_000)).acquire());
+    until_waiting(&holder.lock("a")).await;
+    let before = server.commands().await;
+    let began = Instant::now();
+    let mut crowd = tokio::task::JoinSet::new();
+    for number in 0..500 {
+        crowd.spawn(waiting.lock("a").wait(ms(500 + 3 * number)).acquire());
+    }
+    for outcome in crowd.join_all().await {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Busy);
+    }
+    let sent = server.commands().await.minus(&before).client_commands(&["evalsha", "eval"]);
+    assert!(sent <= 2 + looks_within(began.elapsed()), "{sent} looks in {:?}", began.elapsed());
+    drop(guard);
+    first.await.unwrap().unwrap();
+}

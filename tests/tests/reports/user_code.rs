@@ -1,0 +1,91 @@
+//! Code of the user's that panics or blocks where the library calls it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+    mpsc,
+};
+
+use lock::{Locks, Warning};
+use lock_tests::{RedisServer, Worker, eventually};
+
+use crate::common::ms;
+
+async fn until_it_works(locks: &Locks) {
+    eventually(ms(10_000), async || {
+        locks.lock("a").acquire().await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+/// A restart is what it is told of; the connection is made all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_panics_costs_what_it_was_told() {
+    let server = RedisServer::start();
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let locks = Locks::builder()
+        .url(server.url())
+        .on_warning(move |warning: &Warning| {
+            count.fetch_add(1, Ordering::SeqCst);
+            panic!("a bug in a listener, told of {warning}");
+        })
+        .build()
+        .await
+        .unwrap();
+    let guard = locks.lock("kept").acquire().await.unwrap();
+    for _ in 0..2 {
+        tokio::task::block_in_place(|| server.restart());
+        until_it_works(&locks).await;
+    }
+    eventually(ms(5000), async || told.load(Ordering::SeqCst) >= 2).await;
+    drop(guard);
+}
+
+/// It may call the library, too, and wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_blocks_costs_nobody_anything() {
+    let server = RedisServer::start();
+    let (told, heard) = mpsc::channel();
+    let (go_on, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let locks = Locks::builder()
+        .url(server.url())
+        .on_warning(move |warning: &Warning| {
+            told.send(warning.clone()).unwrap();
+            let _ = gate.lock().unwrap().recv();
+        })
+        .build()
+        .await
+        .unwrap();
+    let guard = locks.lock("kept").lease(ms(2000)).acquire().await.unwrap();
+    tokio::task::block_in_place(|| server.restart());
+    until_it_works(&locks).await;
+    tokio::task::block_in_place(|| heard.recv().unwrap());
+    // It blocks from here on, and locks come and go.
+    for number in 0..10 {
+        locks.lock(format!("b{number}")).acquire().await.unwrap().release().await.unwrap();
+    }
+    locks.flush().await;
+    go_on.send(()).unwrap();
+    drop((guard, go_on));
+}
+
+/// In a process of its own, for there is one subscriber for all of it.
+#[test]
+fn a_subscriber_that_panics_costs_the_event() {
+    let server = RedisServer::start();
+    let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
+    worker.tell("subscribe and panic");
+    worker.expect("ready");
+    worker.tell(&format!("connect {}", server.url()));
+    worker.expect("ready");
+    worker.tell("hold a 10000");
+    worker.expect("waiting");
+    worker.expect("held");
+    // Another connection is another event, and a warning.
+    server.restart();
+    worker.tell("hold b 10000");
+    worker.expect("waiting");
+    worker.expect("held");
+}
