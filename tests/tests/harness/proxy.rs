@@ -200,6 +200,32 @@ async fn a_delay_is_latency_in_order() {
     assert_eq!(client.receive(PONG.len()).await, PONG);
 }
 
+/// A link to the other side of the world: each round trip takes long, and many bytes fit into it.
+#[tokio::test]
+async fn a_delay_is_for_new_connections_too_and_takes_no_throughput() {
+    const COMMANDS: usize = 20_000;
+    let (_server, proxy) = start();
+    let one_way = Duration::from_millis(300);
+    proxy.delay(Direction::Both, one_way);
+    let client = Raw::connect(&proxy).await;
+    let start = Instant::now();
+    let (mut answers, mut commands) = client.0.into_split();
+    let sending = tokio::spawn(async move {
+        for _ in 0..COMMANDS {
+            commands.write_all(PING).await.unwrap();
+        }
+        commands
+    });
+    let mut first = [0; PONG.len()];
+    timeout(SOON, answers.read_exact(&mut first)).await.unwrap().unwrap();
+    assert!(start.elapsed() >= 2 * one_way, "{:?}", start.elapsed());
+    let mut rest = vec![0; (COMMANDS - 1) * PONG.len()];
+    timeout(SOON, answers.read_exact(&mut rest)).await.unwrap().unwrap();
+    // One after the other, they would take more than three hours.
+    assert!(rest.chunks(PONG.len()).all(|answer| answer == PONG));
+    drop(sending.await.unwrap());
+}
+
 #[tokio::test]
 async fn a_reset_is_for_all_connections_and_for_now() {
     let (_server, proxy) = start();
