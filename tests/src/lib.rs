@@ -11,14 +11,16 @@
 //! - [`WallClock`]: the wall clock of such processes, which a test steps.
 //! - [`Random`]: what a test draws, from a seed.
 //! - [`History`]: what holders of locks saw, and the judge of it.
+//! - [`end_with_this_process`], [`temporary_directory`]: nothing is left of a test process.
 //! - [`eventually`]: waits for the state of another process, within a bound.
 //!
 //! A failing step panics with a sentence, because the only caller is a test. Values are removed
-//! by their `Drop`, also while a test unwinds; a test process that is killed leaves its servers
-//! running.
+//! by their `Drop`, also while a test unwinds. A test process that is killed drops nothing: its
+//! servers and workers are killed then, and their directories removed, by a shell that outlives it.
 #![forbid(unsafe_code)]
 
 mod certificates;
+mod children;
 mod commands;
 mod history;
 mod ports;
@@ -32,11 +34,12 @@ mod wire;
 mod worker;
 
 pub use certificates::Certificates;
+pub use children::{end_with_this_process, temporary_directory};
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};
 pub use random::Random;
-pub use server::{RedisServer, RedisServerBuilder};
+pub use server::{RedisServer, RedisServerBuilder, ServerVersion};
 pub use wait::{Observation, eventually, ms, now};
 pub use wall_clock::WallClock;
 pub use worker::Worker;

@@ -1,7 +1,10 @@
-//! A `redis-server` of one's own.
+//! A `redis-server`, or one of its kin, of one's own.
 
+mod append_only;
 mod builder;
 mod process;
+mod program;
+mod tls;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,8 +15,11 @@ use std::{
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
-pub use self::builder::RedisServerBuilder;
-use self::process::{Process, Start};
+pub use self::{builder::RedisServerBuilder, program::ServerVersion};
+use self::{
+    process::{Process, Start},
+    program::Program,
+};
 use crate::{
     certificates::Certificates,
     commands::{CommandCounts, CommandWatch},
@@ -23,10 +29,12 @@ use crate::{
 /// Bound on everything that a healthy server does at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running `redis-server`, on a loopback port and in a temporary directory of its own.
+/// A running `redis-server`, on a loopback port and in a temporary directory of its own. The
+/// environment's `REDIS_SERVER` names another program for all of them, such as `valkey-server`.
 ///
 /// Dropping it kills the process, also a stopped one, and removes the directory. It does not
-/// promise that clients learn of that before their next command.
+/// promise that clients learn of that before their next command. Both happen as well when the
+/// process that started it is killed.
 ///
 /// Every method takes `&self`, so one server can be shared by the tasks of a test.
 #[derive(Debug)]
@@ -63,6 +71,15 @@ impl RedisServer {
     /// Prepares a server with other flags.
     pub fn builder() -> RedisServerBuilder {
         RedisServerBuilder::default()
+    }
+
+    /// Which program and version all servers of this process are.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such program.
+    pub fn version() -> &'static ServerVersion {
+        &Program::of_this_process().version
     }
 
     /// The address over plain TCP, `redis://127.0.0.1:PORT/`, without a password.
@@ -173,6 +190,7 @@ impl RedisServer {
                 // By a program that knows nothing of the claim; it may go again.
                 Start::PortTaken if Instant::now() < bound => std::thread::sleep(process::STEP),
                 Start::PortTaken => panic!("port {} is taken", self.port()),
+                Start::Failed(message) => panic!("{message}"),
             }
         };
     }

@@ -9,6 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::children::temporary_directory;
+
 const SHIM: &str = include_str!("wall_clock/shim.c");
 
 /// The wall clock of processes that are started with it: the machine's, plus an offset that a test
@@ -29,7 +31,7 @@ impl WallClock {
     ///
     /// When there is no C compiler (`cc`), with what to do.
     pub fn build() -> Self {
-        let directory = TempDir::with_prefix("lock-tests-clock-").expect("a directory can be made");
+        let directory = temporary_directory("clock-");
         let source = directory.path().join("shim.c");
         fs::write(&source, SHIM).expect("the directory can be written");
         let offset = File::create(directory.path().join("offset")).expect("it can be written");

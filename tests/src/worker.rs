@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{signals, wall_clock::WallClock};
+use crate::{children::end_with_this_process, signals, wall_clock::WallClock};
 
 /// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that is told what to do by lines, and answers by lines. It is killed when the value
-/// is dropped.
+/// is dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -43,7 +43,7 @@ impl Worker {
     }
 
     fn spawn(command: &mut Command) -> Self {
-        let mut child = command
+        let mut child = end_with_this_process(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

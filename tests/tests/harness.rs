@@ -1,6 +1,7 @@
 //! The harness itself: servers, certificates and faults do what they say.
 #![allow(clippy::unwrap_used, reason = "all of this is test code, helpers included")]
 
+mod children;
 mod proxy;
 mod replies;
 mod server;

@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use lock_tests::end_with_this_process;
+
 /// Each mistake, and the test that must fail of it.
 const MUTANTS: [(&str, &str); 19] = [
     ("deadline from reply", "simulation::worlds_of_many_seeds"),
@@ -35,7 +37,7 @@ const MUTANTS: [(&str, &str); 19] = [
 
 /// What the suite says of one test with a mistake: true if it has failed.
 fn fails(mutant: &str, test: &str) -> bool {
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = end_with_this_process(&mut Command::new(std::env::current_exe().unwrap()))
         .args([test, "--test-threads=1"])
         .env("LOCK_MUTANT", mutant)
         // One world again, or a million, is asked of the suite and not of this.

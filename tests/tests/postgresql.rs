@@ -14,7 +14,7 @@ use std::{
 };
 
 use lock::{Locks, MemoryStore};
-use lock_tests::{Random, eventually};
+use lock_tests::{Random, end_with_this_process, eventually, temporary_directory};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ struct PostgreSql {
 impl PostgreSql {
     fn start() -> Self {
         let programs = programs().expect("there is no PostgreSQL on this machine");
-        let directory = TempDir::new().unwrap();
+        let directory = temporary_directory("postgresql-");
         let owner = fs::metadata(directory.path()).unwrap().uid();
         if owner == 0 {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -41,6 +41,7 @@ impl PostgreSql {
         let data = directory.path().join("data");
         let as_owner = |program: &str| {
             let mut command = Command::new(programs.join(program));
+            end_with_this_process(&mut command);
             command.current_dir(directory.path()).stdin(Stdio::null());
             command.stdout(Stdio::null()).stderr(Stdio::null());
             if owner == 0 {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{RedisServer, Settings, process::Start};
-use crate::{certificates::Certificates, ports::Port, wall_clock::WallClock};
+use super::{RedisServer, Settings, process::Start, tls};
+use crate::{
+    certificates::Certificates, children::temporary_directory, ports::Port, wall_clock::WallClock,
+};
 
 /// The name of the Unix domain socket in the server's directory.
 pub(super) const UNIX_SOCKET: &str = "redis.sock";
@@ -70,16 +72,24 @@ impl RedisServerBuilder {
     ///
     /// # Panics
     ///
-    /// When there is no `redis-server`, or when it is not ready within 10 seconds or ends, with
+    /// When there is no such program, or when it is not ready within 10 seconds or ends, with
     /// the end of its log.
     pub fn start(self) -> RedisServer {
-        let directory =
-            TempDir::with_prefix("lock-tests-").expect("a temporary directory can be made");
+        self.try_start().unwrap_or_else(|message| panic!("{message}{}", tls::advice(&message)))
+    }
+
+    /// The same, with the end of the log as an error.
+    pub(super) fn try_start(self) -> Result<RedisServer, String> {
+        let directory = temporary_directory("server-");
         let certificates = self.tls.then(Certificates::generate);
         for _ in 0..ATTEMPTS {
             let settings = self.settings(&directory, certificates.clone());
-            if let Start::Ready(process) = settings.spawn(directory.path()) {
-                return RedisServer { process: process.into(), settings, directory };
+            match settings.spawn(directory.path()) {
+                Start::Ready(process) => {
+                    return Ok(RedisServer { process: process.into(), settings, directory });
+                }
+                Start::PortTaken => {}
+                Start::Failed(message) => return Err(message),
             }
         }
         panic!("{ATTEMPTS} ports that were free were taken a moment later");

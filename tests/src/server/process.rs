@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, Settings};
-use crate::{signals, wire::encoded};
+use super::{PATIENCE, Settings, program::Program};
+use crate::{children::end_with_this_process, signals, wire::encoded};
 
 /// The pause between two looks at a process that is starting.
 pub(super) const STEP: Duration = Duration::from_millis(10);
 
-const LOG: &str = "redis-server.log";
+const LOG: &str = "server.log";
 /// How much of the log a panic shows.
 const LOG_TAIL_LINES: usize = 20;
 
@@ -25,6 +25,8 @@ pub(super) enum Start {
     Ready(Process),
     /// Somebody else has one of the ports.
     PortTaken,
+    /// It has ended, or is not ready; the text says it, with the end of its log.
+    Failed(String),
 }
 
 /// A child process, killed and reaped at the latest when it is dropped.
@@ -41,7 +43,8 @@ impl Settings {
         let log = directory.join(LOG);
         let output = File::create(&log).expect("the server's directory can be written");
         let errors = output.try_clone().expect("a file handle can be copied");
-        let child = Command::new("redis-server")
+        let program = Program::of_this_process();
+        let child = end_with_this_process(&mut Command::new(&program.path))
             .args(&self.flags)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
@@ -49,15 +52,10 @@ impl Settings {
             .stdout(output)
             .stderr(errors)
             .spawn();
-        let child = match child {
-            Ok(child) => child,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => panic!(
-                "there is no redis-server on the PATH: run the tests with tests/run, which \
-                 installs it",
-            ),
-            Err(error) => panic!("redis-server cannot be started: {error}"),
-        };
+        let child = child.unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
         let mut process = Process { child, gone: false };
+        let failed =
+            |what: &str| Start::Failed(format!("{} {what}:\n{}", program.version, tail(&log)));
         let bound = Instant::now() + PATIENCE;
         loop {
             match self.probe(process.id()) {
@@ -66,17 +64,14 @@ impl Settings {
                 Ok(Answer::NotYet) | Err(_) => {}
             }
             if let Some(status) = process.ended() {
-                let log = tail(&log);
-                if log.contains("Address already in use") {
+                if tail(&log).contains("Address already in use") {
                     return Start::PortTaken;
                 }
-                panic!("redis-server ended with {status} before it was ready:\n{log}");
+                return failed(&format!("ended with {status} before it was ready"));
             }
-            assert!(
-                Instant::now() < bound,
-                "redis-server was not ready within {PATIENCE:?}:\n{}",
-                tail(&log),
-            );
+            if Instant::now() >= bound {
+                return failed(&format!("was not ready within {PATIENCE:?}"));
+            }
             thread::sleep(STEP);
         }
     }
@@ -158,7 +153,7 @@ impl Process {
     }
 
     fn running(&self) -> &Child {
-        assert!(!self.gone, "redis-server was killed before");
+        assert!(!self.gone, "the server was killed before");
         &self.child
     }
 }
