@@ -42,7 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// [`drop_reply`](Self::drop_reply) first, then the black hole, then the cut, then the delay.
 ///
 /// A reply passes when it is complete. A push message is not a reply: it passes like one, and is
-/// not counted. What is not RESP, such as TLS, passes as it comes and is not counted either.
+/// not counted. What is not RESP, such as TLS, passes as it comes and is not counted either; nor is
+/// what a primary sends to its replica.
 ///
 /// Dropping the proxy closes every connection and joins the thread; bytes on their way are lost.
 #[must_use = "the proxy stops when the value is dropped"]

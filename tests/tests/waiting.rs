@@ -249,11 +249,7 @@ async fn two_hundred_waiters_in_twenty_processes_are_served_in_order() {
 /// Reads in the server's append-only file who joined the queue and who was given the lock: always
 /// the first. Returns how often it was given to one that waited.
 fn check_order(server: &RedisServer, key: &str) -> usize {
-    let directory = server.directory().join("appendonlydir");
-    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|f| f.unwrap().path()).collect();
-    files.retain(|file| file.to_string_lossy().ends_with(".incr.aof"));
-    let [file] = &files[..] else { panic!("one file: {files:?}") };
-    let text = String::from_utf8(fs::read(file).unwrap()).unwrap();
+    let text = String::from_utf8(fs::read(server.append_only_file()).unwrap()).unwrap();
     let mut lines = text.split("\r\n");
     let queue = format!("~queue:{key}");
     let mut waiting: BTreeMap<u64, String> = BTreeMap::new();

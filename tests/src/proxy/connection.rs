@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     faults::{Arrival, Lane, Passage, ReplyFate},
-    replies::{ReplyScanner, Scan, is_message},
+    replies::{ReplyScanner, Scan, begins_replication, is_message},
 };
 
 const PIECE: usize = 64 * 1024;
@@ -218,6 +218,7 @@ async fn read_replies(mut server: impl AsyncRead + Unpin, mut lane: Entry<'_>) {
                     if is_message(&reply) && lane.shared.drops_message() {
                         continue;
                     }
+                    foreign = begins_replication(&reply);
                     match lane.shared.meet_reply() {
                         ReplyFate::Pass => lane.send(reply).await,
                         ReplyFate::Drop => {}

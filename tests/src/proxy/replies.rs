@@ -24,6 +24,12 @@ pub(super) fn is_message(reply: &[u8]) -> bool {
         .any(|start| reply.starts_with(start))
 }
 
+/// Is this the answer to a replica? What comes behind it is the primary's data, which may be a blob
+/// without an end to its line, and then its commands.
+pub(super) fn begins_replication(reply: &[u8]) -> bool {
+    reply.starts_with(b"+FULLRESYNC ") || reply.starts_with(b"+CONTINUE")
+}
+
 /// What [`ReplyScanner::next`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {

@@ -331,6 +331,9 @@ async fn a_server_that_returns_is_reached_again() {
 
 #[tokio::test]
 async fn tls_passes_through() {
+    if RedisServer::leaves_out_tls() {
+        return;
+    }
     let server = RedisServer::builder().tls(true).start();
     let tls_port = server.tls_url();
     let tls_port = tls_port.rsplit(':').next().unwrap().trim_end_matches('/');
@@ -367,11 +370,13 @@ async fn messages_can_be_dropped_and_replies_cannot() {
         let mut client = Raw::connect(&proxy).await;
         if is_resp3 {
             client.send(hello).await;
-            // Its answer ends with the list of modules, which is empty.
+            // How long its answer is depends on the server's modules.
+            client.send(b"ECHO ready\r\n").await;
             let mut answer = Vec::new();
-            while !answer.ends_with(b"modules\r\n*0\r\n") {
+            while !answer.ends_with(b"\r\n$5\r\nready\r\n") {
                 answer.extend(client.receive(1).await);
             }
+            assert!(String::from_utf8_lossy(&answer).contains("proto\r\n:3\r\n"));
         }
         proxy.drop_messages(2);
         client.send(b"SUBSCRIBE news\r\n").await;

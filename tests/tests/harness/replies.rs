@@ -21,6 +21,9 @@ const STREAMS: &[(&str, u64)] = &[
     ("|1\r\n+ttl\r\n:5\r\n*1\r\n+a\r\n+next\r\n", 2),
     ("\u{16}\u{3}\r\n+OK\r\n", 0),
     ("*1\r\n$?\r\n", 0),
+    // A file has no end of a line behind it.
+    ("+PONG\r\n+OK\r\n+FULLRESYNC 8371 1\r\n$5\r\nREDIS*1\r\n$4\r\nPING\r\n", 3),
+    ("+CONTINUE 8371\r\n*1\r\n$4\r\nPING\r\n", 1),
 ];
 
 /// Sends `bytes` through a proxy in pieces of `size`, and returns the replies that it counted.

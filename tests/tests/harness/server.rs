@@ -103,6 +103,9 @@ async fn a_password_is_needed() {
 
 #[tokio::test]
 async fn a_tls_client_needs_the_authority() {
+    if RedisServer::leaves_out_tls() {
+        return;
+    }
     let server = RedisServer::builder().tls(true).start();
     let open = |authority: &str| {
         let certificates =
@@ -187,7 +190,9 @@ async fn counts_include_scripts_and_a_watch_does_not() {
     assert_eq!((since.calls("set"), since.calls("GET")), (3, 0));
     // The first one finds no script and loads it.
     assert_eq!(since.client_commands(&["evalsha", "eval", "script"]), 4);
-    assert_eq!(since.calls("script|load"), since.calls("script"));
+    // Subcommands are counted by themselves since Redis 7.0.
+    let loads = if RedisServer::version().is_before(7, 0) { 0 } else { 1 };
+    assert_eq!((since.calls("script"), since.calls("script|load")), (1, loads));
     let names: Vec<_> = sent.iter().map(|command| command.name.as_str()).collect();
     assert_eq!(names, ["evalsha", "script", "evalsha", "evalsha", "set"]);
     let last = sent.last().unwrap();

@@ -1,6 +1,6 @@
 //! What goes wrong in the world of a history, and the three hands that do it.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use lock_tests::{Direction, Proxy, Random, RedisServer, eventually, ms, now};
 use tokio::{select, task::block_in_place, time::sleep};
@@ -131,7 +131,7 @@ impl World {
         match kind {
             "server killed, data lost" => {
                 server.kill();
-                fs::remove_dir_all(server.directory().join("appendonlydir")).unwrap();
+                server.lose_append_only_file();
                 block_in_place(|| server.restart());
             }
             "data flushed" => ask(server, "FLUSHALL").await,
@@ -146,9 +146,12 @@ impl World {
                     "volatile-ttl",
                 ];
                 let policy = POLICIES[random.below(POLICIES.len() as u64) as usize];
-                ask(server, &format!("CONFIG SET maxmemory-policy {policy} maxmemory 1")).await;
+                // One by one: before Redis 7.0 a command sets one of them.
+                ask(server, &format!("CONFIG SET maxmemory-policy {policy}")).await;
+                ask(server, "CONFIG SET maxmemory 1").await;
                 sleep(ms(random.below(100))).await;
-                ask(server, "CONFIG SET maxmemory 0 maxmemory-policy noeviction").await;
+                ask(server, "CONFIG SET maxmemory 0").await;
+                ask(server, "CONFIG SET maxmemory-policy noeviction").await;
             }
             "failover with a lost suffix" => {
                 block_in_place(|| servers.standby.restart());
@@ -248,7 +251,8 @@ async fn keep_data(kind: &str, server: &RedisServer, random: &mut Random) {
             }
         }
         "out of memory" => {
-            ask(server, "CONFIG SET maxmemory-policy noeviction maxmemory 1").await;
+            ask(server, "CONFIG SET maxmemory-policy noeviction").await;
+            ask(server, "CONFIG SET maxmemory 1").await;
             sleep(ms(random.below(700))).await;
             ask(server, "CONFIG SET maxmemory 0").await;
         }
