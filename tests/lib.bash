@@ -1,0 +1,65 @@
+# What tests/run, tests/versions and .ci/run share: which server a program is, and what a log of
+# `cargo test` says. To be sourced.
+
+# server_version PROGRAM: `Redis 7.0.15`, `Valkey 8.1.8`. Fails, saying why, if it is neither.
+server_version() {
+    local said
+    if ! said=$("$1" --version 2>&1 </dev/null); then
+        echo "$1 does not run: $said" >&2
+        return 1
+    fi
+    if [[ ! $said =~ ^([A-Za-z]+)\ server\ v=([0-9.]+) ]]; then
+        echo "$1 is no server of Redis or Valkey: with --version it says ${said%%$'\n'*}" >&2
+        return 1
+    fi
+    echo "${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
+}
+
+# reasons LOG: why tests failed, without their backtraces: what a reader of the last lines needs.
+reasons() {
+    sed -n '/^---- .* ----$/,/^\(stack backtrace\|failures\):/p' "$1" | cut -c1-600
+}
+
+# counted RESULT COLUMN LOG: the sum over all test binaries with this result of the number in this
+# column of their last line.
+counted() {
+    awk -v result="$1" -v column="$2" '
+        $1 " " $2 == "test result:" && index($3, result) == 1 { sum += $column }
+        END { print sum + 0 }' "$3"
+}
+
+# crashes LOG: how many test binaries ended without saying how their tests went.
+crashes() {
+    awk '
+        /^error: [0-9]+ targets? failed/ { failed += $2 }
+        /^test result: FAILED/ { told++ }
+        END { print failed - told }' "$1"
+}
+
+# pass_alone LOG COMMAND..: runs the tests again that failed in a log, with nothing beside them,
+# three times; the command takes their names at its end. A test that measures time can fail where
+# the machine was taken away from it; so it is a failure if one fails once more. Else their names
+# are in `unstable`: a defect of the test, to be mended. Many at once, and what failed without a
+# name that can be run again (a crash, an example of the documentation), are no matter of the
+# machine.
+pass_alone() {
+    local log=$1 again=${1%.log}.again.log round failed
+    shift
+    mapfile -t failed < <(sed -n 's/^test \([^ ]*\)\( - should panic\)\? \.\.\. FAILED$/\1/p' "$log")
+    if ((${#failed[@]} == 0 || ${#failed[@]} > 3)) ||
+        (($(counted FAILED 6 "$log") != ${#failed[@]} || $(crashes "$log") != 0)); then
+        reasons "$log"
+        return 1
+    fi
+    for round in 1 2 3; do
+        printf '\n== again, alone (%d of 3): %s\n' "$round" "${failed[*]}"
+        # A name that no binary knows would pass: the tests that have passed are counted.
+        if ! "$@" --exact --test-threads=1 "${failed[@]}" 2>&1 | tee "$again" ||
+            (($(counted ok 4 "$again") < ${#failed[@]})); then
+            reasons "$log"
+            reasons "$again"
+            return 1
+        fi
+    done
+    unstable+=("${failed[@]}")
+}
