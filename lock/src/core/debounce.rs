@@ -166,13 +166,17 @@ impl Window {
 
     /// A run has begun that covers every call up to now. Those of other clients that it covers,
     /// who wait to be told.
+    ///
+    /// Granted again, because its answer was lost, it covers what it covered: a call that came
+    /// meanwhile may be newer than the one that runs.
     pub(crate) fn begin(&mut self, (client, number): Caller<'_>, now: u64) -> Vec<(String, u64)> {
+        if is(self.ran_by.as_ref(), (client, number)) {
+            return Vec::new();
+        }
         let covered = self.newest.max(self.clients.get(client).map_or(0, |(_, made)| *made));
         let waiting = self.waiting(client, covered);
         self.newest = covered;
-        if covered > self.ran || !is(self.ran_by.as_ref(), (client, number)) {
-            self.ran_at = now;
-        }
+        self.ran_at = now;
         self.ran = covered;
         self.ran_by = Some((client.to_owned(), number));
         waiting
@@ -377,6 +381,18 @@ mod tests {
         window.begin(B, at(110));
         assert_eq!(ask(&mut window, B, 200), Verdict::Due);
         assert_eq!(ask(&mut window, A, 200), Verdict::Superseded);
+    }
+
+    #[test]
+    fn a_run_that_is_granted_again_covers_no_call_that_came_meanwhile() {
+        let mut window = Window::default();
+        ask(&mut window, A, 0);
+        window.begin(A, at(100));
+        ask(&mut window, B, 150);
+        assert_eq!(ask(&mut window, A, 160), Verdict::Due);
+        assert!(window.begin(A, at(160)).is_empty());
+        assert_eq!(ask(&mut window, B, 249), not_yet(1, true));
+        assert_eq!(ask(&mut window, B, 250), Verdict::Due, "it is newer than what runs");
     }
 
     #[test]

@@ -93,12 +93,14 @@ local verdict = ask()
 local answer, told
 -- The run may be ours already: the answer to an earlier claim was lost.
 if running == token or (verdict == 'due' and not running) then
-  local covered = math.max(window.newest, clients[client] and clients[client].made or 0)
-  told = waiting(window, clients, client, covered)
-  if covered > window.ran or window.ran_by ~= token then
+  told = {}
+  -- Granted again, it covers what it covered: a call that came meanwhile may be newer than it.
+  if window.ran_by ~= token then
+    local covered = math.max(window.newest, clients[client] and clients[client].made or 0)
+    told = waiting(window, clients, client, covered)
     window.ran_at = now
+    window.newest, window.ran, window.ran_by = covered, covered, token
   end
-  window.newest, window.ran, window.ran_by = covered, covered, token
   answer = {'granted', digits(fence)}
 elseif verdict == 'superseded' then
   answer = {'superseded'}
