@@ -17,13 +17,20 @@ const LONGEST_WAIT: Duration = limits::LONGEST_LEASE;
 /// Turns a burst of calls of one id, from any number of processes, into one run.
 ///
 /// The last call of a burst runs, `wait` after it reached the store, by the store's clock
-/// (trailing edge). The others learn that a newer one took their place. Like
+/// (trailing edge). The others wait until it does, and learn then that it runs in their place. Like
 /// [`Lock`](crate::Lock) it has no state of its own.
 ///
 /// A run holds a lock of its own, so two runs of one id never overlap; a call that is made during
-/// a run opens the next window. If the process of the last call dies, an earlier call of another
-/// process that is still waiting runs in its place, a second later. If there is none, or the last
-/// call's future is dropped, the burst is not run.
+/// a run opens the next window.
+///
+/// # Callers that go away
+///
+/// If the future of the last call is dropped (an HTTP client hangs up), or its process dies, the
+/// last one that is still waiting runs in its place, with its own body. A call that was dropped
+/// before the store had heard of it is as if it had never been made. After one that the store
+/// knows, the burst runs later: a second after it was due by a call of another process, a quarter
+/// of a second after that by an older call of the same process. A burst of which nobody waits any
+/// more is not run.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -96,11 +103,16 @@ impl Debounce {
         self
     }
 
-    /// Runs the body once its burst is over, if no newer call has taken its place by then.
+    /// Runs the body once its burst is over, if no newer call runs in its place.
     ///
-    /// `Some` of what the body returned if this call ran; `None` if a newer one took its place.
     /// The body runs in the caller's task, under a lock whose lease is that of the [`Locks`]; it
     /// is dropped if that lock is lost.
+    ///
+    /// `Some` of what the body returned if this call ran. `None` if another call runs in its place,
+    /// or if the burst was [cancelled](Self::cancel): a call of this process has begun its run by
+    /// then; one of another process was granted it. That it comes to its end is not known: it may
+    /// fail, be stopped with its caller, or die with its process, also right after it was granted
+    /// the run. Durable calls (feature `durable`) are run again then.
     ///
     /// # Errors
     ///
@@ -111,8 +123,8 @@ impl Debounce {
     /// # Cancel safety
     ///
     /// Dropping the future withdraws the call, and stops its run if it had begun. Nothing is left
-    /// behind; a burst whose last call is withdrawn is not run, unless a call of another process
-    /// still waits.
+    /// behind. Of the calls of its burst that still wait, in this process or in others, the newest
+    /// runs in its place; if there is none, the burst is not run.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -122,7 +134,7 @@ impl Debounce {
     /// let save = locks.debounce("save:7").wait(Duration::from_millis(10));
     /// match save.call(|| async { "saved" }).await? {
     ///     Some(outcome) => println!("this call ran: {outcome}"),
-    ///     None => println!("a newer call took its place"),
+    ///     None => println!("a newer call runs in its place"),
     /// }
     /// # Ok(())
     /// # }
@@ -277,7 +289,7 @@ impl Debounce {
         self.locks.client().end_window(keys, WindowEnd::Cancel).await
     }
 
-    /// The guard of the run, once this call has its turn; `None` if a newer one took its place.
+    /// The guard of the run, once this call has its turn; `None` if another runs in its place.
     pub(crate) async fn claim(&self) -> Result<Option<LockGuard>, Error> {
         let keys = self.locks.prefix().debounce(&self.id)?;
         self.check().map_err(|error| error.on(&self.id))?;

@@ -8,6 +8,7 @@ mod controls;
 mod dead_waiters;
 mod debounce;
 mod differential;
+mod dropped_callers;
 mod durable;
 mod errors;
 mod faults;

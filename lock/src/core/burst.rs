@@ -4,10 +4,17 @@
 //! them: it stands for all before it. While the store has said when the window is due, calls that
 //! come are just remembered; the newest is told to the store when that time has come, with its age.
 //! So commands depend on windows, and not on calls.
+//!
+//! What the store knows is a call, under a number of its own; who gets the run is a caller: the
+//! newest one that is still there when the run is granted. Callers come and go without a word to
+//! the store, and nobody is told that another call runs before one does. A call that the store has
+//! heard of cannot be taken back: if its caller goes away, the window counts from it all the same,
+//! and an older call of this process waits for as long as one of another process would, which may
+//! be the newer of the two.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Jitter, Moment, doubling};
+use super::{Jitter, Moment, debounce::GRACE, doubling};
 
 /// The pauses between two looks whether the run before has ended, where nothing tells.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -15,20 +22,34 @@ const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// The shortest and the longest pause between two tries to reach a store.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// One call that waits for its turn. Of two calls, the one with the larger number is the newer.
+/// How much later than another process an older call of this one takes the place of one that the
+/// store has heard of, and whose caller is gone.
+const AFTER_OTHERS: Duration = Duration::from_millis(250);
+
+/// One call: what its window counts from.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
-    pub(crate) number: u64,
     pub(crate) made_at: Moment,
     pub(crate) wait: Duration,
     pub(crate) max_wait: Option<Duration>,
     pub(crate) leading: bool,
 }
 
+/// The call that the store was asked about last, and the number that it knows it by.
+#[cfg_attr(test, derive(Hash))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    number: u64,
+    place: u64,
+    call: Call,
+}
+
 /// What to ask the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
+    /// By which the store knows the call. It never falls.
+    pub(crate) number: u64,
     pub(crate) call: Call,
     pub(crate) age: Duration,
 }
@@ -50,21 +71,21 @@ pub(crate) enum Answer {
 }
 
 /// What has to be done, in this order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// The run that may have been granted to this call is undone: nobody is there to do it.
+    /// The run that may have been granted under this number is undone: nobody is there to do it.
     pub(crate) undo: Option<u64>,
-    /// What becomes of this call.
-    pub(crate) ended: Option<(u64, End)>,
-    /// And of this one.
-    pub(crate) also: Option<(u64, End)>,
+    /// What becomes of these callers.
+    pub(crate) ended: Option<(End, Vec<u64>)>,
     pub(crate) next: Next,
 }
 
-/// What becomes of a call.
+/// What becomes of callers.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
+    /// The run is theirs: it is for the newest, which comes last; if that one is gone, for the one
+    /// before it. The others are superseded once it was taken, and not before.
     Runs,
     Superseded,
     Refused,
@@ -73,7 +94,7 @@ pub(crate) enum End {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing, until something happens.
+    /// Nothing new, until something happens.
     #[default]
     Wait,
     /// Ask the store now.
@@ -88,21 +109,27 @@ pub(crate) enum Next {
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 #[derive(Debug)]
 pub(crate) struct Burst {
-    newest: Option<Call>,
-    /// What the store is being asked, and when.
-    asked: Option<(Call, Moment)>,
-    /// Nobody waits for that answer.
-    abandoned: bool,
+    /// Who waits, with which call, by their places: of two, the one with the larger came later.
+    callers: BTreeMap<u64, (u64, Call)>,
+    last_place: u64,
+    told: Option<Told>,
+    /// When the store was asked about that, if it has not answered.
+    asked_at: Option<Moment>,
+    /// A question about that had no answer: the run may be granted.
+    unknown: bool,
+    /// A run was granted, or may have been, and nobody was there to do it. What it has covered is
+    /// not superseded.
+    undone: bool,
+    /// Calls count as made then at the earliest.
+    not_before: Moment,
     /// When to ask next; never before anything was answered.
     ask_at: Moment,
     /// The last answer said that a call of another process is newer.
     behind: bool,
     /// Something happened since the store was asked.
     again: bool,
-    /// Calls up to this one run as soon as they can.
+    /// Calls up to this place run as soon as they can.
     hurried: u64,
-    /// A question about this call had no answer: the run may be its.
-    unknown: Option<u64>,
     silent_since: Option<Moment>,
     failures: u32,
     looks: u32,
@@ -113,14 +140,17 @@ pub(crate) struct Burst {
 impl Burst {
     pub(crate) fn new(silence_limit: Duration, jitter: Jitter) -> Self {
         Self {
-            newest: None,
-            asked: None,
-            abandoned: false,
+            callers: BTreeMap::new(),
+            last_place: 0,
+            told: None,
+            asked_at: None,
+            unknown: false,
+            undone: false,
+            not_before: Moment::default(),
             ask_at: Moment::NEVER,
             behind: false,
             again: false,
             hurried: 0,
-            unknown: None,
             silent_since: None,
             failures: 0,
             looks: 0,
@@ -129,28 +159,28 @@ impl Burst {
         }
     }
 
-    /// Is there a call that waits?
+    /// Is there a caller that waits?
     pub(crate) fn is_pending(&self) -> bool {
-        self.newest.is_some()
+        !self.callers.is_empty()
     }
 
-    /// The store is asked about this call.
-    pub(crate) fn asked(&self) -> Option<u64> {
-        self.asked.map(|(call, _)| call.number)
+    /// The number that the store is being asked about, if nobody is there for a run that it grants.
+    pub(crate) fn abandoned(&self) -> Option<u64> {
+        let told = self.told.filter(|_| self.asked_at.is_some())?;
+        (!self.has_callers_until(told.place)).then_some(told.number)
     }
 
-    /// A new call takes the place of the one before, unless the store is being asked about that:
-    /// then its answer decides.
-    pub(crate) fn join(&mut self, call: Call) -> Step {
-        // Callers draw their numbers before they come in: of two at once, the larger is the newer,
-        // for the store as well.
-        if self.newest.is_some_and(|newest| newest.number > call.number) {
-            let ended = Some((call.number, End::Superseded));
-            return Step { ended, next: self.resume(), ..Step::default() };
-        }
-        let before = self.newest.replace(call);
-        let ended = self.end_unless_asked(before);
-        let next = if self.asked.is_some() {
+    fn has_callers_until(&self, place: u64) -> bool {
+        self.callers.first_key_value().is_some_and(|(first, _)| *first <= place)
+    }
+
+    /// A new call: its place. What the store is being asked does not concern it, unless it is
+    /// gone with the next question.
+    pub(crate) fn join(&mut self, caller: u64, call: Call) -> (u64, Next) {
+        self.last_place += 1;
+        let place = self.last_place;
+        self.callers.insert(place, (caller, call));
+        let next = if self.asked_at.is_some() {
             Next::Wait
         } else if self.ask_at == Moment::NEVER || self.behind {
             // The store does not know that this process takes part, or takes another for the
@@ -160,47 +190,55 @@ impl Burst {
             self.ask_at = self.ask_at.min(call.made_at + call.wait);
             Next::AskAt(self.ask_at)
         };
-        Step { ended, next, ..Step::default() }
+        (place, next)
     }
 
-    fn end_unless_asked(&self, call: Option<Call>) -> Option<(u64, End)> {
-        let number = call?.number;
-        (self.asked() != Some(number)).then_some((number, End::Superseded))
-    }
-
-    /// A caller waits no more.
-    pub(crate) fn leave(&mut self, number: u64) -> Step {
-        if self.asked() == Some(number) {
-            self.abandoned = true;
-        }
-        if self.newest.is_none_or(|newest| newest.number != number) {
-            return Step { next: self.resume(), ..Step::default() };
-        }
-        // The call that is asked about, if it is another, is the last one again.
-        let asked = self.asked.map(|(call, _)| call).filter(|_| !self.abandoned);
-        self.newest = asked.filter(|asked| asked.number != number);
-        if self.asked.is_some() {
+    /// The caller at this place waits no more, if it is still there.
+    pub(crate) fn leave(&mut self, place: u64) -> Step {
+        if self.callers.remove(&place).is_none() || self.asked_at.is_some() {
             return Step::default();
         }
-        let undo = self.unknown.take();
-        Step { undo, next: Next::Gone, ..Step::default() }
+        if self.callers.is_empty() {
+            return Step { undo: self.take_unknown(), next: Next::Gone, ..Step::default() };
+        }
+        // One without an answer is asked about until it has one.
+        let told = self.told.filter(|told| told.place <= place && !self.unknown);
+        if !told.is_some_and(|told| self.stands_in(told.place)) {
+            return Step::default();
+        }
+        self.ask_at = self.after_others(self.ask_at);
+        Step { next: Next::AskAt(self.ask_at), ..Step::default() }
     }
 
-    /// What there is to do if nothing has changed.
-    fn resume(&self) -> Next {
-        if self.asked.is_some() || self.ask_at == Moment::NEVER {
-            Next::Wait
-        } else {
-            Next::AskAt(self.ask_at)
-        }
+    /// Is the newest caller older than this call?
+    fn stands_in(&self, place: u64) -> bool {
+        self.callers.last_key_value().is_some_and(|(newest, _)| *newest < place)
+    }
+
+    /// When to ask for a call that is older than the one that is due then.
+    fn after_others(&self, due: Moment) -> Moment {
+        // If another process has the newest call, its grace has been counted.
+        due + if self.behind { Duration::ZERO } else { GRACE } + AFTER_OTHERS
+    }
+
+    /// The number under which a run may have been granted, for it to be undone.
+    fn take_unknown(&mut self) -> Option<u64> {
+        let unknown = std::mem::take(&mut self.unknown);
+        self.undone |= unknown;
+        self.told.filter(|_| unknown).map(|told| told.number)
+    }
+
+    /// A run that was granted to callers of this burst was undone: none of them was there.
+    pub(crate) fn run_undone(&mut self) {
+        self.undone = true;
     }
 
     /// The time to ask has come, or something has happened.
     pub(crate) fn look(&mut self) -> Next {
-        if self.asked.is_some() {
+        if self.asked_at.is_some() {
             self.again = true;
             Next::Wait
-        } else if self.newest.is_some() {
+        } else if self.is_pending() {
             Next::Ask
         } else {
             Next::Gone
@@ -209,58 +247,70 @@ impl Burst {
 
     /// A run has ended, perhaps the one that it waits for.
     pub(crate) fn run_ended(&mut self) -> Next {
-        if self.looks > 0 || self.asked.is_some() { self.look() } else { self.resume() }
+        let stands_in = self.told.is_some_and(|told| self.stands_in(told.place));
+        let waits = self.looks > 0 && !stands_in;
+        if waits || self.asked_at.is_some() { self.look() } else { Next::Wait }
     }
 
     /// Its window was flushed.
     pub(crate) fn hurry(&mut self) -> Next {
-        self.hurried = self.newest.map_or(0, |newest| newest.number);
+        self.hurried = self.last_place;
         self.look()
     }
 
     /// All calls are given up, for their burst was cancelled.
     pub(crate) fn cancel(&mut self) -> Step {
-        let newest = self.newest.take();
-        let ended = self.end_unless_asked(newest);
-        let Some((asked, _)) = self.asked else {
-            return Step { undo: self.unknown.take(), ended, next: Next::Gone, ..Step::default() };
-        };
-        let abandoned = std::mem::replace(&mut self.abandoned, true);
-        let also = (!abandoned).then_some((asked.number, End::Superseded));
-        Step { ended, also, ..Step::default() }
+        let ended = self.end_until(u64::MAX, End::Superseded);
+        if self.asked_at.is_some() {
+            return Step { ended, ..Step::default() };
+        }
+        Step { undo: self.take_unknown(), ended, next: Next::Gone }
     }
 
     /// What to ask the store, if it is not being asked. The first of the pair is a run that has to
-    /// be undone before.
-    pub(crate) fn question(&mut self, now: Moment) -> Option<(Option<u64>, Question)> {
-        if self.asked.is_some() {
+    /// be undone before. `draw` gives a number that is larger than all before.
+    pub(crate) fn question(
+        &mut self,
+        now: Moment,
+        draw: impl FnOnce() -> u64,
+    ) -> Option<(Option<u64>, Question)> {
+        if self.asked_at.is_some() {
             return None;
         }
-        let mut call = self.newest?;
-        let undo = self.unknown.take_if(|unknown| *unknown != call.number);
-        self.asked = Some((call, now));
-        self.abandoned = false;
+        let (&place, &(_, call)) = self.callers.last_key_value()?;
+        let for_nobody = |told: Told| !self.has_callers_until(told.place);
+        let undo = if self.told.is_some_and(for_nobody) { self.take_unknown() } else { None };
+        // Until it is known what became of it, it is asked about again, also if there is a newer
+        // one: that would be superseded by a run that nobody has heard of.
+        let told = self.told.filter(|told| self.unknown || told.place >= place);
+        let mut told = told.unwrap_or_else(|| Told { number: draw(), place, call });
+        told.call.made_at = told.call.made_at.max(self.not_before);
+        self.told = Some(told);
+        self.asked_at = Some(now);
         self.again = false;
-        if call.number <= self.hurried {
+        let mut call = told.call;
+        if told.place <= self.hurried {
             call.wait = Duration::ZERO;
         }
-        Some((undo, Question { call, age: now.after(call.made_at) }))
+        let age = now.after(call.made_at);
+        Some((undo, Question { number: told.number, call, age }))
     }
 
     pub(crate) fn answered(&mut self, answer: Answer, now: Moment) -> Step {
-        let Some((asked, asked_at)) = self.asked.take() else { return Step::default() };
+        let (Some(asked_at), Some(told)) = (self.asked_at.take(), self.told) else {
+            return Step::default();
+        };
         if answer == Answer::Unknown {
-            return self.unanswered(asked, asked_at, now);
+            return self.unanswered(told, asked_at, now);
         }
         self.silent_since = None;
         self.failures = 0;
-        let unknown = self.unknown.take();
-        let alone = self.newest.is_none_or(|newest| newest.number == asked.number);
+        let (place, unknown) = (told.place, std::mem::take(&mut self.unknown));
         match answer {
             Answer::NotYet { left, newest } => {
                 self.looks = 0;
                 self.behind = !newest;
-                self.wait_on(asked, now + left.max(Duration::from_millis(1)), now)
+                self.wait_on(place, now + left.max(Duration::from_millis(1)), now)
             }
             Answer::Running(left) => {
                 // The lease of the run only bounds it: of a run elsewhere, nothing tells the end.
@@ -268,30 +318,46 @@ impl Burst {
                 self.looks = self.looks.saturating_add(1);
                 self.behind = false;
                 let left = left.max(Duration::from_millis(1)).min(look);
-                self.wait_on(asked, now + left, now)
+                self.wait_on(place, now + left, now)
             }
-            Answer::Granted if self.abandoned => {
-                Step { undo: Some(asked.number), next: self.go_on(alone), ..Step::default() }
+            Answer::Granted => {
+                let ended = self.end_until(place, End::Runs);
+                self.undone = ended.is_none();
+                let undo = self.undone.then_some(told.number);
+                Step { undo, ended, next: self.go_on() }
             }
-            Answer::Granted | Answer::Superseded | Answer::Refused => {
-                let end = match answer {
-                    Answer::Granted => End::Runs,
-                    Answer::Superseded => End::Superseded,
-                    _ => End::Refused,
-                };
+            Answer::Superseded if self.undone => {
+                // By what, nobody can tell: as a call that is made now, no run has covered it.
+                self.undone = false;
+                self.told = None;
+                self.not_before = now;
+                Step { next: self.go_on(), ..Step::default() }
+            }
+            Answer::Superseded => {
+                let ended = self.end_until(place, End::Superseded);
+                Step { ended, next: self.go_on(), ..Step::default() }
+            }
+            Answer::Refused => {
                 // A claim before this one may have been granted, and had no answer.
-                let undo = unknown.filter(|_| answer == Answer::Refused);
-                let ended = (!self.abandoned).then_some((asked.number, end));
-                Step { undo, ended, next: self.go_on(alone), ..Step::default() }
+                self.undone |= unknown;
+                let undo = unknown.then_some(told.number);
+                let ended = self.end_until(place, End::Refused);
+                Step { undo, ended, next: self.go_on() }
             }
             Answer::Unknown => Step::default(),
         }
     }
 
+    /// This becomes of all callers up to this place, if there are any.
+    fn end_until(&mut self, place: u64, end: End) -> Option<(End, Vec<u64>)> {
+        let later = self.callers.split_off(&place.saturating_add(1));
+        let ended = std::mem::replace(&mut self.callers, later);
+        (!ended.is_empty()).then(|| (end, ended.into_values().map(|(caller, _)| caller).collect()))
+    }
+
     /// The call that was asked about has its answer; others begin anew.
-    fn go_on(&mut self, alone: bool) -> Next {
-        if alone {
-            self.newest = None;
+    fn go_on(&mut self) -> Next {
+        if self.callers.is_empty() {
             return Next::Gone;
         }
         self.behind = false;
@@ -300,43 +366,37 @@ impl Burst {
     }
 
     /// The store asks for patience until then.
-    fn wait_on(&mut self, asked: Call, until: Moment, now: Moment) -> Step {
-        self.ask_at = until;
-        // Whoever is asked about is the newest, or was replaced, or has left.
-        let Some(newest) = self.newest else {
+    fn wait_on(&mut self, asked: u64, until: Moment, now: Moment) -> Step {
+        // Nothing stands between it and a run of its own.
+        self.undone = false;
+        let Some((&newest, &(_, call))) = self.callers.last_key_value() else {
             return Step { next: Next::Gone, ..Step::default() };
         };
-        if newest.number == asked.number {
-            let next = if self.again { Next::Ask } else { Next::AskAt(until) };
-            return Step { next, ..Step::default() };
-        }
-        let ended = (!self.abandoned).then_some((asked.number, End::Superseded));
-        if self.behind || self.again {
-            return Step { ended, next: Next::Ask, ..Step::default() };
-        }
-        self.ask_at = until.min((newest.made_at + newest.wait).max(now));
-        Step { ended, next: Next::AskAt(self.ask_at), ..Step::default() }
+        self.ask_at = if newest > asked {
+            until.min((call.made_at + call.wait).max(now))
+        } else if newest == asked {
+            until
+        } else {
+            self.after_others(until)
+        };
+        let at_once = self.again || (newest > asked && self.behind);
+        let next = if at_once { Next::Ask } else { Next::AskAt(self.ask_at) };
+        Step { next, ..Step::default() }
     }
 
-    fn unanswered(&mut self, asked: Call, asked_at: Moment, now: Moment) -> Step {
+    fn unanswered(&mut self, told: Told, asked_at: Moment, now: Moment) -> Step {
         let since = *self.silent_since.get_or_insert(asked_at);
         let limit = since + self.silence_limit;
-        if now >= limit || self.newest.is_none() {
-            let unavailable = |number| (number, End::Unavailable);
-            let newest = self.newest.take().map(|newest| newest.number);
-            let also = newest.filter(|newest| *newest != asked.number).map(unavailable);
-            let ended = (!self.abandoned).then(|| unavailable(asked.number));
-            return Step { undo: Some(asked.number), ended, also, next: Next::Gone };
+        if now >= limit || self.callers.is_empty() {
+            let ended = self.end_until(u64::MAX, End::Unavailable);
+            return Step { undo: Some(told.number), ended, next: Next::Gone };
         }
-        // If it is another that is asked about next, this one is undone before.
-        self.unknown = Some(asked.number);
+        self.unknown = true;
         let delay = doubling(RECONNECT, self.failures);
         self.failures = self.failures.saturating_add(1);
         let delay = self.jitter.nth(self.failures).between(delay / 2, delay);
         self.ask_at = (now + delay).min(limit);
-        let replaced = self.newest.is_some_and(|newest| newest.number != asked.number);
-        let ended = (replaced && !self.abandoned).then_some((asked.number, End::Superseded));
-        Step { ended, next: Next::AskAt(self.ask_at), ..Step::default() }
+        Step { next: Next::AskAt(self.ask_at), ..Step::default() }
     }
 }
 

@@ -2,17 +2,21 @@
 //!
 //! Which call is asked about, and when, is decided in [`Burst`]; this carries it out.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
-    Call, Client, SILENCE_LIMIT, Terms,
+    Call, Client, HoldName, SILENCE_LIMIT, Terms, Turn,
     holds::{Grant, Taker, comes_too_late},
     reply::Reply,
     task::{Done, Task},
     timers::Timer,
 };
 use crate::{
-    Error, Token,
+    Error, LockGuard, Token,
     core::{
         Moment,
         burst::{self, Answer, Burst, End, Next, Step},
@@ -29,14 +33,8 @@ const TOMBSTONE: Duration = Duration::from_secs(60);
 /// One debounced call that has not been answered.
 pub(super) struct PendingCall {
     call: Box<Call>,
-    /// Nobody waits for it; it is here until the store has answered.
-    abandoned: bool,
-}
-
-impl PendingCall {
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned
-    }
+    /// In its burst; there no more once the run is to be its own, or that of a newer call.
+    place: u64,
 }
 
 /// The calls of this process for one id.
@@ -48,9 +46,15 @@ pub(super) struct PendingBurst {
     /// Under which its timer is known.
     number: u64,
     timer: Moment,
-    /// The call that the store knows.
+    /// The number of the call that the store knows.
     told: Option<u64>,
     failure: Option<StoreError>,
+}
+
+/// A run that was given to a call whose caller has not taken it: the calls that it covers, the
+/// newest last. If that caller goes away first, the run is the next one's.
+pub(super) struct Untaken {
+    older: Vec<u64>,
 }
 
 /// The answer to one question.
@@ -83,7 +87,6 @@ impl Task {
     pub(super) fn register(&mut self, call: Box<Call>) {
         let (number, key) = (call.number, Arc::clone(&call.run.key));
         let made = burst::Call {
-            number,
             made_at: self.now,
             wait: call.terms.wait,
             max_wait: call.terms.max_wait,
@@ -100,10 +103,10 @@ impl Task {
             told: None,
             failure: None,
         });
-        let step = pending.burst.join(made);
+        let (place, next) = pending.burst.join(number, made);
         self.burst_keys.insert(pending.number, Arc::clone(&key));
-        self.calls.insert(number, PendingCall { call, abandoned: false });
-        self.follow_burst(&key, step);
+        self.calls.insert(number, PendingCall { call, place });
+        self.follow_next(&key, next);
     }
 
     /// Carries out what a burst wants, but for a run that begins.
@@ -111,14 +114,15 @@ impl Task {
         if let Some(number) = step.undo {
             self.undo_run(key, number);
         }
-        for (number, end) in step.ended.into_iter().chain(step.also) {
+        let (end, callers) = step.ended.unwrap_or((End::Runs, Vec::new()));
+        for number in callers {
             let failure = self.bursts.get(key).and_then(|pending| pending.failure.as_ref());
             let failure = failure.map(store_error);
             let answer = match end {
                 End::Superseded => Ok(None),
                 End::Refused | End::Unavailable => Err(failure
                     .unwrap_or_else(|| store_error(&StoreError::unavailable("no answer in time")))),
-                End::Runs => continue,
+                End::Runs => break,
             };
             if let Some(pending) = self.calls.remove(&number) {
                 let _ = pending.call.reply.send(answer);
@@ -191,8 +195,9 @@ impl Task {
     /// What to ask about a burst, and the call that the question names.
     fn question(&mut self, key: &Arc<str>, now: Moment) -> Option<(u64, DebounceRequest)> {
         let pending = self.bursts.get_mut(key)?;
-        let (undo, question) = pending.burst.question(now)?;
-        let number = question.call.number;
+        let draw = || self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (undo, question) = pending.burst.question(now, draw)?;
+        let number = question.number;
         let timer = mem::replace(&mut pending.timer, Moment::NEVER);
         self.timers.cancel(Timer::Burst(pending.number), timer);
         // Wake-ups name the call that the store knows.
@@ -256,28 +261,130 @@ impl Task {
                 if refused { Answer::Refused } else { Answer::Unknown }
             }
         };
-        let step = pending.burst.answered(answer, now);
-        if self.calls.get(&number).is_some_and(|pending| pending.abandoned) {
-            self.calls.remove(&number);
-        }
-        if let (Some(fence), Some((number, End::Runs))) = (fence, step.ended) {
-            self.begin_run(number, fence, sent_at);
+        let lease = pending.lease;
+        let mut step = pending.burst.answered(answer, now);
+        if let Some(fence) = fence
+            && let Some((_, callers)) = step.ended.take_if(|(end, _)| *end == End::Runs)
+        {
+            self.begin_run(&key, callers, (number, fence), (sent_at, lease));
         }
         self.follow_burst(&key, step);
     }
 
-    fn begin_run(&mut self, number: u64, fence: u64, sent_at: Moment) {
-        let Some(PendingCall { call, .. }) = self.calls.remove(&number) else { return };
-        self.lose_key(&call.run.key);
+    fn begin_run(
+        &mut self,
+        key: &Arc<str>,
+        mut callers: Vec<u64>,
+        (tenure, fence): (u64, u64),
+        (sent_at, lease): (Moment, Duration),
+    ) {
+        let token = Token::new(&self.id, tenure);
+        let Some(call) = self.next_runner(&mut callers) else {
+            return self.undo_run(key, tenure);
+        };
+        self.lose_key(key);
         let line = self.line(&call.run);
-        let fencing_token = line.queue.taken_by(number, fence, false);
-        let (token, lease) = (Token::new(&self.id, number), call.lease);
-        let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
+        let fencing_token = line.queue.taken_by(tenure, fence, false);
+        let grant = Grant { tenure, token, sent_at, lease, fencing_token };
         let guard = self.begin_hold(&*call, grant);
-        if let Err(Ok(Some(unclaimed))) = call.reply.send(Ok(Some(guard))) {
-            // As for an acquire: before a `flush` that is in the queue already.
-            unclaimed.defuse();
-            self.unclaimed.push((number, number));
+        self.give_run(call, guard, callers);
+    }
+
+    /// The newest of these callers that is still there.
+    fn next_runner(&mut self, callers: &mut Vec<u64>) -> Option<Box<Call>> {
+        while let Some(newest) = callers.pop() {
+            if let Some(pending) = self.calls.remove(&newest) {
+                return Some(pending.call);
+            }
+        }
+        None
+    }
+
+    /// Gives a run to this call, or to the next of the older ones whose caller is there.
+    fn give_run(&mut self, mut call: Box<Call>, mut guard: LockGuard, mut older: Vec<u64>) {
+        loop {
+            let (name, fence) = (guard.hold().name, guard.fencing_token());
+            let followed = !older.is_empty();
+            let Err(answer) = call.reply.send(Ok(Some(Turn { guard, followed }))) else {
+                if followed {
+                    self.untaken.insert(name.tenure, Untaken { older });
+                }
+                return;
+            };
+            // Its caller has just gone away.
+            if let Ok(Some(turn)) = answer {
+                turn.guard.defuse();
+            }
+            let Some(next) = self.pass_run_on(name.tenure, fence, &mut older) else {
+                // As for an acquire: before a `flush` that is in the queue already.
+                self.unclaimed.push((name.tenure, name.caller));
+                self.run_undone(&call.run.key);
+                return;
+            };
+            (call, guard) = next;
+        }
+    }
+
+    fn pass_run_on(
+        &mut self,
+        tenure: u64,
+        fence: u64,
+        older: &mut Vec<u64>,
+    ) -> Option<(Box<Call>, LockGuard)> {
+        let next = self.next_runner(older)?;
+        let guard = self.pass_hold_on(tenure, &*next, fence)?;
+        Some((next, guard))
+    }
+
+    fn run_undone(&mut self, key: &str) {
+        if let Some(pending) = self.bursts.get_mut(key) {
+            pending.burst.run_undone();
+        }
+    }
+
+    /// The caller of a run has taken it: the older calls are superseded. If the lock was lost
+    /// before, it will not run, and they are calls like those that come now.
+    pub(super) fn run_taken(&mut self, name: HoldName) {
+        if !self.is_held(name) {
+            return self.join_again(name.tenure);
+        }
+        let untaken = self.untaken.remove(&name.tenure);
+        for number in untaken.into_iter().flat_map(|untaken| untaken.older) {
+            if let Some(pending) = self.calls.remove(&number) {
+                let _ = pending.call.reply.send(Ok(None));
+            }
+        }
+    }
+
+    /// The caller of a run went away before it had taken it: true if it is another's now.
+    pub(super) fn run_refused(&mut self, name: HoldName, remaining: Duration) -> bool {
+        if remaining.is_zero() {
+            self.join_again(name.tenure);
+            return false;
+        }
+        let Some(Untaken { mut older }) = self.untaken.remove(&name.tenure) else { return false };
+        let Some(fence) = self.fence_of(name) else { return false };
+        match self.pass_run_on(name.tenure, fence, &mut older) {
+            Some((call, guard)) => {
+                self.give_run(call, guard, older);
+                true
+            }
+            None => {
+                if let Some(key) = self.key_of_hold(name.tenure) {
+                    self.run_undone(&key);
+                }
+                false
+            }
+        }
+    }
+
+    /// The lock of a run was lost before it began: what it was to cover counts as called now.
+    pub(super) fn join_again(&mut self, tenure: u64) {
+        let untaken = self.untaken.remove(&tenure);
+        for number in untaken.into_iter().flat_map(|untaken| untaken.older) {
+            if let Some(pending) = self.calls.remove(&number) {
+                self.register(pending.call);
+            }
         }
     }
 
@@ -327,15 +434,23 @@ impl Task {
     }
 
     pub(super) fn cancel_call(&mut self, number: u64) {
-        let Some(pending) = self.calls.get_mut(&number) else { return };
-        pending.abandoned = true;
-        let key = Arc::clone(&pending.call.run.key);
-        let Some(pending) = self.bursts.get_mut(&key) else { return };
-        let step = pending.burst.leave(number);
-        if pending.burst.asked() != Some(number) {
-            self.calls.remove(&number);
+        let Some(PendingCall { call, place }) = self.calls.remove(&number) else { return };
+        let key = Arc::clone(&call.run.key);
+        if let Some(pending) = self.bursts.get_mut(&key) {
+            let step = pending.burst.leave(place);
+            self.follow_burst(&key, step);
         }
-        self.follow_burst(&key, step);
+    }
+
+    /// The questions whose answer nobody waits for: a run that is granted is undone.
+    pub(super) fn abandoned_questions(&self) -> impl Iterator<Item = u64> {
+        self.bursts.values().filter_map(|pending| pending.burst.abandoned())
+    }
+
+    /// Is this the number of such a question?
+    pub(super) fn is_abandoned_question(&self, number: u64) -> bool {
+        let pending = self.burst_keys.get(&number).and_then(|key| self.bursts.get(key));
+        pending.is_some_and(|pending| pending.burst.abandoned() == Some(number))
     }
 
     pub(super) fn close_calls(&mut self) {
@@ -344,6 +459,7 @@ impl Task {
             let _ = pending.call.reply.take().send(Err(Error::closed()));
             self.cancel_call(number);
         }
+        self.untaken.clear();
         self.to_ask.clear();
     }
 }

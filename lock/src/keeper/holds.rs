@@ -136,20 +136,20 @@ impl Task {
     pub(super) fn pass_hold_on(
         &mut self,
         tenure: u64,
-        taker: &Acquire,
+        taker: &impl Taker,
         fencing_token: u64,
     ) -> Option<LockGuard> {
-        let (now, jitter) = (self.now, self.jitter(tenure));
+        let (now, jitter, terms) = (self.now, self.jitter(tenure), taker.terms());
         let held = self.holds.by_tenure.get_mut(&tenure)?;
         // Released is not lost: whoever still waits for the loss waits for ever.
         held.hold.set_deadline(Moment::NEVER);
-        held.lease.pass_on(now, (taker.terms.lease, taker.terms.hold_at_most), jitter);
+        held.lease.pass_on(now, (terms.lease, terms.hold_at_most), jitter);
         let token = held.hold.token.clone();
         held.hold = new_hold(&self.clock, taker, (tenure, token), fencing_token, &held.lease);
-        held.keep_until = now + taker.terms.hold_at_least;
-        held.lease_length = taker.terms.lease;
+        held.keep_until = now + terms.hold_at_least;
+        held.lease_length = terms.lease;
         self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
-        Some(LockGuard::new(Arc::clone(&held.hold), Arc::clone(&taker.client)))
+        Some(LockGuard::new(Arc::clone(&held.hold), Arc::clone(taker.client())))
     }
 
     /// How long a lock may be passed on to somebody else as it is: zero if it may not.
@@ -171,6 +171,15 @@ impl Task {
         let held = self.holds.by_tenure.remove(&tenure)?;
         self.timers.cancel(Timer::Hold(tenure), held.timer);
         Some((held.hold, held.keep_until))
+    }
+
+    /// May what is held under this name still be believed?
+    pub(super) fn is_held(&self, name: HoldName) -> bool {
+        self.held(name).is_some_and(|held| held.hold.is_held())
+    }
+
+    pub(super) fn fence_of(&self, name: HoldName) -> Option<u64> {
+        Some(self.held(name)?.hold.fencing_token)
     }
 
     pub(super) fn tenures(&self) -> Vec<u64> {
@@ -220,8 +229,13 @@ impl Task {
     fn lose(&mut self, tenure: u64) {
         if let Some(hold) = self.end_lost(tenure) {
             self.begin_release(tenure, &hold.lock, &hold.token, Moment::default(), None);
-            self.leave_tenure(&hold.lock.key, tenure);
+            self.leave_lost(&hold.lock.key, tenure);
         }
+    }
+
+    fn leave_lost(&mut self, key: &Arc<str>, tenure: u64) {
+        self.leave_tenure(key, tenure);
+        self.join_again(tenure);
     }
 
     fn end_lost(&mut self, tenure: u64) -> Option<Arc<Hold>> {
@@ -243,9 +257,9 @@ impl Task {
     /// The store gives a lock to one at a time: who held it before, holds it no more.
     pub(super) fn lose_key(&mut self, key: &Arc<str>) {
         if let Some(tenure) = self.lines.get(key).and_then(|line| line.queue.tenure())
-            && let Some(hold) = self.end_lost(tenure)
+            && self.end_lost(tenure).is_some()
         {
-            self.leave_tenure(&hold.lock.key, tenure);
+            self.leave_lost(key, tenure);
         }
     }
 

@@ -118,6 +118,8 @@ enum Command {
         reply: Reply<Result<bool, Error>>,
     },
     Call(Box<Call>),
+    /// The caller of a run has it, and other calls wait for that.
+    RunTaken(HoldName),
     #[cfg(feature = "durable")]
     Durable {
         request: Box<DurableRequest>,
@@ -178,8 +180,15 @@ struct Call {
     terms: WindowTerms,
     lease: Duration,
     client: Arc<Client>,
-    /// `None`: a newer call took its place.
-    reply: Reply<Result<Option<LockGuard>, Error>>,
+    /// `None`: another call runs in its place.
+    reply: Reply<Result<Option<Turn>, Error>>,
+}
+
+/// The run that a call was given.
+struct Turn {
+    guard: LockGuard,
+    /// Other calls wait for this one to take it.
+    followed: bool,
 }
 
 /// Which hold a guard is about: a tenure passes from caller to caller.
@@ -359,7 +368,7 @@ impl Client {
         acquired.map(LockGuard::delivered).map_err(|error| error.on(&id))
     }
 
-    /// The guard of the run, or `None` if a newer call took the place of this one.
+    /// The guard of the run, or `None` if another call runs in the place of this one.
     pub(crate) async fn call(
         self: &Arc<Self>,
         (window, run): (Named, Named),
@@ -371,8 +380,13 @@ impl Client {
             let client = Arc::clone(self);
             Command::Call(Box::new(Call { number, window, run, terms, lease, client, reply }))
         };
-        let called = self.withdrawable(request).await;
-        called.map(|run| run.map(LockGuard::delivered)).map_err(|error| error.on(&id))
+        let turn = self.withdrawable(request).await.map_err(|error| error.on(&id))?;
+        Ok(turn.map(|Turn { guard, followed }| {
+            if followed {
+                let _ = self.send(Command::RunTaken(guard.hold().name));
+            }
+            guard.delivered()
+        }))
     }
 
     /// True if a call waited in the window.

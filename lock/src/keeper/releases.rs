@@ -74,6 +74,9 @@ impl Task {
             }
             return;
         };
+        if undelivered && self.run_refused(name, remaining) {
+            return;
+        }
         let Some(key) = self.key_of_hold(name.tenure) else { return };
         let action = match self.lines.get_mut(&key) {
             Some(line) => line.queue.released(remaining),
@@ -82,7 +85,7 @@ impl Task {
         match action {
             Action::Grant { caller, fencing_token } => {
                 let Some(caller) = self.take_caller(caller) else { return };
-                let guard = self.pass_hold_on(name.tenure, &caller.acquire, fencing_token);
+                let guard = self.pass_hold_on(name.tenure, &*caller.acquire, fencing_token);
                 if let Some(guard) = guard {
                     self.deliver(caller, name.tenure, guard);
                 }

@@ -24,7 +24,7 @@ use super::{
     Command, SILENCE_LIMIT,
     attempts::{Acquired, Asker, Attempt},
     bulk::{Answered, Bulk, Load},
-    calls::{Called, PendingBurst, PendingCall},
+    calls::{Called, PendingBurst, PendingCall, Untaken},
     clock::Clock,
     holds::{Extended, Holds, Renewed},
     lines::{Caller, Line},
@@ -64,7 +64,7 @@ pub(super) struct Task {
     commands: VecDeque<Command>,
     pub(super) wake_ups: Arc<CurrentWakeUps>,
     /// Shared with the callers: no two tokens have one number.
-    numbers: Arc<AtomicU64>,
+    pub(super) numbers: Arc<AtomicU64>,
     /// Callers that ask for themselves.
     pub(super) attempts: ByNumber<Attempt>,
     /// Callers that wait in line.
@@ -81,6 +81,8 @@ pub(super) struct Task {
     pub(super) claims: ByKey<Claim>,
     pub(super) claimed_keys: ByNumber<Arc<str>>,
     pub(super) calls: ByNumber<PendingCall>,
+    /// Runs that were given away and not taken yet, by the numbers of their tokens.
+    pub(super) untaken: ByNumber<Untaken>,
     /// The debounced calls of each id, by the key of the run's lock.
     pub(super) bursts: ByKey<PendingBurst>,
     /// Where the burst is that a timer or a wake-up is about.
@@ -163,6 +165,7 @@ impl Task {
             claims: Default::default(),
             claimed_keys: Default::default(),
             calls: Default::default(),
+            untaken: Default::default(),
             bursts: Default::default(),
             burst_keys: Default::default(),
             to_ask: VecDeque::new(),
@@ -204,6 +207,7 @@ impl Task {
                 command,
                 Command::Acquire(_)
                     | Command::Call(_)
+                    | Command::RunTaken(_)
                     | Command::Cancel(_)
                     | Command::Release { .. }
                     | Command::Leak { .. }
@@ -335,6 +339,7 @@ impl Task {
                     self.release(hold, undelivered, reply)
                 }
                 Command::Cancel(number) => self.cancel(number),
+                Command::RunTaken(hold) => self.run_taken(hold),
                 Command::Leak { hold } => self.leak(hold),
                 Command::Wake(wake) => self.take_wake(wake),
             }
@@ -343,6 +348,7 @@ impl Task {
         match command {
             Command::Acquire(acquire) => self.acquire(acquire),
             Command::Call(call) => self.register(call),
+            Command::RunTaken(hold) => self.run_taken(hold),
             Command::EndWindow { keys, end, reply } => self.end_window(keys, end, reply),
             #[cfg(feature = "durable")]
             Command::Durable { request, reply } => self.bulk.durable(request, reply),
@@ -468,7 +474,7 @@ impl Task {
     fn has_stopped(&mut self) -> bool {
         let now = self.now;
         let undone =
-            !self.releases.is_empty() || !self.attempts.is_empty() || !self.calls.is_empty();
+            !self.releases.is_empty() || !self.attempts.is_empty() || !self.bursts.is_empty();
         #[cfg(feature = "durable")]
         let undone = undone || self.claiming > 0 || self.bulk.claims_wait();
         let unclaimed = self.is_claim_due_soon();
@@ -483,14 +489,13 @@ impl Task {
         over || !unclaimed
     }
 
-    /// Waits for all that is on its way to being released: releases, and acquires that nobody
-    /// waits for any more, which end in one (under their own number).
+    /// Waits for all that is on its way to being released: releases, and acquires and questions
+    /// that nobody waits for any more, which end in one (under their own number).
     fn flush(&mut self, reply: Reply<()>) {
         let attempts = self.attempts.iter().filter(|(_, attempt)| attempt.is_abandoned());
-        let calls = self.calls.iter().filter(|(_, call)| call.is_abandoned());
         let undone = self.releases.keys().copied();
         let undone = undone.chain(attempts.map(|(number, _)| *number));
-        let undone = undone.chain(calls.map(|(number, _)| *number)).collect();
+        let undone = undone.chain(self.abandoned_questions()).collect();
         self.flushes.push(Flush { undone, reply });
     }
 
@@ -499,7 +504,7 @@ impl Task {
             flush.undone.retain(|number| {
                 self.releases.contains_key(number)
                     || self.attempts.contains_key(number)
-                    || self.calls.contains_key(number)
+                    || self.is_abandoned_question(*number)
             });
             if flush.undone.is_empty() {
                 let _ = flush.reply.send(());

@@ -39,6 +39,8 @@ enum Mistake {
     NoTombstone,
     /// A call gives up when there is a newer one, and does not wait for its run.
     SupersededByACall,
+    /// The older calls of a process are told when its run is granted, and not when it is taken.
+    NoneBeforeTheRun,
 }
 
 /// What may happen, and how often.
@@ -85,6 +87,10 @@ struct State {
     /// When the newest call was made that a run has covered, and the newest one that ran.
     covered: Option<Moment>,
     ran_made: Option<Moment>,
+    /// Up to when calls are covered by the runs that each process was granted, and by those that a
+    /// caller of it has taken.
+    granted_until: Vec<Option<Moment>>,
+    taken_until: Vec<Option<Moment>>,
     /// The last one that ran.
     ran: Option<Token>,
     /// The fence of the last run.
@@ -119,6 +125,8 @@ enum Step {
     Deliver,
     Turn,
     Wake,
+    /// The caller of a run has heard of it.
+    Take,
 }
 
 /// What is to be seen somewhere.
@@ -134,9 +142,15 @@ enum Event {
     ExecutedStale,
     LateReply,
     RanAfterCrash,
+    PassedOn,
+    JoinedAgain,
 }
 
 impl Debounce {
+    fn new_process(&self, calls: u8) -> Process {
+        Process::new(calls, self.leading, self.mistake == Some(Mistake::NoneBeforeTheRun))
+    }
+
     fn note(&self, event: Event, happened: bool) {
         self.seen.note(event as u32, happened);
     }
@@ -182,6 +196,7 @@ impl Debounce {
         let newer = if self.strict { state.ran_made } else { state.covered };
         state.older_ran |= !again && made < newer;
         state.covered = newest.max(state.covered);
+        state.granted_until[token.0] = state.covered;
         state.ran_made = made.max(state.ran_made);
         state.ran = Some(token);
     }
@@ -190,14 +205,23 @@ impl Debounce {
     fn end(&self, state: &mut State, process: usize) {
         let this = state.process(process);
         let (ended, begun) = (std::mem::take(&mut this.ended), std::mem::take(&mut this.begun));
-        for (number, end) in ended {
+        let taken = this.taken.take();
+        self.note(Event::PassedOn, std::mem::take(&mut this.passed_on));
+        self.note(Event::JoinedAgain, std::mem::take(&mut this.joined_again));
+        if let Some(number) = taken {
+            let until = state.made_at((process, number));
+            state.taken_until[process] = until.max(state.taken_until[process]);
+        }
+        for (caller, end) in ended {
             self.note(Event::Ran, end == End::Runs);
             self.note(Event::Superseded, end == End::Superseded);
-            let covered = state
-                .made_at((process, number))
-                .is_some_and(|made| state.covered.is_some_and(|covered| made <= covered));
-            let newer = state.processes[process].has_newer(number);
-            state.superseded_by_nothing |= end == End::Superseded && !covered && !newer;
+            let made = state.processes[process].made_at(caller);
+            // Of a run of its own process it is known whether anybody was there to do it.
+            let others = (0..state.processes.len()).filter(|other| *other != process);
+            let mut covered = others.map(|other| state.granted_until[other]);
+            let superseded =
+                made <= state.taken_until[process] || covered.any(|until| made <= until);
+            state.superseded_by_nothing |= end == End::Superseded && !superseded;
         }
         for fence in begun {
             state.token_fell |= fence <= state.last_begun;
@@ -208,7 +232,7 @@ impl Debounce {
     /// What may befall a process.
     fn faults(&self, state: &State, process: usize, actions: &mut Vec<Action>) {
         let this = &state.processes[process];
-        actions.extend(this.pending.iter().map(|number| Action::Cancel(process, *number)));
+        actions.extend(this.callers().map(|caller| Action::Cancel(process, caller)));
         if state.woken[process] {
             actions.push(Action::LoseWake(process));
         }
@@ -247,7 +271,8 @@ impl State {
     fn is_quiet(&self) -> bool {
         self.living().all(|process| {
             let this = &self.processes[process];
-            this.calls.is_empty() && !self.woken[process] && this.next_timer() > self.now
+            let idle = this.calls.is_empty() && !this.has_untaken();
+            idle && !self.woken[process] && this.next_timer() > self.now
         })
     }
 
@@ -263,6 +288,7 @@ impl State {
                 (Step::Deliver, this.calls.has_reply()),
                 (Step::Turn, this.next_timer() <= self.now),
                 (Step::Wake, self.woken[process]),
+                (Step::Take, this.has_untaken()),
             ];
             let mut steps = steps.into_iter().filter(|(_, due)| *due);
             let step = steps.find(|(step, _)| !self.delayed.contains(&(process, *step)));
@@ -291,7 +317,7 @@ impl Model for Debounce {
 
     fn init_states(&self) -> Vec<State> {
         let count = self.calls.len();
-        let processes = self.calls.iter().map(|calls| Process::new(*calls, self.leading));
+        let processes = self.calls.iter().map(|calls| self.new_process(*calls));
         vec![State {
             now: Moment::default() + TICK,
             left: self.bound,
@@ -304,6 +330,8 @@ impl Model for Debounce {
             made: Vec::new(),
             covered: None,
             ran_made: None,
+            granted_until: vec![None; count],
+            taken_until: vec![None; count],
             ran: None,
             last_begun: 0,
             token_fell: false,
@@ -393,6 +421,7 @@ impl Model for Debounce {
                 state.woken[process] = false;
                 state.process(process).wake(now);
             }
+            Action::Step(process, Step::Take) => state.process(process).take_run(now),
             Action::Delay(process, step) => {
                 state.delayed.push((process, step));
                 state.delayed.sort_unstable();
@@ -426,12 +455,12 @@ impl Model for Debounce {
                 state.woken[process] = false;
                 let (left, _) = state.process(process).calls.cut();
                 state.stale[process].extend(left);
-                *state.process(process) = Process::new(0, self.leading);
+                *state.process(process) = self.new_process(0);
             }
         }
         for process in 0..state.processes.len() {
             let this = &state.processes[process];
-            if !this.ended.is_empty() || !this.begun.is_empty() {
+            if !this.ended.is_empty() || !this.begun.is_empty() || this.joined_again {
                 self.end(&mut state, process);
             }
         }

@@ -11,222 +11,334 @@ fn at(millis: u64) -> Moment {
     Moment::default() + ms(10_000 + millis)
 }
 
-fn burst() -> Burst {
-    Burst::new(LIMIT, Jitter::new(512))
-}
-
-fn call(number: u64, millis: u64) -> Call {
-    Call { number, made_at: at(millis), wait: WAIT, max_wait: None, leading: false }
-}
-
-/// The number and the age that the store is asked with.
-fn asked(burst: &mut Burst, millis: u64) -> (u64, Duration) {
-    let (undo, question) = burst.question(at(millis)).expect("there is something to ask");
-    assert_eq!(undo, None);
-    (question.call.number, question.age)
+fn call(millis: u64) -> Call {
+    Call { made_at: at(millis), wait: WAIT, max_wait: None, leading: false }
 }
 
 fn not_yet(left: u64, newest: bool) -> Answer {
     Answer::NotYet { left: ms(left), newest }
 }
 
-fn superseded(number: u64) -> Option<(u64, End)> {
-    Some((number, End::Superseded))
+fn superseded(callers: &[u64]) -> Option<(End, Vec<u64>)> {
+    Some((End::Superseded, callers.to_vec()))
+}
+
+fn runs(callers: &[u64]) -> Option<(End, Vec<u64>)> {
+    Some((End::Runs, callers.to_vec()))
+}
+
+/// A burst, and the numbers that its questions draw: 101 and so on.
+struct Calls {
+    burst: Burst,
+    drawn: u64,
+}
+
+impl Calls {
+    fn new() -> Self {
+        Self { burst: Burst::new(LIMIT, Jitter::new(512)), drawn: 100 }
+    }
+
+    /// The first caller has the place 1, and so on: so these tests call them by one number.
+    fn join(&mut self, caller: u64, millis: u64) -> Next {
+        let (place, next) = self.burst.join(caller, call(millis));
+        assert_eq!(place, caller);
+        next
+    }
+
+    fn question(&mut self, millis: u64) -> (Option<u64>, Question) {
+        let draw = || {
+            self.drawn += 1;
+            self.drawn
+        };
+        self.burst.question(at(millis), draw).expect("there is something to ask")
+    }
+
+    /// The number and the age that the store is asked with.
+    fn asked(&mut self, millis: u64) -> (u64, Duration) {
+        let (undo, question) = self.question(millis);
+        assert_eq!(undo, None);
+        (question.number, question.age)
+    }
+
+    fn answered(&mut self, answer: Answer, millis: u64) -> Step {
+        self.burst.answered(answer, at(millis))
+    }
 }
 
 #[test]
 fn a_thousand_calls_are_told_once_at_the_beginning_and_once_at_the_end() {
-    let mut burst = burst();
-    assert_eq!(burst.join(call(1, 0)).next, Next::Ask);
-    assert_eq!(asked(&mut burst, 0), (1, Duration::ZERO));
-    assert_eq!(burst.answered(not_yet(100, true), at(1)).next, Next::AskAt(at(101)));
+    let mut calls = Calls::new();
+    assert_eq!(calls.join(1, 0), Next::Ask);
+    assert_eq!(calls.asked(0), (101, Duration::ZERO));
+    assert_eq!(calls.answered(not_yet(100, true), 1).next, Next::AskAt(at(101)));
     for number in 2..1001 {
-        let step = burst.join(call(number, 50));
-        assert_eq!((step.ended, step.next), (superseded(number - 1), Next::AskAt(at(101))));
+        assert_eq!(calls.join(number, 50), Next::AskAt(at(101)));
     }
-    assert_eq!(burst.look(), Next::Ask);
-    assert_eq!(asked(&mut burst, 101), (1000, ms(51)));
-    assert_eq!(burst.answered(not_yet(49, true), at(102)).next, Next::AskAt(at(151)));
-    assert_eq!(asked(&mut burst, 151), (1000, ms(101)));
-    let step = burst.answered(Answer::Granted, at(152));
-    assert_eq!((step.ended, step.next), (Some((1000, End::Runs)), Next::Gone));
-}
-
-#[test]
-fn the_call_that_is_asked_about_waits_for_the_answer() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 100);
-    let step = burst.join(call(2, 101));
-    assert_eq!((step.ended, step.next), (None, Next::Wait));
-    assert_eq!(burst.join(call(3, 102)).ended, superseded(2), "but not those in between");
-    let step = burst.answered(Answer::Granted, at(103));
-    assert_eq!(
-        (step.ended, step.next),
-        (Some((1, End::Runs)), Next::Ask),
-        "3 has a window of its own"
-    );
-    assert_eq!(asked(&mut burst, 103).0, 3);
-    burst.join(call(4, 104));
-    let step = burst.answered(not_yet(90, true), at(105));
-    assert_eq!((step.ended, step.next), (superseded(3), Next::AskAt(at(195))));
-}
-
-#[test]
-fn whoever_is_not_the_newest_tells_of_a_newer_call_at_once() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    assert_eq!(burst.answered(not_yet(1100, false), at(1)).next, Next::AskAt(at(1101)));
-    let step = burst.join(call(2, 10));
-    assert_eq!((step.ended, step.next), (superseded(1), Next::Ask));
-}
-
-#[test]
-fn a_shorter_wait_is_asked_for_sooner() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    burst.answered(not_yet(100, true), at(0));
-    let short = Call { wait: ms(20), ..call(2, 30) };
-    assert_eq!(burst.join(short).next, Next::AskAt(at(50)));
-}
-
-#[test]
-fn a_caller_that_leaves_ends_the_burst_and_a_grant_to_it_is_undone() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    assert_eq!(burst.leave(1), Step { next: Next::Gone, ..Step::default() });
-
-    burst.join(call(2, 0));
-    asked(&mut burst, 0);
-    assert_eq!(burst.leave(2), Step::default());
-    let step = burst.answered(Answer::Granted, at(1));
-    assert_eq!(step, Step { undo: Some(2), next: Next::Gone, ..Step::default() });
-
-    burst.join(call(3, 0));
-    asked(&mut burst, 0);
-    burst.leave(3);
-    burst.join(call(4, 1));
-    let step = burst.answered(not_yet(50, true), at(2));
-    assert_eq!((step.ended, burst.is_pending()), (None, true), "4 goes on");
-    assert_eq!(step.next, Next::AskAt(at(52)));
-}
-
-#[test]
-fn an_unknown_outcome_is_asked_again_and_undone_for_another_call() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    let step = burst.answered(Answer::Unknown, at(500));
-    assert!(
-        matches!(step.next, Next::AskAt(then) if then > at(500) && then <= at(520)),
-        "{step:?}"
-    );
-    assert_eq!(asked(&mut burst, 520), (1, ms(520)), "the same again");
-    burst.join(call(2, 600));
-    let step = burst.answered(Answer::Unknown, at(1000));
-    assert_eq!(step.ended, superseded(1));
-    let (undo, question) = burst.question(at(1040)).unwrap();
-    assert_eq!((undo, question.call.number), (Some(1), 2), "the run may be the other's");
-    let step = burst.answered(Answer::Unknown, at(2000));
-    assert_eq!((step.undo, step.ended), (Some(2), Some((2, End::Unavailable))));
+    assert_eq!(calls.burst.look(), Next::Ask);
+    assert_eq!(calls.asked(101), (102, ms(51)));
+    assert_eq!(calls.answered(not_yet(49, true), 102).next, Next::AskAt(at(151)));
+    assert_eq!(calls.asked(151), (102, ms(101)), "the same call, by the same number");
+    let step = calls.answered(Answer::Granted, 152);
+    assert_eq!(step.ended, runs(&(1..1001).collect::<Vec<_>>()));
     assert_eq!(step.next, Next::Gone);
 }
 
 #[test]
-fn silence_is_reported_to_all_and_what_is_unknown_is_undone() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    burst.join(call(2, 10));
-    let step = burst.answered(Answer::Unknown, at(2000));
-    assert_eq!(step.undo, Some(1));
-    assert_eq!((step.ended, step.also), (Some((1, End::Unavailable)), Some((2, End::Unavailable))));
+fn a_call_that_comes_while_another_is_asked_about_has_a_window_of_its_own() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(100);
+    assert_eq!(calls.join(2, 101), Next::Wait);
+    assert_eq!(calls.join(3, 102), Next::Wait);
+    let step = calls.answered(Answer::Granted, 103);
+    assert_eq!((step.ended, step.next), (runs(&[1]), Next::Ask));
+    assert_eq!(calls.asked(103), (102, ms(1)), "3 stands for 2");
+    calls.join(4, 104);
+    let step = calls.answered(not_yet(90, true), 105);
+    assert_eq!((step.ended, step.next), (None, Next::AskAt(at(195))));
 }
 
 #[test]
-fn a_refusal_is_for_the_call_that_was_asked_about() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    burst.join(call(2, 10));
-    let step = burst.answered(Answer::Refused, at(20));
-    assert_eq!((step.undo, step.ended, step.next), (None, Some((1, End::Refused)), Next::Ask));
+fn whoever_is_not_the_newest_tells_of_a_newer_call_at_once() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    assert_eq!(calls.answered(not_yet(1100, false), 1).next, Next::AskAt(at(1101)));
+    assert_eq!(calls.join(2, 10), Next::Ask);
+}
+
+#[test]
+fn a_shorter_wait_is_asked_for_sooner() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.answered(not_yet(100, true), 0);
+    let short = Call { wait: ms(20), ..call(30) };
+    assert_eq!(calls.burst.join(2, short).1, Next::AskAt(at(50)));
+}
+
+#[test]
+fn the_last_caller_that_leaves_ends_the_burst_and_a_grant_to_it_is_undone() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    assert_eq!(calls.burst.leave(1), Step { next: Next::Gone, ..Step::default() });
+    assert_eq!(calls.burst.leave(1), Step::default(), "it is gone already");
+
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    assert_eq!(calls.burst.abandoned(), None);
+    assert_eq!(calls.burst.leave(1), Step::default());
+    assert_eq!(calls.burst.abandoned(), Some(101));
+    let step = calls.answered(Answer::Granted, 1);
+    assert_eq!(step, Step { undo: Some(101), next: Next::Gone, ..Step::default() });
+
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.burst.leave(1);
+    calls.join(2, 1);
+    let step = calls.answered(not_yet(50, true), 2);
+    assert_eq!((step.ended, calls.burst.is_pending()), (None, true), "2 goes on");
+    assert_eq!(step.next, Next::AskAt(at(52)));
+}
+
+#[test]
+fn the_run_is_for_the_newest_caller_that_is_left() {
+    let mut calls = Calls::new();
+    for caller in 1..=4 {
+        calls.join(caller, caller);
+    }
+    calls.asked(5);
+    // The last of those asked about, and one in the middle.
+    assert_eq!(calls.burst.leave(4), Step::default());
+    assert_eq!(calls.burst.leave(2), Step::default());
+    calls.join(5, 6);
+    let step = calls.answered(Answer::Granted, 7);
+    assert_eq!((step.undo, step.ended, step.next), (None, runs(&[1, 3]), Next::Ask));
+}
+
+#[test]
+fn a_call_that_the_store_has_not_heard_of_can_be_taken_back() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.answered(not_yet(100, true), 0);
+    calls.join(2, 50);
+    assert_eq!(calls.burst.leave(2), Step::default());
+    assert_eq!(calls.asked(100), (101, ms(100)), "it is about the first, as if there was no other");
+    assert_eq!(calls.answered(Answer::Granted, 100).ended, runs(&[1]));
+}
+
+/// Another process may have a call that is newer than the one that is left here.
+#[test]
+fn a_call_that_the_store_has_heard_of_leaves_its_place_to_other_processes_first() {
+    let late = GRACE + AFTER_OTHERS;
+    // It leaves while it waits for its time.
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.join(2, 0);
+    calls.asked(0);
+    calls.answered(not_yet(100, true), 0);
+    // A newer one, which the store does not hear of, changes nothing.
+    calls.join(3, 10);
+    assert_eq!(calls.burst.leave(2), Step::default());
+    assert_eq!(calls.burst.leave(3).next, Next::AskAt(at(100) + late));
+    assert_eq!(calls.burst.run_ended(), Next::Wait);
+    assert_eq!(calls.asked(1350).0, 101);
+    assert_eq!(calls.answered(Answer::Granted, 1350).ended, runs(&[1]));
+
+    // Or while it is asked about; if another process has the newest call, nobody waits twice.
+    for (newest, expected) in [(true, at(50) + late), (false, at(50) + AFTER_OTHERS)] {
+        let mut calls = Calls::new();
+        calls.join(1, 0);
+        calls.join(2, 0);
+        calls.asked(0);
+        assert_eq!(calls.burst.leave(2), Step::default());
+        let step = calls.answered(not_yet(50, newest), 0);
+        assert_eq!((step.ended, step.next), (None, Next::AskAt(expected)));
+    }
+
+    // A flush does not ask for patience, and a new call is the newest.
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.join(2, 0);
+    calls.asked(0);
+    calls.answered(not_yet(100, true), 0);
+    calls.burst.leave(2);
+    assert_eq!(calls.join(3, 20), Next::AskAt(at(120)));
+    assert_eq!(calls.burst.hurry(), Next::Ask);
+    assert_eq!(calls.asked(21), (102, ms(1)));
+}
+
+#[test]
+fn an_unknown_outcome_is_asked_about_again_before_any_newer_call() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    let step = calls.answered(Answer::Unknown, 500);
+    assert!(
+        matches!(step.next, Next::AskAt(then) if then > at(500) && then <= at(520)),
+        "{step:?}"
+    );
+    calls.join(2, 510);
+    assert_eq!(calls.asked(520), (101, ms(520)), "the run may be its own");
+    let step = calls.answered(Answer::Granted, 521);
+    assert_eq!((step.undo, step.ended, step.next), (None, runs(&[1]), Next::Ask));
+    assert_eq!(calls.asked(521), (102, ms(11)));
+}
+
+#[test]
+fn an_unknown_outcome_is_undone_when_nobody_is_left_for_it() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.answered(Answer::Unknown, 500);
+    calls.join(2, 510);
+    calls.burst.leave(1);
+    let (undo, question) = calls.question(540);
+    assert_eq!((undo, question.number), (Some(101), 102));
+    // By the run that was undone, for all that is known: nobody is superseded by that.
+    let step = calls.answered(Answer::Superseded, 541);
+    assert_eq!((step.ended, step.next), (None, Next::Ask));
+    assert_eq!(calls.asked(541), (103, Duration::ZERO), "as a call that was made just now");
+    let step = calls.answered(Answer::Superseded, 542);
+    assert_eq!((step.ended, step.next), (superseded(&[2]), Next::Gone));
+}
+
+#[test]
+fn a_run_that_was_undone_supersedes_nobody() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.burst.leave(1);
+    calls.join(2, 1);
+    let step = calls.answered(Answer::Granted, 2);
+    assert_eq!((step.undo, step.ended, step.next), (Some(101), None, Next::Ask));
+    calls.asked(2);
+    assert_eq!(calls.answered(Answer::Superseded, 3).ended, None);
+    assert_eq!(calls.asked(3), (103, Duration::ZERO));
+    // Once it is known to wait, what supersedes it is another run.
+    calls.answered(not_yet(100, true), 4);
+    calls.asked(104);
+    assert_eq!(calls.answered(Answer::Superseded, 105).ended, superseded(&[2]));
+}
+
+#[test]
+fn silence_is_reported_to_all_and_what_is_unknown_is_undone() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.join(2, 10);
+    let step = calls.answered(Answer::Unknown, 2000);
+    assert_eq!((step.undo, step.next), (Some(101), Next::Gone));
+    assert_eq!(step.ended, Some((End::Unavailable, vec![1, 2])));
+}
+
+#[test]
+fn a_refusal_is_for_the_calls_that_were_asked_about() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.join(2, 0);
+    calls.asked(0);
+    calls.join(3, 10);
+    let step = calls.answered(Answer::Refused, 20);
+    assert_eq!((step.undo, step.next), (None, Next::Ask));
+    assert_eq!(step.ended, Some((End::Refused, vec![1, 2])));
+    calls.asked(20);
+    calls.answered(Answer::Unknown, 30);
+    calls.asked(50);
+    let step = calls.answered(Answer::Refused, 60);
+    assert_eq!(step.undo, Some(102), "the first may have been granted");
 }
 
 #[test]
 fn a_run_that_goes_on_is_looked_at_ever_more_rarely() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
+    let mut calls = Calls::new();
+    calls.join(1, 0);
     let mut pauses = Vec::new();
     for _ in 0..7 {
-        asked(&mut burst, 0);
-        match burst.answered(Answer::Running(ms(60_000)), at(0)).next {
+        calls.asked(0);
+        match calls.answered(Answer::Running(ms(60_000)), 0).next {
             Next::AskAt(then) => pauses.push(then.after(at(0)).as_millis()),
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(pauses, [10, 20, 40, 80, 160, 250, 250]);
-    asked(&mut burst, 0);
-    assert_eq!(burst.look(), Next::Wait);
-    let step = burst.answered(Answer::Running(ms(60_000)), at(0));
+    calls.asked(0);
+    assert_eq!(calls.burst.look(), Next::Wait);
+    let step = calls.answered(Answer::Running(ms(60_000)), 0);
     assert_eq!(step.next, Next::Ask, "it has ended meanwhile");
 }
 
 #[test]
 fn a_flush_hurries_the_calls_there_are_and_no_later_one() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    burst.answered(not_yet(100, true), at(0));
-    assert_eq!(burst.hurry(), Next::Ask);
-    let (_, question) = burst.question(at(10)).unwrap();
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.answered(not_yet(100, true), 0);
+    assert_eq!(calls.burst.hurry(), Next::Ask);
+    let (_, question) = calls.question(10);
     assert_eq!(question.call.wait, Duration::ZERO);
-    burst.join(call(2, 11));
-    let step = burst.answered(Answer::Granted, at(12));
-    assert_eq!(step.ended, Some((1, End::Runs)));
-    let (_, question) = burst.question(at(12)).unwrap();
+    calls.join(2, 11);
+    assert_eq!(calls.answered(Answer::Granted, 12).ended, runs(&[1]));
+    let (_, question) = calls.question(12);
     assert_eq!(question.call.wait, WAIT);
 }
 
 #[test]
 fn a_cancel_tells_all_and_undoes_a_grant_on_its_way() {
-    let mut burst = burst();
-    burst.join(call(1, 0));
-    asked(&mut burst, 0);
-    burst.join(call(2, 1));
-    let step = burst.cancel();
-    assert_eq!((step.ended, step.also, step.next), (superseded(2), superseded(1), Next::Wait));
-    let step = burst.answered(Answer::Granted, at(2));
-    assert_eq!((step.undo, step.ended, step.next), (Some(1), None, Next::Gone));
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    calls.join(2, 1);
+    let step = calls.burst.cancel();
+    assert_eq!((step.ended, step.next), (superseded(&[1, 2]), Next::Wait));
+    let step = calls.answered(Answer::Granted, 2);
+    assert_eq!((step.undo, step.ended, step.next), (Some(101), None, Next::Gone));
 
-    burst.join(call(3, 5));
-    let step = burst.cancel();
-    assert_eq!((step.ended, step.next), (superseded(3), Next::Gone));
-}
-
-#[test]
-fn of_two_calls_that_overtake_each_other_the_larger_number_is_the_newer() {
-    let mut burst = burst();
-    burst.join(call(2, 0));
-    asked(&mut burst, 0);
-    burst.answered(not_yet(100, true), at(1));
-    let step = burst.join(call(1, 1));
-    assert_eq!((step.ended, step.next), (superseded(1), Next::AskAt(at(101))));
-    assert_eq!(asked(&mut burst, 101).0, 2);
-}
-
-#[test]
-fn a_newer_call_that_leaves_gives_its_place_back_to_the_one_that_is_asked_about() {
-    for answer in [not_yet(50, true), Answer::Running(ms(50))] {
-        let mut burst = burst();
-        burst.join(call(1, 0));
-        asked(&mut burst, 0);
-        burst.join(call(2, 1));
-        assert_eq!(burst.leave(2), Step::default());
-        let step = burst.answered(answer, at(2));
-        assert!(step.ended.is_none() && matches!(step.next, Next::AskAt(_)), "{step:?}");
-        assert_eq!(asked(&mut burst, 52).0, 1, "it is the last one, and is still there");
-    }
+    let mut calls = Calls::new();
+    calls.join(1, 5);
+    let step = calls.burst.cancel();
+    assert_eq!((step.ended, step.next), (superseded(&[1]), Next::Gone));
 }

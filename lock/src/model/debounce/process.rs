@@ -10,7 +10,7 @@ use super::{WAIT, store::Reply};
 use crate::{
     core::{
         Jitter, Moment,
-        burst::{self, Answer, Burst, End, Next},
+        burst::{self, Answer, Burst, End, Next, Question},
         lease::{self, Lease, Loss},
     },
     keeper::{RETRY, SILENCE_LIMIT, comes_too_late},
@@ -31,39 +31,65 @@ struct Releasing {
     timer: Moment,
 }
 
+/// A call that has not been answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pending {
+    pub(super) caller: u64,
+    place: u64,
+}
+
+/// `calls::Untaken`, with the caller who is to take it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Untaken {
+    runner: u64,
+    older: Vec<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     /// Calls that have not been made.
     pub(super) to_come: u8,
+    /// Of callers, and of the calls that the store knows.
     numbers: u64,
     leading: bool,
-    /// Calls that have not been answered.
-    pub(super) pending: Vec<u64>,
+    pub(super) pending: Vec<Pending>,
+    /// When each caller has called.
+    made: Vec<(u64, Moment)>,
     burst: Option<Burst>,
     /// When the burst asks next.
     timer: Moment,
     run: Option<(u64, Lease)>,
+    untaken: Option<Untaken>,
+    /// A mistake: older callers are told when the run is granted.
+    hasty: bool,
     releases: Vec<Releasing>,
     pub(super) calls: Connection<Request, Reply>,
     to_ask: bool,
     to_release: Vec<u64>,
     to_renew: Option<Duration>,
-    /// Calls that have just been answered, and fences of runs that have just begun; taken by the
-    /// model.
+    /// What just happened, for the model to take: callers that were answered, fences of runs that
+    /// were granted, and the number of one that was taken.
     pub(super) ended: Vec<(u64, End)>,
     pub(super) begun: Vec<u64>,
+    pub(super) taken: Option<u64>,
+    /// Has a run been passed on, or begun anew?
+    pub(super) passed_on: bool,
+    pub(super) joined_again: bool,
 }
 
 impl Process {
-    pub(super) fn new(calls: u8, leading: bool) -> Self {
+    pub(super) fn new(calls: u8, leading: bool, hasty: bool) -> Self {
         Self {
             to_come: calls,
             numbers: 0,
             leading,
             pending: Vec::new(),
+            made: Vec::new(),
             burst: None,
             timer: Moment::NEVER,
             run: None,
+            untaken: None,
+            hasty,
             releases: Vec::new(),
             calls: Connection::new(),
             to_ask: false,
@@ -71,16 +97,30 @@ impl Process {
             to_renew: None,
             ended: Vec::new(),
             begun: Vec::new(),
+            taken: None,
+            passed_on: false,
+            joined_again: false,
         }
     }
 
-    /// Has it made a newer call?
-    pub(super) fn has_newer(&self, number: u64) -> bool {
-        self.numbers > number
+    /// When this caller has called.
+    pub(super) fn made_at(&self, caller: u64) -> Option<Moment> {
+        self.made.iter().find(|(known, _)| *known == caller).map(|(_, made_at)| *made_at)
+    }
+
+    /// Everyone who may go away before a run has begun.
+    pub(super) fn callers(&self) -> impl Iterator<Item = u64> {
+        let runner = self.untaken.iter().map(|untaken| untaken.runner);
+        self.pending.iter().map(|pending| pending.caller).chain(runner)
     }
 
     pub(super) fn runs(&self) -> bool {
-        self.run.is_some()
+        self.run.is_some() && self.untaken.is_none()
+    }
+
+    /// Is there a run whose caller has not taken it?
+    pub(super) fn has_untaken(&self) -> bool {
+        self.untaken.is_some()
     }
 
     /// May the run that goes on be believed?
@@ -141,15 +181,18 @@ impl Process {
         // `Task::send_questions`.
         if std::mem::take(&mut self.to_ask)
             && let Some(burst) = &mut self.burst
-            && let Some((undo, question)) = burst.question(now)
+            && let Some((undo, question)) = burst.question(now, || {
+                self.numbers += 1;
+                self.numbers
+            })
         {
             self.timer = Moment::NEVER;
             if let Some(undo) = undo {
                 self.begin_release(undo);
                 self.send_releases(now);
             }
-            let (call, age) = (question.call, question.age);
-            let ask = Request::Ask { number: call.number, age, leading: call.leading };
+            let Question { number, call, age } = question;
+            let ask = Request::Ask { number, age, leading: call.leading };
             self.calls.send(ask, now, CALL_LIMIT);
         }
     }
@@ -167,25 +210,118 @@ impl Process {
         self.fire_timers(now);
         self.to_come -= 1;
         self.numbers += 1;
-        let number = self.numbers;
-        let (made_at, leading) = (now, self.leading);
-        let made = burst::Call { number, made_at, wait: WAIT, max_wait: None, leading };
-        let burst = self.burst.get_or_insert_with(|| Burst::new(SILENCE_LIMIT, Jitter::LEAST));
-        let step = burst.join(made);
-        self.pending.push(number);
-        self.follow(step);
+        let caller = self.numbers;
+        self.made.push((caller, now));
+        self.register(caller, now);
         self.send(now);
     }
 
-    /// The caller goes away: `Task::cancel_call`.
-    pub(super) fn cancel(&mut self, number: u64, now: Moment) {
+    fn register(&mut self, caller: u64, now: Moment) {
+        let (made_at, leading) = (now, self.leading);
+        let made = burst::Call { made_at, wait: WAIT, max_wait: None, leading };
+        let burst = self.burst.get_or_insert_with(|| Burst::new(SILENCE_LIMIT, Jitter::LEAST));
+        let (place, next) = burst.join(caller, made);
+        self.pending.push(Pending { caller, place });
+        self.follow_next(next);
+    }
+
+    /// Takes a caller out of the books; its place.
+    fn take_caller(&mut self, caller: u64) -> Option<u64> {
+        let index = self.pending.iter().position(|pending| pending.caller == caller)?;
+        Some(self.pending.remove(index).place)
+    }
+
+    /// The caller goes away: `Task::cancel_call`, or its guard is dropped before it was taken.
+    pub(super) fn cancel(&mut self, caller: u64, now: Moment) {
         self.fire_timers(now);
-        self.pending.retain(|pending| *pending != number);
-        if let Some(burst) = &mut self.burst {
-            let step = burst.leave(number);
+        if self.untaken.as_ref().is_some_and(|untaken| untaken.runner == caller) {
+            self.refuse_run(now);
+        } else if let Some(place) = self.take_caller(caller)
+            && let Some(burst) = &mut self.burst
+        {
+            let step = burst.leave(place);
             self.follow(step);
         }
         self.send(now);
+    }
+
+    /// `Task::release` with a guard that was not taken, and `Task::run_refused`.
+    fn refuse_run(&mut self, now: Moment) {
+        if !self.is_held(now) {
+            self.join_again(now);
+        } else if let Some(Untaken { mut older, .. }) = self.untaken.take() {
+            if let Some(runner) = self.next_runner(&mut older) {
+                self.passed_on = true;
+                return self.give_run(runner, older);
+            }
+            if let Some(burst) = &mut self.burst {
+                burst.run_undone();
+            }
+        }
+        if let Some((number, _)) = self.run.take() {
+            self.begin_release(number);
+        }
+    }
+
+    fn next_runner(&mut self, callers: &mut Vec<u64>) -> Option<u64> {
+        while let Some(newest) = callers.pop() {
+            if self.take_caller(newest).is_some() {
+                return Some(newest);
+            }
+        }
+        None
+    }
+
+    /// `Task::give_run`. A run that nobody waits for is as good as taken.
+    fn give_run(&mut self, runner: u64, older: Vec<u64>) {
+        let followed = !older.is_empty();
+        self.untaken = Some(Untaken { runner, older });
+        if self.hasty {
+            self.tell_older();
+        }
+        if !followed {
+            self.begin_body();
+        }
+    }
+
+    /// The caller of a run takes it: `Task::run_taken`.
+    pub(super) fn take_run(&mut self, now: Moment) {
+        self.fire_timers(now);
+        if self.is_held(now) {
+            self.tell_older();
+            self.begin_body();
+        } else {
+            self.join_again(now);
+        }
+        self.send(now);
+    }
+
+    fn begin_body(&mut self) {
+        if let Some(Untaken { runner, .. }) = self.untaken.take() {
+            self.taken = self.run.as_ref().map(|(number, _)| *number);
+            self.ended.push((runner, End::Runs));
+        }
+    }
+
+    fn tell_older(&mut self) {
+        let older = self.untaken.as_mut().map(|untaken| std::mem::take(&mut untaken.older));
+        for caller in older.unwrap_or_default() {
+            if self.take_caller(caller).is_some() {
+                self.ended.push((caller, End::Superseded));
+            }
+        }
+    }
+
+    fn join_again(&mut self, now: Moment) {
+        let Some(Untaken { runner, older }) = self.untaken.take() else { return };
+        // Its body does not run, for it has a lock that was lost.
+        self.ended.push((runner, End::Unavailable));
+        for caller in older {
+            if self.take_caller(caller).is_some() {
+                self.joined_again = true;
+                self.register(caller, now);
+            }
+        }
     }
 
     /// The run is over: its guard is dropped.
@@ -255,15 +391,17 @@ impl Process {
             }
             _ => Answer::Unknown,
         };
-        let step = burst.answered(answer, now);
-        if let (Some(fence), Some((_, End::Runs))) = (granted, step.ended) {
+        let mut step = burst.answered(answer, now);
+        if let Some(fence) = granted
+            && let Some((_, mut callers)) = step.ended.take_if(|(end, _)| *end == End::Runs)
+            && let Some(runner) = self.next_runner(&mut callers)
+        {
             // `Task::begin_run`.
-            if self.run.is_some() {
-                self.lose(Loss::NotOurs);
-            }
+            self.lose(Loss::NotOurs, now);
             let lease = Lease::granted(sent_at, LEASE, (LEASE, None), Jitter::LEAST);
             self.run = Some((number, lease));
             self.begun.push(fence);
+            self.give_run(runner, callers);
         }
         self.follow(step);
     }
@@ -273,10 +411,10 @@ impl Process {
         if let Some(number) = step.undo {
             self.begin_release(number);
         }
-        for (number, end) in step.ended.into_iter().chain(step.also) {
-            if self.pending.contains(&number) {
-                self.pending.retain(|pending| *pending != number);
-                self.ended.push((number, end));
+        let (end, callers) = step.ended.unwrap_or((End::Runs, Vec::new()));
+        for caller in callers {
+            if self.take_caller(caller).is_some() {
+                self.ended.push((caller, end));
             }
         }
         self.follow_next(step.next);
@@ -307,17 +445,18 @@ impl Process {
         match lease.step(event, now) {
             lease::Action::Wait => {}
             lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
-            lease::Action::Lose(loss) => self.lose(loss),
+            lease::Action::Lose(loss) => self.lose(loss, now),
         }
     }
 
     /// `Task::lose`.
-    fn lose(&mut self, loss: Loss) {
+    fn lose(&mut self, loss: Loss, now: Moment) {
         if let Some((number, _)) = self.run.take()
             && loss == Loss::Expired
         {
             self.begin_release(number);
         }
+        self.join_again(now);
     }
 
     fn begin_release(&mut self, number: u64) {

@@ -14,6 +14,7 @@ pub(super) fn of(model: &Debounce) -> Vec<Property<Debounce>> {
         Property::always("no older call runs after a newer one", |_, state: &State| {
             !state.older_ran
         }),
+        // Of a process that was granted a run, another one cannot know whether it was done.
         Property::always("a call is superseded by a run", |_, state: &State| {
             !state.superseded_by_nothing
         }),
@@ -46,6 +47,12 @@ pub(super) fn of(model: &Debounce) -> Vec<Property<Debounce>> {
                 processes.any(|this| this.runs() && !this.is_held(state.now))
             }),
         ]);
+        if model.calls.iter().any(|calls| *calls > 1) {
+            properties.push(Property::sometimes(
+                "a run is lost before it was taken",
+                |m: &Debounce, _| m.saw(Event::JoinedAgain),
+            ));
+        }
     }
     if model.bound.faults > 0 {
         properties.extend([
@@ -59,6 +66,11 @@ pub(super) fn of(model: &Debounce) -> Vec<Property<Debounce>> {
                 m.saw(Event::ExecutedStale)
             }),
         ]);
+        if model.calls.iter().any(|calls| *calls > 1) {
+            properties.push(Property::sometimes("a run is passed on", |m: &Debounce, _| {
+                m.saw(Event::PassedOn)
+            }));
+        }
     }
     properties
 }

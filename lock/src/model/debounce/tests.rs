@@ -66,6 +66,7 @@ fn each_mistake_is_found() {
         (Mistake::ClaimWithoutLease, late, "runs do not overlap"),
         (Mistake::NoTombstone, late, "no older call runs after a newer one"),
         (Mistake::SupersededByACall, faults, "a call is superseded by a run"),
+        (Mistake::NoneBeforeTheRun, faults, "a call is superseded by a run"),
     ];
     for (mistake, bound, property) in mistakes {
         let model = model([2, 1, 1], bound, Some(mistake));
