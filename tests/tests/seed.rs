@@ -288,20 +288,25 @@ async fn rows_13_14_16_and_17_a_burst_runs_once_and_everyone_knows() {
     drop(server);
 }
 
-/// Row 16: every caller slept for all of the wait, though superseded long before.
+/// Row 16: every caller slept for all of the wait, and some were told that another had run where
+/// none had. Here each is told as soon as another runs, and not before.
 #[tokio::test]
-async fn row_16_a_superseded_call_returns_at_once() {
+async fn row_16_a_superseded_call_is_told_as_soon_as_another_runs() {
     let (_server, locks, _) = start().await;
     let debounce = locks.debounce("a").wait(Duration::from_secs(30));
-    let superseded = tokio::spawn({
+    let call = |number: u32| {
         let debounce = debounce.clone();
-        async move { debounce.call(|| async {}).await }
-    });
+        tokio::spawn(async move { debounce.call(|| async move { number }).await })
+    };
+    let superseded = call(1);
     tokio::time::sleep(ms(100)).await;
-    let newer = tokio::spawn(async move { debounce.call(|| async {}).await });
-    let outcome = tokio::time::timeout(Duration::from_secs(5), superseded).await;
-    assert_eq!(outcome.unwrap().unwrap().unwrap(), None);
-    newer.abort();
+    let newer = call(2);
+    tokio::time::sleep(ms(100)).await;
+    assert!(!superseded.is_finished() && !newer.is_finished(), "nothing has run");
+    assert!(debounce.flush().await.unwrap());
+    let outcomes = async { (newer.await.unwrap().unwrap(), superseded.await.unwrap().unwrap()) };
+    let outcomes = tokio::time::timeout(Duration::from_secs(5), outcomes).await;
+    assert_eq!(outcomes.expect("within a moment"), (Some(2), None));
 }
 
 /// Row 15: 40 calls, 50 ms apart, with a wait of 100 gave no run in two seconds.

@@ -52,7 +52,7 @@ pub(crate) fn run(url: &str) {
         Fork::Parent(child) => {
             fork::waitpid(child).expect("the child ends");
             say(&format!("parent held {}", guard.is_held()));
-            parents.block_on(tokio::time::sleep(Duration::from_millis(1500)));
+            parents.block_on(async { tokio::time::sleep(Duration::from_millis(1500)).await });
             say(&format!("parent renewed {}", guard.is_held()));
         }
     }

@@ -24,7 +24,7 @@ pub(crate) const ALIVE: Duration = HEARTBEAT.saturating_mul(3);
 
 /// The shortest and the longest pause between two looks at a lock whose holder does not tell when it
 /// lets go of it.
-const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(330));
+const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(280));
 
 /// A grant leaves room for so many hand-overs inside a process, each with a larger fencing token.
 const HAND_OVER_BITS: u32 = 10;

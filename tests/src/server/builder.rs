@@ -1,6 +1,6 @@
 //! What a server is started with.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use tempfile::TempDir;
 
@@ -23,6 +23,8 @@ pub struct RedisServerBuilder {
     tls: bool,
     unix_socket: bool,
     append_only: bool,
+    /// The port of the primary that it watches, if it is to be a Sentinel.
+    watches: Option<u16>,
     environment: Vec<(String, PathBuf)>,
 }
 
@@ -59,6 +61,12 @@ impl RedisServerBuilder {
     /// nothing that was answered.
     pub fn append_only(mut self, append_only: bool) -> Self {
         self.append_only = append_only;
+        self
+    }
+
+    /// Makes it a Sentinel that watches the primary on this port, under the name `main`.
+    pub fn sentinel_of(mut self, primary: u16) -> Self {
+        self.watches = Some(primary);
         self
     }
 
@@ -121,6 +129,17 @@ impl RedisServerBuilder {
         }
         if let Some(certificates) = &certificates {
             flags.extend(certificates.install(directory.path()));
+        }
+        if let Some(primary) = self.watches {
+            // A Sentinel starts from a file only, which it writes to.
+            let path = directory.path().join("sentinel.conf");
+            let text = format!(
+                "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 1\n",
+                port.number(),
+                directory.path().display(),
+            );
+            fs::write(&path, text).expect("the server's directory can be written");
+            flags = vec![path.display().to_string(), "--sentinel".to_owned()];
         }
         flags.extend(self.flags.iter().cloned());
         let password = self

@@ -6,7 +6,7 @@ use lock_tests::{RedisServer, Worker};
 fn forked(url: &str) {
     let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
     worker.tell(&format!("fork {url}"));
-    let mut next = || worker.hear().join(" ");
+    let next = || worker.hear().join(" ");
     for call in ["acquire", "status", "force_release", "debounce", "extend"] {
         assert_eq!(next(), format!("child {call} Closed forked"), "{url}");
     }

@@ -114,8 +114,8 @@ async fn a_server_without_room_for_another_client_says_so() {
     let _: i64 =
         redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut open).await.unwrap();
     let error = eventually(ms(5000), async || {
-        let error = locks.lock("a").acquire().await.err().ok_or("it was served")?;
-        if error.to_string().contains("maxclients") { Ok(error) } else { Err("another reason") }
+        let error = locks.lock("a").acquire().await.err().ok_or_else(|| "served".to_owned())?;
+        if error.to_string().contains("maxclients") { Ok(error) } else { Err(format!("{error:?}")) }
     })
     .await;
     check(&error, ErrorKind::Unavailable, &server, &["maxclients"]);
@@ -146,7 +146,7 @@ async fn what_is_no_server_for_locks_is_refused_at_connect() {
     check(&error, ErrorKind::Rejected, &replica, &["read-only replica", &url]);
     // One that may be written to is as good as any primary.
     run(&replica, &["CONFIG", "SET", "replica-read-only", "no"]).await;
-    Locks::connect(&replica.url()).await.unwrap().lock("a").acquire().await.unwrap();
+    drop(Locks::connect(&replica.url()).await.unwrap().lock("a").acquire().await.unwrap());
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -164,10 +164,7 @@ async fn what_is_no_server_for_locks_is_refused_at_connect() {
 #[tokio::test]
 async fn a_sentinel_is_refused_at_connect() {
     let primary = RedisServer::start();
-    let monitor = ["--sentinel", "monitor", "main", "127.0.0.1"];
-    let port = primary.port().to_string();
-    let words = monitor.into_iter().chain([&*port, "1"]);
-    let sentinel = RedisServer::builder().sentinel(words).start();
+    let sentinel = RedisServer::builder().sentinel_of(primary.port()).start();
     let error = refused_at_connect(&sentinel.url()).await;
     check(&error, ErrorKind::Rejected, &sentinel, &["Sentinel", "redis://HOST:PORT/"]);
 }
@@ -191,7 +188,7 @@ async fn a_refusal_that_passes_is_waited_for() {
         tokio::time::sleep(ms(700)).await;
         assert!(!waiting.is_finished(), "{begins:?} was a reason to give up");
         run(&server, ends).await;
-        waiting.await.unwrap().unwrap_or_else(|error| panic!("{begins:?}: {error}"));
+        drop(waiting.await.unwrap().unwrap_or_else(|error| panic!("{begins:?}: {error}")));
     }
     // And one that stays is told, with its code.
     run(&server, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
@@ -249,5 +246,7 @@ fn one_event_tells_why_there_is_no_connection() {
     worker.expect("waiting");
     assert_eq!(worker.hear()[..2], ["failed", "Unavailable"]);
     worker.tell("events");
-    assert_eq!(worker.expect("events"), [1]);
+    // Two, if the first attempt has met a server that was about to end.
+    let events = worker.expect("events")[0];
+    assert!((1..=2).contains(&events), "{events} events for some twenty attempts");
 }

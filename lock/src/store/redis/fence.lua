@@ -8,7 +8,7 @@ local function next_fence(counter)
   local last = tonumber(redis.call('GET', counter) or '0')
   -- What is no number is not below anything either.
   if not (last and last < 2 ^ 53 - 2048) then
-    return nil, redis.error_reply('ERR the key ' .. counter .. ' is to count the fences, and holds '
+    return nil, redis.error_reply('LOCK the key ' .. counter .. ' is to count the fences, and holds '
       .. 'no such number: delete it, or use another database')
   end
   return math.max(last + 1, micros), micros

@@ -299,7 +299,12 @@ async fn open(
         ConnectionAddr::Tcp(host, port) => {
             let stream = bounded("to the connect", open_tcp(host, *port)).await??;
             let _ = stream.set_nodelay(info.tcp_settings().nodelay());
-            greet(client, stream, config).await
+            match greet(client, stream, config).await {
+                Err(Failed::Otherwise(refusal)) => {
+                    Err(last_words(host, *port).await.unwrap_or(refusal).into())
+                }
+                outcome => outcome,
+            }
         }
         #[cfg(unix)]
         ConnectionAddr::Unix(path) => {
@@ -337,6 +342,20 @@ async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
         Some(error) => refused(error),
         None => Refusal::unknown_name(io::Error::other("the name has no address")),
     })
+}
+
+/// A server without room for another client says so before it is asked, and ends the connection. What
+/// it says may be lost with what was sent to it and not read: so here nothing is sent.
+async fn last_words(host: &str, port: u16) -> Option<Refusal> {
+    const LISTENS: Duration = Duration::from_millis(500);
+    let stream = bounded("to the connect", open_tcp(host, port)).await.ok()?.ok()?;
+    time::timeout(LISTENS, stream.readable()).await.ok()?.ok()?;
+    let mut words = [0; 256];
+    let read = stream.try_read(&mut words).ok()?;
+    match redis::parse_redis_value(&words[..read]).ok()? {
+        Value::ServerError(error) => Some(Refusal::of(RedisError::from(error))),
+        _ => None,
+    }
 }
 
 async fn greet<S>(

@@ -179,7 +179,12 @@ impl Store for RedisStore {
         }
         Box::pin(async move {
             let read = |reply| read_acquired(reply, batch.len());
-            let answers = for_each(self.one(invocation, read).await, batch.len());
+            let address = &self.connection.server().address;
+            let answers = self.one(invocation, read).await.map(|answers| {
+                let answers = answers.into_iter();
+                answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
+            });
+            let answers = for_each(answers, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
                 self.connection.server().has_fence();
             }
@@ -321,7 +326,8 @@ impl Store for RedisStore {
     }
 }
 
-fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, StoreError>>> {
+/// An item that failed has the server's error as its answer.
+fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, String>>> {
     let Value::Array(values) = reply else { return None };
     let mut values = values.into_iter();
     let mut fence = fence(&values.next()?)?;
@@ -340,9 +346,7 @@ fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, S
             }
             _ => None,
         },
-        Value::BulkString(error) => {
-            Some(Err(StoreError::rejected(String::from_utf8_lossy(&error).into_owned())))
-        }
+        Value::BulkString(error) => Some(Err(String::from_utf8_lossy(&error).into_owned())),
         _ => None,
     };
     let answers: Vec<_> = values.map(answer).collect::<Option<_>>()?;

@@ -82,10 +82,29 @@ impl Address {
     /// The server answered a call with an error.
     pub(super) fn answered_with(&self, error: ServerError) -> StoreError {
         let (code, passing) = (code(&error).to_owned(), is_passing(&error));
-        let advice = advice_for(&code, error.details().unwrap_or_default());
-        let text = format!("the Redis server at {self} answered with {code}: {advice}");
-        let failure = Failure::new(text, Some(Arc::new(RedisError::from(error))));
+        let text = self.text_for(&code, error.details().unwrap_or_default());
+        // What a script of ours says is said already.
+        let cause = (code != "LOCK").then(|| Arc::new(RedisError::from(error)) as _);
+        let failure = Failure::new(text, cause);
         if passing { failure.unavailable() } else { failure.rejected() }
+    }
+
+    /// A script has caught an error of the server's, about one item of a batch.
+    pub(super) fn refused(&self, error: &str) -> StoreError {
+        let (code, details) = error.split_once(' ').unwrap_or((error, ""));
+        let cause = std::io::Error::other(error.to_owned());
+        Failure::new(self.text_for(code, details), Some(Arc::new(cause))).rejected()
+    }
+
+    fn text_for(&self, code: &str, details: &str) -> String {
+        match code {
+            // The words are those of a script of ours.
+            "LOCK" => format!("the Redis server at {self} cannot be used: {details}"),
+            _ => {
+                let advice = advice_for(code, details);
+                format!("the Redis server at {self} answered with {code}: {advice}")
+            }
+        }
     }
 
     /// The server answered with something that the script never gives.
@@ -313,14 +332,12 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
 
 /// The kind of the system's error inside of another.
 fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        source = error.source();
-    }
-    None
+    type Shared = Arc<dyn std::error::Error + Send + Sync>;
+
+    let source = std::error::Error::source(error)?;
+    let shared = source.downcast_ref::<Shared>().and_then(|error| error.downcast_ref());
+    let error: &io::Error = shared.or_else(|| source.downcast_ref())?;
+    Some(error.kind())
 }
 
 #[cfg(test)]
@@ -370,6 +387,13 @@ mod tests {
         ] {
             let error = server_error(line);
             assert_eq!((code(&error), is_passing(&error)), (expected, passing), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_systems_error_is_found_inside_of_the_clients() {
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::InvalidData] {
+            assert_eq!(io_kind(&RedisError::from(io::Error::from(kind))), Some(kind));
         }
     }
 
