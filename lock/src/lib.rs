@@ -25,6 +25,7 @@ mod locks;
 mod model;
 mod mutant;
 mod process;
+mod runtime;
 mod status;
 mod store;
 #[cfg(feature = "test-util")]

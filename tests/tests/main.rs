@@ -23,6 +23,7 @@ mod mutants;
 mod postgresql;
 mod regressions;
 mod reports;
+mod runtimes;
 mod scale;
 mod seed;
 mod simulation;

@@ -15,7 +15,6 @@
 use std::{
     fmt,
     future::Future,
-    panic::catch_unwind,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -39,6 +38,7 @@ use super::{
 use crate::{
     core::Moment,
     error::{Error, ErrorKind},
+    runtime,
 };
 
 /// The longest sleep of a driver. Timers of the runtime stand still while the machine is
@@ -88,8 +88,11 @@ pub(super) struct Quay {
 }
 
 /// The drivers there are, one for each runtime that a caller came from, or one in all.
-#[derive(Default)]
-struct Drivers(Mutex<Vec<Arc<Alarm>>>);
+struct Drivers {
+    list: Mutex<Vec<Arc<Alarm>>>,
+    /// The last runtime that was found to have no timers: it is not asked with each call.
+    timeless: Mutex<Option<Id>>,
+}
 
 /// What wakes one driver.
 pub(super) struct Alarm {
@@ -170,18 +173,17 @@ impl Berth {
     /// embedded store needs for whatever lasts: a held lock, a wait.
     pub(super) fn ensure_timers(&self) -> Result<(), Error> {
         let Self::Callers(quay) = self else { return Ok(()) };
-        let runtime = Handle::try_current().map_err(|_| {
+        let current = Handle::try_current().map_err(|_| {
             Error::invalid(
                 "an embedded store is served by the caller's Tokio runtime, and this is outside \
                  of one: call from a task, or use a Redis store",
             )
         })?;
-        let id = runtime.id();
+        let id = current.id();
         if quay.drivers.has(id) {
             return Ok(());
         }
-        // There is no other way to ask a runtime whether it has timers.
-        if catch_unwind(|| drop(time::sleep(time::Duration::ZERO))).is_err() {
+        if !runtime::has_timers() {
             return Err(Error::invalid(
                 "an embedded store needs the timers of the caller's Tokio runtime: build it with \
                  `enable_time` or `enable_all`",
@@ -189,9 +191,24 @@ impl Berth {
         }
         let alarm = Alarm::of(Some(id));
         quay.drivers.list().push(Arc::clone(&alarm));
-        runtime.spawn(Driver { alarm, quay: Arc::downgrade(quay) }.drive());
+        current.spawn(Driver { alarm, quay: Arc::downgrade(quay) }.drive());
         // A runtime that is shut down drops the driver right there.
         if quay.drivers.has(id) { Ok(()) } else { Err(self.gone()) }
+    }
+
+    /// The same for a caller that needs no timer itself, if there is something that lasts: the
+    /// runtime where it began may have ended. Where there is no runtime, or one without timers,
+    /// nothing is seen to, and the call goes on as it can.
+    pub(super) fn offer_timers(&self) {
+        let Self::Callers(quay) = self else { return };
+        let Ok(current) = Handle::try_current() else { return };
+        let id = current.id();
+        if quay.drivers.has(id) || quay.drivers.is_timeless(id) || !quay.has_timers() {
+            return;
+        }
+        if runtime::can_be_asked() && self.ensure_timers().is_err() {
+            quay.drivers.set_timeless(id);
+        }
     }
 
     /// What makes the keeper of an embedded store look at its queue soon, on a driver and not on
@@ -264,7 +281,15 @@ impl fmt::Debug for Berth {
 impl Drivers {
     fn list(&self) -> MutexGuard<'_, Vec<Arc<Alarm>>> {
         // The list is changed in single steps, so a panic elsewhere leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_timeless(&self, runtime: Id) -> bool {
+        *self.timeless.lock().unwrap_or_else(PoisonError::into_inner) == Some(runtime)
+    }
+
+    fn set_timeless(&self, runtime: Id) {
+        *self.timeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
     }
 
     fn has(&self, runtime: Id) -> bool {
@@ -292,7 +317,8 @@ impl Wake for Drivers {
 
 impl Quay {
     fn new(task: Task, clock: Arc<dyn Clock>, drivers: Vec<Arc<Alarm>>) -> Self {
-        let drivers = Arc::new(Drivers(Mutex::new(drivers)));
+        let drivers = Drivers { list: Mutex::new(drivers), timeless: Mutex::default() };
+        let drivers = Arc::new(drivers);
         Self {
             task: Mutex::new(Some(task)),
             clock,
@@ -303,13 +329,28 @@ impl Quay {
         }
     }
 
+    /// Is there anything that has to be looked at later? If somebody is in a turn, there may be.
+    fn has_timers(&self) -> bool {
+        let next = |task: Option<&Task>| task.and_then(Task::next_timer);
+        self.peek(next).is_none_or(|next| next.is_some())
+    }
+
     /// Has it ended, for whatever reason?
     fn is_gone(&self) -> bool {
-        match self.task.try_lock() {
-            Ok(task) => task.is_none(),
-            Err(TryLockError::Poisoned(_)) => true,
-            Err(TryLockError::WouldBlock) => false,
+        self.task.is_poisoned() || self.peek(|task| task.is_none()) == Some(true)
+    }
+
+    /// Looks at the keeper, if nobody is in a turn. Whoever came meanwhile found it busy, and relies
+    /// on one more.
+    fn peek<R>(&self, look: impl FnOnce(Option<&Task>) -> R) -> Option<R> {
+        let seen = match self.task.try_lock() {
+            Ok(task) => look(task.as_ref()),
+            Err(_) => return None,
+        };
+        if self.asked.load(Ordering::SeqCst) {
+            self.turn(None);
         }
+        Some(seen)
     }
 
     /// Lets the keeper do, on a caller's thread, what needs no store, and rings its driver for
@@ -483,13 +524,11 @@ impl Driver {
             // leaves a timer rings.
             self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);
             quay.turn(self.alarm.runtime);
-            let next = match &quay.task.try_lock() {
-                Ok(task) => match task.as_ref() {
-                    Some(task) => task.next_timer(),
-                    None => return,
-                },
+            let next = match quay.peek(|task| task.map(Task::next_timer)) {
+                Some(Some(next)) => next,
+                Some(None) => return,
                 // Whoever is in a turn rings when it is over.
-                Err(_) => None,
+                None => None,
             };
             let now = quay.clock.now();
             drop(quay);

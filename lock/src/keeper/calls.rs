@@ -286,22 +286,22 @@ impl Task {
         let line = self.line(&call.run);
         let fencing_token = line.queue.taken_by(tenure, fence, false);
         let grant = Grant { tenure, token, sent_at, lease, fencing_token };
-        let guard = self.begin_hold(&*call, grant);
+        let guard = self.begin_hold(&call, grant);
         self.give_run(call, guard, callers);
     }
 
     /// The newest of these callers that is still there.
-    fn next_runner(&mut self, callers: &mut Vec<u64>) -> Option<Box<Call>> {
+    fn next_runner(&mut self, callers: &mut Vec<u64>) -> Option<Call> {
         while let Some(newest) = callers.pop() {
             if let Some(pending) = self.calls.remove(&newest) {
-                return Some(pending.call);
+                return Some(*pending.call);
             }
         }
         None
     }
 
     /// Gives a run to this call, or to the next of the older ones whose caller is there.
-    fn give_run(&mut self, mut call: Box<Call>, mut guard: LockGuard, mut older: Vec<u64>) {
+    fn give_run(&mut self, mut call: Call, mut guard: LockGuard, mut older: Vec<u64>) {
         loop {
             let (name, fence) = (guard.hold().name, guard.fencing_token());
             let followed = !older.is_empty();
@@ -330,9 +330,9 @@ impl Task {
         tenure: u64,
         fence: u64,
         older: &mut Vec<u64>,
-    ) -> Option<(Box<Call>, LockGuard)> {
+    ) -> Option<(Call, LockGuard)> {
         let next = self.next_runner(older)?;
-        let guard = self.pass_hold_on(tenure, &*next, fence)?;
+        let guard = self.pass_hold_on(tenure, &next, fence)?;
         Some((next, guard))
     }
 

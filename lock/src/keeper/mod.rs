@@ -452,6 +452,7 @@ impl Client {
     async fn wait_for(&self, command: impl FnOnce(Reply<()>) -> Command) {
         let (reply, done) = reply::channel();
         if self.send(command(reply)).is_ok() {
+            self.berth.offer_timers();
             let _ = done.await;
         }
     }
@@ -462,6 +463,7 @@ impl Client {
     ) -> Result<T, Error> {
         let (reply, answer) = reply::channel();
         self.send(command(reply))?;
+        self.berth.offer_timers();
         answer.await.map_err(|_| self.berth.gone())?
     }
 
