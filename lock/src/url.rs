@@ -14,12 +14,20 @@ pub(crate) enum Target {
 
 impl Target {
     pub(crate) fn parse(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Self, Error> {
-        let scheme = url.split_once(':').map(|(scheme, _)| scheme);
-        match scheme {
+        if let Some(flaw) = flaw(url) {
+            return Err(Error::invalid(format!("the URL has {flaw}: leave them out")));
+        }
+        let (scheme, rest) = match url.split_once(':') {
+            // In any case, as in every URL.
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+            None => (None, url),
+        };
+        match scheme.as_deref() {
             Some("memory") => Ok(Self::Memory),
             Some(
-                "redis" | "rediss" | "unix" | "redis+unix" | "valkey" | "valkeys" | "valkey+unix",
-            ) => redis(url, root_certificate),
+                scheme @ ("redis" | "rediss" | "unix" | "redis+unix" | "valkey" | "valkeys"
+                | "valkey+unix"),
+            ) => redis(&format!("{scheme}:{rest}"), root_certificate),
             // A scheme that is not one of letters could be anything, even a password.
             Some(scheme)
                 if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && scheme.len() < 16 =>
@@ -109,26 +117,38 @@ fn redis(_: &str, _: Option<Vec<u8>>) -> Result<Target, Error> {
     Err(Error::invalid("built without the feature `redis`, so only `memory:` can be used"))
 }
 
+/// What came along with a value, from a file that a shell was meant to read.
+fn flaw(value: &str) -> Option<&'static str> {
+    if value.trim() != value {
+        return Some("blanks or line breaks around it");
+    }
+    value.starts_with(['"', '\'', '`']).then_some("quotes around it")
+}
+
 /// The URL that the environment gives.
 pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-    if let Some(url) = set("LOCK_URL").or_else(|| set("REDIS_URL")) {
-        return Ok(url);
+    let set = |name: &str| match variable(name).filter(|value| !value.is_empty()) {
+        Some(value) => match flaw(&value) {
+            Some(flaw) => Err(Error::invalid(format!(
+                "the value of {name} has {flaw}, which belong to no URL and no token: leave them out"
+            ))),
+            None => Ok(Some(value)),
+        },
+        None => Ok(None),
+    };
+    for name in ["LOCK_URL", "REDIS_URL"] {
+        if let Some(url) = set(name)? {
+            return Ok(url);
+        }
     }
-    let (address, token) = (set("UPSTASH_REDIS_REST_URL"), set("UPSTASH_REDIS_REST_TOKEN"));
+    let (address, token) = (set("UPSTASH_REDIS_REST_URL")?, set("UPSTASH_REDIS_REST_TOKEN")?);
     let (Some(address), Some(token)) = (address, token) else {
         return Err(Error::invalid(
             "the environment names no store: set LOCK_URL, or REDIS_URL, or both \
              UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN",
         ));
     };
-    let host =
-        address.trim_start_matches("https://").split(['/', ':', '?', '#']).next().unwrap_or("");
-    if host.is_empty() || host.contains('@') {
-        return Err(Error::invalid(
-            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the console",
-        ));
-    }
+    let host = upstash_host(&address)?;
     let mut encoded = String::new();
     for byte in token.bytes() {
         match byte {
@@ -139,6 +159,26 @@ pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Stri
         }
     }
     Ok(format!("rediss://default:{encoded}@{host}:6379"))
+}
+
+/// The host of an address of Upstash's REST interface, which speaks Redis on another port.
+fn upstash_host(address: &str) -> Result<&str, Error> {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("https", address));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
+    let is_https = scheme.eq_ignore_ascii_case("https") && !authority.contains('@');
+    if scheme.eq_ignore_ascii_case("http") || (is_https && port != "443") {
+        return Err(Error::invalid(
+            "UPSTASH_REDIS_REST_URL names a REST proxy, which does not speak Redis: set LOCK_URL \
+             to the Redis port of the server behind it, as redis://HOST:6379",
+        ));
+    }
+    if !is_https || host.is_empty() {
+        return Err(Error::invalid(
+            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the console",
+        ));
+    }
+    Ok(host)
 }
 
 #[cfg(test)]
@@ -198,5 +238,66 @@ mod tests {
     #[test]
     fn the_memory_has_a_url() {
         assert!(matches!(Target::parse("memory:", None), Ok(Target::Memory)));
+        assert!(matches!(Target::parse("Memory:", None), Ok(Target::Memory)));
+    }
+
+    #[test]
+    #[cfg(feature = "redis")]
+    fn a_scheme_may_be_written_in_capitals() {
+        for url in ["REDIS://user:Pass@Host:7000/1", "Unix:///Path", "VALKEY://h"] {
+            let Ok(Target::Redis(client)) = Target::parse(url, None) else { panic!("{url}") };
+            let address = client.get_connection_info().addr().to_string();
+            assert!(
+                ["Host:7000", "host:7000", "/Path", "h:6379"].contains(&&*address),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn quotes_and_blanks_are_named_and_nothing_is_repeated() {
+        let refused = |error: Error, what: &str, name: &str| {
+            let message = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(message.contains(what) && message.contains(name), "{message}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        };
+        for (url, what) in [
+            ("\"redis://u:secret@h/\"", "quotes"),
+            ("'redis://u:secret@h/'", "quotes"),
+            (" redis://u:secret@h/", "blanks"),
+            ("redis://u:secret@h/\n", "line breaks"),
+            (" ", "blanks"),
+        ] {
+            let Err(error) = Target::parse(url, None) else { panic!("{url} was taken") };
+            refused(error, what, "URL");
+            refused(env(&[("LOCK_URL", url)]).unwrap_err(), what, "LOCK_URL");
+            refused(env(&[("REDIS_URL", url)]).unwrap_err(), what, "REDIS_URL");
+        }
+        let (url, token) = ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN");
+        let of = |address, secret| env(&[(url, address), (token, secret)]);
+        refused(of("\"https://h\"", "secret").unwrap_err(), "quotes", url);
+        refused(of("https://h ", "secret").unwrap_err(), "blanks", url);
+        refused(of("https://h", "'secret'").unwrap_err(), "quotes", token);
+        refused(of("https://h", "secret\n").unwrap_err(), "line breaks", token);
+    }
+
+    #[test]
+    fn the_address_of_a_rest_interface_is_read_and_that_of_a_proxy_is_not() {
+        let of = |address| {
+            env(&[("UPSTASH_REDIS_REST_URL", address), ("UPSTASH_REDIS_REST_TOKEN", "t")])
+        };
+        for address in ["https://h", "HTTPS://h/", "Https://h:443/x?y", "h"] {
+            assert_eq!(of(address).unwrap(), "rediss://default:t@h:6379", "{address}");
+        }
+        for address in ["http://localhost:8079", "HTTP://h", "https://localhost:8079", "http://"] {
+            let error = of(address).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{address}");
+            assert!(error.to_string().contains("LOCK_URL"), "{error}");
+        }
+        for address in ["https://", "redis://h", "https://u:p@h", "://h"] {
+            let error = of(address).unwrap_err();
+            assert!(error.to_string().contains("https://HOST"), "{address}: {error}");
+        }
     }
 }
