@@ -205,13 +205,15 @@ impl Debounce {
     /// `Locks` is in use: register it in each process that shall run it. Other processes know the
     /// function by its name only, so a name means the same function everywhere, and its arguments
     /// can be read by all that run at the same time, also while a new version is rolled out. The
-    /// first handler of a name stays until [`shutdown`](crate::Locks::shutdown); one that has a
-    /// `Locks` in it keeps that alive until then. [`leading`](Self::leading) has no meaning for it.
+    /// first handler of a name stays until [`shutdown`](crate::Locks::shutdown), also if the same
+    /// function is registered again; one that has a `Locks` in it keeps that alive until then.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a name that cannot be (as for an id), for times that cannot be, or outside of a
-    /// Tokio runtime.
+    /// `Invalid` for a name that is not allowed (as for an id), or that another function has, with
+    /// other arguments or another handler; for times that are not allowed; with
+    /// [`leading`](Self::leading), for a durable call runs when its burst is over; outside of a
+    /// Tokio runtime, or on one without timers.
     #[cfg(feature = "durable")]
     pub fn durable<A, F, Fut>(
         &self,
@@ -225,6 +227,10 @@ impl Debounce {
         Fut::Output: crate::DurableOutput,
     {
         self.check().map_err(|error| error.on(&self.id))?;
+        if self.leading {
+            let message = "a durable call runs when its burst is over: leave `leading` out";
+            return Err(Error::invalid(message).on(&self.id));
+        }
         let wait = limits::whole_millis(self.wait);
         let terms = (Arc::clone(&self.id), wait, self.max_wait.map(limits::whole_millis));
         crate::Durable::register(&self.locks, terms, name.as_ref(), handler)

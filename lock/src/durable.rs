@@ -5,17 +5,18 @@
 //! those of others, the worker looks now and then.
 
 use std::{
+    any::{TypeId, type_name},
     collections::HashMap,
     fmt,
     future::Future,
     marker::PhantomData,
-    panic::catch_unwind,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
@@ -29,6 +30,7 @@ use crate::{
     limits,
     locks::WeakLocks,
     private::{OnLost, run_under},
+    runtime,
     store::{DurableBook, DurableReply, DurableRequest, DurableStep},
 };
 
@@ -48,8 +50,9 @@ const RUNS: usize = 64;
 const LONGEST_ARGUMENTS: usize = 1 << 20;
 
 /// How often a call is tried, and the pause before the second try; each pause is twice the one
-/// before.
+/// before, and none is longer than the last of these.
 const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// A debounced function whose calls are kept in the store; made by
 /// [`Debounce::durable`](crate::Debounce::durable).
@@ -89,6 +92,7 @@ pub struct Durable<A> {
     id: Arc<str>,
     wait: Duration,
     max_wait: Option<Duration>,
+    retry: (u32, Duration),
     arguments: PhantomData<fn(&A)>,
 }
 
@@ -180,7 +184,9 @@ pub(crate) struct Registered {
     name: Arc<str>,
     book: DurableBook,
     handler: Handler,
-    retry: Mutex<(u32, Duration)>,
+    /// The types of the arguments and of the handler, and how the first is called.
+    types: (TypeId, TypeId),
+    arguments: &'static str,
     /// When the calls of this process are due: the last one of each id.
     due: Mutex<HashMap<Arc<str>, Instant>>,
     /// When the worker looks next.
@@ -220,13 +226,13 @@ impl<A> Durable<A> {
                  is outside of one: register it in a task",
             )
         })?;
-        // There is no other way to ask a runtime whether it has timers.
-        if catch_unwind(|| drop(time::sleep(Duration::ZERO))).is_err() {
+        if !runtime::has_timers() {
             return Err(Error::invalid(
                 "a durable function needs the timers of the Tokio runtime that it is registered on: \
                  build it with `enable_time` or `enable_all`",
             ));
         }
+        let types = (TypeId::of::<A>(), TypeId::of::<F>());
         let handler = move |arguments: &str, run: DurableRun| -> Outcome {
             match serde_json::from_str(arguments) {
                 Ok(arguments) => {
@@ -245,7 +251,8 @@ impl<A> Durable<A> {
                 name: name.into(),
                 book,
                 handler: Box::new(handler),
-                retry: Mutex::new(RETRY),
+                types,
+                arguments: type_name::<A>(),
                 due: Mutex::default(),
                 looks_at: Mutex::new(Instant::now()),
                 called: Notify::new(),
@@ -255,13 +262,17 @@ impl<A> Durable<A> {
         });
         let registered = Arc::clone(registered);
         drop(registry);
+        if registered.types != types {
+            return Err(registered.another::<A>(types.0));
+        }
         let mut worker = locked(&registered.worker);
         if worker.as_ref().is_none_or(JoinHandle::is_finished) {
             let work = work(locks.downgrade(), Arc::clone(&registered));
             *worker = Some(runtime.spawn(work));
         }
         drop(worker);
-        Ok(Self { locks: locks.clone(), registered, id, wait, max_wait, arguments: PhantomData })
+        let (locks, retry, arguments) = (locks.clone(), RETRY, PhantomData);
+        Ok(Self { locks, registered, id, wait, max_wait, retry, arguments })
     }
 
     /// The same function for another id.
@@ -270,10 +281,30 @@ impl<A> Durable<A> {
     }
 
     /// How often a call is tried in all, and the pause before the second try; each pause is twice
-    /// the one before, an hour at most. Default: 5 times, 1 s. For every id of the function, in
-    /// runs of this process.
-    pub fn retry(self, attempts: u32, pause: Duration) -> Self {
-        *locked(&self.registered.retry) = (attempts.max(1), pause);
+    /// the one before, an hour at most. Default: 5 times, 1 s.
+    ///
+    /// It is kept with each call that is made through this value: other values of the function, and
+    /// their calls, have their own, and a process that runs the call of another one goes by what
+    /// its caller has said.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # use std::time::Duration;
+    /// # let locks = lock::Locks::in_memory();
+    /// let mail = locks.debounce("mail").wait(Duration::from_millis(10)).durable(
+    ///     "mail",
+    ///     |_to: String, _run| async { Err::<(), _>("the server is down") },
+    /// )?;
+    /// let once = mail.clone().retry(1, Duration::ZERO);
+    /// once.call(&"ann@example.org".to_owned()).await?;
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// assert_eq!(once.set_aside().await?[0].attempts, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry(mut self, attempts: u32, pause: Duration) -> Self {
+        self.retry = (attempts.max(1), pause.min(LONGEST_PAUSE));
         self
     }
 
@@ -283,8 +314,17 @@ impl<A> Durable<A> {
     /// # Errors
     ///
     /// `Unavailable` if the store did not answer for two seconds: the call may be kept or not, and
-    /// can be made again. `Rejected`, `Closed` as for a lock; `Invalid` for an id that cannot be,
-    /// or for arguments of more than 1 MiB of JSON.
+    /// can be made again. `Rejected`, `Closed` as for a lock; `Invalid` for an id that is not
+    /// allowed, for arguments of more than 1 MiB of JSON, or for arguments that do not read back as
+    /// they were written: such a call would never run.
+    ///
+    /// # What reads back
+    ///
+    /// Arguments are written as JSON, read back, and written once more; both texts must say the
+    /// same. So a float that is not finite, or a map whose keys are not text or numbers, is refused.
+    /// What is written in the same way as something else is not found, for it says the same:
+    /// `Some(None)` of an `Option<Option<_>>` runs as `None`, an `Option<f64>` of NaN as `None`, and a
+    /// field with `#[serde(skip)]` has its default value in the run.
     ///
     /// # Cancel safety
     ///
@@ -304,9 +344,14 @@ impl<A> Durable<A> {
     /// ```
     pub async fn call(&self, arguments: &A) -> Result<Receipt, Error>
     where
-        A: Serialize,
+        A: Serialize + DeserializeOwned,
     {
-        self.keep(encode(arguments).map_err(|error| error.on(&self.id))?).await
+        self.keep(encode(arguments).map_err(|error| self.about(error))?).await
+    }
+
+    /// The error of a call of this id.
+    pub(crate) fn about(&self, error: Error) -> Error {
+        error.on(&self.id)
     }
 
     /// Keeps a call with arguments that were written as JSON.
@@ -325,6 +370,8 @@ impl<A> Durable<A> {
             arguments: arguments.into(),
             wait: self.wait,
             max_wait: self.max_wait,
+            attempts: self.retry.0,
+            pause: self.retry.1,
         };
         match self.step(step).await? {
             DurableReply::Called { call, due_in } => {
@@ -404,11 +451,52 @@ impl<A> Durable<A> {
     }
 }
 
-/// The arguments as JSON.
-pub(crate) fn encode<A: Serialize>(arguments: &A) -> Result<String, Error> {
-    serde_json::to_string(arguments).map_err(|error| {
-        Error::invalid(format!("the arguments cannot be written as JSON: {error}"))
-    })
+/// The arguments as JSON that reads back as what was written.
+pub(crate) fn encode<A: Serialize + DeserializeOwned>(arguments: &A) -> Result<String, Error> {
+    let write = |arguments: &A| {
+        serde_json::to_string(arguments).map_err(|error| {
+            Error::invalid(format!("the arguments cannot be written as JSON: {error}"))
+        })
+    };
+    let written = write(arguments)?;
+    let read: A = serde_json::from_str(&written).map_err(|error| {
+        Error::invalid(format!(
+            "the arguments do not read back from JSON, so the call would never run: {error}. \
+             Floats must be finite, and each field that is written must be one that can be read"
+        ))
+    })?;
+    if says_the_same(&written, &write(&read)?) {
+        return Ok(written);
+    }
+    Err(Error::invalid(
+        "the arguments read back from JSON as others than were written: each field must be read as \
+         it is written",
+    ))
+}
+
+/// Do two texts say the same? Sets and maps have no order of their own.
+fn says_the_same(one: &str, other: &str) -> bool {
+    fn in_order(value: &mut Value) {
+        match value {
+            Value::Array(items) => {
+                items.iter_mut().for_each(in_order);
+                items.sort_by_cached_key(Value::to_string);
+            }
+            Value::Object(fields) => {
+                let mut sorted: Vec<_> = std::mem::take(fields).into_iter().collect();
+                sorted.iter_mut().for_each(|(_, value)| in_order(value));
+                sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+                fields.extend(sorted);
+            }
+            _ => {}
+        }
+    }
+    let read = |text| {
+        let mut value = serde_json::from_str(text).ok()?;
+        in_order(&mut value);
+        Some(value)
+    };
+    one == other || read(one).is_some_and(|one| Some(one) == read(other))
 }
 
 /// Asks again while the store does not answer, for as long as one may be asked to wait for that.
@@ -458,6 +546,22 @@ async fn work(locks: WeakLocks, registered: Arc<Registered>) {
 }
 
 impl Registered {
+    /// A name means one function.
+    fn another<A>(&self, arguments: TypeId) -> Error {
+        let (name, known, new) = (&self.name, self.arguments, type_name::<A>());
+        Error::invalid(if arguments == self.types.0 {
+            format!(
+                "the durable function `{name}` is registered already, with another handler: give \
+                 each function a name of its own"
+            )
+        } else {
+            format!(
+                "the durable function `{name}` is registered already, with arguments of the type \
+                 `{known}` and not `{new}`: give each function a name of its own"
+            )
+        })
+    }
+
     /// When the first of this process's calls is due; a part of a millisecond later, for a store
     /// counts whole ones.
     fn next_due(&self) -> Option<Instant> {
@@ -533,7 +637,6 @@ async fn carry_out(
     if let Some(error) = &error {
         tracing::warn!(target: "lock", name = &*registered.name, id = &*id, error, "a durable call has failed");
     }
-    let (attempts, pause) = *locked(&registered.retry);
     let step = DurableStep::Finish {
         id: Arc::clone(&id),
         run: Arc::clone(&locks.prefix().durable_run(&registered.name, &id).key),
@@ -541,8 +644,6 @@ async fn carry_out(
         call,
         generation: guard.fencing_token(),
         error: error.map(Into::into),
-        attempts,
-        pause,
     };
     let request = DurableRequest::new(registered.book.clone(), step);
     // While the lock is held, nobody else begins; without an answer until then, it is run again.
@@ -569,6 +670,7 @@ impl<A> Clone for Durable<A> {
             id: Arc::clone(&self.id),
             wait: self.wait,
             max_wait: self.max_wait,
+            retry: self.retry,
             arguments: PhantomData,
         }
     }
@@ -581,6 +683,7 @@ impl<A> fmt::Debug for Durable<A> {
             .field("id", &self.id)
             .field("wait", &self.wait)
             .field("max_wait", &self.max_wait)
+            .field("retry", &self.retry)
             .finish_non_exhaustive()
     }
 }

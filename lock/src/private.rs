@@ -280,7 +280,9 @@ pub async fn durable_call<A>(
 ) -> Result<crate::Receipt, Error> {
     let (durable, arguments) = {
         let DurableFunction { register, encode } = function();
-        (register(&configure(locks?.debounce(id)))?, encode(&arguments)?)
+        let durable = register(&configure(locks?.debounce(id)))?;
+        let arguments = encode(&arguments).map_err(|error| durable.about(error))?;
+        (durable, arguments)
     };
     durable.keep(arguments).await
 }

@@ -69,7 +69,7 @@ enum Operation {
     ForceRelease { key: u8 },
     Call { key: u8, token: u8, new: bool, late: bool, limited: bool, leading: bool },
     EndWindow { key: u8, flush: bool },
-    DurableCall { id: u8, limited: bool },
+    DurableCall { id: u8, limited: bool, once: bool },
     DurableDue,
     DurableClaim { id: u8, token: u8 },
     DurableFinish { id: u8, token: u8, fails: bool },
@@ -114,7 +114,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             }
         ),
         2 => (key, any::<bool>()).prop_map(|(key, flush)| EndWindow { key, flush }),
-        3 => (0..2_u8, any::<bool>()).prop_map(|(id, limited)| DurableCall { id, limited }),
+        3 => (0..2_u8, any::<[bool; 2]>())
+            .prop_map(|(id, [limited, once])| DurableCall { id, limited, once }),
         2 => Just(DurableDue),
         4 => (0..2_u8, 0..2_u8).prop_map(|(id, token)| DurableClaim { id, token }),
         3 => (0..2_u8, 0..2_u8, any::<bool>())
@@ -284,12 +285,14 @@ impl<S: Store> Side<S> {
                 let request = EndWindowRequest::new(format!("w{k}"), end);
                 format!("{:?}", self.store.end_window(&[request]).await.remove(0)?)
             }
-            Operation::DurableCall { id, limited } => {
+            Operation::DurableCall { id, limited, once } => {
                 let step = DurableStep::Call {
                     id: key(*id).into(),
                     arguments: format!("{{\"id\": \"{id}\\n\"}}").into(),
                     wait: short,
                     max_wait: limited.then_some(short),
+                    attempts: if *once { 1 } else { 2 },
+                    pause: short,
                 };
                 match self.durable(step).await? {
                     DurableReply::Called { call, due_in } => {
@@ -330,8 +333,6 @@ impl<S: Store> Side<S> {
                     call: self.durable[usize::from(*id)],
                     generation: 7,
                     error: fails.then(|| "no: é".into()),
-                    attempts: 2,
-                    pause: short,
                 };
                 let finished = self.durable(step).await?;
                 // Its guard lets go of the lock.

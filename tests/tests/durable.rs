@@ -30,6 +30,8 @@ on_both_stores! {
     a_run_is_renewed_beyond_its_lease,
     a_call_that_was_made_during_a_run_comes_right_after_it,
     an_answer_to_the_end_of_a_run_that_was_lost_counts_once,
+    a_retry_belongs_to_the_calls_of_its_value,
+    what_does_not_read_back_is_refused_and_not_kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,10 +178,10 @@ async fn a_panic_and_arguments_that_cannot_be_read_are_failures(engine: &Engine)
 
     // Another version of the function, with other arguments.
     let call = old.debounce("a").wait(ms(10)).durable("read", |_: u64, _| async {}).unwrap();
-    call.call(&1).await.unwrap();
+    call.retry(1, ms(10)).call(&1).await.unwrap();
     old.shutdown().await;
-    let read = new.debounce("a").wait(ms(10)).durable("read", |_: String, _| async {}).unwrap();
-    let read = read.retry(1, ms(10));
+    let read = new.debounce("a").wait(ms(10)).durable("read", |_: String, _| async {});
+    let read = read.unwrap();
     soon(async || !read.set_aside().await.unwrap().is_empty()).await;
     assert!(read.set_aside().await.unwrap()[0].error.contains("cannot be read"));
 }
@@ -331,6 +333,116 @@ async fn an_answer_to_the_end_of_a_run_that_was_lost_counts_once(engine: &Engine
     soon(async || !durable.set_aside().await.unwrap().is_empty()).await;
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     assert_eq!(durable.set_aside().await.unwrap()[0].attempts, 2);
+}
+
+async fn a_retry_belongs_to_the_calls_of_its_value(engine: &Engine) {
+    let fails = |locks: &Locks| {
+        let run = |_: u64, _: DurableRun| async { Err::<(), _>("no") };
+        locks.debounce("any").wait(ms(10)).durable("fails", run).unwrap()
+    };
+    let (caller, worker) = (engine.locks().await, engine.locks().await);
+    let durable = fails(&caller).retry(2, ms(10));
+    let (once, thrice) = (durable.clone().retry(1, ms(10)), durable.id("3").retry(3, ms(10)));
+    once.id("1").call(&0).await.unwrap();
+    thrice.call(&0).await.unwrap();
+    durable.id("2").call(&0).await.unwrap();
+    // Another process, with another value, goes by what the caller has said.
+    caller.shutdown().await;
+    let durable = fails(&worker).retry(7, ms(10));
+    let aside = async || {
+        let mut aside = durable.set_aside().await.unwrap();
+        aside.sort_by(|one, other| one.id.cmp(&other.id));
+        aside.into_iter().map(|call| (call.id, call.attempts)).collect::<Vec<_>>()
+    };
+    soon(async || aside().await.len() == 3).await;
+    assert_eq!(aside().await, [1, 2, 3].map(|tries| (tries.to_string(), tries)));
+    // Also when it is run again.
+    assert!(durable.id("2").run_again().await.unwrap());
+    soon(async || aside().await.len() == 3).await;
+    assert_eq!(aside().await[1], ("2".to_owned(), 2));
+}
+
+/// Reads what it has not written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Renamed {
+    #[serde(rename(serialize = "after", deserialize = "before"), default)]
+    number: u64,
+}
+
+async fn what_does_not_read_back_is_refused_and_not_kept(engine: &Engine) {
+    let locks = engine.locks().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    fn register<A: Serialize + serde::de::DeserializeOwned + Send + 'static>(
+        locks: &Locks,
+        runs: &Arc<AtomicU32>,
+    ) -> Durable<A> {
+        let runs = Arc::clone(runs);
+        let run = move |_: A, _: DurableRun| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async {}
+        };
+        let name = std::any::type_name::<A>();
+        locks.debounce("a").wait(ms(10)).durable(name, run).unwrap()
+    }
+    let mut errors = Vec::new();
+    for number in [f64::NAN, f64::INFINITY] {
+        errors.push(register(&locks, &runs).call(&number).await.unwrap_err());
+    }
+    let nested = vec![Some(vec![1.0, f64::NEG_INFINITY])];
+    errors.push(register(&locks, &runs).call(&nested).await.unwrap_err());
+    let pairs = HashMap::from([((1_u8, 2_u8), 3_u8)]);
+    errors.push(register(&locks, &runs).call(&pairs).await.unwrap_err());
+    errors.push(register(&locks, &runs).call(&Renamed { number: 7 }).await.unwrap_err());
+    for error in errors {
+        assert_eq!((error.kind(), error.id()), (ErrorKind::Invalid, Some("a")), "{error}");
+    }
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 0, "one of them was kept");
+    // What has no order of its own, or needs all of its digits, reads back.
+    let set: HashSet<u64> = (0..100).collect();
+    let map: HashMap<u64, HashSet<String>> =
+        (0..50).map(|number| (number, HashSet::from(["a".into(), format!("{number}")]))).collect();
+    register(&locks, &runs).call(&(set, map)).await.unwrap();
+    for number in 1..200_i32 {
+        let number = f64::from(number).sqrt() * 10_f64.powi(number % 60 - 30);
+        register(&locks, &runs).call(&(number, number as f32, u128::MAX)).await.unwrap();
+    }
+    // It says the same as `None`, which is documented.
+    register(&locks, &runs).call(&Some(None::<u64>)).await.unwrap();
+    soon(async || runs.load(Ordering::SeqCst) >= 3).await;
+}
+
+#[debounced(id = "measure", wait = 10, durable)]
+async fn measure(value: f64) {
+    assert!(value.is_finite());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attribute_refuses_what_does_not_read_back() {
+    let locks = Locks::in_memory();
+    let error = locks.scope(measure(f64::NAN)).await.unwrap_err();
+    assert_eq!((error.kind(), error.id()), (ErrorKind::Invalid, Some("measure")), "{error}");
+    locks.scope(measure(1.0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_means_one_function() {
+    let locks = Locks::in_memory();
+    let debounce = locks.debounce("a");
+    let first = || debounce.durable("one", |_: f64, _| async {});
+    drop((first().unwrap(), first().unwrap()));
+    let other_arguments = debounce.durable("one", |_: String, _| async {}).unwrap_err();
+    let other_handler = debounce.durable("one", |_: f64, _| async { Err::<(), _>("no") });
+    for (error, what) in [(other_arguments, "f64"), (other_handler.unwrap_err(), "handler")] {
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let message = error.to_string();
+        assert!(message.contains("`one`") && message.contains(what), "{message}");
+    }
+    let leading = debounce.clone().leading(true).durable("two", |_: f64, _| async {}).unwrap_err();
+    assert_eq!((leading.kind(), leading.id()), (ErrorKind::Invalid, Some("a")));
+    assert!(leading.to_string().contains("leading"), "{leading}");
+    // Another `Locks` has names of its own.
+    drop(Locks::in_memory().debounce("a").durable("one", |_: String, _| async {}).unwrap());
 }
 
 /// A worker lives on the runtime that registered it; registered on another, it lives on that.

@@ -39,7 +39,17 @@ struct Record {
     attempts: u32,
     /// The number of the call that was claimed last.
     claimed: u64,
+    retry: Retry,
     arguments: String,
+}
+
+/// How a call is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// So many tries there are in all.
+    pub(crate) attempts: u32,
+    /// The pause before the second, and twice that each time.
+    pub(crate) pause: Duration,
 }
 
 /// A call that has failed for good.
@@ -49,6 +59,7 @@ pub(crate) struct SetAside {
     /// The generation of its last run.
     pub(crate) generation: u64,
     pub(crate) error: String,
+    retry: Retry,
     pub(crate) arguments: String,
 }
 
@@ -78,21 +89,21 @@ pub(crate) struct Ended<'a> {
     pub(crate) call: u64,
     pub(crate) generation: u64,
     pub(crate) error: Option<&'a str>,
-    /// So many tries there are in all, the second after this pause, and twice that each time.
-    pub(crate) attempts: u32,
-    pub(crate) pause: Duration,
+}
+
+/// A call, as it is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) arguments: &'a str,
+    pub(crate) wait: Duration,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) retry: Retry,
 }
 
 impl Book {
     /// Takes note of a call: its number, and how long it is until it is due.
-    pub(crate) fn call(
-        &mut self,
-        id: &str,
-        arguments: &str,
-        wait: Duration,
-        max_wait: Option<Duration>,
-        micros: u64,
-    ) -> (u64, Duration) {
+    pub(crate) fn call(&mut self, id: &str, call: &Call<'_>, micros: u64) -> (u64, Duration) {
+        let &Call { arguments, wait, max_wait, retry } = call;
         let now = micros / 1000;
         let known = self.records.get(id);
         // What is being run is covered: this call begins anew.
@@ -107,6 +118,7 @@ impl Book {
             look_at: due,
             attempts: 0,
             claimed: known.map_or(0, |record| record.claimed),
+            retry,
             arguments: arguments.to_owned(),
         };
         let call = record.call;
@@ -171,11 +183,13 @@ impl Book {
             return Finish::Done;
         };
         record.attempts += 1;
-        if record.attempts >= ended.attempts {
+        let retry = record.retry;
+        if record.attempts >= retry.attempts {
             let aside = SetAside {
                 attempts: record.attempts,
                 generation: ended.generation,
                 error: error.to_owned(),
+                retry,
                 arguments: record.arguments,
             };
             self.aside.insert(id.to_owned(), aside);
@@ -183,7 +197,7 @@ impl Book {
             return Finish::SetAside;
         }
         let doubled = 1_u64 << (record.attempts - 1).min(20);
-        let pause = millis(ended.pause).saturating_mul(doubled).min(LONGEST_PAUSE);
+        let pause = millis(retry.pause).saturating_mul(doubled).min(LONGEST_PAUSE);
         record.due = now + pause;
         record.look_at = record.due;
         self.put(id, Some(record));
@@ -199,7 +213,9 @@ impl Book {
     pub(crate) fn take_back(&mut self, id: &str, again: bool, micros: u64) -> bool {
         let Some(aside) = self.aside.remove(id) else { return false };
         if again && !self.records.contains_key(id) {
-            self.call(id, &aside.arguments, Duration::ZERO, None, micros);
+            let SetAside { arguments, retry, .. } = &aside;
+            let call = Call { arguments, wait: Duration::ZERO, max_wait: None, retry: *retry };
+            self.call(id, &call, micros);
         }
         true
     }
@@ -234,7 +250,13 @@ mod tests {
     }
 
     fn call(book: &mut Book, arguments: &str, at: u64) -> (u64, Duration) {
-        book.call("a", arguments, ms(100), Some(ms(250)), at * 1000)
+        call_with(book, arguments, 3, at)
+    }
+
+    fn call_with(book: &mut Book, arguments: &str, attempts: u32, at: u64) -> (u64, Duration) {
+        let retry = Retry { attempts, pause: ms(50) };
+        let call = Call { arguments, wait: ms(100), max_wait: Some(ms(250)), retry };
+        book.call("a", &call, at * 1000)
     }
 
     fn claim(book: &mut Book, at: u64) -> Claim {
@@ -242,7 +264,7 @@ mod tests {
     }
 
     fn ended(call: u64, error: Option<&str>) -> Ended<'_> {
-        Ended { call, generation: 7, error, attempts: 3, pause: ms(50) }
+        Ended { call, generation: 7, error }
     }
 
     fn granted(claim: Claim) -> (u64, u32, String) {
@@ -338,5 +360,24 @@ mod tests {
         book.finish("a", true, &ended(number, Some("no")), 1100);
         call(&mut book, "2", 1120);
         assert_eq!(granted(claim(&mut book, 1220)), (1_120_000, 1, "2".to_owned()));
+    }
+
+    #[test]
+    fn each_call_is_tried_as_often_as_its_caller_has_said() {
+        let mut book = Book::default();
+        for (attempts, again) in [(1, false), (2, true)] {
+            let (number, _) = call_with(&mut book, "1", attempts, 1000);
+            granted(claim(&mut book, 1100));
+            let finish = book.finish("a", true, &ended(number, Some("no")), 1100);
+            assert_eq!(matches!(finish, Finish::Retry(_)), again, "{finish:?}");
+            book.take_back("a", false, 0);
+        }
+        // What was set aside is tried as often once more.
+        let (number, _) = call_with(&mut book, "1", 1, 2000);
+        granted(claim(&mut book, 2100));
+        assert_eq!(book.finish("a", true, &ended(number, Some("no")), 2100), Finish::SetAside);
+        assert!(book.take_back("a", true, 2_200_000));
+        let (number, ..) = granted(claim(&mut book, 2200));
+        assert_eq!(book.finish("a", true, &ended(number, Some("no")), 2200), Finish::SetAside);
     }
 }

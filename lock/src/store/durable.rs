@@ -60,6 +60,10 @@ pub enum DurableStep {
         wait: Duration,
         /// And at the latest so long after the first that was not run.
         max_wait: Option<Duration>,
+        /// So many tries there are in all, if its runs fail.
+        attempts: u32,
+        /// The pause before the second, doubled for each that follows, an hour at most.
+        pause: Duration,
     },
     /// Which ids are due, so many at most? Answers [`DurableReply::Due`].
     Due {
@@ -91,10 +95,6 @@ pub enum DurableStep {
         generation: u64,
         /// Why it has failed, if it has.
         error: Option<Arc<str>>,
-        /// So many tries there are in all.
-        attempts: u32,
-        /// The pause before the second, doubled for each that follows, an hour at most.
-        pause: Duration,
     },
     /// Which calls have failed for good? Answers [`DurableReply::Aside`].
     Aside,

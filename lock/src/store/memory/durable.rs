@@ -6,7 +6,7 @@ use super::State;
 use crate::{
     core::{
         Moment,
-        durable::{Claim, Ended, Finish},
+        durable::{Call, Claim, Ended, Finish, Retry},
     },
     limits::whole_millis,
     store::{DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, SetAside},
@@ -23,8 +23,10 @@ impl State {
         let mut book = self.books.remove(key).unwrap_or_default();
         let millis = micros / 1000;
         let reply = match &request.step {
-            DurableStep::Call { id, arguments, wait, max_wait } => {
-                let (call, due_in) = book.call(id, arguments, *wait, *max_wait, micros);
+            DurableStep::Call { id, arguments, wait, max_wait, attempts, pause } => {
+                let retry = Retry { attempts: *attempts, pause: *pause };
+                let call = Call { arguments, wait: *wait, max_wait: *max_wait, retry };
+                let (call, due_in) = book.call(id, &call, micros);
                 DurableReply::Called { call, due_in }
             }
             DurableStep::Due { limit } => {
@@ -45,15 +47,9 @@ impl State {
                     }
                 })
             }
-            DurableStep::Finish { id, run, token, call, generation, error, attempts, pause } => {
+            DurableStep::Finish { id, run, token, call, generation, error } => {
                 let ours = self.held(run, now).is_some_and(|lock| lock.token == *token);
-                let ended = Ended {
-                    call: *call,
-                    generation: *generation,
-                    error: error.as_deref(),
-                    attempts: *attempts,
-                    pause: *pause,
-                };
+                let ended = Ended { call: *call, generation: *generation, error: error.as_deref() };
                 let finish = book.finish(id, ours, &ended, millis);
                 if ours {
                     self.locks.remove(run);

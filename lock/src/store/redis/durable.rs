@@ -17,13 +17,17 @@ pub(super) fn invocation(request: &DurableRequest) -> Invocation {
     let book = &request.book;
     let (due, calls, aside) = (&*book.due, &*book.calls, &*book.aside);
     match &request.step {
-        DurableStep::Call { id, arguments, wait, max_wait } => Invocation::of(&DURABLE_CALL, 2)
-            .arg(due)
-            .arg(calls)
-            .arg(&**id)
-            .arg(&**arguments)
-            .arg(millis(*wait))
-            .arg(max_wait.map(|limit| millis(limit).to_string()).unwrap_or_default()),
+        DurableStep::Call { id, arguments, wait, max_wait, attempts, pause } => {
+            Invocation::of(&DURABLE_CALL, 2)
+                .arg(due)
+                .arg(calls)
+                .arg(&**id)
+                .arg(&**arguments)
+                .arg(millis(*wait))
+                .arg(max_wait.map(|limit| millis(limit).to_string()).unwrap_or_default())
+                .arg(*attempts)
+                .arg(millis(*pause))
+        }
         DurableStep::Due { limit } => Invocation::of(&DURABLE_DUE, 1).arg(due).arg(*limit),
         DurableStep::Claim { id, run, token, lease } => Invocation::of(&DURABLE_CLAIM, 4)
             .arg(due)
@@ -33,7 +37,7 @@ pub(super) fn invocation(request: &DurableRequest) -> Invocation {
             .arg(&**id)
             .arg(token.as_str())
             .arg(millis(*lease)),
-        DurableStep::Finish { id, run, token, call, generation, error, attempts, pause } => {
+        DurableStep::Finish { id, run, token, call, generation, error } => {
             Invocation::of(&DURABLE_FINISH, 4)
                 .arg(due)
                 .arg(calls)
@@ -45,8 +49,6 @@ pub(super) fn invocation(request: &DurableRequest) -> Invocation {
                 .arg(*generation)
                 .arg(if error.is_some() { "1" } else { "" })
                 .arg(error.as_deref().unwrap_or_default())
-                .arg(*attempts)
-                .arg(millis(*pause))
         }
         DurableStep::Aside => Invocation::of(&DURABLE_ASIDE, 1).arg(aside),
         DurableStep::TakeBack { id, again } => Invocation::of(&DURABLE_TAKE_BACK, 3)
@@ -118,10 +120,13 @@ fn read_claim(values: &[Value]) -> Option<DurableClaim> {
     }
 }
 
-/// What durable_finish.lua has written: "attempts generation length-of-reason reason arguments".
+/// What durable_finish.lua has written: "attempts generation limit pause length-of-reason reason
+/// arguments".
 fn set_aside(id: String, written: &str) -> Option<SetAside> {
     let (attempts, rest) = written.split_once(' ')?;
     let (generation, rest) = rest.split_once(' ')?;
+    let (_limit, rest) = rest.split_once(' ')?;
+    let (_pause, rest) = rest.split_once(' ')?;
     let (length, rest) = rest.split_once(' ')?;
     let (error, arguments) = rest.split_at_checked(length.parse().ok()?)?;
     Some(SetAside {

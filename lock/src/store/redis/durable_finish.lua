@@ -1,11 +1,11 @@
 -- The run of the call ARGV[3] of the id ARGV[1] has ended, under the run's lock KEYS[4] with the
--- token ARGV[2]. It has failed if ARGV[5] is '1', for the reason ARGV[6]; then it is tried ARGV[7]
--- times in all, the second time in ARGV[8] milliseconds, and twice that each time, an hour at
--- most. After the last try it is set aside in the hash KEYS[3], with its generation ARGV[4], as
--- "attempts generation length-of-reason reason arguments".
+-- token ARGV[2]. It has failed if ARGV[5] is '1', for the reason ARGV[6]; then it is tried as often
+-- as its record says, with the pause of that before the second try, and twice that each time, an
+-- hour at most. After the last try it is set aside in the hash KEYS[3], with its generation
+-- ARGV[4], as "attempts generation limit pause length-of-reason reason arguments".
 --
--- Frees the run's lock. Follows `Book::finish` in core/durable.rs. Answers 'lost', 'done', 'again', 'aside', or the
--- milliseconds until the next try.
+-- Frees the run's lock. Follows `Book::finish` in core/durable.rs. Answers 'lost', 'done', 'again',
+-- 'aside', or the milliseconds until the next try.
 
 local id = ARGV[1]
 local record = read_record(id)
@@ -26,14 +26,16 @@ if ARGV[5] ~= '1' then
   return 'done'
 end
 record.attempts = record.attempts + 1
-if record.attempts >= tonumber(ARGV[7]) then
-  local text = string.format('%.0f %s %d ', record.attempts, ARGV[4], #ARGV[6])
+if record.attempts >= record.limit then
+  local text = string.format('%.0f %s %.0f %.0f %d ',
+    record.attempts, ARGV[4], record.limit, record.pause, #ARGV[6])
   redis.call('HSET', KEYS[3], id, text .. ARGV[6] .. record.arguments)
   redis.call('PEXPIRE', KEYS[3], KEEP)
   remove_record(id)
   return 'aside'
 end
-local pause = ARGV[8] * 2 ^ math.min(record.attempts - 1, 20)
+-- A power is a float, which Lua 5.4 (Dragonfly) does not turn into an integer by itself.
+local pause = math.floor(record.pause * 2 ^ math.min(record.attempts - 1, 20))
 pause = math.min(pause, 60 * 60 * 1000)
 record.due = math.floor(micros / 1000) + pause
 write_record(id, record, record.due)

@@ -1,5 +1,5 @@
 -- Takes the id ARGV[1] from the calls KEYS[3] that were set aside; if ARGV[2] is '1', it is due
--- now, unless it was called anew since.
+-- now, unless it was called anew since, and is tried as often as before.
 --
 -- Follows `Book::take_back` in core/durable.rs. Answers 1 if it was there, else 0.
 
@@ -9,8 +9,10 @@ if not text then
   return 0
 end
 local known = read_record(id)
-local length, rest = string.match(text, '^%d+ %d+ (%d+) (.*)$')
-local record = called(id, string.sub(rest, tonumber(length) + 1), 0, nil, now_in_microseconds())
+local limit, pause, length, rest = string.match(text, '^%d+ %d+ (%d+) (%d+) (%d+) (.*)$')
+local retry = {limit = tonumber(limit), pause = tonumber(pause)}
+local arguments = string.sub(rest, tonumber(length) + 1)
+local record = called(id, arguments, 0, nil, retry, now_in_microseconds())
 redis.call('HDEL', KEYS[3], id)
 if ARGV[2] == '1' and not known then
   write_record(id, record, record.due)

@@ -68,7 +68,14 @@ fn steps() -> [DurableStep; 6] {
     let token = || Token::from("c".to_owned());
     let (lease, attempts) = (Duration::from_secs(1), 3);
     [
-        DurableStep::Call { id: id(), arguments: "[]".into(), wait: lease, max_wait: None },
+        DurableStep::Call {
+            id: id(),
+            arguments: "[]".into(),
+            wait: lease,
+            max_wait: None,
+            attempts,
+            pause: lease,
+        },
         DurableStep::Due { limit: 2 },
         DurableStep::Claim { id: id(), run: run(), token: token(), lease },
         DurableStep::Finish {
@@ -78,8 +85,6 @@ fn steps() -> [DurableStep; 6] {
             call: 1,
             generation: 1,
             error: None,
-            attempts,
-            pause: lease,
         },
         DurableStep::Aside,
         DurableStep::TakeBack { id: id(), again: true },

@@ -1,6 +1,7 @@
 -- The durable calls of a function: KEYS[1] is the order in which its ids are to be looked at, a
 -- sorted set by milliseconds of the server's clock; KEYS[2] the hash of their records, "call first
--- due attempts claimed arguments" as in `Record` of core/durable.rs.
+-- due attempts claimed limit pause arguments" as in `Record` of core/durable.rs; the limit and the
+-- pause in milliseconds are those of `Retry`.
 
 -- They are kept for a month after the last change.
 local KEEP = 30 * 24 * 60 * 60 * 1000
@@ -18,17 +19,19 @@ local function read_record(id)
   if not text then
     return nil, look_at
   end
-  local call, first, due, attempts, claimed, arguments =
-    string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  local call, first, due, attempts, claimed, limit, pause, arguments =
+    string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   return {
     call = tonumber(call), first = tonumber(first), due = tonumber(due),
-    attempts = tonumber(attempts), claimed = tonumber(claimed), arguments = arguments,
+    attempts = tonumber(attempts), claimed = tonumber(claimed),
+    limit = tonumber(limit), pause = tonumber(pause), arguments = arguments,
   }, look_at
 end
 
 local function write_record(id, record, look_at)
-  local text = string.format('%.0f %.0f %.0f %.0f %.0f ',
-    record.call, record.first, record.due, record.attempts, record.claimed)
+  local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f ',
+    record.call, record.first, record.due, record.attempts, record.claimed,
+    record.limit, record.pause)
   redis.call('HSET', KEYS[2], id, text .. record.arguments)
   redis.call('ZADD', KEYS[1], look_at, id)
   redis.call('PEXPIRE', KEYS[2], KEEP)
@@ -41,18 +44,19 @@ local function remove_record(id)
 end
 
 -- A call of `id`, due in so many milliseconds, at the latest so many after the first that no run
--- has covered: its record.
-local function called(id, arguments, wait, limit, micros)
+-- has covered, and tried again as `retry` says: its record.
+local function called(id, arguments, wait, latest, retry, micros)
   local now = math.floor(micros / 1000)
   local known = read_record(id)
   local pending = known and known.claimed ~= known.call
   local first = pending and known.first or now
   local due = now + wait
-  if limit then
-    due = math.min(due, first + limit)
+  if latest then
+    due = math.min(due, first + latest)
   end
   return {
     call = math.max(micros, (known and known.call or 0) + 1), first = first, due = due,
-    attempts = 0, claimed = known and known.claimed or 0, arguments = arguments,
+    attempts = 0, claimed = known and known.claimed or 0,
+    limit = retry.limit, pause = retry.pause, arguments = arguments,
   }
 end
