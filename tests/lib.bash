@@ -48,7 +48,8 @@ pass_alone() {
     mapfile -t failed < <(sed -n 's/^test \([^ ]*\)\( - should panic\)\? \.\.\. FAILED$/\1/p' "$log")
     if ((${#failed[@]} == 0 || ${#failed[@]} > 3)) ||
         (($(counted FAILED 6 "$log") != ${#failed[@]} || $(crashes "$log") != 0)); then
-        reasons "$log"
+        # Where everything fails, it is for one reason.
+        reasons "$log" | head -n 100
         return 1
     fi
     for round in 1 2 3; do

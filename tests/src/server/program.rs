@@ -67,9 +67,10 @@ impl Program {
         let is_named = named.is_some();
         let path = PathBuf::from(named.unwrap_or_else(|| DEFAULT.into()));
         let of = if is_named { format!("{VARIABLE}={}", path.display()) } else { DEFAULT.into() };
-        // Servers run in directories of their own, where another file would have this name.
+        // Servers run in directories of their own, where another file would have this name. A link
+        // stays one: there are programs that are a server by their name only.
         let path = if path.components().count() > 1 {
-            path.canonicalize().map_err(|error| format!("{of}: {error}"))?
+            std::path::absolute(&path).map_err(|error| format!("{of}: {error}"))?
         } else {
             path
         };
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn a_program_that_is_none_is_named() {
         for (name, expected) in [
-            ("/no/such/file", "REDIS_SERVER=/no/such/file: No such file"),
+            ("/no/such/file", "REDIS_SERVER=/no/such/file cannot be started: No such file"),
             ("no-such-program", "REDIS_SERVER=no-such-program cannot be started: No such file"),
             ("/", "REDIS_SERVER=/ cannot be started: "),
             ("true", "REDIS_SERVER=true is no server of Redis or Valkey: "),

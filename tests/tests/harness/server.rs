@@ -84,6 +84,18 @@ async fn a_restarted_server_is_empty_unless_it_keeps_a_file() {
 }
 
 #[tokio::test]
+async fn the_append_only_file_can_be_read_and_lost() {
+    let server = RedisServer::builder().append_only(true).start();
+    let () = server.connection().await.set("kept", 1).await.unwrap();
+    let log = std::fs::read(server.append_only_file()).unwrap();
+    assert!(String::from_utf8_lossy(&log).contains("\r\nkept\r\n"));
+    server.kill();
+    server.lose_append_only_file();
+    server.restart();
+    assert_eq!(server.keys().await, []);
+}
+
+#[tokio::test]
 async fn a_password_is_needed() {
     let password = "s3cret /:@%";
     let server = RedisServer::builder().flag("--requirepass", password).start();
