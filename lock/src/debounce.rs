@@ -1,11 +1,22 @@
 //! Debounce: a burst of calls, one run.
 
-use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::future::Either;
+use tokio::{runtime::Handle, task::JoinHandle};
+use tracing::Instrument as _;
 
 use crate::{
     Error, ErrorKind, LockGuard, Locks,
     keeper::WindowTerms,
-    limits,
+    limits, locks,
     private::{OnLost, run_under},
     store::WindowEnd,
     under,
@@ -56,6 +67,7 @@ pub struct Debounce {
     wait: Duration,
     max_wait: Option<Duration>,
     leading: bool,
+    hold_at_most: Option<Duration>,
 }
 
 impl Debounce {
@@ -66,6 +78,7 @@ impl Debounce {
             wait: Duration::from_secs(1),
             max_wait: None,
             leading: false,
+            hold_at_most: None,
         }
     }
 
@@ -100,6 +113,30 @@ impl Debounce {
     /// ```
     pub fn leading(mut self, leading: bool) -> Self {
         self.leading = leading;
+        self
+    }
+
+    /// A run that takes longer than this is stopped, at its next `.await`, and its caller is told
+    /// `Lost`; its id is free for the next run. Default: no bound.
+    ///
+    /// It keeps a run that hangs from blocking its id for ever. At least the lease of the
+    /// [`Locks`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use std::time::Duration;
+    /// use lock::ErrorKind;
+    ///
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7").hold_at_most(Duration::from_secs(60));
+    /// let error = save.call(|| std::future::pending::<()>()).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Lost);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold_at_most(mut self, limit: Duration) -> Self {
+        self.hold_at_most = Some(limit);
         self
     }
 
@@ -198,6 +235,52 @@ impl Debounce {
         }
     }
 
+    /// Makes the call in a task of its own, which goes on if its caller goes away.
+    ///
+    /// For callers that may be dropped, such as the handler of an HTTP request whose client hangs
+    /// up: the call stays in its burst, and runs if it is the last one. It is made before this
+    /// returns, so that calls count in the order in which they were made. It is a task of the
+    /// current Tokio runtime, and runs in the current [scope](Locks::scope) and tracing span.
+    ///
+    /// The handle gives what [`call`](Self::call) would have returned, with the same errors. Dropping
+    /// it changes nothing; [`abort`](JoinHandle::abort) withdraws the call, and stops its run if it
+    /// had begun. If the body panics, the handle gives a [`JoinError`](tokio::task::JoinError) with
+    /// the panic.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime, as `tokio::spawn` does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let run = locks.debounce("save:7").spawn(|| async { "saved" });
+    /// // ... answer the request; the call does not need this handle
+    /// assert_eq!(run.await.unwrap()?, Some("saved"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn<F, Fut, T>(&self, body: F) -> JoinHandle<Result<Option<T>, Error>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let runtime = Handle::current();
+        let begun = self.begin();
+        spawn_on(&runtime, async move {
+            let Some(guard) = begun.await? else { return Ok(None) };
+            let outcome = {
+                let body = pin!(body());
+                run_under(&guard, OnLost::Stop, body).await
+            };
+            // The run's result stands, whether or not the release could be confirmed.
+            let _ = guard.release().await;
+            outcome.map(Some)
+        })
+    }
+
     /// Keeps the calls in the store instead, so that they are run even if this process dies: see
     /// [`Durable`](crate::Durable). For arguments that serde can write.
     ///
@@ -233,7 +316,7 @@ impl Debounce {
         }
         let wait = limits::whole_millis(self.wait);
         let terms = (Arc::clone(&self.id), wait, self.max_wait.map(limits::whole_millis));
-        crate::Durable::register(&self.locks, terms, name.as_ref(), handler)
+        crate::Durable::register(&self.locks, terms, self.hold_at_most, name.as_ref(), handler)
     }
 
     /// Lets the burst of this id run now, whichever process its newest call is in; false if no
@@ -297,22 +380,52 @@ impl Debounce {
 
     /// The guard of the run, once this call has its turn; `None` if another runs in its place.
     pub(crate) async fn claim(&self) -> Result<Option<LockGuard>, Error> {
+        self.refuse_in_own_run()?;
+        self.claim_in_own_task().await
+    }
+
+    /// The same for a call that a task of its own waits for. It is made here: what the other task
+    /// does is wait.
+    pub(crate) fn begin(
+        &self,
+    ) -> impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static + use<> {
+        let debounce = self.clone();
+        let mut claim = Box::pin(async move { debounce.claim_in_own_task().await });
+        // The first poll sends it. Whoever polls next is woken instead of nobody.
+        let answer = match claim.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        };
+        async move {
+            match answer {
+                Some(answer) => answer,
+                None => claim.await,
+            }
+        }
+    }
+
+    /// A run that waits for its own debounce would wait for its own end.
+    pub(crate) fn refuse_in_own_run(&self) -> Result<(), Error> {
+        let (_, run) = self.locks.prefix().debounce(&self.id)?;
+        if under::held(self.locks.client(), &run.key).is_none() {
+            return Ok(());
+        }
+        let message = "a run that waits for another run of its own id would wait for its own \
+                       end: call it in a task of its own, or after the run";
+        Err(Error::new(ErrorKind::Deadlock, message).on(&self.id))
+    }
+
+    async fn claim_in_own_task(&self) -> Result<Option<LockGuard>, Error> {
         let keys = self.locks.prefix().debounce(&self.id)?;
         self.check().map_err(|error| error.on(&self.id))?;
-        let client = self.locks.client();
-        // A run that calls its own debounce would wait for its own end.
-        if under::held(client, &keys.1.key).is_some() {
-            let message = "a run that waits for another run of its own id would wait for its own \
-                           end: call it in a task of its own, or after the run";
-            return Err(Error::new(ErrorKind::Deadlock, message).on(&self.id));
-        }
         let lease = limits::lease(self.locks.default_lease())?;
         let terms = WindowTerms {
             wait: limits::whole_millis(self.wait),
             max_wait: self.max_wait.map(limits::whole_millis),
             leading: self.leading,
+            hold_at_most: self.hold_at_most,
         };
-        client.call(keys, terms, lease).await
+        self.locks.client().call(keys, terms, lease).await
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -321,6 +434,13 @@ impl Debounce {
             return Err(Error::invalid(format!(
                 "a debounce cannot wait {:?}: choose from 1ms to {LONGEST_WAIT:?}",
                 self.wait
+            )));
+        }
+        let lease = self.locks.default_lease();
+        if let Some(limit) = self.hold_at_most.filter(|limit| *limit < lease) {
+            return Err(Error::invalid(format!(
+                "`hold_at_most` of {limit:?} is under the lease of {lease:?}: raise it, or shorten \
+                 the lease of this `Locks`"
             )));
         }
         match self.max_wait {
@@ -342,6 +462,19 @@ impl fmt::Debug for Debounce {
             .field("wait", &self.wait)
             .field("max_wait", &self.max_wait)
             .field("leading", &self.leading)
+            .field("hold_at_most", &self.hold_at_most)
             .finish_non_exhaustive()
     }
+}
+
+/// Spawns a call, in the scope and the span of the code that makes it.
+pub(crate) fn spawn_on<F>(runtime: &Handle, call: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let call = call.in_current_span();
+    runtime.spawn(match locks::ambient() {
+        Some(locks) => Either::Left(locks.scope(call)),
+        None => Either::Right(call),
+    })
 }

@@ -187,6 +187,8 @@ pub(crate) struct Registered {
     /// The types of the arguments and of the handler, and how the first is called.
     types: (TypeId, TypeId),
     arguments: &'static str,
+    /// How long a run may take.
+    hold_at_most: Option<Duration>,
     /// When the calls of this process are due: the last one of each id.
     due: Mutex<HashMap<Arc<str>, Instant>>,
     /// When the worker looks next.
@@ -210,6 +212,7 @@ impl<A> Durable<A> {
     pub(crate) fn register<F, Fut>(
         locks: &Locks,
         (id, wait, max_wait): (Arc<str>, Duration, Option<Duration>),
+        hold_at_most: Option<Duration>,
         name: &str,
         handler: F,
     ) -> Result<Self, Error>
@@ -253,6 +256,7 @@ impl<A> Durable<A> {
                 handler: Box::new(handler),
                 types,
                 arguments: type_name::<A>(),
+                hold_at_most,
                 due: Mutex::default(),
                 looks_at: Mutex::new(Instant::now()),
                 called: Notify::new(),
@@ -264,6 +268,13 @@ impl<A> Durable<A> {
         drop(registry);
         if registered.types != types {
             return Err(registered.another::<A>(types.0));
+        }
+        if registered.hold_at_most != hold_at_most {
+            return Err(Error::invalid(format!(
+                "`{name}` is registered with another `hold_at_most` ({:?}, now {hold_at_most:?}): \
+                 the runs of one function have one bound",
+                registered.hold_at_most
+            )));
         }
         let mut worker = locked(&registered.worker);
         if worker.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -530,7 +541,7 @@ async fn work(locks: WeakLocks, registered: Arc<Registered>) {
                 return;
             }
             Err(error) => {
-                complain(&registered, &error);
+                complain(&locks, &registered, error);
                 Instant::now() + LOOK
             }
         };
@@ -587,7 +598,11 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Er
         let id: Arc<str> = id.into();
         let run = locks.prefix().durable_run(&registered.name, &id);
         let lease = limits::lease(locks.default_lease())?;
-        let claim = locks.client().claim(registered.book.clone(), Arc::clone(&id), run, lease);
+        // A run that takes too long is ended by its task, which says so while it holds the lock; the
+        // lock ends by itself if that task cannot even be polled.
+        let terms =
+            (lease, registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT)));
+        let claim = locks.client().claim(registered.book.clone(), Arc::clone(&id), run, terms);
         match claim.await {
             Ok(Claimed::Granted { guard, call, attempt, arguments }) => {
                 let run = DurableRun { id, guard: Arc::new(guard), attempt };
@@ -596,7 +611,7 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Er
             }
             Ok(Claimed::Nothing) => {}
             // What is wrong with one id is not wrong with those behind it.
-            Err(error) if error.kind() == ErrorKind::Rejected => complain(registered, &error),
+            Err(error) if error.kind() == ErrorKind::Rejected => complain(locks, registered, error),
             Err(error) => return Err(error),
         }
     }
@@ -604,8 +619,19 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Er
     Ok(registered.next_due().map_or(others, |mine| mine.min(others)))
 }
 
-fn complain(registered: &Registered, error: &Error) {
-    tracing::warn!(target: "lock", name = &*registered.name, %error, "a durable call cannot be run now");
+/// Where a subscriber that panics cannot end the worker, or keep a run from being finished.
+fn complain(locks: &Locks, registered: &Registered, error: Error) {
+    let name = Arc::clone(&registered.name);
+    locks.client().events().say(move || {
+        tracing::warn!(target: "lock", name = &*name, %error, "a durable call cannot be run now");
+    });
+}
+
+fn complain_of_run(locks: &Locks, registered: &Registered, id: &Arc<str>, error: &str) {
+    let (name, id, error) = (Arc::clone(&registered.name), Arc::clone(id), error.to_owned());
+    locks.client().events().say(move || {
+        tracing::warn!(target: "lock", name = &*name, id = &*id, error, "a durable call has failed");
+    });
 }
 
 /// One run, from its claim to what becomes of its call.
@@ -623,7 +649,11 @@ async fn carry_out(
         let (registered, guard) = (Arc::clone(&registered), Arc::clone(&guard));
         tokio::spawn(async move {
             let body = pin!((registered.handler)(&arguments, run));
-            run_under(&guard, OnLost::Stop, body).await
+            let body = run_under(&guard, OnLost::Stop, body);
+            let Some(limit) = registered.hold_at_most else { return body.await };
+            let late =
+                |_| Ok(Some(format!("it has run for all of its `hold_at_most` of {limit:?}")));
+            time::timeout(limit, body).await.unwrap_or_else(late)
         })
     };
     let error = match body.await {
@@ -635,7 +665,7 @@ async fn carry_out(
         Err(_) => return,
     };
     if let Some(error) = &error {
-        tracing::warn!(target: "lock", name = &*registered.name, id = &*id, error, "a durable call has failed");
+        complain_of_run(&locks, &registered, &id, error);
     }
     let step = DurableStep::Finish {
         id: Arc::clone(&id),

@@ -75,7 +75,7 @@ impl Taker for Call {
     }
 
     fn terms(&self) -> Terms {
-        Terms::of_run(self.lease)
+        Terms::of_run(self.lease, self.terms.hold_at_most)
     }
 
     fn client(&self) -> &Arc<Client> {

@@ -23,6 +23,7 @@ pub(super) struct Claiming {
     id: Arc<str>,
     run: Named,
     lease: Duration,
+    hold_at_most: Option<Duration>,
     client: Arc<Client>,
     reply: Reply<Result<Claimed, Error>>,
 }
@@ -62,7 +63,7 @@ impl Taker for Claiming {
     }
 
     fn terms(&self) -> Terms {
-        Terms::of_run(self.lease)
+        Terms::of_run(self.lease, self.hold_at_most)
     }
 
     fn client(&self) -> &Arc<Client> {
@@ -83,12 +84,21 @@ impl Client {
         book: DurableBook,
         id: Arc<str>,
         run: Named,
-        lease: Duration,
+        (lease, hold_at_most): (Duration, Option<Duration>),
     ) -> Result<Claimed, Error> {
         let claimed = self
             .withdrawable(|number, reply| {
                 let client = Arc::clone(self);
-                Command::Claim(Box::new(Claiming { number, book, id, run, lease, client, reply }))
+                Command::Claim(Box::new(Claiming {
+                    number,
+                    book,
+                    id,
+                    run,
+                    lease,
+                    hold_at_most,
+                    client,
+                    reply,
+                }))
             })
             .await?;
         Ok(match claimed {

@@ -147,9 +147,9 @@ pub(crate) struct Terms {
 
 impl Terms {
     /// Of the lock of a run.
-    fn of_run(lease: Duration) -> Self {
+    fn of_run(lease: Duration, hold_at_most: Option<Duration>) -> Self {
         let patience = Patience::For(Duration::ZERO);
-        Self { lease, patience, hold_at_most: None, hold_at_least: Duration::ZERO }
+        Self { lease, patience, hold_at_most, hold_at_least: Duration::ZERO }
     }
 }
 
@@ -170,6 +170,8 @@ pub(crate) struct WindowTerms {
     pub(crate) wait: Duration,
     pub(crate) max_wait: Option<Duration>,
     pub(crate) leading: bool,
+    /// How long its run may take.
+    pub(crate) hold_at_most: Option<Duration>,
 }
 
 /// A debounced call, on its way to a run.
