@@ -11,6 +11,8 @@
 mod args;
 #[path = "../../lock-macros/src/attribute.rs"]
 mod attribute;
+#[path = "../../lock-macros/src/detached.rs"]
+mod detached;
 #[path = "../../lock-macros/src/durable.rs"]
 mod durable;
 #[path = "../../lock-macros/src/duration.rs"]
@@ -19,6 +21,10 @@ mod duration;
 mod expand;
 #[path = "../../lock-macros/src/function.rs"]
 mod function;
+#[path = "../../lock-macros/src/names.rs"]
+mod names;
+#[path = "../../lock-macros/src/renamed.rs"]
+mod renamed;
 #[path = "../../lock-macros/src/stack.rs"]
 mod stack;
 #[path = "../../lock-macros/src/template.rs"]
@@ -32,6 +38,7 @@ use syn::LitStr;
 
 use crate::{
     attribute::Attribute,
+    duration::Length,
     template::{Piece, Template},
 };
 
@@ -82,19 +89,21 @@ pub fn duration(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let read = |text: &str| {
         let literal = LitStr::new(text, Span::call_site());
-        duration::milliseconds("lease", &syn::parse_quote!(#literal))
+        Length::parse("lease", syn::parse_quote!(#literal)).ok()?.milliseconds()
     };
-    let Ok(milliseconds) = read(text) else { return false };
+    let Some(milliseconds) = read(text) else { return false };
     // It means what it means when it is written in the plainest way.
     let mut rest = milliseconds;
     let mut plain = String::new();
-    for (unit, length) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+    for (unit, length) in
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)]
+    {
         if rest >= length || (unit == "ms" && plain.is_empty()) {
             plain.push_str(&format!("{}{unit}", rest / length));
             rest %= length;
         }
     }
-    assert_eq!(read(&plain).expect("it is a duration"), milliseconds, "{text} {plain}");
+    assert_eq!(read(&plain), Some(milliseconds), "{text} {plain}");
     true
 }
 

@@ -1,6 +1,6 @@
 //! The arguments of an attribute, each checked on its own, all mistakes reported at once.
 
-use std::iter;
+use std::{env, iter};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote_spanned};
@@ -11,11 +11,14 @@ use syn::{
     spanned::Spanned as _,
 };
 
-use crate::{attribute::Attribute, duration, template::Template};
+use crate::{attribute::Attribute, duration::Length, renamed, template::Template};
 
 /// The shortest lease of the runtime. A shorter one is most often an integer that was meant to be
 /// seconds.
 const SHORTEST_LEASE: u64 = 50;
+
+/// A shorter wait, as an integer, was most often meant to be seconds.
+const SHORTEST_WAIT: u64 = 50;
 
 /// The longest lease of the runtime, and the longest pause of its debounce.
 const LONGEST: u64 = 24 * 60 * 60 * 1000;
@@ -24,7 +27,7 @@ const LONGEST: u64 = 24 * 60 * 60 * 1000;
 const DEFAULT_WAIT: u64 = 1000;
 
 /// The arguments that have no value.
-const FLAGS: [&str; 4] = ["skip", "reentrant", "leading", "durable"];
+const FLAGS: [&str; 5] = ["skip", "reentrant", "leading", "detached", "durable"];
 
 /// What the user asked for.
 pub(crate) struct Args {
@@ -38,6 +41,7 @@ pub(crate) struct Args {
     pub(crate) reentrant: bool,
     /// Where they were given.
     pub(crate) leading: Option<Span>,
+    pub(crate) detached: Option<Span>,
     pub(crate) durable: Option<Span>,
     /// The name of the run, in a durable function.
     pub(crate) run: Option<Ident>,
@@ -49,7 +53,7 @@ pub(crate) struct Args {
 pub(crate) struct Duration {
     /// The name of the builder's method too.
     pub(crate) key: Ident,
-    pub(crate) milliseconds: u64,
+    pub(crate) length: Length,
     value: Span,
 }
 
@@ -91,6 +95,7 @@ impl Args {
             skip: false,
             reentrant: false,
             leading: None,
+            detached: None,
             durable: None,
             run: None,
             on_lost: OnLost::Stop,
@@ -128,43 +133,66 @@ impl Args {
         if mistakes.0.is_none() {
             args.compare(attribute, &mut mistakes);
         }
+        if args.krate.is_none()
+            && let Some(name) = renamed::name(env::args())
+        {
+            let text = format!("`lock` is called `{name}` in this crate; add `crate = {name}`");
+            mistakes.push(Error::new(place, text));
+            // The rest can be compiled.
+            args.krate = syn::parse_str(&name).ok();
+        }
         if let Some(error) = mistakes.0 {
             all_mistakes.push(error);
         }
         args
     }
 
-    /// What can only be said of two durations together.
+    /// What can only be said of two arguments together. Of durations that are known when the
+    /// function is called, the runtime says it.
     fn compare(&self, attribute: Attribute, mistakes: &mut Mistakes) {
-        let given = |key: &str| self.durations.iter().find(|duration| duration.key == key);
         if let Some(run) = self.run.as_ref().filter(|_| self.durable.is_none()) {
             let text = "only a durable run has a name: add `durable`, or leave `run` out";
             mistakes.push(Error::new(run.span(), text));
         }
         match attribute {
             Attribute::Locked => {
-                if let (Some(limit), Some(lease)) = (given("hold_at_most"), given("lease"))
-                    && limit.milliseconds < lease.milliseconds
+                if let (Some((limit, place)), Some((lease, _))) =
+                    (self.known("hold_at_most"), self.known("lease"))
+                    && limit < lease
                 {
                     let text = format!(
-                        "the lock would be lost before its first lease of {} ms is over; write a \
-                         longer `hold_at_most`, or a shorter `lease`",
-                        lease.milliseconds
+                        "the lock would be lost before its first lease of {lease} ms is over; \
+                         write a longer `hold_at_most`, or a shorter `lease`"
                     );
-                    mistakes.push(Error::new(limit.value, text));
+                    mistakes.push(Error::new(place, text));
                 }
             }
             Attribute::Debounced => {
-                let wait = given("wait").map_or(DEFAULT_WAIT, |wait| wait.milliseconds);
-                if let Some(limit) = given("max_wait").filter(|max| max.milliseconds < wait) {
+                let wait = match self.duration("wait") {
+                    Some(wait) => wait.length.milliseconds(),
+                    None => Some(DEFAULT_WAIT),
+                };
+                if let (Some((limit, place)), Some(wait)) = (self.known("max_wait"), wait)
+                    && limit < wait
+                {
                     let text = format!(
                         "no burst would be over so soon, since the calls have to pause for {wait} \
                          ms; write a `max_wait` of {wait} ms at least, or a shorter `wait`"
                     );
-                    mistakes.push(Error::new(limit.value, text));
+                    mistakes.push(Error::new(place, text));
                 }
             }
         }
+    }
+
+    pub(crate) fn duration(&self, key: &str) -> Option<&Duration> {
+        self.durations.iter().find(|duration| duration.key == key)
+    }
+
+    /// The milliseconds of a duration that is given as a literal, and where.
+    fn known(&self, key: &str) -> Option<(u64, Span)> {
+        let duration = self.duration(key)?;
+        Some((duration.length.milliseconds()?, duration.value))
     }
 
     /// These, and those of the attributes below.
@@ -172,10 +200,15 @@ impl Args {
         iter::once(self).chain(others)
     }
 
-    /// The path of the runtime, located at `span` if the user gave none.
+    /// The path of the runtime, located at `span` if the user gave none. Its name is at the
+    /// attribute, wherever the path is: where there is no crate of that name, all the errors about
+    /// that are the same one, and the compiler shows it once.
     pub(crate) fn krate(&self, span: Span) -> TokenStream {
         let path = self.krate.as_ref().map(Path::to_token_stream);
-        path.unwrap_or_else(|| quote_spanned!(span=> ::lock))
+        path.unwrap_or_else(|| {
+            let name = Ident::new("lock", Span::mixed_site());
+            quote_spanned!(span=> ::#name)
+        })
     }
 
     // Input: a key of this attribute, for the first time, its usage, and what follows it.
@@ -193,6 +226,7 @@ impl Args {
                     "skip" => self.skip = true,
                     "reentrant" => self.reentrant = true,
                     "leading" => self.leading = Some(key.span()),
+                    "detached" => self.detached = Some(key.span()),
                     _ => self.durable = Some(key.span()),
                 }
                 return Ok(());
@@ -209,17 +243,19 @@ impl Args {
         };
         match name {
             "id" => self.id = Some(Id::parse(value)?),
-            "locks" => self.locks = Some(value),
+            "locks" => self.locks = Some(client(value)?),
             "guard" => self.guard = Some(identifier(value, usage)?),
             "run" => self.run = Some(identifier(value, usage)?),
             "or_else" => self.or_else = Some(handler(value)?),
             "on_lost" => self.on_lost = OnLost::parse(&value)?,
             "crate" => self.krate = Some(path(value, usage)?.path),
             _ => {
-                let milliseconds = duration::milliseconds(name, &value)?;
-                in_range(attribute, name, milliseconds, &value)?;
-                let (key, value) = (key.unraw(), value.span());
-                self.durations.push(Duration { key, milliseconds, value });
+                let (key, place) = (key.unraw(), value.span());
+                let length = Length::parse(name, value)?;
+                if let Some(text) = out_of_range(attribute, name, &length) {
+                    return Err(Error::new(place, text));
+                }
+                self.durations.push(Duration { key, length, value: place });
             }
         }
         Ok(())
@@ -304,10 +340,12 @@ fn argument(attribute: Attribute, input: ParseStream<'_>) -> Result<Argument> {
     if let Ok(value) = input.fork().parse::<Expr>()
         && let Expr::Lit(literal) = &value
     {
-        let usage = if duration::milliseconds("wait", &value).is_ok() {
-            format!("for the time to wait write `wait = {}`", literal.to_token_stream())
-        } else {
-            "for the id write `id = \"..\"`".to_owned()
+        let usage = match Length::parse("wait", value.clone()) {
+            Ok(Length::Integer(number)) if (1..SHORTEST_WAIT).contains(&number) => {
+                format!("for the time to wait write `wait = \"{number}s\"`")
+            }
+            Ok(_) => format!("for the time to wait write `wait = {}`", literal.to_token_stream()),
+            Err(_) => "for the id write `id = \"..\"`".to_owned(),
         };
         return Err(input.error(format!("this value needs a name before it; {usage}")));
     }
@@ -375,6 +413,15 @@ fn identifier(value: Expr, usage: &str) -> Result<Ident> {
     }
 }
 
+fn client(value: Expr) -> Result<Expr> {
+    if is_text(&value) {
+        let text = "`locks` is a `Locks`, which is connected once and kept, and not a URL; write \
+                    `locks = self.locks`, or `locks = LOCKS` for a static";
+        return Err(Error::new_spanned(value, text));
+    }
+    Ok(value)
+}
+
 fn handler(value: Expr) -> Result<Expr> {
     let problem = match &value {
         Expr::Closure(ExprClosure { asyncness: Some(_), .. }) => {
@@ -389,31 +436,49 @@ fn handler(value: Expr) -> Result<Expr> {
     Err(Error::new_spanned(value, format!("{problem}: write `or_else = |error| ..`")))
 }
 
-// The runtime refuses these too; here the user sees them where they are written.
-fn in_range(attribute: Attribute, key: &str, milliseconds: u64, value: &Expr) -> Result<()> {
-    let text = match (attribute, key) {
-        (_, "lease") if milliseconds < SHORTEST_LEASE => format!(
+// The runtime refuses these too, but for integers that look like seconds; here the user sees them
+// where they are written.
+fn out_of_range(attribute: Attribute, key: &str, length: &Length) -> Option<String> {
+    let milliseconds = length.milliseconds()?;
+    let meant = seconds_meant(key, length);
+    match (attribute, key) {
+        (_, "lease") if milliseconds < SHORTEST_LEASE => Some(format!(
             "a lease is at least {SHORTEST_LEASE} ms, and this is {milliseconds} ms; \
              for seconds write `lease = \"{}s\"`",
             milliseconds.max(1)
-        ),
-        (_, "hold_at_most") if milliseconds == 0 => {
+        )),
+        _ if meant.is_some() => meant,
+        (_, "hold_at_most") if milliseconds == 0 => Some(
             "the lock would be lost at once; write a longer time, or leave `hold_at_most` out"
-                .to_owned()
-        }
-        (Attribute::Debounced, "wait") if milliseconds == 0 => {
-            "no burst is over without a pause; write `wait = 1` or more, or use `#[locked]` to \
-             run every call"
-                .to_owned()
-        }
-        (Attribute::Locked, "lease" | "hold_at_least") | (Attribute::Debounced, _)
+                .to_owned(),
+        ),
+        (Attribute::Debounced, "wait") if milliseconds == 0 => Some(
+            "no burst is over without a pause; write `wait = \"1ms\"` or more, or use `#[locked]` \
+             to run every call"
+                .to_owned(),
+        ),
+        (Attribute::Locked, "lease" | "hold_at_least")
+        | (Attribute::Debounced, "wait" | "max_wait")
             if milliseconds > LONGEST =>
         {
-            format!(
+            Some(format!(
                 "`{key}` is 24 hours at most, and this is longer; write `{key} = \"24h\"` or less"
-            )
+            ))
         }
-        _ => return Ok(()),
-    };
-    Err(Error::new_spanned(value, text))
+        _ => None,
+    }
+}
+
+// Nobody holds a lock for 30 ms, or waits for 5 ms: a small integer without a unit was meant to be
+// seconds.
+fn seconds_meant(key: &str, length: &Length) -> Option<String> {
+    let Length::Integer(number) = length else { return None };
+    let waits = matches!(key, "wait" | "max_wait");
+    let plausible = if waits { SHORTEST_WAIT } else { 1000 };
+    (1..plausible).contains(number).then(|| {
+        format!(
+            "`{key} = {number}` is {number} ms; write `{key} = \"{number}s\"` for seconds, or \
+             `{key} = \"{number}ms\"`"
+        )
+    })
 }

@@ -52,6 +52,8 @@ impl Attribute {
                 ("wait", "wait = \"1s\""),
                 ("max_wait", "max_wait = \"10s\""),
                 ("leading", "leading"),
+                ("hold_at_most", "hold_at_most = \"5m\""),
+                ("detached", "detached"),
                 ("durable", "durable"),
                 ("run", "run = run"),
                 ("locks", "locks = self.locks"),

@@ -12,9 +12,11 @@ use syn::{
 };
 
 use crate::{
-    args::{Args, Mistakes},
+    args::{Args, Duration, Mistakes},
+    duration::Length,
     expand,
     function::Function,
+    names,
 };
 
 /// What is refused, each on the token that it is about.
@@ -32,6 +34,16 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     if let Some(leading) = args.leading {
         let text = "durable calls run when their burst is over; leave `leading` out";
         mistakes.push(Error::new(leading, text));
+    }
+    if let Some(Duration { length: Length::Expression(limit), .. }) = args.duration("hold_at_most")
+    {
+        for name in names::used(limit) {
+            if function.bindings.iter().any(|binding| binding.name == name) {
+                let text = "the bound of durable runs is the same for all calls, which other \
+                            processes run; write one that does not depend on the arguments";
+                mistakes.push(Error::new(name.span(), text));
+            }
+        }
     }
     let mut borrowed = false;
     for argument in &function.sig.inputs {
@@ -112,6 +124,11 @@ pub(crate) fn durable(
     let names = arguments(function).map(|(name, _)| name).collect::<Vec<_>>();
     let types = arguments(function).map(|(_, ty)| ty).collect::<Vec<_>>();
     let configure = expand::configure(args);
+    // How long to wait is for the caller to say, how long a run may take for its runner.
+    let limit = args.duration("hold_at_most");
+    let bound = limit.map(|limit| expand::set(args, limit));
+    let bound = quote_spanned!(span=> |__lock_it| __lock_it #bound);
+    let evaluated = limit.and_then(expand::evaluated);
 
     let mut keep = function.copy();
     for argument in &mut keep.sig.inputs {
@@ -125,11 +142,10 @@ pub(crate) fn durable(
     let receipt = output(&krate);
     keep.sig.output = parse_quote_spanned!(span=> -> #receipt);
     keep.attrs.push(parse_quote_spanned!(span=> #[allow(clippy::missing_errors_doc)]));
-    let (locks, id) = (expand::locks(args), expand::id(args, function));
+    let values = expand::values(args, function);
     let keep = keep.with(quote_spanned! {span=>
         #uses
-        let __lock_locks = #locks;
-        let __lock_id = #id;
+        #values
         #krate::__private::durable_call(
             __lock_locks, __lock_id, #configure, #name::__lock_function, (#(#names,)*),
         ).await
@@ -143,10 +159,20 @@ pub(crate) fn durable(
     let binding = args.run.clone().unwrap_or_else(|| Ident::new("__lock_run", span));
     run.sig.inputs.push(parse_quote_spanned!(span=> #binding: #krate::DurableRun));
     run.attrs.push(parse_quote_spanned!(span=> #[allow(
-        unused_variables,
         clippy::used_underscore_binding,
         clippy::unused_async,
     )]));
+    for argument in &mut run.sig.inputs {
+        if let FnArg::Typed(argument) = argument
+            && let Pat::Ident(PatIdent { ident, .. }) = &*argument.pat
+            && args.may_use(ident)
+        {
+            argument.attrs.push(parse_quote_spanned!(span=> #[allow(unused_variables)]));
+        }
+    }
+    if !locked.is_empty() {
+        run.take_unused(&locked.iter().collect::<Vec<_>>());
+    }
     let run = match locked {
         [] => run.with(run.body.stream()),
         [one] => run.with(expand::locked(one, &run)),
@@ -188,8 +214,9 @@ pub(crate) fn durable(
         impl #name {
             #[doc = #register]
             #vis fn register(locks: &#krate::Locks) -> ::core::result::Result<(), #krate::Error> {
+                #evaluated
                 #krate::__private::durable_register(
-                    locks, Self::__lock_name(), #configure, Self::__lock_function,
+                    locks, Self::__lock_name(), #bound, Self::__lock_function,
                 )
             }
 

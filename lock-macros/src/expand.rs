@@ -5,7 +5,7 @@
 //! token that they stand for, because that is where an error about them is shown.
 
 use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::{
     Error, Expr, Ident, Type, ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _,
 };
@@ -13,8 +13,10 @@ use syn::{
 use crate::{
     args::{Args, Duration, Id, Mistakes, OnLost},
     attribute::Attribute,
-    durable,
+    detached, durable,
+    duration::Length,
     function::{self, Function},
+    names,
     stack::Stack,
     template::{Piece, Template},
 };
@@ -31,6 +33,7 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream
     let function = mistakes.take(Function::parse(attribute, stack.item.clone()));
     if let (Some(function), None) = (&function, &mistakes.0) {
         check(attribute, args.iter_with(&locks), function, &mut mistakes);
+        detached::check(&args, function, &mut mistakes);
         if args.durable.is_some() {
             durable::check(&args, function, &mut mistakes);
         }
@@ -41,6 +44,7 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream
             durable::durable(&args, &locks, &function, &stack.uses())
         }
         Some(mut function) if errors.is_none() => {
+            function.take_unused(&args.iter_with(&locks).collect::<Vec<_>>());
             let statements = match attribute {
                 Attribute::Locked if locks.is_empty() => locked(&args, &function),
                 Attribute::Locked => all_locked(&args, &locks, &function),
@@ -87,6 +91,9 @@ fn check<'a>(
     let mut guards: Vec<&Ident> = Vec::new();
     for args in all {
         run = run.or(args.run.as_ref());
+        if let Some(Id::Template(template)) = &args.id {
+            check_template(template, function, mistakes);
+        }
         let Some(guard) = &args.guard else { continue };
         if function.bindings.iter().any(|binding| binding.name == *guard) {
             let text =
@@ -118,6 +125,36 @@ fn check<'a>(
     }
 }
 
+// The compiler would look for such a name elsewhere, and advise to use `std::process::id`.
+fn check_template(template: &Template, function: &Function, mistakes: &mut Mistakes) {
+    let arguments = function.bindings.iter().map(|binding| binding.name.unraw().to_string());
+    let arguments = arguments.collect::<Vec<_>>();
+    for piece in &template.pieces {
+        let Piece::Value { root, .. } = piece else { continue };
+        // Constants are not written so.
+        if arguments.contains(root) || !root.starts_with(char::is_lowercase) {
+            continue;
+        }
+        let unused = format!("_{root}");
+        let text = if root == "self" {
+            "this function has no `self`; an id takes arguments, their fields, and constants"
+                .to_owned()
+        } else if arguments.contains(&unused) {
+            format!(
+                "the argument is called `{unused}`; call it `{root}`, since it is used here, or \
+                 write `{{{unused}}}`"
+            )
+        } else if arguments.is_empty() {
+            format!(
+                "there is no argument `{root}`; an id takes arguments, their fields, and constants"
+            )
+        } else {
+            format!("there is no argument `{root}`; there is `{}`", arguments.join("`, `"))
+        };
+        mistakes.push(Error::new(template.span, text));
+    }
+}
+
 // Output: statements that
 //
 //     evaluate the id; make the body, which takes every argument; acquire the lock and run the body;
@@ -128,17 +165,19 @@ fn check<'a>(
 pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
-    let (locks, id, configure) = (locks(args), id(args, function), configure(args));
+    let (values, configure) = (values(args, function), configure(args));
     let guard = args.guard.iter();
-    let body = body(function, &quote_spanned!(span=> #(let #guard = __lock_held.guard();)*));
+    let before = quote_spanned!(span=> #(let #guard = __lock_held.guard();)*);
+    let body = body(function, &before);
     let modes = modes(args);
-    let quiet = quiet(&[args]);
-    let leave = leave(args, &function.output(), "LockedOutput");
+    let (quiet, unused) = (quiet(&[args]), &function.unused);
+    let type_ = type_of_body(&[args], function);
+    let leave = leave(args, function, &function.output(), "LockedOutput");
     quote_spanned! {span=>
-        let __lock_locks = #locks;
-        let __lock_id = #id;
+        #values
         let __lock_held = #krate::__private::Held::new();
         let __lock_result = {
+            #unused
             let __lock_held = &__lock_held;
             #quiet
             let __lock_body = ::core::pin::pin!(#body);
@@ -146,7 +185,9 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
                 __lock_held, __lock_locks, __lock_id, #configure, #modes, __lock_body
             ).await
         };
-        match #krate::__private::finish(__lock_held, __lock_result).await {
+        let __lock_result = #krate::__private::finish(__lock_held, __lock_result).await;
+        #type_
+        match __lock_result {
             ::core::result::Result::Ok(__lock_output) => __lock_output,
             ::core::result::Result::Err(__lock_error) => #leave,
         }
@@ -158,11 +199,13 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
     let span = Span::mixed_site();
     let krate = first.krate(span);
     let all = first.iter_with(others).collect::<Vec<_>>();
-    let (wanted, body) = (wanted(&krate, &all, function), body_of_several(&all, function));
-    let quiet = quiet(&all);
+    let wanted = wanted(&krate, &all, function);
+    let body = body_of_several(&all, function);
+    let (quiet, unused) = (quiet(&all), &function.unused);
     let output = function.output();
     let failed = |number: TokenStream| quote_spanned!(span=> ::core::result::Result::Err((#number, __lock_error)));
-    let mut arms = own_ways(&all, &output, failed, |value| value);
+    let type_ = type_of_body(&all, function);
+    let mut arms = own_ways(&all, function, (&output, "LockedOutput"), failed, |value| value);
     if all.iter().any(|args| args.or_else.is_none()) {
         let failed = failed(quote_spanned!(span=> _));
         let leave = reported(first, &output, "LockedOutput");
@@ -175,12 +218,15 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
         let __lock_wanted = #wanted;
         let __lock_held = #krate::__private::Held::several();
         let __lock_result = {
+            #unused
             let __lock_held = &__lock_held;
             #quiet
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::run_all(__lock_held, __lock_wanted, __lock_body).await
         };
-        match #krate::__private::finish_all(__lock_held, __lock_result).await {
+        let __lock_result = #krate::__private::finish_all(__lock_held, __lock_result).await;
+        #type_
+        match __lock_result {
             ::core::result::Result::Ok(__lock_output) => __lock_output,
             #(#arms)*
         }
@@ -190,11 +236,11 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
 // Output: an array of what is asked for, in the order of the attributes.
 fn wanted(krate: &TokenStream, all: &[&Args], function: &Function) -> TokenStream {
     let wanted = all.iter().map(|args| {
-        let (locks, id, configure) = (locks(args), id(args, function), configure(args));
-        let modes = modes(args);
-        quote_spanned! {Span::mixed_site()=>
-            #krate::__private::want(#locks, #id, #configure, #modes)
-        }
+        let (values, configure, modes) = (values(args, function), configure(args), modes(args));
+        quote_spanned! {Span::mixed_site()=> {
+            #values
+            #krate::__private::want(__lock_locks, __lock_id, #configure, #modes)
+        }}
     });
     quote_spanned!(Span::mixed_site()=> [#(#wanted),*])
 }
@@ -214,7 +260,8 @@ fn body_of_several(all: &[&Args], function: &Function) -> TokenStream {
 //         that a type with no way out is one error.
 fn own_ways(
     all: &[&Args],
-    output: &Type,
+    function: &Function,
+    (output, trait_): (&Type, &str),
     failed: impl Fn(TokenStream) -> TokenStream,
     made: impl Fn(TokenStream) -> TokenStream,
 ) -> Vec<TokenStream> {
@@ -231,7 +278,7 @@ fn own_ways(
             });
         }
         if let Some(handler) = &args.or_else {
-            let handled = made(handled(args, handler, output));
+            let handled = made(handled(args, function, handler, (output, trait_)));
             arms.push(quote_spanned!(span=> #failed => #handled,));
         }
     }
@@ -245,12 +292,11 @@ fn own_ways(
 fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
-    let (locks, id, configure) = (locks(args), id(args, function), configure(args));
-    let all = locked.iter().collect::<Vec<_>>();
-    let body = body_of_several(&all, function);
+    let values = values(args, function);
+    let (statements, outcome) = run(args, locked, function);
     let declared = function.output();
     let (output, is_result) = function::debounced(&declared, &krate);
-    let leave = leave(args, &output, "DebouncedOutput");
+    let leave = leave(args, function, &output, "DebouncedOutput");
     let mut ran = quote_spanned! {span=>
         ::core::result::Result::Ok(::core::option::Option::Some(__lock_output))
     };
@@ -273,27 +319,19 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
             ::core::result::Result::Ok(::core::option::Option::None)
         }
     };
-    if all.is_empty() {
+    if locked.is_empty() {
         return quote_spanned! {span=>
-            let __lock_locks = #locks;
-            let __lock_id = #id;
-            let __lock_held = #krate::__private::Held::new();
-            let __lock_result = {
-                let __lock_held = &__lock_held;
-                let __lock_body = ::core::pin::pin!(#body);
-                #krate::__private::debounce(
-                    __lock_held, __lock_locks, __lock_id, #configure, __lock_body
-                ).await
-            };
-            match #krate::__private::finish(__lock_held, __lock_result).await {
+            #values
+            #statements
+            match #outcome {
                 ::core::result::Result::Ok(::core::option::Option::Some(__lock_output)) => #ran,
                 #superseded
                 ::core::result::Result::Err(__lock_error) => #leave,
             }
         };
     }
+    let all = locked.iter().collect::<Vec<_>>();
     let wanted = wanted(&krate, &all, function);
-    let quiet = quiet(&all);
     let failed = |number: TokenStream| {
         quote_spanned! {span=>
             ::core::result::Result::Ok(::core::option::Option::Some(
@@ -302,27 +340,13 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
         }
     };
     let made = |value| quote_spanned!(span=> { let __lock_output = #value; #ran });
-    let arms = own_ways(&all, &declared, failed, made);
+    let arms = own_ways(&all, function, (&declared, "DebouncedOutput"), failed, made);
     let failed = failed(quote_spanned!(span=> _));
     quote_spanned! {span=>
-        let __lock_locks = #locks;
-        let __lock_id = #id;
+        #values
         let __lock_wanted = #wanted;
-        let __lock_run = #krate::__private::Held::new();
-        let __lock_held = #krate::__private::Held::several();
-        let __lock_result = {
-            let __lock_run = &__lock_run;
-            let __lock_held = &__lock_held;
-            #quiet
-            let __lock_body = ::core::pin::pin!(#body);
-            #krate::__private::debounce_under(
-                (__lock_run, __lock_held), __lock_wanted, __lock_locks, __lock_id, #configure,
-                __lock_body
-            ).await
-        };
-        match #krate::__private::finish(
-            __lock_run, #krate::__private::finish_all(__lock_held, __lock_result).await
-        ).await {
+        #statements
+        match #outcome {
             ::core::result::Result::Ok(::core::option::Option::Some(
                 ::core::result::Result::Ok(__lock_output)
             )) => #ran,
@@ -333,8 +357,92 @@ fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStre
     }
 }
 
+// Output: statements, and an expression of what becomes of the call, once its run is over and the
+//         body is dropped. The call of a detached function is begun here, so that it counts from
+//         here; the rest of it is a task of its own, which takes the arguments.
+fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, TokenStream) {
+    let span = Span::mixed_site();
+    let krate = args.krate(span);
+    let (configure, all) = (configure(args), locked.iter().collect::<Vec<_>>());
+    let (body, quiet, unused) = (body_of_several(&all, function), quiet(&all), &function.unused);
+    let call = quote_spanned!(span=> __lock_locks, __lock_id, #configure);
+    let (run, call, begin) = match args.detached {
+        None => ("debounce", call, TokenStream::new()),
+        Some(_) => {
+            let begin = quote_spanned!(span=> let __lock_begun = #krate::__private::begin(#call););
+            ("debounce_begun", quote_spanned!(span=> __lock_begun), begin)
+        }
+    };
+    let run = if locked.is_empty() { run.to_owned() } else { format!("{run}_under") };
+    let run = Ident::new(&run, span);
+    let (statements, result) = if locked.is_empty() {
+        let statements = quote_spanned! {span=>
+            let __lock_run = #krate::__private::Held::new();
+            let __lock_result = {
+                #unused
+                let __lock_run = &__lock_run;
+                let __lock_body = ::core::pin::pin!(#body);
+                #krate::__private::#run(__lock_run, #call, __lock_body).await
+            };
+        };
+        (statements, quote_spanned!(span=> __lock_result))
+    } else {
+        let statements = quote_spanned! {span=>
+            let __lock_run = #krate::__private::Held::new();
+            let __lock_held = #krate::__private::Held::several();
+            let __lock_result = {
+                #unused
+                let __lock_run = &__lock_run;
+                let __lock_held = &__lock_held;
+                #quiet
+                let __lock_body = ::core::pin::pin!(#body);
+                #krate::__private::#run(
+                    (__lock_run, __lock_held), __lock_wanted, #call, __lock_body
+                ).await
+            };
+        };
+        let result = quote_spanned! {span=>
+            #krate::__private::finish_all(__lock_held, __lock_result).await
+        };
+        (statements, result)
+    };
+    let finish = quote_spanned!(span=> #krate::__private::finish(__lock_run, #result).await);
+    let Some(detached) = args.detached else { return (statements, finish) };
+    // What cannot be sent to a task is said of this argument.
+    let span = at(detached);
+    let krate = args.krate(span);
+    let outcome = quote_spanned! {span=>
+        #krate::__private::detached(async move { #statements #finish }).await
+    };
+    (begin, outcome)
+}
+
+// Output: statements that evaluate what the attribute says, before the body takes the arguments.
+pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
+    let (locks, id) = (locks(args), id(args, function));
+    let durations = args.durations.iter().filter_map(evaluated);
+    quote_spanned! {Span::mixed_site()=>
+        let __lock_locks = #locks;
+        let __lock_id = #id;
+        #(#durations)*
+    }
+}
+
+/// A statement that evaluates a duration, unless it is known already.
+pub(crate) fn evaluated(duration: &Duration) -> Option<TokenStream> {
+    let Length::Expression(expression) = &duration.length else { return None };
+    let span = at(expression.span());
+    let name = variable(&duration.key, span);
+    Some(quote_spanned!(span=> let #name: ::core::time::Duration = #expression;))
+}
+
+/// Where the value of a duration is, once it was evaluated.
+fn variable(key: &Ident, span: Span) -> Ident {
+    format_ident!("__lock_{key}", span = span)
+}
+
 // Output: a `Result<Locks, Error>`.
-pub(crate) fn locks(args: &Args) -> TokenStream {
+fn locks(args: &Args) -> TokenStream {
     let Some(locks) = &args.locks else {
         let span = Span::mixed_site();
         let krate = args.krate(span);
@@ -342,11 +450,14 @@ pub(crate) fn locks(args: &Args) -> TokenStream {
     };
     let span = at(locks.span());
     let krate = args.krate(span);
-    quote_spanned!(span=> #krate::__private::given(&(#locks)))
+    quote_spanned! {span=> {
+        let __lock_locks: &#krate::Locks = &(#locks);
+        #krate::__private::given(__lock_locks)
+    }}
 }
 
 // Output: a `String`.
-pub(crate) fn id(args: &Args, function: &Function) -> TokenStream {
+fn id(args: &Args, function: &Function) -> TokenStream {
     match &args.id {
         Some(Id::Template(template)) => interpolated(args, template, function),
         Some(Id::Expression(expression)) => {
@@ -359,9 +470,7 @@ pub(crate) fn id(args: &Args, function: &Function) -> TokenStream {
             let krate = args.krate(span);
             let name = function.sig.ident.unraw().to_string();
             quote_spanned! {span=>
-                #krate::__private::String::from(
-                    ::core::concat!(::core::module_path!(), "::", #name)
-                )
+                #krate::__private::display(::core::concat!(::core::module_path!(), "::", #name))
             }
         }
     }
@@ -371,7 +480,7 @@ fn interpolated(args: &Args, template: &Template, function: &Function) -> TokenS
     let span = at(template.span);
     let krate = args.krate(span);
     if let [Piece::Text(text)] = template.pieces.as_slice() {
-        return quote_spanned!(span=> #krate::__private::String::from(#text));
+        return quote_spanned!(span=> #krate::__private::display(#text));
     }
     let pieces = template.pieces.iter().map(|piece| match piece {
         Piece::Text(text) => quote_spanned!(span=> __lock_id.literal(#text);),
@@ -394,16 +503,26 @@ pub(crate) fn at(location: Span) -> Span {
 
 // Output: a closure that sets what was given.
 pub(crate) fn configure(args: &Args) -> TokenStream {
-    let calls = args.durations.iter().map(|Duration { key, milliseconds, .. }| {
-        let span = at(key.span());
-        let krate = args.krate(span);
-        let mut method = key.clone();
-        method.set_span(span);
-        quote_spanned!(span=> .#method(#krate::__private::milliseconds(#milliseconds)))
-    });
+    let calls = args.durations.iter().map(|duration| set(args, duration));
     let span = Span::mixed_site();
     let leading = args.leading.map(|_| quote_spanned!(span=> .leading(true)));
     quote_spanned!(span=> |__lock_it| __lock_it #(#calls)* #leading)
+}
+
+/// A call of the builder's method.
+pub(crate) fn set(args: &Args, duration: &Duration) -> TokenStream {
+    let Duration { key, length, .. } = duration;
+    let span = at(key.span());
+    let mut method = key.clone();
+    method.set_span(span);
+    let value = match length.milliseconds() {
+        Some(milliseconds) => {
+            let krate = args.krate(span);
+            quote_spanned!(span=> #krate::__private::milliseconds(#milliseconds))
+        }
+        None => variable(key, span).into_token_stream(),
+    };
+    quote_spanned!(span=> .#method(#value))
 }
 
 // Output: what becomes of the body when the lock is lost, and of a call from under the lock.
@@ -436,7 +555,8 @@ fn quiet(all: &[&Args]) -> TokenStream {
 // Input: the function, and statements to run before its body.
 // Output: a future of the function's own output. A `return` in it is its own, and the statement
 //         that never runs tells the compiler its type, so that errors land on the user's tokens.
-//         It owns all arguments, mentioned or not, so that they are dropped with it.
+//         It owns all arguments that may be used, mentioned or not, so that they are dropped with
+//         it.
 fn body(function: &Function, before: &TokenStream) -> TokenStream {
     let span = Span::mixed_site();
     let output = function::erased(&function.output());
@@ -475,9 +595,9 @@ fn body(function: &Function, before: &TokenStream) -> TokenStream {
 
 // Input: the type to make, the trait that makes it of an error, and in scope `__lock_error`.
 // Output: an expression.
-fn leave(args: &Args, output: &Type, trait_: &str) -> TokenStream {
+fn leave(args: &Args, function: &Function, output: &Type, trait_: &str) -> TokenStream {
     let leave = match &args.or_else {
-        Some(handler) => handled(args, handler, output),
+        Some(handler) => handled(args, function, handler, (output, trait_)),
         None => reported(args, output, trait_),
     };
     if !args.skip {
@@ -499,10 +619,41 @@ fn reported(args: &Args, output: &Type, trait_: &str) -> TokenStream {
     quote_spanned!(span=> <#output as #krate::__private::#trait_>::from_lock_error(__lock_error))
 }
 
-fn handled(args: &Args, handler: &Expr, output: &Type) -> TokenStream {
+// Output: what the user's closure makes of the error. The arguments are gone by then, so those that
+//         it uses are copies, or it is told so: the compiler would advise to borrow them.
+fn handled(
+    args: &Args,
+    function: &Function,
+    handler: &Expr,
+    (output, trait_): (&Type, &str),
+) -> TokenStream {
     let span = at(handler.span());
-    let (krate, output) = (args.krate(span), function::erased(output));
-    quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler)(__lock_error))
+    let krate = args.krate(span);
+    let closure = if trait_ == "LockedOutput" && function::is_opaque(output) {
+        quote_spanned!(span=> #krate::__private::or_else_of(__lock_type, #handler))
+    } else {
+        let output = function::erased(output);
+        quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler))
+    };
+    let used = names::used(handler);
+    let used = used.iter().filter(|name| function.bindings.iter().any(|it| it.name == **name));
+    let copies = used.map(|name| {
+        let krate = args.krate(at(name.span()));
+        quote_spanned!(at(name.span())=> <_ as #krate::__private::Copied>::copied(&#name);)
+    });
+    quote_spanned!(span=> { #(#copies)* #closure(__lock_error) })
+}
+
+// Output: a statement that names the type of what the body makes, if the user has not and a closure
+//         has to make the same: the compiler would compare the two, and advise to box them.
+fn type_of_body(all: &[&Args], function: &Function) -> Option<TokenStream> {
+    let with_handler = all.iter().find(|args| args.or_else.is_some())?;
+    if !function::is_opaque(&function.output()) {
+        return None;
+    }
+    let span = Span::mixed_site();
+    let krate = with_handler.krate(span);
+    Some(quote_spanned!(span=> let __lock_type = #krate::__private::output_of(&__lock_result);))
 }
 
 fn skipped(args: &Args, output: &Type) -> TokenStream {

@@ -1,10 +1,10 @@
 //! The annotated function: its signature parsed, its body left as tokens.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
-use quote::{format_ident, quote};
+use quote::{ToTokens as _, format_ident, quote};
 use syn::{
     Attribute as Outer, Error, FnArg, GenericArgument, Ident, Pat, PatIdent, PathArguments, Result,
-    ReturnType, Signature, Token, Type, Visibility,
+    ReturnType, Signature, Token, Type, TypeImplTrait, Visibility,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _},
     parse_quote, parse_quote_spanned,
@@ -23,6 +23,8 @@ pub(crate) struct Function {
     pub(crate) body: Group,
     /// What the arguments bind, `self` included.
     pub(crate) bindings: Vec<Binding>,
+    /// Statements that bind what nothing uses, in the scope around the body.
+    pub(crate) unused: TokenStream,
 }
 
 /// A name that an argument binds, and the conditions under which there is that argument.
@@ -67,16 +69,24 @@ impl Function {
             return Err(Error::new(token.span, text));
         }
         if sig.asyncness.is_none() {
-            let text = format!(
-                "`{name}` needs an `async fn`: write `async fn {}`. If that is what you wrote, \
-                 another attribute has changed it: put this one above `#[tokio::main]` or \
-                 `#[tokio::test]`, and use a native `async fn` instead of `#[async_trait]`",
-                sig.ident
-            );
+            let function = &sig.ident;
+            let text = if is_boxed_future(&sig.output) {
+                format!(
+                    "`{name}` needs an `async fn`, and this returns a future. Under \
+                     `#[async_trait]`, or for a `dyn Trait`: put it on an `async fn {function}` of \
+                     the type itself, an inherent method, and call that in here"
+                )
+            } else {
+                format!(
+                    "`{name}` needs an `async fn`: write `async fn {function}`. If that is what you \
+                     wrote, another attribute has changed it: put this one above `#[tokio::main]` or \
+                     `#[tokio::test]`"
+                )
+            };
             return Err(Error::new(sig.fn_token.span, text));
         }
         let bindings = bind(&mut sig);
-        Ok(Self { attrs, vis, sig, body, bindings })
+        Ok(Self { attrs, vis, sig, body, bindings, unused: TokenStream::new() })
     }
 
     /// The function with other statements. The braces are the user's: they end the item, and an
@@ -99,6 +109,7 @@ impl Function {
             sig: self.sig.clone(),
             body: self.body.clone(),
             bindings: bindings.collect(),
+            unused: self.unused.clone(),
         }
     }
 
@@ -129,6 +140,26 @@ impl Function {
             Err(_) => Ident::new_raw(name, at(location)),
         }
     }
+}
+
+/// What `#[async_trait]` makes of an `async fn`, and what one writes by hand for a `dyn Trait`.
+fn is_boxed_future(output: &ReturnType) -> bool {
+    let ReturnType::Type(_, output) = output else { return false };
+    let output = output.to_token_stream().to_string();
+    output.contains("Future") && (output.contains("Box") || output.starts_with("impl"))
+}
+
+/// Whether a part of the type has no name.
+pub(crate) fn is_opaque(output: &Type) -> bool {
+    struct Find(bool);
+    impl VisitMut for Find {
+        fn visit_type_impl_trait_mut(&mut self, _: &mut TypeImplTrait) {
+            self.0 = true;
+        }
+    }
+    let mut find = Find(false);
+    find.visit_type_mut(&mut output.clone());
+    find.0
 }
 
 /// The same type with each `impl Trait` left to inference, as it must be in a body.

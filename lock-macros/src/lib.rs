@@ -9,10 +9,13 @@
 
 mod args;
 mod attribute;
+mod detached;
 mod durable;
 mod duration;
 mod expand;
 mod function;
+mod names;
+mod renamed;
 mod stack;
 mod template;
 

@@ -45,7 +45,8 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "the lock is released as soon as its guard is dropped"]
+#[must_use = "the lock is released as soon as its guard is dropped: bind it to a name, as in \
+              `let _guard = ..`; `let _ = ..` drops it at once"]
 #[clippy::has_significant_drop]
 pub struct LockGuard {
     hold: Arc<Hold>,

@@ -4,16 +4,20 @@ use std::{
     array,
     fmt::{self, Display},
     future::Future,
+    marker::PhantomData,
+    panic::resume_unwind,
     pin::{Pin, pin},
     sync::OnceLock,
     time::Duration,
 };
 
-pub use std::string::String;
+use tokio::runtime::Handle;
 
 pub(crate) use crate::under::run_under;
 use crate::under::run_under_all;
-use crate::{Debounce, Error, ErrorKind, Lock, LockGuard, Locks, lock::Request, locks};
+use crate::{
+    Debounce, Error, ErrorKind, Lock, LockGuard, Locks, debounce::spawn_on, lock::Request, locks,
+};
 
 /// What becomes of a body whose lock is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +226,66 @@ pub async fn debounce_under<const N: usize, F: Future>(
     debounce(run_held, locks, id, configure, run).await
 }
 
+/// Makes the call of a detached function. The caller waits for it, as for one that is not.
+pub fn begin(
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Debounce) -> Debounce,
+) -> Result<impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static, Error> {
+    let debounce = configure(locks?.debounce(id));
+    debounce.refuse_in_own_run()?;
+    Ok(debounce.begin())
+}
+
+/// Waits for a call that was [begun](begin), and does what [`debounce`] does.
+pub async fn debounce_begun<F: Future>(
+    held: &Held,
+    begun: Result<impl Future<Output = Result<Option<LockGuard>, Error>>, Error>,
+    body: Pin<&mut F>,
+) -> Result<Option<F::Output>, Error> {
+    let Some(guard) = begun?.await? else { return Ok(None) };
+    run_under(held.0.get_or_init(|| guard), OnLost::Stop, body).await.map(Some)
+}
+
+/// Does what [`debounce_under`] does, for a call that was [begun](begin).
+pub async fn debounce_begun_under<const N: usize, F: Future>(
+    (run_held, held): (&Held, &[Held; N]),
+    wanted: [Wanted; N],
+    begun: Result<impl Future<Output = Result<Option<LockGuard>, Error>>, Error>,
+    body: Pin<&mut F>,
+) -> Result<Option<Result<F::Output, (usize, Error)>>, Error> {
+    let run = pin!(run_all(held, wanted, body));
+    debounce_begun(run_held, begun, run).await
+}
+
+/// Runs a call in a task of its own, which goes on if the caller goes away. A panic of the body is
+/// one of a caller that waits.
+pub fn detached<F, T>(call: F) -> impl Future<Output = Result<Option<T>, Error>>
+where
+    F: Future<Output = Result<Option<T>, Error>> + Send + 'static,
+    T: Send + 'static,
+{
+    let task = match Handle::try_current() {
+        Ok(runtime) => Ok(spawn_on(&runtime, call)),
+        Err(_) => Err(Error::invalid(
+            "a detached call is run by the Tokio runtime of its caller, and this is outside of one: \
+             call it in a task",
+        )),
+    };
+    async move {
+        match task?.await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => Err(Error::new(
+                    ErrorKind::Closed,
+                    "the runtime that ran this detached call was shut down",
+                )),
+            },
+        }
+    }
+}
+
 /// The arguments of a durable function, as one value.
 #[cfg(feature = "durable")]
 #[diagnostic::on_unimplemented(
@@ -318,6 +382,33 @@ pub fn is_busy(error: &Error) -> bool {
 /// Gives the closure of `or_else` the type of its argument and of its result.
 pub fn or_else<T, F: FnOnce(Error) -> T>(closure: F) -> F {
     closure
+}
+
+/// The same for a result that the user has not named: it is what the body makes.
+pub fn or_else_of<T, F: FnOnce(Error) -> T>(_: PhantomData<T>, closure: F) -> F {
+    closure
+}
+
+/// The type of what a body makes.
+#[must_use]
+pub fn output_of<T, E>(_: &Result<T, E>) -> PhantomData<T> {
+    PhantomData
+}
+
+/// What an argument must be for `or_else` to use it.
+#[diagnostic::on_unimplemented(
+    message = "`or_else` cannot use an argument of type `{Self}`",
+    label = "this is gone when `or_else` runs",
+    note = "the body takes all arguments, and they are dropped before the release; only those that are `Copy`, such as shared references and numbers, are still there"
+)]
+pub trait Copied {
+    /// Does nothing: that it is called says that the argument is used.
+    fn copied(&self);
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Copy> Copied for T {
+    fn copied(&self) {}
 }
 
 /// An id made of a template.

@@ -169,7 +169,7 @@ async fn tasks_that_a_body_polls_are_not_the_body(engine: &Engine) {
     set.run_until(other).await.unwrap().unwrap();
 }
 
-#[locked(id = "account:{account}", lease = 300, guard = guard)]
+#[locked(id = "account:{account}", lease = "300ms", guard = guard)]
 async fn transfer(account: u32) -> Result<(u64, u64), Error> {
     let inner = audit(account).await?;
     assert!(guard.is_held(), "the inner body has ended, the lock is still the outer's");
@@ -213,7 +213,7 @@ async fn reentrant_bodies_run_under_the_outer_guard(engine: &Engine) {
     assert!(strange.await.unwrap(), "another client has to wait");
 }
 
-#[locked(id = "outer", lease = 300, on_lost = "continue")]
+#[locked(id = "outer", lease = "300ms", on_lost = "continue")]
 async fn survives() -> Result<ErrorKind, Error> {
     let lost = sleeps().await.unwrap_err();
     assert_eq!(lost.id(), Some("outer"));
@@ -324,8 +324,8 @@ async fn locks_in_either_order_never_hang(engine: &Engine) {
 }
 
 #[locked(id = "b", wait = 0, skip)]
-#[locked(id = "a", wait = 20, or_else = |error| Ok(Some(error.to_string().len())))]
-#[locked(id = "c", wait = 10)]
+#[locked(id = "a", wait = "20ms", or_else = |error| Ok(Some(error.to_string().len())))]
+#[locked(id = "c", wait = "10ms")]
 async fn terms() -> Result<Option<usize>, Error> {
     Ok(Some(0))
 }
@@ -361,9 +361,9 @@ async fn each_of_several_locks_has_its_own_terms(engine: &Engine) {
     drop(guard);
 }
 
-#[locked(id = "first", lease = 300)]
-#[locked(id = "second", lease = 300)]
-#[locked(id = "third", lease = 300, on_lost = "continue")]
+#[locked(id = "first", lease = "300ms")]
+#[locked(id = "second", lease = "300ms")]
+#[locked(id = "third", lease = "300ms", on_lost = "continue")]
 async fn waits() -> Result<(), Error> {
     std::future::pending().await
 }
@@ -394,7 +394,7 @@ async fn save(document: u32, runs: Arc<AtomicU32>) -> u64 {
     guard.fencing_token()
 }
 
-#[debounced(id = "try:{document}", wait = 30, max_wait = 100)]
+#[debounced(id = "try:{document}", wait = "30ms", max_wait = 100)]
 #[locked(id = "document:{document}", wait = 0, skip)]
 #[locked(id = "log", or_else = |_error| Ok(()))]
 async fn try_save(document: u32) -> Result<(), Error> {

@@ -6,9 +6,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use lock::{Error, ErrorKind, LockGuard, Locks, Status, debounced, locked};
+use tokio::time::Instant;
 
 use crate::common::{Engine, ms, on_both_stores};
 
@@ -34,7 +36,7 @@ impl From<Error> for Failure {
 
 static INSIDE: AtomicU32 = AtomicU32::new(0);
 
-#[locked(id = "exclude:{name}", lease = 300)]
+#[locked(id = "exclude:{name}", lease = "300ms")]
 async fn exclusive(name: &str, inside: Arc<AtomicU32>) -> Result<u32, Error> {
     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two bodies of `{name}` at once");
     tokio::time::sleep(ms(20)).await;
@@ -138,12 +140,12 @@ impl Drop for Dropped {
     }
 }
 
-#[locked(id = "stop", lease = 300, on_lost = "stop")]
+#[locked(id = "stop", lease = "300ms", on_lost = "stop")]
 async fn stopped(_mine: Dropped) -> Result<(), Error> {
     std::future::pending().await
 }
 
-#[locked(id = "continue", lease = 300, on_lost = "continue", guard = guard)]
+#[locked(id = "continue", lease = "300ms", on_lost = "continue", guard = guard)]
 async fn continued() -> Result<bool, Error> {
     guard.lost().await;
     tokio::task::yield_now().await;
@@ -171,6 +173,7 @@ async fn bodies_are_stopped_when_the_lock_is_lost(engine: &Engine) {
 async fn drops_its_arguments(
     _used: Dropped,
     _: Dropped,
+    #[allow(unused_variables)] idle: Dropped,
     log: Arc<Mutex<Vec<&'static str>>>,
 ) -> Result<(), Error> {
     log.lock().unwrap().push("body");
@@ -189,13 +192,14 @@ async fn arguments_are_dropped_before_the_release() {
             log.lock().unwrap().push("next holder");
         }
     });
-    let (used, unused) = (Dropped("used", Arc::clone(&log)), Dropped("unused", Arc::clone(&log)));
-    locks.scope(drops_its_arguments(used, unused, Arc::clone(&log))).await.unwrap();
+    let [used, unused, idle] =
+        ["used", "unused", "idle"].map(|name| Dropped(name, Arc::clone(&log)));
+    locks.scope(drops_its_arguments(used, unused, idle, Arc::clone(&log))).await.unwrap();
     waiting.await.unwrap();
     let log = log.lock().unwrap();
     assert_eq!(log[0], "body");
     assert_eq!(log.last(), Some(&"next holder"), "{log:?}");
-    assert_eq!(log.len(), 4);
+    assert_eq!(log.len(), 5);
 }
 
 /// Takes its time to be dropped, on a thread that can do nothing else meanwhile.
@@ -208,13 +212,13 @@ impl Drop for Slow {
     }
 }
 
-#[debounced(id = "slow", wait = 5)]
+#[debounced(id = "slow", wait = "5ms")]
 async fn drops_slowly(slow: Slow, ends: bool) -> Result<(), Error> {
     assert_eq!(slow.0.fetch_add(1, Ordering::SeqCst), 0, "two runs at once");
     if ends { Ok(()) } else { std::future::pending().await }
 }
 
-#[debounced(id = "slow", wait = 5)]
+#[debounced(id = "slow", wait = "5ms")]
 #[locked(id = "slowly")]
 async fn drops_slowly_under_a_lock(slow: Slow) -> Result<(), Error> {
     assert_eq!(slow.0.fetch_add(1, Ordering::SeqCst), 0, "two runs at once");
@@ -243,6 +247,57 @@ async fn arguments_are_dropped_before_a_cancelled_run_is_over() {
         first.abort();
         assert_eq!(next.await.expect("they overlap").unwrap(), Some(()));
     }
+}
+
+struct Patient {
+    locks: Locks,
+    asked: AtomicU32,
+}
+
+impl Patient {
+    #[locked(id = "patient", lease = lease, wait = self.patience(), hold_at_most = HOLD, locks = self.locks, guard = guard)]
+    async fn try_it(&self, lease: Duration) -> Result<Duration, Error> {
+        Ok(guard.remaining())
+    }
+
+    #[debounced(wait = wait, max_wait = wait * 2, hold_at_most = HOLD, locks = self.locks)]
+    async fn pause(&self, wait: Duration) -> Instant {
+        Instant::now()
+    }
+
+    #[debounced(wait = "1s", max_wait = max_wait, locks = self.locks)]
+    async fn pause_at_most(&self, max_wait: Duration) {}
+
+    fn patience(&self) -> Duration {
+        ms(1000 * u64::from(self.asked.fetch_add(1, Ordering::SeqCst)))
+    }
+}
+
+const HOLD: Duration = Duration::from_secs(60);
+
+/// A duration may be any expression: it is evaluated at each call, where the body could see it.
+#[tokio::test(start_paused = true)]
+async fn durations_can_be_expressions() {
+    let locks = Locks::in_memory();
+    let patient = Patient { locks: locks.clone(), asked: AtomicU32::new(0) };
+    let remaining = patient.try_it(ms(20_000)).await.unwrap();
+    assert!(ms(19_000) < remaining && remaining <= ms(20_000), "{remaining:?}");
+    let _guard = locks.lock("patient").acquire().await.unwrap();
+    for seconds in 1..4 {
+        let began = Instant::now();
+        assert_eq!(patient.try_it(ms(500)).await.unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
+    let began = Instant::now();
+    let ran = patient.pause(ms(3000)).await.unwrap().unwrap();
+    assert_eq!((ran - began).as_secs(), 3);
+
+    // What cannot be is said by the runtime, as of a `Lock` and a `Debounce`.
+    let error = patient.try_it(ms(61_000)).await.unwrap_err();
+    assert_eq!((error.kind(), error.id()), (ErrorKind::Invalid, Some("patient")));
+    assert_eq!(patient.pause(ms(0)).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(patient.pause_at_most(ms(999)).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(patient.pause_at_most(ms(1000)).await.unwrap(), Some(()));
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod mutants;
 mod postgresql;
 mod regressions;
 mod reports;
+mod runs;
 mod runtimes;
 mod scale;
 mod seed;

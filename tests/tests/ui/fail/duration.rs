@@ -10,7 +10,7 @@ async fn space() -> Result<(), Error> {
     Ok(())
 }
 
-#[locked(id = "a", wait = "1d")]
+#[locked(id = "a", wait = "1w")]
 async fn no_such_unit() -> Result<(), Error> {
     Ok(())
 }
@@ -25,8 +25,8 @@ async fn empty() -> Result<(), Error> {
     Ok(())
 }
 
-#[locked(id = "a", lease = std::time::Duration::from_secs(10))]
-async fn expression() -> Result<(), Error> {
+#[locked(id = "a", lease = "0.0001s")]
+async fn too_exact() -> Result<(), Error> {
     Ok(())
 }
 

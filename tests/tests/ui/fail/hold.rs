@@ -15,6 +15,9 @@ async fn twice_the_unit() -> Result<(), Error> {
     Ok(())
 }
 
+#[debounced(hold_at_most = order.limit, durable)]
+async fn of_an_argument(order: std::time::Duration) {}
+
 #[locked(id = "a", hold_at_least = "100h")]
 async fn held_too_long() -> Result<(), Error> {
     Ok(())

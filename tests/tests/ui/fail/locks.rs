@@ -10,6 +10,11 @@ impl Service {
         Ok(())
     }
 
+    #[locked(id = "a", locks = "redis://127.0.0.1/")]
+    async fn url(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     #[debounced(locks = self.lock)]
     async fn no_such_field(&self) {}
 

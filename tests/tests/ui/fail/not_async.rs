@@ -12,6 +12,11 @@ fn as_async_trait_makes_it<'a>() -> Pin<Box<dyn Future<Output = Result<(), Error
     Box::pin(async move { Ok(()) })
 }
 
+#[locked(id = "a")]
+fn future_by_hand() -> impl Future<Output = Result<(), Error>> {
+    async { Ok(()) }
+}
+
 #[debounced]
 const fn constant() {}
 

@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use lock::{debounced, locked};
 
 #[locked(id = "a", or_else = 0)]
@@ -33,6 +35,20 @@ async fn old_type() -> u32 {
 #[locked(id = "{name}", or_else = |_error| name)]
 async fn argument(name: String) -> String {
     name
+}
+
+struct Order {
+    id: u64,
+}
+
+#[debounced(or_else = |_error| Ok(Some(order.id)))]
+async fn field(order: Order) -> u64 {
+    order.id
+}
+
+#[locked(id = "a", or_else = |error| error.to_string())]
+async fn another_type_than_the_body() -> impl Display {
+    1
 }
 
 fn main() {}

@@ -28,4 +28,14 @@ async fn nor_below() -> Result<(), Error> {
     Ok(())
 }
 
+#[locked(id = "order:{id}")]
+async fn called_unused(_id: u64) -> Result<(), Error> {
+    Ok(())
+}
+
+#[locked(id = "order:{id}")]
+async fn no_arguments() -> Result<(), Error> {
+    Ok(())
+}
+
 fn main() {}

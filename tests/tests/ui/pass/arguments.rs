@@ -2,6 +2,8 @@
 #![deny(warnings)]
 #![allow(dead_code)]
 
+use std::time::Duration;
+
 use lock::{Error, Locks, debounced, locked};
 
 const REGION: &str = "eu";
@@ -69,6 +71,64 @@ async fn none() {}
 #[debounced(id = "{name}", wait = "1s", max_wait = "10s", leading, locks = locks, or_else = |_| Ok(None), crate = lock)]
 async fn debounced_all(name: &str, locks: &Locks) -> Result<u32, String> {
     Ok(1)
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Service {
+    locks: Locks,
+    patience: Duration,
+}
+
+impl Service {
+    #[locked(
+        id = "order:{order.id}",
+        lease = Duration::from_secs(3),
+        wait = self.patience(),
+        hold_at_most = LIMIT.max(patience),
+        hold_at_least = { self.patience / 2 },
+        locks = self.locks,
+    )]
+    #[locked(id = "second", wait = self.patience, hold_at_least = Default::default())]
+    async fn by_expressions(&mut self, order: Order, patience: Duration) -> Result<(), Error> {
+        drop(order);
+        Ok(())
+    }
+
+    #[debounced(wait = self.patience(), max_wait = (LIMIT), hold_at_most = patience.into(), leading)]
+    async fn debounced_by_expressions(&self, patience: Short) -> u32 {
+        1
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Short;
+
+impl From<Short> for Duration {
+    fn from(_: Short) -> Self {
+        LIMIT
+    }
+}
+
+#[locked(id = "a", lease = "1d", wait = "1.5s", hold_at_most = "1d1.25h", hold_at_least = 0)]
+async fn units() -> Result<(), Error> {
+    Ok(())
+}
+
+// These are copies, which are still there.
+#[locked(id = "a", or_else = |_error| number + shared.len())]
+async fn copies(number: usize, shared: &str) -> usize {
+    number + shared.len()
+}
+
+// A closure may have names of its own.
+#[locked(id = "a", or_else = |error| { let name = error.to_string(); name })]
+async fn own_names(name: String, error: u32) -> String {
+    format!("{name}{error}")
 }
 
 fn main() {}

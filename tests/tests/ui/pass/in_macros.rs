@@ -14,8 +14,28 @@ macro_rules! function {
 
 function!(
     /// Documented.
-    pub from_parts(value: u32), "made:{value}", 500, { Ok(value) }
+    pub from_parts(value: u32), "made:{value}", 1500, { Ok(value) }
 );
+
+function!(
+    by_expression(value: u32), "made:{value}", std::time::Duration::from_millis(500), { Ok(value) }
+);
+
+function!(by_text(value: u32), "made:{value}", "1.5s", { Ok(value) });
+
+macro_rules! patient {
+    ($name:ident, $wait:literal, $limit:expr) => {
+        #[debounced(wait = $wait, hold_at_most = $limit)]
+        async fn $name() -> u32 {
+            1
+        }
+    };
+}
+
+patient!(by_literals, 500, "1m");
+patient!(by_other_literals, "0.5s", LIMIT);
+
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 macro_rules! wrap {
     ($item:item) => {

@@ -25,7 +25,7 @@ pub struct Counter(u32);
 /// # Errors
 ///
 /// A lock error.
-#[locked(id = "all:{number}", lease = "10s", wait = 5, guard = guard, on_lost = "continue")]
+#[locked(id = "all:{number}", lease = "10s", wait = "5ms", guard = guard, on_lost = "continue")]
 pub async fn all(number: u32, _unused: u32, _: Vec<u32>) -> Result<u64, Error> {
     Ok(guard.fencing_token() + u64::from(number))
 }
@@ -82,7 +82,7 @@ pub async fn durable_at_once(number: u64) {
 /// # Errors
 ///
 /// A lock error.
-#[locked(id = "first:{number}", lease = "10s", hold_at_most = "1m", hold_at_least = 1, guard = one)]
+#[locked(id = "first:{number}", lease = "10s", hold_at_most = "1m", hold_at_least = "1ms", guard = one)]
 #[locked(id = "second", wait = 0, skip, reentrant, guard = two)]
 #[locked(id = "third", wait = 0, or_else = |_error| Ok(None))]
 pub async fn several(number: u32, _unused: Vec<u32>) -> Result<Option<u64>, Error> {
@@ -90,7 +90,7 @@ pub async fn several(number: u32, _unused: Vec<u32>) -> Result<Option<u64>, Erro
 }
 
 /// Takes its locks in its run.
-#[debounced(id = "save:{number}", wait = 5, max_wait = "1s", leading)]
+#[debounced(id = "save:{number}", wait = "5ms", max_wait = "1s", leading)]
 #[locked(id = "first:{number}", guard = guard)]
 #[locked(id = "second", skip, or_else = |_error| ())]
 pub async fn saved(number: u32) {
@@ -103,7 +103,7 @@ pub async fn unit() {}
 
 /// Gets a guard of another kind.
 #[allow(clippy::future_not_send)]
-#[debounced(wait = 5)]
+#[debounced(wait = "5ms")]
 pub async fn other_guard(counter: std::sync::MutexGuard<'_, u32>) -> Option<u32> {
     Some(*counter)
 }
@@ -111,6 +111,37 @@ pub async fn other_guard(counter: std::sync::MutexGuard<'_, u32>) -> Option<u32>
 /// Returns nothing, and has no `# Errors`, since it has no `Result` of its own.
 #[debounced]
 pub async fn debounced_unit(_unused: u32) {}
+
+/// Uses its arguments in the attribute only, or by no name that the body has.
+///
+/// # Errors
+///
+/// A lock error.
+#[locked(id = format!("{number}"), wait = wait, locks = locks, or_else = |_error| Ok(fallback))]
+pub async fn used_by_the_attribute(
+    number: u32,
+    wait: std::time::Duration,
+    locks: lock::Locks,
+    fallback: u32,
+    #[allow(unused_variables)] allowed: u32,
+) -> Result<u32, Error> {
+    Ok(1)
+}
+
+/// A durable one, the same.
+#[debounced(id = "{number}", hold_at_most = LIMIT, durable)]
+#[locked(id = "{other}")]
+pub async fn durable_used_by_the_attribute(number: u32, other: u32) -> Result<(), Error> {
+    Ok(())
+}
+
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A detached one.
+#[debounced(id = "{number}", detached, hold_at_most = LIMIT)]
+pub async fn detached(number: u32, text: String, _unused: Vec<u32>) -> usize {
+    text.len()
+}
 
 impl Counter {
     /// A method.
