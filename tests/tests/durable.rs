@@ -412,7 +412,7 @@ async fn what_does_not_read_back_is_refused_and_not_kept(engine: &Engine) {
     soon(async || runs.load(Ordering::SeqCst) >= 3).await;
 }
 
-#[debounced(id = "measure", wait = 10, durable)]
+#[debounced(id = "measure", wait = "10ms", durable)]
 async fn measure(value: f64) {
     assert!(value.is_finite());
 }
