@@ -171,8 +171,13 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     let body = body(function, &before);
     let modes = modes(args);
     let (quiet, unused) = (quiet(&[args]), &function.unused);
-    let type_ = type_of_body(&[args], function);
     let leave = leave(args, function, &function.output(), "LockedOutput");
+    let ended = ended(
+        &[args],
+        function,
+        &quote_spanned!(span=> #krate::__private::finish(__lock_held, __lock_result).await),
+        &quote_spanned!(span=> ::core::result::Result::Err(__lock_error) => #leave,),
+    );
     quote_spanned! {span=>
         #values
         let __lock_held = #krate::__private::Held::new();
@@ -185,12 +190,7 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
                 __lock_held, __lock_locks, __lock_id, #configure, #modes, __lock_body
             ).await
         };
-        let __lock_result = #krate::__private::finish(__lock_held, __lock_result).await;
-        #type_
-        match __lock_result {
-            ::core::result::Result::Ok(__lock_output) => __lock_output,
-            ::core::result::Result::Err(__lock_error) => #leave,
-        }
+        #ended
     }
 }
 
@@ -204,7 +204,6 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
     let (quiet, unused) = (quiet(&all), &function.unused);
     let output = function.output();
     let failed = |number: TokenStream| quote_spanned!(span=> ::core::result::Result::Err((#number, __lock_error)));
-    let type_ = type_of_body(&all, function);
     let mut arms = own_ways(&all, function, (&output, "LockedOutput"), failed, |value| value);
     if all.iter().any(|args| args.or_else.is_none()) {
         let failed = failed(quote_spanned!(span=> _));
@@ -214,6 +213,12 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
         // There is no other number, which the compiler does not know.
         arms.push(quote_spanned!(span=> ::core::result::Result::Err(_) => ::core::unreachable!(),));
     }
+    let ended = ended(
+        &all,
+        function,
+        &quote_spanned!(span=> #krate::__private::finish_all(__lock_held, __lock_result).await),
+        &quote!(#(#arms)*),
+    );
     quote_spanned! {span=>
         let __lock_wanted = #wanted;
         let __lock_held = #krate::__private::Held::several();
@@ -224,12 +229,7 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
             let __lock_body = ::core::pin::pin!(#body);
             #krate::__private::run_all(__lock_held, __lock_wanted, __lock_body).await
         };
-        let __lock_result = #krate::__private::finish_all(__lock_held, __lock_result).await;
-        #type_
-        match __lock_result {
-            ::core::result::Result::Ok(__lock_output) => __lock_output,
-            #(#arms)*
-        }
+        #ended
     }
 }
 
@@ -366,12 +366,10 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     let (configure, all) = (configure(args), locked.iter().collect::<Vec<_>>());
     let (body, quiet, unused) = (body_of_several(&all, function), quiet(&all), &function.unused);
     let call = quote_spanned!(span=> __lock_locks, __lock_id, #configure);
-    let (run, call, begin) = match args.detached {
-        None => ("debounce", call, TokenStream::new()),
-        Some(_) => {
-            let begin = quote_spanned!(span=> let __lock_begun = #krate::__private::begin(#call););
-            ("debounce_begun", quote_spanned!(span=> __lock_begun), begin)
-        }
+    let begin = quote_spanned!(span=> #krate::__private::begin(#call));
+    let (run, call) = match args.detached {
+        None => ("debounce", call),
+        Some(_) => ("debounce_begun", quote_spanned!(span=> __lock_begun)),
     };
     let run = if locked.is_empty() { run.to_owned() } else { format!("{run}_under") };
     let run = Ident::new(&run, span);
@@ -412,9 +410,11 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     let span = at(detached);
     let krate = args.krate(span);
     let outcome = quote_spanned! {span=>
-        #krate::__private::detached(async move { #statements #finish }).await
+        match #begin {
+            __lock_begun => #krate::__private::detached(async move { #statements #finish }),
+        }.await
     };
-    (begin, outcome)
+    (TokenStream::new(), outcome)
 }
 
 // Output: statements that evaluate what the attribute says, before the body takes the arguments.
@@ -644,16 +644,34 @@ fn handled(
     quote_spanned!(span=> { #(#copies)* #closure(__lock_error) })
 }
 
-// Output: a statement that names the type of what the body makes, if the user has not and a closure
-//         has to make the same: the compiler would compare the two, and advise to box them.
-fn type_of_body(all: &[&Args], function: &Function) -> Option<TokenStream> {
-    let with_handler = all.iter().find(|args| args.or_else.is_some())?;
-    if !function::is_opaque(&function.output()) {
-        return None;
-    }
+// Input: a result of the output, and the arms for its errors.
+// Output: the output. If the user has not named its type, and a closure has to make the same, that
+//         is named first: the compiler would compare the two as arms, and advise to box them.
+fn ended(
+    all: &[&Args],
+    function: &Function,
+    result: &TokenStream,
+    arms: &TokenStream,
+) -> TokenStream {
     let span = Span::mixed_site();
-    let krate = with_handler.krate(span);
-    Some(quote_spanned!(span=> let __lock_type = #krate::__private::output_of(&__lock_result);))
+    let arms = quote_spanned! {span=> {
+        ::core::result::Result::Ok(__lock_output) => __lock_output,
+        #arms
+    }};
+    match all.iter().find(|args| args.or_else.is_some()) {
+        Some(args) if function::is_opaque(&function.output()) => {
+            let krate = args.krate(span);
+            quote_spanned! {span=>
+                match #result {
+                    __lock_result => {
+                        let __lock_type = #krate::__private::output_of(&__lock_result);
+                        match __lock_result #arms
+                    }
+                }
+            }
+        }
+        _ => quote_spanned!(span=> match #result #arms),
+    }
 }
 
 fn skipped(args: &Args, output: &Type) -> TokenStream {

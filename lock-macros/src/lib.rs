@@ -39,12 +39,50 @@ use attribute::Attribute;
 ///
 /// The attribute keeps the signature. It goes on free functions and methods, generic or not, also
 /// on a native `async fn` of a trait. It does not go on a function that is not `async`, which is
-/// what it sees under `#[async_trait]`.
+/// what it sees under `#[async_trait]`: for a trait that is used as `dyn Trait`, put it on an
+/// inherent method, and call that from the method of the trait.
+///
+/// ```
+/// # use std::{future::Future, pin::Pin};
+/// # use lock::{Error, locked};
+/// # trait Billing { // what `#[async_trait]` makes of an `async fn`
+/// #     fn charge<'a>(&'a self, id: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+/// # }
+/// # struct Service;
+/// impl Service {
+///     #[locked(id = "invoice:{id}")]
+///     async fn charge_alone(&self, id: u64) -> Result<(), Error> {
+///         Ok(())
+///     }
+/// }
+///
+/// # /*
+/// #[async_trait]
+/// impl Billing for Service {
+///     async fn charge(&self, id: u64) -> Result<(), Error> {
+///         self.charge_alone(id).await
+///     }
+/// }
+/// # */
+/// # impl Billing for Service {
+/// #     fn charge<'a>(&'a self, id: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
+/// #         Box::pin(self.charge_alone(id))
+/// #     }
+/// # }
+/// ```
 ///
 /// # Arguments
 ///
-/// A duration is an integer of milliseconds, or a string: `500`, `"250ms"`, `"10s"`, `"1m30s"`,
-/// `"2h"`. All arguments but `id` are optional.
+/// All arguments but `id` are optional. A duration is
+///
+/// - a string with units, which the compiler checks: `"250ms"`, `"10s"`, `"1.5s"`, `"1m30s"`,
+///   `"2h"`, `"1d"`;
+/// - or an integer of milliseconds, which it checks too: `1500`. A small one, such as `wait = 5`, is
+///   refused, because it was most often meant to be seconds: under 50 for `wait` and `max_wait`,
+///   under 1000 for all others;
+/// - or any other expression of type `Duration`, such as a constant, `self.patience` or
+///   `Duration::from_secs(10)`. It is evaluated at each call, where the arguments of the function
+///   can be used. A value that is out of range is an error of kind `Invalid`.
 ///
 /// ## `id`
 ///
@@ -100,6 +138,20 @@ use attribute::Attribute;
 /// }
 /// ```
 ///
+/// ```
+/// # use std::time::Duration;
+/// # use lock::{Error, locked};
+/// # struct Service { patience: Duration }
+/// const LIMIT: Duration = Duration::from_secs(3600);
+///
+/// # impl Service {
+/// #[locked(id = "nightly", wait = self.patience, hold_at_most = LIMIT)]
+/// async fn nightly(&self) -> Result<(), Error> {
+///     Ok(())
+/// }
+/// # }
+/// ```
+///
 /// ```compile_fail
 /// # use lock::{Error, locked};
 /// #[locked(id = "nightly", lease = 10)] // ten seconds are `"10s"`
@@ -142,7 +194,9 @@ use attribute::Attribute;
 ///
 /// A closure, or the path of a function, from the lock error to the output. Without it, the output
 /// is a `Result<_, E>` with `E: From<lock::Error>`; any other type does not compile. It runs when
-/// the arguments are gone, so it can use only those that are `Copy`, such as shared references.
+/// the arguments are gone, so it can use only those that are `Copy`, such as shared references. In
+/// a function that returns an `impl Trait`, it makes the type that the body makes: where those
+/// differ, as a status code and a page do, convert both to one, such as a `Response`.
 ///
 /// ```
 /// # use lock::locked;
@@ -234,7 +288,9 @@ use attribute::Attribute;
 ///
 /// ## `crate`
 ///
-/// The path of the `lock` crate, if it has another name or is reached through another crate.
+/// The path of the `lock` crate, if it has another name (as with
+/// `dlock = { package = "lock", .. }` in Cargo.toml: `crate = dlock`) or is reached through another
+/// crate.
 ///
 /// ```
 /// # mod service { pub mod reexports { pub use lock; } }
@@ -266,7 +322,10 @@ use attribute::Attribute;
 ///
 /// # What to know
 ///
-/// - The id is evaluated before the body takes the arguments, and before anything is sent.
+/// - The client, the id and durations are evaluated, in this order, before the body takes the
+///   arguments, and before anything is sent.
+/// - The compiler warns of unused arguments as it does without the attribute; what the attribute
+///   uses is used. Not of one that the body names in another meaning, as in `let name = ..`.
 /// - The parts of an argument that its pattern does not bind, as in `(a, _): (A, B)`, are dropped
 ///   after the release. An argument `_` is dropped before it, like all others.
 /// - The future is `Send` if the body and its output are.
@@ -297,7 +356,33 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The return type changes: `Result<T, E>` with `E: From<lock::Error>`, also as an alias that is
 /// named `Result` and has the `T`, becomes `Result<Option<T>, E>`; any other `T`, such as
-/// `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. The attribute goes where [`macro@locked`] goes.
+/// `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. An attribute cannot see what an alias
+/// stands for: one of another name, such as `AppResult<T>`, is any other `T`, so that its errors are
+/// inside of the `Option`. Write `Result<T, AppError>`, or name the alias `Result` in a module.
+/// The attribute goes where [`macro@locked`] goes.
+///
+/// ```
+/// # async fn example() {
+/// # struct AppError;
+/// # impl From<lock::Error> for AppError { fn from(_: lock::Error) -> Self { Self } }
+/// use lock::debounced;
+///
+/// type AppResult<T> = Result<T, AppError>;
+///
+/// #[debounced]
+/// async fn written_out() -> Result<u32, AppError> {
+///     Ok(1)
+/// }
+///
+/// #[debounced]
+/// async fn another_alias() -> AppResult<u32> {
+///     Ok(1)
+/// }
+///
+/// let indexed: Result<Option<u32>, AppError> = written_out().await;
+/// let indexed: Result<Option<AppResult<u32>>, lock::Error> = another_alias().await;
+/// # }
+/// ```
 ///
 /// # Arguments
 ///
@@ -343,6 +428,49 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # use lock::debounced;
 /// #[debounced(wait = "5s", leading)]
 /// async fn refresh() {}
+/// ```
+///
+/// ## `hold_at_most`
+///
+/// A run that takes longer is stopped at its next `.await`: its call fails with kind `Lost`, and its
+/// id is free for the next run. Without it, a body that hangs blocks its id for as long as its
+/// caller waits. At least the lease of the `Locks`.
+///
+/// A durable run that takes longer has failed: it is tried again, or set aside, as one that returned
+/// an error. The bound is the same for all calls, so it cannot use the arguments.
+///
+/// ```
+/// # use lock::debounced;
+/// #[debounced(wait = "5s", hold_at_most = "1m")]
+/// async fn export() {}
+/// ```
+///
+/// ## `detached`
+///
+/// A flag. The call goes on if its caller goes away: the handler of an HTTP request is dropped when
+/// its client hangs up, and without `detached` its call with it, so that nothing runs if it was the
+/// last one.
+///
+/// ```
+/// # use lock::{Error, debounced};
+/// #[debounced(id = "reindex:{document_id}", wait = "1s", detached)]
+/// async fn reindex(document_id: u64, title: String) -> Result<(), Error> {
+///     Ok(())
+/// }
+/// ```
+///
+/// The call is made when the function is first polled. From there on it is a task of the current
+/// Tokio runtime, in the scope and the tracing span of its caller. So its arguments are owned, and
+/// it and its output are `Send`; for a method, take `self: Arc<Self>`. A caller that waits gets the
+/// outcome, and a panic of the body, as without it. As a task of its own, the run is not under the
+/// locks of its caller, and `or_else` is for callers that wait.
+///
+/// ```compile_fail
+/// # use lock::{Error, debounced};
+/// #[debounced(id = "reindex:{document_id}", detached)]
+/// async fn reindex(document_id: u64, title: &str) -> Result<(), Error> { // whose `str`?
+///     Ok(())
+/// }
 /// ```
 ///
 /// ## `durable`, `run`

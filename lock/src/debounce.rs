@@ -291,10 +291,14 @@ impl Debounce {
     /// first handler of a name stays until [`shutdown`](crate::Locks::shutdown), also if the same
     /// function is registered again; one that has a `Locks` in it keeps that alive until then.
     ///
+    /// A run that takes longer than [`hold_at_most`](Self::hold_at_most) has failed, like one that
+    /// returns an error. That bound is of the function, not of a call: wherever a process registers
+    /// the name, it names the same one.
+    ///
     /// # Errors
     ///
     /// `Invalid` for a name that is not allowed (as for an id), or that another function has, with
-    /// other arguments or another handler; for times that are not allowed; with
+    /// other arguments, another handler or another `hold_at_most`; for times that are not allowed; with
     /// [`leading`](Self::leading), for a durable call runs when its burst is over; outside of a
     /// Tokio runtime, or on one without timers.
     #[cfg(feature = "durable")]

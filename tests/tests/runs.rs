@@ -42,7 +42,7 @@ async fn a_run_that_hangs_is_stopped_and_its_id_is_free(engine: &Engine) {
         tokio::time::sleep(ms(300)).await;
         other.debounce("hang").wait(ms(10)).call(|| async { Instant::now() }).await
     };
-    let hanging = hangs.call(|| std::future::pending::<()>());
+    let hanging = hangs.call(std::future::pending::<()>);
     let (stopped, next) = timeout(PATIENCE, async { tokio::join!(hanging, next) }).await.unwrap();
     let error = stopped.unwrap_err();
     assert_eq!((error.kind(), error.id()), (ErrorKind::Lost, Some("hang")));
@@ -140,8 +140,9 @@ async fn spawned_calls_count_in_the_order_of_their_making_on_any_thread() {
 async fn a_run_may_spawn_the_next_one(engine: &Engine) {
     let locks = engine.locks().await;
     let debounce = locks.debounce("a").wait(ms(10));
-    let next = debounce.call(|| async { debounce.spawn(|| async { "next" }) }).await.unwrap();
-    let next = timeout(PATIENCE, next.unwrap()).await.expect("it waits for itself");
+    let spawned = debounce.call(|| async { [debounce.spawn(|| async { "next" })] });
+    let [next] = spawned.await.unwrap().unwrap();
+    let next = timeout(PATIENCE, next).await.expect("it waits for itself");
     assert_eq!(next.unwrap().unwrap(), Some("next"));
 }
 

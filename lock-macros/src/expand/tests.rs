@@ -24,8 +24,7 @@ fn the_user_s_function_is_kept_around_one_call_of_the_runtime() {
         "::lock::__private::run(__lock_held,__lock_locks,__lock_id,\
          |__lock_it|__lock_it.lease(::lock::__private::milliseconds(1000u64)),\
          (::lock::__private::OnLost::Stop,::lock::__private::Reentry::Allowed),__lock_body\
-         ).await};let__lock_result=::lock::__private::finish(__lock_held,__lock_result).await;\
-         match__lock_result{",
+         ).await};match::lock::__private::finish(__lock_held,__lock_result).await{",
         "<Result<(),E>as::lock::__private::LockedOutput>::from_lock_error(__lock_error),}}",
     ];
     let mut rest = code.as_str();
