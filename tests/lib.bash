@@ -20,6 +20,11 @@ reasons() {
     sed -n '/^---- .* ----$/,/^\(stack backtrace\|failures\):/p' "$1" | cut -c1-600
 }
 
+# failed_tests LOG: the names of the tests that failed.
+failed_tests() {
+    sed -n 's/^test \([^ ]*\)\( - should panic\)\? \.\.\. FAILED$/\1/p' "$1"
+}
+
 # counted RESULT COLUMN LOG: the sum over all test binaries with this result of the number in this
 # column of their last line.
 counted() {
@@ -45,7 +50,7 @@ crashes() {
 pass_alone() {
     local log=$1 again=${1%.log}.again.log round failed
     shift
-    mapfile -t failed < <(sed -n 's/^test \([^ ]*\)\( - should panic\)\? \.\.\. FAILED$/\1/p' "$log")
+    mapfile -t failed < <(failed_tests "$log")
     if ((${#failed[@]} == 0 || ${#failed[@]} > 3)) ||
         (($(counted FAILED 6 "$log") != ${#failed[@]} || $(crashes "$log") != 0)); then
         # Where everything fails, it is for one reason.
