@@ -84,6 +84,7 @@ pub(crate) struct Client {
     berth: Berth,
     numbers: Arc<AtomicU64>,
     wake_ups: Arc<CurrentWakeUps>,
+    #[cfg(feature = "durable")]
     events: Events,
     process: Process,
 }
@@ -294,8 +295,16 @@ impl Client {
             wake_ups.set(how);
         }
         drop(listening);
-        let process = Process::current();
-        Arc::new(Self { id, commands, berth, numbers, wake_ups, events, process })
+        Arc::new(Self {
+            id,
+            commands,
+            berth,
+            numbers,
+            wake_ups,
+            #[cfg(feature = "durable")]
+            events,
+            process: Process::current(),
+        })
     }
 
     /// A client of a store that is reached through a connection: its keeper, and all that the store
@@ -332,8 +341,16 @@ impl Client {
             }
         };
         let (berth, started) = Berth::own_thread(clock, task, prepare)?;
-        let process = Process::current();
-        let client = Self { id, commands, berth, numbers, wake_ups, events, process };
+        let client = Self {
+            id,
+            commands,
+            berth,
+            numbers,
+            wake_ups,
+            #[cfg(feature = "durable")]
+            events,
+            process: Process::current(),
+        };
         Ok((Arc::new(client), started))
     }
 
