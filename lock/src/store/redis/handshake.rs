@@ -309,7 +309,7 @@ async fn open(
         #[cfg(unix)]
         ConnectionAddr::Unix(path) => {
             let open = tokio::net::UnixStream::connect(path);
-            let stream = bounded("to the connect", open).await?.map_err(|error| refused(error))?;
+            let stream = bounded("to the connect", open).await?.map_err(refused)?;
             greet(client, stream, config).await
         }
         // TLS is set up inside of the client; its two round trips and the others have one bound.
