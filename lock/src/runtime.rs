@@ -5,7 +5,7 @@ use std::{panic::catch_unwind, time::Duration};
 /// Has the current runtime timers?
 ///
 /// Tokio has no way to ask: whatever makes a timer ends in an `expect` where there are none, and no
-/// other method, nor the `Debug` of a handle, tells (looked up in 1.44 to 1.54). So this panics,
+/// other method, nor the `Debug` of a handle, tells (as of 1.54). So this panics,
 /// and catches it, on a runtime that was built without `enable_time`, and on no other; see
 /// [`can_be_asked`].
 pub(crate) fn has_timers() -> bool {

@@ -91,6 +91,8 @@ struct State {
     /// caller of it has taken.
     granted_until: Vec<Option<Moment>>,
     taken_until: Vec<Option<Moment>>,
+    /// The last run that each process was granted, and up to when calls are covered by it.
+    last_grants: Vec<Option<(u64, Moment)>>,
     /// The last one that ran.
     ran: Option<Token>,
     /// The fence of the last run.
@@ -194,9 +196,14 @@ impl Debounce {
         self.note(Event::TookOver, made < newest);
         // A run covers all calls up to then, so that none of them runs after it.
         let newer = if self.strict { state.ran_made } else { state.covered };
-        state.older_ran |= !again && made < newer;
+        if again {
+            // What came since is not covered.
+            return;
+        }
+        state.older_ran |= made < newer;
         state.covered = newest.max(state.covered);
         state.granted_until[token.0] = state.covered;
+        state.last_grants[token.0] = state.covered.map(|until| (token.1, until));
         state.ran_made = made.max(state.ran_made);
         state.ran = Some(token);
     }
@@ -209,7 +216,9 @@ impl Debounce {
         self.note(Event::PassedOn, std::mem::take(&mut this.passed_on));
         self.note(Event::JoinedAgain, std::mem::take(&mut this.joined_again));
         if let Some(number) = taken {
-            let until = state.made_at((process, number));
+            // It begins now, and with it what was covered when it was granted.
+            let last = state.last_grants[process].filter(|(granted, _)| *granted == number);
+            let until = last.map(|(_, until)| until);
             state.taken_until[process] = until.max(state.taken_until[process]);
         }
         for (caller, end) in ended {
@@ -332,6 +341,7 @@ impl Model for Debounce {
             ran_made: None,
             granted_until: vec![None; count],
             taken_until: vec![None; count],
+            last_grants: vec![None; count],
             ran: None,
             last_begun: 0,
             token_fell: false,

@@ -23,7 +23,8 @@
 //! the server's notice, or sleep past their deadline. Wake-ups come in any order, late, or never.
 //! All data may be lost; then only the fences must still grow.
 //!
-//! [`debounce`]: three callers of one id in three processes, and what may befall them is the same.
+//! [`debounce`]: callers of one id in three processes, and what may befall them is the same. A caller
+//! goes away at any time, also between the grant of its run and the moment when it hears of it.
 //!
 //! Not covered: polling instead of waiting, `adopt`, `extend`, `hold_at_most`, `hold_at_least`,
 //! forced releases, batches, patience that ends (a caller that goes away does the same), clocks
@@ -32,7 +33,9 @@
 //!
 //! # What it has found
 //!
-//! Nothing that breaks a guarantee within the bounds, and one limit: the debounced calls of
+//! A run that was granted once more, for its answer was lost, covered calls that had come since: they
+//! were superseded by a run that had begun before them, or was older than they (mended in
+//! `Window::begin`). Nothing else that breaks a guarantee, and one limit: the debounced calls of
 //! different processes are in the order in which they reach the store, not in the order in which
 //! they were made. See `calls_of_different_processes_are_in_order_but_for_the_time_of_a_request` in
 //! `debounce/tests.rs`, which fails when that is no longer so.
