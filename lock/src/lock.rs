@@ -66,8 +66,8 @@ impl Lock {
 
     /// How long [`acquire`](Self::acquire) waits for a lock that is held. Default: 10 s.
     ///
-    /// Zero is one attempt. Callers of one process are served in the order in which they came.
-    /// Undoes [`retry`](Self::retry).
+    /// Zero is one attempt, and [`Duration::MAX`] waits for ever. Callers of one process are served in
+    /// the order in which they came. Undoes [`retry`](Self::retry).
     pub fn wait(mut self, wait: Duration) -> Self {
         self.patience = Patience::For(wait);
         self
@@ -243,7 +243,8 @@ impl Lock {
 
     /// Frees the lock, whoever holds it; false if nobody did.
     ///
-    /// For an operator who knows better. The holder is told at once, and at the latest with its next
+    /// For an operator who knows better. Use it instead of a `DEL` of the key, which tells neither the
+    /// holder nor those who wait. The holder is told at once, and at the latest with its next
     /// renewal, should the message be lost; what it goes on writing until then only a
     /// [fencing token](LockGuard::fencing_token) stops. The lock passes to the first that waits.
     ///
