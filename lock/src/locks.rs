@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, OnceLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -21,7 +21,8 @@ use crate::{
     url::Target,
 };
 
-static INSTALLED: OnceLock<Locks> = OnceLock::new();
+/// One in each process: what a parent has installed answers `Closed` in a child that it has forked.
+static INSTALLED: RwLock<Option<Locks>> = RwLock::new(None);
 
 tokio::task_local! {
     static SCOPED: Locks;
@@ -198,6 +199,8 @@ impl Locks {
 
     /// Makes this the process's default, for the attributes.
     ///
+    /// A process that was forked from one with a default has none yet.
+    ///
     /// # Errors
     ///
     /// If there is one already; it stays.
@@ -209,7 +212,13 @@ impl Locks {
     /// # }
     /// ```
     pub fn install(&self) -> Result<(), AlreadyInstalled> {
-        INSTALLED.set(self.clone()).map_err(|_| AlreadyInstalled(()))
+        // Nothing below panics.
+        let mut installed = INSTALLED.write().unwrap_or_else(PoisonError::into_inner);
+        if installed.as_ref().is_some_and(|locks| locks.client().is_of_this_process()) {
+            return Err(AlreadyInstalled(()));
+        }
+        *installed = Some(self.clone());
+        Ok(())
     }
 
     /// Runs a future with this as its task's default, for the attributes; it wins over the
@@ -298,7 +307,10 @@ impl fmt::Debug for Locks {
 
 /// The task's `Locks`, else the process's.
 pub(crate) fn ambient() -> Option<Locks> {
-    SCOPED.try_with(Clone::clone).ok().or_else(|| INSTALLED.get().cloned())
+    SCOPED
+        .try_with(Clone::clone)
+        .ok()
+        .or_else(|| INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(10);

@@ -28,6 +28,7 @@ pub(crate) fn run(url: &str) {
         (locks, guard.expect("it is free"))
     });
     assert!(guard.is_held());
+    locks.install().expect("the first");
     match fork().expect("a process can be forked") {
         Fork::Child => {
             let held = guard.is_held();
@@ -44,6 +45,7 @@ pub(crate) fn run(url: &str) {
                 say("child dropped");
                 let another = Locks::connect(url).await.expect("the store is there");
                 let acquired = another.lock("b").acquire().await.is_ok();
+                another.install().expect("the parent's is not this process's");
                 say(&format!("child another {acquired}"));
             });
             // Without the destructors of what belongs to the parent.

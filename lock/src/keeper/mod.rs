@@ -360,6 +360,11 @@ impl Client {
         &self.events
     }
 
+    /// Was it made in this process, and not in one that this was forked from?
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process.is_current()
+    }
+
     /// Is this a lock of this client?
     pub(crate) fn made(&self, hold: &Hold) -> bool {
         hold.token.is_of(&self.id)
@@ -487,7 +492,7 @@ impl Client {
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
-        if !self.process.is_current() {
+        if !self.is_of_this_process() {
             return Err(Error::forked());
         }
         self.berth.tell(&self.commands, command).ok_or_else(|| self.berth.gone())

@@ -173,7 +173,8 @@ impl Connection {
         if !script::is_unknown(&reply) {
             return Ok(reply);
         }
-        self.exchange(|live| live.message_to_forgetful(invocation)).await
+        let reply = self.exchange(|live| live.message_to_forgetful(&[invocation])).await?;
+        Ok(first(reply))
     }
 
     /// The same for a call whose answer counts whenever it comes before `limit`: a renewal. The link
@@ -188,7 +189,8 @@ impl Connection {
         if !script::is_unknown(&reply) {
             return Ok(reply);
         }
-        self.exchange_patiently(|live| live.message_to_forgetful(invocation), limit).await
+        let again = |live: &Live| live.message_to_forgetful(&[invocation]);
+        self.exchange_patiently(again, limit).await.map(first)
     }
 
     /// Calls several scripts in one write, and those again that the server does not know.
@@ -201,17 +203,27 @@ impl Connection {
             for invocation in invocations {
                 pipeline.add_command(live.message(invocation).into_owned());
             }
-            Message::Each(pipeline)
+            Message::Each { pipeline, skip: 0 }
         };
-        let Value::Array(mut replies) = self.exchange(message).await? else {
-            return Err(self.server.address.makes_no_sense());
-        };
-        for (reply, invocation) in replies.iter_mut().zip(invocations) {
-            if script::is_unknown(reply) {
-                *reply = self.exchange(|live| live.message_to_forgetful(invocation)).await?;
+        let mut replies = self.array(self.exchange(message).await?)?;
+        let unknown = |reply: &Value| script::is_unknown(reply);
+        let missing = replies.iter().zip(invocations).filter(|(reply, _)| unknown(reply));
+        let missing: Vec<_> = missing.map(|(_, invocation)| invocation).collect();
+        if !missing.is_empty() {
+            let again = self.exchange(|live| live.message_to_forgetful(&missing)).await?;
+            let again = self.array(again)?;
+            for (reply, again) in replies.iter_mut().filter(|reply| unknown(reply)).zip(again) {
+                *reply = again;
             }
         }
         Ok(replies)
+    }
+
+    fn array(&self, reply: Value) -> Result<Vec<Value>, StoreError> {
+        match reply {
+            Value::Array(replies) => Ok(replies),
+            _ => Err(self.server.address.makes_no_sense()),
+        }
     }
 
     async fn exchange<'a, M: Into<Message<'a>>>(
@@ -424,6 +436,14 @@ impl Connection {
     }
 }
 
+/// The answer to the only command.
+fn first(reply: Value) -> Value {
+    match reply {
+        Value::Array(replies) => replies.into_iter().next().unwrap_or(Value::Nil),
+        reply => reply,
+    }
+}
+
 /// Polls a future once.
 async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
@@ -432,10 +452,11 @@ async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 /// One write, and what its answer is.
 enum Message<'a> {
     One(Cow<'a, Cmd>),
-    /// The answer is that to the last command.
-    Last(Pipeline),
-    /// The answer is an array of those to all commands.
-    Each(Pipeline),
+    /// The answer is an array of those to all commands but the first few.
+    Each {
+        pipeline: Pipeline,
+        skip: usize,
+    },
 }
 
 impl<'a> From<Cow<'a, Cmd>> for Message<'a> {
@@ -448,13 +469,9 @@ impl Message<'_> {
     async fn send(self, mut connection: MultiplexedConnection) -> RedisResult<Value> {
         match self {
             Message::One(command) => connection.send_packed_command(&command).await,
-            Message::Last(pipeline) => {
-                let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
-                Ok(replies.into_iter().next_back().unwrap_or(Value::Nil))
-            }
-            Message::Each(pipeline) => {
-                let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
-                replies.map(Value::Array)
+            Message::Each { pipeline, skip } => {
+                let count = pipeline.len() - skip;
+                connection.send_packed_commands(&pipeline, skip, count).await.map(Value::Array)
             }
         }
     }
@@ -473,17 +490,20 @@ impl Live {
 
     /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
     /// no client finds it knowing some and not the others.
-    fn message_to_forgetful(&self, invocation: &Invocation) -> Message<'static> {
+    fn message_to_forgetful(&self, invocations: &[&Invocation]) -> Message<'static> {
         let mut pipeline = Pipeline::new();
         // A user who may not do that has to send each of them by its source once.
         if self.known.all_were_loaded() {
             script::ALL.iter().for_each(|script| script.load(&mut pipeline));
         } else {
             self.known.forget();
-            self.known.learn(invocation.script());
         }
-        pipeline.add_command(invocation.by_source());
-        Message::Last(pipeline)
+        let skip = pipeline.len();
+        for invocation in invocations {
+            self.known.learn(invocation.script());
+            pipeline.add_command(invocation.by_source());
+        }
+        Message::Each { pipeline, skip }
     }
 
     fn answered(&self) {

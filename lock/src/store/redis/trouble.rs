@@ -10,6 +10,7 @@ use redis::{ConnectionAddr, ErrorKind as RedisErrorKind, RedisError, ServerError
 
 use crate::{
     Error, ErrorKind,
+    limits::whole_millis,
     store::{Failure, StoreError},
 };
 
@@ -35,6 +36,7 @@ impl Address {
 
     /// A call that was sent had no answer.
     pub(super) fn no_answer(&self, limit: Duration) -> StoreError {
+        let limit = whole_millis(limit);
         Failure::new(
             format!(
                 "the Redis server at {self} did not answer within {limit:?}: check that it runs and \
