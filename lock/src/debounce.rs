@@ -154,14 +154,15 @@ impl Debounce {
     /// # Errors
     ///
     /// `Unavailable` if the store did not answer for two seconds; `Rejected`, `Invalid`, `Closed`
-    /// as [`Lock::acquire`](crate::Lock::acquire); `Deadlock` in a run of the same id; `Lost` if the body was dropped because the
-    /// lock of the run was lost.
+    /// as [`Lock::acquire`](crate::Lock::acquire); `Deadlock` in a run of the same id; `Lost` if the
+    /// lock of the run was lost: the body was dropped, or never began. That is also what those calls
+    /// are told which the run was to cover, if it was lost before it began.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future withdraws the call, and stops its run if it had begun. Nothing is left
-    /// behind. Of the calls of its burst that still wait, in this process or in others, the newest
-    /// runs in its place; if there is none, the burst is not run.
+    /// behind. The newest call of this process that still waits in its burst runs in its place, or an
+    /// older one of another process; if there is none, the burst is not run.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -382,6 +383,37 @@ impl Debounce {
         self.locks.client().end_window(keys, WindowEnd::Cancel).await
     }
 
+    /// Ends the run of this id that goes on, in whichever process it is; false if none does.
+    ///
+    /// For an operator who knows better, about a run that hangs. Its process is told, and drops the
+    /// body at its next `.await`; the next run may begin at once. Calls that wait are left alone:
+    /// see [`cancel`](Self::cancel). To bound every run, use [`hold_at_most`](Self::hold_at_most).
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// The run may or may not be ended if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7").leading(true);
+    /// let hangs = tokio::spawn(save.call(|| std::future::pending::<()>()));
+    /// # tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    /// assert!(save.end_run().await?);
+    /// assert_eq!(hangs.await.unwrap().unwrap_err().kind(), lock::ErrorKind::Lost);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn end_run(&self) -> Result<bool, Error> {
+        let (_, run) = self.locks.prefix().debounce(&self.id)?;
+        self.locks.client().force_release(run).await
+    }
+
     /// The guard of the run, once this call has its turn; `None` if another runs in its place.
     pub(crate) async fn claim(&self) -> Result<Option<LockGuard>, Error> {
         self.refuse_in_own_run()?;
@@ -415,7 +447,7 @@ impl Debounce {
             return Ok(());
         }
         let message = "a run that waits for another run of its own id would wait for its own \
-                       end: call it in a task of its own, or after the run";
+                       end: call it after the run, or with `spawn` without waiting for it";
         Err(Error::new(ErrorKind::Deadlock, message).on(&self.id))
     }
 

@@ -223,6 +223,10 @@ impl<A> Durable<A> {
         Fut::Output: DurableOutput,
     {
         let book = locks.prefix().book(name)?;
+        if locks.client().has_ended() {
+            // Nothing would ever run it.
+            return Err(Error::closed());
+        }
         let runtime = Handle::try_current().map_err(|_| {
             Error::invalid(
                 "a durable function is run by the Tokio runtime that it is registered on, and this \

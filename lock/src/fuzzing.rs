@@ -12,5 +12,5 @@ pub fn store_url(url: &str) -> Result<(), Error> {
 
 /// The URL that an environment gives, as for [`Locks::from_env`](crate::Locks::from_env).
 pub fn environment(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
-    url::from_env(variable)
+    url::from_env(|name| variable(name).map(Into::into))
 }

@@ -127,7 +127,7 @@ impl Locks {
     /// # }
     /// ```
     pub async fn from_env() -> Result<Self, Error> {
-        let url = crate::url::from_env(|name| std::env::var(name).ok())?;
+        let url = crate::url::from_env(|name| std::env::var_os(name))?;
         Self::connect(&url).await
     }
 

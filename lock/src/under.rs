@@ -111,7 +111,7 @@ pub(crate) fn run_under_all<const N: usize, F: Future>(
 }
 
 fn stopped(guard: &LockGuard) -> Error {
-    Error::lost("the lock was lost while the body ran, so the body was stopped")
+    Error::lost("the lock was lost before the body had ended, so the body was stopped")
         .on(guard.shared_id())
 }
 

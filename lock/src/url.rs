@@ -1,6 +1,8 @@
 //! What a URL, or the environment, says about the store. No message repeats any part of a URL:
 //! it may carry a password.
 
+use std::ffi::OsString;
+
 use crate::Error;
 
 const SCHEMES: &str = "`redis://`, `rediss://`, `unix:` or `memory:`";
@@ -126,8 +128,15 @@ fn flaw(value: &str) -> Option<&'static str> {
 }
 
 /// The URL that the environment gives.
-pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
-    let set = |name: &str| match variable(name).filter(|value| !value.is_empty()) {
+pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<String, Error> {
+    let read = |name: &str| match variable(name).filter(|value| !value.is_empty()) {
+        Some(value) => value.into_string().map(Some).map_err(|_| {
+            // Another store than the one that is meant would be no error that anybody sees.
+            Error::invalid(format!("the value of {name} is not UTF-8: set it anew, or unset it"))
+        }),
+        None => Ok(None),
+    };
+    let set = |name: &str| match read(name)? {
         Some(value) => match flaw(&value) {
             Some(flaw) => Err(Error::invalid(format!(
                 "the value of {name} has {flaw}, which belong to no URL and no token: leave them out"
@@ -163,7 +172,12 @@ pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Stri
 
 /// The host of an address of Upstash's REST interface, which speaks Redis on another port.
 fn upstash_host(address: &str) -> Result<&str, Error> {
-    let (scheme, rest) = address.split_once("://").unwrap_or(("https", address));
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest),
+        // A bare host name is as good; what has lost its colon is not one.
+        None if !address.contains('/') => ("https", address),
+        None => ("", address),
+    };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
     let is_https = scheme.eq_ignore_ascii_case("https") && !authority.contains('@');
@@ -188,7 +202,7 @@ mod tests {
 
     fn env(variables: &[(&str, &str)]) -> Result<String, Error> {
         from_env(|name| {
-            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into())
         })
     }
 
@@ -282,6 +296,20 @@ mod tests {
         refused(of("https://h", "secret\n").unwrap_err(), "line breaks", token);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_no_text_is_not_passed_over() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let error = from_env(|name| match name {
+            "LOCK_URL" => Some(OsString::from_vec(b"redis://\xff/".to_vec())),
+            "REDIS_URL" => Some("redis://another/".into()),
+            _ => None,
+        });
+        let error = error.unwrap_err();
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("LOCK_URL"));
+    }
+
     #[test]
     fn the_address_of_a_rest_interface_is_read_and_that_of_a_proxy_is_not() {
         let of = |address| {
@@ -295,7 +323,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Invalid, "{address}");
             assert!(error.to_string().contains("LOCK_URL"), "{error}");
         }
-        for address in ["https://", "redis://h", "https://u:p@h", "://h"] {
+        for address in ["https://", "redis://h", "https://u:p@h", "://h", "https//h", "https:/h"] {
             let error = of(address).unwrap_err();
             assert!(error.to_string().contains("https://HOST"), "{address}: {error}");
         }

@@ -19,6 +19,7 @@ on_both_stores! {
     bursts_of_several_processes_run_once,
     the_wait_counts_from_the_last_call,
     runs_never_overlap,
+    an_operator_ends_a_run_that_hangs,
     max_wait_bounds_a_stream_of_calls,
     a_call_during_a_run_opens_the_next_window,
     a_caller_that_dies_is_replaced_by_another_process,
@@ -92,6 +93,17 @@ async fn the_wait_counts_from_the_last_call(engine: &Engine) {
     assert!(first.await.unwrap().is_none());
     let after = ran - began;
     assert!(after >= ms(649) && after < ms(1100), "{after:?}");
+}
+
+async fn an_operator_ends_a_run_that_hangs(engine: &Engine) {
+    let (one, operator) = (engine.locks().await, engine.locks().await);
+    let debounce = one.debounce("a").wait(ms(10));
+    let hangs = tokio::spawn(debounce.call(std::future::pending::<()>));
+    eventually(ms(5000), async || operator.debounce("a").end_run().await.unwrap()).await;
+    assert_eq!(hangs.await.unwrap().unwrap_err().kind(), ErrorKind::Lost);
+    // Its id is free, and nobody runs under it.
+    assert_eq!(debounce.call(|| async { 7 }).await.unwrap(), Some(7));
+    assert!(!operator.debounce("a").end_run().await.unwrap());
 }
 
 async fn runs_never_overlap(engine: &Engine) {

@@ -443,6 +443,10 @@ async fn a_name_means_one_function() {
     assert!(leading.to_string().contains("leading"), "{leading}");
     // Another `Locks` has names of its own.
     drop(Locks::in_memory().debounce("a").durable("one", |_: String, _| async {}).unwrap());
+    // One that was shut down would never run it.
+    locks.shutdown().await;
+    let closed = debounce.durable("three", |_: f64, _| async {}).unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::Closed);
 }
 
 /// A worker lives on the runtime that registered it; registered on another, it lives on that.

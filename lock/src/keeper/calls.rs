@@ -343,10 +343,10 @@ impl Task {
     }
 
     /// The caller of a run has taken it: the older calls are superseded. If the lock was lost
-    /// before, it will not run, and they are calls like those that come now.
+    /// before, it will not run.
     pub(super) fn run_taken(&mut self, name: HoldName) {
         if !self.is_held(name) {
-            return self.join_again(name.tenure);
+            return self.lose_untaken(name.tenure);
         }
         let untaken = self.untaken.remove(&name.tenure);
         for number in untaken.into_iter().flat_map(|untaken| untaken.older) {
@@ -359,7 +359,7 @@ impl Task {
     /// The caller of a run went away before it had taken it: true if it is another's now.
     pub(super) fn run_refused(&mut self, name: HoldName, remaining: Duration) -> bool {
         if remaining.is_zero() {
-            self.join_again(name.tenure);
+            self.lose_untaken(name.tenure);
             return false;
         }
         let Some(Untaken { mut older }) = self.untaken.remove(&name.tenure) else { return false };
@@ -378,12 +378,14 @@ impl Task {
         }
     }
 
-    /// The lock of a run was lost before it began: what it was to cover counts as called now.
-    pub(super) fn join_again(&mut self, tenure: u64) {
+    /// The lock of a run was lost before it began. The calls that it was to cover are no newer than
+    /// it was, and newer ones may have run since: so they are not called again, but told.
+    pub(super) fn lose_untaken(&mut self, tenure: u64) {
         let untaken = self.untaken.remove(&tenure);
         for number in untaken.into_iter().flat_map(|untaken| untaken.older) {
             if let Some(pending) = self.calls.remove(&number) {
-                self.register(pending.call);
+                let lost = "the run that was to cover this call was lost before it began";
+                let _ = pending.call.reply.send(Err(Error::lost(lost)));
             }
         }
     }

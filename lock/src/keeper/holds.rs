@@ -235,7 +235,7 @@ impl Task {
 
     fn leave_lost(&mut self, key: &Arc<str>, tenure: u64) {
         self.leave_tenure(key, tenure);
-        self.join_again(tenure);
+        self.lose_untaken(tenure);
     }
 
     fn end_lost(&mut self, tenure: u64) -> Option<Arc<Hold>> {

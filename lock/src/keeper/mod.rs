@@ -360,6 +360,12 @@ impl Client {
         &self.events
     }
 
+    /// Was it shut down?
+    #[cfg(feature = "durable")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// Was it made in this process, and not in one that this was forked from?
     pub(crate) fn is_of_this_process(&self) -> bool {
         self.process.is_current()

@@ -145,7 +145,7 @@ enum Event {
     LateReply,
     RanAfterCrash,
     PassedOn,
-    JoinedAgain,
+    LostUntaken,
 }
 
 impl Debounce {
@@ -214,7 +214,7 @@ impl Debounce {
         let (ended, begun) = (std::mem::take(&mut this.ended), std::mem::take(&mut this.begun));
         let taken = this.taken.take();
         self.note(Event::PassedOn, std::mem::take(&mut this.passed_on));
-        self.note(Event::JoinedAgain, std::mem::take(&mut this.joined_again));
+        self.note(Event::LostUntaken, std::mem::take(&mut this.lost_untaken));
         if let Some(number) = taken {
             // It begins now, and with it what was covered when it was granted.
             let last = state.last_grants[process].filter(|(granted, _)| *granted == number);
@@ -470,7 +470,7 @@ impl Model for Debounce {
         }
         for process in 0..state.processes.len() {
             let this = &state.processes[process];
-            if !this.ended.is_empty() || !this.begun.is_empty() || this.joined_again {
+            if !this.ended.is_empty() || !this.begun.is_empty() || this.lost_untaken {
                 self.end(&mut state, process);
             }
         }

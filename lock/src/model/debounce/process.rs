@@ -11,7 +11,7 @@ use crate::{
     core::{
         Jitter, Moment,
         burst::{self, Answer, Burst, End, Next, Question},
-        lease::{self, Lease, Loss},
+        lease::{self, Lease},
     },
     keeper::{RETRY, SILENCE_LIMIT, comes_too_late},
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
@@ -74,7 +74,7 @@ pub(super) struct Process {
     pub(super) taken: Option<u64>,
     /// Has a run been passed on, or begun anew?
     pub(super) passed_on: bool,
-    pub(super) joined_again: bool,
+    pub(super) lost_untaken: bool,
 }
 
 impl Process {
@@ -99,7 +99,7 @@ impl Process {
             begun: Vec::new(),
             taken: None,
             passed_on: false,
-            joined_again: false,
+            lost_untaken: false,
         }
     }
 
@@ -248,7 +248,7 @@ impl Process {
     /// `Task::release` with a guard that was not taken, and `Task::run_refused`.
     fn refuse_run(&mut self, now: Moment) {
         if !self.is_held(now) {
-            self.join_again(now);
+            self.lose_untaken();
         } else if let Some(Untaken { mut older, .. }) = self.untaken.take() {
             if let Some(runner) = self.next_runner(&mut older) {
                 self.passed_on = true;
@@ -291,7 +291,7 @@ impl Process {
             self.tell_older();
             self.begin_body();
         } else {
-            self.join_again(now);
+            self.lose_untaken();
         }
         self.send(now);
     }
@@ -312,14 +312,14 @@ impl Process {
         }
     }
 
-    fn join_again(&mut self, now: Moment) {
+    fn lose_untaken(&mut self) {
         let Some(Untaken { runner, older }) = self.untaken.take() else { return };
         // Its body does not run, for it has a lock that was lost.
         self.ended.push((runner, End::Unavailable));
         for caller in older {
             if self.take_caller(caller).is_some() {
-                self.joined_again = true;
-                self.register(caller, now);
+                self.lost_untaken = true;
+                self.ended.push((caller, End::Unavailable));
             }
         }
     }
@@ -397,7 +397,9 @@ impl Process {
             && let Some(runner) = self.next_runner(&mut callers)
         {
             // `Task::begin_run`.
-            self.lose(Loss::NotOurs, now);
+            if self.run.take().is_some() {
+                self.lose_untaken();
+            }
             let lease = Lease::granted(sent_at, LEASE, (LEASE, None), Jitter::LEAST);
             self.run = Some((number, lease));
             self.begun.push(fence);
@@ -445,18 +447,16 @@ impl Process {
         match lease.step(event, now) {
             lease::Action::Wait => {}
             lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
-            lease::Action::Lose(loss) => self.lose(loss, now),
+            lease::Action::Lose(_) => self.lose(),
         }
     }
 
     /// `Task::lose`.
-    fn lose(&mut self, loss: Loss, now: Moment) {
-        if let Some((number, _)) = self.run.take()
-            && loss == Loss::Expired
-        {
+    fn lose(&mut self) {
+        if let Some((number, _)) = self.run.take() {
             self.begin_release(number);
         }
-        self.join_again(now);
+        self.lose_untaken();
     }
 
     fn begin_release(&mut self, number: u64) {

@@ -50,7 +50,7 @@ pub(super) fn of(model: &Debounce) -> Vec<Property<Debounce>> {
         if model.calls.iter().any(|calls| *calls > 1) {
             properties.push(Property::sometimes(
                 "a run is lost before it was taken",
-                |m: &Debounce, _| m.saw(Event::JoinedAgain),
+                |m: &Debounce, _| m.saw(Event::LostUntaken),
             ));
         }
     }
