@@ -8,10 +8,11 @@
 use std::{
     collections::VecDeque,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
+
+use crate::contained::contained;
 
 /// How many things may wait to be said. What comes then is not said: a listener that blocks must
 /// not fill the memory.
@@ -49,8 +50,7 @@ impl Events {
 
     fn say_all(&self) {
         while let Some(event) = self.next() {
-            // What is dropped with a panic is the user's, too.
-            let _ = catch_unwind(AssertUnwindSafe(event));
+            let _ = contained(event);
         }
     }
 

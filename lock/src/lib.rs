@@ -7,6 +7,7 @@ pub mod __fuzzing;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod contained;
 mod core;
 mod debounce;
 #[cfg(feature = "durable")]

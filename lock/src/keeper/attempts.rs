@@ -16,10 +16,14 @@ use crate::{
         wait::{Next, Outcome, Patience, Wait},
     },
     guard::LockGuard,
-    keeper::store_error,
+    keeper::{UNDONE, store_error},
     mutant,
     store::{AcquireRequest, Acquisition, IfHeld, StoreError},
 };
+
+/// How many acquires may be on their way to the store: a renewal finds no more ahead of it, which is
+/// a tenth of a second of a Redis server's time.
+const MOST_ON_THEIR_WAY: usize = 10_000;
 
 /// One caller that asks for itself.
 pub(super) struct Attempt {
@@ -84,7 +88,7 @@ impl Task {
     pub(super) fn send_acquires(&mut self) {
         let now = self.now;
         let mut askers = mem::take(&mut self.to_acquire).into_iter().peekable();
-        while askers.peek().is_some() {
+        while askers.peek().is_some() && self.acquiring < MOST_ON_THEIR_WAY {
             let batch = askers.by_ref().filter_map(|asker| match asker {
                 Asker::Line(key) => {
                     let request = self.line_request(&key, now)?;
@@ -100,6 +104,7 @@ impl Task {
             if requests.is_empty() {
                 continue;
             }
+            self.acquiring += requests.len();
             // Every lease of the batch counts from here: before the first byte is sent.
             self.call_store(
                 move |store| async move { store.acquire(&requests).await },
@@ -109,9 +114,12 @@ impl Task {
                 },
             );
         }
+        // The others go when there is room for them.
+        self.to_acquire.extend(askers);
     }
 
     pub(super) fn take_acquired(&mut self, acquired: Acquired) {
+        self.acquiring -= acquired.askers.len();
         for ((asker, number), answer) in acquired.askers.into_iter().zip(acquired.answers) {
             match asker {
                 Asker::Line(key) => self.take_seat_answer(&key, number, acquired.sent_at, answer),
@@ -186,7 +194,7 @@ impl Task {
             }
             Err(error @ StoreError::Rejected(_)) => {
                 self.undo_attempt(number);
-                return self.finish_attempt(number, Err(store_error(&error)));
+                return self.finish_attempt(number, Err(store_error(&error, UNDONE)));
             }
             Err(error @ StoreError::Unavailable(_)) => {
                 self.unanswered_attempt(number, sent_at, error)
@@ -205,7 +213,7 @@ impl Task {
                 let failure = attempt.failure.take();
                 let failure = failure.unwrap_or_else(|| StoreError::unavailable("no answer"));
                 self.undo_attempt(number);
-                self.finish_attempt(number, Err(store_error(&failure)));
+                self.finish_attempt(number, Err(store_error(&failure, UNDONE)));
             }
         }
     }

@@ -38,6 +38,7 @@ use super::{
 use crate::{
     core::Moment,
     error::{Error, ErrorKind},
+    process::Process,
     runtime,
 };
 
@@ -56,6 +57,7 @@ pub(super) enum Berth {
 pub(super) struct Home {
     quay: Arc<Quay>,
     alarm: Arc<Alarm>,
+    process: Process,
 }
 
 /// What the preparations on the thread come to.
@@ -69,7 +71,10 @@ impl Started {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        self.alarm.bell.notify_one();
+        // A child that was forked has no such thread; what wakes one may be locked there for ever.
+        if self.process.is_current() {
+            self.alarm.bell.notify_one();
+        }
     }
 }
 
@@ -81,7 +86,7 @@ pub(super) struct Quay {
     /// Somebody wants a turn: whoever is in one takes another.
     asked: AtomicBool,
     /// It ended because it was told to.
-    ended: AtomicBool,
+    ended: Arc<AtomicBool>,
     drivers: Arc<Drivers>,
     /// Rings all drivers.
     waker: Waker,
@@ -140,9 +145,12 @@ impl Berth {
     {
         let alarm = Alarm::of(None);
         let quay = Arc::new(Quay::new(task, clock, vec![Arc::clone(&alarm)]));
-        let home = Home { quay: Arc::clone(&quay), alarm: Arc::clone(&alarm) };
+        let process = Process::current();
+        let home = Home { quay: Arc::clone(&quay), alarm: Arc::clone(&alarm), process };
         let (started, outcome) = oneshot::channel();
         let body = move || {
+            // From here on, whatever happens to this thread is noticed by those who wait for it.
+            let driver = ThreadDriver { alarm, quay };
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -151,7 +159,6 @@ impl Berth {
                 }
             };
             runtime.block_on(async move {
-                let driver = ThreadDriver { alarm, quay };
                 let alarm = Arc::clone(&driver.alarm);
                 match prepare(Box::new(move || alarm.ring())).await {
                     Ok(()) => {
@@ -319,11 +326,12 @@ impl Quay {
     fn new(task: Task, clock: Arc<dyn Clock>, drivers: Vec<Arc<Alarm>>) -> Self {
         let drivers = Drivers { list: Mutex::new(drivers), timeless: Mutex::default() };
         let drivers = Arc::new(drivers);
+        let ended = Arc::clone(&task.ended);
         Self {
             task: Mutex::new(Some(task)),
             clock,
             asked: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            ended,
             waker: Arc::clone(&drivers).into(),
             drivers,
         }
@@ -393,7 +401,6 @@ impl Quay {
             let next = match task.as_mut()?.turn(waker) {
                 Turn::Wait(next) => next.unwrap_or(Moment::NEVER),
                 Turn::Ended => {
-                    self.ended.store(true, Ordering::Release);
                     *task = None;
                     return None;
                 }
@@ -447,7 +454,6 @@ impl Quay {
             let next = match keeper.turn(&self.waker) {
                 Turn::Wait(next) => next.unwrap_or(Moment::NEVER),
                 Turn::Ended => {
-                    self.ended.store(true, Ordering::Release);
                     *task = None;
                     return;
                 }

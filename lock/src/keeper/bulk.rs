@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
-    HoldName, SILENCE_LIMIT,
+    HoldName, NOT_SENT, NOTHING, SILENCE_LIMIT, UNKNOWN,
     holds::Extended,
     reply::Reply,
     store_error,
@@ -69,6 +69,36 @@ pub(super) struct End {
 pub(super) struct Step {
     request: Box<DurableRequest>,
     reply: Reply<Result<DurableReply, Error>>,
+}
+
+/// Something that somebody waits for, or has given up.
+trait Waiting {
+    fn is_given_up(&self) -> bool;
+}
+
+impl<T> Waiting for Asked<T> {
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+impl Waiting for Extension {
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+impl Waiting for End {
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+#[cfg(feature = "durable")]
+impl Waiting for Step {
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
 }
 
 /// How many of the requests were on their way together, and whether the store has answered any.
@@ -135,13 +165,17 @@ impl Bulk {
 
     /// Does anything wait that could be sent now?
     pub(super) fn wants_to_send(&self) -> bool {
+        self.waits() && self.room() > 0
+    }
+
+    fn waits(&self) -> bool {
         let waits = !self.extensions.is_empty()
             || !self.statuses.is_empty()
             || !self.forced.is_empty()
             || !self.ends.is_empty();
         #[cfg(feature = "durable")]
         let waits = waits || !self.steps.is_empty() || !self.claims.is_empty();
-        waits && self.room() > 0
+        waits
     }
 
     /// Answers all that wait with an error.
@@ -168,9 +202,18 @@ impl Bulk {
         }
     }
 
-    /// No more than one batch of what waits.
-    fn next<T>(room: usize, waiting: &mut VecDeque<T>) -> Vec<T> {
-        waiting.drain(..room.min(waiting.len())).collect()
+    /// No more than one batch of what waits, and nothing that nobody waits for any more: a release
+    /// by force that was given up must not be carried out later, on another holder.
+    fn next<T: Waiting>(room: usize, waiting: &mut VecDeque<T>) -> Vec<T> {
+        let mut batch = Vec::with_capacity(room.min(waiting.len()));
+        while batch.len() < room
+            && let Some(next) = waiting.pop_front()
+        {
+            if !next.is_given_up() {
+                batch.push(next);
+            }
+        }
+        batch
     }
 }
 
@@ -203,9 +246,14 @@ impl Task {
             self.bulk.silent_since = None;
             return;
         };
+        if self.bulk.on_their_way == 0 && !self.bulk.waits() && self.to_ask.is_empty() {
+            // Nobody is kept waiting by this silence; the next one begins anew.
+            self.bulk.silent_since = None;
+            return;
+        }
         let since = *self.bulk.silent_since.get_or_insert(load.sent_at);
         if self.now >= since + SILENCE_LIMIT {
-            self.bulk.refuse(|| store_error(&silence));
+            self.bulk.refuse(|| store_error(&silence, NOT_SENT));
             self.give_up_questions(&silence);
         }
     }
@@ -328,7 +376,7 @@ impl Task {
             Answered::Statuses(batch, answers) => {
                 for (Asked { lock, reply }, holder) in batch.into_iter().zip(answers) {
                     let status = holder.map(|holder| self.status_of(&lock, holder));
-                    let _ = reply.send(status.map_err(|error| store_error(&error)));
+                    let _ = reply.send(status.map_err(|error| store_error(&error, NOTHING)));
                 }
             }
             Answered::Forced(batch, answers) => {
@@ -337,19 +385,19 @@ impl Task {
                         self.take_forced(&lock, answer);
                     }
                     let freed = freed.map(|answer| answer.ours);
-                    let _ = reply.send(freed.map_err(|error| store_error(&error)));
+                    let _ = reply.send(freed.map_err(|error| store_error(&error, UNKNOWN)));
                 }
             }
             Answered::Ends(batch, answers) => {
                 for (End { waited, reply, .. }, answer) in batch.into_iter().zip(answers) {
                     let answer = answer.map(|waits| waits || waited);
-                    let _ = reply.send(answer.map_err(|error| store_error(&error)));
+                    let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
                 }
             }
             #[cfg(feature = "durable")]
             Answered::Steps(batch, answers) => {
                 for (Step { reply, .. }, answer) in batch.into_iter().zip(answers) {
-                    let _ = reply.send(answer.map_err(|error| store_error(&error)));
+                    let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
                 }
             }
         }

@@ -22,7 +22,7 @@ use crate::{
         burst::{self, Answer, Burst, End, Next, Step},
     },
     id::Named,
-    keeper::store_error,
+    keeper::{UNDONE, store_error},
     limits::whole_millis,
     store::{DebounceReply, DebounceRequest, StoreError, WindowEnd},
 };
@@ -117,11 +117,12 @@ impl Task {
         let (end, callers) = step.ended.unwrap_or((End::Runs, Vec::new()));
         for number in callers {
             let failure = self.bursts.get(key).and_then(|pending| pending.failure.as_ref());
-            let failure = failure.map(store_error);
+            let failure = failure.map(|failure| store_error(failure, UNDONE));
             let answer = match end {
                 End::Superseded => Ok(None),
-                End::Refused | End::Unavailable => Err(failure
-                    .unwrap_or_else(|| store_error(&StoreError::unavailable("no answer in time")))),
+                End::Refused | End::Unavailable => Err(failure.unwrap_or_else(|| {
+                    store_error(&StoreError::unavailable("no answer in time"), UNDONE)
+                })),
                 End::Runs => break,
             };
             if let Some(pending) = self.calls.remove(&number) {

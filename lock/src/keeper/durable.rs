@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Client, Command, Terms,
+    Client, Command, Terms, UNDONE,
     holds::{Grant, Taker, comes_too_late},
     reply::Reply,
     store_error,
@@ -162,8 +162,8 @@ impl Task {
                     self.begin_release(number, &claiming.run, &token, Moment::default(), None);
                 }
                 let error = match answer {
-                    Err(error) => store_error(&error),
-                    _ => store_error(&StoreError::unavailable("the answer came too late")),
+                    Err(error) => store_error(&error, UNDONE),
+                    _ => store_error(&StoreError::unavailable("the answer came too late"), UNDONE),
                 };
                 let _ = claiming.reply.send(Err(error));
             }

@@ -25,7 +25,7 @@ use crate::{
     },
     guard::LockGuard,
     id::Named,
-    keeper::store_error,
+    keeper::{UNKNOWN, store_error},
     limits::LONGEST_LEASE,
     mutant,
     store::{Holder, RenewRequest, Renewal, StoreError},
@@ -383,7 +383,7 @@ impl Task {
                     self.step(name.tenure, Event::NotOurs, now);
                     Err(lost())
                 }
-                Err(error) => Err(store_error(&error)),
+                Err(error) => Err(store_error(&error, UNKNOWN)),
             };
             let _ = reply.send(outcome);
         }

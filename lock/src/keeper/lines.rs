@@ -18,7 +18,7 @@ use crate::{
         queue::{Action, Looks, Queue, Seat},
     },
     id::Named,
-    keeper::store_error,
+    keeper::{UNDONE, store_error},
     store::{AcquireRequest, Acquisition, StoreError, Wake, WakeUps},
 };
 
@@ -285,7 +285,7 @@ impl Task {
         let undo = line.queue.seat().is_some_and(Seat::leaves_something) || line.failure.is_some();
         self.give_up_seat(key, undo);
         if let Some(first) = first {
-            self.refuse_caller(first, store_error(error));
+            self.refuse_caller(first, store_error(error, UNDONE));
         }
         if let Some(line) = self.lines.get_mut(key) {
             let action = line.queue.take_seat();
@@ -486,5 +486,6 @@ impl Line {
 }
 
 fn unavailable(failure: Option<&StoreError>) -> Error {
-    failure.map_or_else(|| store_error(&StoreError::unavailable("no answer in time")), store_error)
+    let no_answer = StoreError::unavailable("no answer in time");
+    store_error(failure.unwrap_or(&no_answer), UNDONE)
 }

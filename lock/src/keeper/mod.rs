@@ -34,7 +34,8 @@ mod timers;
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -483,7 +484,7 @@ impl Client {
         let (reply, done) = reply::channel();
         if self.send(command(reply)).is_ok() {
             self.berth.offer_timers();
-            let _ = done.await;
+            self.in_this_process(done).await;
         }
     }
 
@@ -494,7 +495,21 @@ impl Client {
         let (reply, answer) = reply::channel();
         self.send(command(reply))?;
         self.berth.offer_timers();
-        answer.await.map_err(|_| self.berth.gone())?
+        match self.in_this_process(answer).await {
+            Some(answer) => answer.map_err(|_| self.berth.gone())?,
+            None => Err(Error::forked()),
+        }
+    }
+
+    /// Waits for something that the keeper does: in a process that was forked meanwhile there is
+    /// nothing to wait for.
+    async fn in_this_process<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|context| match self.is_of_this_process() {
+            true => future.as_mut().poll(context).map(Some),
+            false => Poll::Ready(None),
+        })
+        .await
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
@@ -597,19 +612,26 @@ impl From<u128> for ClientId {
     }
 }
 
-/// The caller's words for a store's failure: what happened and what to change. What the server or
-/// the system said is the source, and no part of the text.
-fn store_error(error: &crate::StoreError) -> Error {
+/// What becomes of a request without an answer.
+const UNDONE: &str = "what was begun is undone in the background";
+const REPEATED: &str = "it is tried again in the background";
+const UNKNOWN: &str = "it may or may not have been done";
+const NOTHING: &str = "nothing was changed";
+const NOT_SENT: &str = "it was not sent";
+
+/// The caller's words for a store's failure: what happened, what to change, and what becomes of a
+/// request without an answer. What the server or the system said is the source, and no part of the
+/// text.
+fn store_error(error: &crate::StoreError, without_answer: &str) -> Error {
     use crate::StoreError::{Rejected, Unavailable};
 
-    const UNDONE: &str = "what was begun is undone in the background";
     let (kind, source) = match error {
         Unavailable(source) => (ErrorKind::Unavailable, source),
         Rejected(source) => (ErrorKind::Rejected, source),
     };
     if let Some(failure) = source.downcast_ref::<Failure>() {
         let text = match kind {
-            ErrorKind::Unavailable => format!("{failure}; {UNDONE}"),
+            ErrorKind::Unavailable => format!("{failure}; {without_answer}"),
             _ => failure.to_string(),
         };
         let error = Error::new(kind, text);
@@ -621,7 +643,7 @@ fn store_error(error: &crate::StoreError) -> Error {
     let text = match kind {
         ErrorKind::Unavailable => format!(
             "the store did not answer, so the outcome is not known: check that it is running and \
-             can be reached; {UNDONE}"
+             can be reached; {without_answer}"
         ),
         _ => "the store refused, and nothing was changed: see what the source of this error says"
             .to_owned(),

@@ -13,7 +13,7 @@ use crate::{
     Error, Token,
     core::{Moment, queue::Action},
     id::Named,
-    keeper::store_error,
+    keeper::{REPEATED, store_error},
     store::{self, CLAIM_WINDOW, ReleaseRequest, StoreError},
 };
 
@@ -220,7 +220,7 @@ impl Task {
                     if (refused || now >= since + SILENCE_LIMIT)
                         && let Some(reply) = release.reply.take()
                     {
-                        let _ = reply.send(Err(store_error(&failure)));
+                        let _ = reply.send(Err(store_error(&failure, REPEATED)));
                     }
                     // A connection that broke is tried again at once, ahead of whatever is asked
                     // next: whoever drops a guard and then acquires the same lock must find it

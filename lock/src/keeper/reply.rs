@@ -1,33 +1,46 @@
 //! The answer to one caller.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tokio::sync::oneshot;
+
+use crate::contained::contained;
 
 /// Where one answer goes.
 ///
 /// Giving it wakes the caller, and a waker is code of the caller's executor. If that panics, it is
 /// the caller's own loss: the keeper goes on, and so does everybody else.
 #[derive(Debug)]
-pub(super) struct Reply<T>(oneshot::Sender<T>);
+pub(super) struct Reply<T>(Option<oneshot::Sender<T>>);
 
 /// An answer that can be waited for, and where it is given.
 pub(super) fn channel<T>() -> (Reply<T>, oneshot::Receiver<T>) {
     let (sender, receiver) = oneshot::channel();
-    (Reply(sender), receiver)
+    (Reply(Some(sender)), receiver)
 }
 
 impl<T> Reply<T> {
     /// Gives the answer, or gives it back if nobody waits for it any more.
-    pub(super) fn send(self, answer: T) -> Result<(), T> {
-        catch_unwind(AssertUnwindSafe(|| self.0.send(answer)))
-            // The answer is in its place before the waker is called.
-            .unwrap_or(Ok(()))
+    pub(super) fn send(mut self, answer: T) -> Result<(), T> {
+        let Some(sender) = self.0.take() else { return Err(answer) };
+        // The answer is in its place before the waker is called.
+        contained(|| sender.send(answer)).unwrap_or(Ok(()))
+    }
+
+    /// Does nobody wait for it any more?
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
     /// Takes the reply out of its place, in which one is left that reaches nobody.
     pub(super) fn take(&mut self) -> Self {
-        std::mem::replace(self, channel().0)
+        Self(self.0.take())
+    }
+}
+
+/// A caller that gets no answer is woken to learn that.
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        let sender = self.0.take();
+        let _ = contained(|| drop(sender));
     }
 }
 

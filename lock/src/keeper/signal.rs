@@ -1,14 +1,13 @@
 //! The signal of a loss: raised once, heard by whoever asks before or after.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
-    },
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering, fence},
 };
 
 use tokio_util::sync::CancellationToken;
+
+use crate::contained::contained;
 
 /// Says that a lock was lost. Most locks are never lost, and most guards never asked to say so:
 /// what tells others is made when the first of them asks.
@@ -47,7 +46,7 @@ impl LossSignal {
 /// Wakes those who wait, with wakers of their executors: one that panics must not take the keeper
 /// with it, nor the caller that found the loss.
 fn cancel(token: &CancellationToken) {
-    let _ = catch_unwind(AssertUnwindSafe(|| token.cancel()));
+    let _ = contained(|| token.cancel());
 }
 
 #[cfg(test)]

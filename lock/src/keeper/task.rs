@@ -4,11 +4,10 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -35,6 +34,7 @@ use super::{
 };
 use crate::{
     Error, Token,
+    contained::contained,
     core::{Jitter, Moment},
     store::{Store, StoreError, wake::CurrentWakeUps},
 };
@@ -90,6 +90,8 @@ pub(super) struct Task {
     /// What the next turn sends.
     pub(super) to_ask: VecDeque<Arc<str>>,
     pub(super) to_acquire: Vec<Asker>,
+    /// How many acquires are on their way.
+    pub(super) acquiring: usize,
     pub(super) to_release: Vec<u64>,
     /// What may wait until there is room for it.
     pub(super) bulk: Bulk,
@@ -98,6 +100,8 @@ pub(super) struct Task {
     #[cfg(feature = "durable")]
     pub(super) claiming: usize,
     stopping: Option<Stopping>,
+    /// It has ended because it was told to. Said before those are told who wait for the end.
+    pub(super) ended: Arc<AtomicBool>,
 }
 
 /// A shutdown that waits for the last releases, but not for ever.
@@ -170,12 +174,14 @@ impl Task {
             burst_keys: Default::default(),
             to_ask: VecDeque::new(),
             to_acquire: Vec::new(),
+            acquiring: 0,
             to_release: Vec::new(),
             bulk: Bulk::default(),
             flushes: Vec::new(),
             #[cfg(feature = "durable")]
             claiming: 0,
             stopping: None,
+            ended: Arc::default(),
         }
     }
 
@@ -289,6 +295,7 @@ impl Task {
     }
 
     fn end(&mut self) {
+        self.ended.store(true, Ordering::Release);
         self.queue.close();
         // Whoever came in between is told as one that comes later.
         while let Ok(command) = self.queue.try_recv() {
@@ -526,8 +533,8 @@ impl Drop for Task {
 async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
     let mut future = pin!(future);
     poll_fn(|context| {
-        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
-            .map_or_else(|_| Poll::Ready(Err(panicked())), |poll| poll.map(Ok))
+        contained(|| future.as_mut().poll(context))
+            .map_or_else(|| Poll::Ready(Err(panicked())), |poll| poll.map(Ok))
     })
     .await
 }

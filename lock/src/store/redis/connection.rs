@@ -154,6 +154,11 @@ impl Connection {
         CALL_LIMIT + self.round_trip() * 2
     }
 
+    /// How long a call waits for a connection: before the first one, nothing is known of the link.
+    fn connect_limit(&self) -> Duration {
+        if self.round_trip().is_zero() { STEP * 3 / 2 } else { self.call_limit() }
+    }
+
     fn round_trip(&self) -> Duration {
         Duration::from_nanos(self.round_trip.load(Ordering::Relaxed))
     }
@@ -268,16 +273,16 @@ impl Connection {
             (limit / 6).max(HEALTHY).min(limit / 3).min(CALL_LIMIT).max(self.round_trip() * 2);
         let mut changes = self.state.subscribe();
         let mut suspicion = pin!(time::sleep_until(sent_at + silent_after));
-        let mut is_suspected = false;
         loop {
             let replaced = changes
                 .wait_for(|state| state.live().is_some_and(|current| !Arc::ptr_eq(current, &live)));
             tokio::select! {
                 biased;
                 outcome = sent.as_mut() => return self.take(&live, outcome, sent_at),
-                () = suspicion.as_mut(), if !is_suspected => {
-                    is_suspected = true;
+                () = suspicion.as_mut() => {
+                    // And again: the answer to another question may have cleared it meanwhile.
                     self.suspect(&live, silent_after);
+                    suspicion.as_mut().reset(Instant::now() + silent_after);
                 }
                 _ = replaced => return Err(self.server.address.replaced()),
                 () = time::sleep_until(sent_at + limit) => {
@@ -323,7 +328,7 @@ impl Connection {
             {
                 return Ok(ready);
             }
-            let until = by.unwrap_or_else(|| Instant::now() + self.call_limit());
+            let until = by.unwrap_or_else(|| Instant::now() + self.connect_limit());
             if let Ok(ready) = time::timeout_at(until, ready.as_mut()).await {
                 return Ok(ready);
             }

@@ -13,9 +13,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, ProtocolVersion, RedisError,
-    RedisResult, Value, aio::MultiplexedConnection,
+    RedisResult, Value,
+    aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::SockRef},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -240,8 +243,12 @@ impl Server {
             },
             is_other: broken.is_some() && identity.is_some() && same_process.is_none(),
         };
-        found.warn(self);
+        if found.is_replica() {
+            self.warnings.say(Warning::Replica);
+        }
+        // What else it lacks does not matter, if it is not used.
         found.refuse()?;
+        found.warn(self);
         let scripts = replies.by_ref().take(script::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No
@@ -297,8 +304,8 @@ async fn open(
     let info = client.get_connection_info();
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
-            let stream = bounded("to the connect", open_tcp(host, *port)).await??;
-            let _ = stream.set_nodelay(info.tcp_settings().nodelay());
+            let stream = open_tcp(host, *port).await?;
+            set_options(&stream, info.tcp_settings());
             match greet(client, stream, config).await {
                 Err(Failed::Otherwise(refusal)) => {
                     Err(last_words(host, *port).await.unwrap_or(refusal).into())
@@ -329,26 +336,45 @@ fn refused(error: io::Error) -> Refusal {
     Refusal::of(RedisError::from(error))
 }
 
+/// Connects to all addresses of the host at once: the first that answers is the one.
 async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
-    let addresses = lookup_host((host, port)).await.map_err(Refusal::unknown_name)?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
+    let addresses = bounded("from the name service", lookup_host((host, port))).await?;
+    let addresses = addresses.map_err(Refusal::unknown_name)?;
+    let mut attempts: FuturesUnordered<_> = addresses.map(TcpStream::connect).collect();
+    let connect = async {
+        let mut last = None;
+        while let Some(outcome) = attempts.next().await {
+            match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            }
         }
+        Err(match last {
+            Some(error) => refused(error),
+            None => Refusal::unknown_name(io::Error::other("the name has no address")),
+        })
+    };
+    bounded("to the connect", connect).await?
+}
+
+/// What the URL or the client says about the socket. A system that knows no such option does without.
+fn set_options(stream: &TcpStream, settings: &TcpSettings) {
+    let socket = SockRef::from(stream);
+    let _ = stream.set_nodelay(settings.nodelay());
+    if let Some(keepalive) = settings.keepalive() {
+        let _ = socket.set_tcp_keepalive(keepalive);
     }
-    Err(match last {
-        Some(error) => refused(error),
-        None => Refusal::unknown_name(io::Error::other("the name has no address")),
-    })
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    if let Some(timeout) = settings.user_timeout() {
+        let _ = socket.set_tcp_user_timeout(Some(timeout));
+    }
 }
 
 /// A server without room for another client says so before it is asked, and ends the connection. What
 /// it says may be lost with what was sent to it and not read: so here nothing is sent.
 async fn last_words(host: &str, port: u16) -> Option<Refusal> {
     const LISTENS: Duration = Duration::from_millis(500);
-    let stream = bounded("to the connect", open_tcp(host, port)).await.ok()?.ok()?;
+    let stream = open_tcp(host, port).await.ok()?;
     time::timeout(LISTENS, stream.readable()).await.ok()?.ok()?;
     let mut words = [0; 256];
     let read = stream.try_read(&mut words).ok()?;
@@ -399,9 +425,6 @@ impl Found {
             && policy != "noeviction"
         {
             server.warnings.say(Warning::MayEvict { policy: policy.to_owned() });
-        }
-        if self.is_replica() {
-            server.warnings.say(Warning::Replica);
         }
         if self.is_other {
             server.warnings.say(Warning::Restarted);

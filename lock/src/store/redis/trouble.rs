@@ -165,7 +165,8 @@ pub(super) fn is_from_replica(reply: &Value) -> bool {
 fn advice_for(code: &str, details: &str) -> &'static str {
     match code {
         "WRONGTYPE" => {
-            "the key of this id holds another type than a lock does, so choose another id or prefix"
+            "a key of this id holds another type than this library gives it, so choose another id or \
+             prefix"
         }
         "OOM" => "its memory is full, so raise `maxmemory` or remove keys",
         "NOPERM" => {
