@@ -470,7 +470,7 @@ impl<A> Durable<A> {
 pub(crate) fn encode<A: Serialize + DeserializeOwned>(arguments: &A) -> Result<String, Error> {
     let write = |arguments: &A| {
         serde_json::to_string(arguments).map_err(|error| {
-            Error::invalid(format!("the arguments cannot be written as JSON: {error}"))
+            Error::invalid(format!("the arguments could not be written as JSON: {error}"))
         })
     };
     let written = write(arguments)?;
@@ -627,7 +627,7 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Er
 fn complain(locks: &Locks, registered: &Registered, error: Error) {
     let name = Arc::clone(&registered.name);
     locks.client().events().say(move || {
-        tracing::warn!(target: "lock", name = &*name, %error, "a durable call cannot be run now");
+        tracing::warn!(target: "lock", name = &*name, %error, "a durable call could not be run now");
     });
 }
 

@@ -29,10 +29,15 @@ pub(crate) fn run(url: &str) {
     });
     assert!(guard.is_held());
     locks.install().expect("the first");
+    // A call that goes on in both.
+    let mut waits = Box::pin(locks.lock("a").acquire());
+    let begun = parents.block_on(async { futures_util::poll!(waits.as_mut()).is_pending() });
+    assert!(begun);
     match fork().expect("a process can be forked") {
         Fork::Child => {
             let held = guard.is_held();
             runtime().expect("a runtime can be built").block_on(async {
+                tell("wait", waits.await.map(drop));
                 tell("acquire", locks.lock("b").acquire().await.map(drop));
                 tell("status", locks.lock("a").status().await.map(drop));
                 tell("force_release", locks.lock("a").force_release().await.map(drop));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use lock::{Error, LockGuard, Locks};
-use lock_tests::{RedisServer, eventually};
+use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::task::JoinSet;
 
 use crate::common::ms;
@@ -145,4 +145,50 @@ async fn durable_calls_at_once_all_are_kept_and_run() {
     println!("durable runs: {IDS} within {:.1?}, {rate:.0} a second", began.elapsed());
     assert!(beside.held.is_held());
     drop(beside.server);
+}
+
+/// The store was silent once, for somebody else: that is no reason to give up what waits now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_fails_no_more_than_was_on_its_way() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    proxy.refuse_connections();
+    proxy.reset_connections();
+    assert!(locks.lock("a").status().await.is_err(), "the store is away");
+    proxy.heal();
+    eventually(ms(5000), async || locks.lock("a").acquire().await.is_ok()).await;
+    tokio::time::sleep(ms(2000)).await;
+    proxy.delay(Direction::Both, ms(100));
+    let mut calls = JoinSet::new();
+    for number in 0..6000 {
+        let lock = locks.lock(format!("id{number}"));
+        calls.spawn(async move { lock.status().await.is_ok() });
+    }
+    tokio::time::sleep(ms(150)).await;
+    proxy.reset_connections();
+    let failed = calls.join_all().await.into_iter().filter(|served| !served).count();
+    assert!(failed <= 1000, "{failed} of 6,000 failed");
+}
+
+/// Scripts that the server has forgotten cost a batch one more round trip, not one for each item.
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_scripts_cost_a_batch_one_round_trip() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    let mut connection = server.connection().await;
+    let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
+    proxy.delay(Direction::Both, ms(150));
+    let began = Instant::now();
+    let mut calls = JoinSet::new();
+    for number in 0..100 {
+        let lock = locks.lock(format!("id{number}"));
+        calls.spawn(async move { lock.status().await.map(drop) });
+    }
+    for outcome in calls.join_all().await {
+        outcome.unwrap();
+    }
+    // The first call goes alone, the others behind it.
+    assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
 }

@@ -7,7 +7,7 @@ fn forked(url: &str) {
     let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
     worker.tell(&format!("fork {url}"));
     let next = || worker.hear().join(" ");
-    for call in ["acquire", "status", "force_release", "debounce", "extend"] {
+    for call in ["wait", "acquire", "status", "force_release", "debounce", "extend"] {
         assert_eq!(next(), format!("child {call} Closed forked"), "{url}");
     }
     assert_eq!(next(), "child held false");

@@ -42,6 +42,37 @@ async fn a_listener_that_panics_costs_what_it_was_told() {
     drop(guard);
 }
 
+/// What a panic carries is code of the user's, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_whose_panic_panics_again_hears_of_the_next_thing() {
+    struct PanicsAgain;
+    impl Drop for PanicsAgain {
+        fn drop(&mut self) {
+            panic!("while it is dropped");
+        }
+    }
+
+    let server = RedisServer::start();
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let locks = Locks::builder()
+        .url(server.url())
+        .on_warning(move |_: &Warning| {
+            if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                std::panic::panic_any(PanicsAgain);
+            }
+        })
+        .build()
+        .await
+        .unwrap();
+    drop(locks.lock("a").acquire().await.unwrap());
+    locks.flush().await;
+    // It is another process, and it has lost its data: two warnings.
+    tokio::task::block_in_place(|| server.restart());
+    until_it_works(&locks).await;
+    eventually(ms(5000), async || told.load(Ordering::SeqCst) >= 2).await;
+}
+
 /// It may call the library, too, and wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_blocks_costs_nobody_anything() {

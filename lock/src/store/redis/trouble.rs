@@ -101,7 +101,9 @@ impl Address {
     fn text_for(&self, code: &str, details: &str) -> String {
         match code {
             // The words are those of a script of ours.
-            "LOCK" => format!("the Redis server at {self} cannot be used: {details}"),
+            "LOCK" => {
+                format!("the Redis server at {self} has no usable counter of fences: {details}")
+            }
             _ => {
                 let advice = advice_for(code, details);
                 format!("the Redis server at {self} answered with {code}: {advice}")
@@ -243,9 +245,9 @@ impl Refusal {
     pub(super) fn into_error(self, address: &Address) -> Error {
         let text = match self.kind {
             ErrorKind::Unavailable => {
-                format!("the Redis server at {address} cannot be reached: {}", self.text)
+                format!("the Redis server at {address} could not be reached: {}", self.text)
             }
-            _ => format!("the Redis server at {address} cannot be used: {}", self.text),
+            _ => format!("the Redis server at {address} is not usable: {}", self.text),
         };
         let error = Error::new(self.kind, text);
         match self.cause {
