@@ -1,16 +1,20 @@
 //! `#[debounced(detached)]`: a call that goes on without its caller, so it owns its arguments.
 
-use proc_macro2::Span;
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote_spanned;
 use syn::{
-    Error, FnArg, Lifetime, ParenthesizedGenericArguments, ReceiverKind, TraitBound, Type,
-    TypeFnPtr, TypeReference,
+    BoundLifetimes, Error, FnArg, GenericParam, Lifetime, ParenthesizedGenericArguments, Path,
+    ReceiverKind, Token, TraitBound, Type, TypeFnPtr, TypeImplTrait, TypeParamBound, TypeReference,
+    WherePredicate,
+    punctuated::Punctuated,
     spanned::Spanned as _,
     visit_mut::{self, VisitMut},
 };
 
 use crate::{
     args::{Args, Mistakes},
-    function::Function,
+    expand::at,
+    function::{self, Function},
 };
 
 /// What is refused, each on the token that it is about.
@@ -57,36 +61,156 @@ fn borrowed_for(lifetime: &Lifetime) -> Option<Span> {
 // Output: where it borrows for a time that can end.
 fn borrowed(ty: &Type) -> Option<Span> {
     #[derive(Default)]
-    struct Borrowed(Option<Span>);
+    struct Borrowed {
+        place: Option<Span>,
+        // What a function is called with is not held by what holds the function: lifetimes that
+        // are named by a `for<..>` around this, and those that have no name in a function's type.
+        named: Vec<Ident>,
+        in_function: bool,
+    }
+    impl Borrowed {
+        fn within(
+            &mut self,
+            lifetimes: Option<&BoundLifetimes>,
+            is_function: bool,
+            visit: impl FnOnce(&mut Self),
+        ) {
+            let (named, in_function) = (self.named.len(), self.in_function);
+            let lifetimes = lifetimes.iter().flat_map(|lifetimes| &lifetimes.lifetimes);
+            self.named.extend(lifetimes.filter_map(|param| match param {
+                GenericParam::Lifetime(param) => Some(param.lifetime.ident.clone()),
+                _ => None,
+            }));
+            self.in_function |= is_function;
+            visit(self);
+            self.named.truncate(named);
+            self.in_function = in_function;
+        }
+    }
     impl VisitMut for Borrowed {
         fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
-            let for_ever = reference.lifetime.as_ref().is_some_and(|l| l.ident == "static");
-            if !for_ever {
-                self.0.get_or_insert(reference.and_token.span());
+            if reference.lifetime.is_none() && !self.in_function {
+                self.place.get_or_insert(reference.and_token.span());
             }
             visit_mut::visit_type_reference_mut(self, reference);
         }
 
         fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
-            self.0 = self.0.or_else(|| borrowed_for(lifetime));
+            let is_call_s =
+                self.named.contains(&lifetime.ident) || self.in_function && lifetime.ident == "_";
+            if !is_call_s {
+                self.place = self.place.or_else(|| borrowed_for(lifetime));
+            }
         }
 
-        // What a function is called with is not held by who holds the function.
-        fn visit_type_fn_ptr_mut(&mut self, _: &mut TypeFnPtr) {}
+        fn visit_type_fn_ptr_mut(&mut self, function: &mut TypeFnPtr) {
+            let lifetimes = function.lifetimes.take();
+            self.within(lifetimes.as_ref(), true, |it| {
+                visit_mut::visit_type_fn_ptr_mut(it, function);
+            });
+        }
 
         fn visit_parenthesized_generic_arguments_mut(
             &mut self,
-            _: &mut ParenthesizedGenericArguments,
+            arguments: &mut ParenthesizedGenericArguments,
         ) {
+            self.within(None, true, |it| {
+                visit_mut::visit_parenthesized_generic_arguments_mut(it, arguments);
+            });
         }
 
         fn visit_trait_bound_mut(&mut self, bound: &mut TraitBound) {
-            if bound.lifetimes.is_none() {
-                visit_mut::visit_trait_bound_mut(self, bound);
-            }
+            let lifetimes = bound.lifetimes.take();
+            self.within(lifetimes.as_ref(), false, |it| {
+                visit_mut::visit_trait_bound_mut(it, bound);
+            });
         }
     }
     let mut borrowed = Borrowed::default();
     borrowed.visit_type_mut(&mut ty.clone());
-    borrowed.0
+    borrowed.place
+}
+
+// Output: statements that the compiler refuses for an argument which cannot be sent to the task, on
+//         its type. It would say so of the whole future otherwise; it does not look at that then.
+pub(crate) fn checks(function: &Function) -> TokenStream {
+    let checks = function.sig.inputs.iter().flat_map(|argument| {
+        let (attrs, names, place) = match argument {
+            FnArg::Receiver(receiver) => {
+                let place = match &receiver.kind {
+                    ReceiverKind::Typed(_, ty) => ty.span(),
+                    _ => receiver.self_token.span,
+                };
+                let name = Ident::new("self", receiver.self_token.span);
+                (&receiver.attrs, vec![name], place)
+            }
+            FnArg::Typed(argument) => {
+                let names = function::names(&mut argument.pat.clone());
+                (&argument.attrs, names, argument.ty.span())
+            }
+        };
+        let span = at(place);
+        let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect::<Vec<_>>();
+        let checks = names.into_iter().map(move |mut name| {
+            name.set_span(place.resolved_at(name.span()));
+            quote_spanned! {span=>
+                #(#cfgs)*
+                #[allow(clippy::used_underscore_binding)]
+                let _: &dyn ::core::marker::Send = &#name;
+            }
+        });
+        checks.collect::<Vec<_>>()
+    });
+    checks.collect()
+}
+
+// Output: the type of the first argument that may borrow, because it is generic and not said to be
+//         `'static`. A trait can say so too, so this is where to look, and no mistake.
+pub(crate) fn place(function: &Function) -> Option<Span> {
+    let generics = &function.sig.generics;
+    let for_ever = |bounds: &Punctuated<TypeParamBound, Token![+]>| {
+        let mut bounds = bounds.iter();
+        bounds.any(|it| matches!(it, TypeParamBound::Lifetime(it) if it.ident == "static"))
+    };
+    let predicates = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let predicates = predicates.filter_map(|predicate| match predicate {
+        WherePredicate::Type(predicate) => Some(predicate),
+        _ => None,
+    });
+    let predicates = predicates.collect::<Vec<_>>();
+    let unbounded = generics.type_params().filter(|param| {
+        let name = &param.ident;
+        let mut of_it = predicates.iter().filter(|predicate| {
+            matches!(&predicate.bounded_ty, Type::Path(path) if path.path.is_ident(name))
+        });
+        !for_ever(&param.bounds) && !of_it.any(|predicate| for_ever(&predicate.bounds))
+    });
+    let unbounded = unbounded.map(|param| &param.ident).collect::<Vec<_>>();
+    struct Find<'a, F> {
+        unbounded: &'a [&'a Ident],
+        for_ever: F,
+        found: bool,
+    }
+    impl<F: Fn(&Punctuated<TypeParamBound, Token![+]>) -> bool> VisitMut for Find<'_, F> {
+        fn visit_path_mut(&mut self, path: &mut Path) {
+            let first = path.segments.first();
+            self.found |= first.is_some_and(|first| self.unbounded.contains(&&first.ident));
+            visit_mut::visit_path_mut(self, path);
+        }
+
+        fn visit_type_impl_trait_mut(&mut self, ty: &mut TypeImplTrait) {
+            self.found |= !(self.for_ever)(&ty.bounds);
+            visit_mut::visit_type_impl_trait_mut(self, ty);
+        }
+    }
+    let mut types = function.sig.inputs.iter().filter_map(|argument| match argument {
+        FnArg::Typed(argument) => Some(&argument.ty),
+        FnArg::Receiver(_) => None,
+    });
+    let ty = types.find(|ty| {
+        let mut find = Find { unbounded: &unbounded, for_ever, found: false };
+        find.visit_type_mut(&mut (***ty).clone());
+        find.found
+    });
+    ty.map(|ty| ty.span())
 }

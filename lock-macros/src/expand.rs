@@ -406,14 +406,22 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     };
     let finish = quote_spanned!(span=> #krate::__private::finish(__lock_run, #result).await);
     let Some(detached) = args.detached else { return (statements, finish) };
-    // What cannot be sent to a task is said of this argument.
-    let span = at(detached);
+    let checks = detached::checks(function);
+    // What the future itself is told of is this place: if it is not known to borrow nothing, that
+    // is said once, of an argument.
+    let span = at(detached::place(function).unwrap_or(detached));
     let krate = args.krate(span);
-    let outcome = quote_spanned! {span=>
+    let spawn = if locked.is_empty() { "detached" } else { "detached_under" };
+    let spawn = Ident::new(spawn, span);
+    let output = function::erased(&function.output());
+    let outcome = quote_spanned! {span=> {
+        #checks
         match #begin {
-            __lock_begun => #krate::__private::detached(async move { #statements #finish }),
-        }.await
-    };
+            __lock_begun => <#output as #krate::__private::DetachedOutput>::#spawn(
+                ::std::boxed::Box::pin(async move { #statements #finish })
+            ),
+        }.join().await
+    }};
     (TokenStream::new(), outcome)
 }
 

@@ -239,7 +239,7 @@ fn bind(sig: &mut Signature) -> Vec<Binding> {
     bindings
 }
 
-fn names(pattern: &mut Pat) -> Vec<Ident> {
+pub(crate) fn names(pattern: &mut Pat) -> Vec<Ident> {
     struct Names(Vec<Ident>);
     impl VisitMut for Names {
         fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 pub(crate) use crate::under::run_under;
 use crate::under::run_under_all;
@@ -258,22 +258,58 @@ pub async fn debounce_begun_under<const N: usize, F: Future>(
     debounce_begun(run_held, begun, run).await
 }
 
-/// Runs a call in a task of its own, which goes on if the caller goes away. A panic of the body is
-/// one of a caller that waits.
-pub fn detached<F, T>(call: F) -> impl Future<Output = Result<Option<T>, Error>>
-where
-    F: Future<Output = Result<Option<T>, Error>> + Send + 'static,
-    T: Send + 'static,
-{
-    let task = match Handle::try_current() {
+/// The call of a detached function, its arguments included.
+// The attribute turns its future into one of these, so that what the compiler says of the future is
+// about the user's code: it would name the bound of a function here, and show this file.
+pub type DetachedCall<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Error>> + Send>>;
+
+/// What a detached function must return.
+#[diagnostic::on_unimplemented(
+    message = "a detached call cannot return a value of type `{Self}`",
+    label = "this cannot be sent from the task of the call",
+    note = "a detached call runs in a task of its own, so what it returns must be `Send`, as `Box<dyn Error + Send + Sync>` is for `Box<dyn Error>`"
+)]
+pub trait DetachedOutput: Sized {
+    /// Runs a call in a task of its own, which goes on if the caller goes away.
+    fn detached(call: DetachedCall<Self>) -> DetachedTask<Self>;
+
+    /// The same for a call that takes locks.
+    fn detached_under(call: DetachedCall<Under<Self>>) -> DetachedTask<Under<Self>>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Send + 'static> DetachedOutput for T {
+    fn detached(call: DetachedCall<T>) -> DetachedTask<T> {
+        detach(call)
+    }
+
+    fn detached_under(call: DetachedCall<Under<T>>) -> DetachedTask<Under<T>> {
+        detach(call)
+    }
+}
+
+/// What a body that takes locks makes; the number of an error is that of the lock it happened to.
+type Under<T> = Result<T, (usize, Error)>;
+
+/// The task of a detached call.
+#[must_use]
+#[derive(Debug)]
+pub struct DetachedTask<T>(Result<JoinHandle<Result<Option<T>, Error>>, Error>);
+
+fn detach<T: Send + 'static>(call: DetachedCall<T>) -> DetachedTask<T> {
+    DetachedTask(match Handle::try_current() {
         Ok(runtime) => Ok(spawn_on(&runtime, call)),
         Err(_) => Err(Error::invalid(
             "a detached call is run by the Tokio runtime of its caller, and this is outside of one: \
              call it in a task",
         )),
-    };
-    async move {
-        match task?.await {
+    })
+}
+
+impl<T> DetachedTask<T> {
+    /// Waits for the call. A panic of the body is one of a caller that waits.
+    pub async fn join(self) -> Result<Option<T>, Error> {
+        match self.0?.await {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),

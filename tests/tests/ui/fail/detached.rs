@@ -37,6 +37,18 @@ async fn borrows_for_a_lifetime<'a>(text: Box<dyn Display + 'a>) {
     drop(text);
 }
 
+trait Takes<'x, 'a> {}
+
+#[debounced(detached)]
+async fn borrows_beside_a_name<'a>(taker: Box<dyn for<'x> Takes<'x, 'a> + Send>) {
+    drop(taker);
+}
+
+#[debounced(detached)]
+async fn borrows_in_a_function<'a>(call: for<'x> fn(&'x str, &str) -> &'a str) {
+    let _ = call;
+}
+
 #[debounced(detached, durable)]
 async fn kept() {}
 

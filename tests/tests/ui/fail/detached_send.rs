@@ -1,10 +1,32 @@
-use std::{fmt::Display, rc::Rc};
+use std::{cell::Cell, fmt::Display, rc::Rc, sync::Arc};
 
-use lock::debounced;
+use lock::{debounced, locked};
 
 #[debounced(detached)]
-async fn argument(shared: Rc<u32>) -> u32 {
+async fn argument(_id: u32, shared: Rc<u32>) -> u32 {
     *shared
+}
+
+#[debounced(detached)]
+async fn unused(_id: u32, _: Rc<u32>) {}
+
+#[debounced(detached)]
+async fn callback(callback: Box<dyn Fn()>) {
+    callback();
+}
+
+#[debounced(detached)]
+async fn generic<T: Display + 'static>(value: T) {
+    drop(value.to_string());
+}
+
+struct Service(Cell<u32>);
+
+impl Service {
+    #[debounced(detached)]
+    async fn method(self: Arc<Self>) {
+        let _ = self.0;
+    }
 }
 
 #[debounced(detached)]
@@ -20,8 +42,9 @@ async fn output() -> Result<u32, Box<dyn std::error::Error>> {
 }
 
 #[debounced(detached)]
-async fn opaque(value: impl Display + Send) -> String {
-    value.to_string()
+#[locked(id = "a")]
+async fn output_under_a_lock() -> Result<u32, Box<dyn std::error::Error>> {
+    Ok(1)
 }
 
 fn main() {}

@@ -34,6 +34,27 @@ async fn generic<T: Display + Clone + Send + 'static>(value: T) -> T {
     value
 }
 
+trait Job: Send + 'static {
+    fn run(&self);
+}
+
+#[debounced(detached)]
+async fn bounded_by_a_trait<J: Job>(job: J, other: impl Job) -> J {
+    other.run();
+    job
+}
+
+type Choose = for<'x> fn(&'x str, &str, Cow<'_, str>) -> &'x str;
+
+#[debounced(detached)]
+async fn what_borrows_when_it_is_called(
+    choose: for<'x> fn(&'x str, &str, Cow<'_, str>) -> &'x str,
+    boxed: Box<dyn for<'x> Fn(&'x str, Cow<'_, str>) -> &'x str + Send>,
+) -> Choose {
+    boxed("a", "b".into());
+    choose
+}
+
 struct Service {
     locks: Locks,
     name: String,
