@@ -366,7 +366,11 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     let (configure, all) = (configure(args), locked.iter().collect::<Vec<_>>());
     let (body, quiet, unused) = (body_of_several(&all, function), quiet(&all), &function.unused);
     let call = quote_spanned!(span=> __lock_locks, __lock_id, #configure);
-    let begin = quote_spanned!(span=> #krate::__private::begin(#call));
+    let begin = if locked.is_empty() {
+        quote_spanned!(span=> begin(#call))
+    } else {
+        quote_spanned!(span=> begin_under(&__lock_wanted, #call))
+    };
     let (run, call) = match args.detached {
         None => ("debounce", call),
         Some(_) => ("debounce_begun", quote_spanned!(span=> __lock_begun)),
@@ -416,7 +420,7 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     let output = function::erased(&function.output());
     let outcome = quote_spanned! {span=> {
         #checks
-        match #begin {
+        match #krate::__private::#begin {
             __lock_begun => <#output as #krate::__private::DetachedOutput>::#spawn(
                 ::std::boxed::Box::pin(async move { #statements #finish })
             ),

@@ -462,8 +462,10 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// The call is made when the function is first polled. From there on it is a task of the current
 /// Tokio runtime, in the scope and the tracing span of its caller. So its arguments are owned, and
 /// it and its output are `Send`; for a method, take `self: Arc<Self>`. A caller that waits gets the
-/// outcome, and a panic of the body, as without it. As a task of its own, the run is not under the
-/// locks of its caller, and `or_else` is for callers that wait.
+/// outcome, and a panic of the body, as without it. `or_else` is for callers that wait.
+///
+/// As a task of its own, the run is not under the locks of its caller. If a `#[locked]` below it asks
+/// for one of these, `reentrant` or not, the call fails at once, with kind `Deadlock`, and is not made.
 ///
 /// ```compile_fail
 /// # use lock::{Error, debounced};

@@ -247,15 +247,54 @@ pub async fn debounce_begun<F: Future>(
     run_under(held.0.get_or_init(|| guard), OnLost::Stop, body).await.map(Some)
 }
 
-/// Does what [`debounce_under`] does, for a call that was [begun](begin).
+/// Makes the call of a detached function whose run takes locks; the number of an error is that of
+/// the lock it happened to.
+///
+/// A lock that the caller runs under is refused here, where that is known, `reentrant` or not: the
+/// task of the run would wait for the caller, which waits for it, and it cannot run under a guard
+/// that its caller may drop.
+pub fn begin_under<const N: usize>(
+    wanted: &[Wanted; N],
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Debounce) -> Debounce,
+) -> BegunUnder<impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static> {
+    let debounce = match locks {
+        Ok(locks) => configure(locks.debounce(id)),
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Err(error) = debounce.refuse_in_own_run() {
+        return Ok(Err(error));
+    }
+    for (number, Wanted { request, .. }) in wanted.iter().enumerate() {
+        if let Some(outer) = request.as_ref().ok().and_then(Request::outer) {
+            let message = "a detached call takes this lock in a task of its own, and the code that \
+                           calls it runs under the lock and would wait for itself: call it after \
+                           that, or leave `detached` out and add `reentrant` to the `#[locked]`";
+            let error = Error::new(ErrorKind::Deadlock, message).on(outer.shared_id());
+            return Err((number, error));
+        }
+    }
+    Ok(Ok(debounce.begin()))
+}
+
+/// A call that was begun, or why not.
+type BegunUnder<F> = Result<Result<F, Error>, (usize, Error)>;
+
+/// Does what [`debounce_under`] does, for a call that was [begun](begin_under).
 pub async fn debounce_begun_under<const N: usize, F: Future>(
     (run_held, held): (&Held, &[Held; N]),
     wanted: [Wanted; N],
-    begun: Result<impl Future<Output = Result<Option<LockGuard>, Error>>, Error>,
+    begun: BegunUnder<impl Future<Output = Result<Option<LockGuard>, Error>>>,
     body: Pin<&mut F>,
-) -> Result<Option<Result<F::Output, (usize, Error)>>, Error> {
-    let run = pin!(run_all(held, wanted, body));
-    debounce_begun(run_held, begun, run).await
+) -> Result<Option<Under<F::Output>>, Error> {
+    match begun {
+        Ok(begun) => {
+            let run = pin!(run_all(held, wanted, body));
+            debounce_begun(run_held, begun, run).await
+        }
+        Err(refused) => Ok(Some(Err(refused))),
+    }
 }
 
 /// The call of a detached function, its arguments included.

@@ -28,6 +28,7 @@ on_both_stores! {
     a_detached_call_goes_on_without_its_caller,
     detached_calls_know_of_each_other,
     a_detached_call_takes_its_locks_in_its_run,
+    a_detached_call_for_a_lock_of_its_caller_is_refused_at_once,
 }
 
 /// Long enough for anything that is not stuck.
@@ -228,6 +229,59 @@ async fn a_detached_call_takes_its_locks_in_its_run(engine: &Engine) {
     // The bound is looked at when it is known.
     let error = locks.scope(document(1, ms(1_000))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[debounced(id = "inner", wait = "1h", detached)]
+#[locked(id = "free")]
+#[locked(id = "{id}", wait = "2h")]
+async fn for_the_outer(id: &'static str) -> Result<(), Error> {
+    Ok(())
+}
+
+#[debounced(id = "inner", wait = "1h", detached)]
+#[locked(id = "{id}", wait = "2h", reentrant)]
+async fn for_the_outer_again(id: &'static str) -> Result<(), Error> {
+    Ok(())
+}
+
+#[debounced(id = "inner", wait = "1h", detached)]
+#[locked(id = "outer", wait = "2h", or_else = |error| Ok(Some(error.kind())))]
+async fn for_the_outer_with_a_way_out() -> Result<Option<ErrorKind>, Error> {
+    Ok(None)
+}
+
+#[locked(id = "outer")]
+async fn outer() -> Result<[Error; 2], Error> {
+    let error = for_the_outer("outer").await.unwrap_err();
+    let made = for_the_outer_with_a_way_out().await.unwrap();
+    assert_eq!(made, Some(Some(ErrorKind::Deadlock)), "the lock's own way");
+    Ok([error, for_the_outer_again("outer").await.unwrap_err()])
+}
+
+async fn a_detached_call_for_a_lock_of_its_caller_is_refused_at_once(engine: &Engine) {
+    let locks = engine.locks().await;
+    let errors = timeout(PATIENCE, locks.scope(outer())).await.expect("at once").unwrap();
+    for error in errors {
+        assert_eq!((error.kind(), error.id()), (ErrorKind::Deadlock, Some("outer")));
+        assert!(error.to_string().contains("in a task of its own"), "{error}");
+    }
+    assert!(!locks.debounce("inner").flush().await.unwrap(), "neither call was made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_call_for_a_lock_that_its_caller_has_released_waits_as_any_other() {
+    let locks = Locks::in_memory();
+    let began = Instant::now();
+    locks.scope(outer()).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO, "nothing was waited for");
+    let made = locks.scope(for_the_outer_again("outer"));
+    assert_eq!(made.await.unwrap(), Some(()), "not under the lock any more");
+    // Somebody else's is waited for.
+    let guard = locks.lock("outer").acquire().await.unwrap();
+    let began = Instant::now();
+    let error = locks.scope(for_the_outer_again("outer")).await.unwrap_err();
+    assert_eq!((error.kind(), began.elapsed().as_secs() / 3600), (ErrorKind::Busy, 3));
+    drop(guard);
 }
 
 #[test]
