@@ -1,4 +1,4 @@
-use lock::{Error, debounced, locked};
+use lock::{Error, locked};
 
 struct Order {
     id: Option<u64>,
@@ -14,27 +14,13 @@ async fn no_such_field(order: &Order) -> Result<(), Error> {
     Ok(())
 }
 
-#[debounced(id = "order:{ordre}")]
-async fn no_such_argument(order: u64) {}
-
 #[locked(id = "order:{self.id}")]
 async fn no_receiver(order: u64) -> Result<(), Error> {
     Ok(())
 }
 
-#[locked(id = "a")]
-#[lock::locked(id = "{b}")]
-async fn nor_below() -> Result<(), Error> {
-    Ok(())
-}
-
 #[locked(id = "order:{id}")]
 async fn called_unused(_id: u64) -> Result<(), Error> {
-    Ok(())
-}
-
-#[locked(id = "order:{id}")]
-async fn no_arguments() -> Result<(), Error> {
     Ok(())
 }
 

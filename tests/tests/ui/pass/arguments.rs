@@ -1,6 +1,6 @@
 //! Every argument, in every form.
 #![deny(warnings)]
-#![allow(dead_code)]
+#![allow(dead_code, non_upper_case_globals)]
 
 use std::time::Duration;
 
@@ -129,6 +129,18 @@ async fn copies(number: usize, shared: &str) -> usize {
 #[locked(id = "a", or_else = |error| { let name = error.to_string(); name })]
 async fn own_names(name: String, error: u32) -> String {
     format!("{name}{error}")
+}
+
+static tenant: u32 = 1;
+const region: Region = Region { name: "a" };
+
+struct Region {
+    name: &'static str,
+}
+
+#[locked(id = "{tenant}:{region.name}:{id}")]
+async fn constants_in_lower_case(id: u32) -> Result<(), Error> {
+    Ok(())
 }
 
 fn main() {}
