@@ -429,11 +429,36 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
 pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
     let (locks, id) = (locks(args), id(args, function));
     let durations = args.durations.iter().filter_map(evaluated);
+    let expressions = args.durations.iter().filter_map(|duration| match &duration.length {
+        Length::Expression(expression) => Some(expression),
+        _ => None,
+    });
+    let id_s = match &args.id {
+        Some(Id::Expression(expression)) => Some(expression),
+        _ => None,
+    };
+    let expressions = args.locks.iter().chain(id_s).chain(expressions);
+    let borrowed = expressions.map(|expression| borrowed(expression, function));
     quote_spanned! {Span::mixed_site()=>
         let __lock_locks = #locks;
         let __lock_id = #id;
         #(#durations)*
+        #(#borrowed)*
     }
+}
+
+// Output: statements that use the arguments in an expression once more, where they are in it: the
+//         body takes them after it, and an argument that was moved is an error of the expression.
+fn borrowed(expression: &Expr, function: &Function) -> TokenStream {
+    let used = names::used(expression).into_iter();
+    let used = used.filter(|name| function.bindings.iter().any(|binding| binding.name == *name));
+    let used = used.map(|name| {
+        quote_spanned! {at(name.span())=>
+            #[allow(clippy::used_underscore_binding)]
+            let _ = &#name;
+        }
+    });
+    used.collect()
 }
 
 /// A statement that evaluates a duration, unless it is known already.

@@ -82,7 +82,8 @@ use attribute::Attribute;
 ///   under 1000 for all others;
 /// - or any other expression of type `Duration`, such as a constant, `self.patience` or
 ///   `Duration::from_secs(10)`. It is evaluated at each call, where the arguments of the function
-///   can be used. A value that is out of range is an error of kind `Invalid`.
+///   can be used; it borrows them, since the body takes them after it. A value that is out of range
+///   is an error of kind `Invalid`.
 ///
 /// ## `id`
 ///
