@@ -5,7 +5,7 @@ use std::mem;
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote_spanned};
 use syn::{
-    Expr, ExprPath, FieldPat, FnArg, Member, Pat, PatIdent, Token,
+    Attribute, Expr, ExprPath, FieldPat, FnArg, Member, Meta, Pat, PatIdent, Token,
     ext::IdentExt as _,
     spanned::Spanned as _,
     visit_mut::{self, VisitMut},
@@ -84,42 +84,127 @@ impl Function {
         };
         for (index, argument) in self.sig.inputs.iter_mut().enumerate() {
             let FnArg::Typed(argument) = argument else { continue };
-            let mut taken = Taken { index, is_unused: &is_unused, patterns: Vec::new(), all: true };
+            let mut taken = Taken {
+                index,
+                is_unused: &is_unused,
+                patterns: Vec::new(),
+                is_shorthand: false,
+                all: true,
+            };
             taken.visit_pat_mut(&mut argument.pat);
-            for PatIdent { mutability, ident, .. } in &taken.patterns {
-                let (attrs, renamed) = (&argument.attrs, renamed(index, ident));
-                let statement = quote_spanned! {at(ident.span())=>
-                    #(#attrs)*
-                    let #mutability #ident = #renamed;
-                };
-                self.unused.extend(statement);
-                self.bindings.retain(|binding| binding.name != *ident);
+            if taken.patterns.is_empty() {
+                continue;
             }
-            if taken.all && !taken.patterns.is_empty() {
-                argument.attrs.retain(|attr| attr.path().is_ident("cfg"));
-            }
+            let (all, patterns) = (taken.all, taken.patterns);
+            let place = at(patterns[0].0.ident.span());
+            self.bindings.retain(|it| patterns.iter().all(|(taken, _)| taken.ident != it.name));
+            let (structs, patterns, values) = rebound(index, &patterns);
+            let (cfgs, attrs) = divided(&mut argument.attrs, all);
+            self.unused.extend(quote_spanned! {place=>
+                #(#structs)*
+                #(#cfgs)*
+                #(#attrs)*
+                let #patterns = #values;
+            });
         }
     }
+}
+
+// Input: the unused names of one argument, and whether each was the name of a field too.
+// Output: what to declare, a pattern that binds them, and what it binds them to. One statement
+//         binds all, as the argument did: an expectation is of all of them. A field is one again,
+//         or the compiler would advise to rename it.
+fn rebound(
+    index: usize,
+    taken: &[(PatIdent, bool)],
+) -> (Vec<TokenStream>, TokenStream, TokenStream) {
+    let (mut structs, mut patterns, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (PatIdent { by_ref, mutability, ident, .. }, is_shorthand) in taken {
+        let (span, renamed) = (at(ident.span()), renamed(index, ident));
+        if *is_shorthand {
+            let field = format_ident!("__Lock_{index}_{}", ident.unraw(), span = span);
+            structs.push(quote_spanned! {span=>
+                #[allow(non_camel_case_types, non_snake_case, clippy::items_after_statements)]
+                struct #field<T> { #ident: T }
+            });
+            patterns.push(quote_spanned!(span=> #field { #by_ref #mutability #ident }));
+            values.push(quote_spanned!(span=> #field { #ident: #renamed }));
+        } else {
+            // A `ref mut` is one where the argument is.
+            let mutability = mutability.filter(|_| by_ref.is_none());
+            patterns.push(quote_spanned!(span=> #mutability #ident));
+            values.push(renamed.into_token_stream());
+        }
+    }
+    match (patterns.as_slice(), values.as_slice()) {
+        ([pattern], [value]) => (structs, pattern.clone(), value.clone()),
+        _ => {
+            let span = at(taken[0].0.ident.span());
+            let patterns = quote_spanned!(span=> (#(#patterns),*));
+            (structs, patterns, quote_spanned!(span=> (#(#values),*)))
+        }
+    }
+}
+
+// Input: the attributes of an argument, and whether all that it binds was taken out.
+// Output: its conditions, and the levels of lints for what was taken out. What is not a level stays
+//         with the argument, whatever it means.
+fn divided(attrs: &mut Vec<Attribute>, all: bool) -> (Vec<Attribute>, Vec<Attribute>) {
+    const LEVELS: [&str; 5] = ["allow", "warn", "deny", "forbid", "expect"];
+    let is_level = |attr: &Attribute| {
+        let path = attr.path();
+        LEVELS.iter().any(|level| path.is_ident(level))
+            || path.is_ident("cfg_attr")
+                && LEVELS.iter().any(|level| mentions(attr.to_token_stream(), level))
+    };
+    let cfgs = attrs.iter().filter(|attr| attr.path().is_ident("cfg")).cloned().collect();
+    if all {
+        return (cfgs, attrs.extract_if(.., |attr| is_level(attr)).collect());
+    }
+    // Both have them, but what is expected happens once: here, if it is that they are unused.
+    let mut levels = Vec::new();
+    for attr in attrs {
+        if !is_level(attr) {
+            continue;
+        }
+        let mut level = attr.clone();
+        if attr.path().is_ident("expect") {
+            let tokens = attr.to_token_stream();
+            let of_unused = ["unused_variables", "unused"];
+            let happens_here = of_unused.iter().any(|lint| mentions(tokens.clone(), lint));
+            let other = if happens_here { &mut *attr } else { &mut level };
+            if let Meta::List(list) = &mut other.meta {
+                let span = list.path.span();
+                list.path = Ident::new("allow", span).into();
+            }
+        }
+        levels.push(level);
+    }
+    (cfgs, levels)
 }
 
 /// Takes names out of the pattern of one argument.
 struct Taken<'a> {
     index: usize,
     is_unused: &'a dyn Fn(&Ident) -> bool,
-    patterns: Vec<PatIdent>,
+    /// And whether each was the name of a field too.
+    patterns: Vec<(PatIdent, bool)>,
+    /// The name that comes next is that of a field too.
+    is_shorthand: bool,
     /// None was left.
     all: bool,
 }
 
 impl VisitMut for Taken<'_> {
     fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
+        let is_shorthand = mem::take(&mut self.is_shorthand);
         if (self.is_unused)(&pattern.ident) {
             // The alternatives of `A(x) | B(x)` bind one name.
-            if self.patterns.iter().all(|other| other.ident != pattern.ident) {
-                self.patterns.push(pattern.clone());
+            if self.patterns.iter().all(|(other, _)| other.ident != pattern.ident) {
+                self.patterns.push((pattern.clone(), is_shorthand));
             }
             pattern.ident = renamed(self.index, &pattern.ident);
-            pattern.mutability = None;
+            pattern.mutability.take_if(|_| pattern.by_ref.is_none());
         } else {
             self.all = false;
         }
@@ -127,6 +212,7 @@ impl VisitMut for Taken<'_> {
     }
 
     fn visit_field_pat_mut(&mut self, field: &mut FieldPat) {
+        self.is_shorthand = field.colon_token.is_none();
         let colon = field.colon_token.unwrap_or_else(|| Token![:](field.pat.span()));
         visit_mut::visit_field_pat_mut(self, field);
         let is_renamed = match (&field.member, &*field.pat) {

@@ -73,3 +73,17 @@ fn mistakes_leave_the_item_without_the_other_attributes() {
         assert!(code.contains(&rest), "{code}");
     }
 }
+
+/// Of an argument that is unused, the levels of its lints go with its name, and nothing else does.
+#[test]
+fn attributes_of_other_macros_stay_with_their_argument() {
+    let item = "async fn f(#[other] #[allow(unused)] #[cfg(all())] a: u32, #[expect(unused)] (b, c): \
+                (u32, u32)) -> R { b }";
+    let code = expanded(Attribute::Locked, "id = \"a\"", item);
+    for part in [
+        "(#[other]#[cfg(all())]__lock_0_a:u32,#[allow(unused)](b,__lock_1_c):(u32,u32))",
+        "#[cfg(all())]#[allow(unused)]leta=__lock_0_a;#[expect(unused)]letc=__lock_1_c;",
+    ] {
+        assert!(code.contains(part), "no {part} in {code}");
+    }
+}

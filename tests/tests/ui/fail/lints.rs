@@ -21,6 +21,10 @@ struct Pair {
     right: u32,
 }
 
+struct Other {
+    field: u32,
+}
+
 #[locked(id = "{in_id}")]
 async fn unused(
     unused: u32,
@@ -69,6 +73,15 @@ async fn late_value(mut count: u32) -> Result<(), Error> {
     count += 1;
     let mut other = 1;
     other = 2;
+    Ok(())
+}
+
+#[locked(id = "a")]
+async fn fields(
+    (Pair { left: renamed, mut right }, Pair { ref left, .. }): (Pair, Pair),
+    Other { ref mut field }: Other,
+    ref mut referenced: Pair,
+) -> Result<(), Error> {
     Ok(())
 }
 

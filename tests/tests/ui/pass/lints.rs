@@ -128,6 +128,30 @@ pub async fn used_by_the_attribute(
     Ok(1)
 }
 
+/// Names what it does not use.
+///
+/// # Errors
+///
+/// A lock error.
+#[locked(id = "unused")]
+pub async fn unused(
+    #[expect(unused_variables)] (first, second): (u32, u32),
+    #[expect(unused_variables)] (third, fourth): (u32, u32),
+    #[allow(unused_variables)] Pair { left, right }: Pair,
+    #[expect(unused_mut)] (mut fifth, _sixth): (u32, u32),
+) -> Result<u32, Error> {
+    Ok(first + fifth + left)
+}
+
+/// Two of them.
+#[derive(Debug)]
+pub struct Pair {
+    /// One.
+    pub left: u32,
+    /// Another.
+    pub right: u32,
+}
+
 /// A durable one, the same.
 #[debounced(id = "{number}", hold_at_most = LIMIT, durable)]
 #[locked(id = "{other}")]
