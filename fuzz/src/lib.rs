@@ -29,6 +29,10 @@ mod renamed;
 mod stack;
 #[path = "../../lock-macros/src/template.rs"]
 mod template;
+#[path = "../../lock-macros/src/values.rs"]
+mod values;
+#[path = "../../lock-macros/src/ways.rs"]
+mod ways;
 
 use std::str::FromStr as _;
 

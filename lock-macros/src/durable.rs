@@ -16,7 +16,7 @@ use crate::{
     duration::Length,
     expand,
     function::Function,
-    names,
+    names, values,
 };
 
 /// What is refused, each on the token that it is about.
@@ -123,12 +123,12 @@ pub(crate) fn durable(
     let text = name.unraw().to_string();
     let names = arguments(function).map(|(name, _)| name).collect::<Vec<_>>();
     let types = arguments(function).map(|(_, ty)| ty).collect::<Vec<_>>();
-    let configure = expand::configure(args);
+    let configure = values::configure(args);
     // How long to wait is for the caller to say, how long a run may take for its runner.
     let limit = args.duration("hold_at_most");
-    let bound = limit.map(|limit| expand::set(args, limit));
+    let bound = limit.map(|limit| values::set(args, limit));
     let bound = quote_spanned!(span=> |__lock_it| __lock_it #bound);
-    let evaluated = limit.and_then(expand::evaluated);
+    let evaluated = limit.and_then(values::evaluated);
 
     let mut keep = function.copy();
     for argument in &mut keep.sig.inputs {
@@ -142,7 +142,7 @@ pub(crate) fn durable(
     let receipt = output(&krate);
     keep.sig.output = parse_quote_spanned!(span=> -> #receipt);
     keep.attrs.push(parse_quote_spanned!(span=> #[allow(clippy::missing_errors_doc)]));
-    let values = expand::values(args, function);
+    let values = values::values(args, function);
     let keep = keep.with(quote_spanned! {span=>
         #uses
         #values

@@ -5,20 +5,18 @@
 //! token that they stand for, because that is where an error about them is shown.
 
 use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
-use quote::{ToTokens as _, format_ident, quote, quote_spanned};
-use syn::{
-    Error, Expr, Ident, Type, ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _,
-};
+use quote::{quote, quote_spanned};
+use syn::{Error, Ident, Type, ext::IdentExt as _, parse_quote_spanned};
 
 use crate::{
-    args::{Args, Duration, Id, Mistakes, OnLost},
+    args::{Args, Id, Mistakes},
     attribute::Attribute,
     detached, durable,
-    duration::Length,
     function::{self, Function},
-    names,
     stack::Stack,
     template::{Piece, Template},
+    values::{configure, modes, values},
+    ways::{ended, leave, own_ways, reported},
 };
 
 // Input: the tokens of the attribute and of the item under it.
@@ -250,37 +248,6 @@ fn body_of_several(all: &[&Args], function: &Function) -> TokenStream {
     body(function, &quote!(#(#guards)*))
 }
 
-// Input: the pattern of an error of the lock of this number, which binds `__lock_error`; and what
-//         becomes of a value that an attribute makes.
-// Output: the arms of the attributes that make a value. Those that make none share one more, so
-//         that a type with no way out is one error.
-fn own_ways(
-    all: &[&Args],
-    function: &Function,
-    (output, trait_): (&Type, &str),
-    failed: impl Fn(TokenStream) -> TokenStream,
-    made: impl Fn(TokenStream) -> TokenStream,
-) -> Vec<TokenStream> {
-    let span = Span::mixed_site();
-    let mut arms = Vec::new();
-    for (number, args) in all.iter().enumerate() {
-        let number = Literal::usize_unsuffixed(number);
-        let failed = failed(quote_spanned!(span=> #number));
-        let krate = args.krate(span);
-        if args.skip {
-            let skipped = made(skipped(args, output));
-            arms.push(quote_spanned! {span=>
-                #failed if #krate::__private::is_busy(&__lock_error) => #skipped,
-            });
-        }
-        if let Some(handler) = &args.or_else {
-            let handled = made(handled(args, function, handler, (output, trait_)));
-            arms.push(quote_spanned!(span=> #failed => #handled,));
-        }
-    }
-    arms
-}
-
 // Output: signature with an `Option` in the return type, and statements with one call of the
 //         runtime, which polls the body if this call is the one that runs. The body is dropped
 //         before the run is over. Locks are taken inside of the run, and their errors leave as the
@@ -425,155 +392,9 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     (TokenStream::new(), outcome)
 }
 
-// Output: statements that evaluate what the attribute says, before the body takes the arguments.
-pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
-    let (locks, id) = (locks(args), id(args, function));
-    let durations = args.durations.iter().filter_map(evaluated);
-    let expressions = args.durations.iter().filter_map(|duration| match &duration.length {
-        Length::Expression(expression) => Some(expression),
-        _ => None,
-    });
-    let id_s = match &args.id {
-        Some(Id::Expression(expression)) => Some(expression),
-        _ => None,
-    };
-    let expressions = args.locks.iter().chain(id_s).chain(expressions);
-    let borrowed = expressions.map(|expression| borrowed(expression, function));
-    quote_spanned! {Span::mixed_site()=>
-        let __lock_locks = #locks;
-        let __lock_id = #id;
-        #(#durations)*
-        #(#borrowed)*
-    }
-}
-
-// Output: statements that use the arguments in an expression once more, where they are in it: the
-//         body takes them after it, and an argument that was moved is an error of the expression.
-fn borrowed(expression: &Expr, function: &Function) -> TokenStream {
-    let used = names::used(expression).into_iter();
-    let used = used.filter(|name| function.bindings.iter().any(|binding| binding.name == *name));
-    let used = used.map(|name| {
-        quote_spanned! {at(name.span())=>
-            #[allow(clippy::used_underscore_binding)]
-            let _ = &#name;
-        }
-    });
-    used.collect()
-}
-
-/// A statement that evaluates a duration, unless it is known already.
-pub(crate) fn evaluated(duration: &Duration) -> Option<TokenStream> {
-    let Length::Expression(expression) = &duration.length else { return None };
-    let span = at(expression.span());
-    let name = variable(&duration.key, span);
-    Some(quote_spanned!(span=> let #name: ::core::time::Duration = #expression;))
-}
-
-/// Where the value of a duration is, once it was evaluated.
-fn variable(key: &Ident, span: Span) -> Ident {
-    format_ident!("__lock_{key}", span = span)
-}
-
-// Output: a `Result<Locks, Error>`.
-fn locks(args: &Args) -> TokenStream {
-    let Some(locks) = &args.locks else {
-        let span = Span::mixed_site();
-        let krate = args.krate(span);
-        return quote_spanned!(span=> #krate::__private::ambient());
-    };
-    let span = at(locks.span());
-    let krate = args.krate(span);
-    quote_spanned! {span=> {
-        let __lock_locks: &#krate::Locks = &(#locks);
-        #krate::__private::given(__lock_locks)
-    }}
-}
-
-// Output: a `String`.
-fn id(args: &Args, function: &Function) -> TokenStream {
-    match &args.id {
-        Some(Id::Template(template)) => interpolated(args, template, function),
-        Some(Id::Expression(expression)) => {
-            let span = at(expression.span());
-            let krate = args.krate(span);
-            quote_spanned!(span=> #krate::__private::display(&(#expression)))
-        }
-        None => {
-            let span = Span::mixed_site();
-            let krate = args.krate(span);
-            let name = function.sig.ident.unraw().to_string();
-            quote_spanned! {span=>
-                #krate::__private::display(::core::concat!(::core::module_path!(), "::", #name))
-            }
-        }
-    }
-}
-
-fn interpolated(args: &Args, template: &Template, function: &Function) -> TokenStream {
-    let span = at(template.span);
-    let krate = args.krate(span);
-    if let [Piece::Text(text)] = template.pieces.as_slice() {
-        return quote_spanned!(span=> #krate::__private::display(#text));
-    }
-    let pieces = template.pieces.iter().map(|piece| match piece {
-        Piece::Text(text) => quote_spanned!(span=> __lock_id.literal(#text);),
-        Piece::Value { root, fields } => {
-            let root = function.resolve(root, template.span);
-            quote_spanned!(span=> __lock_id.value(&#root #(.#fields)*);)
-        }
-    });
-    quote_spanned! {span=> {
-        let mut __lock_id = #krate::__private::Id::new();
-        #(#pieces)*
-        __lock_id.finish()
-    }}
-}
-
 /// The hygiene of this macro, at a location of the user's.
 pub(crate) fn at(location: Span) -> Span {
     Span::mixed_site().located_at(location)
-}
-
-// Output: a closure that sets what was given.
-pub(crate) fn configure(args: &Args) -> TokenStream {
-    let calls = args.durations.iter().map(|duration| set(args, duration));
-    let span = Span::mixed_site();
-    let leading = args.leading.map(|_| quote_spanned!(span=> .leading(true)));
-    quote_spanned!(span=> |__lock_it| __lock_it #(#calls)* #leading)
-}
-
-/// A call of the builder's method.
-pub(crate) fn set(args: &Args, duration: &Duration) -> TokenStream {
-    let Duration { key, length, .. } = duration;
-    let span = at(key.span());
-    let mut method = key.clone();
-    method.set_span(span);
-    let value = match length.milliseconds() {
-        Some(milliseconds) => {
-            let krate = args.krate(span);
-            quote_spanned!(span=> #krate::__private::milliseconds(#milliseconds))
-        }
-        None => variable(key, span).into_token_stream(),
-    };
-    quote_spanned!(span=> .#method(#value))
-}
-
-// Output: what becomes of the body when the lock is lost, and of a call from under the lock.
-fn modes(args: &Args) -> TokenStream {
-    let span = Span::mixed_site();
-    let krate = args.krate(span);
-    let on_lost = match args.on_lost {
-        OnLost::Stop => quote_spanned!(span=> Stop),
-        OnLost::Continue => quote_spanned!(span=> Continue),
-    };
-    let reentry = if args.reentrant {
-        quote_spanned!(span=> Allowed)
-    } else {
-        quote_spanned!(span=> Refused)
-    };
-    quote_spanned! {span=>
-        (#krate::__private::OnLost::#on_lost, #krate::__private::Reentry::#reentry)
-    }
 }
 
 // Output: an attribute of the statement that makes the body. A guard lives as long as the body, so
@@ -624,93 +445,6 @@ fn body(function: &Function, before: &TokenStream) -> TokenStream {
             #body
         }
     }
-}
-
-// Input: the type to make, the trait that makes it of an error, and in scope `__lock_error`.
-// Output: an expression.
-fn leave(args: &Args, function: &Function, output: &Type, trait_: &str) -> TokenStream {
-    let leave = match &args.or_else {
-        Some(handler) => handled(args, function, handler, (output, trait_)),
-        None => reported(args, output, trait_),
-    };
-    if !args.skip {
-        return leave;
-    }
-    let span = Span::mixed_site();
-    let (krate, skipped) = (args.krate(span), skipped(args, output));
-    quote_spanned! {span=>
-        if #krate::__private::is_busy(&__lock_error) { #skipped } else { #leave }
-    }
-}
-
-// Output: the error as the type's own. Its location is the type, so that a type with no way out is
-//         one error there.
-fn reported(args: &Args, output: &Type, trait_: &str) -> TokenStream {
-    let span = at(output.span());
-    let (krate, output) = (args.krate(span), function::erased(output));
-    let trait_ = Ident::new(trait_, span);
-    quote_spanned!(span=> <#output as #krate::__private::#trait_>::from_lock_error(__lock_error))
-}
-
-// Output: what the user's closure makes of the error. The arguments are gone by then, so those that
-//         it uses are copies, or it is told so: the compiler would advise to borrow them.
-fn handled(
-    args: &Args,
-    function: &Function,
-    handler: &Expr,
-    (output, trait_): (&Type, &str),
-) -> TokenStream {
-    let span = at(handler.span());
-    let krate = args.krate(span);
-    let closure = if trait_ == "LockedOutput" && function::is_opaque(output) {
-        quote_spanned!(span=> #krate::__private::or_else_of(__lock_type, #handler))
-    } else {
-        let output = function::erased(output);
-        quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler))
-    };
-    let used = names::used(handler);
-    let used = used.iter().filter(|name| function.bindings.iter().any(|it| it.name == **name));
-    let copies = used.map(|name| {
-        let krate = args.krate(at(name.span()));
-        quote_spanned!(at(name.span())=> <_ as #krate::__private::Copied>::copied(&#name);)
-    });
-    quote_spanned!(span=> { #(#copies)* #closure(__lock_error) })
-}
-
-// Input: a result of the output, and the arms for its errors.
-// Output: the output. If the user has not named its type, and a closure has to make the same, that
-//         is named first: the compiler would compare the two as arms, and advise to box them.
-fn ended(
-    all: &[&Args],
-    function: &Function,
-    result: &TokenStream,
-    arms: &TokenStream,
-) -> TokenStream {
-    let span = Span::mixed_site();
-    let arms = quote_spanned! {span=> {
-        ::core::result::Result::Ok(__lock_output) => __lock_output,
-        #arms
-    }};
-    match all.iter().find(|args| args.or_else.is_some()) {
-        Some(args) if function::is_opaque(&function.output()) => {
-            let krate = args.krate(span);
-            quote_spanned! {span=>
-                match #result {
-                    __lock_result => {
-                        let __lock_type = #krate::__private::output_of(&__lock_result);
-                        match __lock_result #arms
-                    }
-                }
-            }
-        }
-        _ => quote_spanned!(span=> match #result #arms),
-    }
-}
-
-fn skipped(args: &Args, output: &Type) -> TokenStream {
-    let span = at(output.span());
-    let (krate, output) = (args.krate(span), function::erased(output));
-    quote_spanned!(span=> <#output as #krate::__private::Skipped>::skipped())
 }
 
 // Named, because this file is a module of `fuzz` too, where it is looked for elsewhere.

@@ -18,6 +18,8 @@ mod names;
 mod renamed;
 mod stack;
 mod template;
+mod values;
+mod ways;
 
 use proc_macro::TokenStream;
 

@@ -427,7 +427,7 @@ impl Debounce {
     ) -> impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static + use<> {
         let debounce = self.clone();
         let mut claim = Box::pin(async move { debounce.claim_in_own_task().await });
-        // The first poll sends it. Whoever polls next is woken instead of nobody.
+        // The first poll sends it; the next one, by the task, leaves the waker that counts.
         let answer = match claim.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Some(answer),
             Poll::Pending => None,
