@@ -4,8 +4,8 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
 use syn::{
     BoundLifetimes, Error, FnArg, GenericParam, Lifetime, ParenthesizedGenericArguments, Path,
-    ReceiverKind, Token, TraitBound, Type, TypeFnPtr, TypeImplTrait, TypeParamBound, TypeReference,
-    WherePredicate,
+    ReceiverKind, Token, TraitBound, Type, TypeFnPtr, TypeImplTrait, TypeParam, TypeParamBound,
+    TypeReference, WherePredicate,
     punctuated::Punctuated,
     spanned::Spanned as _,
     visit_mut::{self, VisitMut},
@@ -167,31 +167,11 @@ pub(crate) fn checks(function: &Function) -> TokenStream {
 // Output: the type of the first argument that may borrow, because it is generic and not said to be
 //         `'static`. A trait can say so too, so this is where to look, and no mistake.
 pub(crate) fn place(function: &Function) -> Option<Span> {
-    let generics = &function.sig.generics;
-    let for_ever = |bounds: &Punctuated<TypeParamBound, Token![+]>| {
-        let mut bounds = bounds.iter();
-        bounds.any(|it| matches!(it, TypeParamBound::Lifetime(it) if it.ident == "static"))
-    };
-    let predicates = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
-    let predicates = predicates.filter_map(|predicate| match predicate {
-        WherePredicate::Type(predicate) => Some(predicate),
-        _ => None,
-    });
-    let predicates = predicates.collect::<Vec<_>>();
-    let unbounded = generics.type_params().filter(|param| {
-        let name = &param.ident;
-        let mut of_it = predicates.iter().filter(|predicate| {
-            matches!(&predicate.bounded_ty, Type::Path(path) if path.path.is_ident(name))
-        });
-        !for_ever(&param.bounds) && !of_it.any(|predicate| for_ever(&predicate.bounds))
-    });
-    let unbounded = unbounded.map(|param| &param.ident).collect::<Vec<_>>();
-    struct Find<'a, F> {
-        unbounded: &'a [&'a Ident],
-        for_ever: F,
+    struct Find<'a> {
+        unbounded: Vec<&'a Ident>,
         found: bool,
     }
-    impl<F: Fn(&Punctuated<TypeParamBound, Token![+]>) -> bool> VisitMut for Find<'_, F> {
+    impl VisitMut for Find<'_> {
         fn visit_path_mut(&mut self, path: &mut Path) {
             let first = path.segments.first();
             self.found |= first.is_some_and(|first| self.unbounded.contains(&&first.ident));
@@ -199,18 +179,32 @@ pub(crate) fn place(function: &Function) -> Option<Span> {
         }
 
         fn visit_type_impl_trait_mut(&mut self, ty: &mut TypeImplTrait) {
-            self.found |= !(self.for_ever)(&ty.bounds);
+            self.found |= !is_for_ever(&ty.bounds);
             visit_mut::visit_type_impl_trait_mut(self, ty);
         }
     }
-    let mut types = function.sig.inputs.iter().filter_map(|argument| match argument {
-        FnArg::Typed(argument) => Some(&argument.ty),
-        FnArg::Receiver(_) => None,
+    let generics = &function.sig.generics;
+    let predicates = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let for_ever = predicates.filter_map(|predicate| match predicate {
+        WherePredicate::Type(predicate) if is_for_ever(&predicate.bounds) => {
+            Some(&predicate.bounded_ty)
+        }
+        _ => None,
     });
-    let ty = types.find(|ty| {
-        let mut find = Find { unbounded: &unbounded, for_ever, found: false };
-        find.visit_type_mut(&mut (***ty).clone());
-        find.found
-    });
-    ty.map(|ty| ty.span())
+    let for_ever = for_ever.collect::<Vec<_>>();
+    let is_bounded = |param: &TypeParam| {
+        let is_it = |ty: &&Type| matches!(ty, Type::Path(it) if it.path.is_ident(&param.ident));
+        is_for_ever(&param.bounds) || for_ever.iter().any(is_it)
+    };
+    let unbounded = generics.type_params().filter(|param| !is_bounded(param));
+    let mut find = Find { unbounded: unbounded.map(|param| &param.ident).collect(), found: false };
+    function.sig.inputs.iter().find_map(|argument| {
+        let FnArg::Typed(argument) = argument else { return None };
+        find.visit_type_mut(&mut (*argument.ty).clone());
+        find.found.then(|| argument.ty.span())
+    })
+}
+
+fn is_for_ever(bounds: &Punctuated<TypeParamBound, Token![+]>) -> bool {
+    bounds.iter().any(|it| matches!(it, TypeParamBound::Lifetime(it) if it.ident == "static"))
 }
