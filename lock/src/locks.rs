@@ -84,7 +84,7 @@ impl Locks {
     ///
     /// # Errors
     ///
-    /// `Invalid` for a URL that is none of these; `Unavailable` if the server cannot be reached: each
+    /// `Invalid` for a URL that is none of these; `Unavailable` if the server is out of reach: each
     /// step of the handshake may take two seconds; `Rejected` if it refuses user, password or
     /// database, or if it is no server for locks: a read-only replica, a Sentinel, a node of a Redis
     /// Cluster, or something that does not speak the Redis protocol.
