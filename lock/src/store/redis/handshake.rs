@@ -449,7 +449,9 @@ impl Found {
     /// Refuses a server that cannot keep locks, whatever is asked of it.
     fn refuse(&self) -> Result<(), Refusal> {
         let replication = |name| field(self.replication.as_deref(), name);
-        let text = match field(self.server.as_deref(), "redis_mode:") {
+        let server = |name| field(self.server.as_deref(), name);
+        // Valkey 9 has a name of its own for it.
+        let text = match server("redis_mode:").or_else(|| server("server_mode:")) {
             Some("sentinel") => {
                 "it is a Sentinel, which keeps no locks, so connect to the primary \
                                  that it watches: ask it with SENTINEL MASTERS and use \

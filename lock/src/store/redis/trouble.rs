@@ -128,10 +128,13 @@ impl fmt::Display for Address {
 }
 
 /// The code of a server's error. Before Redis 7, the error of a command in a script was text in
-/// an error of the script: `ERR Error running script (call to f_..): @user_script:7: -NOREPLICAS ..`.
+/// an error of the script: `ERR Error running script (call to f_..): @user_script:7: -NOREPLICAS ..`,
+/// with the dash or without.
 pub(super) fn code(error: &ServerError) -> &str {
-    let within = error.details().and_then(|details| {
-        let (_, inner) = details.split_once(": -")?;
+    let within = error.details().filter(|_| error.code() == "ERR").and_then(|details| {
+        let (_, inner) = details.rsplit_once("@user_script")?;
+        let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
+        let inner = inner.strip_prefix('-').unwrap_or(inner);
         let code = inner.split([' ', '\r', '\n']).next()?;
         let is_code = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase());
         is_code.then_some(code)
@@ -387,6 +390,12 @@ mod tests {
                 true,
             ),
             ("WRONGTYPE Operation against a key", "WRONGTYPE", false),
+            (
+                "ERR Error running script (call to f_b085): @user_script:1: WRONGTYPE Operation \
+                 against a key holding the wrong kind of value",
+                "WRONGTYPE",
+                false,
+            ),
             ("ERR user_script:7: something: -7 is negative", "ERR", false),
             ("TRYAGAIN Multiple keys request during rehashing of slot", "TRYAGAIN", true),
         ] {
