@@ -35,69 +35,61 @@ pub(super) struct Bulk {
     on_their_way: usize,
     /// Since when the store has answered none of them.
     silent_since: Option<Moment>,
-    extensions: VecDeque<Extension>,
-    statuses: VecDeque<Asked<Status>>,
-    forced: VecDeque<Asked<bool>>,
-    ends: VecDeque<End>,
+    extensions: Waiting<(HoldName, Duration), ()>,
+    statuses: Waiting<Named, Status>,
+    forced: Waiting<Named, bool>,
+    ends: Waiting<End, bool>,
     #[cfg(feature = "durable")]
-    steps: VecDeque<Step>,
+    steps: Waiting<Box<DurableRequest>, DurableReply>,
     #[cfg(feature = "durable")]
     claims: VecDeque<Box<super::durable::Claiming>>,
 }
 
-pub(super) struct Asked<T> {
-    lock: Named,
+/// What one caller asks.
+pub(super) struct Asked<Q, T> {
+    question: Q,
     reply: Reply<Result<T, Error>>,
 }
 
-struct Extension {
-    name: HoldName,
-    by: Duration,
-    reply: Reply<Result<(), Error>>,
-}
+/// A window that is to end before its time, and whether calls of this process waited for it.
+type End = (EndWindowRequest, bool);
 
-/// A window that is to end before its time.
-pub(super) struct End {
-    window: Arc<str>,
-    end: WindowEnd,
-    /// Calls of this process waited for it.
-    waited: bool,
-    reply: Reply<Result<bool, Error>>,
-}
+/// Requests of one kind, in the order in which they came.
+struct Waiting<Q, T>(VecDeque<Asked<Q, T>>);
 
-#[cfg(feature = "durable")]
-pub(super) struct Step {
-    request: Box<DurableRequest>,
-    reply: Reply<Result<DurableReply, Error>>,
-}
-
-/// Something that somebody waits for, or has given up.
-trait Waiting {
-    fn is_given_up(&self) -> bool;
-}
-
-impl<T> Waiting for Asked<T> {
-    fn is_given_up(&self) -> bool {
-        self.reply.is_closed()
+impl<Q, T> Default for Waiting<Q, T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
     }
 }
 
-impl Waiting for Extension {
-    fn is_given_up(&self) -> bool {
-        self.reply.is_closed()
+impl<Q, T> Waiting<Q, T> {
+    fn push(&mut self, question: Q, reply: Reply<Result<T, Error>>) {
+        self.0.push_back(Asked { question, reply });
     }
-}
 
-impl Waiting for End {
-    fn is_given_up(&self) -> bool {
-        self.reply.is_closed()
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-}
 
-#[cfg(feature = "durable")]
-impl Waiting for Step {
-    fn is_given_up(&self) -> bool {
-        self.reply.is_closed()
+    /// No more than one batch of them, and nothing that nobody waits for any more: a release by
+    /// force that was given up must not be carried out later, on another holder.
+    fn next(&mut self, room: usize) -> Vec<Asked<Q, T>> {
+        let mut batch = Vec::with_capacity(room.min(self.0.len()));
+        while batch.len() < room
+            && let Some(next) = self.0.pop_front()
+        {
+            if !next.reply.is_closed() {
+                batch.push(next);
+            }
+        }
+        batch
+    }
+
+    fn refuse(&mut self, error: impl Fn() -> Error) {
+        for Asked { reply, .. } in self.0.drain(..) {
+            let _ = reply.send(Err(error()));
+        }
     }
 }
 
@@ -110,11 +102,11 @@ pub(super) struct Load {
 
 /// The answers to one batch.
 pub(super) enum Answered {
-    Statuses(Vec<Asked<Status>>, Vec<Result<Option<Holder>, StoreError>>),
-    Forced(Vec<Asked<bool>>, Vec<Result<store::Release, StoreError>>),
-    Ends(Vec<End>, Vec<Result<bool, StoreError>>),
+    Statuses(Vec<Asked<Named, Status>>, Vec<Result<Option<Holder>, StoreError>>),
+    Forced(Vec<Asked<Named, bool>>, Vec<Result<store::Release, StoreError>>),
+    Ends(Vec<Asked<End, bool>>, Vec<Result<bool, StoreError>>),
     #[cfg(feature = "durable")]
-    Steps(Vec<Step>, Vec<Result<DurableReply, StoreError>>),
+    Steps(Vec<Asked<Box<DurableRequest>, DurableReply>>, Vec<Result<DurableReply, StoreError>>),
 }
 
 impl Bulk {
@@ -123,15 +115,15 @@ impl Bulk {
     }
 
     pub(super) fn extend(&mut self, name: HoldName, by: Duration, reply: Reply<Result<(), Error>>) {
-        self.extensions.push_back(Extension { name, by, reply });
+        self.extensions.push((name, by), reply);
     }
 
     pub(super) fn status(&mut self, lock: Named, reply: Reply<Result<Status, Error>>) {
-        self.statuses.push_back(Asked { lock, reply });
+        self.statuses.push(lock, reply);
     }
 
     pub(super) fn force_release(&mut self, lock: Named, reply: Reply<Result<bool, Error>>) {
-        self.forced.push_back(Asked { lock, reply });
+        self.forced.push(lock, reply);
     }
 
     pub(super) fn end_window(
@@ -141,7 +133,7 @@ impl Bulk {
         waited: bool,
         reply: Reply<Result<bool, Error>>,
     ) {
-        self.ends.push_back(End { window, end, waited, reply });
+        self.ends.push((EndWindowRequest::new(window, end), waited), reply);
     }
 
     #[cfg(feature = "durable")]
@@ -150,7 +142,7 @@ impl Bulk {
         request: Box<DurableRequest>,
         reply: Reply<Result<DurableReply, Error>>,
     ) {
-        self.steps.push_back(Step { request, reply });
+        self.steps.push(request, reply);
     }
 
     #[cfg(feature = "durable")]
@@ -180,40 +172,16 @@ impl Bulk {
 
     /// Answers all that wait with an error.
     fn refuse(&mut self, error: impl Fn() -> Error) {
-        for Extension { reply, .. } in self.extensions.drain(..) {
-            let _ = reply.send(Err(error()));
-        }
-        for Asked { reply, .. } in self.statuses.drain(..) {
-            let _ = reply.send(Err(error()));
-        }
-        for Asked { reply, .. } in self.forced.drain(..) {
-            let _ = reply.send(Err(error()));
-        }
-        for End { reply, .. } in self.ends.drain(..) {
-            let _ = reply.send(Err(error()));
-        }
+        self.extensions.refuse(&error);
+        self.statuses.refuse(&error);
+        self.forced.refuse(&error);
+        self.ends.refuse(&error);
         #[cfg(feature = "durable")]
-        for Step { reply, .. } in self.steps.drain(..) {
-            let _ = reply.send(Err(error()));
-        }
+        self.steps.refuse(&error);
         #[cfg(feature = "durable")]
         for claiming in self.claims.drain(..) {
             claiming.refuse(error());
         }
-    }
-
-    /// No more than one batch of what waits, and nothing that nobody waits for any more: a release
-    /// by force that was given up must not be carried out later, on another holder.
-    fn next<T: Waiting>(room: usize, waiting: &mut VecDeque<T>) -> Vec<T> {
-        let mut batch = Vec::with_capacity(room.min(waiting.len()));
-        while batch.len() < room
-            && let Some(next) = waiting.pop_front()
-        {
-            if !next.is_given_up() {
-                batch.push(next);
-            }
-        }
-        batch
     }
 }
 
@@ -270,14 +238,13 @@ impl Task {
     /// Sends extensions: they are about locks that are held.
     pub(super) fn send_extensions(&mut self) {
         loop {
-            let room = self.bulk.room();
-            let batch = Bulk::next(room, &mut self.bulk.extensions);
+            let batch = self.bulk.extensions.next(self.bulk.room());
             if batch.is_empty() {
                 return;
             }
             let mut asked = Vec::with_capacity(batch.len());
             let mut requests = Vec::with_capacity(batch.len());
-            for Extension { name, by, reply } in batch {
+            for Asked { question: (name, by), reply } in batch {
                 match self.extendable(name, by) {
                     Ok((key, token)) => {
                         asked.push((name, reply));
@@ -301,11 +268,37 @@ impl Task {
     /// Sends what else waits, each kind in its turn.
     pub(super) fn send_bulk(&mut self) {
         while self.bulk.wants_to_send() && self.bulk.extensions.is_empty() {
-            self.send_statuses();
-            self.send_forced();
-            self.send_ends();
+            let batch = self.bulk.statuses.next(self.bulk.room());
+            self.send_batch(
+                batch,
+                |lock| Arc::clone(&lock.key),
+                |store, keys| async move { store.holder(&keys).await },
+                Answered::Statuses,
+            );
+            let batch = self.bulk.forced.next(self.bulk.room());
+            self.send_batch(
+                batch,
+                |lock| Arc::clone(&lock.key),
+                |store, keys| async move { store.force_release(&keys).await },
+                Answered::Forced,
+            );
+            let batch = self.bulk.ends.next(self.bulk.room());
+            self.send_batch(
+                batch,
+                |(request, _)| request.clone(),
+                |store, requests| async move { store.end_window(&requests).await },
+                Answered::Ends,
+            );
             #[cfg(feature = "durable")]
-            self.send_steps();
+            {
+                let batch = self.bulk.steps.next(self.bulk.room());
+                self.send_batch(
+                    batch,
+                    |request| (**request).clone(),
+                    |store, requests| async move { store.durable(&requests).await },
+                    Answered::Steps,
+                );
+            }
             #[cfg(feature = "durable")]
             while self.bulk.room() > 0
                 && let Some(claiming) = self.bulk.claims.pop_front()
@@ -315,72 +308,41 @@ impl Task {
         }
     }
 
-    fn send_statuses(&mut self) {
-        let batch = Bulk::next(self.bulk.room(), &mut self.bulk.statuses);
+    fn send_batch<Q, T, R, A, F, Fut>(
+        &mut self,
+        batch: Vec<Asked<Q, T>>,
+        request: impl Fn(&Q) -> R,
+        call: F,
+        answered: fn(Vec<Asked<Q, T>>, Vec<Result<A, StoreError>>) -> Answered,
+    ) where
+        Q: Send + 'static,
+        T: Send + 'static,
+        R: Send + 'static,
+        A: 'static,
+        F: FnOnce(Arc<dyn Store>, Vec<R>) -> Fut + Send + 'static,
+        Fut: Future<Output = Vec<Result<A, StoreError>>> + Send,
+    {
         if batch.is_empty() {
             return;
         }
-        let keys: Vec<_> = batch.iter().map(|asked| Arc::clone(&asked.lock.key)).collect();
+        let requests = batch.iter().map(|asked| request(&asked.question)).collect();
         self.call_in_bulk(
             batch.len(),
-            move |store| async move { store.holder(&keys).await },
-            move |answers| Done::InBulk(Answered::Statuses(batch, answers)),
-        );
-    }
-
-    fn send_forced(&mut self) {
-        let batch = Bulk::next(self.bulk.room(), &mut self.bulk.forced);
-        if batch.is_empty() {
-            return;
-        }
-        let keys: Vec<_> = batch.iter().map(|asked| Arc::clone(&asked.lock.key)).collect();
-        self.call_in_bulk(
-            batch.len(),
-            move |store| async move { store.force_release(&keys).await },
-            move |answers| Done::InBulk(Answered::Forced(batch, answers)),
-        );
-    }
-
-    fn send_ends(&mut self) {
-        let batch = Bulk::next(self.bulk.room(), &mut self.bulk.ends);
-        if batch.is_empty() {
-            return;
-        }
-        let requests: Vec<_> = batch
-            .iter()
-            .map(|end| EndWindowRequest::new(Arc::clone(&end.window), end.end))
-            .collect();
-        self.call_in_bulk(
-            batch.len(),
-            move |store| async move { store.end_window(&requests).await },
-            move |answers| Done::InBulk(Answered::Ends(batch, answers)),
-        );
-    }
-
-    #[cfg(feature = "durable")]
-    fn send_steps(&mut self) {
-        let batch = Bulk::next(self.bulk.room(), &mut self.bulk.steps);
-        if batch.is_empty() {
-            return;
-        }
-        let requests: Vec<_> = batch.iter().map(|step| (*step.request).clone()).collect();
-        self.call_in_bulk(
-            batch.len(),
-            move |store| async move { store.durable(&requests).await },
-            move |answers| Done::InBulk(Answered::Steps(batch, answers)),
+            move |store| call(store, requests),
+            move |answers| Done::InBulk(answered(batch, answers)),
         );
     }
 
     pub(super) fn take_bulk(&mut self, answered: Answered) {
         match answered {
             Answered::Statuses(batch, answers) => {
-                for (Asked { lock, reply }, holder) in batch.into_iter().zip(answers) {
+                for (Asked { question: lock, reply }, holder) in batch.into_iter().zip(answers) {
                     let status = holder.map(|holder| self.status_of(&lock, holder));
                     let _ = reply.send(status.map_err(|error| store_error(&error, NOTHING)));
                 }
             }
             Answered::Forced(batch, answers) => {
-                for (Asked { lock, reply }, freed) in batch.into_iter().zip(answers) {
+                for (Asked { question: lock, reply }, freed) in batch.into_iter().zip(answers) {
                     if let Ok(answer) = freed {
                         self.take_forced(&lock, answer);
                     }
@@ -389,14 +351,16 @@ impl Task {
                 }
             }
             Answered::Ends(batch, answers) => {
-                for (End { waited, reply, .. }, answer) in batch.into_iter().zip(answers) {
+                for (Asked { question: (_, waited), reply }, answer) in
+                    batch.into_iter().zip(answers)
+                {
                     let answer = answer.map(|waits| waits || waited);
                     let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
                 }
             }
             #[cfg(feature = "durable")]
             Answered::Steps(batch, answers) => {
-                for (Step { reply, .. }, answer) in batch.into_iter().zip(answers) {
+                for (Asked { reply, .. }, answer) in batch.into_iter().zip(answers) {
                     let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
                 }
             }
