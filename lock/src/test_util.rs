@@ -71,7 +71,7 @@ use tokio::runtime::Handle;
 use crate::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DurableReply, DurableRequest,
     EndWindowRequest, ExtendRequest, Holder, Listener, Release, ReleaseRequest, RenewRequest,
-    Renewal, Store, StoreError, StoreFuture, Token, WakeUps,
+    Renewal, Store, StoreError, StoreFuture, Token, WakeUps, store::answer_each,
 };
 
 /// For how long a thief keeps what it steals.
@@ -236,10 +236,11 @@ impl FaultyStore {
     async fn call<T>(
         &self,
         operation: Operation,
-        inner: impl Future<Output = T>,
-        failed: impl FnOnce(StoreError) -> T,
-    ) -> T {
+        items: usize,
+        inner: impl Future<Output = Vec<Result<T, StoreError>>>,
+    ) -> Vec<Result<T, StoreError>> {
         let (fault, delay) = self.next(operation);
+        let failed = |error| answer_each(Err(error), items);
         let answer = match fault {
             None => inner.await,
             Some(Fault::Unavailable) => {
@@ -258,18 +259,13 @@ impl FaultyStore {
     }
 }
 
-/// The same error for each item of a batch.
-fn each<I, T>(batch: &[I], error: &StoreError) -> Vec<Result<T, StoreError>> {
-    batch.iter().map(|_| Err(error.clone())).collect()
-}
-
 impl Store for FaultyStore {
     fn acquire<'a>(
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
         let inner = self.0.inner.acquire(batch);
-        Box::pin(self.call(Operation::Acquire, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Acquire, batch.len(), inner))
     }
 
     fn renew<'a>(
@@ -277,7 +273,7 @@ impl Store for FaultyStore {
         batch: &'a [RenewRequest],
     ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
         let inner = self.0.inner.renew(batch);
-        Box::pin(self.call(Operation::Renew, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Renew, batch.len(), inner))
     }
 
     fn release<'a>(
@@ -285,7 +281,7 @@ impl Store for FaultyStore {
         batch: &'a [ReleaseRequest],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
         let inner = self.0.inner.release(batch);
-        Box::pin(self.call(Operation::Release, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Release, batch.len(), inner))
     }
 
     fn extend<'a>(
@@ -293,7 +289,7 @@ impl Store for FaultyStore {
         batch: &'a [ExtendRequest],
     ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
         let inner = self.0.inner.extend(batch);
-        Box::pin(self.call(Operation::Extend, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Extend, batch.len(), inner))
     }
 
     fn holder<'a>(
@@ -301,7 +297,7 @@ impl Store for FaultyStore {
         batch: &'a [Arc<str>],
     ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
         let inner = self.0.inner.holder(batch);
-        Box::pin(self.call(Operation::Holder, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Holder, batch.len(), inner))
     }
 
     fn force_release<'a>(
@@ -309,7 +305,7 @@ impl Store for FaultyStore {
         batch: &'a [Arc<str>],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
         let inner = self.0.inner.force_release(batch);
-        Box::pin(self.call(Operation::ForceRelease, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::ForceRelease, batch.len(), inner))
     }
 
     fn debounce<'a>(
@@ -317,7 +313,7 @@ impl Store for FaultyStore {
         batch: &'a [DebounceRequest],
     ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
         let inner = self.0.inner.debounce(batch);
-        Box::pin(self.call(Operation::Debounce, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Debounce, batch.len(), inner))
     }
 
     fn end_window<'a>(
@@ -325,7 +321,7 @@ impl Store for FaultyStore {
         batch: &'a [EndWindowRequest],
     ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
         let inner = self.0.inner.end_window(batch);
-        Box::pin(self.call(Operation::EndWindow, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::EndWindow, batch.len(), inner))
     }
 
     fn durable<'a>(
@@ -333,7 +329,7 @@ impl Store for FaultyStore {
         batch: &'a [DurableRequest],
     ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
         let inner = self.0.inner.durable(batch);
-        Box::pin(self.call(Operation::Durable, inner, |error| each(batch, &error)))
+        Box::pin(self.call(Operation::Durable, batch.len(), inner))
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {

@@ -6,7 +6,7 @@ use std::{mem, sync::Arc, time::Duration};
 use super::{
     Acquire, SILENCE_LIMIT,
     holds::{Grant, comes_too_late},
-    task::{BATCH, Done, Task, each},
+    task::{BATCH, Done, Task},
     timers::Timer,
 };
 use crate::{
@@ -107,11 +107,9 @@ impl Task {
             self.acquiring += requests.len();
             // Every lease of the batch counts from here: before the first byte is sent.
             self.call_store(
+                askers.len(),
                 move |store| async move { store.acquire(&requests).await },
-                move |answers| {
-                    let answers = each(answers, askers.len());
-                    Done::Acquired(Acquired { askers, sent_at: now, answers })
-                },
+                move |answers| Done::Acquired(Acquired { askers, sent_at: now, answers }),
             );
         }
         // The others go when there is room for them.

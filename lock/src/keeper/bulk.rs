@@ -12,7 +12,7 @@ use super::{
     holds::Extended,
     reply::Reply,
     store_error,
-    task::{BATCH, Done, Task, each},
+    task::{BATCH, Done, Task},
 };
 #[cfg(feature = "durable")]
 use crate::store::{DurableReply, DurableRequest};
@@ -196,8 +196,7 @@ impl Task {
     {
         let sent_at = self.now;
         self.bulk.on_their_way += items;
-        self.call_store(call, move |answers| {
-            let answers = each(answers, items);
+        self.call_store(items, call, move |answers| {
             let silence = match answers.first() {
                 Some(Err(error @ StoreError::Unavailable(_))) => Some(error.clone()),
                 _ => None,

@@ -14,7 +14,7 @@ use super::{
     maps::ByNumber,
     reply::Reply,
     signal::LossSignal,
-    task::{BATCH, Done, Task, each},
+    task::{BATCH, Done, Task},
     timers::Timer,
 };
 use crate::{
@@ -313,11 +313,9 @@ impl Task {
         let requests: Arc<[RenewRequest]> = requests.into();
         let asked = Arc::clone(&requests);
         self.call_store(
+            numbers.len(),
             move |store| async move { store.renew(&asked).await },
-            move |answers| {
-                let answers = each(answers, numbers.len());
-                Done::Renewed(Renewed { numbers, requests, sent_at: now, answers })
-            },
+            move |answers| Done::Renewed(Renewed { numbers, requests, sent_at: now, answers }),
         );
     }
 

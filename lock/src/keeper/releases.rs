@@ -6,7 +6,7 @@ use super::{
     HoldName, SILENCE_LIMIT,
     holds::lost,
     reply::Reply,
-    task::{BATCH, Done, Task, each},
+    task::{BATCH, Done, Task},
     timers::Timer,
 };
 use crate::{
@@ -178,11 +178,9 @@ impl Task {
             });
             let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
             self.call_store(
+                numbers.len(),
                 move |store| async move { store.release(&requests).await },
-                move |answers| {
-                    let answers = each(answers, numbers.len());
-                    Done::Released(Released { numbers, sent_at: now, answers })
-                },
+                move |answers| Done::Released(Released { numbers, sent_at: now, answers }),
             );
         }
     }

@@ -36,7 +36,7 @@ use crate::{
     Error, Token,
     contained::contained,
     core::{Jitter, Moment},
-    store::{Store, StoreError, wake::CurrentWakeUps},
+    store::{Store, StoreError, answer_each, wake::CurrentWakeUps},
 };
 
 /// How many items go into one call of the store: scripts of more would keep a Redis server from
@@ -426,16 +426,20 @@ impl Task {
     /// what "in order" in the store's contract rests on. Tokio's budget is lifted for it, or a
     /// turn with many calls would leave some of them for later, in no order at all.
     ///
-    /// A store that panics has not answered this call, which is all that it costs.
-    pub(super) fn call_store<A, F, Fut, D>(&mut self, call: F, done: D)
+    /// A store that panics has not answered this call, which is all that it costs. `done` is given
+    /// an answer for each of the items.
+    pub(super) fn call_store<A, F, Fut, D>(&mut self, items: usize, call: F, done: D)
     where
         F: FnOnce(Arc<dyn Store>) -> Fut + Send + 'static,
-        Fut: Future<Output = A> + Send,
-        D: FnOnce(Result<A, StoreError>) -> Done + Send + 'static,
+        Fut: Future<Output = Vec<Result<A, StoreError>>> + Send,
+        D: FnOnce(Vec<Result<A, StoreError>>) -> Done + Send + 'static,
     {
         let store = Arc::clone(&self.store);
-        // The call itself is made inside of the future: it is the store's code, too.
-        let call = async move { done(caught(async move { call(store).await }).await) };
+        let call = async move {
+            // The call itself is made inside of the future: it is the store's code, too.
+            let answers = caught(async move { call(store).await }).await;
+            done(answer_each(answers, items))
+        };
         let mut call: InFlight = Box::pin(task::unconstrained(call));
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => self.done.push_back(done),
@@ -541,20 +545,4 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
 
 fn panicked() -> StoreError {
     StoreError::unavailable("the store has panicked: its message is on the standard error output")
-}
-
-/// The answers to a batch, one for each item: what went wrong with the call went wrong with each.
-pub(super) fn each<T>(
-    answers: Result<Vec<Result<T, StoreError>>, StoreError>,
-    items: usize,
-) -> Vec<Result<T, StoreError>> {
-    let (mut answers, missing) = match answers {
-        Ok(answers) => {
-            let few = "the store gave fewer answers than it was asked for";
-            (answers, StoreError::unavailable(few))
-        }
-        Err(error) => (Vec::new(), error),
-    };
-    answers.resize_with(items, || Err(missing.clone()));
-    answers
 }

@@ -7,9 +7,8 @@ pub(crate) mod queue;
 
 use std::{
     collections::HashMap,
-    fmt, future,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -130,15 +129,17 @@ impl MemoryStore {
         answer
     }
 
-    /// The same for each item of a batch.
-    fn each<T, A>(
-        &self,
-        batch: &[T],
-        operation: impl Fn(&mut State, &T, Moment) -> A,
-    ) -> Poll<Vec<Result<A, StoreError>>> {
-        Poll::Ready(self.at_once(|state, now| {
-            batch.iter().map(|request| Ok(operation(state, request, now))).collect()
-        }))
+    /// The same for each item of a batch, when it is polled.
+    fn each<'a, T: Sync, A>(
+        &'a self,
+        batch: &'a [T],
+        operation: impl Fn(&mut State, &T, Moment) -> A + Send + 'a,
+    ) -> StoreFuture<'a, Vec<Result<A, StoreError>>> {
+        Box::pin(async move {
+            self.at_once(|state, now| {
+                batch.iter().map(|request| Ok(operation(state, request, now))).collect()
+            })
+        })
     }
 
     fn now(&self) -> Moment {
@@ -345,7 +346,7 @@ impl Store for MemoryStore {
             let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
             Acquisition::Held { remaining: Some(whole_millis(remaining)), place, notifies }
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn renew<'a>(
@@ -360,7 +361,7 @@ impl Store for MemoryStore {
             lock.expiry = lock.expiry.max(now + request.lease);
             Renewal::Renewed { contended }
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn release<'a>(
@@ -397,7 +398,7 @@ impl Store for MemoryStore {
             }
             Release { ours, handed_over }
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn extend<'a>(
@@ -410,7 +411,7 @@ impl Store for MemoryStore {
                 whole_millis(lock.expiry.after(now))
             })
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn holder<'a>(
@@ -425,7 +426,7 @@ impl Store for MemoryStore {
                 waiters,
             })
         };
-        Box::pin(future::poll_fn(move |_| self.each(keys, answer)))
+        self.each(keys, answer)
     }
 
     fn force_release<'a>(
@@ -445,7 +446,7 @@ impl Store for MemoryStore {
             }
             answer
         };
-        Box::pin(future::poll_fn(move |_| self.each(keys, answer)))
+        self.each(keys, answer)
     }
 
     fn debounce<'a>(
@@ -497,7 +498,7 @@ impl Store for MemoryStore {
             state.windows.insert(Arc::clone(&request.window), (window, kept_until));
             reply
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn end_window<'a>(
@@ -524,7 +525,7 @@ impl Store for MemoryStore {
             }
             pending
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn durable<'a>(
@@ -534,18 +535,17 @@ impl Store for MemoryStore {
         let answer = |state: &mut State, request: &DurableRequest, now: Moment| {
             state.durable(request, self.micros(now), now)
         };
-        Box::pin(future::poll_fn(move |_| self.each(batch, answer)))
+        self.each(batch, answer)
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        Box::pin(future::poll_fn(move |_| {
-            let listener = listener.clone();
+        Box::pin(async move {
             self.at_once(|state, _| {
                 state.listeners.retain(|_, other| other.is_open());
                 state.listeners.insert(client.to_owned(), listener);
             });
-            Poll::Ready(WakeUps::Push)
-        }))
+            WakeUps::Push
+        })
     }
 
     fn is_embedded(&self) -> bool {

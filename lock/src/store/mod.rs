@@ -149,9 +149,8 @@ pub trait Store: Send + Sync + 'static {
         &'a self,
         batch: &'a [DurableRequest],
     ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
-        let refused = || Err(StoreError::rejected("this store keeps no durable calls"));
-        let answers = batch.iter().map(|_| refused()).collect();
-        Box::pin(std::future::ready(answers))
+        let refused = StoreError::rejected("this store keeps no durable calls");
+        Box::pin(std::future::ready(answer_each(Err(refused), batch.len())))
     }
 
     /// Sends the wake-ups of this client, whose tokens are `client:number`, to the listener from
@@ -504,6 +503,23 @@ impl StoreError {
     pub fn rejected(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Rejected(Arc::from(source.into()))
     }
+}
+
+/// The answers to a batch, one for each item: what went wrong with the call went wrong with each.
+pub(crate) fn answer_each<T>(
+    answers: Result<Vec<Result<T, StoreError>>, StoreError>,
+    items: usize,
+) -> Vec<Result<T, StoreError>> {
+    let (mut answers, missing) = match answers {
+        Ok(answers) if answers.len() == items => return answers,
+        Ok(answers) => {
+            let few = "the store gave fewer answers than it was asked for";
+            (answers, StoreError::unavailable(few))
+        }
+        Err(error) => (Vec::new(), error),
+    };
+    answers.resize_with(items, || Err(missing.clone()));
+    answers
 }
 
 /// What a store of this crate says about a failure: which server, what happened and what to change.

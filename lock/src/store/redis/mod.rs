@@ -27,6 +27,7 @@ use super::{
     AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
     DurableRequest, EndWindowRequest, ExtendRequest, Holder, IfHeld, Listener, Release,
     ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, WakeUps, WindowEnd,
+    answer_each,
 };
 use crate::{
     Error, ErrorKind, Token,
@@ -111,7 +112,10 @@ impl RedisStore {
             _ => self.connection.invoke_all(&invocations).await,
         };
         let read = |(item, reply)| self.answer(reply, |reply| read(item, reply));
-        for_each(answers.map(|replies| replies.into_iter().enumerate().map(read).collect()), items)
+        answer_each(
+            answers.map(|replies| replies.into_iter().enumerate().map(read).collect()),
+            items,
+        )
     }
 
     /// The reply of a script for a whole batch, with one number for each item.
@@ -131,7 +135,7 @@ impl RedisStore {
             }
             _ => None,
         };
-        for_each(reply.and_then(|reply| self.answer(reply, read)), items)
+        answer_each(reply.and_then(|reply| self.answer(reply, read)), items)
     }
 
     /// Reads one reply; an answer that makes no sense is an answer that is not known.
@@ -142,14 +146,6 @@ impl RedisStore {
             reply => read(reply).ok_or_else(|| address.makes_no_sense()),
         }
     }
-}
-
-/// A call that failed has failed for each item of its batch.
-fn for_each<T>(
-    answers: Result<Vec<Result<T, StoreError>>, StoreError>,
-    items: usize,
-) -> Vec<Result<T, StoreError>> {
-    answers.unwrap_or_else(|error| (0..items).map(|_| Err(error.clone())).collect())
 }
 
 impl Store for RedisStore {
@@ -184,7 +180,7 @@ impl Store for RedisStore {
                 let answers = answers.into_iter();
                 answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
             });
-            let answers = for_each(answers, batch.len());
+            let answers = answer_each(answers, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
                 self.connection.server().has_fence();
             }
