@@ -85,7 +85,10 @@ pub(crate) struct Client {
     berth: Berth,
     numbers: Arc<AtomicU64>,
     wake_ups: Arc<CurrentWakeUps>,
-    #[cfg(feature = "durable")]
+    #[cfg_attr(
+        not(feature = "durable"),
+        expect(dead_code, reason = "only a durable call says more")
+    )]
     events: Events,
     process: Process,
 }
@@ -296,16 +299,8 @@ impl Client {
             wake_ups.set(how);
         }
         drop(listening);
-        Arc::new(Self {
-            id,
-            commands,
-            berth,
-            numbers,
-            wake_ups,
-            #[cfg(feature = "durable")]
-            events,
-            process: Process::current(),
-        })
+        let process = Process::current();
+        Arc::new(Self { id, commands, berth, numbers, wake_ups, events, process })
     }
 
     /// A client of a store that is reached through a connection: its keeper, and all that the store
@@ -342,16 +337,8 @@ impl Client {
             }
         };
         let (berth, started) = Berth::own_thread(clock, task, prepare)?;
-        let client = Self {
-            id,
-            commands,
-            berth,
-            numbers,
-            wake_ups,
-            #[cfg(feature = "durable")]
-            events,
-            process: Process::current(),
-        };
+        let process = Process::current();
+        let client = Self { id, commands, berth, numbers, wake_ups, events, process };
         Ok((Arc::new(client), started))
     }
 
