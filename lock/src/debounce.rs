@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Error, ErrorKind, LockGuard, Locks,
+    id::Named,
     keeper::WindowTerms,
     limits, locks,
     private::{OnLost, run_under},
@@ -269,7 +270,7 @@ impl Debounce {
         T: Send + 'static,
     {
         let runtime = Handle::current();
-        let begun = self.begin();
+        let begun = self.begin(self.locks.prefix().debounce(&self.id));
         spawn_on(&runtime, async move {
             let Some(guard) = begun.await? else { return Ok(None) };
             let outcome = {
@@ -416,17 +417,18 @@ impl Debounce {
 
     /// The guard of the run, once this call has its turn; `None` if another runs in its place.
     pub(crate) async fn claim(&self) -> Result<Option<LockGuard>, Error> {
-        self.refuse_in_own_run()?;
-        self.claim_in_own_task().await
+        let keys = self.keys_outside_of_own_run()?;
+        self.claim_with(keys).await
     }
 
     /// The same for a call that a task of its own waits for. It is made here: what the other task
     /// does is wait.
     pub(crate) fn begin(
         &self,
+        keys: Result<(Named, Named), Error>,
     ) -> impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static + use<> {
         let debounce = self.clone();
-        let mut claim = Box::pin(async move { debounce.claim_in_own_task().await });
+        let mut claim = Box::pin(async move { debounce.claim_with(keys?).await });
         // The first poll sends it; the next one, by the task, leaves the waker that counts.
         let answer = match claim.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Some(answer),
@@ -440,19 +442,19 @@ impl Debounce {
         }
     }
 
-    /// A run that waits for its own debounce would wait for its own end.
-    pub(crate) fn refuse_in_own_run(&self) -> Result<(), Error> {
-        let (_, run) = self.locks.prefix().debounce(&self.id)?;
-        if under::held(self.locks.client(), &run.key).is_none() {
-            return Ok(());
+    /// The keys of the window and of the run. A run that waits for its own debounce would wait for
+    /// its own end, and is refused.
+    pub(crate) fn keys_outside_of_own_run(&self) -> Result<(Named, Named), Error> {
+        let keys = self.locks.prefix().debounce(&self.id)?;
+        if under::held(self.locks.client(), &keys.1.key).is_none() {
+            return Ok(keys);
         }
         let message = "a run that waits for another run of its own id would wait for its own \
                        end: call it after the run, or with `spawn` without waiting for it";
         Err(Error::new(ErrorKind::Deadlock, message).on(&self.id))
     }
 
-    async fn claim_in_own_task(&self) -> Result<Option<LockGuard>, Error> {
-        let keys = self.locks.prefix().debounce(&self.id)?;
+    async fn claim_with(&self, keys: (Named, Named)) -> Result<Option<LockGuard>, Error> {
         self.check().map_err(|error| error.on(&self.id))?;
         let lease = limits::lease(self.locks.default_lease())?;
         let terms = WindowTerms {

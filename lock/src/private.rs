@@ -16,7 +16,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 pub(crate) use crate::under::run_under;
 use crate::under::run_under_all;
 use crate::{
-    Debounce, Error, ErrorKind, Lock, LockGuard, Locks, debounce::spawn_on, lock::Request, locks,
+    Debounce, Error, ErrorKind, Lock, LockGuard, Locks, debounce::spawn_on, id::Named,
+    lock::Request, locks,
 };
 
 /// What becomes of a body whose lock is lost.
@@ -232,9 +233,19 @@ pub fn begin(
     id: String,
     configure: impl FnOnce(Debounce) -> Debounce,
 ) -> Result<impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static, Error> {
+    let (debounce, keys) = ready(locks, id, configure)?;
+    Ok(debounce.begin(Ok(keys)))
+}
+
+/// What a call is made with, if it may be made here.
+fn ready(
+    locks: Result<Locks, Error>,
+    id: String,
+    configure: impl FnOnce(Debounce) -> Debounce,
+) -> Result<(Debounce, (Named, Named)), Error> {
     let debounce = configure(locks?.debounce(id));
-    debounce.refuse_in_own_run()?;
-    Ok(debounce.begin())
+    let keys = debounce.keys_outside_of_own_run()?;
+    Ok((debounce, keys))
 }
 
 /// Waits for a call that was [begun](begin), and does what [`debounce`] does.
@@ -259,13 +270,10 @@ pub fn begin_under<const N: usize>(
     id: String,
     configure: impl FnOnce(Debounce) -> Debounce,
 ) -> BegunUnder<impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static> {
-    let debounce = match locks {
-        Ok(locks) => configure(locks.debounce(id)),
+    let (debounce, keys) = match ready(locks, id, configure) {
+        Ok(ready) => ready,
         Err(error) => return Ok(Err(error)),
     };
-    if let Err(error) = debounce.refuse_in_own_run() {
-        return Ok(Err(error));
-    }
     for (number, Wanted { request, .. }) in wanted.iter().enumerate() {
         if let Some(outer) = request.as_ref().ok().and_then(Request::outer) {
             let message = "a detached call takes this lock in a task of its own, and the code that \
@@ -275,7 +283,7 @@ pub fn begin_under<const N: usize>(
             return Err((number, error));
         }
     }
-    Ok(Ok(debounce.begin()))
+    Ok(Ok(debounce.begin(Ok(keys))))
 }
 
 /// A call that was begun, or why not.
