@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     Error, ErrorKind, LockGuard, Locks, SetAside,
+    core::durable::LONGEST_PAUSE,
     keeper::{Claimed, SILENCE_LIMIT},
     limits,
     locks::WeakLocks,
@@ -50,9 +51,8 @@ const RUNS: usize = 64;
 const LONGEST_ARGUMENTS: usize = 1 << 20;
 
 /// How often a call is tried, and the pause before the second try; each pause is twice the one
-/// before, and none is longer than the last of these.
+/// before.
 const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
-const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// A debounced function whose calls are kept in the store; made by
 /// [`Debounce::durable`](crate::Debounce::durable).

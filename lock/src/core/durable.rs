@@ -15,7 +15,7 @@ use std::{
 };
 
 /// The pause before another try is never longer than that.
-const LONGEST_PAUSE: u64 = 60 * 60 * 1000;
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// What is known of the calls of one function.
 #[derive(Clone, Debug, Default)]
@@ -197,7 +197,7 @@ impl Book {
             return Finish::SetAside;
         }
         let doubled = 1_u64 << (record.attempts - 1).min(20);
-        let pause = millis(retry.pause).saturating_mul(doubled).min(LONGEST_PAUSE);
+        let pause = millis(retry.pause).saturating_mul(doubled).min(millis(LONGEST_PAUSE));
         record.due = now + pause;
         record.look_at = record.due;
         self.put(id, Some(record));

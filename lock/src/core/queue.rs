@@ -22,6 +22,10 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// may be late by as much as a stall of the process, or be lost.
 pub(crate) const ALIVE: Duration = HEARTBEAT.saturating_mul(3);
 
+/// The same for a waiter whose client polls: it looks several times a second, on a slow link as often
+/// as that answers.
+pub(crate) const ALIVE_POLLING: Duration = Duration::from_secs(2);
+
 /// The shortest and the longest pause between two looks at a lock whose holder does not tell when it
 /// lets go of it.
 const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(280));

@@ -28,14 +28,11 @@ use crate::{
         Moment,
         debounce::{Call, Verdict, Window},
         durable::Book,
-        queue::ALIVE,
+        queue::{ALIVE, ALIVE_POLLING},
     },
     keeper::clock::{Clock, TokioClock},
     limits::whole_millis,
 };
-
-/// How long a waiter whose client polls is alive: it looks several times a second.
-const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
 /// A store in the memory of this process.
 ///

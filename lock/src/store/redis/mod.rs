@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Token,
-    core::{debounce::GRACE, queue::ALIVE},
+    core::{
+        debounce::GRACE,
+        queue::{ALIVE, ALIVE_POLLING},
+    },
     limits::LONGEST_LEASE,
     warning::Warnings,
 };
@@ -39,10 +42,6 @@ use crate::{
 /// The counter that fences are drawn from: one per database, and the only key without an expiry.
 /// No id can name it, for none may begin with a tilde, and no prefix may contain one.
 const FENCE: &str = "~fence";
-
-/// How long a waiter whose client polls is alive: it looks several times a second, on a slow link as
-/// often as that answers.
-const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
 /// The key of a lock's queue. It begins with a tilde, so that no id can name it.
 struct QueueOf<'a>(&'a str);
