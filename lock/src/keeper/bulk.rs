@@ -307,12 +307,12 @@ impl Task {
         }
     }
 
-    fn send_batch<Q, T, R, A, F, Fut>(
+    fn send_batch<Q, T, R, A, F, Fut, G>(
         &mut self,
         batch: Vec<Asked<Q, T>>,
         request: impl Fn(&Q) -> R,
         call: F,
-        answered: fn(Vec<Asked<Q, T>>, Vec<Result<A, StoreError>>) -> Answered,
+        answered: G,
     ) where
         Q: Send + 'static,
         T: Send + 'static,
@@ -320,6 +320,7 @@ impl Task {
         A: 'static,
         F: FnOnce(Arc<dyn Store>, Vec<R>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<Result<A, StoreError>>> + Send,
+        G: FnOnce(Vec<Asked<Q, T>>, Vec<Result<A, StoreError>>) -> Answered + Send + 'static,
     {
         if batch.is_empty() {
             return;
