@@ -125,6 +125,30 @@ async fn a_server_without_room_for_another_client_says_so() {
     until_it_works(&locks).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_somebodys_script_keeps_busy_is_worth_another_try() {
+    let server = RedisServer::start();
+    let locks = Locks::connect(&server.url()).await.unwrap();
+    run(&server, &["CONFIG", "SET", "lua-time-limit", "1"]).await;
+    let (mut busy, mut other) = (server.connection().await, server.connection().await);
+    let script = tokio::spawn(async move {
+        let endless = redis::cmd("EVAL").arg(&["while true do end", "0"]).to_owned();
+        let _: Result<redis::Value, _> = endless.query_async(&mut busy).await;
+    });
+    let ends_it = &["SCRIPT KILL"];
+    let error = eventually(ms(5000), async || {
+        let error = Locks::connect(&server.url()).await.err().ok_or("it connects")?;
+        if error.to_string().contains("SCRIPT KILL") { Ok(error) } else { Err("another reason") }
+    })
+    .await;
+    check(&error, ErrorKind::Unavailable, &server, ends_it);
+    let error = locks.lock("a").wait(ms(500)).acquire().await.unwrap_err();
+    check(&error, ErrorKind::Unavailable, &server, ends_it);
+    let _: () = redis::cmd("SCRIPT").arg("KILL").query_async(&mut other).await.unwrap();
+    script.await.unwrap();
+    until_it_works(&locks).await;
+}
+
 #[tokio::test]
 async fn a_name_that_means_nothing_is_the_reason_that_is_given() {
     let error = refused_at_connect("redis://lock.invalid:6379/").await;

@@ -31,7 +31,7 @@ use tokio::{
 use super::{
     FENCE,
     script::{self, Known},
-    trouble::{Address, Refusal},
+    trouble::{Address, Refusal, is_passing},
     wake::Ear,
 };
 use crate::{
@@ -168,19 +168,13 @@ impl Server {
                 // Servers before Redis 6, proxies, and users who may not say HELLO.
                 Err(Failed::Hello(error))
                     if !self.protocol.is(Protocol::RESP3) && may_be_the_protocol(&error) => {}
-                Err(Failed::Hello(error)) => return Err(Refusal::of(error)),
-                Err(Failed::Otherwise(refusal)) => return Err(refusal),
+                Err(failed) => return Err(failed.into()),
             }
         }
-        match self.connect_as(Protocol::RESP2, broken, &answered).await {
-            Ok(opened) => {
-                self.protocol.found(Protocol::RESP2);
-                self.ear.listen_apart(self.client.clone()).await;
-                Ok(opened)
-            }
-            Err(Failed::Hello(error)) => Err(Refusal::of(error)),
-            Err(Failed::Otherwise(refusal)) => Err(refusal),
-        }
+        let opened = self.connect_as(Protocol::RESP2, broken, &answered).await?;
+        self.protocol.found(Protocol::RESP2);
+        self.ear.listen_apart(self.client.clone()).await;
+        Ok(opened)
     }
 
     async fn connect_as(
@@ -280,6 +274,15 @@ impl From<Refusal> for Failed {
     }
 }
 
+impl From<Failed> for Refusal {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Hello(error) => Self::of(error),
+            Failed::Otherwise(refusal) => refusal,
+        }
+    }
+}
+
 /// Could the server do without HELLO what it refuses with it? Not if it has judged the password, or
 /// does not speak the protocol at all.
 fn may_be_the_protocol(error: &RedisError) -> bool {
@@ -292,7 +295,9 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
     );
     let said = error.detail().unwrap_or_default();
     refused
-        && !matches!(error.code(), Some("WRONGPASS" | "LOADING" | "MASTERDOWN" | "DENIED"))
+        && !error
+            .code()
+            .is_some_and(|code| matches!(code, "WRONGPASS" | "DENIED") || is_passing(code))
         && !said.contains("max number of clients")
 }
 

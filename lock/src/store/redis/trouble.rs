@@ -83,12 +83,12 @@ impl Address {
 
     /// The server answered a call with an error.
     pub(super) fn answered_with(&self, error: ServerError) -> StoreError {
-        let (code, passing) = (code(&error).to_owned(), is_passing(&error));
+        let code = code(&error).to_owned();
         let text = self.text_for(&code, error.details().unwrap_or_default());
         // What a script of ours says is said already.
         let cause = (code != "LOCK").then(|| Arc::new(RedisError::from(error)) as _);
         let failure = Failure::new(text, cause);
-        if passing { failure.unavailable() } else { failure.rejected() }
+        if is_passing(&code) { failure.unavailable() } else { failure.rejected() }
     }
 
     /// A script has caught an error of the server's, about one item of a batch.
@@ -142,9 +142,9 @@ pub(super) fn code(error: &ServerError) -> &str {
     within.unwrap_or_else(|| error.code())
 }
 
-/// Does the server say that it has not done what it was asked, for the moment? It is worth another
-/// try.
-fn is_passing(error: &ServerError) -> bool {
+/// Does a server that answers with this code say that it has not done what it was asked, for the
+/// moment? It is worth another try.
+pub(super) fn is_passing(code: &str) -> bool {
     const PASSING: [&str; 8] = [
         "LOADING",
         "MASTERDOWN",
@@ -155,7 +155,7 @@ fn is_passing(error: &ServerError) -> bool {
         "MISCONF",
         "READONLY",
     ];
-    PASSING.contains(&code(error))
+    PASSING.contains(&code)
 }
 
 /// Does the server refuse to write because another one is the primary?
@@ -277,10 +277,7 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
             "this user may not run a command that a connection needs (NOPERM); the README lists the \
              rights",
         ),
-        (_, Some("LOADING")) => (Unavailable, "it is loading its data, so wait until that is done"),
-        (_, Some("MASTERDOWN")) => {
-            (Unavailable, "it is a replica without its primary, so wait for the failover or end it")
-        }
+        (_, Some(code)) if is_passing(code) => (Unavailable, advice_for(code, said)),
         (_, Some("DENIED")) => (
             Rejected,
             "it is in protected mode and refuses other hosts, so set a password or `protected-mode no`",
@@ -400,7 +397,25 @@ mod tests {
             ("TRYAGAIN Multiple keys request during rehashing of slot", "TRYAGAIN", true),
         ] {
             let error = server_error(line);
-            assert_eq!((code(&error), is_passing(&error)), (expected, passing), "{line}");
+            assert_eq!(code(&error), expected, "{line}");
+            assert_eq!(is_passing(expected), passing, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_passes_does_not_look_like_a_fault_of_the_settings() {
+        for (line, kind, says) in [
+            ("BUSY Redis is busy running a script.", ErrorKind::Unavailable, "SCRIPT KILL"),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable, "loading"),
+            ("MISCONF Errors writing to the AOF file", ErrorKind::Unavailable, "disk"),
+            ("CLUSTERDOWN The cluster is down", ErrorKind::Unavailable, "cluster is down"),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable, "failover"),
+            ("WRONGPASS invalid username-password pair", ErrorKind::Rejected, "WRONGPASS"),
+            ("ERR invalid DB index", ErrorKind::Rejected, "database"),
+        ] {
+            let (found, text) = diagnose(&RedisError::from(server_error(line)));
+            assert_eq!(found, kind, "{line}");
+            assert!(text.contains(says), "{line}: {text}");
         }
     }
 

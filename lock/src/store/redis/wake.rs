@@ -37,7 +37,7 @@ pub(super) struct Ear {
     listening: OnceLock<Listening>,
     current: CurrentWakeUps,
     /// This user may not publish, so its releases wake nobody. It says so by listening to a second
-    /// channel, which `tells` in queue.lua looks at: those that wait for its locks poll.
+    /// channel, which `notifies` in queue.lua looks at: those that wait for its locks poll.
     mute: AtomicBool,
     /// There is a connection in pub/sub mode, or somebody who tries to make one.
     has_another: AtomicBool,
