@@ -41,6 +41,10 @@ const IDS: u64 = 2;
 /// In milliseconds.
 const LONGEST_LEASE: u64 = 3500;
 
+/// A digest of what the clients of the first seeds ask their store: operation, key, token and time of
+/// each request. The code that decides about that may change; its decisions change on purpose only.
+const RECORDED: (u64, u64) = (2_000, 0xa30c_762a_1eb1_52a8);
+
 /// By how many millionths a clock is faster than the store's at most, or slower: just below what
 /// the margin of a lease is for.
 const RATES: i64 = 9_500;
@@ -125,8 +129,9 @@ enum Weather {
     ClockBack,
 }
 
-/// One world: its clients, their tasks, its faults. What it did: acquisitions, losses, faults.
-async fn world(seed: u64) -> [u64; 3] {
+/// One world: its clients, their tasks, its faults. What it did: acquisitions, losses, faults, and the
+/// digest of what the store was asked.
+async fn world(seed: u64) -> ([u64; 3], u64) {
     let mut random = Random::new(seed);
     let weather = match random.below(14) {
         0..2 => Weather::Calm,
@@ -264,11 +269,12 @@ async fn world(seed: u64) -> [u64; 3] {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (acquisitions, lost) = (count(&holders.acquisitions), count(&holders.lost));
     assert!(!calm || lost == 0, "{lost} locks were lost where nothing went wrong");
-    let fell = &ledger.lock().unwrap().violations;
+    let ledger = ledger.lock().unwrap();
+    let fell = &ledger.violations;
     assert!(fell.is_empty(), "{weather:?}: {fell:?}");
     let verdict = std::mem::take(&mut *holders.history.lock().unwrap()).judge();
     assert!(verdict.violations.is_empty(), "{weather:?}: {:#?}", verdict.violations);
-    [acquisitions, lost, faults]
+    ([acquisitions, lost, faults], ledger.digest.value())
 }
 
 /// Has things go wrong until it is aborted.
@@ -337,7 +343,43 @@ async fn weathers(
     }
 }
 
-fn run(seed: u64) -> [u64; 3] {
+/// All of the first seeds: what they did in all, and one digest of the recorded ones.
+fn run_all(seeds: u64) -> ([u64; 3], u64) {
+    let next = AtomicU64::new(0);
+    let all = Mutex::new(([0_u64; 3], 0_u64));
+    let failed = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while failed.lock().unwrap().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    match std::panic::catch_unwind(|| run(seed)) {
+                        Ok((counts, digest)) => {
+                            let (totals, digests) = &mut *all.lock().unwrap();
+                            for (total, count) in totals.iter_mut().zip(counts) {
+                                *total += count;
+                            }
+                            if seed < RECORDED.0 {
+                                // The same in whatever order they end.
+                                *digests =
+                                    digests.wrapping_add(digest.rotate_left(seed as u32 % 64));
+                            }
+                        }
+                        Err(_) => *failed.lock().unwrap() = Some(seed),
+                    }
+                }
+            });
+        }
+    });
+    // First of all, for the seed's own message names no seed.
+    assert_eq!(*failed.lock().unwrap(), None, "run it again with LOCK_SEED");
+    all.into_inner().unwrap()
+}
+
+fn run(seed: u64) -> ([u64; 3], u64) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(world(seed))
@@ -353,33 +395,11 @@ fn worlds_of_many_seeds_hold_the_guarantees() {
         return;
     }
     let seeds = number("LOCK_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
-    let totals = Mutex::new([0_u64; 3]);
-    let failed = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while failed.lock().unwrap().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
-                    match std::panic::catch_unwind(|| run(seed)) {
-                        Ok(counts) => {
-                            let mut totals = totals.lock().unwrap();
-                            for (total, count) in totals.iter_mut().zip(counts) {
-                                *total += count;
-                            }
-                        }
-                        Err(_) => *failed.lock().unwrap() = Some(seed),
-                    }
-                }
-            });
-        }
-    });
-    // First of all, for the seed's own message names no seed.
-    assert_eq!(*failed.lock().unwrap(), None, "run it again with LOCK_SEED");
-    let [acquisitions, lost, faults] = *totals.lock().unwrap();
+    let ([acquisitions, lost, faults], digest) = run_all(seeds);
+    // Fewer seeds say nothing about it.
+    if seeds >= RECORDED.0 {
+        assert_eq!(digest, RECORDED.1, "{:#x}: the store was asked for something else", digest);
+    }
     for seed in 0..20 {
         assert_eq!(run(seed), run(seed), "the same seed, the same world");
     }

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use lock::{
     AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ExtendRequest,
     Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
-    StoreError, StoreFuture, WakeUps,
+    StoreError, StoreFuture, Token, WakeUps,
 };
 use lock_tests::Random;
 use tokio::{
@@ -35,7 +35,39 @@ pub(super) struct Ledger {
     fences: HashMap<Arc<str>, u64>,
     /// Those that did not grow. Judged at the end: a panic here would only be a reply that is lost.
     pub(super) violations: Vec<String>,
+    /// Of all that was asked.
+    pub(super) digest: Digest,
 }
+
+/// A digest of every request, in order: who asked what of which key, with which token, and when.
+///
+/// What decides about requests may be rewritten, and must go on asking for the same.
+pub(super) struct Digest {
+    hash: u64,
+    began: Instant,
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self { hash: 0xCBF2_9CE4_8422_2325, began: Instant::now() }
+    }
+}
+
+impl Digest {
+    /// FNV-1a (Fowler, Noll and Vo), which is the same everywhere.
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// What a request is about: its key, and its token where it has one.
+type Item<'a> = (&'a Arc<str>, Option<&'a Token>);
 
 /// A connection of one client to the shared store.
 #[derive(Clone)]
@@ -65,6 +97,17 @@ enum Fate {
 }
 
 impl Connection {
+    fn record<'a>(&self, operation: &str, items: impl IntoIterator<Item = Item<'a>>) {
+        let digest = &mut self.ledger.lock().unwrap().digest;
+        let at = u64::try_from(digest.began.elapsed().as_nanos()).unwrap();
+        digest.add(&at.to_le_bytes());
+        digest.add(operation.as_bytes());
+        for (key, token) in items {
+            digest.add(key.as_bytes());
+            digest.add(token.map_or("-", Token::as_str).as_bytes());
+        }
+    }
+
     /// One exchange: the operation takes effect at its arrival, whether or not anybody waits.
     async fn exchange<T, F>(
         self: &Arc<Self>,
@@ -154,6 +197,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+        self.0.record("acquire", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (connection, requests) = (Arc::clone(&self.0), batch.to_vec());
         let operation = move || {
             let (connection, requests) = (Arc::clone(&connection), requests.clone());
@@ -181,6 +225,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [RenewRequest],
     ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+        self.0.record("renew", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
             let (store, requests) = (store.clone(), requests.clone());
@@ -193,6 +238,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [ReleaseRequest],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        self.0.record("release", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
             let (store, requests) = (store.clone(), requests.clone());
@@ -205,6 +251,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [ExtendRequest],
     ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+        self.0.record("extend", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
             let (store, requests) = (store.clone(), requests.clone());
@@ -217,6 +264,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [Arc<str>],
     ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+        self.0.record("holder", batch.iter().map(|key| (key, None)));
         self.0.store.holder(batch)
     }
 
@@ -224,6 +272,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [Arc<str>],
     ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+        self.0.record("force_release", batch.iter().map(|key| (key, None)));
         self.0.store.force_release(batch)
     }
 
@@ -231,6 +280,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [DebounceRequest],
     ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+        self.0.record("debounce", batch.iter().map(|item| (&item.window, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
             let (store, requests) = (store.clone(), requests.clone());
@@ -243,6 +293,7 @@ impl Store for Network {
         &'a self,
         batch: &'a [EndWindowRequest],
     ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+        self.0.record("end_window", batch.iter().map(|item| (&item.window, None)));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
             let (store, requests) = (store.clone(), requests.clone());
