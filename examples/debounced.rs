@@ -18,7 +18,7 @@ async fn reindex(document: u32, text: String) -> Result<usize, Error> {
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     // Two instances of a service that share one store.
-    let store = lock::MemoryStore::new();
+    let store = lock::store::MemoryStore::new();
     let mut instances = Vec::new();
     for _ in 0..2 {
         instances.push(Locks::builder().store(store.clone()).build().await?);

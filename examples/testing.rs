@@ -36,7 +36,8 @@ async fn main() -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use lock::{
-        Locks, MemoryStore,
+        Locks,
+        store::MemoryStore,
         test_util::{Fault, FaultyStore, Operation},
     };
     use tokio::time::{Instant, sleep};

@@ -15,11 +15,11 @@ use tracing::Instrument as _;
 
 use crate::{
     Error, ErrorKind, LockGuard, Locks,
+    contract::WindowEnd,
     id::Named,
     keeper::WindowTerms,
-    limits, locks,
+    limits,
     private::{OnLost, run_under},
-    store::WindowEnd,
     under,
 };
 
@@ -511,7 +511,7 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let call = call.in_current_span();
-    runtime.spawn(match locks::ambient() {
+    runtime.spawn(match Locks::current() {
         Some(locks) => Either::Left(locks.scope(call)),
         None => Either::Right(call),
     })

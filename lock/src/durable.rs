@@ -25,14 +25,16 @@ use tokio::{
 };
 
 use crate::{
-    Error, ErrorKind, LockGuard, Locks, SetAside,
+    Error, ErrorKind, LockGuard, Locks,
+    contract::{
+        DueCalls, DueRequest, DurableBook, FinishRequest, KeepRequest, SetAside, TakeBackRequest,
+    },
     core::durable::LONGEST_PAUSE,
     keeper::{Claimed, SILENCE_LIMIT},
     limits,
     locks::WeakLocks,
     private::{OnLost, run_under},
     runtime,
-    store::{DurableBook, DurableReply, DurableRequest, DurableStep},
 };
 
 /// How often a worker looks for calls that other processes have made.
@@ -227,6 +229,9 @@ impl<A> Durable<A> {
             // Nothing would ever run it.
             return Err(Error::closed());
         }
+        if !locks.client().keeps_durable_calls() {
+            return Err(Error::unsupported("durable calls").on(&id));
+        }
         let runtime = Handle::try_current().map_err(|_| {
             Error::invalid(
                 "a durable function is run by the Tokio runtime that it is registered on, and this \
@@ -380,27 +385,21 @@ impl<A> Durable<A> {
             );
             return Err(Error::invalid(message).on(&self.id));
         }
-        let step = DurableStep::Call {
-            id: Arc::clone(&self.id),
-            arguments: arguments.into(),
-            wait: self.wait,
-            max_wait: self.max_wait,
-            attempts: self.retry.0,
-            pause: self.retry.1,
-        };
-        match self.step(step).await? {
-            DurableReply::Called { call, due_in } => {
-                let due = Instant::now() + due_in;
-                locked(&self.registered.due).insert(Arc::clone(&self.id), due);
-                // Else it looks at the right time by itself, or so little later that a message for
-                // each call of a burst is not worth it.
-                if due + SOON < *locked(&self.registered.looks_at) {
-                    self.registered.called.notify_one();
-                }
-                Ok(Receipt { call, due_in })
-            }
-            _ => Err(no_answer()),
+        let book = self.registered.book.clone();
+        let request = KeepRequest::new(book, Arc::clone(&self.id), arguments, self.wait)
+            .max_wait(self.max_wait)
+            .retry(self.retry.0, self.retry.1);
+        let client = self.locks.client();
+        let kept = insist(|| client.keep(request.clone())).await;
+        let kept = kept.map_err(|error| error.on(&self.id))?;
+        let due = Instant::now() + kept.due_in;
+        locked(&self.registered.due).insert(Arc::clone(&self.id), due);
+        // Else it looks at the right time by itself, or so little later that a message for each
+        // call of a burst is not worth it.
+        if due + SOON < *locked(&self.registered.looks_at) {
+            self.registered.called.notify_one();
         }
+        Ok(Receipt { call: kept.call, due_in: kept.due_in })
     }
 
     /// The calls of this function that have failed as often as they may, whatever their ids.
@@ -413,10 +412,9 @@ impl<A> Durable<A> {
     ///
     /// Safe; nothing is changed.
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
-        match self.step(DurableStep::Aside).await? {
-            DurableReply::Aside(aside) => Ok(aside),
-            _ => Err(no_answer()),
-        }
+        let client = self.locks.client();
+        let aside = insist(|| client.set_aside(self.registered.book.clone())).await;
+        aside.map_err(|error| error.on(&self.id))
     }
 
     /// Runs a call of this id that was set aside again, with all its tries; if it was called anew
@@ -430,7 +428,7 @@ impl<A> Durable<A> {
     ///
     /// It may or may not be run again if the future is dropped.
     pub async fn run_again(&self) -> Result<bool, Error> {
-        self.take_back(true).await
+        self.take_back(TakeBackRequest::run_again).await
     }
 
     /// Forgets a call of this id that was set aside. False if none was.
@@ -443,26 +441,19 @@ impl<A> Durable<A> {
     ///
     /// It may or may not be forgotten if the future is dropped.
     pub async fn forget(&self) -> Result<bool, Error> {
-        self.take_back(false).await
+        self.take_back(TakeBackRequest::forget).await
     }
 
-    async fn take_back(&self, again: bool) -> Result<bool, Error> {
-        let step = DurableStep::TakeBack { id: Arc::clone(&self.id), again };
-        let request = DurableRequest::new(self.registered.book.clone(), step);
+    async fn take_back(
+        &self,
+        request: impl FnOnce(DurableBook, Arc<str>) -> TakeBackRequest,
+    ) -> Result<bool, Error> {
+        let request = request(self.registered.book.clone(), Arc::clone(&self.id));
         // Once: asked again after an answer that was lost, it would not be there.
-        let taken = self.locks.client().durable(request).await;
-        match taken.map_err(|error| error.on(&self.id))? {
-            DurableReply::Taken(taken) => {
-                self.registered.called.notify_one();
-                Ok(taken)
-            }
-            _ => Err(no_answer()),
-        }
-    }
-
-    async fn step(&self, step: DurableStep) -> Result<DurableReply, Error> {
-        let request = DurableRequest::new(self.registered.book.clone(), step);
-        insist(&self.locks, &request).await.map_err(|error| error.on(&self.id))
+        let taken = self.locks.client().take_back(request).await;
+        let taken = taken.map_err(|error| error.on(&self.id))?;
+        self.registered.called.notify_one();
+        Ok(taken)
     }
 }
 
@@ -515,10 +506,13 @@ fn says_the_same(one: &str, other: &str) -> bool {
 }
 
 /// Asks again while the store does not answer, for as long as one may be asked to wait for that.
-async fn insist(locks: &Locks, request: &DurableRequest) -> Result<DurableReply, Error> {
+async fn insist<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, Error>
+where
+    Fut: Future<Output = Result<T, Error>>,
+{
     let began = Instant::now();
     loop {
-        match locks.client().durable(request.clone()).await {
+        match ask().await {
             Err(error)
                 if error.kind() == ErrorKind::Unavailable && began.elapsed() < SILENCE_LIMIT =>
             {
@@ -527,10 +521,6 @@ async fn insist(locks: &Locks, request: &DurableRequest) -> Result<DurableReply,
             answer => return answer,
         }
     }
-}
-
-fn no_answer() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store's answer is none to what it was asked")
 }
 
 /// Runs what is due, for as long as its `Locks` is used by anybody.
@@ -590,11 +580,9 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Er
     if limit == 0 {
         return Ok(Instant::now() + LATER);
     }
-    let request = DurableRequest::new(registered.book.clone(), DurableStep::Due { limit });
+    let request = DueRequest::new(registered.book.clone(), limit);
     let now = Instant::now();
-    let DurableReply::Due { ids, next } = locks.client().durable(request).await? else {
-        return Err(no_answer());
-    };
+    let DueCalls { ids, next } = locks.client().due(request).await?;
     // Those that were due when this was asked are among the answers, or others have run them.
     locked(&registered.due).retain(|_, due| *due > now);
     for id in ids {
@@ -671,18 +659,19 @@ async fn carry_out(
     if let Some(error) = &error {
         complain_of_run(&locks, &registered, &id, error);
     }
-    let step = DurableStep::Finish {
-        id: Arc::clone(&id),
-        run: Arc::clone(&locks.prefix().durable_run(&registered.name, &id).key),
-        token: guard.token().clone(),
-        call,
-        generation: guard.fencing_token(),
-        error: error.map(Into::into),
-    };
-    let request = DurableRequest::new(registered.book.clone(), step);
+    let run = Arc::clone(&locks.prefix().durable_run(&registered.name, &id).key);
+    let numbers = (call, guard.fencing_token());
+    let request = FinishRequest::new(
+        registered.book.clone(),
+        Arc::clone(&id),
+        run,
+        guard.token().clone(),
+        numbers,
+    )
+    .failed(error.map(Into::into));
     // While the lock is held, nobody else begins; without an answer until then, it is run again.
     while guard.is_held() {
-        match insist(&locks, &request).await {
+        match insist(|| locks.client().finish(request.clone())).await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
             _ => break,
         }

@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Invalid,
     /// An attribute found no [`Locks`](crate::Locks) to use.
     NotInstalled,
+    /// This [store](crate::store::Store) cannot do that, ever; the message names what is missing.
+    Unsupported,
 }
 
 /// The error of every fallible operation of this crate.
@@ -130,6 +132,16 @@ impl Error {
         Self::new(
             ErrorKind::Closed,
             "this `Locks` was shut down: connect a new one, or call `shutdown` later",
+        )
+    }
+
+    pub(crate) fn unsupported(what: &str) -> Self {
+        Self::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this store does not support {what}: do without, or use a store that does, as \
+                 Redis and the memory store do"
+            ),
         )
     }
 

@@ -68,10 +68,10 @@ impl Prefix {
 
     /// The keys of the durable calls of the function of this name.
     #[cfg(feature = "durable")]
-    pub(crate) fn book(&self, name: &str) -> Result<crate::DurableBook, Error> {
+    pub(crate) fn book(&self, name: &str) -> Result<crate::contract::DurableBook, Error> {
         check(&name.into())?;
         let key = |kind| concatenated(&[&self.0, kind, name]);
-        Ok(crate::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
+        Ok(crate::contract::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
     }
 
     /// The lock of a run of this function. The length of the name keeps it apart from the id.

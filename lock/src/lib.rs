@@ -7,7 +7,9 @@ pub mod __fuzzing;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod clock;
 mod contained;
+mod contract;
 mod core;
 mod debounce;
 #[cfg(feature = "durable")]
@@ -28,7 +30,7 @@ mod mutant;
 mod process;
 mod runtime;
 mod status;
-mod store;
+pub mod store;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod text;
@@ -38,13 +40,16 @@ mod url;
 #[cfg(feature = "redis")]
 mod warning;
 
-#[cfg(feature = "durable")]
-pub use crate::durable::{Durable, DurableOutput, DurableRun, Receipt};
 #[cfg(feature = "__mutants")]
 #[doc(hidden)]
 pub use crate::keeper::Host as __Host;
 #[cfg(feature = "redis")]
 pub use crate::warning::Warning;
+#[cfg(feature = "durable")]
+pub use crate::{
+    contract::SetAside,
+    durable::{Durable, DurableOutput, DurableRun, Receipt},
+};
 pub use crate::{
     debounce::Debounce,
     error::{AlreadyInstalled, Error, ErrorKind},
@@ -52,12 +57,6 @@ pub use crate::{
     lock::Lock,
     locks::{Locks, LocksBuilder},
     status::Status,
-    store::{
-        AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableBook,
-        DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, EndWindowRequest,
-        ExtendRequest, Holder, IfHeld, Listener, MemoryStore, Release, ReleaseRequest,
-        RenewRequest, Renewal, SetAside, Store, StoreError, StoreFuture, Wake, WakeUps, WindowEnd,
-    },
     token::Token,
 };
 pub(crate) use __private as private;

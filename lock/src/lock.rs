@@ -228,6 +228,20 @@ impl Lock {
         }
     }
 
+    /// The lock's key in the store: the prefix and the id.
+    ///
+    /// For tools that look at the store itself, and for
+    /// `FaultyStore::steal` of `test_util`. An id that is not allowed has one, too, which no call uses.
+    ///
+    /// ```
+    /// let locks = lock::Locks::in_memory();
+    /// assert_eq!(locks.lock("invoice:7").key(), "lock:invoice:7");
+    /// ```
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}{}", self.locks.prefix().as_str(), self.id)
+    }
+
     /// Asks the store who holds the lock. The same answer for every asker.
     ///
     /// # Errors

@@ -10,14 +10,13 @@ use std::{
 #[cfg(feature = "redis")]
 use crate::warning::{OnWarning, Warning, Warnings};
 use crate::{
-    AlreadyInstalled, Debounce, Error, Lock, MemoryStore, Store,
+    AlreadyInstalled, Debounce, Error, Lock,
+    clock::{BootClock, TokioClock},
     events::Events,
     id::Prefix,
-    keeper::{
-        Client, ClientId, Started,
-        clock::{BootClock, TokioClock},
-    },
+    keeper::{Client, ClientId, Started},
     limits,
+    store::{MemoryStore, Store},
     url::Target,
 };
 
@@ -242,6 +241,32 @@ impl Locks {
         SCOPED.scope(self.clone(), future)
     }
 
+    /// The `Locks` that the attributes would use here: that of the task's [`scope`](Self::scope), else
+    /// the one that was [installed](Self::install), if there is one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use lock::Locks;
+    ///
+    /// assert!(Locks::current().is_none());
+    /// Locks::in_memory()
+    ///     .scope(async {
+    ///         let locks = Locks::current().expect("this task has a scope");
+    ///         // A task that is spawned does not inherit it.
+    ///         tokio::spawn(locks.scope(async {})).await.unwrap();
+    ///     })
+    ///     .await;
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        SCOPED
+            .try_with(Clone::clone)
+            .ok()
+            .or_else(|| INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
     /// Waits until every release that a drop has begun was answered, or given up after half a
     /// minute without an answer.
     ///
@@ -305,14 +330,6 @@ impl fmt::Debug for Locks {
     }
 }
 
-/// The task's `Locks`, else the process's.
-pub(crate) fn ambient() -> Option<Locks> {
-    SCOPED
-        .try_with(Clone::clone)
-        .ok()
-        .or_else(|| INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone())
-}
-
 const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
@@ -324,7 +341,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), lock::Error> {
-/// use lock::{Locks, MemoryStore};
+/// use lock::{Locks, store::MemoryStore};
 ///
 /// let locks = Locks::builder().store(MemoryStore::new()).prefix("billing:").build().await?;
 /// # Ok(())
@@ -542,7 +559,7 @@ impl fmt::Debug for LocksBuilder {
 type Connecting = (Arc<Client>, Option<Started>);
 
 fn of_store(id: ClientId, store: Arc<dyn Store>, events: Events) -> Result<Connecting, Error> {
-    if store.is_embedded() {
+    if store.embedded().is_some() {
         return Ok((Client::embedded(id, store, Arc::new(TokioClock::new())), None));
     }
     let clock = Arc::new(BootClock::new());

@@ -13,11 +13,14 @@ use std::{
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
+#[cfg(feature = "redis")]
+use crate::store::{AdminStore, DebounceStore, DurableStore, Store};
+
 pub(crate) use crate::under::run_under;
 use crate::under::run_under_all;
 use crate::{
     Debounce, Error, ErrorKind, Lock, LockGuard, Locks, debounce::spawn_on, id::Named,
-    lock::Request, locks,
+    lock::Request,
 };
 
 /// What becomes of a body whose lock is lost.
@@ -170,7 +173,9 @@ pub async fn finish_all<const N: usize, T>(held: [Held; N], result: T) -> T {
 
 /// The Redis store by itself, for the tests that compare the engines.
 #[cfg(feature = "redis")]
-pub async fn redis_store(client: redis::Client) -> Result<impl crate::Store, Error> {
+pub async fn redis_store(
+    client: redis::Client,
+) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
     let store = crate::store::redis::RedisStore::new(client, Default::default())?;
     store.connect().await?;
     Ok(store)
@@ -183,7 +188,7 @@ pub fn given(locks: &Locks) -> Result<Locks, Error> {
 
 /// The task's `Locks`, else the process's.
 pub fn ambient() -> Result<Locks, Error> {
-    locks::ambient().ok_or_else(|| {
+    Locks::current().ok_or_else(|| {
         Error::new(
             ErrorKind::NotInstalled,
             "no `Locks` to use: add `locks.install()` at the start of `main`, or wrap the call in \

@@ -2,11 +2,11 @@
 //!
 //! Under a test, a service gets its locks from [`Locks::builder`](crate::Locks::builder) with a
 //! [`FaultyStore`], or, if it uses the attributes, runs in the
-//! [`scope`](crate::Locks::scope) of such a `Locks`. Around a [`MemoryStore`](crate::MemoryStore)
+//! [`scope`](crate::Locks::scope) of such a `Locks`. Around a [`MemoryStore`](crate::store::MemoryStore)
 //! it obeys tokio's paused clock, so a test that waits for a lease to run out takes no time.
 //!
 //! ```
-//! use lock::{Error, ErrorKind, Locks, MemoryStore, locked, test_util::FaultyStore};
+//! use lock::{Error, ErrorKind, Locks, locked, store::MemoryStore, test_util::FaultyStore};
 //! use std::time::Duration;
 //!
 //! // The code under test.
@@ -69,9 +69,14 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, DurableReply, DurableRequest,
-    EndWindowRequest, ExtendRequest, Holder, Listener, Release, ReleaseRequest, RenewRequest,
-    Renewal, Store, StoreError, StoreFuture, Token, WakeUps, store::answer_each,
+    Token,
+    contract::{
+        AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
+        DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
+        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Listener, Release, ReleaseRequest,
+        RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, answer_each,
+    },
+    store::{AdminStore, Answers, DebounceStore, DurableStore, EmbeddedStore, Store, StoreFuture},
 };
 
 /// For how long a thief keeps what it steals.
@@ -90,7 +95,7 @@ const STOLEN_FOR: Duration = Duration::from_secs(10);
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), lock::Error> {
-/// use lock::{ErrorKind, Locks, MemoryStore, test_util::{Fault, FaultyStore, Operation}};
+/// use lock::{ErrorKind, Locks, store::MemoryStore, test_util::{Fault, FaultyStore, Operation}};
 ///
 /// let store = FaultyStore::new(MemoryStore::new());
 /// let locks = Locks::builder().store(store.clone()).build().await?;
@@ -131,17 +136,17 @@ pub enum Operation {
     Renew,
     /// [`Store::release`], a batch of them.
     Release,
-    /// [`Store::extend`].
+    /// [`AdminStore::extend`], a batch of them.
     Extend,
-    /// [`Store::holder`].
+    /// [`AdminStore::holder`], a batch of them.
     Holder,
-    /// [`Store::force_release`].
+    /// [`AdminStore::force_release`], a batch of them.
     ForceRelease,
-    /// [`Store::debounce`].
+    /// [`DebounceStore::register`], a batch of them.
     Debounce,
-    /// [`Store::end_window`].
+    /// [`DebounceStore::end_window`], a batch of them.
     EndWindow,
-    /// [`Store::durable`].
+    /// Any method of [`DurableStore`], a batch of one kind.
     Durable,
 }
 
@@ -260,84 +265,103 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn acquire<'a>(
-        &'a self,
-        batch: &'a [AcquireRequest],
-    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         let inner = self.0.inner.acquire(batch);
         Box::pin(self.call(Operation::Acquire, batch.len(), inner))
     }
 
-    fn renew<'a>(
-        &'a self,
-        batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
         let inner = self.0.inner.renew(batch);
         Box::pin(self.call(Operation::Renew, batch.len(), inner))
     }
 
-    fn release<'a>(
-        &'a self,
-        batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         let inner = self.0.inner.release(batch);
         Box::pin(self.call(Operation::Release, batch.len(), inner))
     }
 
-    fn extend<'a>(
-        &'a self,
-        batch: &'a [ExtendRequest],
-    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+    fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
+        self.0.inner.subscribe(client, listener)
+    }
+
+    fn admin(&self) -> Option<&dyn AdminStore> {
+        self.0.inner.admin().map(|_| self as _)
+    }
+
+    fn debounce(&self) -> Option<&dyn DebounceStore> {
+        self.0.inner.debounce().map(|_| self as _)
+    }
+
+    fn durable(&self) -> Option<&dyn DurableStore> {
+        self.0.inner.durable().map(|_| self as _)
+    }
+
+    fn embedded(&self) -> Option<&dyn EmbeddedStore> {
+        self.0.inner.embedded().map(|_| self as _)
+    }
+}
+
+/// It takes its time.
+impl EmbeddedStore for FaultyStore {}
+
+impl AdminStore for FaultyStore {
+    fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
         let inner = self.0.inner.extend(batch);
         Box::pin(self.call(Operation::Extend, batch.len(), inner))
     }
 
-    fn holder<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
-        let inner = self.0.inner.holder(batch);
-        Box::pin(self.call(Operation::Holder, batch.len(), inner))
+    fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
+        let inner = self.0.inner.holder(keys);
+        Box::pin(self.call(Operation::Holder, keys.len(), inner))
     }
 
-    fn force_release<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
-        let inner = self.0.inner.force_release(batch);
-        Box::pin(self.call(Operation::ForceRelease, batch.len(), inner))
+    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
+        let inner = self.0.inner.force_release(keys);
+        Box::pin(self.call(Operation::ForceRelease, keys.len(), inner))
     }
+}
 
-    fn debounce<'a>(
-        &'a self,
-        batch: &'a [DebounceRequest],
-    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
-        let inner = self.0.inner.debounce(batch);
+impl DebounceStore for FaultyStore {
+    fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
+        let inner = self.0.inner.register(batch);
         Box::pin(self.call(Operation::Debounce, batch.len(), inner))
     }
 
-    fn end_window<'a>(
-        &'a self,
-        batch: &'a [EndWindowRequest],
-    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+    fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
         let inner = self.0.inner.end_window(batch);
         Box::pin(self.call(Operation::EndWindow, batch.len(), inner))
     }
+}
 
-    fn durable<'a>(
-        &'a self,
-        batch: &'a [DurableRequest],
-    ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
-        let inner = self.0.inner.durable(batch);
+impl DurableStore for FaultyStore {
+    fn keep<'a>(&'a self, batch: &'a [KeepRequest]) -> Answers<'a, Kept> {
+        let inner = self.0.inner.keep(batch);
         Box::pin(self.call(Operation::Durable, batch.len(), inner))
     }
 
-    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        self.0.inner.listen(client, listener)
+    fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
+        let inner = self.0.inner.due(batch);
+        Box::pin(self.call(Operation::Durable, batch.len(), inner))
     }
 
-    fn is_embedded(&self) -> bool {
-        self.0.inner.is_embedded()
+    fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
+        let inner = self.0.inner.claim(batch);
+        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+    }
+
+    fn finish<'a>(&'a self, batch: &'a [FinishRequest]) -> Answers<'a, DurableFinish> {
+        let inner = self.0.inner.finish(batch);
+        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+    }
+
+    fn set_aside<'a>(&'a self, books: &'a [DurableBook]) -> Answers<'a, Vec<SetAside>> {
+        let inner = self.0.inner.set_aside(books);
+        Box::pin(self.call(Operation::Durable, books.len(), inner))
+    }
+
+    fn take_back<'a>(&'a self, batch: &'a [TakeBackRequest]) -> Answers<'a, bool> {
+        let inner = self.0.inner.take_back(batch);
+        Box::pin(self.call(Operation::Durable, batch.len(), inner))
     }
 }
 

@@ -11,7 +11,11 @@ use std::{
     time::Instant,
 };
 
-use lock::{__private::redis_store, Locks, LocksBuilder, MemoryStore, Store};
+use lock::{
+    __private::redis_store,
+    Locks, LocksBuilder,
+    store::{MemoryStore, Store},
+};
 pub(crate) use lock_tests::ms;
 use lock_tests::{RedisServer, RedisServerBuilder};
 

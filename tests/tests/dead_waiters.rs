@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use lock::{
-    AcquireRequest, Acquisition, IfHeld, ReleaseRequest, RenewRequest, Renewal, Store, Token,
+    Token,
+    store::{AcquireRequest, Acquisition, IfHeld, ReleaseRequest, RenewRequest, Renewal, Store},
 };
 use lock_tests::{Worker, eventually};
 use tokio::time::sleep;
@@ -84,12 +85,12 @@ async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
                 3
             }
             _ => {
-                let contended = granted(store, next.if_held(IfHeld::KeepPlace(None))).await;
+                let contended = granted(store, next.if_held(IfHeld::KeepWaiting(None))).await;
                 assert!(!contended, "with the dead");
                 3
             }
         };
-        assert_eq!(renew(store, key, holder).await, Renewal::Renewed { contended: false }, "{key}");
+        assert_eq!(renew(store, key, holder).await, Renewal::renewed(), "{key}");
     }
 }
 
@@ -116,9 +117,9 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
         let living = if key == LEFT || key == HELD_TWICE { [2, 4] } else { [3, 4] };
         for number in living {
             let place = Some(places[&(key, number)]);
-            let keeps_place = request(key, number, 2000).if_held(IfHeld::KeepPlace(place));
+            let keeps_place = request(key, number, 2000).if_held(IfHeld::KeepWaiting(place));
             match acquire(store, keeps_place).await {
-                Acquisition::Held { place: kept, .. } => assert_eq!(kept, place),
+                Acquisition::Held { ticket: kept, .. } => assert_eq!(kept, place),
                 granted => panic!("{granted:?}"),
             }
         }
@@ -130,13 +131,15 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
     assert_eq!(waiters(store, KEPT).await, 2);
 
     // The first of them takes the lock whose lease is over, and knows of the other.
-    let first = request(FREE, 3, 30_000).if_held(IfHeld::KeepPlace(Some(places[&(FREE, 3)])));
+    let first = request(FREE, 3, 30_000).if_held(IfHeld::KeepWaiting(Some(places[&(FREE, 3)])));
     assert!(granted(store, first).await, "the other one waits");
     assert_eq!(waiters(store, FREE).await, 1);
 
     // Taken for dead, and not at all: it is too late for the lock, and keeps its place.
-    let late = request(ASKED_LATE, 2, 2000).if_held(IfHeld::KeepPlace(None));
-    let Acquisition::Held { place, .. } = acquire(store, late).await else { panic!("it is next") };
+    let late = request(ASKED_LATE, 2, 2000).if_held(IfHeld::KeepWaiting(None));
+    let Acquisition::Held { ticket: place, .. } = acquire(store, late).await else {
+        panic!("it is next")
+    };
     assert_eq!(place, Some(places[&(ASKED_LATE, 2)]));
     assert_eq!(
         store.holder(&[ASKED_LATE.into()]).await.remove(0).unwrap().unwrap().token,
@@ -148,7 +151,7 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
     for number in [2, 4, 5] {
         assert!(!release(store, ReleaseRequest::new(LEFT, token(number))).await);
     }
-    assert_eq!(renew(store, LEFT, 1).await, Renewal::Renewed { contended: false });
+    assert_eq!(renew(store, LEFT, 1).await, Renewal::renewed());
 
     // Granted a lock that is free while it waits for it, it waits no more once it has let go.
     granted(store, request(HELD_TWICE, 4, 30_000).if_held(IfHeld::Wait)).await;
@@ -183,7 +186,7 @@ async fn granted(store: &dyn Store, request: AcquireRequest) -> bool {
 /// Its place in the queue.
 async fn joins(store: &dyn Store, key: &str, number: u64) -> u64 {
     match acquire(store, request(key, number, 2000).if_held(IfHeld::Wait)).await {
-        Acquisition::Held { place: Some(place), .. } => place,
+        Acquisition::Held { ticket: Some(place), .. } => place,
         other => panic!("{other:?}"),
     }
 }

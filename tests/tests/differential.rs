@@ -9,10 +9,14 @@ use std::{
 };
 
 use lock::{
-    __private::redis_store, AcquireRequest, Acquisition, DebounceReply, DebounceRequest,
-    DurableBook, DurableClaim, DurableReply, DurableRequest, DurableStep, EndWindowRequest,
-    ExtendRequest, IfHeld, MemoryStore, ReleaseRequest, RenewRequest, Store, StoreError, Token,
-    WindowEnd,
+    __private::redis_store,
+    Token,
+    store::{
+        AcquireRequest, Acquisition, AdminStore, ClaimRequest, DebounceReply, DebounceRequest,
+        DebounceStore, DueRequest, DurableBook, DurableClaim, DurableStore, EndWindowRequest,
+        ExtendRequest, FinishRequest, IfHeld, KeepRequest, MemoryStore, ReleaseRequest,
+        RenewRequest, Store, StoreError, TakeBackRequest, WindowEnd,
+    },
 };
 use proptest::{
     collection::vec,
@@ -81,8 +85,8 @@ enum Operation {
 enum Held {
     GiveUp,
     Wait,
-    KeepPlace,
-    KeepUnknownPlace,
+    KeepWaiting,
+    KeepUnknownTicket,
     Adopt,
 }
 
@@ -94,8 +98,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     let if_held = prop_oneof![
         3 => Just(Held::GiveUp),
         3 => Just(Held::Wait),
-        2 => Just(Held::KeepPlace),
-        1 => Just(Held::KeepUnknownPlace),
+        2 => Just(Held::KeepWaiting),
+        1 => Just(Held::KeepUnknownTicket),
         2 => Just(Held::Adopt),
     ];
     prop_oneof![
@@ -145,9 +149,9 @@ struct Side<S> {
     durable: [u64; 2],
     /// The number of the last debounced call of each client.
     calls: [u64; 9],
-    /// The place in its queue that each token was told last, and the last place of each queue.
-    places: [Option<u64>; 9],
-    last_place: [u64; 3],
+    /// The ticket that each token was told last, and the last ticket of each queue.
+    tickets: [Option<u64>; 9],
+    last_ticket: [u64; 3],
 }
 
 fn key(number: u8) -> String {
@@ -172,7 +176,7 @@ fn class(left: Option<Duration>) -> String {
     found.map_or_else(|| format!("odd: {left} ms"), |(name, _)| (*name).to_owned())
 }
 
-impl<S: Store> Side<S> {
+impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
     fn new(store: S, pace: Pace) -> Self {
         Self {
             store,
@@ -180,8 +184,8 @@ impl<S: Store> Side<S> {
             last_fence: 0,
             durable: [0; 2],
             calls: [0; 9],
-            places: [None; 9],
-            last_place: [0; 3],
+            tickets: [None; 9],
+            last_ticket: [0; 3],
         }
     }
 
@@ -200,30 +204,31 @@ impl<S: Store> Side<S> {
                 let if_held = match if_held {
                     Held::GiveUp => IfHeld::GiveUp,
                     Held::Wait => IfHeld::Wait,
-                    Held::KeepPlace => IfHeld::KeepPlace(self.places[number]),
-                    Held::KeepUnknownPlace => IfHeld::KeepPlace(None),
+                    Held::KeepWaiting => IfHeld::KeepWaiting(self.tickets[number]),
+                    Held::KeepUnknownTicket => IfHeld::KeepWaiting(None),
                     // From the holder that the token before this one would be.
                     Held::Adopt => IfHeld::Adopt(token((*t + 1) % 3)),
                 };
                 let lease = if *long { LONG } else { short };
                 let request = AcquireRequest::new(key(*k), token(*t), lease).if_held(if_held);
                 match self.store.acquire(&[request]).await.remove(0)? {
-                    Acquisition::Granted { fence, contended } => {
-                        self.places[number] = None;
+                    Acquisition::Granted { fence, contended, .. } => {
+                        self.tickets[number] = None;
                         format!("{}, contended: {contended}", self.fence(fence))
                     }
-                    Acquisition::Held { remaining, place, notifies } => {
-                        let last = &mut self.last_place[usize::from(*k)];
-                        let what = match place {
+                    Acquisition::Held { remaining, ticket, notifies, .. } => {
+                        let last = &mut self.last_ticket[usize::from(*k)];
+                        let what = match ticket {
                             None => "nowhere",
-                            Some(place) if self.places[number] == Some(place) => "where it was",
-                            Some(place) if place > *last => "at the end",
+                            Some(ticket) if self.tickets[number] == Some(ticket) => "where it was",
+                            Some(ticket) if ticket > *last => "at the end",
                             Some(_) => "elsewhere",
                         };
-                        *last = place.unwrap_or(0).max(*last);
-                        self.places[number] = place.or(self.places[number]);
+                        *last = ticket.unwrap_or(0).max(*last);
+                        self.tickets[number] = ticket.or(self.tickets[number]);
                         format!("held {}, waits {what}, is told: {notifies}", class(remaining))
                     }
+                    other => format!("{other:?}"),
                 }
             }
             Operation::Renew { items } => {
@@ -269,9 +274,9 @@ impl<S: Store> Side<S> {
                         .made_ago(if *late { short / 2 } else { Duration::ZERO })
                         .max_wait(limited.then_some(short))
                         .leading(*leading);
-                match self.store.debounce(&[request]).await.remove(0)? {
-                    DebounceReply::Granted { fence } => self.fence(fence),
-                    DebounceReply::NotYet { left, newest } => {
+                match self.store.register(&[request]).await.remove(0)? {
+                    DebounceReply::Granted { fence, .. } => self.fence(fence),
+                    DebounceReply::NotYet { left, newest, .. } => {
                         // Within the wait, and the grace that the newest caller is given.
                         let most = short + ms(1) + if newest { Duration::ZERO } else { GRACE };
                         format!("not yet, in time: {}, newest: {newest}", left <= most)
@@ -286,70 +291,50 @@ impl<S: Store> Side<S> {
                 format!("{:?}", self.store.end_window(&[request]).await.remove(0)?)
             }
             Operation::DurableCall { id, limited, once } => {
-                let step = DurableStep::Call {
-                    id: key(*id).into(),
-                    arguments: format!("{{\"id\": \"{id}\\n\"}}").into(),
-                    wait: short,
-                    max_wait: limited.then_some(short),
-                    attempts: if *once { 1 } else { 2 },
-                    pause: short,
-                };
-                match self.durable(step).await? {
-                    DurableReply::Called { call, due_in } => {
-                        let last = std::mem::replace(&mut self.durable[usize::from(*id)], call);
-                        format!("called, grows: {}, due {}", call > last, class(Some(due_in)))
-                    }
-                    other => format!("{other:?}"),
-                }
+                let arguments = format!("{{\"id\": \"{id}\\n\"}}");
+                let request = KeepRequest::new(book(), key(*id), arguments, short)
+                    .max_wait(limited.then_some(short))
+                    .retry(if *once { 1 } else { 2 }, short);
+                let kept = self.store.keep(&[request]).await.remove(0)?;
+                let last = std::mem::replace(&mut self.durable[usize::from(*id)], kept.call);
+                format!("called, grows: {}, due {}", kept.call > last, class(Some(kept.due_in)))
             }
-            Operation::DurableDue => match self.durable(DurableStep::Due { limit: 10 }).await? {
-                DurableReply::Due { mut ids, next } => {
-                    ids.sort_unstable();
-                    format!("{ids:?}, next {}", class(next))
-                }
-                other => format!("{other:?}"),
-            },
+            Operation::DurableDue => {
+                let mut due = self.store.due(&[DueRequest::new(book(), 10)]).await.remove(0)?;
+                due.ids.sort_unstable();
+                format!("{:?}, next {}", due.ids, class(due.next))
+            }
             Operation::DurableClaim { id, token: t } => {
-                let (id, run) = (key(*id).into(), format!("d{id}").into());
-                let step = DurableStep::Claim { id, run, token: token(*t), lease: LONG };
-                let DurableReply::Claimed(claimed) = self.durable(step).await? else {
-                    return Ok("another answer".to_owned());
-                };
-                match claimed {
-                    DurableClaim::Granted { fence, call, attempt, arguments } => {
+                let run = format!("d{id}");
+                let request = ClaimRequest::new(book(), key(*id), run, token(*t), LONG);
+                match self.store.claim(&[request]).await.remove(0)? {
+                    DurableClaim::Granted { fence, call, attempt, arguments, .. } => {
                         let known = self.durable.contains(&call);
                         format!("{}, {known}, {attempt}, {arguments}", self.fence(fence))
                     }
                     DurableClaim::NotYet(left) => format!("not yet, {}", class(Some(left))),
                     DurableClaim::Running(left) => format!("running, {}", class(Some(left))),
-                    DurableClaim::Gone => "gone".to_owned(),
+                    other => format!("{other:?}"),
                 }
             }
             Operation::DurableFinish { id, token: t, fails } => {
-                let step = DurableStep::Finish {
-                    id: key(*id).into(),
-                    run: format!("d{id}").into(),
-                    token: token(*t),
-                    call: self.durable[usize::from(*id)],
-                    generation: 7,
-                    error: fails.then(|| "no: é".into()),
-                };
-                let finished = self.durable(step).await?;
+                let numbers = (self.durable[usize::from(*id)], 7);
+                let run = format!("d{id}");
+                let request = FinishRequest::new(book(), key(*id), run, token(*t), numbers)
+                    .failed(fails.then(|| "no: é".into()));
+                let finished = self.store.finish(&[request]).await.remove(0)?;
                 // Its guard lets go of the lock.
                 let release = ReleaseRequest::new(format!("d{id}"), token(*t));
                 format!("{finished:?}, {:?}", all(self.store.release(&[release]).await)?)
             }
             Operation::DurableTakeBack { id, again } => {
-                let step = DurableStep::TakeBack { id: key(*id).into(), again: *again };
-                let aside = self.durable(DurableStep::Aside).await?;
-                let aside = match aside {
-                    DurableReply::Aside(mut aside) => {
-                        aside.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-                        format!("{aside:?}")
-                    }
-                    other => format!("{other:?}"),
+                let mut aside = self.store.set_aside(&[book()]).await.remove(0)?;
+                aside.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+                let request = match again {
+                    true => TakeBackRequest::run_again(book(), key(*id)),
+                    false => TakeBackRequest::forget(book(), key(*id)),
                 };
-                format!("{aside}, {:?}", self.durable(step).await?)
+                format!("{aside:?}, {:?}", self.store.take_back(&[request]).await.remove(0)?)
             }
             Operation::Pause { .. } => unreachable!("both sides pause together"),
         };
@@ -357,11 +342,8 @@ impl<S: Store> Side<S> {
     }
 }
 
-impl<S: Store> Side<S> {
-    async fn durable(&self, step: DurableStep) -> Result<DurableReply, StoreError> {
-        let book = DurableBook::new("due", "calls", "aside");
-        self.store.durable(&[DurableRequest::new(book, step)]).await.remove(0)
-    }
+fn book() -> DurableBook {
+    DurableBook::new("due", "calls", "aside")
 }
 
 fn all<T>(answers: Vec<Result<T, StoreError>>) -> Result<Vec<T>, StoreError> {

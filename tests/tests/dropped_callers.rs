@@ -12,7 +12,8 @@ use std::{
 };
 
 use lock::{
-    Debounce, Error, ErrorKind, Locks, MemoryStore,
+    Debounce, Error, ErrorKind, Locks,
+    store::MemoryStore,
     test_util::{Fault, FaultyStore, Operation},
 };
 use lock_tests::Random;

@@ -705,7 +705,7 @@ async fn ship(number: u64, address: String) -> Result<(), String> {
 
 #[tokio::test]
 async fn a_durable_function_is_run_by_whoever_has_registered_it() {
-    let store = lock::MemoryStore::new();
+    let store = lock::store::MemoryStore::new();
     let build = || async { Locks::builder().store(store.clone()).build().await.unwrap() };
     let (caller, worker) = (build().await, build().await);
     let shipped = async |count: usize| {

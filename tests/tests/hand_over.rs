@@ -10,9 +10,12 @@ use std::{
 };
 
 use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ErrorKind,
-    ExtendRequest, Holder, Listener, Lock, Locks, MemoryStore, Release, ReleaseRequest,
-    RenewRequest, Renewal, Status, Store, StoreError, StoreFuture, WakeUps,
+    ErrorKind, Lock, Locks, Status,
+    store::{
+        AcquireRequest, Acquisition, AdminStore, Answers, DebounceStore, Delivery, ExtendRequest,
+        Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
+        StoreError, StoreFuture,
+    },
 };
 use lock_tests::{RedisServer, Worker, eventually};
 use tokio::sync::watch;
@@ -160,10 +163,7 @@ struct Gated {
 }
 
 impl Store for Gated {
-    fn acquire<'a>(
-        &'a self,
-        batch: &'a [AcquireRequest],
-    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         Box::pin(async move {
             let answer = self.inner.acquire(batch).await;
             let _ = self.open.clone().wait_for(|open| *open).await;
@@ -171,17 +171,11 @@ impl Store for Gated {
         })
     }
 
-    fn renew<'a>(
-        &'a self,
-        batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
         self.inner.renew(batch)
     }
 
-    fn release<'a>(
-        &'a self,
-        batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         let lost = self
             .lost_releases
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -192,17 +186,25 @@ impl Store for Gated {
         self.inner.release(batch)
     }
 
-    fn extend<'a>(
-        &'a self,
-        batch: &'a [ExtendRequest],
-    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+    fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
+        self.inner.subscribe(client, listener)
+    }
+
+    fn admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
+
+    fn debounce(&self) -> Option<&dyn DebounceStore> {
+        Some(&self.inner)
+    }
+}
+
+impl AdminStore for Gated {
+    fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
         self.inner.extend(batch)
     }
 
-    fn holder<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+    fn holder<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
         if let Some((there, go_on)) = self.stops.lock().unwrap().pop() {
             there.send(()).unwrap();
             go_on.recv().unwrap();
@@ -210,29 +212,8 @@ impl Store for Gated {
         self.inner.holder(batch)
     }
 
-    fn force_release<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn force_release<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Release> {
         self.inner.force_release(batch)
-    }
-
-    fn debounce<'a>(
-        &'a self,
-        batch: &'a [DebounceRequest],
-    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
-        self.inner.debounce(batch)
-    }
-
-    fn end_window<'a>(
-        &'a self,
-        batch: &'a [EndWindowRequest],
-    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
-        self.inner.end_window(batch)
-    }
-
-    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        self.inner.listen(client, listener)
     }
 }
 

@@ -285,7 +285,7 @@ async fn a_hundred_thousand_waits_given_up_at_random_leave_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_waits_given_up_at_random_leave_nothing_in_memory() {
-    let store = lock::MemoryStore::new();
+    let store = lock::store::MemoryStore::new();
     let mut clients = Vec::new();
     for _ in 0..4 {
         clients.push(Locks::builder().store(store.clone()).build().await.unwrap());

@@ -28,6 +28,7 @@ mod runtimes;
 mod scale;
 mod seed;
 mod simulation;
+mod stores;
 mod test_util;
 mod ui;
 mod waiting;

@@ -13,7 +13,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use lock::{Locks, MemoryStore};
+use lock::{Locks, store::MemoryStore};
 use lock_tests::{Random, end_with_this_process, eventually, temporary_directory};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;

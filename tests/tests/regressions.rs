@@ -12,9 +12,11 @@ use std::{
 };
 
 use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ErrorKind,
-    ExtendRequest, Holder, Locks, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal,
-    Status, Store, StoreError, StoreFuture,
+    ErrorKind, Locks, Status,
+    store::{
+        AcquireRequest, Acquisition, AdminStore, Answers, DebounceStore, ExtendRequest, Holder,
+        MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
+    },
 };
 use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -195,10 +197,7 @@ impl Told {
 }
 
 impl Store for Told {
-    fn acquire<'a>(
-        &'a self,
-        batch: &'a [AcquireRequest],
-    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         Box::pin(async move {
             assert!(!self.panics.load(Ordering::SeqCst), "a bug in a store");
             let answer = self.inner.acquire(batch).await;
@@ -207,34 +206,32 @@ impl Store for Told {
         })
     }
 
-    fn renew<'a>(
-        &'a self,
-        batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
         self.inner.renew(batch)
     }
 
-    fn release<'a>(
-        &'a self,
-        batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         Box::pin(async move {
             tokio::time::sleep(ms(100)).await;
             self.inner.release(batch).await
         })
     }
 
-    fn extend<'a>(
-        &'a self,
-        batch: &'a [ExtendRequest],
-    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+    fn admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
+
+    fn debounce(&self) -> Option<&dyn DebounceStore> {
+        Some(&self.inner)
+    }
+}
+
+impl AdminStore for Told {
+    fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
         self.inner.extend(batch)
     }
 
-    fn holder<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+    fn holder<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
         Box::pin(async move {
             // Keeps the keeper busy, so that messages gather behind it.
             thread::sleep(ms(100));
@@ -242,25 +239,8 @@ impl Store for Told {
         })
     }
 
-    fn force_release<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn force_release<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Release> {
         self.inner.force_release(batch)
-    }
-
-    fn debounce<'a>(
-        &'a self,
-        batch: &'a [DebounceRequest],
-    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
-        self.inner.debounce(batch)
-    }
-
-    fn end_window<'a>(
-        &'a self,
-        batch: &'a [EndWindowRequest],
-    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
-        self.inner.end_window(batch)
     }
 }
 

@@ -22,7 +22,10 @@ use std::{
     time::Duration,
 };
 
-use lock::{__Host as Host, ErrorKind, LockGuard, Locks, MemoryStore, Store};
+use lock::{
+    __Host as Host, ErrorKind, LockGuard, Locks,
+    store::{AdminStore, MemoryStore},
+};
 use lock_tests::{Forgetting, History, Random, Section};
 use tokio::{
     task::{AbortHandle, JoinSet},

@@ -1,7 +1,8 @@
 //! The store that fails when it is told to, for the tests of users.
 
 use lock::{
-    Error, ErrorKind, Locks, MemoryStore, Status, debounced, locked,
+    Error, ErrorKind, Locks, Status, debounced, locked,
+    store::MemoryStore,
     test_util::{Fault, FaultyStore, Operation},
 };
 use tokio::time::{Instant, sleep};

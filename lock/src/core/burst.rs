@@ -14,7 +14,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Jitter, Moment, debounce::GRACE, doubling};
+use super::{Jitter, Moment, doubling};
+use crate::contract::GRACE;
 
 /// The pauses between two looks whether the run before has ended, where nothing tells.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));

@@ -16,9 +16,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// How long the newest caller may be late before another process that took part claims the
-/// window in its place: the newest one may have died.
-pub(crate) const GRACE: Duration = Duration::from_secs(1);
+use crate::contract::GRACE;
 
 /// Who calls: a client, and the number of its call. Numbers of one client grow.
 pub(crate) type Caller<'a> = (&'a str, u64);

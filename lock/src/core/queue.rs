@@ -12,19 +12,10 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{Jitter, Moment, doubling};
-use crate::{mutant, store::IfHeld};
-
-/// A waiter says that it is alive this often, jitter included. It also bounds how long a lock may be
-/// free without anybody knowing, if its key has gone in another way than by a release of ours.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// A waiter that has not been heard of for so long is dead, if its client listens: two looks in a row
-/// may be late by as much as a stall of the process, or be lost.
-pub(crate) const ALIVE: Duration = HEARTBEAT.saturating_mul(3);
-
-/// The same for a waiter whose client polls: it looks several times a second, on a slow link as often
-/// as that answers.
-pub(crate) const ALIVE_POLLING: Duration = Duration::from_secs(2);
+use crate::{
+    contract::{HEARTBEAT, IfHeld},
+    mutant,
+};
 
 /// The shortest and the longest pause between two looks at a lock whose holder does not tell when it
 /// lets go of it.
@@ -220,8 +211,8 @@ impl Queue {
         seat.lease = self.waiting.front()?.lease;
         let if_held = match seat.if_held {
             SeatState::New => IfHeld::Wait,
-            SeatState::Unknown => IfHeld::KeepPlace(None),
-            SeatState::At(place) => IfHeld::KeepPlace(Some(place)),
+            SeatState::Unknown => IfHeld::KeepWaiting(None),
+            SeatState::At(place) => IfHeld::KeepWaiting(Some(place)),
         };
         if seat.if_held == SeatState::New {
             seat.if_held = SeatState::Unknown;

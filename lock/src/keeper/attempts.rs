@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Error,
+    contract::{AcquireRequest, Acquisition, IfHeld, StoreError},
     core::{
         Moment,
         wait::{Next, Outcome, Patience, Wait},
@@ -18,7 +19,6 @@ use crate::{
     guard::LockGuard,
     keeper::{UNDONE, store_error},
     mutant,
-    store::{AcquireRequest, Acquisition, IfHeld, StoreError},
 };
 
 /// How many acquires may be on their way to the store: a renewal finds no more ahead of it, which is
@@ -106,11 +106,18 @@ impl Task {
             }
             self.acquiring += requests.len();
             // Every lease of the batch counts from here: before the first byte is sent.
-            self.call_store(
-                askers.len(),
-                move |store| async move { store.acquire(&requests).await },
-                move |answers| Done::Acquired(Acquired { askers, sent_at: now, answers }),
-            );
+            let items = askers.len();
+            let at_once =
+                self.answered_at_once(items, |store, all| store.acquire_now(&requests, all));
+            let done = move |answers| Done::Acquired(Acquired { askers, sent_at: now, answers });
+            match at_once {
+                Some(answers) => self.done.push_back(done(answers)),
+                None => self.call_store(
+                    items,
+                    move |store| async move { store.acquire(&requests).await },
+                    done,
+                ),
+            }
         }
         // The others go when there is room for them.
         self.to_acquire.extend(askers);
@@ -153,7 +160,7 @@ impl Task {
             // Nobody is there to hold what was granted, or may have been granted: by this attempt,
             // or by one before it that had no answer.
             let held = matches!(answer, Ok(Acquisition::Held { .. }));
-            let refused = matches!(answer, Err(StoreError::Rejected(_)));
+            let refused = answer.as_ref().is_err_and(StoreError::is_refusal);
             let undone = held || (refused && attempt.failure.is_none() && !attempt.may_hold);
             if !undone && !mutant::is("cancelled acquire is not undone") {
                 let (lock, token) = (attempt.acquire.lock.clone(), attempt.acquire.token.clone());
@@ -190,13 +197,11 @@ impl Task {
                 attempt.may_hold = false;
                 attempt.wait.step(Outcome::Held, now)
             }
-            Err(error @ StoreError::Rejected(_)) => {
+            Err(error) if error.is_refusal() => {
                 self.undo_attempt(number);
                 return self.finish_attempt(number, Err(store_error(&error, UNDONE)));
             }
-            Err(error @ StoreError::Unavailable(_)) => {
-                self.unanswered_attempt(number, sent_at, error)
-            }
+            Err(error) => self.unanswered_attempt(number, sent_at, error),
         };
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
         match next {

@@ -32,10 +32,10 @@ use tokio::{
 
 use super::{
     Command,
-    clock::Clock,
     task::{Task, Turn},
 };
 use crate::{
+    clock::Clock,
     core::Moment,
     error::{Error, ErrorKind},
     process::Process,

@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+#[cfg(feature = "durable")]
+use super::durable::{Claiming, Step, Steps};
 use super::{
     HoldName, NOT_SENT, NOTHING, SILENCE_LIMIT, UNKNOWN,
     holds::Extended,
@@ -14,15 +16,14 @@ use super::{
     store_error,
     task::{BATCH, Done, Task},
 };
-#[cfg(feature = "durable")]
-use crate::store::{DurableReply, DurableRequest};
 use crate::{
     Error, Status,
+    contract::{
+        EndWindowRequest, ExtendRequest, Holder, RESERVATION, Release, StoreError, WindowEnd,
+    },
     core::Moment,
     id::Named,
-    store::{
-        self, CLAIM_WINDOW, EndWindowRequest, ExtendRequest, Holder, Store, StoreError, WindowEnd,
-    },
+    store::Store,
 };
 
 /// How many of these requests may be on their way to the store: some tens of milliseconds of a
@@ -40,22 +41,22 @@ pub(super) struct Bulk {
     forced: Waiting<Named, bool>,
     ends: Waiting<End, bool>,
     #[cfg(feature = "durable")]
-    steps: Waiting<Box<DurableRequest>, DurableReply>,
+    steps: Steps,
     #[cfg(feature = "durable")]
-    claims: VecDeque<Box<super::durable::Claiming>>,
+    claims: VecDeque<Box<Claiming>>,
 }
 
 /// What one caller asks.
 pub(super) struct Asked<Q, T> {
-    question: Q,
-    reply: Reply<Result<T, Error>>,
+    pub(super) question: Q,
+    pub(super) reply: Reply<Result<T, Error>>,
 }
 
 /// A window that is to end before its time, and whether calls of this process waited for it.
 type End = (EndWindowRequest, bool);
 
 /// Requests of one kind, in the order in which they came.
-struct Waiting<Q, T>(VecDeque<Asked<Q, T>>);
+pub(super) struct Waiting<Q, T>(VecDeque<Asked<Q, T>>);
 
 impl<Q, T> Default for Waiting<Q, T> {
     fn default() -> Self {
@@ -64,17 +65,17 @@ impl<Q, T> Default for Waiting<Q, T> {
 }
 
 impl<Q, T> Waiting<Q, T> {
-    fn push(&mut self, question: Q, reply: Reply<Result<T, Error>>) {
+    pub(super) fn push(&mut self, question: Q, reply: Reply<Result<T, Error>>) {
         self.0.push_back(Asked { question, reply });
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// No more than one batch of them, and nothing that nobody waits for any more: a release by
     /// force that was given up must not be carried out later, on another holder.
-    fn next(&mut self, room: usize) -> Vec<Asked<Q, T>> {
+    pub(super) fn next(&mut self, room: usize) -> Vec<Asked<Q, T>> {
         let mut batch = Vec::with_capacity(room.min(self.0.len()));
         while batch.len() < room
             && let Some(next) = self.0.pop_front()
@@ -86,7 +87,7 @@ impl<Q, T> Waiting<Q, T> {
         batch
     }
 
-    fn refuse(&mut self, error: impl Fn() -> Error) {
+    pub(super) fn refuse(&mut self, error: impl Fn() -> Error) {
         for Asked { reply, .. } in self.0.drain(..) {
             let _ = reply.send(Err(error()));
         }
@@ -103,10 +104,11 @@ pub(super) struct Load {
 /// The answers to one batch.
 pub(super) enum Answered {
     Statuses(Vec<Asked<Named, Status>>, Vec<Result<Option<Holder>, StoreError>>),
-    Forced(Vec<Asked<Named, bool>>, Vec<Result<store::Release, StoreError>>),
+    Forced(Vec<Asked<Named, bool>>, Vec<Result<Release, StoreError>>),
     Ends(Vec<Asked<End, bool>>, Vec<Result<bool, StoreError>>),
+    /// Those who have asked have their answers.
     #[cfg(feature = "durable")]
-    Steps(Vec<Asked<Box<DurableRequest>, DurableReply>>, Vec<Result<DurableReply, StoreError>>),
+    Told,
 }
 
 impl Bulk {
@@ -137,16 +139,12 @@ impl Bulk {
     }
 
     #[cfg(feature = "durable")]
-    pub(super) fn durable(
-        &mut self,
-        request: Box<DurableRequest>,
-        reply: Reply<Result<DurableReply, Error>>,
-    ) {
-        self.steps.push(request, reply);
+    pub(super) fn durable(&mut self, step: Step) {
+        self.steps.push(step);
     }
 
     #[cfg(feature = "durable")]
-    pub(super) fn claim(&mut self, claiming: Box<super::durable::Claiming>) {
+    pub(super) fn claim(&mut self, claiming: Box<Claiming>) {
         self.claims.push_back(claiming);
     }
 
@@ -289,15 +287,7 @@ impl Task {
                 Answered::Ends,
             );
             #[cfg(feature = "durable")]
-            {
-                let batch = self.bulk.steps.next(self.bulk.room());
-                self.send_batch(
-                    batch,
-                    |request| (**request).clone(),
-                    |store, requests| async move { store.durable(&requests).await },
-                    Answered::Steps,
-                );
-            }
+            self.send_steps();
             #[cfg(feature = "durable")]
             while self.bulk.room() > 0
                 && let Some(claiming) = self.bulk.claims.pop_front()
@@ -359,22 +349,49 @@ impl Task {
                 }
             }
             #[cfg(feature = "durable")]
-            Answered::Steps(batch, answers) => {
-                for (Asked { reply, .. }, answer) in batch.into_iter().zip(answers) {
-                    let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
-                }
-            }
+            Answered::Told => {}
         }
     }
 
-    fn take_forced(&mut self, lock: &Named, answer: store::Release) {
+    #[cfg(feature = "durable")]
+    fn send_steps(&mut self) {
+        let batch = self.bulk.steps.keep.next(self.bulk.room());
+        self.pass_on(batch, |store, batch| async move { store.keep(&batch).await });
+        let batch = self.bulk.steps.due.next(self.bulk.room());
+        self.pass_on(batch, |store, batch| async move { store.due(&batch).await });
+        let batch = self.bulk.steps.finish.next(self.bulk.room());
+        self.pass_on(batch, |store, batch| async move { store.finish(&batch).await });
+        let batch = self.bulk.steps.set_aside.next(self.bulk.room());
+        self.pass_on(batch, |store, batch| async move { store.set_aside(&batch).await });
+        let batch = self.bulk.steps.take_back.next(self.bulk.room());
+        self.pass_on(batch, |store, batch| async move { store.take_back(&batch).await });
+    }
+
+    /// Sends what its callers wait for and nothing else depends on.
+    #[cfg(feature = "durable")]
+    fn pass_on<Q, T, F, Fut>(&mut self, batch: Vec<Asked<Q, T>>, call: F)
+    where
+        Q: Clone + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(Arc<dyn Store>, Vec<Q>) -> Fut + Send + 'static,
+        Fut: Future<Output = Vec<Result<T, StoreError>>> + Send,
+    {
+        self.send_batch(batch, Q::clone, call, |batch, answers| {
+            for (Asked { reply, .. }, answer) in batch.into_iter().zip(answers) {
+                let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
+            }
+            Answered::Told
+        });
+    }
+
+    fn take_forced(&mut self, lock: &Named, answer: Release) {
         if answer.ours {
             self.lose_key(&lock.key);
             self.look_if_polling(&lock.key);
         }
         if answer.handed_over {
             let (number, token) = self.nobody();
-            self.await_claim(lock, number, token, self.now + CLAIM_WINDOW);
+            self.await_claim(lock, number, token, self.now + RESERVATION);
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Error, LockGuard, Token,
+    contract::{DebounceReply, DebounceRequest, StoreError, WindowEnd},
     core::{
         Moment,
         burst::{self, Answer, Burst, End, Next, Step},
@@ -24,7 +25,6 @@ use crate::{
     id::Named,
     keeper::{UNDONE, store_error},
     limits::whole_millis,
-    store::{DebounceReply, DebounceRequest, StoreError, WindowEnd},
 };
 
 /// How long a window is kept at least after it is done with.
@@ -178,7 +178,7 @@ impl Task {
             self.send_releases();
             self.call_in_bulk(
                 asked.len(),
-                move |store| async move { store.debounce(&requests).await },
+                move |store| async move { store.register(&requests).await },
                 move |answers| {
                     let answered = asked.into_iter().zip(answers);
                     let called = answered.map(|((run, number), answer)| Called {
@@ -201,7 +201,7 @@ impl Task {
         let number = question.number;
         let timer = mem::replace(&mut pending.timer, Moment::NEVER);
         self.timers.cancel(Timer::Burst(pending.number), timer);
-        // Wake-ups name the call that the store knows.
+        // Notices name the call that the store knows.
         if let Some(told) = pending.told.replace(number).filter(|told| *told != pending.number) {
             self.burst_keys.remove(&told);
         }
@@ -257,7 +257,7 @@ impl Task {
                 Answer::Granted
             }
             Err(error) => {
-                let refused = matches!(error, StoreError::Rejected(_));
+                let refused = error.is_refusal();
                 pending.failure = Some(error);
                 if refused { Answer::Refused } else { Answer::Unknown }
             }

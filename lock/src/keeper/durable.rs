@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Client, Command, Terms, UNDONE,
+    bulk::{Asked, Waiting},
     holds::{Grant, Taker, comes_too_late},
     reply::Reply,
     store_error,
@@ -11,10 +12,72 @@ use super::{
 };
 use crate::{
     Error, LockGuard, Token,
+    contract::{
+        ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
+        FinishRequest, KeepRequest, Kept, SetAside, StoreError, TakeBackRequest,
+    },
     core::Moment,
     id::Named,
-    store::{DurableBook, DurableClaim, DurableReply, DurableRequest, DurableStep, StoreError},
 };
+
+/// What is asked of the store for one caller, but for a claim.
+pub(super) enum Step {
+    Keep(Asked<KeepRequest, Kept>),
+    Due(Asked<DueRequest, DueCalls>),
+    Finish(Asked<FinishRequest, DurableFinish>),
+    SetAside(Asked<DurableBook, Vec<SetAside>>),
+    TakeBack(Asked<TakeBackRequest, bool>),
+}
+
+impl Step {
+    pub(super) fn refuse(self, error: Error) {
+        match self {
+            Self::Keep(asked) => drop(asked.reply.send(Err(error))),
+            Self::Due(asked) => drop(asked.reply.send(Err(error))),
+            Self::Finish(asked) => drop(asked.reply.send(Err(error))),
+            Self::SetAside(asked) => drop(asked.reply.send(Err(error))),
+            Self::TakeBack(asked) => drop(asked.reply.send(Err(error))),
+        }
+    }
+}
+
+/// The steps that wait to be sent, by their kinds: a batch is of one kind.
+#[derive(Default)]
+pub(super) struct Steps {
+    pub(super) keep: Waiting<KeepRequest, Kept>,
+    pub(super) due: Waiting<DueRequest, DueCalls>,
+    pub(super) finish: Waiting<FinishRequest, DurableFinish>,
+    pub(super) set_aside: Waiting<DurableBook, Vec<SetAside>>,
+    pub(super) take_back: Waiting<TakeBackRequest, bool>,
+}
+
+impl Steps {
+    pub(super) fn push(&mut self, step: Step) {
+        match step {
+            Step::Keep(Asked { question, reply }) => self.keep.push(question, reply),
+            Step::Due(Asked { question, reply }) => self.due.push(question, reply),
+            Step::Finish(Asked { question, reply }) => self.finish.push(question, reply),
+            Step::SetAside(Asked { question, reply }) => self.set_aside.push(question, reply),
+            Step::TakeBack(Asked { question, reply }) => self.take_back.push(question, reply),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keep.is_empty()
+            && self.due.is_empty()
+            && self.finish.is_empty()
+            && self.set_aside.is_empty()
+            && self.take_back.is_empty()
+    }
+
+    pub(super) fn refuse(&mut self, error: impl Fn() -> Error) {
+        self.keep.refuse(&error);
+        self.due.refuse(&error);
+        self.finish.refuse(&error);
+        self.set_aside.refuse(&error);
+        self.take_back.refuse(&error);
+    }
+}
 
 /// A run that somebody wants to do.
 pub(super) struct Claiming {
@@ -50,7 +113,7 @@ pub(crate) enum Claimed {
 pub(super) struct ClaimAnswer {
     claiming: Box<Claiming>,
     sent_at: Moment,
-    answer: Result<DurableReply, StoreError>,
+    answer: Result<DurableClaim, StoreError>,
 }
 
 impl Taker for Claiming {
@@ -72,10 +135,33 @@ impl Taker for Claiming {
 }
 
 impl Client {
-    /// One step of durable calls; not a claim.
-    pub(crate) async fn durable(&self, request: DurableRequest) -> Result<DurableReply, Error> {
+    pub(crate) async fn keep(&self, request: KeepRequest) -> Result<Kept, Error> {
+        self.step(request, Step::Keep).await
+    }
+
+    pub(crate) async fn due(&self, request: DueRequest) -> Result<DueCalls, Error> {
+        self.step(request, Step::Due).await
+    }
+
+    pub(crate) async fn finish(&self, request: FinishRequest) -> Result<DurableFinish, Error> {
+        self.step(request, Step::Finish).await
+    }
+
+    pub(crate) async fn set_aside(&self, book: DurableBook) -> Result<Vec<SetAside>, Error> {
+        self.step(book, Step::SetAside).await
+    }
+
+    pub(crate) async fn take_back(&self, request: TakeBackRequest) -> Result<bool, Error> {
+        self.step(request, Step::TakeBack).await
+    }
+
+    async fn step<Q, T>(
+        &self,
+        question: Q,
+        step: impl FnOnce(Asked<Q, T>) -> Step,
+    ) -> Result<T, Error> {
         self.berth.ensure_timers()?;
-        self.ask(|reply| Command::Durable { request: Box::new(request), reply }).await
+        self.ask(|reply| Command::Durable(Box::new(step(Asked { question, reply })))).await
     }
 
     /// The run of this id, if it is due.
@@ -113,17 +199,17 @@ impl Client {
 impl Task {
     pub(super) fn send_claim(&mut self, claiming: Box<Claiming>) {
         let sent_at = self.now;
-        let step = DurableStep::Claim {
-            id: Arc::clone(&claiming.id),
-            run: Arc::clone(&claiming.run.key),
-            token: Token::new(&self.id, claiming.number),
-            lease: claiming.lease,
-        };
-        let request = DurableRequest::new(claiming.book.clone(), step);
+        let request = ClaimRequest::new(
+            claiming.book.clone(),
+            Arc::clone(&claiming.id),
+            Arc::clone(&claiming.run.key),
+            Token::new(&self.id, claiming.number),
+            claiming.lease,
+        );
         self.claiming += 1;
         self.call_in_bulk(
             1,
-            move |store| async move { store.durable(&[request]).await },
+            move |store| async move { store.claim(&[request]).await },
             move |mut answers| {
                 let answer = answers.pop().expect("BUG: there is one answer for each item");
                 Done::Claimed(ClaimAnswer { claiming, sent_at, answer })
@@ -137,14 +223,9 @@ impl Task {
         let (number, lease) = (claiming.number, claiming.lease);
         let token = Token::new(&self.id, number);
         let unusable = self.is_stopping() || comes_too_late(sent_at, lease, self.now);
-        let refused = matches!(answer, Err(StoreError::Rejected(_)));
+        let refused = answer.as_ref().is_err_and(StoreError::is_refusal);
         match answer {
-            Ok(DurableReply::Claimed(DurableClaim::Granted {
-                fence,
-                call,
-                attempt,
-                arguments,
-            })) if !unusable => {
+            Ok(DurableClaim::Granted { fence, call, attempt, arguments }) if !unusable => {
                 self.lose_key(&claiming.run.key);
                 let line = self.line(&claiming.run);
                 let fencing_token = line.queue.taken_by(number, fence, false);
@@ -156,7 +237,7 @@ impl Task {
                     self.unclaimed.push((number, number));
                 }
             }
-            Ok(DurableReply::Claimed(DurableClaim::Granted { .. })) | Err(_) => {
+            Ok(DurableClaim::Granted { .. }) | Err(_) => {
                 // Granted too late, or perhaps: nobody is there to do it.
                 if !refused {
                     self.begin_release(number, &claiming.run, &token, Moment::default(), None);

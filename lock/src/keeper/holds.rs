@@ -10,7 +10,6 @@ use std::{
 
 use super::{
     Acquire, Client, Hold, HoldName, Terms,
-    clock::Clock,
     maps::ByNumber,
     reply::Reply,
     signal::LossSignal,
@@ -19,6 +18,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Status, Token,
+    clock::Clock,
+    contract::{Holder, RenewRequest, Renewal, StoreError},
     core::{
         Moment,
         lease::{Action, Event, Lease, Loss, margin},
@@ -28,7 +29,6 @@ use crate::{
     keeper::{UNKNOWN, store_error},
     limits::LONGEST_LEASE,
     mutant,
-    store::{Holder, RenewRequest, Renewal, StoreError},
 };
 
 /// The locks that are held, by the numbers of their tokens, and the renewals that wait for a
@@ -312,11 +312,16 @@ impl Task {
         }
         let requests: Arc<[RenewRequest]> = requests.into();
         let asked = Arc::clone(&requests);
-        self.call_store(
-            numbers.len(),
-            move |store| async move { store.renew(&asked).await },
-            move |answers| Done::Renewed(Renewed { numbers, requests, sent_at: now, answers }),
-        );
+        let items = numbers.len();
+        let at_once = self.answered_at_once(items, |store, all| store.renew_now(&asked, all));
+        let done =
+            move |answers| Done::Renewed(Renewed { numbers, requests, sent_at: now, answers });
+        match at_once {
+            Some(answers) => self.done.push_back(done(answers)),
+            None => {
+                self.call_store(items, move |store| async move { store.renew(&asked).await }, done)
+            }
+        }
     }
 
     pub(super) fn take_renewed(&mut self, renewed: Renewed) {

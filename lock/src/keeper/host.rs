@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::core::Moment;
 
 type Bell = Box<dyn Fn() + Send + Sync>;

@@ -13,13 +13,13 @@ use super::{
 };
 use crate::{
     Error, LockGuard, Token,
+    contract::{AcquireRequest, Acquisition, Delivery, Notice, StoreError},
     core::{
         Moment,
         queue::{Action, Looks, Queue, Seat},
     },
     id::Named,
     keeper::{UNDONE, store_error},
-    store::{AcquireRequest, Acquisition, StoreError, Wake, WakeUps},
 };
 
 /// A look at the lock that was begun so long ago is the last look of one who is not the next in line.
@@ -168,18 +168,18 @@ impl Task {
             Ok(Acquisition::Granted { fence, contended }) => {
                 self.take_seat_grant(key, number, sent_at, (fence, contended));
             }
-            Ok(Acquisition::Held { remaining, place, notifies }) => {
+            Ok(Acquisition::Held { remaining, ticket, notifies }) => {
                 let looks = self.looks(number, notifies);
                 let Some(line) = self.lines.get_mut(key) else { return };
                 // It answers for the requests before it, too: they came first.
                 line.failure = None;
                 line.looked_at = sent_at;
-                let action = line.queue.held(number, remaining, place, looks, now);
+                let action = line.queue.held(number, remaining, ticket, looks, now);
                 self.follow(key, action);
                 self.end_overtime(key, now);
             }
-            Err(error @ StoreError::Rejected(_)) => self.refuse(key, &error),
-            Err(error @ StoreError::Unavailable(_)) => {
+            Err(error) if error.is_refusal() => self.refuse(key, &error),
+            Err(error) => {
                 let looks = self.looks(number, false);
                 let Some(line) = self.lines.get_mut(key) else { return };
                 line.failure = Some(error);
@@ -416,24 +416,24 @@ impl Task {
         caller.or_else(|| self.seats.get(&number)).cloned()
     }
 
-    pub(super) fn take_wake(&mut self, wake: Wake) {
-        match wake {
-            Wake::Granted { number } if self.wake_burst(number, false) => {}
-            Wake::Granted { number } => {
+    pub(super) fn take_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Granted { number } if self.wake_burst(number, false) => {}
+            Notice::Granted { number } => {
                 if let Some(key) = self.key_of_seat(number)
                     && self.seat_of(&key) == Some(number)
                 {
                     self.look(&key);
                 }
             }
-            Wake::Wanted { number } => {
+            Notice::Contended { number } => {
                 self.attempt_wanted(number);
                 let key = self.key_of_hold(number).or_else(|| self.key_of_seat(number));
                 if let Some(line) = key.and_then(|key| self.lines.get_mut(&key)) {
                     line.queue.wanted(number);
                 }
             }
-            Wake::Taken { number } => {
+            Notice::Revoked { number } => {
                 // It may be heard of before the grant is: they need not travel together.
                 let key = self.key_of_seat(number);
                 let line = key.and_then(|key| self.lines.get_mut(&key));
@@ -442,10 +442,10 @@ impl Task {
                     self.lose_taken(number);
                 }
             }
-            Wake::Due { number } => {
+            Notice::Flushed { number } => {
                 self.wake_burst(number, true);
             }
-            Wake::Connected(_) => {
+            Notice::Connected(_) => {
                 for key in self.lines.keys().cloned().collect::<Vec<_>>() {
                     self.look(&key);
                 }
@@ -456,13 +456,13 @@ impl Task {
     /// The lock of this key has become free, as far as this process knows. Where wake-ups come,
     /// one comes if it is this process's turn.
     pub(super) fn look_if_polling(&mut self, key: &Arc<str>) {
-        if self.wake_ups.load() == WakeUps::Polling {
+        if self.delivery.load() == Delivery::Polling {
             self.look(key);
         }
     }
 
     fn looks(&self, number: u64, told: bool) -> Looks {
-        let woken = self.wake_ups.load() != WakeUps::Polling;
+        let woken = self.delivery.load() != Delivery::Polling;
         Looks { woken, told, jitter: self.jitter(number) }
     }
 

@@ -18,7 +18,6 @@ mod attempts;
 mod berth;
 mod bulk;
 mod calls;
-pub(crate) mod clock;
 #[cfg(feature = "durable")]
 mod durable;
 mod holds;
@@ -51,7 +50,7 @@ pub(crate) use self::berth::Started;
 pub(crate) use self::durable::Claimed;
 #[cfg(feature = "__mutants")]
 pub use self::host::Host;
-use self::{berth::Berth, clock::Clock, reply::Reply, signal::LossSignal};
+use self::{berth::Berth, reply::Reply, signal::LossSignal};
 // What the model has in common with the keeper.
 #[cfg(test)]
 pub(crate) use self::{
@@ -60,6 +59,8 @@ pub(crate) use self::{
 };
 use crate::{
     Status, Token,
+    clock::Clock,
+    contract::{CurrentDelivery, Delivery, Failure, Listener, Notice, StoreError, WindowEnd},
     core::{Moment, wait::Patience},
     error::{Error, ErrorKind},
     events::Events,
@@ -67,11 +68,8 @@ use crate::{
     id::Named,
     mutant,
     process::Process,
-    store::{Failure, Listener, Store, Wake, WakeUps, WindowEnd, wake::CurrentWakeUps},
+    store::Store,
 };
-
-#[cfg(feature = "durable")]
-use crate::store::{DurableReply, DurableRequest};
 
 /// How long a store may stay silent before that is reported, and how long the last releases of a
 /// keeper that is being stopped may take.
@@ -84,13 +82,15 @@ pub(crate) struct Client {
     commands: mpsc::UnboundedSender<Command>,
     berth: Berth,
     numbers: Arc<AtomicU64>,
-    wake_ups: Arc<CurrentWakeUps>,
+    delivery: Arc<CurrentDelivery>,
     #[cfg_attr(
         not(feature = "durable"),
         expect(dead_code, reason = "only a durable call says more")
     )]
     events: Events,
     process: Process,
+    #[cfg(feature = "durable")]
+    keeps_durable_calls: bool,
 }
 
 /// One message to the keeper.
@@ -113,7 +113,7 @@ enum Command {
         hold: HoldName,
     },
     /// The store has something to say.
-    Wake(Wake),
+    Notice(Notice),
     Status {
         lock: Named,
         reply: Reply<Result<Status, Error>>,
@@ -126,10 +126,7 @@ enum Command {
     /// The caller of a run has it, and other calls wait for that.
     RunTaken(HoldName),
     #[cfg(feature = "durable")]
-    Durable {
-        request: Box<DurableRequest>,
-        reply: Reply<Result<DurableReply, Error>>,
-    },
+    Durable(Box<durable::Step>),
     #[cfg(feature = "durable")]
     Claim(Box<durable::Claiming>),
     EndWindow {
@@ -283,8 +280,8 @@ impl Client {
     ) -> Arc<Self> {
         let id = id.0;
         let (commands, queue) = mpsc::unbounded_channel();
-        let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
-        let shared = (Arc::clone(&numbers), Arc::clone(&wake_ups));
+        let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
+        let shared = (Arc::clone(&numbers), Arc::clone(&delivery));
         let task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
         #[cfg(feature = "__mutants")]
         let host = Arc::clone(&clock);
@@ -292,15 +289,25 @@ impl Client {
         #[cfg(feature = "__mutants")]
         host.when_it_goes_on(Box::new(berth.bell()));
         let events = Events::default();
-        let listener = listener(commands.downgrade(), berth.bell(), &wake_ups, &events);
+        let listener = listener(commands.downgrade(), berth.bell(), &delivery, &events);
         // An embedded store has every answer at once; one that has not, wakes nobody.
-        let mut listening = store.listen(&id, listener);
+        let mut listening = store.subscribe(&id, listener);
         if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            wake_ups.set(how);
+            delivery.set(how);
         }
         drop(listening);
         let process = Process::current();
-        Arc::new(Self { id, commands, berth, numbers, wake_ups, events, process })
+        Arc::new(Self {
+            id,
+            commands,
+            berth,
+            numbers,
+            delivery,
+            events,
+            process,
+            #[cfg(feature = "durable")]
+            keeps_durable_calls: store.durable().is_some(),
+        })
     }
 
     /// A client of a store that is reached through a connection: its keeper, and all that the store
@@ -318,19 +325,21 @@ impl Client {
         Fut: Future<Output = Result<(), Error>>,
     {
         let id = id.0;
+        #[cfg(feature = "durable")]
+        let keeps_durable_calls = store.durable().is_some();
         let (commands, queue) = mpsc::unbounded_channel();
-        let (wake_ups, numbers) = (Arc::<CurrentWakeUps>::default(), Arc::new(AtomicU64::new(1)));
-        let shared = (Arc::clone(&numbers), Arc::clone(&wake_ups));
+        let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
+        let shared = (Arc::clone(&numbers), Arc::clone(&delivery));
         let task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
         let prepare = {
-            let (id, wake_ups, events) = (id.clone(), Arc::clone(&wake_ups), events.clone());
+            let (id, delivery, events) = (id.clone(), Arc::clone(&delivery), events.clone());
             let commands = commands.downgrade();
             move |ring: Box<dyn Fn() + Send + Sync>| async move {
-                let listener = listener(commands, ring, &wake_ups, &events);
-                let how = store.listen(&id, listener).await;
+                let listener = listener(commands, ring, &delivery, &events);
+                let how = store.subscribe(&id, listener).await;
                 // One that says how with each connect says so with the first one, too.
-                if how != wake_ups.load() {
-                    wake_ups.set(how);
+                if how != delivery.load() {
+                    delivery.set(how);
                     report(how, &events);
                 }
                 connect().await
@@ -338,7 +347,17 @@ impl Client {
         };
         let (berth, started) = Berth::own_thread(clock, task, prepare)?;
         let process = Process::current();
-        let client = Self { id, commands, berth, numbers, wake_ups, events, process };
+        let client = Self {
+            id,
+            commands,
+            berth,
+            numbers,
+            delivery,
+            events,
+            process,
+            #[cfg(feature = "durable")]
+            keeps_durable_calls,
+        };
         Ok((Arc::new(client), started))
     }
 
@@ -346,6 +365,12 @@ impl Client {
     #[cfg(feature = "durable")]
     pub(crate) fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Does its store keep durable calls?
+    #[cfg(feature = "durable")]
+    pub(crate) fn keeps_durable_calls(&self) -> bool {
+        self.keeps_durable_calls
     }
 
     /// Was it shut down?
@@ -365,8 +390,8 @@ impl Client {
     }
 
     /// How wake-ups travel at the moment.
-    pub(crate) fn wake_ups(&self) -> WakeUps {
-        self.wake_ups.load()
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.delivery.load()
     }
 
     pub(crate) async fn acquire(
@@ -541,7 +566,7 @@ impl fmt::Debug for Client {
         // The id is the public half of every token: enough to recognise a holder, not to forge it.
         f.debug_struct("Client")
             .field("id", &self.id)
-            .field("wake_ups", &format_args!("{:?}", self.wake_ups().to_string()))
+            .field("delivery", &format_args!("{:?}", self.delivery().to_string()))
             .finish_non_exhaustive()
     }
 }
@@ -551,18 +576,18 @@ impl fmt::Debug for Client {
 fn listener(
     commands: mpsc::WeakUnboundedSender<Command>,
     ring: impl Fn() + Send + Sync + 'static,
-    wake_ups: &Arc<CurrentWakeUps>,
+    delivery: &Arc<CurrentDelivery>,
     events: &Events,
 ) -> Listener {
-    let (wake_ups, events) = (Arc::clone(wake_ups), events.clone());
-    Listener::new(move |wake| {
+    let (delivery, events) = (Arc::clone(delivery), events.clone());
+    Listener::new(move |notice| {
         let Some(commands) = commands.upgrade() else { return false };
-        if let Some(wake) = wake {
-            if let Wake::Connected(how) = wake {
-                wake_ups.set(how);
+        if let Some(notice) = notice {
+            if let Notice::Connected(how) = notice {
+                delivery.set(how);
                 report(how, &events);
             }
-            let sent = commands.send(Command::Wake(wake)).is_ok();
+            let sent = commands.send(Command::Notice(notice)).is_ok();
             // First, for it may have become the last end of the queue.
             drop(commands);
             ring();
@@ -573,14 +598,14 @@ fn listener(
 }
 
 /// Says how wake-ups travel, at each connect.
-fn report(wake_ups: WakeUps, events: &Events) {
-    events.say(move || match wake_ups {
-        WakeUps::Polling => tracing::info!(
+fn report(delivery: Delivery, events: &Events) {
+    events.say(move || match delivery {
+        Delivery::Polling => tracing::info!(
             target: "lock",
-            %wake_ups,
+            %delivery,
             "the store does not push: waiters look four times a second"
         ),
-        _ => tracing::debug!(target: "lock", %wake_ups, "the store wakes waiters"),
+        _ => tracing::debug!(target: "lock", %delivery, "the store wakes waiters"),
     });
 }
 
@@ -609,12 +634,13 @@ const NOT_SENT: &str = "it was not sent";
 /// The caller's words for a store's failure: what happened, what to change, and what becomes of a
 /// request without an answer. What the server or the system said is the source, and no part of the
 /// text.
-fn store_error(error: &crate::StoreError, without_answer: &str) -> Error {
-    use crate::StoreError::{Rejected, Unavailable};
+fn store_error(error: &StoreError, without_answer: &str) -> Error {
+    use StoreError::{Rejected, Unavailable, Unsupported};
 
     let (kind, source) = match error {
         Unavailable(source) => (ErrorKind::Unavailable, source),
         Rejected(source) => (ErrorKind::Rejected, source),
+        Unsupported(what) => return Error::unsupported(what),
     };
     if let Some(failure) = source.downcast_ref::<Failure>() {
         let text = match kind {

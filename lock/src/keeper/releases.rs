@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     Error, Token,
+    contract::{self, RESERVATION, ReleaseRequest, StoreError},
     core::{Moment, queue::Action},
     id::Named,
     keeper::{REPEATED, store_error},
-    store::{self, CLAIM_WINDOW, ReleaseRequest, StoreError},
 };
 
 /// The pauses between two tries of a release.
@@ -55,7 +55,7 @@ pub(crate) const CLAIM_MARGIN: Duration = Duration::from_millis(20);
 pub(super) struct Released {
     numbers: Vec<u64>,
     sent_at: Moment,
-    answers: Vec<Result<store::Release, StoreError>>,
+    answers: Vec<Result<contract::Release, StoreError>>,
 }
 
 impl Task {
@@ -177,11 +177,18 @@ impl Task {
                 Some((*number, ReleaseRequest { key, token, keep }))
             });
             let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
-            self.call_store(
-                numbers.len(),
-                move |store| async move { store.release(&requests).await },
-                move |answers| Done::Released(Released { numbers, sent_at: now, answers }),
-            );
+            let items = numbers.len();
+            let at_once =
+                self.answered_at_once(items, |store, all| store.release_now(&requests, all));
+            let done = move |answers| Done::Released(Released { numbers, sent_at: now, answers });
+            match at_once {
+                Some(answers) => self.done.push_back(done(answers)),
+                None => self.call_store(
+                    items,
+                    move |store| async move { store.release(&requests).await },
+                    done,
+                ),
+            }
         }
     }
 
@@ -204,7 +211,7 @@ impl Task {
                         let kept_until = release.keep_until.max(now);
                         self.await_claim(&release.lock, number, release.token, kept_until);
                     } else if answer.handed_over || (repeated && !answer.ours) {
-                        let claimed_by = now + CLAIM_WINDOW;
+                        let claimed_by = now + RESERVATION;
                         self.await_claim(&release.lock, number, release.token, claimed_by);
                     }
                     self.look_if_polling(&release.lock.key);
@@ -212,7 +219,7 @@ impl Task {
                 }
                 Err(failure) => {
                     let since = *release.silent_since.get_or_insert(released.sent_at);
-                    let refused = matches!(failure, StoreError::Rejected(_));
+                    let refused = failure.is_refusal();
                     // Whoever waits for the answer is told in time that there is none; the release
                     // itself is tried on, for a lock that nobody holds must not stay taken.
                     if (refused || now >= since + SILENCE_LIMIT)
@@ -248,7 +255,7 @@ impl Task {
 
     /// Is there a claim window that will not have passed by itself for long?
     pub(super) fn is_claim_due_soon(&self) -> bool {
-        let soon = self.now + CLAIM_WINDOW + CLAIM_MARGIN;
+        let soon = self.now + RESERVATION + CLAIM_MARGIN;
         self.claims.values().any(|claim| claim.timer <= soon)
     }
 

@@ -24,7 +24,6 @@ use super::{
     attempts::{Acquired, Asker, Attempt},
     bulk::{Answered, Bulk, Load},
     calls::{Called, PendingBurst, PendingCall, Untaken},
-    clock::Clock,
     holds::{Extended, Holds, Renewed},
     lines::{Caller, Line},
     maps::{ByKey, ByNumber},
@@ -34,9 +33,11 @@ use super::{
 };
 use crate::{
     Error, Token,
+    clock::Clock,
     contained::contained,
+    contract::{CurrentDelivery, StoreError, answer_each},
     core::{Jitter, Moment},
-    store::{Store, StoreError, answer_each, wake::CurrentWakeUps},
+    store::{EmbeddedStore, Store},
 };
 
 /// How many items go into one call of the store: scripts of more would keep a Redis server from
@@ -60,9 +61,9 @@ pub(super) struct Task {
     pub(super) timers: Timers,
     in_flight: FuturesUnordered<InFlight>,
     /// Answers and messages that wait for this turn.
-    done: VecDeque<Done>,
+    pub(super) done: VecDeque<Done>,
     commands: VecDeque<Command>,
-    pub(super) wake_ups: Arc<CurrentWakeUps>,
+    pub(super) delivery: Arc<CurrentDelivery>,
     /// Shared with the callers: no two tokens have one number.
     pub(super) numbers: Arc<AtomicU64>,
     /// Callers that ask for themselves.
@@ -145,11 +146,11 @@ impl Task {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         queue: mpsc::UnboundedReceiver<Command>,
-        (numbers, wake_ups): (Arc<AtomicU64>, Arc<CurrentWakeUps>),
+        (numbers, delivery): (Arc<AtomicU64>, Arc<CurrentDelivery>),
     ) -> Self {
         Self {
             id: id.to_owned(),
-            wake_ups,
+            delivery,
             numbers,
             store,
             now: clock.now(),
@@ -337,7 +338,7 @@ impl Task {
                 Command::Extend { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 Command::EndWindow { reply, .. } => drop(reply.send(Err(Error::closed()))),
                 #[cfg(feature = "durable")]
-                Command::Durable { reply, .. } => drop(reply.send(Err(Error::closed()))),
+                Command::Durable(step) => step.refuse(Error::closed()),
                 #[cfg(feature = "durable")]
                 Command::Claim(claiming) => claiming.refuse(Error::closed()),
                 Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
@@ -348,7 +349,7 @@ impl Task {
                 Command::Cancel(number) => self.cancel(number),
                 Command::RunTaken(hold) => self.run_taken(hold),
                 Command::Leak { hold } => self.leak(hold),
-                Command::Wake(wake) => self.take_wake(wake),
+                Command::Notice(notice) => self.take_notice(notice),
             }
             return;
         }
@@ -358,7 +359,7 @@ impl Task {
             Command::RunTaken(hold) => self.run_taken(hold),
             Command::EndWindow { keys, end, reply } => self.end_window(keys, end, reply),
             #[cfg(feature = "durable")]
-            Command::Durable { request, reply } => self.bulk.durable(request, reply),
+            Command::Durable(step) => self.bulk.durable(*step),
             #[cfg(feature = "durable")]
             Command::Claim(claiming) => self.bulk.claim(claiming),
             Command::Cancel(number) => self.cancel(number),
@@ -367,7 +368,7 @@ impl Task {
             Command::Leak { hold } => self.leak(hold),
             Command::Status { lock, reply } => self.bulk.status(lock, reply),
             Command::ForceRelease { lock, reply } => self.bulk.force_release(lock, reply),
-            Command::Wake(wake) => self.take_wake(wake),
+            Command::Notice(notice) => self.take_notice(notice),
             Command::Flush(reply) => self.flush(reply),
             Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),
         }
@@ -445,6 +446,21 @@ impl Task {
             Poll::Ready(done) => self.done.push_back(done),
             // Polled again with a waker of its own as soon as the set is.
             Poll::Pending => self.in_flight.push(call),
+        }
+    }
+
+    /// The answers of a store that has them at once, without a future.
+    pub(super) fn answered_at_once<A>(
+        &self,
+        items: usize,
+        call: impl FnOnce(&dyn EmbeddedStore, &mut Vec<Result<A, StoreError>>) -> bool,
+    ) -> Option<Vec<Result<A, StoreError>>> {
+        let store = self.store.embedded()?;
+        let mut answers = Vec::with_capacity(items);
+        match contained(|| call(store, &mut answers)) {
+            Some(true) => Some(answer_each(Ok(answers), items)),
+            Some(false) => None,
+            None => Some(answer_each(Err(panicked()), items)),
         }
     }
 

@@ -13,9 +13,13 @@ use std::{
 
 use futures_util::FutureExt;
 use lock::{
-    AcquireRequest, Acquisition, DebounceReply, DebounceRequest, EndWindowRequest, ExtendRequest,
-    Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
-    StoreError, StoreFuture, Token, WakeUps,
+    Token,
+    store::{
+        AcquireRequest, Acquisition, AdminStore, Answers, DebounceReply, DebounceRequest,
+        DebounceStore, Delivery, EmbeddedStore, EndWindowRequest, ExtendRequest, Holder, Listener,
+        MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError,
+        StoreFuture,
+    },
 };
 use lock_tests::Random;
 use tokio::{
@@ -193,10 +197,7 @@ fn unknown<T>(items: usize) -> impl FnOnce() -> Vec<Result<T, StoreError>> {
 }
 
 impl Store for Network {
-    fn acquire<'a>(
-        &'a self,
-        batch: &'a [AcquireRequest],
-    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         self.0.record("acquire", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (connection, requests) = (Arc::clone(&self.0), batch.to_vec());
         let operation = move || {
@@ -221,10 +222,7 @@ impl Store for Network {
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
-    fn renew<'a>(
-        &'a self,
-        batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
         self.0.record("renew", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
@@ -234,10 +232,7 @@ impl Store for Network {
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
-    fn release<'a>(
-        &'a self,
-        batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         self.0.record("release", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
@@ -247,10 +242,28 @@ impl Store for Network {
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
-    fn extend<'a>(
-        &'a self,
-        batch: &'a [ExtendRequest],
-    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
+    fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
+        self.0.store.subscribe(client, listener)
+    }
+
+    fn admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
+
+    fn debounce(&self) -> Option<&dyn DebounceStore> {
+        Some(self)
+    }
+
+    fn embedded(&self) -> Option<&dyn EmbeddedStore> {
+        Some(self)
+    }
+}
+
+/// It is not, but it is on the caller's runtime and clock, which are the virtual ones.
+impl EmbeddedStore for Network {}
+
+impl AdminStore for Network {
+    fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
         self.0.record("extend", batch.iter().map(|item| (&item.key, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
@@ -260,39 +273,29 @@ impl Store for Network {
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
-    fn holder<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
+    fn holder<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
         self.0.record("holder", batch.iter().map(|key| (key, None)));
         self.0.store.holder(batch)
     }
 
-    fn force_release<'a>(
-        &'a self,
-        batch: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
+    fn force_release<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Release> {
         self.0.record("force_release", batch.iter().map(|key| (key, None)));
         self.0.store.force_release(batch)
     }
+}
 
-    fn debounce<'a>(
-        &'a self,
-        batch: &'a [DebounceRequest],
-    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
+impl DebounceStore for Network {
+    fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
         self.0.record("debounce", batch.iter().map(|item| (&item.window, Some(&item.token))));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
             let (store, requests) = (store.clone(), requests.clone());
-            async move { store.debounce(&requests).await }
+            async move { store.register(&requests).await }
         };
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
     }
 
-    fn end_window<'a>(
-        &'a self,
-        batch: &'a [EndWindowRequest],
-    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
+    fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
         self.0.record("end_window", batch.iter().map(|item| (&item.window, None)));
         let (store, requests) = (self.0.store.clone(), batch.to_vec());
         let operation = move || {
@@ -300,14 +303,5 @@ impl Store for Network {
             async move { store.end_window(&requests).await }
         };
         Box::pin(self.0.exchange(operation, unknown(batch.len())))
-    }
-
-    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        self.0.store.listen(client, listener)
-    }
-
-    fn is_embedded(&self) -> bool {
-        // It is not, but on the caller's runtime and clock, which are the virtual ones.
-        true
     }
 }

@@ -76,7 +76,7 @@ fn a_lock_that_nobody_else_wants_passes_from_caller_to_caller() {
     queue.join(2000, LEASE);
     assert_eq!(queue.released(HALF), Action::AskAgain);
     let request = queue.request(at(0)).unwrap();
-    assert_eq!((request.number, request.if_held), (1, IfHeld::KeepPlace(None)));
+    assert_eq!((request.number, request.if_held), (1, IfHeld::KeepWaiting(None)));
     let action = queue.granted(1, 6, false);
     assert_eq!(action, Action::Grant { caller: 2000, fencing_token: token(6, 0) });
 }
@@ -164,7 +164,7 @@ fn a_wake_up_during_a_look_makes_another() {
     assert_eq!(queue.look(), Action::None);
     assert_eq!(queue.held(1, None, Some(7), looks(true), at(1)), Action::Ask);
     let request = queue.request(at(1)).unwrap();
-    assert_eq!(request.if_held, IfHeld::KeepPlace(Some(7)));
+    assert_eq!(request.if_held, IfHeld::KeepWaiting(Some(7)));
     assert!(matches!(queue.held(1, None, Some(7), looks(true), at(2)), Action::LookAt(_)));
     assert_eq!(queue.look(), Action::Ask);
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
-    store::{Acquisition, CLAIM_WINDOW, Release, Renewal},
+    store::{Acquisition, RESERVATION, Release, Renewal},
 };
 
 /// A guard, and what the keeper knows of it.
@@ -277,7 +277,7 @@ impl Client {
         for (request, sent_at, reply) in unanswered {
             self.answered(request, sent_at, reply, now);
         }
-        // `Wake::Connected`: every waiter looks for itself.
+        // `Notice::Connected`: every waiter looks for itself.
         let action = self.queue.look();
         self.follow(action);
         self.send(now);
@@ -341,8 +341,8 @@ impl Client {
             Some(Acquisition::Granted { fence, contended }) => {
                 self.take_seat_grant(number, sent_at, (fence, contended), now);
             }
-            Some(Acquisition::Held { remaining, place, notifies }) => {
-                let action = self.queue.held(number, remaining, place, looks(notifies), now);
+            Some(Acquisition::Held { remaining, ticket, notifies }) => {
+                let action = self.queue.held(number, remaining, ticket, looks(notifies), now);
                 if self.mistake == Some(Mistake::NoFallbackLook)
                     && matches!(action, Action::LookAt(_))
                 {
@@ -483,7 +483,7 @@ impl Client {
         self.releases.remove(index);
         if answer.handed_over || (repeated && !answer.ours) {
             // `Task::await_claim`.
-            self.claim = Some((number, now + CLAIM_WINDOW + CLAIM_MARGIN));
+            self.claim = Some((number, now + RESERVATION + CLAIM_MARGIN));
         }
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::{Mistake, token::client_of};
 use crate::{
     Token,
-    core::{Moment, queue::ALIVE},
+    contract::{ALIVE, Acquisition, IfHeld, RESERVATION, Release, Renewal},
+    core::Moment,
     model::EPOCH,
-    store::{Acquisition, CLAIM_WINDOW, IfHeld, Release, Renewal, memory::queue::Queue},
+    store::memory_queue::Queue,
 };
 
 /// A wake-up, by the number in the token that it is for.
@@ -140,7 +141,7 @@ impl Store {
         self.lock = match self.mistake {
             Some(Mistake::HandOverWithoutExpiry) => Some((waiter, Moment::NEVER)),
             Some(Mistake::HandOverByFreeing) => None,
-            _ => Some((waiter, now + CLAIM_WINDOW)),
+            _ => Some((waiter, now + RESERVATION)),
         };
     }
 
@@ -179,12 +180,12 @@ impl Store {
                 }
                 Some(self.wait(token, None, now))
             }
-            (Some((holder, _)), IfHeld::KeepPlace(place)) => {
+            (Some((holder, _)), IfHeld::KeepWaiting(place)) => {
                 self.tell(holder, Word::Wanted);
                 Some(self.wait(token, *place, now))
             }
-            (None, IfHeld::KeepPlace(place)) => {
-                let kept = self.queue.place(token);
+            (None, IfHeld::KeepWaiting(place)) => {
+                let kept = self.queue.ticket(token);
                 match self.first_waiter(now) {
                     Some((first, its_place))
                         if first != *token && place.is_none_or(|place| its_place < place) =>
@@ -193,8 +194,8 @@ impl Store {
                         let notifies = self.notifies(&first);
                         self.hand_over(first, now, shown);
                         let place = Some(self.wait(token, kept.or(*place), now));
-                        let remaining = Some(CLAIM_WINDOW);
-                        return Acquisition::Held { remaining, place, notifies };
+                        let remaining = Some(RESERVATION);
+                        return Acquisition::Held { remaining, ticket: place, notifies };
                     }
                     _ => return self.grant(token, lease, now, shown),
                 }
@@ -204,7 +205,7 @@ impl Store {
         let notifies =
             place.is_some() && holder.as_ref().is_some_and(|(holder, _)| self.notifies(holder));
         let remaining = holder.map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
-        Acquisition::Held { remaining: Some(remaining), place, notifies }
+        Acquisition::Held { remaining: Some(remaining), ticket: place, notifies }
     }
 
     /// `State::notifies`.

@@ -2,83 +2,99 @@
 
 use std::sync::Arc;
 
-use super::State;
+use super::table::{Now, Table};
 use crate::{
-    core::{
-        Moment,
-        durable::{Call, Claim, Ended, Finish, Retry},
+    contract::{
+        self, ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
+        FinishRequest, KeepRequest, Kept, TakeBackRequest,
     },
+    core::durable::{Book, Call, Claim, Ended, Finish, Retry},
     limits::whole_millis,
-    store::{DurableClaim, DurableFinish, DurableReply, DurableRequest, DurableStep, SetAside},
 };
 
-impl State {
-    pub(super) fn durable(
-        &mut self,
-        request: &DurableRequest,
-        micros: u64,
-        now: Moment,
-    ) -> DurableReply {
-        let key = &request.book.due;
-        let mut book = self.books.remove(key).unwrap_or_default();
-        let millis = micros / 1000;
-        let reply = match &request.step {
-            DurableStep::Call { id, arguments, wait, max_wait, attempts, pause } => {
-                let retry = Retry { attempts: *attempts, pause: *pause };
-                let call = Call { arguments, wait: *wait, max_wait: *max_wait, retry };
-                let (call, due_in) = book.call(id, &call, micros);
-                DurableReply::Called { call, due_in }
-            }
-            DurableStep::Due { limit } => {
-                let (ids, next) = book.due(*limit, millis);
-                DurableReply::Due { ids, next }
-            }
-            DurableStep::Claim { id, run, token, lease } => {
-                let running = self.held(run, now);
-                let running = running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
-                let running = running.map(|(ours, left)| (ours, whole_millis(left)));
-                DurableReply::Claimed(match book.claim(id, running, *lease, millis) {
-                    Claim::Gone => DurableClaim::Gone,
-                    Claim::NotYet(left) => DurableClaim::NotYet(left),
-                    Claim::Running(left) => DurableClaim::Running(left),
-                    Claim::Granted { call, attempt, arguments } => {
-                        let fence = self.take(run, token, *lease, micros, now);
-                        DurableClaim::Granted { fence, call, attempt, arguments }
-                    }
-                })
-            }
-            DurableStep::Finish { id, run, token, call, generation, error } => {
-                let ours = self.held(run, now).is_some_and(|lock| lock.token == *token);
-                let ended = Ended { call: *call, generation: *generation, error: error.as_deref() };
-                let finish = book.finish(id, ours, &ended, millis);
-                if ours {
-                    self.locks.remove(run);
-                }
-                DurableReply::Finished(match finish {
-                    Finish::Lost => DurableFinish::Lost,
-                    Finish::Done => DurableFinish::Done,
-                    Finish::Again => DurableFinish::Again,
-                    Finish::Retry(pause) => DurableFinish::Retry(pause),
-                    Finish::SetAside => DurableFinish::SetAside,
-                })
-            }
-            DurableStep::Aside => {
-                let aside = book.aside().map(|(id, aside)| SetAside {
-                    id: id.clone(),
-                    attempts: aside.attempts,
-                    generation: aside.generation,
-                    error: aside.error.clone(),
-                    arguments: aside.arguments.clone(),
-                });
-                DurableReply::Aside(aside.collect())
-            }
-            DurableStep::TakeBack { id, again } => {
-                DurableReply::Taken(book.take_back(id, *again, micros))
-            }
-        };
-        if !book.is_empty() {
-            self.books.insert(Arc::clone(key), book);
+impl Table {
+    /// One step in a book. There is none for a function without calls.
+    fn step<T>(&mut self, book: &DurableBook, step: impl FnOnce(&mut Self, &mut Book) -> T) -> T {
+        let mut known = self.books.remove(&book.due).unwrap_or_default();
+        let answer = step(self, &mut known);
+        if !known.is_empty() {
+            self.books.insert(Arc::clone(&book.due), known);
         }
-        reply
+        answer
+    }
+
+    pub(super) fn keep(&mut self, request: &KeepRequest, at: Now) -> Kept {
+        let KeepRequest { id, arguments, wait, max_wait, attempts, pause, .. } = request;
+        let retry = Retry { attempts: *attempts, pause: *pause };
+        let call = Call { arguments, wait: *wait, max_wait: *max_wait, retry };
+        self.step(&request.book, |_, book| {
+            let (call, due_in) = book.call(id, &call, at.micros);
+            Kept::new(call, due_in)
+        })
+    }
+
+    pub(super) fn due(&mut self, request: &DueRequest, at: Now) -> DueCalls {
+        self.step(&request.book, |_, book| {
+            let (ids, next) = book.due(request.limit, at.micros / 1000);
+            DueCalls::new(ids, next)
+        })
+    }
+
+    pub(super) fn claim(&mut self, request: &ClaimRequest, at: Now) -> DurableClaim {
+        let ClaimRequest { id, run, token, lease, .. } = request;
+        let Now { moment: now, micros } = at;
+        self.step(&request.book, |table, book| {
+            let running = table.held(run, now);
+            let running = running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
+            let running = running.map(|(ours, left)| (ours, whole_millis(left)));
+            match book.claim(id, running, *lease, micros / 1000) {
+                Claim::Gone => DurableClaim::Gone,
+                Claim::NotYet(left) => DurableClaim::NotYet(left),
+                Claim::Running(left) => DurableClaim::Running(left),
+                Claim::Granted { call, attempt, arguments } => {
+                    let fence = table.take(run, token, *lease, micros, now);
+                    DurableClaim::granted(fence, call, attempt, arguments)
+                }
+            }
+        })
+    }
+
+    pub(super) fn finish(&mut self, request: &FinishRequest, at: Now) -> DurableFinish {
+        let FinishRequest { id, run, token, call, generation, error, .. } = request;
+        self.step(&request.book, |table, book| {
+            let ours = table.held(run, at.moment).is_some_and(|lock| lock.token == *token);
+            let ended = Ended { call: *call, generation: *generation, error: error.as_deref() };
+            let finish = book.finish(id, ours, &ended, at.micros / 1000);
+            if ours {
+                table.locks.remove(run);
+            }
+            match finish {
+                Finish::Lost => DurableFinish::Lost,
+                Finish::Done => DurableFinish::Done,
+                Finish::Again => DurableFinish::Again,
+                Finish::Retry(pause) => DurableFinish::Retry(pause),
+                Finish::SetAside => DurableFinish::SetAside,
+            }
+        })
+    }
+
+    pub(super) fn set_aside(&mut self, book: &DurableBook, _: Now) -> Vec<contract::SetAside> {
+        self.step(book, |_, book| {
+            let aside = book.aside().map(|(id, aside)| {
+                contract::SetAside::new(
+                    id.clone(),
+                    aside.attempts,
+                    aside.generation,
+                    aside.error.clone(),
+                    aside.arguments.clone(),
+                )
+            });
+            aside.collect()
+        })
+    }
+
+    pub(super) fn take_back(&mut self, request: &TakeBackRequest, at: Now) -> bool {
+        let TakeBackRequest { id, again, .. } = request;
+        self.step(&request.book, |_, book| book.take_back(id, *again, at.micros))
     }
 }

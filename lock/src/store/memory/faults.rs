@@ -5,33 +5,33 @@ use std::{
     time::Duration,
 };
 
-use super::{MemoryStore, State};
+use super::{MemoryStore, table::Table};
 
 /// What a replica knew at some moment.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Replica(State);
+pub struct Replica(Table);
 
 impl MemoryStore {
     /// Loses everything, as a server that restarts without its data.
     #[doc(hidden)]
     pub fn __forget(&self) {
-        self.__fail_over(Replica(State::default()));
+        self.__fail_over(Replica(Table::default()));
     }
 
     /// A replica that hears nothing more from now on.
     #[doc(hidden)]
     pub fn __replicate(&self) -> Replica {
-        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Replica(state.without_clients())
+        let table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        Replica(table.without_clients())
     }
 
     /// Lets a replica take over: what was done since it heard nothing is lost. Clients stay.
     #[doc(hidden)]
     pub fn __fail_over(&self, to: Replica) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let listeners = std::mem::take(&mut state.listeners);
-        *state = State { listeners, ..to.0 };
+        let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = std::mem::take(&mut table.listeners);
+        *table = Table { listeners, ..to.0 };
         // It takes its time, as a real one does, while a virtual clock stands still: longer than
         // the counter of the fences, which is lost with the rest, was ahead of the clock.
         self.__set_clock_ahead(Duration::from_millis(1));
@@ -52,13 +52,13 @@ impl MemoryStore {
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("locks", &self.locks.len()).finish_non_exhaustive()
+        f.debug_struct("Table").field("locks", &self.locks.len()).finish_non_exhaustive()
     }
 }
 
-impl State {
+impl Table {
     fn without_clients(&self) -> Self {
         Self {
             locks: self.locks.clone(),

@@ -7,12 +7,12 @@ use std::{
 
 use crate::{Token, core::Moment};
 
-/// Who waits for one lock, in the order of their places; and in the order in which they die, if they
+/// Who waits for one lock, in the order of their tickets; and in the order in which they die, if they
 /// are not heard of.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 #[derive(Clone, Default)]
 pub(crate) struct Queue {
-    by_place: BTreeMap<u64, Token>,
+    by_ticket: BTreeMap<u64, Token>,
     by_end: BTreeSet<(Moment, u64)>,
     waiters: HashMap<Token, Waiter>,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Queue {
 #[cfg_attr(test, derive(Debug, PartialEq, Eq, Hash))]
 #[derive(Clone)]
 struct Waiter {
-    place: u64,
+    ticket: u64,
     /// Not heard of after that, it is dead.
     alive_until: Moment,
     /// It hears when the lock is given to it; else it looks by itself.
@@ -41,13 +41,13 @@ impl Queue {
     }
 
     /// Where a token waits.
-    pub(crate) fn place(&self, token: &Token) -> Option<u64> {
-        self.waiters.get(token).map(|waiter| waiter.place)
+    pub(crate) fn ticket(&self, token: &Token) -> Option<u64> {
+        self.waiters.get(token).map(|waiter| waiter.ticket)
     }
 
     /// Is anybody in it alive? Mostly the first is.
     pub(crate) fn has_living(&self, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
-        self.by_place.values().any(|token| self.lives(token, now, &hears))
+        self.by_ticket.values().any(|token| self.lives(token, now, &hears))
     }
 
     pub(crate) fn living(&self, now: Moment) -> usize {
@@ -59,49 +59,49 @@ impl Queue {
         self.by_end.last().map(|(end, _)| *end).unwrap_or_default()
     }
 
-    /// Lets a token wait, or go on waiting: its place. Taken for dead, it keeps its place if nobody
+    /// Lets a token wait, or go on waiting: its ticket. Taken for dead, it keeps its ticket if nobody
     /// has looked.
     pub(crate) fn wait(
         &mut self,
         token: &Token,
-        place: Option<u64>,
+        ticket: Option<u64>,
         micros: u64,
         (now, alive): (Moment, Duration),
         listens: bool,
     ) -> u64 {
-        let last = self.by_place.last_key_value().map_or(0, |(place, _)| *place);
-        let mut place = self.place(token).or(place).unwrap_or_else(|| micros.max(last + 1));
+        let last = self.by_ticket.last_key_value().map_or(0, |(ticket, _)| *ticket);
+        let mut ticket = self.ticket(token).or(ticket).unwrap_or_else(|| micros.max(last + 1));
         self.leave(token);
         self.forget_dead(now);
-        // A place that somebody made up must not push another waiter out.
-        while self.by_place.contains_key(&place) {
-            place += 1;
+        // A ticket that somebody made up must not push another waiter out.
+        while self.by_ticket.contains_key(&ticket) {
+            ticket += 1;
         }
-        let waiter = Waiter { place, alive_until: now + alive, listens };
-        self.by_place.insert(place, token.clone());
-        self.by_end.insert((waiter.alive_until, place));
+        let waiter = Waiter { ticket, alive_until: now + alive, listens };
+        self.by_ticket.insert(ticket, token.clone());
+        self.by_end.insert((waiter.alive_until, ticket));
         self.waiters.insert(token.clone(), waiter);
-        place
+        ticket
     }
 
     pub(crate) fn leave(&mut self, token: &Token) {
         if let Some(waiter) = self.waiters.remove(token) {
-            self.by_place.remove(&waiter.place);
-            self.by_end.remove(&(waiter.alive_until, waiter.place));
+            self.by_ticket.remove(&waiter.ticket);
+            self.by_end.remove(&(waiter.alive_until, waiter.ticket));
         }
     }
 
-    /// The first living waiter and its place. Those before it, who are dead, are removed; one
-    /// that does not listen any more knows its place, and takes it again if it lives.
+    /// The first living waiter and its ticket. Those before it, who are dead, are removed; one
+    /// that does not listen any more knows its ticket, and takes it again if it lives.
     pub(crate) fn first(
         &mut self,
         now: Moment,
         hears: impl Fn(&Token) -> bool,
     ) -> Option<(Token, u64)> {
-        while let Some((place, token)) = self.by_place.first_key_value() {
-            let (place, token) = (*place, token.clone());
+        while let Some((ticket, token)) = self.by_ticket.first_key_value() {
+            let (ticket, token) = (*ticket, token.clone());
             if self.lives(&token, now, &hears) {
-                return Some((token, place));
+                return Some((token, ticket));
             }
             self.leave(&token);
         }
@@ -116,19 +116,19 @@ impl Queue {
 
     fn forget_dead(&mut self, now: Moment) {
         let dead = self.by_end.range(..=(now, u64::MAX)).take(SWEEP);
-        let dead: Vec<_> = dead.map(|(_, place)| self.by_place[place].clone()).collect();
+        let dead: Vec<_> = dead.map(|(_, ticket)| self.by_ticket[ticket].clone()).collect();
         for token in dead {
             self.leave(&token);
         }
     }
 }
 
-/// In the order of the places: a hash map has none.
+/// In the order of the tickets: a hash map has none.
 #[cfg(test)]
 impl std::hash::Hash for Queue {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        for (place, token) in &self.by_place {
-            (place, token, self.waiters.get(token)).hash(state);
+        for (ticket, token) in &self.by_ticket {
+            (ticket, token, self.waiters.get(token)).hash(state);
         }
     }
 }
@@ -137,6 +137,6 @@ impl std::hash::Hash for Queue {
 impl Queue {
     /// In order.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = &Token> {
-        self.by_place.values()
+        self.by_ticket.values()
     }
 }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     Error,
-    store::{Listener, StoreError, WakeUps},
+    contract::{Delivery, Listener, StoreError},
     warning::Warnings,
 };
 
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     /// Sends the wake-ups of this client to the listener, over this connection and all that follow.
-    pub(super) async fn listen(&self, client: &str, listener: Listener) -> WakeUps {
+    pub(super) async fn listen(&self, client: &str, listener: Listener) -> Delivery {
         let ear = &self.server.ear;
         ear.open(client, listener);
         // Mostly nobody has connected yet, and the handshake asks for them.
@@ -137,7 +137,7 @@ impl Connection {
         if let Some(live) = live {
             self.server.listen_on(&mut live.connection.clone()).await;
         }
-        ear.wake_ups()
+        ear.delivery()
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -145,8 +145,8 @@ impl Connection {
     }
 
     /// How wake-ups travel at the moment.
-    pub(super) fn wake_ups(&self) -> WakeUps {
-        self.server.ear.wake_ups()
+    pub(super) fn delivery(&self) -> Delivery {
+        self.server.ear.delivery()
     }
 
     /// How long a call may take: a link that is slow must be able to answer.

@@ -1,14 +1,9 @@
 //! Every reader of what a server says, for the fuzz targets.
 
-use std::time::Duration;
-
 use redis::Value;
 
-use super::{durable, read_acquired, read_debounced, read_holder, released, wake};
-use crate::{
-    Acquisition, DebounceReply, Token,
-    store::{DurableClaim, DurableReply, DurableStep},
-};
+use super::{decode, wake};
+use crate::contract::{Acquisition, DebounceReply, DurableClaim};
 
 /// The largest fence with room for a fencing token below 2<sup>63</sup>.
 const LARGEST: u64 = 1 << 53;
@@ -16,77 +11,48 @@ const LARGEST: u64 = 1 << 53;
 /// Reads a reply as each script's. Output: how many of them it may come from.
 pub fn reply(bytes: &[u8]) -> usize {
     let Ok(value) = redis::parse_redis_value(bytes) else { return 0 };
+    // As the store does it: an error of the server's is no reply of a script.
+    if let Value::ServerError(_) = value {
+        return 0;
+    }
     let mut scripts = 0;
     for items in 1..4 {
-        if let Ok(acquired) = answer(value.clone(), |reply| read_acquired(reply, items)) {
-            scripts += 1;
-            assert_eq!(acquired.len(), items);
-            for acquisition in acquired {
-                if let Ok(Acquisition::Granted { fence, .. }) = acquisition {
-                    assert!(fence < LARGEST, "{fence}");
-                }
+        let Some(acquired) = decode::acquired(value.clone(), items) else { continue };
+        scripts += 1;
+        assert_eq!(acquired.len(), items);
+        for acquisition in acquired {
+            if let Ok(Acquisition::Granted { fence, .. }) = acquisition {
+                assert!(fence < LARGEST, "{fence}");
             }
         }
     }
-    if let Ok(debounced) = answer(value.clone(), read_debounced) {
+    if let Some(debounced) = decode::debounced(value.clone()) {
         scripts += 1;
         if let DebounceReply::Granted { fence } = debounced {
             assert!(fence < LARGEST, "{fence}");
         }
     }
-    scripts += usize::from(answer(value.clone(), read_holder).is_ok());
-    if let Value::Int(number) = value {
-        scripts += usize::from(released(number).is_some());
-    }
-    for step in steps() {
-        if let Ok(read) = answer(value.clone(), |reply| durable::read(&step, reply)) {
-            scripts += 1;
-            if let DurableReply::Claimed(DurableClaim::Granted { fence, .. }) = read {
-                assert!(fence < LARGEST, "{fence}");
-            }
+    if let Some(claimed) = decode::claimed(value.clone()) {
+        scripts += 1;
+        if let DurableClaim::Granted { fence, .. } = claimed {
+            assert!(fence < LARGEST, "{fence}");
         }
     }
-    scripts
+    let others = [
+        decode::holder(value.clone()).is_some(),
+        decode::extended(value.clone()).is_some(),
+        decode::was_there(value.clone()).is_some(),
+        decode::kept(value.clone()).is_some(),
+        decode::due(value.clone()).is_some(),
+        decode::finished(value.clone()).is_some(),
+        decode::set_aside(value.clone()).is_some(),
+        decode::integer(value.clone()).and_then(decode::released).is_some(),
+        decode::integer(value).and_then(decode::renewed).is_some(),
+    ];
+    scripts + others.into_iter().filter(|read| *read).count()
 }
 
-/// As the store does it: an error of the server's is no reply of a script.
-fn answer<T>(reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, ()> {
-    match reply {
-        Value::ServerError(_) => Err(()),
-        reply => read(reply).ok_or(()),
-    }
-}
-
-/// Reads a message as a wake-up. Output: is it one?
+/// Reads a message as a notice. Output: is it one?
 pub fn wake(payload: &[u8]) -> bool {
     wake::parse(payload).is_some()
-}
-
-/// One of each step, for what is read depends on it.
-fn steps() -> [DurableStep; 6] {
-    let (id, run) = (|| "a".into(), || "b".into());
-    let token = || Token::from("c".to_owned());
-    let (lease, attempts) = (Duration::from_secs(1), 3);
-    [
-        DurableStep::Call {
-            id: id(),
-            arguments: "[]".into(),
-            wait: lease,
-            max_wait: None,
-            attempts,
-            pause: lease,
-        },
-        DurableStep::Due { limit: 2 },
-        DurableStep::Claim { id: id(), run: run(), token: token(), lease },
-        DurableStep::Finish {
-            id: id(),
-            run: run(),
-            token: token(),
-            call: 1,
-            generation: 1,
-            error: None,
-        },
-        DurableStep::Aside,
-        DurableStep::TakeBack { id: id(), again: true },
-    ]
 }

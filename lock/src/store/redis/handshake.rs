@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    FENCE,
+    keys::FENCE,
     script::{self, Known},
     trouble::{Address, Refusal, is_passing},
     wake::Ear,

@@ -5,68 +5,32 @@
 //! own beside this one; time comes from the server only.
 
 mod connection;
-mod durable;
+mod decode;
+mod encode;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
 mod handshake;
+mod keys;
 mod script;
 mod trouble;
 mod wake;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, RedisWrite, ToRedisArgs, Value};
+use redis::{Client, Value};
 
-use self::{
-    connection::Connection,
-    script::{
-        ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
-    },
-};
-use super::{
-    AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
-    DurableRequest, EndWindowRequest, ExtendRequest, Holder, IfHeld, Listener, Release,
-    ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture, WakeUps, WindowEnd,
-    answer_each,
-};
+use self::{connection::Connection, script::Invocation};
+use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{
-    Error, ErrorKind, Token,
-    core::{
-        debounce::GRACE,
-        queue::{ALIVE, ALIVE_POLLING},
+    Error, ErrorKind,
+    contract::{
+        AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
+        DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
+        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Listener, Release, ReleaseRequest,
+        RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, answer_each,
     },
-    limits::LONGEST_LEASE,
     warning::Warnings,
 };
-
-/// The counter that fences are drawn from: one per database, and the only key without an expiry.
-/// No id can name it, for none may begin with a tilde, and no prefix may contain one.
-const FENCE: &str = "~fence";
-
-/// The key of a lock's queue. It begins with a tilde, so that no id can name it.
-struct QueueOf<'a>(&'a str);
-
-impl ToRedisArgs for QueueOf<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(format_args!("~queue:{}", self.0));
-    }
-}
-
-/// What a script is told about a lock that another token holds.
-struct IfHeldWord<'a>(&'a IfHeld);
-
-impl ToRedisArgs for IfHeldWord<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        match self.0 {
-            IfHeld::GiveUp => out.write_arg(b""),
-            IfHeld::Wait => out.write_arg(b"w"),
-            IfHeld::KeepPlace(place) => {
-                out.write_arg_fmt(format_args!("w{}", place.unwrap_or(0)));
-            }
-            IfHeld::Adopt(token) => out.write_arg_fmt(format_args!("={}", token.as_str())),
-        }
-    }
-}
 
 /// The store on one Redis server.
 #[derive(Debug)]
@@ -89,32 +53,27 @@ impl RedisStore {
         self.connection.establish().await
     }
 
-    /// Calls one script for a whole batch.
-    async fn one<T>(
-        &self,
-        invocation: Invocation,
-        read: impl Fn(Value) -> Option<T>,
-    ) -> Result<T, StoreError> {
-        let reply = self.connection.invoke(&invocation).await?;
-        self.answer(reply, read)
-    }
-
     /// Calls a script for each item of a batch, in one write.
-    async fn each<T>(
-        &self,
-        invocations: Vec<Invocation>,
-        read: impl Fn(usize, Value) -> Option<T>,
-    ) -> Vec<Result<T, StoreError>> {
-        let items = invocations.len();
-        let answers = match &invocations[..] {
-            [invocation] => self.connection.invoke(invocation).await.map(|reply| vec![reply]),
-            _ => self.connection.invoke_all(&invocations).await,
-        };
-        let read = |(item, reply)| self.answer(reply, |reply| read(item, reply));
-        answer_each(
-            answers.map(|replies| replies.into_iter().enumerate().map(read).collect()),
-            items,
-        )
+    // Not an `async fn`: the call is written when it is made, like every other.
+    fn each<'a, Q, T>(
+        &'a self,
+        batch: &'a [Q],
+        write: impl Fn(&Q) -> Invocation,
+        read: impl Fn(Value) -> Option<T> + Send + 'a,
+    ) -> impl Future<Output = Vec<Result<T, StoreError>>> + Send + 'a
+    where
+        T: Send + 'a,
+        Q: Sync,
+    {
+        let invocations: Vec<_> = batch.iter().map(write).collect();
+        async move {
+            let answers = match &invocations[..] {
+                [invocation] => self.connection.invoke(invocation).await.map(|reply| vec![reply]),
+                _ => self.connection.invoke_all(&invocations).await,
+            };
+            let read = |reply| self.answer(reply, &read);
+            answer_each(answers.map(|replies| replies.into_iter().map(read).collect()), batch.len())
+        }
     }
 
     /// The reply of a script for a whole batch, with one number for each item.
@@ -124,10 +83,7 @@ impl RedisStore {
         items: usize,
         read: impl Fn(i64) -> Option<T>,
     ) -> Vec<Result<T, StoreError>> {
-        let item = |value| match value {
-            Value::Int(number) => read(number),
-            _ => None,
-        };
+        let item = |value| decode::integer(value).and_then(&read);
         let read = |reply| match reply {
             Value::Array(values) if values.len() == items => {
                 Some(values.into_iter().map(|value| self.answer(value, item)).collect())
@@ -148,34 +104,13 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    fn acquire<'a>(
-        &'a self,
-        batch: &'a [AcquireRequest],
-    ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
-        let (mark, alive) = match self.connection.wake_ups() {
-            WakeUps::Polling => ("?", ALIVE_POLLING),
-            WakeUps::PubSub | WakeUps::Push => ("@", ALIVE),
-        };
-        let mut invocation = Invocation::of(&ACQUIRE, 2 * batch.len() + 1);
-        for request in batch {
-            invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
-        }
-        invocation = invocation
-            .arg(FENCE)
-            .arg(millis(LONGEST_LEASE))
-            .arg(millis(CLAIM_WINDOW))
-            .arg(millis(alive))
-            .arg(mark);
-        for request in batch {
-            invocation = invocation
-                .arg(request.token.as_str())
-                .arg(millis(request.lease))
-                .arg(IfHeldWord(&request.if_held));
-        }
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+        let invocation = encode::acquire(batch, self.connection.delivery());
         Box::pin(async move {
-            let read = |reply| read_acquired(reply, batch.len());
             let address = &self.connection.server().address;
-            let answers = self.one(invocation, read).await.map(|answers| {
+            let read = |reply| decode::acquired(reply, batch.len());
+            let reply = self.connection.invoke(&invocation).await;
+            let answers = reply.and_then(|reply| self.answer(reply, read)).map(|answers| {
                 let answers = answers.into_iter();
                 answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
             });
@@ -187,224 +122,88 @@ impl Store for RedisStore {
         })
     }
 
-    fn renew<'a>(
-        &'a self,
-        batch: &'a [RenewRequest],
-    ) -> StoreFuture<'a, Vec<Result<Renewal, StoreError>>> {
-        let mut invocation = Invocation::of(&RENEW, 2 * batch.len());
-        for request in batch {
-            invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
-        }
-        for request in batch {
-            invocation = invocation.arg(request.token.as_str()).arg(millis(request.lease));
-        }
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+        let invocation = encode::renew(batch);
         // What is answered later than that is answered after the deadline of some lock in it.
         let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
         Box::pin(async move {
             let reply = self.connection.invoke_patiently(&invocation, limit).await;
-            self.numbers(reply, batch.len(), |answer| match answer {
-                0 => Some(Renewal::NotOurs),
-                1 | 2 => Some(Renewal::Renewed { contended: answer == 2 }),
-                _ => None,
-            })
+            self.numbers(reply, batch.len(), decode::renewed)
         })
     }
 
-    fn release<'a>(
-        &'a self,
-        batch: &'a [ReleaseRequest],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
-        let mut invocation = Invocation::of(&RELEASE, 2 * batch.len());
-        for request in batch {
-            invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
-        }
-        invocation = invocation.arg(millis(CLAIM_WINDOW));
-        for request in batch {
-            invocation = invocation.arg(request.token.as_str()).arg(millis(request.keep));
-        }
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+        let invocation = encode::release(batch);
         Box::pin(async move {
-            self.numbers(self.connection.invoke(&invocation).await, batch.len(), released)
+            let reply = self.connection.invoke(&invocation).await;
+            self.numbers(reply, batch.len(), decode::released)
         })
     }
 
-    fn extend<'a>(
-        &'a self,
-        batch: &'a [ExtendRequest],
-    ) -> StoreFuture<'a, Vec<Result<Option<Duration>, StoreError>>> {
-        let invocations = batch.iter().map(|request| {
-            Invocation::of(&EXTEND, 1)
-                .arg(&*request.key)
-                .arg(request.token.as_str())
-                .arg(millis(request.by))
-                .arg(millis(LONGEST_LEASE))
-        });
-        Box::pin(self.each(invocations.collect(), |_, reply| match reply {
-            Value::Int(left) => Some(remaining(left)),
-            _ => None,
-        }))
-    }
-
-    fn holder<'a>(
-        &'a self,
-        keys: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Option<Holder>, StoreError>>> {
-        let invocations =
-            keys.iter().map(|key| Invocation::of(&HOLDER, 2).arg(&**key).arg(QueueOf(key)));
-        Box::pin(self.each(invocations.collect(), |_, reply| read_holder(reply)))
-    }
-
-    fn force_release<'a>(
-        &'a self,
-        keys: &'a [Arc<str>],
-    ) -> StoreFuture<'a, Vec<Result<Release, StoreError>>> {
-        let invocations = keys.iter().map(|key| {
-            Invocation::of(&FORCE_RELEASE, 2)
-                .arg(&**key)
-                .arg(QueueOf(key))
-                .arg(millis(CLAIM_WINDOW))
-        });
-        Box::pin(self.each(invocations.collect(), |_, reply| match reply {
-            Value::Int(answer) => released(answer),
-            _ => None,
-        }))
-    }
-
-    fn debounce<'a>(
-        &'a self,
-        batch: &'a [DebounceRequest],
-    ) -> StoreFuture<'a, Vec<Result<DebounceReply, StoreError>>> {
-        let invocations = batch.iter().map(|request| {
-            let limit = request.max_wait.map(|limit| millis(limit).to_string());
-            Invocation::of(&DEBOUNCE, 3)
-                .arg(&*request.window)
-                .arg(&*request.run)
-                .arg(FENCE)
-                .arg(request.token.as_str())
-                .arg(millis(request.age))
-                .arg(millis(request.wait))
-                .arg(limit.unwrap_or_default())
-                .arg(if request.leading { "1" } else { "" })
-                .arg(millis(request.lease))
-                .arg(millis(request.keep))
-                .arg(millis(GRACE))
-        });
-        Box::pin(self.each(invocations.collect(), |_, reply| read_debounced(reply)))
-    }
-
-    fn end_window<'a>(
-        &'a self,
-        batch: &'a [EndWindowRequest],
-    ) -> StoreFuture<'a, Vec<Result<bool, StoreError>>> {
-        let invocations = batch.iter().map(|request| {
-            let word = match request.end {
-                WindowEnd::Flush => "flush",
-                WindowEnd::Cancel => "cancel",
-            };
-            Invocation::of(&END_WINDOW, 1).arg(&*request.window).arg(word)
-        });
-        Box::pin(self.each(invocations.collect(), |_, reply| match reply {
-            Value::Int(waits @ (0 | 1)) => Some(waits == 1),
-            _ => None,
-        }))
-    }
-
-    fn durable<'a>(
-        &'a self,
-        batch: &'a [DurableRequest],
-    ) -> StoreFuture<'a, Vec<Result<DurableReply, StoreError>>> {
-        let invocations = batch.iter().map(durable::invocation).collect();
-        Box::pin(self.each(invocations, |item, reply| durable::read(&batch[item].step, reply)))
-    }
-
-    fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
+    fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
         Box::pin(self.connection.listen(client, listener))
     }
-}
 
-/// An item that failed has the server's error as its answer.
-fn read_acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, String>>> {
-    let Value::Array(values) = reply else { return None };
-    let mut values = values.into_iter();
-    let mut fence = fence(&values.next()?)?;
-    let answer = |value: Value| match value {
-        Value::Int(taken @ (1 | 2)) => {
-            fence += 1;
-            Some(Ok(Acquisition::Granted { fence: fence - 1, contended: taken == 2 }))
-        }
-        Value::Array(held) => match &held[..] {
-            [Value::Int(left), place, Value::Int(notifies @ (0 | 1))] => {
-                Some(Ok(Acquisition::Held {
-                    remaining: remaining(*left),
-                    place: number(place),
-                    notifies: *notifies == 1,
-                }))
-            }
-            _ => None,
-        },
-        Value::BulkString(error) => Some(Err(String::from_utf8_lossy(&error).into_owned())),
-        _ => None,
-    };
-    let answers: Vec<_> = values.map(answer).collect::<Option<_>>()?;
-    (answers.len() == items).then_some(answers)
-}
+    fn admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
 
-fn read_holder(reply: Value) -> Option<Option<Holder>> {
-    let values = match reply {
-        Value::Nil => return Some(None),
-        Value::Array(values) => values,
-        _ => return None,
-    };
-    let [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] = &values[..] else {
-        return None;
-    };
-    // Another client's token may be any bytes.
-    let token = Token::from(String::from_utf8_lossy(token).into_owned());
-    let waiters = usize::try_from(*waiters).ok()?;
-    Some(Some(Holder { token, remaining: remaining(*left), waiters }))
-}
+    fn debounce(&self) -> Option<&dyn DebounceStore> {
+        Some(self)
+    }
 
-fn read_debounced(reply: Value) -> Option<DebounceReply> {
-    let Value::Array(values) = reply else { return None };
-    let (Value::BulkString(what), rest) = values.split_first()? else { return None };
-    match (what.as_slice(), rest) {
-        (b"granted", [fence]) => Some(DebounceReply::Granted { fence: self::fence(fence)? }),
-        (b"superseded", []) => Some(DebounceReply::Superseded),
-        (b"not yet", [Value::Int(left), Value::Int(newest @ (0 | 1))]) => {
-            Some(DebounceReply::NotYet { left: remaining(*left)?, newest: *newest == 1 })
-        }
-        // A run's lock that somebody has made eternal is looked at as often as any other.
-        (b"running", [Value::Int(left)]) => {
-            Some(DebounceReply::Running(remaining(*left).unwrap_or(LONGEST_LEASE)))
-        }
-        _ => None,
+    fn durable(&self) -> Option<&dyn DurableStore> {
+        Some(self)
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
+impl AdminStore for RedisStore {
+    fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
+        Box::pin(self.each(batch, encode::extend, decode::extended))
+    }
 
-/// What a number of milliseconds means where a negative one means "no end".
-fn remaining(millis: i64) -> Option<Duration> {
-    u64::try_from(millis).ok().map(Duration::from_millis)
-}
+    fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
+        Box::pin(self.each(keys, encode::holder, decode::holder))
+    }
 
-fn released(answer: i64) -> Option<Release> {
-    (0..4)
-        .contains(&answer)
-        .then_some(Release { ours: answer & 1 == 1, handed_over: answer & 2 == 2 })
-}
-
-/// A number that a script wrote as text.
-fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
-        _ => None,
+    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
+        let read = |reply| decode::integer(reply).and_then(decode::released);
+        Box::pin(self.each(keys, encode::force_release, read))
     }
 }
 
-/// A fence: one that leaves no room for a fencing token is none that a script of ours has drawn.
-fn fence(value: &Value) -> Option<u64> {
-    const BOUND: u64 = (1 << 53) - 1024;
-    number(value).filter(|fence| *fence < BOUND)
+impl DebounceStore for RedisStore {
+    fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
+        Box::pin(self.each(batch, encode::register, decode::debounced))
+    }
+
+    fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
+        Box::pin(self.each(batch, encode::end_window, decode::was_there))
+    }
+}
+
+impl DurableStore for RedisStore {
+    fn keep<'a>(&'a self, batch: &'a [KeepRequest]) -> Answers<'a, Kept> {
+        Box::pin(self.each(batch, encode::keep, decode::kept))
+    }
+
+    fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
+        Box::pin(self.each(batch, encode::due, decode::due))
+    }
+
+    fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
+        Box::pin(self.each(batch, encode::claim, decode::claimed))
+    }
+
+    fn finish<'a>(&'a self, batch: &'a [FinishRequest]) -> Answers<'a, DurableFinish> {
+        Box::pin(self.each(batch, encode::finish, decode::finished))
+    }
+
+    fn set_aside<'a>(&'a self, books: &'a [DurableBook]) -> Answers<'a, Vec<SetAside>> {
+        Box::pin(self.each(books, encode::set_aside, decode::set_aside))
+    }
+
+    fn take_back<'a>(&'a self, batch: &'a [TakeBackRequest]) -> Answers<'a, bool> {
+        Box::pin(self.each(batch, encode::take_back, decode::was_there))
+    }
 }

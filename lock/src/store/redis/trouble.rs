@@ -10,8 +10,8 @@ use redis::{ConnectionAddr, ErrorKind as RedisErrorKind, RedisError, ServerError
 
 use crate::{
     Error, ErrorKind,
+    contract::{Failure, StoreError},
     limits::whole_millis,
-    store::{Failure, StoreError},
 };
 
 /// Where a server is, without user and password: `host:port`, or the path of a socket.

@@ -1,4 +1,4 @@
-//! Wake-ups on Redis: one channel for each client.
+//! Notice-ups on Redis: one channel for each client.
 //!
 //! A server that speaks RESP3 pushes them on the connection that carries the requests, in order
 //! with the replies. For any other there is a second connection in pub/sub mode; and where even
@@ -25,7 +25,7 @@ use super::{
     handshake::STEP,
 };
 use crate::{
-    store::{Listener, Wake, WakeUps, wake::CurrentWakeUps},
+    contract::{CurrentDelivery, Delivery, Listener, Notice},
     warning::{Warning, Warnings},
 };
 
@@ -35,7 +35,7 @@ const PING: Duration = Duration::from_secs(5);
 /// The one who listens on a connection, once somebody does.
 pub(super) struct Ear {
     listening: OnceLock<Listening>,
-    current: CurrentWakeUps,
+    current: CurrentDelivery,
     /// This user may not publish, so its releases wake nobody. It says so by listening to a second
     /// channel, which `notifies` in queue.lua looks at: those that wait for its locks poll.
     mute: AtomicBool,
@@ -59,7 +59,7 @@ impl Ear {
     pub(super) fn new(warnings: Warnings) -> Self {
         Self {
             listening: OnceLock::new(),
-            current: CurrentWakeUps::default(),
+            current: CurrentDelivery::default(),
             mute: AtomicBool::new(false),
             has_another: AtomicBool::new(false),
             warnings,
@@ -67,7 +67,7 @@ impl Ear {
     }
 
     /// How wake-ups travel at the moment.
-    pub(super) fn wake_ups(&self) -> WakeUps {
+    pub(super) fn delivery(&self) -> Delivery {
         self.current.load()
     }
 
@@ -78,14 +78,14 @@ impl Ear {
 
     fn hear(&self, payload: &[u8]) {
         if let (Some(listening), Some(wake)) = (self.listening.get(), parse(payload)) {
-            listening.listener.wake(wake);
+            listening.listener.notify(wake);
         }
     }
 
-    /// Wake-ups come from now on, or they do not; some may have been lost before.
+    /// Notice-ups come from now on, or they do not; some may have been lost before.
     pub(super) fn connected(&self) {
         if let Some(listening) = self.listening.get() {
-            listening.listener.wake(Wake::Connected(self.wake_ups()));
+            listening.listener.notify(Notice::Connected(self.delivery()));
         }
     }
 
@@ -128,7 +128,7 @@ impl Ear {
         let is_refused = |reply: Option<Value>| matches!(reply, Some(Value::ServerError(_)) | None);
         let subscribed = pushes && !is_refused(replies.next());
         if pushes {
-            self.current.set(if subscribed { WakeUps::Push } else { WakeUps::Polling });
+            self.current.set(if subscribed { Delivery::Push } else { Delivery::Polling });
             if !subscribed {
                 self.warnings.say(Warning::NoWakeUps);
             }
@@ -152,8 +152,8 @@ impl Ear {
         }
         let connected = self.connect_apart(&client).await;
         self.current.set(match &connected {
-            Some(_) => WakeUps::PubSub,
-            None => WakeUps::Polling,
+            Some(_) => Delivery::PubSub,
+            None => Delivery::Polling,
         });
         if connected.is_none() {
             self.warnings.say(Warning::NoWakeUps);
@@ -185,7 +185,7 @@ async fn listen_apart(ear: Weak<Ear>, client: Client, mut connected: Option<redi
             delay = RECONNECT.0;
             hear_all(&ear, connection).await;
             let Some(ear) = ear.upgrade() else { return };
-            ear.current.set(WakeUps::Polling);
+            ear.current.set(Delivery::Polling);
             ear.connected();
         }
         time::sleep(jittered(delay)).await;
@@ -194,7 +194,7 @@ async fn listen_apart(ear: Weak<Ear>, client: Client, mut connected: Option<redi
         let Some(ear) = ear.upgrade() else { return };
         connected = ear.connect_apart(&client).await;
         if connected.is_some() {
-            ear.current.set(WakeUps::PubSub);
+            ear.current.set(Delivery::PubSub);
             ear.connected();
         }
     }
@@ -221,14 +221,14 @@ async fn hear_all(ear: &Weak<Ear>, connection: redis::aio::PubSub) {
 }
 
 /// A word, and the number in the token that it is about.
-pub(super) fn parse(payload: &[u8]) -> Option<Wake> {
+pub(super) fn parse(payload: &[u8]) -> Option<Notice> {
     let (word, number) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
     let number = number.parse().ok()?;
     match word {
-        "granted" | "look" => Some(Wake::Granted { number }),
-        "wanted" => Some(Wake::Wanted { number }),
-        "taken" => Some(Wake::Taken { number }),
-        "due" => Some(Wake::Due { number }),
+        "granted" | "look" => Some(Notice::Granted { number }),
+        "wanted" => Some(Notice::Contended { number }),
+        "taken" => Some(Notice::Revoked { number }),
+        "due" => Some(Notice::Flushed { number }),
         _ => None,
     }
 }
@@ -239,11 +239,14 @@ mod tests {
 
     #[test]
     fn messages_that_no_script_sends_are_nothing() {
-        assert_eq!(parse(b"granted 7"), Some(Wake::Granted { number: 7 }));
-        assert_eq!(parse(b"look 7"), Some(Wake::Granted { number: 7 }));
-        assert_eq!(parse(b"wanted 18446744073709551615"), Some(Wake::Wanted { number: u64::MAX }));
-        assert_eq!(parse(b"taken 0"), Some(Wake::Taken { number: 0 }));
-        assert_eq!(parse(b"due 7"), Some(Wake::Due { number: 7 }));
+        assert_eq!(parse(b"granted 7"), Some(Notice::Granted { number: 7 }));
+        assert_eq!(parse(b"look 7"), Some(Notice::Granted { number: 7 }));
+        assert_eq!(
+            parse(b"wanted 18446744073709551615"),
+            Some(Notice::Contended { number: u64::MAX })
+        );
+        assert_eq!(parse(b"taken 0"), Some(Notice::Revoked { number: 0 }));
+        assert_eq!(parse(b"due 7"), Some(Notice::Flushed { number: 7 }));
         for message in
             ["", "granted", "granted ", "granted -1", "granted 7 8", "free 7", "\u{ff} 1"]
         {

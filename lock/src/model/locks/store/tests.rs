@@ -6,9 +6,9 @@ use tokio::time;
 
 use super::*;
 use crate::{
-    MemoryStore, Store as _,
+    contract::{AcquireRequest, Listener, Notice, ReleaseRequest, RenewRequest},
     model::locks::token::token,
-    store::{AcquireRequest, Listener, ReleaseRequest, RenewRequest, Wake},
+    store::{MemoryStore, Store as _},
 };
 
 type Woken = Arc<Mutex<Vec<(usize, Word)>>>;
@@ -19,14 +19,14 @@ async fn memory_store(woken: &Woken) -> MemoryStore {
         let woken = Arc::clone(woken);
         let listener = Listener::new(move |wake| {
             let word = match wake {
-                Some(Wake::Granted { number }) => Word::Granted(number),
-                Some(Wake::Wanted { number }) => Word::Wanted(number),
+                Some(Notice::Granted { number }) => Word::Granted(number),
+                Some(Notice::Contended { number }) => Word::Wanted(number),
                 _ => return true,
             };
             woken.lock().unwrap().push((client, word));
             true
         });
-        store.listen(token(client, 0).parts().0, listener).await;
+        store.subscribe(token(client, 0).parts().0, listener).await;
     }
     store
 }
@@ -60,13 +60,13 @@ async fn the_mirror_answers_as_the_memory_store() {
                     let if_held = match draw(4) {
                         0 => IfHeld::GiveUp,
                         1 => IfHeld::Wait,
-                        2 => IfHeld::KeepPlace(None),
-                        _ => IfHeld::KeepPlace(places[client]),
+                        2 => IfHeld::KeepWaiting(None),
+                        _ => IfHeld::KeepWaiting(places[client]),
                     };
                     let request = AcquireRequest::new("id", token.clone(), LEASE);
                     let kept = match &if_held {
-                        IfHeld::KeepPlace(Some(place)) => {
-                            IfHeld::KeepPlace(Some(place + epoch.unwrap_or(0)))
+                        IfHeld::KeepWaiting(Some(place)) => {
+                            IfHeld::KeepWaiting(Some(place + epoch.unwrap_or(0)))
                         }
                         other => other.clone(),
                     };
@@ -82,10 +82,13 @@ async fn the_mirror_answers_as_the_memory_store() {
                             assert_eq!((fence - epoch.unwrap(), contended), (own, also));
                         }
                         (
-                            Acquisition::Held { remaining, place, notifies },
-                            Acquisition::Held { remaining: left, place: own, notifies: tells },
+                            Acquisition::Held { remaining, ticket, notifies },
+                            Acquisition::Held { remaining: left, ticket: own, notifies: tells },
                         ) => {
-                            assert_eq!((remaining, place.map(since), notifies), (left, own, tells));
+                            assert_eq!(
+                                (remaining, ticket.map(since), notifies),
+                                (left, own, tells)
+                            );
                             places[client] = own.or(places[client]);
                         }
                         other => panic!("{other:?} at {now:?}"),

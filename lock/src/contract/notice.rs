@@ -1,4 +1,4 @@
-//! Wake-ups: how a store tells a client what happened to a lock it waits for, or holds.
+//! Notices: how a store tells a client what happened to a lock that it waits for, or holds.
 
 use std::{
     fmt,
@@ -10,40 +10,42 @@ use std::{
 
 /// What a store tells a client, by the number in one of the client's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// The lock that this token waits for was given to it, or something is to be seen there. Also
-    /// for a debounced call: its burst has been run.
+#[non_exhaustive]
+pub enum Notice {
+    /// The lock was handed to this waiter, or its state has changed and the waiter should ask again.
+    /// Also for a debounced call: its burst has been run.
     Granted {
         /// The number in the token.
         number: u64,
     },
     /// Others wait for the lock that this token holds.
-    Wanted {
+    Contended {
         /// The number in the token.
         number: u64,
     },
     /// The lock that this token held was released by force.
-    Taken {
+    Revoked {
         /// The number in the token.
         number: u64,
     },
     /// The burst of the debounced call with this token was flushed.
-    Due {
+    Flushed {
         /// The number in the token.
         number: u64,
     },
-    /// Wake-ups come from now on, in this way; some may have been lost before.
-    Connected(WakeUps),
+    /// Notices come from now on, in this way; some may have been lost before.
+    Connected(Delivery),
 }
 
-/// How wake-ups travel from the store to a client.
+/// How notices travel from the store to a client.
 ///
 /// `Debug` of [`Locks`](crate::Locks) shows it, and each connect says it in an event (`tracing`,
 /// target `lock`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[repr(u8)]
-pub enum WakeUps {
-    /// They do not: waiters look by themselves, ever more rarely, four times a second at last.
+pub enum Delivery {
+    /// There are none: waiters poll, backing off to four times a second.
     Polling = 0,
     /// On a connection of their own.
     PubSub = 1,
@@ -51,7 +53,7 @@ pub enum WakeUps {
     Push = 2,
 }
 
-impl fmt::Display for WakeUps {
+impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Polling => "polling",
@@ -61,27 +63,27 @@ impl fmt::Display for WakeUps {
     }
 }
 
-/// The ear of one client: where a [`Store`](crate::Store) sends its wake-ups.
+/// Receives one client's notices from a [`Store`](crate::store::Store).
 ///
 /// Clones are the same. It does not keep the client alive.
 #[derive(Clone)]
-pub struct Listener(Arc<Ear>);
+pub struct Listener(Arc<Hear>);
 
-/// Takes a wake-up, or nothing, and says whether the client is still there.
-type Ear = dyn Fn(Option<Wake>) -> bool + Send + Sync;
+/// Takes a notice, or nothing, and says whether the client is still there.
+type Hear = dyn Fn(Option<Notice>) -> bool + Send + Sync;
 
 impl Listener {
-    pub(crate) fn new(ear: impl Fn(Option<Wake>) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ear))
+    pub(crate) fn new(hear: impl Fn(Option<Notice>) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
     }
 
-    /// Wakes the client. Never blocks, and runs nothing of the client's on this thread, so it may
-    /// be called from within an operation. False if the client is gone.
-    pub fn wake(&self, wake: Wake) -> bool {
-        (self.0)(Some(wake))
+    /// Passes a notice on to the client; false if the client is gone. Never blocks, and runs nothing
+    /// of the client's on this thread, so it may be called from within an operation.
+    pub fn notify(&self, notice: Notice) -> bool {
+        (self.0)(Some(notice))
     }
 
-    /// Is the client still there?
+    /// Whether the client is still there.
     #[must_use]
     pub fn is_open(&self) -> bool {
         (self.0)(None)
@@ -94,20 +96,20 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// How the wake-ups of a client travel at the moment.
+/// How the notices of a client travel at the moment.
 #[derive(Debug, Default)]
-pub(crate) struct CurrentWakeUps(AtomicU8);
+pub(crate) struct CurrentDelivery(AtomicU8);
 
-impl CurrentWakeUps {
-    pub(crate) fn set(&self, wake_ups: WakeUps) {
-        self.0.store(wake_ups as u8, Ordering::Relaxed);
+impl CurrentDelivery {
+    pub(crate) fn set(&self, delivery: Delivery) {
+        self.0.store(delivery as u8, Ordering::Relaxed);
     }
 
-    pub(crate) fn load(&self) -> WakeUps {
+    pub(crate) fn load(&self) -> Delivery {
         match self.0.load(Ordering::Relaxed) {
-            2 => WakeUps::Push,
-            1 => WakeUps::PubSub,
-            _ => WakeUps::Polling,
+            2 => Delivery::Push,
+            1 => Delivery::PubSub,
+            _ => Delivery::Polling,
         }
     }
 }

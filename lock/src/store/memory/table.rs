@@ -1,0 +1,304 @@
+//! What the memory store knows: locks, their queues, the windows of debounced calls, durable calls.
+//!
+//! Pure: the time comes in with each operation, and notices go out in a list. This is the reference
+//! of the contract; the Redis scripts are compared with it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::queue::Queue;
+use crate::{
+    Token,
+    contract::{
+        ALIVE, ALIVE_POLLING, AcquireRequest, Acquisition, ExtendRequest, Holder, IfHeld, Listener,
+        Notice, RESERVATION, Release, ReleaseRequest, RenewRequest, Renewal,
+    },
+    core::{Moment, debounce::Window, durable::Book},
+    limits::whole_millis,
+};
+
+/// When an operation takes effect.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    /// On the clock that leases are measured with.
+    pub(super) moment: Moment,
+    /// Microseconds since the Unix epoch, which fences and tickets are drawn from.
+    pub(super) micros: u64,
+}
+
+/// All of it.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) locks: HashMap<Arc<str>, Lock>,
+    pub(super) queues: HashMap<Arc<str>, Queue>,
+    pub(super) listeners: HashMap<String, Listener>,
+    /// Notices that go out once the table is free again: who hears them may want to ask.
+    pub(super) notices: Vec<(Listener, Notice)>,
+    pub(super) windows: HashMap<Arc<str>, (Window, Moment)>,
+    /// Durable calls, by the key of their book's order.
+    pub(super) books: HashMap<Arc<str>, Book>,
+    pub(super) fence: u64,
+    /// The number of entries at which expired ones are looked for.
+    pub(super) sweep_at: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct Lock {
+    pub(super) token: Token,
+    pub(super) expiry: Moment,
+}
+
+impl Table {
+    /// The lock of a key, unless it has expired. Redis expires a key strictly after its time.
+    pub(super) fn held(&mut self, key: &str, now: Moment) -> Option<&mut Lock> {
+        self.locks.get_mut(key).filter(|lock| now <= lock.expiry)
+    }
+
+    pub(super) fn held_by(&mut self, key: &str, token: &Token, now: Moment) -> Option<&mut Lock> {
+        self.held(key, now).filter(|lock| lock.token == *token)
+    }
+
+    pub(super) fn take(
+        &mut self,
+        key: &Arc<str>,
+        token: &Token,
+        lease: Duration,
+        micros: u64,
+        now: Moment,
+    ) -> u64 {
+        let lock = Lock { token: token.clone(), expiry: now + lease };
+        self.locks.insert(Arc::clone(key), lock);
+        self.fence = micros.max(self.fence + 1);
+        self.fence
+    }
+
+    /// Grants a lock that is free, held by the token already, or taken over.
+    fn grant(&mut self, request: &AcquireRequest, micros: u64, now: Moment) -> Acquisition {
+        let (key, token) = (&request.key, &request.token);
+        let contended = self.queues.get(key).is_some_and(|queue| queue.has_others(token));
+        self.leave(key, token);
+        let fence = self.take(key, token, request.lease, micros, now);
+        Acquisition::granted(fence).contended(contended)
+    }
+
+    fn wait(
+        &mut self,
+        key: &Arc<str>,
+        token: &Token,
+        ticket: Option<u64>,
+        micros: u64,
+        now: Moment,
+    ) -> u64 {
+        let listens = self.listeners.contains_key(token.parts().0);
+        let alive = if listens { ALIVE } else { ALIVE_POLLING };
+        let queue = self.queues.entry(Arc::clone(key)).or_default();
+        queue.wait(token, ticket, micros, (now, alive), listens)
+    }
+
+    fn leave(&mut self, key: &str, token: &Token) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.leave(token);
+            if queue.is_empty() {
+                self.queues.remove(key);
+            }
+        }
+    }
+
+    /// The first living waiter for a lock, and its ticket.
+    fn first_waiter(&mut self, key: &str, now: Moment) -> Option<(Token, u64)> {
+        let Self { queues, listeners, .. } = self;
+        let queue = queues.get_mut(key)?;
+        let first = queue.first(now, |token| hears(listeners, token));
+        if queue.is_empty() {
+            self.queues.remove(key);
+        }
+        first
+    }
+
+    /// Does any waiter for a lock live? Those who joined before its holder took it may not.
+    fn is_waited_for(&self, key: &str, now: Moment) -> bool {
+        let hears = |token: &Token| hears(&self.listeners, token);
+        self.queues.get(key).is_some_and(|queue| queue.has_living(now, hears))
+    }
+
+    /// Gives a lock that nobody holds to a waiter.
+    fn hand_over(&mut self, key: &Arc<str>, waiter: Token, now: Moment) {
+        self.leave(key, &waiter);
+        self.tell(&waiter, |number| Notice::Granted { number });
+        self.locks.insert(Arc::clone(key), Lock { token: waiter, expiry: now + RESERVATION });
+    }
+
+    /// Will the client of this holder release the lock here, which wakes those who wait?
+    fn notifies(&self, holder: &Token) -> bool {
+        let listener = self.listeners.get(holder.parts().0);
+        listener.is_some_and(Listener::is_open)
+    }
+
+    fn tell(&mut self, token: &Token, notice: impl FnOnce(u64) -> Notice) {
+        let (client, number) = token.parts();
+        self.tell_client(client, notice(number));
+    }
+
+    pub(super) fn tell_client(&mut self, client: &str, notice: Notice) {
+        if let Some(listener) = self.listeners.get(client) {
+            self.notices.push((listener.clone(), notice));
+        }
+    }
+
+    fn entries(&self) -> usize {
+        self.locks.len() + self.windows.len() + self.queues.len()
+    }
+
+    /// Forgets what has expired, whenever the number of entries has doubled: each entry pays for
+    /// a constant number of looks, and leaked locks do not fill the memory.
+    pub(super) fn sweep(&mut self, now: Moment) {
+        if self.entries() > self.sweep_at {
+            self.locks.retain(|_, lock| now <= lock.expiry);
+            self.windows.retain(|_, (_, expiry)| now <= *expiry);
+            self.queues.retain(|_, queue| now <= queue.expiry());
+            self.sweep_at = 2 * self.entries() + 64;
+        }
+    }
+}
+
+/// The operations on locks.
+impl Table {
+    /// A client listens from now on; those that are gone are forgotten.
+    pub(super) fn subscribe(&mut self, client: &str, listener: Listener) {
+        self.listeners.retain(|_, other| other.is_open());
+        self.listeners.insert(client.to_owned(), listener);
+    }
+
+    pub(super) fn acquire(&mut self, request: &AcquireRequest, at: Now) -> Acquisition {
+        let Now { moment: now, micros } = at;
+        let (key, token) = (&request.key, &request.token);
+        let holder = self.held(key, now).map(|lock| (lock.token.clone(), lock.expiry));
+        let ticket = match (&holder, &request.if_held) {
+            (Some((holder, _)), IfHeld::Adopt(from)) if holder == from => {
+                return self.grant(request, micros, now);
+            }
+            (Some((holder, _)), _) if holder == token => {
+                return self.grant(request, micros, now);
+            }
+            // Without a look at the queue: a lock that is free has none, unless a lease ran out.
+            (None, IfHeld::GiveUp | IfHeld::Wait) => {
+                let fence = self.take(key, token, request.lease, micros, now);
+                return Acquisition::granted(fence);
+            }
+            (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
+            (Some((holder, _)), IfHeld::Wait) => {
+                // The holder was told of the first that came, and knows of those that follow;
+                // but whoever is dead may have come in the time of another holder.
+                if !self.is_waited_for(key, now) {
+                    self.tell(holder, |number| Notice::Contended { number });
+                }
+                Some(self.wait(key, token, None, micros, now))
+            }
+            (Some((holder, _)), IfHeld::KeepWaiting(ticket)) => {
+                self.tell(holder, |number| Notice::Contended { number });
+                Some(self.wait(key, token, *ticket, micros, now))
+            }
+            (None, IfHeld::KeepWaiting(ticket)) => {
+                // Before the dead are removed: it may be one that was taken for dead.
+                let kept = self.queues.get(key).and_then(|queue| queue.ticket(token));
+                match self.first_waiter(key, now) {
+                    // A lease has run out, and somebody else is next.
+                    Some((first, its_ticket))
+                        if first != *token && ticket.is_none_or(|ticket| its_ticket < ticket) =>
+                    {
+                        let notifies = self.notifies(&first);
+                        self.hand_over(key, first, now);
+                        let ticket = self.wait(key, token, kept.or(*ticket), micros, now);
+                        return Acquisition::held(Some(RESERVATION)).waiting(ticket, notifies);
+                    }
+                    _ => return self.grant(request, micros, now),
+                }
+            }
+        };
+        let remaining = holder.as_ref().map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
+        let held = Acquisition::held(Some(whole_millis(remaining)));
+        // Who does not wait is not told.
+        let Some(ticket) = ticket else { return held };
+        let notifies = holder.is_some_and(|(holder, _)| self.notifies(&holder));
+        held.waiting(ticket, notifies)
+    }
+
+    pub(super) fn renew(&mut self, request: &RenewRequest, at: Now) -> Renewal {
+        let now = at.moment;
+        let contended = self.queues.contains_key(&request.key);
+        let Some(lock) = self.held_by(&request.key, &request.token, now) else {
+            return Renewal::not_ours();
+        };
+        lock.expiry = lock.expiry.max(now + request.lease);
+        Renewal::renewed().contended(contended)
+    }
+
+    pub(super) fn release(&mut self, request: &ReleaseRequest, at: Now) -> Release {
+        let now = at.moment;
+        let (key, token) = (&request.key, &request.token);
+        let holder = self.held(key, now).map(|lock| lock.token.clone());
+        let ours = holder.as_ref() == Some(token);
+        self.leave(key, token);
+        if let Some(other) = holder.filter(|_| !ours) {
+            // It may have come between a claim window that passed and this release.
+            if self.queues.contains_key(key) {
+                self.tell(&other, |number| Notice::Contended { number });
+            }
+            return Release::not_ours();
+        }
+        let first = self.first_waiter(key, now);
+        if ours && !request.keep.is_zero() {
+            if let Some(lock) = self.held(key, now) {
+                lock.expiry = now + request.keep;
+            }
+            // It knows of a lease that may end later.
+            if let Some((first, _)) = first {
+                self.tell(&first, |number| Notice::Granted { number });
+            }
+            return Release { ours, handed_over: false };
+        }
+        self.locks.remove(key);
+        let handed_over = first.is_some();
+        if let Some((first, _)) = first {
+            self.hand_over(key, first, now);
+        }
+        Release { ours, handed_over }
+    }
+
+    pub(super) fn extend(&mut self, request: &ExtendRequest, at: Now) -> Option<Duration> {
+        let now = at.moment;
+        self.held_by(&request.key, &request.token, now).map(|lock| {
+            lock.expiry = lock.expiry + request.by;
+            whole_millis(lock.expiry.after(now))
+        })
+    }
+
+    pub(super) fn holder(&mut self, key: &Arc<str>, at: Now) -> Option<Holder> {
+        let now = at.moment;
+        let waiters = self.queues.get(key).map_or(0, |queue| queue.living(now));
+        self.held(key, now).map(|lock| Holder {
+            token: lock.token.clone(),
+            remaining: Some(whole_millis(lock.expiry.after(now))),
+            waiters,
+        })
+    }
+
+    pub(super) fn force_release(&mut self, key: &Arc<str>, at: Now) -> Release {
+        let now = at.moment;
+        let holder = self.held(key, now).map(|lock| lock.token.clone());
+        self.locks.remove(key);
+        let first = self.first_waiter(key, now);
+        let answer = Release { ours: holder.is_some(), handed_over: first.is_some() };
+        if let Some((first, _)) = first {
+            self.hand_over(key, first, now);
+        }
+        if let Some(holder) = holder {
+            self.tell(&holder, |number| Notice::Revoked { number });
+        }
+        answer
+    }
+}
+
+/// Does anybody hear what is said to the client of this token?
+fn hears(listeners: &HashMap<String, Listener>, token: &Token) -> bool {
+    listeners.contains_key(token.parts().0)
+}

@@ -1,0 +1,79 @@
+//! Debounced calls in memory.
+
+use std::{sync::Arc, time::Duration};
+
+use super::table::{Now, Table};
+use crate::{
+    contract::{DebounceReply, DebounceRequest, EndWindowRequest, Notice, WindowEnd},
+    core::debounce::{Call, Verdict},
+    limits::whole_millis,
+};
+
+impl Table {
+    pub(super) fn register(&mut self, request: &DebounceRequest, at: Now) -> DebounceReply {
+        let Now { moment: now, micros } = at;
+        let token = &request.token;
+        let caller = token.parts();
+        let call = Call {
+            caller,
+            age: request.age,
+            wait: request.wait,
+            max_wait: request.max_wait,
+            leading: request.leading,
+        };
+        let (mut window, expiry) = match self.windows.get(&request.window) {
+            Some((window, expiry)) if now <= *expiry => (window.clone(), *expiry),
+            _ => Default::default(),
+        };
+        // A part of a millisecond counts as one: asking too early is in vain.
+        let until = |left: Duration| whole_millis(left + Duration::from_micros(999));
+        let running = self.held(&request.run, now);
+        let running = running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
+        let mut keep = Duration::ZERO;
+        let reply = match (running, window.ask(&call, micros)) {
+            // The answer to an earlier claim was lost.
+            (Some((true, _)), _) | (None, Verdict::Due) => {
+                for (client, number) in window.begin(caller, micros) {
+                    self.tell_client(&client, Notice::Granted { number });
+                }
+                let fence = self.take(&request.run, token, request.lease, micros, now);
+                DebounceReply::Granted { fence }
+            }
+            (_, Verdict::Superseded) => DebounceReply::Superseded,
+            (_, Verdict::NotYet { left, newest }) => {
+                DebounceReply::NotYet { left: until(left), newest }
+            }
+            (Some((false, left)), Verdict::Due) => {
+                window.wait_for_run(caller, micros);
+                // Whoever waits keeps the window: a run may go on for longer than that.
+                keep = left;
+                DebounceReply::Running(whole_millis(left))
+            }
+        };
+        // A tombstone is never kept for less than somebody has asked for.
+        let kept_until = (now + window.due_in(micros).max(keep) + request.keep).max(expiry);
+        self.windows.insert(Arc::clone(&request.window), (window, kept_until));
+        reply
+    }
+
+    pub(super) fn end_window(&mut self, request: &EndWindowRequest, at: Now) -> bool {
+        let Now { moment: now, micros } = at;
+        let known = self.windows.get_mut(&request.window).filter(|(_, expiry)| now <= *expiry);
+        let Some((window, _)) = known else { return false };
+        let told: Vec<_> = match request.end {
+            WindowEnd::Flush => {
+                let newest = window.flush(micros);
+                newest.into_iter().map(|(of, number)| (of, Notice::Flushed { number })).collect()
+            }
+            WindowEnd::Cancel => {
+                let told = window.cancel(micros).unwrap_or_default();
+                told.into_iter().map(|(of, number)| (of, Notice::Granted { number })).collect()
+            }
+        };
+        let pending = !told.is_empty();
+        for (client, notice) in told {
+            self.tell_client(&client, notice);
+        }
+        pending
+    }
+}

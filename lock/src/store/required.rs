@@ -1,0 +1,40 @@
+//! The operations of all capabilities, on any store: one that lacks the capability answers all the
+//! same, and names what is missing.
+
+use std::{future::ready, sync::Arc, time::Duration};
+
+use super::*;
+use crate::contract::answer_each;
+
+/// `method: capability, Trait, "what it is for", [Request] => Answer;`
+macro_rules! operations {
+    ($($method:ident: $capability:ident, $offered:ident, $name:literal, [$request:ty] => $answer:ty;)*) => {
+        impl dyn Store {
+            $(
+            #[doc = concat!("Does what [`", stringify!($offered), "::", stringify!($method), "`] does, or answers that it is unsupported.")]
+            pub fn $method<'a>(&'a self, batch: &'a [$request]) -> Answers<'a, $answer> {
+                match self.$capability() {
+                    Some(capability) => capability.$method(batch),
+                    None => {
+                        let missing = Err(StoreError::unsupported($name));
+                        Box::pin(ready(answer_each(missing, batch.len())))
+                    }
+                }
+            })*
+        }
+    };
+}
+
+operations! {
+    extend: admin, AdminStore, "extending a lease", [ExtendRequest] => Option<Duration>;
+    holder: admin, AdminStore, "asking who holds a lock", [Arc<str>] => Option<Holder>;
+    force_release: admin, AdminStore, "releasing a lock by force", [Arc<str>] => Release;
+    register: debounce, DebounceStore, "debounced calls", [DebounceRequest] => DebounceReply;
+    end_window: debounce, DebounceStore, "debounced calls", [EndWindowRequest] => bool;
+    keep: durable, DurableStore, "durable calls", [KeepRequest] => Kept;
+    due: durable, DurableStore, "durable calls", [DueRequest] => DueCalls;
+    claim: durable, DurableStore, "durable calls", [ClaimRequest] => DurableClaim;
+    finish: durable, DurableStore, "durable calls", [FinishRequest] => DurableFinish;
+    set_aside: durable, DurableStore, "durable calls", [DurableBook] => Vec<SetAside>;
+    take_back: durable, DurableStore, "durable calls", [TakeBackRequest] => bool;
+}

@@ -1,0 +1,95 @@
+//! Stores by capability: what an engine of three methods can do, and what it says of the rest.
+
+use std::sync::Arc;
+
+use lock::{
+    ErrorKind, Locks,
+    store::{
+        AcquireRequest, Acquisition, Answers, MemoryStore, Release, ReleaseRequest, RenewRequest,
+        Renewal, Store,
+    },
+};
+
+use crate::common::ms;
+
+/// The three methods that are required, and nothing else.
+struct Three(Arc<MemoryStore>);
+
+impl Store for Three {
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+        Box::pin(async move {
+            let answers = self.0.acquire(batch).await.into_iter();
+            // It has no queue: whoever waits is not in one.
+            let without_queue = |answer| match answer {
+                Acquisition::Granted { fence, .. } => Acquisition::granted(fence),
+                Acquisition::Held { remaining, .. } => Acquisition::held(remaining),
+                other => other,
+            };
+            answers.map(|answer| answer.map(without_queue)).collect()
+        })
+    }
+
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+        self.0.renew(batch)
+    }
+
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+        self.0.release(batch)
+    }
+}
+
+#[tokio::test]
+async fn three_methods_are_a_store() {
+    let store = Arc::new(MemoryStore::new());
+    let one = Locks::builder().store(Three(Arc::clone(&store))).build().await.unwrap();
+    let other = Locks::builder().store(Three(store)).build().await.unwrap();
+    let lock = one.lock("a").lease(ms(300));
+    let guard = lock.acquire().await.unwrap();
+    assert!(other.lock("a").try_acquire().await.unwrap().is_none());
+    // Renewed beyond its lease, and waited for by polling.
+    tokio::time::sleep(ms(600)).await;
+    assert!(guard.is_held());
+    let token = guard.fencing_token();
+    let waiter = tokio::spawn(other.lock("a").acquire());
+    tokio::time::sleep(ms(50)).await;
+    guard.release().await.unwrap();
+    let next = waiter.await.unwrap().unwrap();
+    assert!(next.fencing_token() > token);
+    drop(next);
+    other.flush().await;
+    assert!(lock.try_acquire().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_a_store_lacks_is_unsupported_and_named() {
+    let three = Three(Arc::new(MemoryStore::new()));
+    let locks = Locks::builder().store(three).build().await.unwrap();
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let debounce = locks.debounce("a").wait(ms(10));
+    let durable = debounce.durable("f", |(): (), _| async {});
+    for (error, names, id) in [
+        (locks.lock("a").status().await.map(drop).unwrap_err(), "who holds a lock", true),
+        (locks.lock("a").force_release().await.map(drop).unwrap_err(), "by force", true),
+        (guard.extend(ms(100)).await.unwrap_err(), "extending a lease", true),
+        (debounce.call(async || {}).await.map(drop).unwrap_err(), "debounced calls", true),
+        (debounce.flush().await.map(drop).unwrap_err(), "debounced calls", true),
+        (debounce.cancel().await.map(drop).unwrap_err(), "debounced calls", true),
+        (durable.map(drop).unwrap_err(), "durable calls", true),
+    ] {
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        assert!(text.contains(names) && text.contains("does not support"), "{text}");
+        assert_eq!(error.id().is_some(), id, "{text}");
+    }
+    // None of it has cost the lock.
+    assert!(guard.is_held());
+    guard.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_key_is_prefix_and_id() {
+    let locks = Locks::builder().url("memory:").prefix("app:").build().await.unwrap();
+    assert_eq!(locks.lock("a").key(), "app:a");
+    let raw = Locks::builder().url("memory:").prefix("").build().await.unwrap();
+    assert_eq!(raw.lock("a").key(), "a");
+}
