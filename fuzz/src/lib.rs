@@ -25,6 +25,8 @@ mod function;
 mod names;
 #[path = "../../lock-macros/src/renamed.rs"]
 mod renamed;
+#[path = "../../lock-macros/src/span.rs"]
+mod span;
 #[path = "../../lock-macros/src/stack.rs"]
 mod stack;
 #[path = "../../lock-macros/src/template.rs"]

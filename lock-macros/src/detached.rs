@@ -13,8 +13,8 @@ use syn::{
 
 use crate::{
     args::{Args, Mistakes},
-    expand::at,
     function::{self, Function},
+    span::at,
 };
 
 /// What is refused, each on the token that it is about.

@@ -16,7 +16,9 @@ use crate::{
     duration::Length,
     expand,
     function::Function,
-    names, values,
+    names,
+    span::at,
+    values,
 };
 
 /// What is refused, each on the token that it is about.
@@ -155,7 +157,7 @@ pub(crate) fn durable(
     run.attrs.clear();
     run.vis = syn::Visibility::Inherited;
     // Located where an output that is not written is said to be wrong.
-    run.sig.ident = format_ident!("__lock_body", span = expand::at(name.span()));
+    run.sig.ident = format_ident!("__lock_body", span = at(name.span()));
     let binding = args.run.clone().unwrap_or_else(|| Ident::new("__lock_run", span));
     run.sig.inputs.push(parse_quote_spanned!(span=> #binding: #krate::DurableRun));
     run.attrs.push(parse_quote_spanned!(span=> #[allow(
@@ -179,8 +181,8 @@ pub(crate) fn durable(
         [first, others @ ..] => run.with(expand::all_locked(first, others, &run)),
     };
     // What is wrong with the arguments or the output is said here, and nowhere else.
-    let inputs = expand::at(types.first().map_or_else(|| name.span(), |first| first.span()));
-    let output = expand::at(function.output().span());
+    let inputs = at(types.first().map_or_else(|| name.span(), |first| first.span()));
+    let output = at(function.output().span());
     let handler = quote_spanned! {output=>
         fn __lock_handler(
             (#(#names,)*): (#(#types,)*), __lock_run: #krate::DurableRun,

@@ -13,6 +13,7 @@ use crate::{
     attribute::Attribute,
     detached, durable,
     function::{self, Function},
+    span::at,
     stack::Stack,
     template::{Piece, Template},
     values::{configure, modes, values},
@@ -390,11 +391,6 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
         }.join().await
     }};
     (TokenStream::new(), outcome)
-}
-
-/// The hygiene of this macro, at a location of the user's.
-pub(crate) fn at(location: Span) -> Span {
-    Span::mixed_site().located_at(location)
 }
 
 // Output: an attribute of the statement that makes the body. A guard lives as long as the body, so

@@ -12,7 +12,7 @@ use syn::{
     visit_mut::{self, VisitMut},
 };
 
-use crate::{attribute::Attribute, expand::at};
+use crate::{attribute::Attribute, span::at};
 
 /// An `async fn` with a body.
 pub(crate) struct Function {

@@ -16,6 +16,7 @@ mod expand;
 mod function;
 mod names;
 mod renamed;
+mod span;
 mod stack;
 mod template;
 mod values;

@@ -14,8 +14,8 @@ use syn::{
 use crate::{
     args::{Args, Id},
     duration::Length,
-    expand::at,
     function::Function,
+    span::at,
     template::Piece,
 };
 

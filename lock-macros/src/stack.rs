@@ -15,8 +15,8 @@ use syn::{
 use crate::{
     args::{Args, Mistakes},
     attribute::Attribute,
-    expand::at,
     function,
+    span::at,
 };
 
 /// The attributes of one item, from the top down.

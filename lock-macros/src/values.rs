@@ -7,9 +7,9 @@ use syn::{Expr, Ident, ext::IdentExt as _, spanned::Spanned as _};
 use crate::{
     args::{Args, Duration, Id, OnLost},
     duration::Length,
-    expand::at,
     function::Function,
     names,
+    span::at,
     template::{Piece, Template},
 };
 

@@ -6,9 +6,9 @@ use syn::{Expr, Ident, Type, spanned::Spanned as _};
 
 use crate::{
     args::Args,
-    expand::at,
     function::{self, Function},
     names,
+    span::at,
 };
 
 // Input: the pattern of an error of the lock of this number, which binds `__lock_error`; and what
