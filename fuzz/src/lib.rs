@@ -11,6 +11,8 @@
 mod args;
 #[path = "../../lock-macros/src/attribute.rs"]
 mod attribute;
+#[path = "../../lock-macros/src/check.rs"]
+mod check;
 #[path = "../../lock-macros/src/detached.rs"]
 mod detached;
 #[path = "../../lock-macros/src/durable.rs"]

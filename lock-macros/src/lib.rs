@@ -9,6 +9,7 @@
 
 mod args;
 mod attribute;
+mod check;
 mod detached;
 mod durable;
 mod duration;

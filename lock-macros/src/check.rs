@@ -1,0 +1,81 @@
+//! What can only be said of the arguments of the attributes and the function together.
+
+use syn::{Error, Ident, Type, ext::IdentExt as _};
+
+use crate::{
+    args::{Args, Id, Mistakes},
+    attribute::Attribute,
+    function::Function,
+    template::{Piece, Template},
+};
+
+/// What is refused, each on the token that it is about.
+pub(crate) fn check<'a>(
+    attribute: Attribute,
+    all: impl Iterator<Item = &'a Args>,
+    function: &Function,
+    mistakes: &mut Mistakes,
+) {
+    let mut run = None;
+    let mut guards: Vec<&Ident> = Vec::new();
+    for args in all {
+        run = run.or(args.run.as_ref());
+        if let Some(Id::Template(template)) = &args.id {
+            check_template(template, function, mistakes);
+        }
+        let Some(guard) = &args.guard else { continue };
+        if function.bindings.iter().any(|binding| binding.name == *guard) {
+            let text =
+                format!("`{guard}` is an argument of the function; give the guard another name");
+            mistakes.push(Error::new(guard.span(), text));
+        } else if guards.contains(&guard) {
+            let text =
+                format!("`{guard}` is the guard of another lock; give this one another name");
+            mistakes.push(Error::new(guard.span(), text));
+        } else if run == Some(guard) {
+            let text = format!("`{guard}` is the run; give the guard another name");
+            mistakes.push(Error::new(guard.span(), text));
+        }
+        guards.push(guard);
+    }
+    if let Some(run) = run
+        && function.bindings.iter().any(|binding| binding.name == *run)
+    {
+        let text = format!("`{run}` is an argument of the function; give the run another name");
+        mistakes.push(Error::new(run.span(), text));
+    }
+    if let Type::Never(never) = function.output() {
+        let text = format!(
+            "`{}` must be able to return a lock error, and `!` is never returned; \
+             return a `Result<std::convert::Infallible, _>`",
+            attribute.name()
+        );
+        mistakes.push(Error::new_spanned(never, text));
+    }
+}
+
+// What is no argument is a constant, or the compiler says that it is not there. It does not know what
+// is refused here.
+fn check_template(template: &Template, function: &Function, mistakes: &mut Mistakes) {
+    let is_argument =
+        |name: &str| function.bindings.iter().any(|binding| binding.name.unraw() == name);
+    for piece in &template.pieces {
+        let Piece::Value { root, .. } = piece else { continue };
+        if is_argument(root) {
+            continue;
+        }
+        let unused = format!("_{root}");
+        let text = if root == "self" {
+            "this function has no `self`; an id takes arguments, their fields, and constants"
+                .to_owned()
+        } else if is_argument(&unused) {
+            format!(
+                "the argument is called `{unused}`; call it `{root}`, since it is used here, or \
+                 write `{{{unused}}}`"
+            )
+        } else {
+            continue;
+        };
+        mistakes.push(Error::new(template.span, text));
+    }
+}
