@@ -13,13 +13,9 @@ mod args;
 mod attribute;
 #[path = "../../lock-macros/src/check.rs"]
 mod check;
-#[path = "../../lock-macros/src/detached.rs"]
-mod detached;
-#[path = "../../lock-macros/src/durable.rs"]
-mod durable;
 #[path = "../../lock-macros/src/duration.rs"]
 mod duration;
-#[path = "../../lock-macros/src/expand.rs"]
+#[path = "../../lock-macros/src/expand/mod.rs"]
 mod expand;
 #[path = "../../lock-macros/src/function.rs"]
 mod function;

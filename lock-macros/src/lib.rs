@@ -10,8 +10,6 @@
 mod args;
 mod attribute;
 mod check;
-mod detached;
-mod durable;
 mod duration;
 mod expand;
 mod function;

@@ -11,10 +11,10 @@ use syn::{
     ext::IdentExt as _, parse_quote_spanned, spanned::Spanned as _, visit_mut::VisitMut,
 };
 
+use super::locked;
 use crate::{
     args::{Args, Duration, Mistakes},
     duration::Length,
-    expand,
     function::Function,
     names,
     span::at,
@@ -177,8 +177,8 @@ pub(crate) fn durable(
     }
     let run = match locked {
         [] => run.with(run.body.stream()),
-        [one] => run.with(expand::locked(one, &run)),
-        [first, others @ ..] => run.with(expand::all_locked(first, others, &run)),
+        [one] => run.with(locked::locked(one, &run)),
+        [first, others @ ..] => run.with(locked::all_locked(first, others, &run)),
     };
     // What is wrong with the arguments or the output is said here, and nowhere else.
     let inputs = at(types.first().map_or_else(|| name.span(), |first| first.span()));
