@@ -51,6 +51,14 @@ impl Length {
             Self::Expression(_) => None,
         }
     }
+
+    /// The expression, if it is one.
+    pub(crate) fn expression(&self) -> Option<&Expr> {
+        match self {
+            Self::Integer(_) | Self::Text(_) => None,
+            Self::Expression(expression) => Some(expression),
+        }
+    }
 }
 
 /// Without parentheses, and without what a macro puts around the value of `$name:expr`.

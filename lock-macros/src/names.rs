@@ -13,7 +13,6 @@ use syn::{
 
 use crate::{
     args::{Args, Id},
-    duration::Length,
     function::Function,
     span::at,
     template::Piece,
@@ -24,10 +23,7 @@ impl Args {
     /// in an expression can be a format string.
     pub(crate) fn may_use(&self, name: &Ident) -> bool {
         let name = name.unraw().to_string();
-        let durations = self.durations.iter().filter_map(|duration| match &duration.length {
-            Length::Expression(expression) => Some(expression),
-            _ => None,
-        });
+        let durations = self.durations.iter().filter_map(|duration| duration.length.expression());
         let id = match &self.id {
             Some(Id::Template(template)) => template
                 .pieces

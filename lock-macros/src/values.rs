@@ -6,7 +6,6 @@ use syn::{Expr, Ident, ext::IdentExt as _, spanned::Spanned as _};
 
 use crate::{
     args::{Args, Duration, Id, OnLost},
-    duration::Length,
     function::Function,
     names,
     span::at,
@@ -17,10 +16,7 @@ use crate::{
 pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
     let (locks, id) = (locks(args), id(args, function));
     let durations = args.durations.iter().filter_map(evaluated);
-    let expressions = args.durations.iter().filter_map(|duration| match &duration.length {
-        Length::Expression(expression) => Some(expression),
-        _ => None,
-    });
+    let expressions = args.durations.iter().filter_map(|duration| duration.length.expression());
     let id_s = match &args.id {
         Some(Id::Expression(expression)) => Some(expression),
         _ => None,
@@ -51,7 +47,7 @@ fn borrowed(expression: &Expr, function: &Function) -> TokenStream {
 
 /// A statement that evaluates a duration, unless it is known already.
 pub(crate) fn evaluated(duration: &Duration) -> Option<TokenStream> {
-    let Length::Expression(expression) = &duration.length else { return None };
+    let expression = duration.length.expression()?;
     let span = at(expression.span());
     let name = variable(&duration.key, span);
     Some(quote_spanned!(span=> let #name: ::core::time::Duration = #expression;))

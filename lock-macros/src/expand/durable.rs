@@ -13,8 +13,7 @@ use syn::{
 
 use super::locked;
 use crate::{
-    args::{Args, Duration, Mistakes},
-    duration::Length,
+    args::{Args, Mistakes},
     function::Function,
     names,
     span::at,
@@ -37,8 +36,8 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
         let text = "durable calls run when their burst is over; leave `leading` out";
         mistakes.push(Error::new(leading, text));
     }
-    if let Some(Duration { length: Length::Expression(limit), .. }) = args.duration("hold_at_most")
-    {
+    let limit = args.duration("hold_at_most");
+    if let Some(limit) = limit.and_then(|limit| limit.length.expression()) {
         for name in names::used(limit) {
             if function.bindings.iter().any(|binding| binding.name == name) {
                 let text = "the bound of durable runs is the same for all calls, which other \
