@@ -189,6 +189,17 @@ impl Args {
         self.durations.iter().find(|duration| duration.key == key)
     }
 
+    /// The expressions that each call evaluates, in that order. `or_else` is not one of them: only an
+    /// error evaluates it.
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        let id = match &self.id {
+            Some(Id::Expression(expression)) => Some(expression),
+            _ => None,
+        };
+        let durations = self.durations.iter().filter_map(|duration| duration.length.expression());
+        self.locks.iter().chain(id).chain(durations)
+    }
+
     /// The milliseconds of a duration that is given as a literal, and where.
     fn known(&self, key: &str) -> Option<(u64, Span)> {
         let duration = self.duration(key)?;

@@ -23,16 +23,14 @@ impl Args {
     /// in an expression can be a format string.
     pub(crate) fn may_use(&self, name: &Ident) -> bool {
         let name = name.unraw().to_string();
-        let durations = self.durations.iter().filter_map(|duration| duration.length.expression());
         let id = match &self.id {
             Some(Id::Template(template)) => template
                 .pieces
                 .iter()
                 .any(|piece| matches!(piece, Piece::Value { root, .. } if *root == name)),
-            Some(Id::Expression(expression)) => mentions(expression.to_token_stream(), &name),
-            None => false,
+            _ => false,
         };
-        let mut expressions = self.locks.iter().chain(&self.or_else).chain(durations);
+        let mut expressions = self.expressions().chain(&self.or_else);
         id || expressions.any(|expression| mentions(expression.to_token_stream(), &name))
     }
 }

@@ -16,13 +16,7 @@ use crate::{
 pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
     let (locks, id) = (locks(args), id(args, function));
     let durations = args.durations.iter().filter_map(evaluated);
-    let expressions = args.durations.iter().filter_map(|duration| duration.length.expression());
-    let id_s = match &args.id {
-        Some(Id::Expression(expression)) => Some(expression),
-        _ => None,
-    };
-    let expressions = args.locks.iter().chain(id_s).chain(expressions);
-    let borrowed = expressions.map(|expression| borrowed(expression, function));
+    let borrowed = args.expressions().map(|expression| borrowed(expression, function));
     quote_spanned! {Span::mixed_site()=>
         let __lock_locks = #locks;
         let __lock_id = #id;
