@@ -1,6 +1,6 @@
 //! What can only be said of the arguments of the attributes and the function together.
 
-use syn::{Error, Ident, Type, ext::IdentExt as _};
+use syn::{Error, Ident, Type};
 
 use crate::{
     args::{Args, Id, Mistakes},
@@ -24,7 +24,7 @@ pub(crate) fn check<'a>(
             check_template(template, function, mistakes);
         }
         let Some(guard) = &args.guard else { continue };
-        if function.bindings.iter().any(|binding| binding.name == *guard) {
+        if function.binds(guard) {
             let text =
                 format!("`{guard}` is an argument of the function; give the guard another name");
             mistakes.push(Error::new(guard.span(), text));
@@ -39,7 +39,7 @@ pub(crate) fn check<'a>(
         guards.push(guard);
     }
     if let Some(run) = run
-        && function.bindings.iter().any(|binding| binding.name == *run)
+        && function.binds(run)
     {
         let text = format!("`{run}` is an argument of the function; give the run another name");
         mistakes.push(Error::new(run.span(), text));
@@ -57,18 +57,16 @@ pub(crate) fn check<'a>(
 // What is no argument is a constant, or the compiler says that it is not there. It does not know what
 // is refused here.
 fn check_template(template: &Template, function: &Function, mistakes: &mut Mistakes) {
-    let is_argument =
-        |name: &str| function.bindings.iter().any(|binding| binding.name.unraw() == name);
     for piece in &template.pieces {
         let Piece::Value { root, .. } = piece else { continue };
-        if is_argument(root) {
+        if function.argument(root).is_some() {
             continue;
         }
         let unused = format!("_{root}");
         let text = if root == "self" {
             "this function has no `self`; an id takes arguments, their fields, and constants"
                 .to_owned()
-        } else if is_argument(&unused) {
+        } else if function.argument(&unused).is_some() {
             format!(
                 "the argument is called `{unused}`; call it `{root}`, since it is used here, or \
                  write `{{{unused}}}`"

@@ -121,14 +121,24 @@ impl Function {
         }
     }
 
+    /// Whether an argument binds this name. With `r#` and without are two names here.
+    pub(crate) fn binds(&self, name: &Ident) -> bool {
+        self.bindings.iter().any(|binding| binding.name == *name)
+    }
+
+    /// What an argument binds, found by its name without `r#`.
+    pub(crate) fn argument(&self, name: &str) -> Option<&Ident> {
+        let mut names = self.bindings.iter().map(|binding| &binding.name);
+        names.find(|binding| binding.unraw() == name)
+    }
+
     /// The value `name`, without `r#`, in a literal at `location`: located there, resolved as the
     /// argument of that name, which differs when a macro wrote only one of them. What is no
     /// argument may be a constant.
     pub(crate) fn resolve(&self, name: &str, location: Span) -> Ident {
-        let mut names = self.bindings.iter().map(|binding| &binding.name);
-        if let Some(binding) = names.find(|binding| binding.unraw() == name) {
-            let mut value = binding.clone();
-            value.set_span(location.resolved_at(binding.span()));
+        if let Some(argument) = self.argument(name) {
+            let mut value = argument.clone();
+            value.set_span(location.resolved_at(argument.span()));
             return value;
         }
         match syn::parse_str::<Ident>(name) {

@@ -29,7 +29,7 @@ pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
 //         body takes them after it, and an argument that was moved is an error of the expression.
 fn borrowed(expression: &Expr, function: &Function) -> TokenStream {
     let used = names::used(expression).into_iter();
-    let used = used.filter(|name| function.bindings.iter().any(|binding| binding.name == *name));
+    let used = used.filter(|name| function.binds(name));
     let used = used.map(|name| {
         quote_spanned! {at(name.span())=>
             #[allow(clippy::used_underscore_binding)]

@@ -85,7 +85,7 @@ fn handled(
         quote_spanned!(span=> #krate::__private::or_else::<#output, _>(#handler))
     };
     let used = names::used(handler);
-    let used = used.iter().filter(|name| function.bindings.iter().any(|it| it.name == **name));
+    let used = used.iter().filter(|name| function.binds(name));
     let copies = used.map(|name| {
         let krate = args.krate(at(name.span()));
         quote_spanned!(at(name.span())=> <_ as #krate::__private::Copied>::copied(&#name);)

@@ -39,7 +39,7 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     let limit = args.duration("hold_at_most");
     if let Some(limit) = limit.and_then(|limit| limit.length.expression()) {
         for name in names::used(limit) {
-            if function.bindings.iter().any(|binding| binding.name == name) {
+            if function.binds(&name) {
                 let text = "the bound of durable runs is the same for all calls, which other \
                             processes run; write one that does not depend on the arguments";
                 mistakes.push(Error::new(name.span(), text));
