@@ -8,7 +8,6 @@ use std::{
     borrow::Cow,
     fmt,
     future::{Future, pending, poll_fn},
-    hash::{BuildHasher, Hasher, RandomState},
     pin::{Pin, pin},
     sync::{
         Arc, Weak,
@@ -26,6 +25,7 @@ use tokio::{
 };
 
 use super::{
+    backoff::{RECONNECT, jittered},
     handshake::{Identity, Opened, STEP, Server},
     script::{self, Invocation, Known},
     trouble::{self, Refusal},
@@ -41,10 +41,6 @@ const CALL_LIMIT: Duration = Duration::from_secs(1);
 
 /// A link that does not answer within this time is counted as silent.
 const HEALTHY: Duration = Duration::from_millis(250);
-
-/// The pauses between two tries to connect again.
-pub(super) const RECONNECT: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_secs(1));
 
 pub(super) struct Connection {
     server: Server,
@@ -558,13 +554,6 @@ async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>, pause: Dur
             }
         }
     }
-}
-
-/// Between half of a delay and all of it, so that the clients of a server that comes back do not
-/// come back all at once.
-pub(super) fn jittered(delay: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 1024;
-    delay / 2 + delay / 2048 * random as u32
 }
 
 impl fmt::Debug for Connection {

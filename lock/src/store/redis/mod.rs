@@ -4,6 +4,7 @@
 //! other clients of that pattern take part. Each operation is one Lua script, in a file of its
 //! own beside this one; time comes from the server only.
 
+mod backoff;
 mod connection;
 mod durable;
 #[cfg(feature = "__fuzzing")]

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{RECONNECT, jittered},
+    backoff::{RECONNECT, jittered},
     handshake::STEP,
 };
 use crate::{
