@@ -26,8 +26,9 @@ use tokio::{
 
 use super::{
     backoff::{RECONNECT, jittered},
-    handshake::{Identity, Opened, STEP, Server},
+    handshake::{Identity, Opened, Server},
     script::{self, Invocation, Known},
+    stream::STEP,
     trouble::{self, Refusal},
 };
 use crate::{
@@ -126,14 +127,14 @@ impl Connection {
 
     /// Sends the wake-ups of this client to the listener, over this connection and all that follow.
     pub(super) async fn listen(&self, client: &str, listener: Listener) -> WakeUps {
-        let ear = &self.server.ear;
-        ear.open(client, listener);
+        let notices = &self.server.notices;
+        notices.subscribe(client, listener);
         // Mostly nobody has connected yet, and the handshake asks for them.
         let live = self.state.borrow().live().cloned();
         if let Some(live) = live {
             self.server.listen_on(&mut live.connection.clone()).await;
         }
-        ear.wake_ups()
+        notices.wake_ups()
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -142,7 +143,7 @@ impl Connection {
 
     /// How wake-ups travel at the moment.
     pub(super) fn wake_ups(&self) -> WakeUps {
-        self.server.ear.wake_ups()
+        self.server.notices.wake_ups()
     }
 
     /// How long a call may take: a link that is slow must be able to answer.
@@ -383,7 +384,7 @@ impl Connection {
         });
         self.state.send_replace(State::Live(Arc::clone(&live)));
         self.watch(&live, ended);
-        self.server.ear.connected();
+        self.server.notices.connected();
     }
 
     /// Gives up a connection, unless that was done already, and begins to look for another.

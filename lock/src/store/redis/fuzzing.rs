@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{durable, read_acquired, read_debounced, read_holder, released, wake};
+use super::{durable, notices, read_acquired, read_debounced, read_holder, released};
 use crate::{
     Acquisition, DebounceReply, Token,
     store::{DurableClaim, DurableReply, DurableStep},
@@ -59,7 +59,7 @@ fn answer<T>(reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, ()> {
 
 /// Reads a message as a wake-up. Output: is it one?
 pub fn wake(payload: &[u8]) -> bool {
-    wake::parse(payload).is_some()
+    notices::parse(payload).is_some()
 }
 
 /// One of each step, for what is read depends on it.

@@ -5,7 +5,6 @@
 //! one pipeline. What has to come before the first call, but needs no answer, is sent ahead of it.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -13,16 +12,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, ProtocolVersion, RedisError,
-    RedisResult, Value,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::SockRef},
+    RedisResult, Value, aio::MultiplexedConnection,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
     sync::oneshot,
     task::AbortHandle,
     time::{self, Instant},
@@ -30,18 +25,16 @@ use tokio::{
 
 use super::{
     FENCE,
+    notices::Notices,
     script::{self, Known},
+    stream::{STEP, bounded, open_tcp, refused, set_options},
     trouble::{Address, Refusal, is_passing},
-    wake::Ear,
 };
 use crate::{
     ErrorKind,
     events::Events,
     warning::{Warning, Warnings},
 };
-
-/// The bound of one step: a round trip of a second, and as long again for what delays it.
-pub(super) const STEP: Duration = Duration::from_secs(2);
 
 /// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
 const WRITE_QUEUE: usize = 1024;
@@ -52,7 +45,7 @@ pub(super) struct Server {
     speaks_resp3: Client,
     pub(super) address: Address,
     protocol: Protocol,
-    pub(super) ear: Arc<Ear>,
+    pub(super) notices: Arc<Notices>,
     pub(super) events: Events,
     warnings: Warnings,
     /// The counter of fences was there once: without it, the data is gone.
@@ -108,7 +101,7 @@ impl Server {
             speaks_resp3,
             address,
             protocol: Protocol::default(),
-            ear: Arc::new(Ear::new(warnings.clone())),
+            notices: Arc::new(Notices::new(warnings.clone())),
             events: warnings.events().clone(),
             warnings,
             has_fence: AtomicBool::new(false),
@@ -124,13 +117,13 @@ impl Server {
     pub(super) async fn listen_on(&self, connection: &mut MultiplexedConnection) {
         let pushes = self.protocol.is(Protocol::RESP3);
         if !pushes {
-            self.ear.listen_apart(self.client.clone()).await;
+            self.notices.open_pubsub(self.client.clone()).await;
         }
         let mut pipeline = Pipeline::new();
-        self.ear.ask(&mut pipeline, pushes);
+        self.notices.ask(&mut pipeline, pushes);
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         if let Ok(Ok(replies)) = time::timeout(STEP, replies).await
-            && let Some(mut mute) = self.ear.answered(replies.into_iter(), pushes)
+            && let Some(mut mute) = self.notices.answered(replies.into_iter(), pushes)
         {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
@@ -173,7 +166,7 @@ impl Server {
         }
         let opened = self.connect_as(Protocol::RESP2, broken, &answered).await?;
         self.protocol.found(Protocol::RESP2);
-        self.ear.listen_apart(self.client.clone()).await;
+        self.notices.open_pubsub(self.client.clone()).await;
         Ok(opened)
     }
 
@@ -190,8 +183,8 @@ impl Server {
         let pushes = protocol == Protocol::RESP3;
         let mut ended = None;
         if pushes {
-            let (hear, ends) = self.ear.pushes();
-            config = config.set_push_sender(hear);
+            let (receive, ends) = self.notices.pushes();
+            config = config.set_push_sender(receive);
             ended = Some(ends);
         }
         let client = if pushes { &self.speaks_resp3 } else { &self.client };
@@ -208,7 +201,7 @@ impl Server {
             script.load(&mut pipeline);
         }
         // Before anybody can use the connection: no wake-up of what is asked on it is missed.
-        let listens = self.ear.ask(&mut pipeline, pushes);
+        let listens = self.notices.ask(&mut pipeline, pushes);
         let began = Instant::now();
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         let replies = match time::timeout(STEP, replies).await {
@@ -254,7 +247,7 @@ impl Server {
             kill.arg("KILL").arg("ID").arg(broken.number).set_no_response(true);
             let _ = connection.send_packed_command(&kill).await;
         }
-        if let Some(mut mute) = listens.then(|| self.ear.answered(replies, pushes)).flatten() {
+        if let Some(mut mute) = listens.then(|| self.notices.answered(replies, pushes)).flatten() {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
         Ok(Opened { connection, driver, identity, known, ended, round_trip })
@@ -337,44 +330,6 @@ async fn open(
     }
 }
 
-fn refused(error: io::Error) -> Refusal {
-    Refusal::of(RedisError::from(error))
-}
-
-/// Connects to all addresses of the host at once: the first that answers is the one.
-async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
-    let addresses = bounded("from the name service", lookup_host((host, port))).await?;
-    let addresses = addresses.map_err(Refusal::unknown_name)?;
-    let mut attempts: FuturesUnordered<_> = addresses.map(TcpStream::connect).collect();
-    let connect = async {
-        let mut last = None;
-        while let Some(outcome) = attempts.next().await {
-            match outcome {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(match last {
-            Some(error) => refused(error),
-            None => Refusal::unknown_name(io::Error::other("the name has no address")),
-        })
-    };
-    bounded("to the connect", connect).await?
-}
-
-/// What the URL or the client says about the socket. A system that knows no such option does without.
-fn set_options(stream: &TcpStream, settings: &TcpSettings) {
-    let socket = SockRef::from(stream);
-    let _ = stream.set_nodelay(settings.nodelay());
-    if let Some(keepalive) = settings.keepalive() {
-        let _ = socket.set_tcp_keepalive(keepalive);
-    }
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    if let Some(timeout) = settings.user_timeout() {
-        let _ = socket.set_tcp_user_timeout(Some(timeout));
-    }
-}
-
 /// A server without room for another client says so before it is asked, and ends the connection. What
 /// it says may be lost with what was sent to it and not read: so here nothing is sent.
 async fn last_words(host: &str, port: u16) -> Option<Refusal> {
@@ -406,10 +361,6 @@ where
     };
     let driver = tokio::spawn(driver).abort_handle();
     Ok((connection, Some(driver)))
-}
-
-async fn bounded<F: Future>(step: &str, future: F) -> Result<F::Output, Refusal> {
-    time::timeout(STEP, future).await.map_err(|_| Refusal::silent(step, STEP))
 }
 
 /// What a connect has found out about the server, as far as this user may know it.

@@ -10,9 +10,10 @@ mod durable;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
 mod handshake;
+mod notices;
 mod script;
+mod stream;
 mod trouble;
-mod wake;
 
 use std::{sync::Arc, time::Duration};
 
