@@ -25,28 +25,24 @@ use tokio::{
 
 use super::{
     FENCE,
+    link::{Identity, Link},
     notices::Notices,
     script::{self, Known},
+    server_info::{self, ServerInfo, text},
     stream::{STEP, bounded, open_tcp, refused, set_options},
-    trouble::{Address, Refusal, is_passing},
+    trouble::{Refusal, is_passing},
 };
-use crate::{
-    ErrorKind,
-    events::Events,
-    warning::{Warning, Warnings},
-};
+use crate::warning::{Warning, Warnings};
 
 /// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
 const WRITE_QUEUE: usize = 1024;
 
 /// How a server is reached, and what all connections to it have shown.
-pub(super) struct Server {
+pub(super) struct Handshake {
     client: Client,
     speaks_resp3: Client,
-    pub(super) address: Address,
     protocol: Protocol,
-    pub(super) notices: Arc<Notices>,
-    pub(super) events: Events,
+    notices: Arc<Notices>,
     warnings: Warnings,
     /// The counter of fences was there once: without it, the data is gone.
     has_fence: AtomicBool,
@@ -69,56 +65,46 @@ impl Protocol {
     }
 }
 
-/// A connection that was made, and what is known about it.
+/// A link that was made, and what is known about it.
 pub(super) struct Opened {
-    pub(super) connection: MultiplexedConnection,
-    /// Ends what reads and writes for the connection, where that is ours to do.
-    pub(super) driver: Option<AbortHandle>,
-    pub(super) identity: Option<Identity>,
-    pub(super) known: Known,
+    pub(super) link: Link,
     /// Used, or dropped, when the connection ends. RESP3 only.
     pub(super) ended: Option<oneshot::Receiver<()>>,
     /// How long the last step of the handshake took.
     pub(super) round_trip: Duration,
 }
 
-/// How a server process names one of its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    /// Numbers start again with every process, so they mean nothing without its name.
-    process: String,
-    number: i64,
-}
-
-impl Server {
-    pub(super) fn new(client: Client, warnings: Warnings) -> RedisResult<Self> {
+impl Handshake {
+    pub(super) fn new(
+        client: Client,
+        notices: Arc<Notices>,
+        warnings: Warnings,
+    ) -> RedisResult<Self> {
         let info = client.get_connection_info().clone();
-        let address = Address::of(info.addr());
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
         Ok(Self {
             client,
             speaks_resp3,
-            address,
             protocol: Protocol::default(),
-            notices: Arc::new(Notices::new(warnings.clone())),
-            events: warnings.events().clone(),
+            notices,
             warnings,
             has_fence: AtomicBool::new(false),
         })
     }
 
     /// A fence was drawn: its counter is there from now on.
-    pub(super) fn has_fence(&self) {
+    pub(super) fn found_fence(&self) {
         self.has_fence.store(true, Ordering::Relaxed);
     }
 
     /// Asks for pushes on a connection that was made before anybody listened.
-    pub(super) async fn listen_on(&self, connection: &mut MultiplexedConnection) {
+    pub(super) async fn listen_on(&self, link: &Link) {
         let pushes = self.protocol.is(Protocol::RESP3);
         if !pushes {
             self.notices.open_pubsub(self.client.clone()).await;
         }
+        let mut connection = link.connection();
         let mut pipeline = Pipeline::new();
         self.notices.ask(&mut pipeline, pushes);
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
@@ -127,19 +113,6 @@ impl Server {
         {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
-    }
-
-    /// One event for each reason.
-    pub(super) fn cannot_connect(&self, refusal: &Refusal) {
-        let (address, refusal) = (self.address.clone(), refusal.clone());
-        self.events.say(move || {
-            tracing::warn!(
-                target: "lock",
-                server = %address,
-                "cannot connect to the Redis server: {}",
-                refusal.text(),
-            );
-        });
     }
 
     /// Connects. `answered` is called once the server has shown that it is there.
@@ -216,11 +189,11 @@ impl Server {
             return Err(Refusal::of(RedisError::from(error)).into());
         }
         let (number, server) = (replies.next(), text(replies.next()));
-        let identity = identity(number, server.as_deref());
+        let identity = server_info::identity(number, server.as_deref());
         let same_process = broken.filter(|broken| {
             identity.as_ref().is_some_and(|identity| identity.process == broken.process)
         });
-        let found = Found {
+        let found = ServerInfo {
             server,
             memory: text(replies.next()),
             replication: text(replies.next()),
@@ -235,7 +208,7 @@ impl Server {
         }
         // What else it lacks does not matter, if it is not used.
         found.refuse()?;
-        found.warn(self);
+        found.warn(&self.warnings, &self.has_fence);
         let scripts = replies.by_ref().take(script::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No
@@ -250,7 +223,8 @@ impl Server {
         if let Some(mut mute) = listens.then(|| self.notices.answered(replies, pushes)).flatten() {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
-        Ok(Opened { connection, driver, identity, known, ended, round_trip })
+        let link = Link::new(connection, driver, identity, known);
+        Ok(Opened { link, ended, round_trip })
     }
 }
 
@@ -361,94 +335,4 @@ where
     };
     let driver = tokio::spawn(driver).abort_handle();
     Ok((connection, Some(driver)))
-}
-
-/// What a connect has found out about the server, as far as this user may know it.
-struct Found {
-    server: Option<String>,
-    memory: Option<String>,
-    replication: Option<String>,
-    has_fence: Option<bool>,
-    /// It is another process than before.
-    is_other: bool,
-}
-
-impl Found {
-    fn warn(&self, server: &Server) {
-        let memory = |name| field(self.memory.as_deref(), name);
-        if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
-            && limit != "0"
-            && policy != "noeviction"
-        {
-            server.warnings.say(Warning::MayEvict { policy: policy.to_owned() });
-        }
-        if self.is_other {
-            server.warnings.say(Warning::Restarted);
-        }
-        match self.has_fence {
-            Some(true) => server.has_fence.store(true, Ordering::Relaxed),
-            Some(false) if server.has_fence.swap(false, Ordering::Relaxed) => {
-                server.warnings.say(Warning::Wiped);
-            }
-            _ => {}
-        }
-    }
-
-    /// A replica that may be written to serves as well as any primary; that is rare, and not the
-    /// default. Dragonfly calls one `replica`.
-    fn is_replica(&self) -> bool {
-        let replication = |name| field(self.replication.as_deref(), name);
-        matches!(replication("role:"), Some("slave" | "replica"))
-            && replication("slave_read_only:") != Some("0")
-    }
-
-    /// Refuses a server that cannot keep locks, whatever is asked of it.
-    fn refuse(&self) -> Result<(), Refusal> {
-        let replication = |name| field(self.replication.as_deref(), name);
-        let server = |name| field(self.server.as_deref(), name);
-        // Valkey 9 has a name of its own for it.
-        let text = match server("redis_mode:").or_else(|| server("server_mode:")) {
-            Some("sentinel") => {
-                "it is a Sentinel, which keeps no locks, so connect to the primary \
-                                 that it watches: ask it with SENTINEL MASTERS and use \
-                                 redis://HOST:PORT/"
-                    .to_owned()
-            }
-            Some("cluster") => {
-                "it is a node of a Redis Cluster, which this version cannot use, so \
-                                connect to a server without cluster mode: redis://HOST:PORT/"
-                    .to_owned()
-            }
-            _ if self.is_replica() => {
-                match (replication("master_host:"), replication("master_port:")) {
-                    (Some(host), Some(port)) => format!(
-                        "it is a read-only replica, so connect to its primary, which it knows as \
-                         redis://{host}:{port}/"
-                    ),
-                    _ => "it is a read-only replica, so connect to its primary".to_owned(),
-                }
-            }
-            _ => return Ok(()),
-        };
-        Err(Refusal::new(ErrorKind::Rejected, text))
-    }
-}
-
-/// The value of one line of INFO.
-fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
-    info?.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
-}
-
-fn text(reply: Option<Value>) -> Option<String> {
-    match reply? {
-        Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::VerbatimString { text, .. } => Some(text),
-        _ => None,
-    }
-}
-
-fn identity(number: Option<Value>, info: Option<&str>) -> Option<Identity> {
-    let Value::Int(number) = number? else { return None };
-    let process = field(info, "run_id:")?.to_owned();
-    Some(Identity { process, number })
 }

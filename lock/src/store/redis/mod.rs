@@ -5,13 +5,16 @@
 //! own beside this one; time comes from the server only.
 
 mod backoff;
-mod connection;
 mod durable;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
 mod handshake;
+mod link;
+mod node;
 mod notices;
+mod round_trip;
 mod script;
+mod server_info;
 mod stream;
 mod trouble;
 
@@ -20,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Client, RedisWrite, ToRedisArgs, Value};
 
 use self::{
-    connection::Connection,
+    node::Node,
     script::{
         ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
     },
@@ -73,22 +76,22 @@ impl ToRedisArgs for IfHeldWord<'_> {
 /// The store on one Redis server.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
-    connection: Arc<Connection>,
+    node: Arc<Node>,
 }
 
 impl RedisStore {
     /// Does no I/O: the connection is made when it is needed, or by [`connect`](Self::connect).
     pub(crate) fn new(client: Client, warnings: Warnings) -> Result<Self, Error> {
-        let connection = Connection::new(client, warnings).map_err(|error| {
+        let node = Node::new(client, warnings).map_err(|error| {
             let text = "the settings of this Redis client contradict each other: check them";
             Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
         })?;
-        Ok(Self { connection })
+        Ok(Self { node })
     }
 
     /// Connects for the first time; fails at the first obstacle.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
-        self.connection.establish().await
+        self.node.establish().await
     }
 
     /// Calls one script for a whole batch.
@@ -97,7 +100,7 @@ impl RedisStore {
         invocation: Invocation,
         read: impl Fn(Value) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let reply = self.connection.invoke(&invocation).await?;
+        let reply = self.node.invoke(&invocation).await?;
         self.answer(reply, read)
     }
 
@@ -109,8 +112,8 @@ impl RedisStore {
     ) -> Vec<Result<T, StoreError>> {
         let items = invocations.len();
         let answers = match &invocations[..] {
-            [invocation] => self.connection.invoke(invocation).await.map(|reply| vec![reply]),
-            _ => self.connection.invoke_all(&invocations).await,
+            [invocation] => self.node.invoke(invocation).await.map(|reply| vec![reply]),
+            _ => self.node.invoke_all(&invocations).await,
         };
         let read = |(item, reply)| self.answer(reply, |reply| read(item, reply));
         answer_each(
@@ -141,7 +144,7 @@ impl RedisStore {
 
     /// Reads one reply; an answer that makes no sense is an answer that is not known.
     fn answer<T>(&self, reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
-        let address = &self.connection.server().address;
+        let address = self.node.address();
         match reply {
             Value::ServerError(error) => Err(address.answered_with(error)),
             reply => read(reply).ok_or_else(|| address.makes_no_sense()),
@@ -154,7 +157,7 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
-        let (mark, alive) = match self.connection.wake_ups() {
+        let (mark, alive) = match self.node.wake_ups() {
             WakeUps::Polling => ("?", ALIVE_POLLING),
             WakeUps::PubSub | WakeUps::Push => ("@", ALIVE),
         };
@@ -176,14 +179,14 @@ impl Store for RedisStore {
         }
         Box::pin(async move {
             let read = |reply| read_acquired(reply, batch.len());
-            let address = &self.connection.server().address;
+            let address = self.node.address();
             let answers = self.one(invocation, read).await.map(|answers| {
                 let answers = answers.into_iter();
                 answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
             });
             let answers = answer_each(answers, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
-                self.connection.server().has_fence();
+                self.node.found_fence();
             }
             answers
         })
@@ -203,7 +206,7 @@ impl Store for RedisStore {
         // What is answered later than that is answered after the deadline of some lock in it.
         let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
         Box::pin(async move {
-            let reply = self.connection.invoke_patiently(&invocation, limit).await;
+            let reply = self.node.invoke_patiently(&invocation, limit).await;
             self.numbers(reply, batch.len(), |answer| match answer {
                 0 => Some(Renewal::NotOurs),
                 1 | 2 => Some(Renewal::Renewed { contended: answer == 2 }),
@@ -224,9 +227,9 @@ impl Store for RedisStore {
         for request in batch {
             invocation = invocation.arg(request.token.as_str()).arg(millis(request.keep));
         }
-        Box::pin(async move {
-            self.numbers(self.connection.invoke(&invocation).await, batch.len(), released)
-        })
+        Box::pin(
+            async move { self.numbers(self.node.invoke(&invocation).await, batch.len(), released) },
+        )
     }
 
     fn extend<'a>(
@@ -319,7 +322,7 @@ impl Store for RedisStore {
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        Box::pin(self.connection.listen(client, listener))
+        Box::pin(self.node.listen(client, listener))
     }
 }
 
