@@ -16,6 +16,7 @@ mod round_trip;
 mod script;
 mod server_info;
 mod stream;
+mod topology;
 mod trouble;
 
 use std::{sync::Arc, time::Duration};
@@ -23,10 +24,10 @@ use std::{sync::Arc, time::Duration};
 use redis::{Client, RedisWrite, ToRedisArgs, Value};
 
 use self::{
-    node::Node,
     script::{
         ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
     },
+    topology::Single,
 };
 use super::{
     AcquireRequest, Acquisition, CLAIM_WINDOW, DebounceReply, DebounceRequest, DurableReply,
@@ -76,22 +77,22 @@ impl ToRedisArgs for IfHeldWord<'_> {
 /// The store on one Redis server.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
-    node: Arc<Node>,
+    topology: Single,
 }
 
 impl RedisStore {
     /// Does no I/O: the connection is made when it is needed, or by [`connect`](Self::connect).
     pub(crate) fn new(client: Client, warnings: Warnings) -> Result<Self, Error> {
-        let node = Node::new(client, warnings).map_err(|error| {
+        let topology = Single::new(client, warnings).map_err(|error| {
             let text = "the settings of this Redis client contradict each other: check them";
             Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
         })?;
-        Ok(Self { node })
+        Ok(Self { topology })
     }
 
     /// Connects for the first time; fails at the first obstacle.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
-        self.node.establish().await
+        self.topology.establish().await
     }
 
     /// Calls one script for a whole batch.
@@ -100,7 +101,7 @@ impl RedisStore {
         invocation: Invocation,
         read: impl Fn(Value) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let reply = self.node.invoke(&invocation).await?;
+        let reply = self.topology.node().invoke(&invocation).await?;
         self.answer(reply, read)
     }
 
@@ -112,8 +113,8 @@ impl RedisStore {
     ) -> Vec<Result<T, StoreError>> {
         let items = invocations.len();
         let answers = match &invocations[..] {
-            [invocation] => self.node.invoke(invocation).await.map(|reply| vec![reply]),
-            _ => self.node.invoke_all(&invocations).await,
+            [invocation] => self.topology.node().invoke(invocation).await.map(|reply| vec![reply]),
+            _ => self.topology.node().invoke_all(&invocations).await,
         };
         let read = |(item, reply)| self.answer(reply, |reply| read(item, reply));
         answer_each(
@@ -144,7 +145,7 @@ impl RedisStore {
 
     /// Reads one reply; an answer that makes no sense is an answer that is not known.
     fn answer<T>(&self, reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
-        let address = self.node.address();
+        let address = self.topology.node().address();
         match reply {
             Value::ServerError(error) => Err(address.answered_with(error)),
             reply => read(reply).ok_or_else(|| address.makes_no_sense()),
@@ -157,7 +158,7 @@ impl Store for RedisStore {
         &'a self,
         batch: &'a [AcquireRequest],
     ) -> StoreFuture<'a, Vec<Result<Acquisition, StoreError>>> {
-        let (mark, alive) = match self.node.wake_ups() {
+        let (mark, alive) = match self.topology.node().wake_ups() {
             WakeUps::Polling => ("?", ALIVE_POLLING),
             WakeUps::PubSub | WakeUps::Push => ("@", ALIVE),
         };
@@ -179,14 +180,14 @@ impl Store for RedisStore {
         }
         Box::pin(async move {
             let read = |reply| read_acquired(reply, batch.len());
-            let address = self.node.address();
+            let address = self.topology.node().address();
             let answers = self.one(invocation, read).await.map(|answers| {
                 let answers = answers.into_iter();
                 answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
             });
             let answers = answer_each(answers, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
-                self.node.found_fence();
+                self.topology.node().found_fence();
             }
             answers
         })
@@ -206,7 +207,7 @@ impl Store for RedisStore {
         // What is answered later than that is answered after the deadline of some lock in it.
         let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
         Box::pin(async move {
-            let reply = self.node.invoke_patiently(&invocation, limit).await;
+            let reply = self.topology.node().invoke_patiently(&invocation, limit).await;
             self.numbers(reply, batch.len(), |answer| match answer {
                 0 => Some(Renewal::NotOurs),
                 1 | 2 => Some(Renewal::Renewed { contended: answer == 2 }),
@@ -227,9 +228,9 @@ impl Store for RedisStore {
         for request in batch {
             invocation = invocation.arg(request.token.as_str()).arg(millis(request.keep));
         }
-        Box::pin(
-            async move { self.numbers(self.node.invoke(&invocation).await, batch.len(), released) },
-        )
+        Box::pin(async move {
+            self.numbers(self.topology.node().invoke(&invocation).await, batch.len(), released)
+        })
     }
 
     fn extend<'a>(
@@ -322,7 +323,7 @@ impl Store for RedisStore {
     }
 
     fn listen<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, WakeUps> {
-        Box::pin(self.node.listen(client, listener))
+        Box::pin(self.topology.listen(client, listener))
     }
 }
 

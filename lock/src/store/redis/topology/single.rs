@@ -1,0 +1,42 @@
+//! One server.
+
+use std::sync::Arc;
+
+use redis::{Client, RedisResult};
+
+use crate::{
+    Error,
+    store::{Listener, WakeUps, redis::node::Node},
+    warning::Warnings,
+};
+
+/// One server, at an address that does not change: each key is on its node.
+#[derive(Debug)]
+pub(in crate::store::redis) struct Single {
+    node: Arc<Node>,
+}
+
+impl Single {
+    pub(in crate::store::redis) fn new(client: Client, warnings: Warnings) -> RedisResult<Self> {
+        Ok(Self { node: Node::new(client, warnings)? })
+    }
+
+    /// The node of every key, so that a batch goes to it in one piece.
+    pub(in crate::store::redis) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Connects to all nodes for the first time; fails at the first obstacle.
+    pub(in crate::store::redis) async fn establish(&self) -> Result<(), Error> {
+        self.node.establish().await
+    }
+
+    /// Sends the wake-ups of this client to the listener, from all nodes and from now on.
+    pub(in crate::store::redis) async fn listen(
+        &self,
+        client: &str,
+        listener: Listener,
+    ) -> WakeUps {
+        self.node.listen(client, listener).await
+    }
+}
