@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::{
     FENCE, millis, number, remaining,
-    script::{
+    scripts::{
         DURABLE_ASIDE, DURABLE_CALL, DURABLE_CLAIM, DURABLE_DUE, DURABLE_FINISH, DURABLE_TAKE_BACK,
         Invocation,
     },

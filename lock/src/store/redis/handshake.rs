@@ -27,7 +27,7 @@ use super::{
     FENCE,
     link::{Identity, Link},
     notices::Notices,
-    script::{self, Known},
+    scripts::{self, Known},
     server_info::{self, ServerInfo, text},
     stream::{STEP, bounded, open_tcp, refused, set_options},
     trouble::{Refusal, is_passing},
@@ -170,7 +170,7 @@ impl Handshake {
         pipeline.cmd("INFO").arg("memory");
         pipeline.cmd("INFO").arg("replication");
         pipeline.cmd("EXISTS").arg(FENCE);
-        for script in script::ALL {
+        for script in scripts::ALL {
             script.load(&mut pipeline);
         }
         // Before anybody can use the connection: no wake-up of what is asked on it is missed.
@@ -209,7 +209,7 @@ impl Handshake {
         // What else it lacks does not matter, if it is not used.
         found.refuse()?;
         found.warn(&self.warnings, &self.has_fence);
-        let scripts = replies.by_ref().take(script::ALL.len());
+        let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No
         // such client" is as good. Dragonfly and Upstash do not name their process in INFO: there,

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::task::AbortHandle;
 
-use super::script::{self, Invocation, Known};
+use super::scripts::{self, Invocation, Known};
 
 /// One connection that was established.
 pub(super) struct Link {
@@ -82,7 +82,7 @@ impl Link {
         let mut pipeline = Pipeline::new();
         // A user who may not do that has to send each of them by its source once.
         if self.known.all_were_loaded() {
-            script::ALL.iter().for_each(|script| script.load(&mut pipeline));
+            scripts::ALL.iter().for_each(|script| script.load(&mut pipeline));
         } else {
             self.known.forget();
         }

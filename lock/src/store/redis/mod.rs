@@ -13,7 +13,7 @@ mod link;
 mod node;
 mod notices;
 mod round_trip;
-mod script;
+mod scripts;
 mod server_info;
 mod stream;
 mod topology;
@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Client, RedisWrite, ToRedisArgs, Value};
 
 use self::{
-    script::{
+    scripts::{
         ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
     },
     topology::Single,

@@ -28,7 +28,7 @@ use super::{
     link::{self, Identity, Link, Message},
     notices::Notices,
     round_trip::RoundTrip,
-    script::{self, Invocation},
+    scripts::{self, Invocation},
     stream::STEP,
     trouble::{self, Address, Refusal},
 };
@@ -146,7 +146,7 @@ impl Node {
     /// Calls a script, by its hash, and again by its source where the server does not know it.
     pub(super) async fn invoke(&self, invocation: &Invocation) -> Result<Value, StoreError> {
         let reply = self.exchange(|link| link.call(invocation)).await?;
-        if !script::is_unknown(&reply) {
+        if !scripts::is_unknown(&reply) {
             return Ok(reply);
         }
         let reply = self.exchange(|link| link.call_to_forgetful(&[invocation])).await?;
@@ -162,7 +162,7 @@ impl Node {
         limit: Duration,
     ) -> Result<Value, StoreError> {
         let reply = self.exchange_patiently(|link| link.call(invocation), limit).await?;
-        if !script::is_unknown(&reply) {
+        if !scripts::is_unknown(&reply) {
             return Ok(reply);
         }
         let again = |link: &Link| link.call_to_forgetful(&[invocation]);
@@ -176,7 +176,7 @@ impl Node {
     ) -> Result<Vec<Value>, StoreError> {
         let replies = self.exchange(|link| link.call_all(invocations)).await?;
         let mut replies = self.array(replies)?;
-        let unknown = |reply: &Value| script::is_unknown(reply);
+        let unknown = |reply: &Value| scripts::is_unknown(reply);
         let missing = replies.iter().zip(invocations).filter(|(reply, _)| unknown(reply));
         let missing: Vec<_> = missing.map(|(_, invocation)| invocation).collect();
         if !missing.is_empty() {
