@@ -25,12 +25,13 @@ use tokio::{
 
 use super::{
     FENCE,
+    codes::is_passing,
     link::{Identity, Link},
     notices::Notices,
+    refusal::Refusal,
     scripts::{self, Known},
     server_info::{self, ServerInfo, text},
     stream::{STEP, bounded, open_tcp, refused, set_options},
-    trouble::{Refusal, is_passing},
 };
 use crate::warning::{Warning, Warnings};
 

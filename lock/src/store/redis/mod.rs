@@ -5,6 +5,7 @@
 //! own beside this one; time comes from the server only.
 
 mod backoff;
+mod codes;
 mod durable;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
@@ -12,6 +13,7 @@ mod handshake;
 mod link;
 mod node;
 mod notices;
+mod refusal;
 mod round_trip;
 mod scripts;
 mod server_info;

@@ -24,13 +24,15 @@ use tokio::{
 
 use super::{
     backoff::{RECONNECT, jittered},
+    codes,
     handshake::{Handshake, Opened},
     link::{self, Identity, Link, Message},
     notices::Notices,
+    refusal::Refusal,
     round_trip::RoundTrip,
     scripts::{self, Invocation},
     stream::STEP,
-    trouble::{self, Address, Refusal},
+    trouble::Address,
 };
 use crate::{
     Error,
@@ -267,7 +269,7 @@ impl Node {
                 self.round_trip.measured(sent_at.elapsed());
                 // A failover may leave the connections open that led to the primary of before.
                 // Where there is no better server, one look a second does no harm.
-                if trouble::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
+                if codes::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
                     self.replace(live);
                 }
                 Ok(reply)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
-use super::{link::Identity, trouble::Refusal};
+use super::{link::Identity, refusal::Refusal};
 use crate::{
     ErrorKind,
     warning::{Warning, Warnings},

@@ -12,7 +12,7 @@ use tokio::{
     time,
 };
 
-use super::trouble::Refusal;
+use super::refusal::Refusal;
 
 /// The bound of one step: a round trip of a second, and as long again for what delays it.
 pub(super) const STEP: Duration = Duration::from_secs(2);
