@@ -171,7 +171,8 @@ pub async fn finish_all<const N: usize, T>(held: [Held; N], result: T) -> T {
 /// The Redis store by itself, for the tests that compare the engines.
 #[cfg(feature = "redis")]
 pub async fn redis_store(client: redis::Client) -> Result<impl crate::Store, Error> {
-    let store = crate::store::redis::RedisStore::new(client, Default::default())?;
+    let endpoint = crate::store::redis::Endpoint::of_client(client);
+    let store = crate::store::redis::RedisStore::new(endpoint, Default::default())?;
     store.connect().await?;
     Ok(store)
 }

@@ -29,6 +29,7 @@ mod scale;
 mod seed;
 mod simulation;
 mod test_util;
+mod tls;
 mod ui;
 mod waiting;
 mod warnings;

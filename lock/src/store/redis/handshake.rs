@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     FENCE,
     codes::is_passing,
+    endpoint::Endpoint,
     link::{Identity, Link},
     notices::Notices,
     refusal::Refusal,
@@ -40,7 +41,7 @@ const WRITE_QUEUE: usize = 1024;
 
 /// How a server is reached, and what all connections to it have shown.
 pub(super) struct Handshake {
-    client: Client,
+    endpoint: Endpoint,
     speaks_resp3: Client,
     protocol: Protocol,
     notices: Arc<Notices>,
@@ -77,15 +78,15 @@ pub(super) struct Opened {
 
 impl Handshake {
     pub(super) fn new(
-        client: Client,
+        endpoint: Endpoint,
         notices: Arc<Notices>,
         warnings: Warnings,
     ) -> RedisResult<Self> {
-        let info = client.get_connection_info().clone();
+        let info = endpoint.client().get_connection_info().clone();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
         Ok(Self {
-            client,
+            endpoint,
             speaks_resp3,
             protocol: Protocol::default(),
             notices,
@@ -103,7 +104,7 @@ impl Handshake {
     pub(super) async fn listen_on(&self, link: &Link) {
         let pushes = self.protocol.is(Protocol::RESP3);
         if !pushes {
-            self.notices.open_pubsub(self.client.clone()).await;
+            self.notices.open_pubsub(self.endpoint.clone()).await;
         }
         let mut connection = link.connection();
         let mut pipeline = Pipeline::new();
@@ -140,7 +141,7 @@ impl Handshake {
         }
         let opened = self.connect_as(Protocol::RESP2, broken, &answered).await?;
         self.protocol.found(Protocol::RESP2);
-        self.notices.open_pubsub(self.client.clone()).await;
+        self.notices.open_pubsub(self.endpoint.clone()).await;
         Ok(opened)
     }
 
@@ -161,8 +162,8 @@ impl Handshake {
             config = config.set_push_sender(receive);
             ended = Some(ends);
         }
-        let client = if pushes { &self.speaks_resp3 } else { &self.client };
-        let (mut connection, driver) = open(client, config).await?;
+        let client = if pushes { &self.speaks_resp3 } else { self.endpoint.client() };
+        let (mut connection, driver) = open(&self.endpoint, client, config).await?;
         answered();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("PING");
@@ -236,6 +237,12 @@ enum Failed {
     Otherwise(Refusal),
 }
 
+impl Failed {
+    fn of(error: RedisError) -> Self {
+        if error.is_io_error() { Refusal::of(error).into() } else { Self::Hello(error) }
+    }
+}
+
 impl From<Refusal> for Failed {
     fn from(refusal: Refusal) -> Self {
         Self::Otherwise(refusal)
@@ -271,9 +278,10 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
 
 /// Opens the stream and says hello.
 async fn open(
+    endpoint: &Endpoint,
     client: &Client,
     config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, Option<AbortHandle>), Failed> {
+) -> Result<Greeted, Failed> {
     let info = client.get_connection_info();
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
@@ -292,17 +300,25 @@ async fn open(
             let stream = bounded("to the connect", open).await?.map_err(refused)?;
             greet(client, stream, config).await
         }
-        // TLS is set up inside of the client; its two round trips and the others have one bound.
-        _ => {
-            let open = client.get_multiplexed_async_connection_with_config(&config);
-            match time::timeout(STEP * 3, open).await {
-                Ok(Ok(connection)) => Ok((connection, None)),
-                Ok(Err(error)) if error.is_io_error() => Err(Refusal::of(error).into()),
-                Ok(Err(error)) => Err(Failed::Hello(error)),
-                Err(_) => Err(Refusal::silent("to the connect", STEP * 3).into()),
-            }
-        }
+        // The two round trips of TLS and the others have one bound.
+        _ => match time::timeout(STEP * 3, open_other(endpoint, client, config)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Refusal::silent("to the connect", STEP * 3).into()),
+        },
     }
+}
+
+/// Opens TLS, or leaves that to the client, and says hello.
+async fn open_other(
+    endpoint: &Endpoint,
+    client: &Client,
+    config: AsyncConnectionConfig,
+) -> Result<Greeted, Failed> {
+    if let Some(stream) = endpoint.open_tls().await? {
+        return hello(client, stream, config).await;
+    }
+    let open = client.get_multiplexed_async_connection_with_config(&config);
+    open.await.map(|connection| (connection, None)).map_err(Failed::of)
 }
 
 /// A server without room for another client says so before it is asked, and ends the connection. What
@@ -319,21 +335,31 @@ async fn last_words(host: &str, port: u16) -> Option<Refusal> {
     }
 }
 
+/// A connection, and what ends that which reads and writes for it, where that is ours to do.
+type Greeted = (MultiplexedConnection, Option<AbortHandle>);
+
 async fn greet<S>(
     client: &Client,
     stream: S,
     config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, Option<AbortHandle>), Failed>
+) -> Result<Greeted, Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    bounded("to HELLO", hello(client, stream, config)).await?
+}
+
+async fn hello<S>(
+    client: &Client,
+    stream: S,
+    config: AsyncConnectionConfig,
+) -> Result<Greeted, Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = client.get_connection_info().redis_settings();
     let hello = MultiplexedConnection::new_with_config(settings, stream, config);
-    let (connection, driver) = match bounded("to HELLO", hello).await? {
-        Ok(connected) => connected,
-        Err(error) if error.is_io_error() => return Err(Refusal::of(error).into()),
-        Err(error) => return Err(Failed::Hello(error)),
-    };
+    let (connection, driver) = hello.await.map_err(Failed::of)?;
     let driver = tokio::spawn(driver).abort_handle();
     Ok((connection, Some(driver)))
 }

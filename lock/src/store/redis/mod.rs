@@ -7,6 +7,7 @@
 mod backoff;
 mod codes;
 mod durable;
+mod endpoint;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
 mod handshake;
@@ -18,13 +19,18 @@ mod round_trip;
 mod scripts;
 mod server_info;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod topology;
 mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, RedisWrite, ToRedisArgs, Value};
+use redis::{RedisWrite, ToRedisArgs, Value};
 
+pub(crate) use self::endpoint::Endpoint;
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::Roots;
 use self::{
     scripts::{
         ACQUIRE, DEBOUNCE, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
@@ -84,8 +90,8 @@ pub(crate) struct RedisStore {
 
 impl RedisStore {
     /// Does no I/O: the connection is made when it is needed, or by [`connect`](Self::connect).
-    pub(crate) fn new(client: Client, warnings: Warnings) -> Result<Self, Error> {
-        let topology = Single::new(client, warnings).map_err(|error| {
+    pub(crate) fn new(endpoint: Endpoint, warnings: Warnings) -> Result<Self, Error> {
+        let topology = Single::new(endpoint, warnings).map_err(|error| {
             let text = "the settings of this Redis client contradict each other: check them";
             Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
         })?;

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Client, RedisResult, Value};
+use redis::{RedisResult, Value};
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard, oneshot, watch},
     time::{self, Instant},
@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     backoff::{RECONNECT, jittered},
     codes,
+    endpoint::Endpoint,
     handshake::{Handshake, Opened},
     link::{self, Identity, Link, Message},
     notices::Notices,
@@ -92,11 +93,11 @@ struct Live {
 
 impl Node {
     /// Its link is made when it is needed, or by [`establish`](Self::establish).
-    pub(super) fn new(client: Client, warnings: Warnings) -> RedisResult<Arc<Self>> {
-        let address = Address::of(client.get_connection_info().addr());
+    pub(super) fn new(endpoint: Endpoint, warnings: Warnings) -> RedisResult<Arc<Self>> {
+        let address = Address::of(endpoint.client().get_connection_info().addr());
         let events = warnings.events().clone();
         let notices = Arc::new(Notices::new(warnings.clone()));
-        let handshake = Handshake::new(client, Arc::clone(&notices), warnings)?;
+        let handshake = Handshake::new(endpoint, Arc::clone(&notices), warnings)?;
         Ok(Arc::new_cyclic(|weak| Self {
             address,
             handshake,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use redis::{Client, Cmd, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value};
+use redis::{Cmd, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value, aio::PubSub};
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
@@ -22,6 +22,7 @@ use tokio::{
 
 use super::{
     backoff::{RECONNECT, jittered},
+    endpoint::Endpoint,
     stream::STEP,
 };
 use crate::{
@@ -146,11 +147,11 @@ impl Notices {
 
     /// Listens on a connection in pub/sub mode, if the server allows it, and from then on for as
     /// long as the listener's client lives.
-    pub(super) async fn open_pubsub(self: &Arc<Self>, client: Client) {
+    pub(super) async fn open_pubsub(self: &Arc<Self>, endpoint: Endpoint) {
         if self.subscription.get().is_none() || self.has_pubsub.swap(true, Ordering::Relaxed) {
             return;
         }
-        let connected = self.connect_pubsub(&client).await;
+        let connected = self.connect_pubsub(&endpoint).await;
         self.current.set(match &connected {
             Some(_) => WakeUps::PubSub,
             None => WakeUps::Polling,
@@ -158,14 +159,13 @@ impl Notices {
         if connected.is_none() {
             self.warnings.say(Warning::NoWakeUps);
         }
-        tokio::spawn(follow_pubsub(Arc::downgrade(self), client, connected));
+        tokio::spawn(follow_pubsub(Arc::downgrade(self), endpoint, connected));
     }
 
-    async fn connect_pubsub(&self, client: &Client) -> Option<redis::aio::PubSub> {
+    async fn connect_pubsub(&self, endpoint: &Endpoint) -> Option<PubSub> {
         let subscription = self.subscription.get()?;
         // TLS included; each of the others is one round trip.
-        let connection = time::timeout(STEP * 3, client.get_async_pubsub());
-        let mut connection = connection.await.ok()?.ok()?;
+        let mut connection = time::timeout(STEP * 3, endpoint.open_pubsub()).await.ok()??;
         let subscribe = async {
             connection.subscribe(&subscription.channel).await?;
             if self.mute.load(Ordering::Relaxed) {
@@ -178,11 +178,7 @@ impl Notices {
 }
 
 /// Passes on what one connection after the other says.
-async fn follow_pubsub(
-    notices: Weak<Notices>,
-    client: Client,
-    mut connected: Option<redis::aio::PubSub>,
-) {
+async fn follow_pubsub(notices: Weak<Notices>, endpoint: Endpoint, mut connected: Option<PubSub>) {
     let mut delay = RECONNECT.0;
     loop {
         if let Some(connection) = connected.take() {
@@ -196,7 +192,7 @@ async fn follow_pubsub(
         // A server that forbids it is asked again now and then: its rules may change.
         delay = (delay * 2).min(RECONNECT.1 * 30);
         let Some(notices) = notices.upgrade() else { return };
-        connected = notices.connect_pubsub(&client).await;
+        connected = notices.connect_pubsub(&endpoint).await;
         if connected.is_some() {
             notices.current.set(WakeUps::PubSub);
             notices.connected();
@@ -205,7 +201,7 @@ async fn follow_pubsub(
 }
 
 /// Returns when the connection has ended or gone silent, or nobody listens any more.
-async fn deliver_all(notices: &Weak<Notices>, connection: redis::aio::PubSub) {
+async fn deliver_all(notices: &Weak<Notices>, connection: PubSub) {
     let (mut sink, mut messages) = connection.split();
     let mut ping = time::interval_at(Instant::now() + PING, PING);
     loop {

@@ -36,6 +36,18 @@ impl Refusal {
         Self::new(ErrorKind::Unavailable, text).caused_by(error)
     }
 
+    /// The system trusts nobody who could have signed the server's certificate.
+    #[cfg(feature = "tls")]
+    pub(super) fn no_roots(error: Option<rustls_native_certs::Error>) -> Self {
+        let text = "the system has no root certificates that TLS could trust, so install them, or \
+                    give the authority of the server with `root_certificate`";
+        let refusal = Self::new(ErrorKind::Unavailable, text);
+        match error {
+            Some(error) => refusal.caused_by(error),
+            None => refusal,
+        }
+    }
+
     /// The server, or the system on its behalf, has refused.
     pub(super) fn of(error: RedisError) -> Self {
         let (kind, text) = diagnose(&error);

@@ -1,6 +1,6 @@
 //! How a stream to a server is opened, before anything is said on it.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
@@ -21,25 +21,36 @@ pub(super) async fn bounded<F: Future>(step: &str, future: F) -> Result<F::Outpu
     time::timeout(STEP, future).await.map_err(|_| Refusal::silent(step, STEP))
 }
 
-/// Connects to all addresses of the host at once: the first that answers is the one.
+/// Finds the host and connects, each in its bound.
 pub(super) async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
-    let addresses = bounded("from the name service", lookup_host((host, port))).await?;
-    let addresses = addresses.map_err(Refusal::unknown_name)?;
+    let addresses = bounded("from the name service", resolve(host, port)).await??;
+    bounded("to the connect", connect(addresses)).await?
+}
+
+/// All addresses of a host.
+pub(super) async fn resolve(
+    host: &str,
+    port: u16,
+) -> Result<impl Iterator<Item = SocketAddr>, Refusal> {
+    lookup_host((host, port)).await.map_err(Refusal::unknown_name)
+}
+
+/// Connects to all addresses of a host at once: the first that answers is the one.
+pub(super) async fn connect(
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> Result<TcpStream, Refusal> {
     let mut attempts: FuturesUnordered<_> = addresses.map(TcpStream::connect).collect();
-    let connect = async {
-        let mut last = None;
-        while let Some(outcome) = attempts.next().await {
-            match outcome {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
+    let mut last = None;
+    while let Some(outcome) = attempts.next().await {
+        match outcome {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
         }
-        Err(match last {
-            Some(error) => refused(error),
-            None => Refusal::unknown_name(io::Error::other("the name has no address")),
-        })
-    };
-    bounded("to the connect", connect).await?
+    }
+    Err(match last {
+        Some(error) => refused(error),
+        None => Refusal::unknown_name(io::Error::other("the name has no address")),
+    })
 }
 
 /// What the URL or the client says about the socket. A system that knows no such option does without.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use redis::{Client, RedisResult};
+use redis::RedisResult;
 
 use crate::{
     Error,
-    store::{Listener, WakeUps, redis::node::Node},
+    store::{
+        Listener, WakeUps,
+        redis::{endpoint::Endpoint, node::Node},
+    },
     warning::Warnings,
 };
 
@@ -17,8 +20,11 @@ pub(in crate::store::redis) struct Single {
 }
 
 impl Single {
-    pub(in crate::store::redis) fn new(client: Client, warnings: Warnings) -> RedisResult<Self> {
-        Ok(Self { node: Node::new(client, warnings)? })
+    pub(in crate::store::redis) fn new(
+        endpoint: Endpoint,
+        warnings: Warnings,
+    ) -> RedisResult<Self> {
+        Ok(Self { node: Node::new(endpoint, warnings)? })
     }
 
     /// The node of every key, so that a batch goes to it in one piece.
