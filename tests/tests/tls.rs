@@ -57,6 +57,18 @@ fn the_default_provider_of_the_process_is_left_to_the_application() {
     }
 }
 
+/// Older servers, and some of the managed ones, speak no newer version.
+#[test]
+fn tls_1_2_is_spoken_too() {
+    if RedisServer::leaves_out_tls() {
+        return;
+    }
+    let (server, authority) = start(&["--tls-protocols", "TLSv1.2"]);
+    let mut worker = worker(authority.path());
+    worker.tell(&format!("tls url {}", server.tls_url()));
+    assert_eq!(worker.hear(), ["served", "push", "none"]);
+}
+
 /// A container may have no roots at all; the client of an application that brings its own has them.
 #[test]
 fn a_system_without_roots_is_named_and_the_process_is_left_as_it_was() {
