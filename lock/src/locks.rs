@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "redis")]
-use crate::warning::{OnWarning, Warning, Warnings};
 use crate::{
     AlreadyInstalled, Debounce, Error, Lock,
     clock::{BootClock, TokioClock},
@@ -18,6 +16,11 @@ use crate::{
     limits,
     store::{MemoryStore, Store},
     url::Target,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    store::redis::Endpoint,
+    warning::{OnWarning, Warning, Warnings},
 };
 
 /// One in each process: what a parent has installed answers `Closed` in a child that it has forked.
@@ -376,6 +379,10 @@ impl LocksBuilder {
     }
 
     /// A Redis server, as this client reaches it. The client's own time-outs are not used.
+    ///
+    /// TLS goes by the process's default provider of cryptography if it has one, else by *ring*, and
+    /// the default stays as it is. Only for a client with certificates of its own, or one that checks
+    /// none, the `redis` crate opens TLS, which makes a provider the default where there is none.
     #[cfg(feature = "redis")]
     pub fn client(mut self, client: redis::Client) -> Self {
         self.source = Some(Source::Client(Box::new(client)));
@@ -452,6 +459,9 @@ impl LocksBuilder {
 
     /// The certificate authority (PEM) that signed the server's certificate, for `rediss://`;
     /// it replaces the system's roots.
+    ///
+    /// TLS goes by the process's default provider of cryptography (`rustls`) if the application has
+    /// installed one, else by *ring*, and the default stays as it is.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificate = Some(pem.into());
@@ -514,10 +524,12 @@ impl LocksBuilder {
             Some(Source::Url(url)) => match Target::parse(&url, self.root_certificate)? {
                 Target::Memory => of_store(id, Arc::new(MemoryStore::new()), events)?,
                 #[cfg(feature = "redis")]
-                Target::Redis(client) => of_redis(id, *client, warnings, lazy)?,
+                Target::Redis(endpoint) => of_redis(id, *endpoint, warnings, lazy)?,
             },
             #[cfg(feature = "redis")]
-            Some(Source::Client(client)) => of_redis(id, *client, warnings, lazy)?,
+            Some(Source::Client(client)) => {
+                of_redis(id, Endpoint::of_client(*client), warnings, lazy)?
+            }
             #[cfg(feature = "__mutants")]
             Some(Source::Store(store)) if self.host.is_some() => {
                 let host = self.host.expect("BUG: it was just there");
@@ -570,12 +582,12 @@ fn of_store(id: ClientId, store: Arc<dyn Store>, events: Events) -> Result<Conne
 #[cfg(feature = "redis")]
 fn of_redis(
     id: ClientId,
-    client: redis::Client,
+    endpoint: Endpoint,
     warnings: Warnings,
     lazy: bool,
 ) -> Result<Connecting, Error> {
     let events = warnings.events().clone();
-    let store = Arc::new(crate::store::redis::RedisStore::new(client, warnings)?);
+    let store = Arc::new(crate::store::redis::RedisStore::new(endpoint, warnings)?);
     let connection = Arc::clone(&store);
     let connect = move || async move { if lazy { Ok(()) } else { connection.connect().await } };
     let (client, started) =

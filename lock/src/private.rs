@@ -176,7 +176,8 @@ pub async fn finish_all<const N: usize, T>(held: [Held; N], result: T) -> T {
 pub async fn redis_store(
     client: redis::Client,
 ) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
-    let store = crate::store::redis::RedisStore::new(client, Default::default())?;
+    let endpoint = crate::store::redis::Endpoint::of_client(client);
+    let store = crate::store::redis::RedisStore::new(endpoint, Default::default())?;
     store.connect().await?;
     Ok(store)
 }

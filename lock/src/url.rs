@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 
 use crate::Error;
+#[cfg(feature = "redis")]
+use crate::store::redis::Endpoint;
 
 const SCHEMES: &str = "`redis://`, `rediss://`, `unix:` or `memory:`";
 
@@ -11,7 +13,7 @@ const SCHEMES: &str = "`redis://`, `rediss://`, `unix:` or `memory:`";
 pub(crate) enum Target {
     Memory,
     #[cfg(feature = "redis")]
-    Redis(Box<redis::Client>),
+    Redis(Box<Endpoint>),
 }
 
 impl Target {
@@ -69,12 +71,19 @@ fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> 
             "the root certificate holds no certificate: give the authority's own, in PEM form",
         ));
     }
-    let client = if encrypted {
-        tls(info, root_certificate)?
+    let is_unchecked = matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
+    let client = Client::open(info).map_err(unreadable)?;
+    let endpoint = if is_unchecked {
+        return Err(Error::invalid(
+            "the URL asks for TLS that trusts everybody (`#insecure`), which a URL cannot have: give \
+             the authority of the server with `root_certificate`, or a `redis::Client` that does it",
+        ));
+    } else if encrypted {
+        tls(client, root_certificate)?
     } else {
-        Client::open(info).map_err(unreadable)?
+        Endpoint::of_client(client)
     };
-    Ok(Target::Redis(Box::new(client)))
+    Ok(Target::Redis(Box::new(endpoint)))
 }
 
 /// The TLS library takes a file without a certificate for an authority that nobody knows, and
@@ -86,31 +95,21 @@ fn holds_certificate(pem: &[u8]) -> bool {
 }
 
 #[cfg(all(feature = "redis", feature = "tls"))]
-fn tls(info: redis::ConnectionInfo, root_cert: Option<Vec<u8>>) -> Result<redis::Client, Error> {
-    use rustls::crypto::{CryptoProvider, ring};
+fn tls(client: redis::Client, root_certificate: Option<Vec<u8>>) -> Result<Endpoint, Error> {
+    use crate::store::redis::Roots;
 
-    // The TLS library wants a default for the process, and panics where there are two to choose
-    // from. One that the application has installed is respected.
-    if CryptoProvider::get_default().is_none() {
-        let _ = ring::default_provider().install_default();
-    }
-    let client = match root_cert {
-        Some(_) => {
-            let certificates = redis::TlsCertificates { client_tls: None, root_cert };
-            redis::Client::build_with_tls(info, certificates)
-        }
-        None => redis::Client::open(info),
+    let roots = match root_certificate {
+        Some(pem) => Roots::from_pem(&pem).map_err(|error| {
+            Error::invalid("TLS cannot be set up: check the root certificate")
+                .caused_by(std::sync::Arc::new(error))
+        })?,
+        None => Roots::System,
     };
-    client.map_err(|error| {
-        Error::invalid(format!(
-            "TLS cannot be set up ({}): check the root certificate",
-            error.category()
-        ))
-    })
+    Ok(Endpoint::with_tls(client, roots))
 }
 
 #[cfg(all(feature = "redis", not(feature = "tls")))]
-fn tls(_: redis::ConnectionInfo, _: Option<Vec<u8>>) -> Result<redis::Client, Error> {
+fn tls(_: redis::Client, _: Option<Vec<u8>>) -> Result<Endpoint, Error> {
     Err(Error::invalid("built without the feature `tls`, which a `rediss://` URL needs"))
 }
 
@@ -250,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "tls")]
+    fn a_url_that_trusts_everybody_is_refused() {
+        let Err(error) = Target::parse("rediss://user:secret@host/#insecure", None) else {
+            panic!("it was taken")
+        };
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("root_certificate"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+
+    #[test]
     fn the_memory_has_a_url() {
         assert!(matches!(Target::parse("memory:", None), Ok(Target::Memory)));
         assert!(matches!(Target::parse("Memory:", None), Ok(Target::Memory)));
@@ -259,8 +269,8 @@ mod tests {
     #[cfg(feature = "redis")]
     fn a_scheme_may_be_written_in_capitals() {
         for url in ["REDIS://user:Pass@Host:7000/1", "Unix:///Path", "VALKEY://h"] {
-            let Ok(Target::Redis(client)) = Target::parse(url, None) else { panic!("{url}") };
-            let address = client.get_connection_info().addr().to_string();
+            let Ok(Target::Redis(endpoint)) = Target::parse(url, None) else { panic!("{url}") };
+            let address = endpoint.client().get_connection_info().addr().to_string();
             assert!(
                 ["Host:7000", "host:7000", "/Path", "h:6379"].contains(&&*address),
                 "{address}"

@@ -42,6 +42,18 @@ impl Worker {
         Self::spawn(Command::new(program.as_ref()).envs(clock.environment()))
     }
 
+    /// Starts the program with these variables in its environment.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn start_with<'a>(
+        variables: impl IntoIterator<Item = (&'a str, &'a Path)>,
+        program: impl AsRef<Path>,
+    ) -> Self {
+        Self::spawn(Command::new(program.as_ref()).envs(variables))
+    }
+
     fn spawn(command: &mut Command) -> Self {
         let mut child = end_with_this_process(command)
             .stdin(Stdio::piped())

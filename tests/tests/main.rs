@@ -30,6 +30,7 @@ mod seed;
 mod simulation;
 mod stores;
 mod test_util;
+mod tls;
 mod ui;
 mod waiting;
 mod warnings;

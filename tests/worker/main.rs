@@ -15,6 +15,8 @@
 //! subscribe and panic                ready                  each event of the library panics
 //! subscribe and count                ready
 //! events                             events NUMBER          those that say why there is no connection
+//! tls WAY URL                        served WAKE-UPS PROVIDER, or refused PROVIDER KIND TEXT
+//! install provider                   installed TRUE-OR-FALSE
 //! ```
 //!
 //! Each durable run is written to the list `log` of its server: `start` and `end`, this process,
@@ -26,6 +28,7 @@
 
 mod fork;
 mod subscriber;
+mod tls;
 mod workload;
 
 use std::{
@@ -93,6 +96,8 @@ async fn main() {
                 tracing::subscriber::set_global_default(subscriber::Counts).expect("the first");
                 say("ready");
             }
+            ["tls", ref way @ .., url] => say(&tls::serve(way, url).await),
+            ["install", "provider"] => say(&tls::install_provider()),
             ["events"] => say(&format!("events {}", subscriber::counted())),
             ["subscribe", "and", "panic"] => {
                 tracing::subscriber::set_global_default(subscriber::Panics).expect("the first");

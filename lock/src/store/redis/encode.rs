@@ -6,7 +6,7 @@ use redis::{RedisWrite, ToRedisArgs};
 
 use super::{
     keys::{FENCE, QueueOf},
-    script::{
+    scripts::{
         ACQUIRE, DEBOUNCE, DURABLE_ASIDE, DURABLE_CALL, DURABLE_CLAIM, DURABLE_DUE, DURABLE_FINISH,
         DURABLE_TAKE_BACK, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
     },

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{decode, wake};
+use super::{decode, notices};
 use crate::contract::{Acquisition, DebounceReply, DurableClaim};
 
 /// The largest fence with room for a fencing token below 2<sup>63</sup>.
@@ -54,5 +54,5 @@ pub fn reply(bytes: &[u8]) -> usize {
 
 /// Reads a message as a notice. Output: is it one?
 pub fn wake(payload: &[u8]) -> bool {
-    wake::parse(payload).is_some()
+    notices::parse(payload).is_some()
 }

@@ -5,7 +5,6 @@
 //! one pipeline. What has to come before the first call, but needs no answer, is sent ahead of it.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -13,47 +12,39 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, ProtocolVersion, RedisError,
-    RedisResult, Value,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::SockRef},
+    RedisResult, Value, aio::MultiplexedConnection,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
     sync::oneshot,
     task::AbortHandle,
     time::{self, Instant},
 };
 
 use super::{
+    codes::is_passing,
+    endpoint::Endpoint,
     keys::FENCE,
-    script::{self, Known},
-    trouble::{Address, Refusal, is_passing},
-    wake::Ear,
+    link::{Identity, Link},
+    notices::Notices,
+    refusal::Refusal,
+    scripts::{self, Known},
+    server_info::{self, ServerInfo, text},
+    stream::{STEP, bounded, open_tcp, refused, set_options},
 };
-use crate::{
-    ErrorKind,
-    events::Events,
-    warning::{Warning, Warnings},
-};
-
-/// The bound of one step: a round trip of a second, and as long again for what delays it.
-pub(super) const STEP: Duration = Duration::from_secs(2);
+use crate::warning::{Warning, Warnings};
 
 /// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
 const WRITE_QUEUE: usize = 1024;
 
 /// How a server is reached, and what all connections to it have shown.
-pub(super) struct Server {
-    client: Client,
+pub(super) struct Handshake {
+    endpoint: Endpoint,
     speaks_resp3: Client,
-    pub(super) address: Address,
     protocol: Protocol,
-    pub(super) ear: Arc<Ear>,
-    pub(super) events: Events,
+    notices: Arc<Notices>,
     warnings: Warnings,
     /// The counter of fences was there once: without it, the data is gone.
     has_fence: AtomicBool,
@@ -76,77 +67,54 @@ impl Protocol {
     }
 }
 
-/// A connection that was made, and what is known about it.
+/// A link that was made, and what is known about it.
 pub(super) struct Opened {
-    pub(super) connection: MultiplexedConnection,
-    /// Ends what reads and writes for the connection, where that is ours to do.
-    pub(super) driver: Option<AbortHandle>,
-    pub(super) identity: Option<Identity>,
-    pub(super) known: Known,
+    pub(super) link: Link,
     /// Used, or dropped, when the connection ends. RESP3 only.
     pub(super) ended: Option<oneshot::Receiver<()>>,
     /// How long the last step of the handshake took.
     pub(super) round_trip: Duration,
 }
 
-/// How a server process names one of its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    /// Numbers start again with every process, so they mean nothing without its name.
-    process: String,
-    number: i64,
-}
-
-impl Server {
-    pub(super) fn new(client: Client, warnings: Warnings) -> RedisResult<Self> {
-        let info = client.get_connection_info().clone();
-        let address = Address::of(info.addr());
+impl Handshake {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        notices: Arc<Notices>,
+        warnings: Warnings,
+    ) -> RedisResult<Self> {
+        let info = endpoint.client().get_connection_info().clone();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
         Ok(Self {
-            client,
+            endpoint,
             speaks_resp3,
-            address,
             protocol: Protocol::default(),
-            ear: Arc::new(Ear::new(warnings.clone())),
-            events: warnings.events().clone(),
+            notices,
             warnings,
             has_fence: AtomicBool::new(false),
         })
     }
 
     /// A fence was drawn: its counter is there from now on.
-    pub(super) fn has_fence(&self) {
+    pub(super) fn found_fence(&self) {
         self.has_fence.store(true, Ordering::Relaxed);
     }
 
     /// Asks for pushes on a connection that was made before anybody listened.
-    pub(super) async fn listen_on(&self, connection: &mut MultiplexedConnection) {
+    pub(super) async fn listen_on(&self, link: &Link) {
         let pushes = self.protocol.is(Protocol::RESP3);
         if !pushes {
-            self.ear.listen_apart(self.client.clone()).await;
+            self.notices.open_pubsub(self.endpoint.clone()).await;
         }
+        let mut connection = link.connection();
         let mut pipeline = Pipeline::new();
-        self.ear.ask(&mut pipeline, pushes);
+        self.notices.ask(&mut pipeline, pushes);
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         if let Ok(Ok(replies)) = time::timeout(STEP, replies).await
-            && let Some(mut mute) = self.ear.answered(replies.into_iter(), pushes)
+            && let Some(mut mute) = self.notices.answered(replies.into_iter(), pushes)
         {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
-    }
-
-    /// One event for each reason.
-    pub(super) fn cannot_connect(&self, refusal: &Refusal) {
-        let (address, refusal) = (self.address.clone(), refusal.clone());
-        self.events.say(move || {
-            tracing::warn!(
-                target: "lock",
-                server = %address,
-                "cannot connect to the Redis server: {}",
-                refusal.text(),
-            );
-        });
     }
 
     /// Connects. `answered` is called once the server has shown that it is there.
@@ -173,7 +141,7 @@ impl Server {
         }
         let opened = self.connect_as(Protocol::RESP2, broken, &answered).await?;
         self.protocol.found(Protocol::RESP2);
-        self.ear.listen_apart(self.client.clone()).await;
+        self.notices.open_pubsub(self.endpoint.clone()).await;
         Ok(opened)
     }
 
@@ -190,12 +158,12 @@ impl Server {
         let pushes = protocol == Protocol::RESP3;
         let mut ended = None;
         if pushes {
-            let (hear, ends) = self.ear.pushes();
-            config = config.set_push_sender(hear);
+            let (receive, ends) = self.notices.pushes();
+            config = config.set_push_sender(receive);
             ended = Some(ends);
         }
-        let client = if pushes { &self.speaks_resp3 } else { &self.client };
-        let (mut connection, driver) = open(client, config).await?;
+        let client = if pushes { &self.speaks_resp3 } else { self.endpoint.client() };
+        let (mut connection, driver) = open(&self.endpoint, client, config).await?;
         answered();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("PING");
@@ -204,11 +172,11 @@ impl Server {
         pipeline.cmd("INFO").arg("memory");
         pipeline.cmd("INFO").arg("replication");
         pipeline.cmd("EXISTS").arg(FENCE);
-        for script in script::ALL {
+        for script in scripts::ALL {
             script.load(&mut pipeline);
         }
         // Before anybody can use the connection: no wake-up of what is asked on it is missed.
-        let listens = self.ear.ask(&mut pipeline, pushes);
+        let listens = self.notices.ask(&mut pipeline, pushes);
         let began = Instant::now();
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         let replies = match time::timeout(STEP, replies).await {
@@ -223,11 +191,11 @@ impl Server {
             return Err(Refusal::of(RedisError::from(error)).into());
         }
         let (number, server) = (replies.next(), text(replies.next()));
-        let identity = identity(number, server.as_deref());
+        let identity = server_info::identity(number, server.as_deref());
         let same_process = broken.filter(|broken| {
             identity.as_ref().is_some_and(|identity| identity.process == broken.process)
         });
-        let found = Found {
+        let found = ServerInfo {
             server,
             memory: text(replies.next()),
             replication: text(replies.next()),
@@ -242,8 +210,8 @@ impl Server {
         }
         // What else it lacks does not matter, if it is not used.
         found.refuse()?;
-        found.warn(self);
-        let scripts = replies.by_ref().take(script::ALL.len());
+        found.warn(&self.warnings, &self.has_fence);
+        let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No
         // such client" is as good. Dragonfly and Upstash do not name their process in INFO: there,
@@ -254,10 +222,11 @@ impl Server {
             kill.arg("KILL").arg("ID").arg(broken.number).set_no_response(true);
             let _ = connection.send_packed_command(&kill).await;
         }
-        if let Some(mut mute) = listens.then(|| self.ear.answered(replies, pushes)).flatten() {
+        if let Some(mut mute) = listens.then(|| self.notices.answered(replies, pushes)).flatten() {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
-        Ok(Opened { connection, driver, identity, known, ended, round_trip })
+        let link = Link::new(connection, driver, identity, known);
+        Ok(Opened { link, ended, round_trip })
     }
 }
 
@@ -266,6 +235,12 @@ enum Failed {
     /// The server refused the first words.
     Hello(RedisError),
     Otherwise(Refusal),
+}
+
+impl Failed {
+    fn of(error: RedisError) -> Self {
+        if error.is_io_error() { Refusal::of(error).into() } else { Self::Hello(error) }
+    }
 }
 
 impl From<Refusal> for Failed {
@@ -303,9 +278,10 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
 
 /// Opens the stream and says hello.
 async fn open(
+    endpoint: &Endpoint,
     client: &Client,
     config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, Option<AbortHandle>), Failed> {
+) -> Result<Greeted, Failed> {
     let info = client.get_connection_info();
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
@@ -324,55 +300,25 @@ async fn open(
             let stream = bounded("to the connect", open).await?.map_err(refused)?;
             greet(client, stream, config).await
         }
-        // TLS is set up inside of the client; its two round trips and the others have one bound.
-        _ => {
-            let open = client.get_multiplexed_async_connection_with_config(&config);
-            match time::timeout(STEP * 3, open).await {
-                Ok(Ok(connection)) => Ok((connection, None)),
-                Ok(Err(error)) if error.is_io_error() => Err(Refusal::of(error).into()),
-                Ok(Err(error)) => Err(Failed::Hello(error)),
-                Err(_) => Err(Refusal::silent("to the connect", STEP * 3).into()),
-            }
-        }
+        // The two round trips of TLS and the others have one bound.
+        _ => match time::timeout(STEP * 3, open_other(endpoint, client, config)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Refusal::silent("to the connect", STEP * 3).into()),
+        },
     }
 }
 
-fn refused(error: io::Error) -> Refusal {
-    Refusal::of(RedisError::from(error))
-}
-
-/// Connects to all addresses of the host at once: the first that answers is the one.
-async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
-    let addresses = bounded("from the name service", lookup_host((host, port))).await?;
-    let addresses = addresses.map_err(Refusal::unknown_name)?;
-    let mut attempts: FuturesUnordered<_> = addresses.map(TcpStream::connect).collect();
-    let connect = async {
-        let mut last = None;
-        while let Some(outcome) = attempts.next().await {
-            match outcome {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(match last {
-            Some(error) => refused(error),
-            None => Refusal::unknown_name(io::Error::other("the name has no address")),
-        })
-    };
-    bounded("to the connect", connect).await?
-}
-
-/// What the URL or the client says about the socket. A system that knows no such option does without.
-fn set_options(stream: &TcpStream, settings: &TcpSettings) {
-    let socket = SockRef::from(stream);
-    let _ = stream.set_nodelay(settings.nodelay());
-    if let Some(keepalive) = settings.keepalive() {
-        let _ = socket.set_tcp_keepalive(keepalive);
+/// Opens TLS, or leaves that to the client, and says hello.
+async fn open_other(
+    endpoint: &Endpoint,
+    client: &Client,
+    config: AsyncConnectionConfig,
+) -> Result<Greeted, Failed> {
+    if let Some(stream) = endpoint.open_tls().await? {
+        return hello(client, stream, config).await;
     }
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    if let Some(timeout) = settings.user_timeout() {
-        let _ = socket.set_tcp_user_timeout(Some(timeout));
-    }
+    let open = client.get_multiplexed_async_connection_with_config(&config);
+    open.await.map(|connection| (connection, None)).map_err(Failed::of)
 }
 
 /// A server without room for another client says so before it is asked, and ends the connection. What
@@ -389,115 +335,31 @@ async fn last_words(host: &str, port: u16) -> Option<Refusal> {
     }
 }
 
+/// A connection, and what ends that which reads and writes for it, where that is ours to do.
+type Greeted = (MultiplexedConnection, Option<AbortHandle>);
+
 async fn greet<S>(
     client: &Client,
     stream: S,
     config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, Option<AbortHandle>), Failed>
+) -> Result<Greeted, Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    bounded("to HELLO", hello(client, stream, config)).await?
+}
+
+async fn hello<S>(
+    client: &Client,
+    stream: S,
+    config: AsyncConnectionConfig,
+) -> Result<Greeted, Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = client.get_connection_info().redis_settings();
     let hello = MultiplexedConnection::new_with_config(settings, stream, config);
-    let (connection, driver) = match bounded("to HELLO", hello).await? {
-        Ok(connected) => connected,
-        Err(error) if error.is_io_error() => return Err(Refusal::of(error).into()),
-        Err(error) => return Err(Failed::Hello(error)),
-    };
+    let (connection, driver) = hello.await.map_err(Failed::of)?;
     let driver = tokio::spawn(driver).abort_handle();
     Ok((connection, Some(driver)))
-}
-
-async fn bounded<F: Future>(step: &str, future: F) -> Result<F::Output, Refusal> {
-    time::timeout(STEP, future).await.map_err(|_| Refusal::silent(step, STEP))
-}
-
-/// What a connect has found out about the server, as far as this user may know it.
-struct Found {
-    server: Option<String>,
-    memory: Option<String>,
-    replication: Option<String>,
-    has_fence: Option<bool>,
-    /// It is another process than before.
-    is_other: bool,
-}
-
-impl Found {
-    fn warn(&self, server: &Server) {
-        let memory = |name| field(self.memory.as_deref(), name);
-        if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
-            && limit != "0"
-            && policy != "noeviction"
-        {
-            server.warnings.say(Warning::MayEvict { policy: policy.to_owned() });
-        }
-        if self.is_other {
-            server.warnings.say(Warning::Restarted);
-        }
-        match self.has_fence {
-            Some(true) => server.has_fence.store(true, Ordering::Relaxed),
-            Some(false) if server.has_fence.swap(false, Ordering::Relaxed) => {
-                server.warnings.say(Warning::Wiped);
-            }
-            _ => {}
-        }
-    }
-
-    /// A replica that may be written to serves as well as any primary; that is rare, and not the
-    /// default. Dragonfly calls one `replica`.
-    fn is_replica(&self) -> bool {
-        let replication = |name| field(self.replication.as_deref(), name);
-        matches!(replication("role:"), Some("slave" | "replica"))
-            && replication("slave_read_only:") != Some("0")
-    }
-
-    /// Refuses a server that cannot keep locks, whatever is asked of it.
-    fn refuse(&self) -> Result<(), Refusal> {
-        let replication = |name| field(self.replication.as_deref(), name);
-        let server = |name| field(self.server.as_deref(), name);
-        // Valkey 9 has a name of its own for it.
-        let text = match server("redis_mode:").or_else(|| server("server_mode:")) {
-            Some("sentinel") => {
-                "it is a Sentinel, which keeps no locks, so connect to the primary \
-                                 that it watches: ask it with SENTINEL MASTERS and use \
-                                 redis://HOST:PORT/"
-                    .to_owned()
-            }
-            Some("cluster") => {
-                "it is a node of a Redis Cluster, which this version cannot use, so \
-                                connect to a server without cluster mode: redis://HOST:PORT/"
-                    .to_owned()
-            }
-            _ if self.is_replica() => {
-                match (replication("master_host:"), replication("master_port:")) {
-                    (Some(host), Some(port)) => format!(
-                        "it is a read-only replica, so connect to its primary, which it knows as \
-                         redis://{host}:{port}/"
-                    ),
-                    _ => "it is a read-only replica, so connect to its primary".to_owned(),
-                }
-            }
-            _ => return Ok(()),
-        };
-        Err(Refusal::new(ErrorKind::Rejected, text))
-    }
-}
-
-/// The value of one line of INFO.
-fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
-    info?.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
-}
-
-fn text(reply: Option<Value>) -> Option<String> {
-    match reply? {
-        Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::VerbatimString { text, .. } => Some(text),
-        _ => None,
-    }
-}
-
-fn identity(number: Option<Value>, info: Option<&str>) -> Option<Identity> {
-    let Value::Int(number) = number? else { return None };
-    let process = field(info, "run_id:")?.to_owned();
-    Some(Identity { process, number })
 }

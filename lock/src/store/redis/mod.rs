@@ -4,22 +4,37 @@
 //! other clients of that pattern take part. Each operation is one Lua script, in a file of its
 //! own beside this one; time comes from the server only.
 
-mod connection;
+mod backoff;
+mod codes;
 mod decode;
 mod encode;
+mod endpoint;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod fuzzing;
 mod handshake;
 mod keys;
-mod script;
+mod link;
+mod node;
+mod notices;
+mod refusal;
+mod round_trip;
+mod scripts;
+mod server_info;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+mod topology;
 mod trouble;
-mod wake;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Client, Value};
+use redis::Value;
 
-use self::{connection::Connection, script::Invocation};
+pub(crate) use self::endpoint::Endpoint;
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::Roots;
+
+use self::{scripts::Invocation, topology::Single};
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{
     Error, ErrorKind,
@@ -35,22 +50,22 @@ use crate::{
 /// The store on one Redis server.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
-    connection: Arc<Connection>,
+    topology: Single,
 }
 
 impl RedisStore {
     /// Does no I/O: the connection is made when it is needed, or by [`connect`](Self::connect).
-    pub(crate) fn new(client: Client, warnings: Warnings) -> Result<Self, Error> {
-        let connection = Connection::new(client, warnings).map_err(|error| {
+    pub(crate) fn new(endpoint: Endpoint, warnings: Warnings) -> Result<Self, Error> {
+        let topology = Single::new(endpoint, warnings).map_err(|error| {
             let text = "the settings of this Redis client contradict each other: check them";
             Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
         })?;
-        Ok(Self { connection })
+        Ok(Self { topology })
     }
 
     /// Connects for the first time; fails at the first obstacle.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
-        self.connection.establish().await
+        self.topology.establish().await
     }
 
     /// Calls a script for each item of a batch, in one write.
@@ -68,8 +83,10 @@ impl RedisStore {
         let invocations: Vec<_> = batch.iter().map(write).collect();
         async move {
             let answers = match &invocations[..] {
-                [invocation] => self.connection.invoke(invocation).await.map(|reply| vec![reply]),
-                _ => self.connection.invoke_all(&invocations).await,
+                [invocation] => {
+                    self.topology.node().invoke(invocation).await.map(|reply| vec![reply])
+                }
+                _ => self.topology.node().invoke_all(&invocations).await,
             };
             let read = |reply| self.answer(reply, &read);
             answer_each(answers.map(|replies| replies.into_iter().map(read).collect()), batch.len())
@@ -95,7 +112,7 @@ impl RedisStore {
 
     /// Reads one reply; an answer that makes no sense is an answer that is not known.
     fn answer<T>(&self, reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
-        let address = &self.connection.server().address;
+        let address = self.topology.node().address();
         match reply {
             Value::ServerError(error) => Err(address.answered_with(error)),
             reply => read(reply).ok_or_else(|| address.makes_no_sense()),
@@ -105,18 +122,18 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
-        let invocation = encode::acquire(batch, self.connection.delivery());
+        let invocation = encode::acquire(batch, self.topology.node().delivery());
         Box::pin(async move {
-            let address = &self.connection.server().address;
+            let address = self.topology.node().address();
             let read = |reply| decode::acquired(reply, batch.len());
-            let reply = self.connection.invoke(&invocation).await;
+            let reply = self.topology.node().invoke(&invocation).await;
             let answers = reply.and_then(|reply| self.answer(reply, read)).map(|answers| {
                 let answers = answers.into_iter();
                 answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
             });
             let answers = answer_each(answers, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
-                self.connection.server().has_fence();
+                self.topology.node().found_fence();
             }
             answers
         })
@@ -127,7 +144,7 @@ impl Store for RedisStore {
         // What is answered later than that is answered after the deadline of some lock in it.
         let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
         Box::pin(async move {
-            let reply = self.connection.invoke_patiently(&invocation, limit).await;
+            let reply = self.topology.node().invoke_patiently(&invocation, limit).await;
             self.numbers(reply, batch.len(), decode::renewed)
         })
     }
@@ -135,13 +152,13 @@ impl Store for RedisStore {
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         let invocation = encode::release(batch);
         Box::pin(async move {
-            let reply = self.connection.invoke(&invocation).await;
+            let reply = self.topology.node().invoke(&invocation).await;
             self.numbers(reply, batch.len(), decode::released)
         })
     }
 
     fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
-        Box::pin(self.connection.listen(client, listener))
+        Box::pin(self.topology.subscribe(client, listener))
     }
 
     fn admin(&self) -> Option<&dyn AdminStore> {

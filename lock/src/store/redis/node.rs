@@ -1,63 +1,61 @@
-//! The connection to one Redis server, and its health.
+//! One Redis server: its link, how healthy that is, and how the next one comes.
 //!
-//! Every call is bounded, counted from when it is sent. A connection that has gone silent is asked
+//! Every call is bounded, counted from when it is sent. A link that has gone silent is asked
 //! whether it lives, and replaced if it does not say so: one that was cut without a word never says
 //! so by itself. While there is none, calls wait for the next one, within their bound.
 
 use std::{
-    borrow::Cow,
     fmt,
     future::{Future, pending, poll_fn},
-    hash::{BuildHasher, Hasher, RandomState},
     pin::{Pin, pin},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::Poll,
     time::Duration,
 };
 
-use redis::{Client, Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisResult, Value};
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard, oneshot, watch},
-    task::AbortHandle,
     time::{self, Instant},
 };
 
 use super::{
-    handshake::{Identity, Opened, STEP, Server},
-    script::{self, Invocation, Known},
-    trouble::{self, Refusal},
+    backoff::{RECONNECT, jittered},
+    codes,
+    endpoint::Endpoint,
+    handshake::{Handshake, Opened},
+    link::{self, Identity, Link, Message},
+    notices::Notices,
+    refusal::Refusal,
+    round_trip::RoundTrip,
+    scripts::{self, Invocation},
+    stream::STEP,
+    trouble::Address,
 };
 use crate::{
     Error,
     contract::{Delivery, Listener, StoreError},
+    events::Events,
     warning::Warnings,
 };
 
-/// How long one call may take on a link without a delay of its own.
-const CALL_LIMIT: Duration = Duration::from_secs(1);
-
-/// A link that does not answer within this time is counted as silent.
-const HEALTHY: Duration = Duration::from_millis(250);
-
-/// The pauses between two tries to connect again.
-pub(super) const RECONNECT: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_secs(1));
-
-pub(super) struct Connection {
-    server: Server,
+pub(super) struct Node {
+    address: Address,
+    handshake: Handshake,
+    notices: Arc<Notices>,
+    events: Events,
     state: watch::Sender<State>,
-    /// Calls that wait for a connection go on in the order in which they came: each keeps the gate
-    /// until its commands are in the connection's queue.
+    /// Calls that wait for a link go on in the order in which they came: each keeps the gate until
+    /// its commands are in the connection's queue.
     gate: AsyncMutex<()>,
-    /// How long a round trip takes lately, in nanoseconds.
-    round_trip: AtomicU64,
+    round_trip: RoundTrip,
     weak: Weak<Self>,
 }
 
-/// Is there a connection?
+/// Is there a link?
 enum State {
     /// Nobody has asked for one.
     Idle,
@@ -81,13 +79,10 @@ impl State {
     }
 }
 
-/// One connection that was established.
+/// A link that was established, and its health.
 struct Live {
-    connection: MultiplexedConnection,
-    driver: Option<AbortHandle>,
-    identity: Option<Identity>,
+    link: Link,
     since: Instant,
-    known: Known,
     /// A call has gone without an answer, and none has been answered since.
     is_suspect: AtomicBool,
     /// A call was answered on it.
@@ -96,106 +91,85 @@ struct Live {
     pause: Duration,
 }
 
-impl Drop for Live {
-    fn drop(&mut self) {
-        if let Some(driver) = &self.driver {
-            driver.abort();
-        }
-    }
-}
-
-impl Connection {
-    /// A connection that is made when it is needed, or by [`establish`](Self::establish).
-    pub(super) fn new(client: Client, warnings: Warnings) -> RedisResult<Arc<Self>> {
-        let server = Server::new(client, warnings)?;
+impl Node {
+    /// Its link is made when it is needed, or by [`establish`](Self::establish).
+    pub(super) fn new(endpoint: Endpoint, warnings: Warnings) -> RedisResult<Arc<Self>> {
+        let address = Address::of(endpoint.client().get_connection_info().addr());
+        let events = warnings.events().clone();
+        let notices = Arc::new(Notices::new(warnings.clone()));
+        let handshake = Handshake::new(endpoint, Arc::clone(&notices), warnings)?;
         Ok(Arc::new_cyclic(|weak| Self {
-            server,
+            address,
+            handshake,
+            notices,
+            events,
             state: watch::Sender::new(State::Idle),
             gate: AsyncMutex::new(()),
-            round_trip: AtomicU64::new(0),
+            round_trip: RoundTrip::default(),
             weak: Weak::clone(weak),
         }))
     }
 
     /// Connects for the first time; fails at the first obstacle.
     pub(super) async fn establish(&self) -> Result<(), Error> {
-        match self.server.connect(None, || {}).await {
+        match self.handshake.connect(None, || {}).await {
             Ok(opened) => {
                 self.install(opened, Duration::ZERO);
                 Ok(())
             }
-            Err(refusal) => Err(refusal.into_error(&self.server.address)),
+            Err(refusal) => Err(refusal.into_error(&self.address)),
         }
     }
 
-    /// Sends the wake-ups of this client to the listener, over this connection and all that follow.
-    pub(super) async fn listen(&self, client: &str, listener: Listener) -> Delivery {
-        let ear = &self.server.ear;
-        ear.open(client, listener);
+    /// Sends the wake-ups of this client to the listener, over this link and all that follow.
+    pub(super) async fn subscribe(&self, client: &str, listener: Listener) -> Delivery {
+        self.notices.subscribe(client, listener);
         // Mostly nobody has connected yet, and the handshake asks for them.
         let live = self.state.borrow().live().cloned();
         if let Some(live) = live {
-            self.server.listen_on(&mut live.connection.clone()).await;
+            self.handshake.listen_on(&live.link).await;
         }
-        ear.delivery()
+        self.delivery()
     }
 
-    pub(super) fn server(&self) -> &Server {
-        &self.server
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// How wake-ups travel at the moment.
     pub(super) fn delivery(&self) -> Delivery {
-        self.server.ear.delivery()
+        self.notices.delivery()
     }
 
-    /// How long a call may take: a link that is slow must be able to answer.
-    fn call_limit(&self) -> Duration {
-        CALL_LIMIT + self.round_trip() * 2
-    }
-
-    /// How long a call waits for a connection: before the first one, nothing is known of the link.
-    fn connect_limit(&self) -> Duration {
-        if self.round_trip().is_zero() { STEP * 3 / 2 } else { self.call_limit() }
-    }
-
-    fn round_trip(&self) -> Duration {
-        Duration::from_nanos(self.round_trip.load(Ordering::Relaxed))
-    }
-
-    /// Follows a link that becomes slow at once, and one that becomes fast again within some calls.
-    fn measured(&self, round_trip: Duration) {
-        let before = self.round_trip.load(Ordering::Relaxed);
-        // A stall of the server is no property of the link.
-        let measured = round_trip.min(CALL_LIMIT).as_nanos() as u64;
-        // Relaxed, and not in one step: any of two measurements at once is as good.
-        self.round_trip.store(measured.max(before - before / 8), Ordering::Relaxed);
+    /// A fence was drawn here: its counter is there from now on.
+    pub(super) fn found_fence(&self) {
+        self.handshake.found_fence();
     }
 
     /// Calls a script, by its hash, and again by its source where the server does not know it.
     pub(super) async fn invoke(&self, invocation: &Invocation) -> Result<Value, StoreError> {
-        let reply = self.exchange(|live| live.message(invocation)).await?;
-        if !script::is_unknown(&reply) {
+        let reply = self.exchange(|link| link.call(invocation)).await?;
+        if !scripts::is_unknown(&reply) {
             return Ok(reply);
         }
-        let reply = self.exchange(|live| live.message_to_forgetful(&[invocation])).await?;
-        Ok(first(reply))
+        let reply = self.exchange(|link| link.call_to_forgetful(&[invocation])).await?;
+        Ok(link::first(reply))
     }
 
     /// The same for a call whose answer counts whenever it comes before `limit`: a renewal. The link
     /// is counted as silent long before that; then the answer may still come until there is another
-    /// connection, on which the call can be tried again.
+    /// one, on which the call can be tried again.
     pub(super) async fn invoke_patiently(
         &self,
         invocation: &Invocation,
         limit: Duration,
     ) -> Result<Value, StoreError> {
-        let reply = self.exchange_patiently(|live| live.message(invocation).into(), limit).await?;
-        if !script::is_unknown(&reply) {
+        let reply = self.exchange_patiently(|link| link.call(invocation), limit).await?;
+        if !scripts::is_unknown(&reply) {
             return Ok(reply);
         }
-        let again = |live: &Live| live.message_to_forgetful(&[invocation]);
-        self.exchange_patiently(again, limit).await.map(first)
+        let again = |link: &Link| link.call_to_forgetful(&[invocation]);
+        self.exchange_patiently(again, limit).await.map(link::first)
     }
 
     /// Calls several scripts in one write, and those again that the server does not know.
@@ -203,19 +177,13 @@ impl Connection {
         &self,
         invocations: &[Invocation],
     ) -> Result<Vec<Value>, StoreError> {
-        let message = |live: &Live| {
-            let mut pipeline = Pipeline::with_capacity(invocations.len());
-            for invocation in invocations {
-                pipeline.add_command(live.message(invocation).into_owned());
-            }
-            Message::Each { pipeline, skip: 0 }
-        };
-        let mut replies = self.array(self.exchange(message).await?)?;
-        let unknown = |reply: &Value| script::is_unknown(reply);
+        let replies = self.exchange(|link| link.call_all(invocations)).await?;
+        let mut replies = self.array(replies)?;
+        let unknown = |reply: &Value| scripts::is_unknown(reply);
         let missing = replies.iter().zip(invocations).filter(|(reply, _)| unknown(reply));
         let missing: Vec<_> = missing.map(|(_, invocation)| invocation).collect();
         if !missing.is_empty() {
-            let again = self.exchange(|live| live.message_to_forgetful(&missing)).await?;
+            let again = self.exchange(|link| link.call_to_forgetful(&missing)).await?;
             let again = self.array(again)?;
             for (reply, again) in replies.iter_mut().filter(|reply| unknown(reply)).zip(again) {
                 *reply = again;
@@ -227,18 +195,18 @@ impl Connection {
     fn array(&self, reply: Value) -> Result<Vec<Value>, StoreError> {
         match reply {
             Value::Array(replies) => Ok(replies),
-            _ => Err(self.server.address.makes_no_sense()),
+            _ => Err(self.address.makes_no_sense()),
         }
     }
 
-    async fn exchange<'a, M: Into<Message<'a>>>(
+    async fn exchange<'a>(
         &self,
-        message: impl FnOnce(&Live) -> M,
+        message: impl FnOnce(&Link) -> Message<'a>,
     ) -> Result<Value, StoreError> {
         let (gate, live) = self.ready().await?;
-        let limit = self.call_limit();
+        let limit = self.round_trip.call_limit();
         let sent_at = Instant::now();
-        let sent = message(&live).into().send(live.connection.clone());
+        let sent = live.link.send(message(&live.link));
         let mut exchange = pin!(time::timeout_at(sent_at + limit, sent));
         let begun = begin(exchange.as_mut()).await;
         drop(gate);
@@ -250,27 +218,25 @@ impl Connection {
             Ok(outcome) => self.take(&live, outcome, sent_at),
             Err(_) => {
                 self.suspect(&live, limit);
-                Err(self.server.address.no_answer(limit))
+                Err(self.address.no_answer(limit))
             }
         }
     }
 
     async fn exchange_patiently<'a>(
         &self,
-        message: impl FnOnce(&Live) -> Message<'a>,
+        message: impl FnOnce(&Link) -> Message<'a>,
         limit: Duration,
     ) -> Result<Value, StoreError> {
         let (gate, live) = self.ready().await?;
         let sent_at = Instant::now();
-        let mut sent = pin!(message(&live).send(live.connection.clone()));
+        let mut sent = pin!(live.link.send(message(&live.link)));
         let begun = begin(sent.as_mut()).await;
         drop(gate);
         if let Poll::Ready(outcome) = begun {
             return self.take(&live, outcome, sent_at);
         }
-        // Time for another connection, and for another try on it, within what the lease leaves.
-        let silent_after =
-            (limit / 6).max(HEALTHY).min(limit / 3).min(CALL_LIMIT).max(self.round_trip() * 2);
+        let silent_after = self.round_trip.silent_after(limit);
         let mut changes = self.state.subscribe();
         let mut suspicion = pin!(time::sleep_until(sent_at + silent_after));
         loop {
@@ -284,9 +250,9 @@ impl Connection {
                     self.suspect(&live, silent_after);
                     suspicion.as_mut().reset(Instant::now() + silent_after);
                 }
-                _ = replaced => return Err(self.server.address.replaced()),
+                _ = replaced => return Err(self.address.replaced()),
                 () = time::sleep_until(sent_at + limit) => {
-                    return Err(self.server.address.no_answer(limit));
+                    return Err(self.address.no_answer(limit));
                 }
             }
         }
@@ -301,10 +267,10 @@ impl Connection {
         match outcome {
             Ok(reply) => {
                 live.answered();
-                self.measured(sent_at.elapsed());
+                self.round_trip.measured(sent_at.elapsed());
                 // A failover may leave the connections open that led to the primary of before.
                 // Where there is no better server, one look a second does no harm.
-                if trouble::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
+                if codes::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
                     self.replace(live);
                 }
                 Ok(reply)
@@ -312,12 +278,12 @@ impl Connection {
             // The server's errors come as values: this one is the connection's.
             Err(error) => {
                 self.replace(live);
-                Err(self.server.address.broken(error))
+                Err(self.address.broken(error))
             }
         }
     }
 
-    /// The gate and the connection behind it, once there is one.
+    /// The gate and the link behind it, once there is one.
     async fn ready(&self) -> Result<(MutexGuard<'_, ()>, Arc<Live>), StoreError> {
         let mut ready = pin!(async { (self.gate.lock().await, self.live().await) });
         let mut by = None;
@@ -328,7 +294,7 @@ impl Connection {
             {
                 return Ok(ready);
             }
-            let until = by.unwrap_or_else(|| Instant::now() + self.connect_limit());
+            let until = by.unwrap_or_else(|| Instant::now() + self.round_trip.connect_limit());
             if let Ok(ready) = time::timeout_at(until, ready.as_mut()).await {
                 return Ok(ready);
             }
@@ -338,14 +304,14 @@ impl Connection {
                     by = Some(*at + STEP);
                 }
                 State::Connecting { refusal, .. } => {
-                    return Err(self.server.address.no_connection(refusal.as_ref()));
+                    return Err(self.address.no_connection(refusal.as_ref()));
                 }
-                _ => return Err(self.server.address.no_connection(None)),
+                _ => return Err(self.address.no_connection(None)),
             }
         }
     }
 
-    /// The connection, once there is one.
+    /// The link, once there is one.
     async fn live(&self) -> Arc<Live> {
         if let Some(live) = self.state.borrow().live() {
             return Arc::clone(live);
@@ -373,24 +339,21 @@ impl Connection {
     }
 
     fn install(&self, opened: Opened, pause: Duration) {
-        let Opened { connection, driver, identity, known, ended, round_trip } = opened;
-        self.measured(round_trip);
+        let Opened { link, ended, round_trip } = opened;
+        self.round_trip.measured(round_trip);
         let live = Arc::new(Live {
-            connection,
-            driver,
-            identity,
+            link,
             since: Instant::now(),
-            known,
             is_suspect: AtomicBool::new(false),
             has_served: AtomicBool::new(false),
             pause,
         });
         self.state.send_replace(State::Live(Arc::clone(&live)));
         self.watch(&live, ended);
-        self.server.ear.connected();
+        self.notices.connected();
     }
 
-    /// Gives up a connection, unless that was done already, and begins to look for another.
+    /// Gives up a link, unless that was done already, and begins to look for another.
     fn replace(&self, broken: &Arc<Live>) {
         let was_current = self.state.send_if_modified(|state| {
             let same = state.live().is_some_and(|live| Arc::ptr_eq(live, broken));
@@ -400,52 +363,55 @@ impl Connection {
             same
         });
         if was_current {
-            let (weak, identity) = (Weak::clone(&self.weak), broken.identity.clone());
+            let (weak, identity) = (Weak::clone(&self.weak), broken.link.identity().cloned());
             tokio::spawn(reconnect(weak, identity, broken.pause_behind()));
         }
     }
 
-    /// A call on this connection had no answer for that long. If nothing is answered for as long
-    /// again, a question of ours included, the connection is replaced: a pause of the server hits
-    /// all calls at once, and says nothing yet.
+    /// A call on this link had no answer for that long. If nothing is answered for as long again, a
+    /// question of ours included, the link is replaced: a pause of the server hits all calls at
+    /// once, and says nothing yet.
     fn suspect(&self, live: &Arc<Live>, limit: Duration) {
         if live.is_suspect.swap(true, Ordering::Relaxed) {
             return;
         }
         let (weak, live) = (Weak::clone(&self.weak), Arc::clone(live));
         tokio::spawn(async move {
-            let mut connection = live.connection.clone();
-            let ping = redis::cmd("PING");
-            let answer = time::timeout(limit, connection.send_packed_command(&ping)).await;
+            let answer = time::timeout(limit, live.link.ping()).await;
             if let Ok(Ok(_)) = answer {
                 live.answered();
             } else if live.is_suspect.load(Ordering::Relaxed)
-                && let Some(connection) = weak.upgrade()
+                && let Some(node) = weak.upgrade()
             {
-                connection.replace(&live);
+                node.replace(&live);
             }
         });
     }
 
-    /// Replaces a connection as soon as it ends. Without that, one that nobody uses but to be
+    /// One event for each reason.
+    fn cannot_connect(&self, refusal: &Refusal) {
+        let (address, refusal) = (self.address.clone(), refusal.clone());
+        self.events.say(move || {
+            tracing::warn!(
+                target: "lock",
+                server = %address,
+                "cannot connect to the Redis server: {}",
+                refusal.text(),
+            );
+        });
+    }
+
+    /// Replaces a link as soon as it ends. Without that, one that nobody uses but to be
     /// woken would be missed at the next call only.
     fn watch(&self, live: &Arc<Live>, ended: Option<oneshot::Receiver<()>>) {
         let Some(ended) = ended else { return };
         let (weak, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
         tokio::spawn(async move {
             let _ = ended.await;
-            if let (Some(connection), Some(live)) = (weak.upgrade(), live.upgrade()) {
-                connection.replace(&live);
+            if let (Some(node), Some(live)) = (weak.upgrade(), live.upgrade()) {
+                node.replace(&live);
             }
         });
-    }
-}
-
-/// The answer to the only command.
-fn first(reply: Value) -> Value {
-    match reply {
-        Value::Array(replies) => replies.into_iter().next().unwrap_or(Value::Nil),
-        reply => reply,
     }
 }
 
@@ -454,78 +420,22 @@ async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
-/// One write, and what its answer is.
-enum Message<'a> {
-    One(Cow<'a, Cmd>),
-    /// The answer is an array of those to all commands but the first few.
-    Each {
-        pipeline: Pipeline,
-        skip: usize,
-    },
-}
-
-impl<'a> From<Cow<'a, Cmd>> for Message<'a> {
-    fn from(command: Cow<'a, Cmd>) -> Self {
-        Self::One(command)
-    }
-}
-
-impl Message<'_> {
-    async fn send(self, mut connection: MultiplexedConnection) -> RedisResult<Value> {
-        match self {
-            Message::One(command) => connection.send_packed_command(&command).await,
-            Message::Each { pipeline, skip } => {
-                let count = pipeline.len() - skip;
-                connection.send_packed_commands(&pipeline, skip, count).await.map(Value::Array)
-            }
-        }
-    }
-}
-
 impl Live {
-    /// By the hash where the server should know it: what has to be sent a second time is overtaken
-    /// by what was sent behind it.
-    fn message<'a>(&self, invocation: &'a Invocation) -> Cow<'a, Cmd> {
-        if self.known.learn(invocation.script()) {
-            Cow::Borrowed(invocation.by_hash())
-        } else {
-            Cow::Owned(invocation.by_source())
-        }
-    }
-
-    /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
-    /// no client finds it knowing some and not the others.
-    fn message_to_forgetful(&self, invocations: &[&Invocation]) -> Message<'static> {
-        let mut pipeline = Pipeline::new();
-        // A user who may not do that has to send each of them by its source once.
-        if self.known.all_were_loaded() {
-            script::ALL.iter().for_each(|script| script.load(&mut pipeline));
-        } else {
-            self.known.forget();
-        }
-        let skip = pipeline.len();
-        for invocation in invocations {
-            self.known.learn(invocation.script());
-            pipeline.add_command(invocation.by_source());
-        }
-        Message::Each { pipeline, skip }
-    }
-
     fn answered(&self) {
         self.is_suspect.store(false, Ordering::Relaxed);
         self.has_served.store(true, Ordering::Relaxed);
     }
 
-    /// How long to wait before another connection is made in place of this one. A server, or
-    /// something on the way, that ends each connection once it is there must not be asked for the
-    /// next one as fast as it can do that.
+    /// How long to wait before another link is made in place of this one. A server, or something on
+    /// the way, that ends each connection once it is there must not be asked for the next one as
+    /// fast as it can do that.
     fn pause_behind(&self) -> Duration {
         if self.has_served.load(Ordering::Relaxed) { Duration::ZERO } else { self.pause }
     }
 }
 
-/// Tries to connect until it succeeds, or nobody wants the connection any more.
-async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>, pause: Duration) {
+/// Tries to connect until it succeeds, or nobody wants the link any more.
+async fn reconnect(owner: Weak<Node>, broken: Option<Identity>, pause: Duration) {
     let mut delay = pause;
     let mut last = None;
     loop {
@@ -533,23 +443,23 @@ async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>, pause: Dur
             time::sleep(jittered(delay)).await;
         }
         delay = (delay * 2).clamp(RECONNECT.0, RECONNECT.1);
-        let Some(connection) = owner.upgrade() else { return };
+        let Some(node) = owner.upgrade() else { return };
         let answered = || {
-            connection.state.send_modify(|state| {
+            node.state.send_modify(|state| {
                 if let State::Connecting { answered_at, .. } = state {
                     *answered_at = Some(Instant::now());
                 }
             });
         };
-        match connection.server.connect(broken.as_ref(), answered).await {
-            Ok(opened) => return connection.install(opened, delay),
+        match node.handshake.connect(broken.as_ref(), answered).await {
+            Ok(opened) => return node.install(opened, delay),
             Err(refusal) => {
                 // Once for each reason, not once for each attempt.
                 if last.as_deref() != Some(refusal.text()) {
-                    connection.server.cannot_connect(&refusal);
+                    node.cannot_connect(&refusal);
                     last = Some(refusal.text().to_owned());
                 }
-                connection.state.send_modify(|state| {
+                node.state.send_modify(|state| {
                     if let State::Connecting { answered_at, refusal: known } = state {
                         *answered_at = None;
                         *known = Some(refusal);
@@ -560,17 +470,10 @@ async fn reconnect(owner: Weak<Connection>, broken: Option<Identity>, pause: Dur
     }
 }
 
-/// Between half of a delay and all of it, so that the clients of a server that comes back do not
-/// come back all at once.
-pub(super) fn jittered(delay: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 1024;
-    delay / 2 + delay / 2048 * random as u32
-}
-
-impl fmt::Debug for Connection {
+impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The client's own Debug could show a password.
         let connected = self.state.borrow().live().is_some();
-        f.debug_struct("Connection").field("connected", &connected).finish_non_exhaustive()
+        f.debug_struct("Node").field("connected", &connected).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Notice-ups on Redis: one channel for each client.
+//! Notices: where the wake-ups of a client come from, one channel for each client.
 //!
 //! A server that speaks RESP3 pushes them on the connection that carries the requests, in order
 //! with the replies. For any other there is a second connection in pub/sub mode; and where even
@@ -14,15 +14,16 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use redis::{Client, Cmd, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value};
+use redis::{Cmd, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value, aio::PubSub};
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
 };
 
 use super::{
-    connection::{RECONNECT, jittered},
-    handshake::STEP,
+    backoff::{RECONNECT, jittered},
+    endpoint::Endpoint,
+    stream::STEP,
 };
 use crate::{
     contract::{CurrentDelivery, Delivery, Listener, Notice},
@@ -32,36 +33,36 @@ use crate::{
 /// How often a connection that carries wake-ups only is asked whether it is alive.
 const PING: Duration = Duration::from_secs(5);
 
-/// The one who listens on a connection, once somebody does.
-pub(super) struct Ear {
-    listening: OnceLock<Listening>,
+/// What one server notifies a client of, once somebody listens.
+pub(super) struct Notices {
+    subscription: OnceLock<Subscription>,
     current: CurrentDelivery,
     /// This user may not publish, so its releases wake nobody. It says so by listening to a second
     /// channel, which `notifies` in queue.lua looks at: those that wait for its locks poll.
     mute: AtomicBool,
-    /// There is a connection in pub/sub mode, or somebody who tries to make one.
-    has_another: AtomicBool,
+    /// There is a connection in pub/sub mode, or a task that tries to make one.
+    has_pubsub: AtomicBool,
     warnings: Warnings,
 }
 
-struct Listening {
+struct Subscription {
     channel: String,
     listener: Listener,
 }
 
-impl Listening {
+impl Subscription {
     fn mute_channel(&self) -> String {
         format!("{}:mute", self.channel)
     }
 }
 
-impl Ear {
+impl Notices {
     pub(super) fn new(warnings: Warnings) -> Self {
         Self {
-            listening: OnceLock::new(),
+            subscription: OnceLock::new(),
             current: CurrentDelivery::default(),
             mute: AtomicBool::new(false),
-            has_another: AtomicBool::new(false),
+            has_pubsub: AtomicBool::new(false),
             warnings,
         }
     }
@@ -71,21 +72,21 @@ impl Ear {
         self.current.load()
     }
 
-    pub(super) fn open(&self, client: &str, listener: Listener) {
+    pub(super) fn subscribe(&self, client: &str, listener: Listener) {
         let channel = format!("~wake:{client}");
-        let _ = self.listening.set(Listening { channel, listener });
+        let _ = self.subscription.set(Subscription { channel, listener });
     }
 
-    fn hear(&self, payload: &[u8]) {
-        if let (Some(listening), Some(wake)) = (self.listening.get(), parse(payload)) {
-            listening.listener.notify(wake);
+    fn deliver(&self, payload: &[u8]) {
+        if let (Some(subscription), Some(notice)) = (self.subscription.get(), parse(payload)) {
+            subscription.listener.notify(notice);
         }
     }
 
     /// Notice-ups come from now on, or they do not; some may have been lost before.
     pub(super) fn connected(&self) {
-        if let Some(listening) = self.listening.get() {
-            listening.listener.notify(Notice::Connected(self.delivery()));
+        if let Some(subscription) = self.subscription.get() {
+            subscription.listener.notify(Notice::Connected(self.delivery()));
         }
     }
 
@@ -95,27 +96,27 @@ impl Ear {
     ) -> (impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static, oneshot::Receiver<()>) {
         let (ends, ended) = oneshot::channel::<()>();
         let ends = std::sync::Mutex::new(Some(ends));
-        let ear = Arc::clone(self);
-        let hear = move |push: PushInfo| {
+        let notices = Arc::clone(self);
+        let receive = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
                 // Dropped is all it has to be.
                 ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             } else if let Some(message) = Msg::from_push_info(push) {
-                ear.hear(message.get_payload_bytes());
+                notices.deliver(message.get_payload_bytes());
             }
             Ok(())
         };
-        (hear, ended)
+        (receive, ended)
     }
 
     /// Asks for pushes on a connection that can carry them, and whether this user may publish: true
     /// if somebody listens. A user may be forbidden both.
     pub(super) fn ask(&self, pipeline: &mut Pipeline, pushes: bool) -> bool {
-        let Some(listening) = self.listening.get() else { return false };
+        let Some(subscription) = self.subscription.get() else { return false };
         if pushes {
-            pipeline.cmd("SUBSCRIBE").arg(&listening.channel);
+            pipeline.cmd("SUBSCRIBE").arg(&subscription.channel);
         }
-        pipeline.cmd("PUBLISH").arg(&listening.channel).arg("");
+        pipeline.cmd("PUBLISH").arg(&subscription.channel).arg("");
         true
     }
 
@@ -138,7 +139,7 @@ impl Ear {
         if mute {
             self.warnings.say(Warning::MayNotPublish);
         }
-        let channel = self.listening.get().filter(|_| mute && subscribed)?.mute_channel();
+        let channel = self.subscription.get().filter(|_| mute && subscribed)?.mute_channel();
         let mut command = redis::cmd("SUBSCRIBE");
         command.arg(channel);
         Some(command)
@@ -146,11 +147,11 @@ impl Ear {
 
     /// Listens on a connection in pub/sub mode, if the server allows it, and from then on for as
     /// long as the listener's client lives.
-    pub(super) async fn listen_apart(self: &Arc<Self>, client: Client) {
-        if self.listening.get().is_none() || self.has_another.swap(true, Ordering::Relaxed) {
+    pub(super) async fn open_pubsub(self: &Arc<Self>, endpoint: Endpoint) {
+        if self.subscription.get().is_none() || self.has_pubsub.swap(true, Ordering::Relaxed) {
             return;
         }
-        let connected = self.connect_apart(&client).await;
+        let connected = self.connect_pubsub(&endpoint).await;
         self.current.set(match &connected {
             Some(_) => Delivery::PubSub,
             None => Delivery::Polling,
@@ -158,18 +159,17 @@ impl Ear {
         if connected.is_none() {
             self.warnings.say(Warning::NoWakeUps);
         }
-        tokio::spawn(listen_apart(Arc::downgrade(self), client, connected));
+        tokio::spawn(follow_pubsub(Arc::downgrade(self), endpoint, connected));
     }
 
-    async fn connect_apart(&self, client: &Client) -> Option<redis::aio::PubSub> {
-        let listening = self.listening.get()?;
+    async fn connect_pubsub(&self, endpoint: &Endpoint) -> Option<PubSub> {
+        let subscription = self.subscription.get()?;
         // TLS included; each of the others is one round trip.
-        let connection = time::timeout(STEP * 3, client.get_async_pubsub());
-        let mut connection = connection.await.ok()?.ok()?;
+        let mut connection = time::timeout(STEP * 3, endpoint.open_pubsub()).await.ok()??;
         let subscribe = async {
-            connection.subscribe(&listening.channel).await?;
+            connection.subscribe(&subscription.channel).await?;
             if self.mute.load(Ordering::Relaxed) {
-                connection.subscribe(listening.mute_channel()).await?;
+                connection.subscribe(subscription.mute_channel()).await?;
             }
             RedisResult::Ok(connection)
         };
@@ -178,41 +178,41 @@ impl Ear {
 }
 
 /// Passes on what one connection after the other says.
-async fn listen_apart(ear: Weak<Ear>, client: Client, mut connected: Option<redis::aio::PubSub>) {
+async fn follow_pubsub(notices: Weak<Notices>, endpoint: Endpoint, mut connected: Option<PubSub>) {
     let mut delay = RECONNECT.0;
     loop {
         if let Some(connection) = connected.take() {
             delay = RECONNECT.0;
-            hear_all(&ear, connection).await;
-            let Some(ear) = ear.upgrade() else { return };
-            ear.current.set(Delivery::Polling);
-            ear.connected();
+            deliver_all(&notices, connection).await;
+            let Some(notices) = notices.upgrade() else { return };
+            notices.current.set(Delivery::Polling);
+            notices.connected();
         }
         time::sleep(jittered(delay)).await;
         // A server that forbids it is asked again now and then: its rules may change.
         delay = (delay * 2).min(RECONNECT.1 * 30);
-        let Some(ear) = ear.upgrade() else { return };
-        connected = ear.connect_apart(&client).await;
+        let Some(notices) = notices.upgrade() else { return };
+        connected = notices.connect_pubsub(&endpoint).await;
         if connected.is_some() {
-            ear.current.set(Delivery::PubSub);
-            ear.connected();
+            notices.current.set(Delivery::PubSub);
+            notices.connected();
         }
     }
 }
 
 /// Returns when the connection has ended or gone silent, or nobody listens any more.
-async fn hear_all(ear: &Weak<Ear>, connection: redis::aio::PubSub) {
+async fn deliver_all(notices: &Weak<Notices>, connection: PubSub) {
     let (mut sink, mut messages) = connection.split();
     let mut ping = time::interval_at(Instant::now() + PING, PING);
     loop {
         tokio::select! {
             message = messages.next() => {
-                let (Some(message), Some(ear)) = (message, ear.upgrade()) else { return };
-                ear.hear(message.get_payload_bytes());
+                let (Some(message), Some(notices)) = (message, notices.upgrade()) else { return };
+                notices.deliver(message.get_payload_bytes());
             }
             _ = ping.tick() => {
                 let answer = time::timeout(STEP, sink.ping::<redis::Value>()).await;
-                if ear.strong_count() == 0 || !matches!(answer, Ok(Ok(_))) {
+                if notices.strong_count() == 0 || !matches!(answer, Ok(Ok(_))) {
                     return;
                 }
             }

@@ -1,0 +1,17 @@
+//! How long to wait before something that has failed is tried again.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
+
+/// The pauses between two tries to connect again.
+pub(super) const RECONNECT: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Between half of a delay and all of it, so that the clients of a server that comes back do not
+/// come back all at once.
+pub(super) fn jittered(delay: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 1024;
+    delay / 2 + delay / 2048 * random as u32
+}

@@ -1,0 +1,134 @@
+//! The codes of a server's errors, and what each of them asks of a person.
+
+use redis::{ServerError, Value};
+
+/// The code of a server's error. Before Redis 7, the error of a command in a script was text in
+/// an error of the script: `ERR Error running script (call to f_..): @user_script:7: -NOREPLICAS ..`,
+/// with the dash or without.
+pub(super) fn code(error: &ServerError) -> &str {
+    let within = error.details().filter(|_| error.code() == "ERR").and_then(|details| {
+        let (_, inner) = details.rsplit_once("@user_script")?;
+        let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
+        let inner = inner.strip_prefix('-').unwrap_or(inner);
+        let code = inner.split([' ', '\r', '\n']).next()?;
+        let is_code = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_code.then_some(code)
+    });
+    within.unwrap_or_else(|| error.code())
+}
+
+/// Does a server that answers with this code say that it has not done what it was asked, for the
+/// moment? It is worth another try.
+pub(super) fn is_passing(code: &str) -> bool {
+    const PASSING: [&str; 8] = [
+        "LOADING",
+        "MASTERDOWN",
+        "BUSY",
+        "TRYAGAIN",
+        "CLUSTERDOWN",
+        "NOREPLICAS",
+        "MISCONF",
+        "READONLY",
+    ];
+    PASSING.contains(&code)
+}
+
+/// Does the server refuse to write because another one is the primary?
+pub(super) fn is_from_replica(reply: &Value) -> bool {
+    match reply {
+        Value::ServerError(error) => matches!(code(error), "READONLY" | "MASTERDOWN"),
+        Value::Array(replies) => replies.first().is_some_and(is_from_replica),
+        _ => false,
+    }
+}
+
+pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
+    match code {
+        "WRONGTYPE" => {
+            "a key of this id holds another type than this library gives it, so choose another id or \
+             prefix"
+        }
+        "OOM" => "its memory is full, so raise `maxmemory` or remove keys",
+        "NOPERM" => {
+            "this user may not run a command or touch a key that the library needs; the README \
+             lists the rights"
+        }
+        "READONLY" => "it is a read-only replica, so connect to its primary",
+        "MASTERDOWN" => "it is a replica without its primary, so wait for the failover or end it",
+        "LOADING" => "it is loading its data, so wait until that is done",
+        "BUSY" => "a script of somebody else keeps it busy, so end that with SCRIPT KILL",
+        "NOREPLICAS" => {
+            "too few replicas follow it, so restore them or lower `min-replicas-to-write`"
+        }
+        "MISCONF" => "it cannot save to its disk, so see to that",
+        "CLUSTERDOWN" => "its cluster is down, so wait for the failover or restore the lost slots",
+        "TRYAGAIN" => "its keys are being moved, so wait until that is done",
+        "CROSSSLOT" | "MOVED" | "ASK" => {
+            "it is a node of a Redis Cluster, which this version cannot use; connect to a server \
+             without cluster mode"
+        }
+        "NOAUTH" => "it wants a user and a password, so put them into the URL",
+        "ERR" if details.starts_with("unknown command") => {
+            "it does not know EVALSHA, which every operation needs, so connect to a server that does"
+        }
+        _ => "what it said is the source of this error",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    pub(in crate::store::redis) fn server_error(line: &str) -> ServerError {
+        match parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_code_of_an_error_in_a_script_is_found_in_every_version() {
+        for (line, expected, passing) in [
+            ("NOREPLICAS Not enough good replicas to write.", "NOREPLICAS", true),
+            (
+                "ERR Error running script (call to f_0b1c): @user_script:31: @user_script: 31: \
+                 -NOREPLICAS Not enough good replicas to write.",
+                "NOREPLICAS",
+                true,
+            ),
+            (
+                "ERR Error running script (call to f_0b1c): @user_script:7: -MISCONF Redis is \
+                 configured to save RDB snapshots",
+                "MISCONF",
+                true,
+            ),
+            (
+                "ERR Error running script (call to f_0b1c): @user_script:7: -READONLY You can't \
+                 write against a read only replica.",
+                "READONLY",
+                true,
+            ),
+            (
+                "READONLY You can't write against a read only replica. script: 5a, on \
+                 @user_script:7.",
+                "READONLY",
+                true,
+            ),
+            ("WRONGTYPE Operation against a key", "WRONGTYPE", false),
+            (
+                "ERR Error running script (call to f_b085): @user_script:1: WRONGTYPE Operation \
+                 against a key holding the wrong kind of value",
+                "WRONGTYPE",
+                false,
+            ),
+            ("ERR user_script:7: something: -7 is negative", "ERR", false),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", "TRYAGAIN", true),
+        ] {
+            let error = server_error(line);
+            assert_eq!(code(&error), expected, "{line}");
+            assert_eq!(is_passing(expected), passing, "{line}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One connection to a server, and the calls on it.
+//!
+//! What is sent on it goes out in the order in which it was first polled, and is answered in that
+//! order. It knows nothing of the connection before and the one behind it.
+
+use std::borrow::Cow;
+
+use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::task::AbortHandle;
+
+use super::scripts::{self, Invocation, Known};
+
+/// One connection that was established.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    driver: Option<AbortHandle>,
+    identity: Option<Identity>,
+    known: Known,
+}
+
+/// How a server process names one of its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Numbers start again with every process, so they mean nothing without its name.
+    pub(super) process: String,
+    pub(super) number: i64,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
+    }
+}
+
+impl Link {
+    /// `driver` ends what reads and writes for the connection, where that is ours to do.
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        driver: Option<AbortHandle>,
+        identity: Option<Identity>,
+        known: Known,
+    ) -> Self {
+        Self { connection, driver, identity, known }
+    }
+
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// One call: by the hash where the server should know it. What has to be sent a second time is
+    /// overtaken by what was sent behind it.
+    pub(super) fn call<'a>(&self, invocation: &'a Invocation) -> Message<'a> {
+        Message::One(self.command(invocation))
+    }
+
+    /// Several calls in one write.
+    pub(super) fn call_all(&self, invocations: &[Invocation]) -> Message<'static> {
+        let mut pipeline = Pipeline::with_capacity(invocations.len());
+        for invocation in invocations {
+            pipeline.add_command(self.command(invocation).into_owned());
+        }
+        Message::Each { pipeline, skip: 0 }
+    }
+
+    fn command<'a>(&self, invocation: &'a Invocation) -> Cow<'a, Cmd> {
+        if self.known.learn(invocation.script()) {
+            Cow::Borrowed(invocation.by_hash())
+        } else {
+            Cow::Owned(invocation.by_source())
+        }
+    }
+
+    /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
+    /// no client finds it knowing some and not the others.
+    pub(super) fn call_to_forgetful(&self, invocations: &[&Invocation]) -> Message<'static> {
+        let mut pipeline = Pipeline::new();
+        // A user who may not do that has to send each of them by its source once.
+        if self.known.all_were_loaded() {
+            scripts::ALL.iter().for_each(|script| script.load(&mut pipeline));
+        } else {
+            self.known.forget();
+        }
+        let skip = pipeline.len();
+        for invocation in invocations {
+            self.known.learn(invocation.script());
+            pipeline.add_command(invocation.by_source());
+        }
+        Message::Each { pipeline, skip }
+    }
+
+    /// Sends a message, and waits for its answer. The first poll puts its commands into the
+    /// connection's queue.
+    ///
+    /// The server's errors come as values: an error is the connection's.
+    pub(super) async fn send(&self, message: Message<'_>) -> RedisResult<Value> {
+        let mut connection = self.connection.clone();
+        match message {
+            Message::One(command) => connection.send_packed_command(&command).await,
+            Message::Each { pipeline, skip } => {
+                let count = pipeline.len() - skip;
+                connection.send_packed_commands(&pipeline, skip, count).await.map(Value::Array)
+            }
+        }
+    }
+
+    /// Asks whether the server answers on this connection.
+    pub(super) async fn ping(&self) -> RedisResult<Value> {
+        self.connection.clone().send_packed_command(&redis::cmd("PING")).await
+    }
+}
+
+/// One write, and what its answer is.
+pub(super) enum Message<'a> {
+    One(Cow<'a, Cmd>),
+    /// The answer is an array of those to all commands but the first few.
+    Each {
+        pipeline: Pipeline,
+        skip: usize,
+    },
+}
+
+/// The answer to the only command.
+pub(super) fn first(reply: Value) -> Value {
+    match reply {
+        Value::Array(replies) => replies.into_iter().next().unwrap_or(Value::Nil),
+        reply => reply,
+    }
+}

@@ -1,0 +1,198 @@
+//! Why a connection could not be made, in words that a person can act on.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use redis::{ErrorKind as RedisErrorKind, RedisError};
+
+use super::codes::{advice_for, is_passing};
+use crate::{Error, ErrorKind};
+
+/// Why a connection could not be made.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) kind: ErrorKind,
+    text: String,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Refusal {
+    pub(super) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), cause: None }
+    }
+
+    /// A step of the handshake had no answer.
+    pub(super) fn silent(step: &str, limit: Duration) -> Self {
+        let text = format!(
+            "there was no answer within {limit:?} {step}, so check that the server runs, is not \
+             overloaded, and that no firewall drops what is sent"
+        );
+        Self::new(ErrorKind::Unavailable, text)
+    }
+
+    /// The name of the host means nothing.
+    pub(super) fn unknown_name(error: io::Error) -> Self {
+        let text = "the name of the host could not be resolved, so check how it is written and the \
+                    name service";
+        Self::new(ErrorKind::Unavailable, text).caused_by(error)
+    }
+
+    /// The system trusts nobody who could have signed the server's certificate.
+    #[cfg(feature = "tls")]
+    pub(super) fn no_roots(error: Option<rustls_native_certs::Error>) -> Self {
+        let text = "the system has no root certificates that TLS could trust, so install them, or \
+                    give the authority of the server with `root_certificate`";
+        let refusal = Self::new(ErrorKind::Unavailable, text);
+        match error {
+            Some(error) => refusal.caused_by(error),
+            None => refusal,
+        }
+    }
+
+    /// The server, or the system on its behalf, has refused.
+    pub(super) fn of(error: RedisError) -> Self {
+        let (kind, text) = diagnose(&error);
+        Self::new(kind, text).caused_by(error)
+    }
+
+    fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn cause(&self) -> Option<Arc<dyn std::error::Error + Send + Sync>> {
+        self.cause.clone()
+    }
+
+    /// What the caller of a first connect is told.
+    pub(super) fn into_error(self, address: &impl fmt::Display) -> Error {
+        let text = match self.kind {
+            ErrorKind::Unavailable => {
+                format!("the Redis server at {address} could not be reached: {}", self.text)
+            }
+            _ => format!("the Redis server at {address} is not usable: {}", self.text),
+        };
+        let error = Error::new(self.kind, text);
+        match self.cause {
+            Some(cause) => error.caused_by(cause),
+            None => error,
+        }
+    }
+}
+
+fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
+    use ErrorKind::{Invalid, Rejected, Unavailable};
+
+    let io = io_kind(error);
+    let said = error.detail().unwrap_or_default();
+    match (error.kind(), error.code()) {
+        (_, Some("WRONGPASS")) => {
+            (Rejected, "it does not accept the user or the password (WRONGPASS), so check both")
+        }
+        (_, Some("NOAUTH")) => {
+            (Rejected, "it wants a user and a password (NOAUTH), so put them into the URL")
+        }
+        (_, Some("NOPERM")) => (
+            Rejected,
+            "this user may not run a command that a connection needs (NOPERM); the README lists the \
+             rights",
+        ),
+        (_, Some(code)) if is_passing(code) => (Unavailable, advice_for(code, said)),
+        (_, Some("DENIED")) => (
+            Rejected,
+            "it is in protected mode and refuses other hosts, so set a password or `protected-mode no`",
+        ),
+        _ if said.contains("max number of clients") => (
+            Unavailable,
+            "it has reached the limit of its clients (maxclients), so raise that or close some",
+        ),
+        (RedisErrorKind::AuthenticationFailed, _) => {
+            (Rejected, "it does not accept the user or the password, so check both")
+        }
+        (RedisErrorKind::InvalidClientConfig, _) => {
+            (Invalid, "the settings of this connection contradict each other, so check the URL")
+        }
+        (RedisErrorKind::Parse, _) => (
+            Rejected,
+            "what answers there does not speak the Redis protocol, so check the port, and whether \
+             the server wants TLS (`rediss://`)",
+        ),
+        (RedisErrorKind::Io, _) => match io {
+            Some(io::ErrorKind::ConnectionRefused) => (
+                Unavailable,
+                "the connection was refused, so check host and port, and that the server runs",
+            ),
+            Some(io::ErrorKind::NotFound) => (
+                Unavailable,
+                "there is no such socket, so check the path, and that the server runs",
+            ),
+            Some(io::ErrorKind::PermissionDenied) => {
+                (Unavailable, "this process may not open the socket, so check its permissions")
+            }
+            // What TLS libraries make of a certificate, or of a server that does not speak TLS.
+            Some(io::ErrorKind::InvalidData) => (
+                Unavailable,
+                "TLS failed, so check the server's certificate, its authority and host name, and \
+                 whether it speaks TLS",
+            ),
+            Some(io::ErrorKind::TimedOut) => (
+                Unavailable,
+                "there was no answer in time, so check that it runs and that no firewall drops what \
+                 is sent",
+            ),
+            _ => (
+                Unavailable,
+                "the connection ended before it was made, so check host and port, whether the \
+                 server wants TLS, and that it runs",
+            ),
+        },
+        (RedisErrorKind::Server(_) | RedisErrorKind::Extension, _) => (
+            Rejected,
+            "it answered a step of the handshake with an error, so check user, password and \
+             database",
+        ),
+        _ => (Unavailable, "the connection could not be made, so check the URL and that it runs"),
+    }
+}
+
+/// The kind of the system's error inside of another.
+fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
+    type Shared = Arc<dyn std::error::Error + Send + Sync>;
+
+    let source = std::error::Error::source(error)?;
+    let shared = source.downcast_ref::<Shared>().and_then(|error| error.downcast_ref());
+    let error: &io::Error = shared.or_else(|| source.downcast_ref())?;
+    Some(error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::codes::tests::server_error, *};
+
+    #[test]
+    fn what_passes_does_not_look_like_a_fault_of_the_settings() {
+        for (line, kind, says) in [
+            ("BUSY Redis is busy running a script.", ErrorKind::Unavailable, "SCRIPT KILL"),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable, "loading"),
+            ("MISCONF Errors writing to the AOF file", ErrorKind::Unavailable, "disk"),
+            ("CLUSTERDOWN The cluster is down", ErrorKind::Unavailable, "cluster is down"),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable, "failover"),
+            ("WRONGPASS invalid username-password pair", ErrorKind::Rejected, "WRONGPASS"),
+            ("ERR invalid DB index", ErrorKind::Rejected, "database"),
+        ] {
+            let (found, text) = diagnose(&RedisError::from(server_error(line)));
+            assert_eq!(found, kind, "{line}");
+            assert!(text.contains(says), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_systems_error_is_found_inside_of_the_clients() {
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::InvalidData] {
+            assert_eq!(io_kind(&RedisError::from(io::Error::from(kind))), Some(kind));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a server says about itself, and what of it is to be refused or warned of.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::Value;
+
+use super::{link::Identity, refusal::Refusal};
+use crate::{
+    ErrorKind,
+    warning::{Warning, Warnings},
+};
+
+/// What a connect has found out about the server, as far as this user may know it.
+pub(super) struct ServerInfo {
+    pub(super) server: Option<String>,
+    pub(super) memory: Option<String>,
+    pub(super) replication: Option<String>,
+    pub(super) has_fence: Option<bool>,
+    /// It is another process than before.
+    pub(super) is_other: bool,
+}
+
+impl ServerInfo {
+    /// `had_fence` is what the connects before have found.
+    pub(super) fn warn(&self, warnings: &Warnings, had_fence: &AtomicBool) {
+        let memory = |name| field(self.memory.as_deref(), name);
+        if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
+            && limit != "0"
+            && policy != "noeviction"
+        {
+            warnings.say(Warning::MayEvict { policy: policy.to_owned() });
+        }
+        if self.is_other {
+            warnings.say(Warning::Restarted);
+        }
+        match self.has_fence {
+            Some(true) => had_fence.store(true, Ordering::Relaxed),
+            Some(false) if had_fence.swap(false, Ordering::Relaxed) => {
+                warnings.say(Warning::Wiped);
+            }
+            _ => {}
+        }
+    }
+
+    /// A replica that may be written to serves as well as any primary; that is rare, and not the
+    /// default. Dragonfly calls one `replica`.
+    pub(super) fn is_replica(&self) -> bool {
+        let replication = |name| field(self.replication.as_deref(), name);
+        matches!(replication("role:"), Some("slave" | "replica"))
+            && replication("slave_read_only:") != Some("0")
+    }
+
+    /// Refuses a server that cannot keep locks, whatever is asked of it.
+    pub(super) fn refuse(&self) -> Result<(), Refusal> {
+        let replication = |name| field(self.replication.as_deref(), name);
+        let server = |name| field(self.server.as_deref(), name);
+        // Valkey 9 has a name of its own for it.
+        let text = match server("redis_mode:").or_else(|| server("server_mode:")) {
+            Some("sentinel") => {
+                "it is a Sentinel, which keeps no locks, so connect to the primary \
+                                 that it watches: ask it with SENTINEL MASTERS and use \
+                                 redis://HOST:PORT/"
+                    .to_owned()
+            }
+            Some("cluster") => {
+                "it is a node of a Redis Cluster, which this version cannot use, so \
+                                connect to a server without cluster mode: redis://HOST:PORT/"
+                    .to_owned()
+            }
+            _ if self.is_replica() => {
+                match (replication("master_host:"), replication("master_port:")) {
+                    (Some(host), Some(port)) => format!(
+                        "it is a read-only replica, so connect to its primary, which it knows as \
+                         redis://{host}:{port}/"
+                    ),
+                    _ => "it is a read-only replica, so connect to its primary".to_owned(),
+                }
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal::new(ErrorKind::Rejected, text))
+    }
+}
+
+/// The value of one line of INFO.
+fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
+    info?.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+pub(super) fn text(reply: Option<Value>) -> Option<String> {
+    match reply? {
+        Value::BulkString(text) => String::from_utf8(text).ok(),
+        Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+pub(super) fn identity(number: Option<Value>, info: Option<&str>) -> Option<Identity> {
+    let Value::Int(number) = number? else { return None };
+    let process = field(info, "run_id:")?.to_owned();
+    Some(Identity { process, number })
+}
