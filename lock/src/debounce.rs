@@ -463,7 +463,8 @@ impl Debounce {
             leading: self.leading,
             hold_at_most: self.hold_at_most,
         };
-        self.locks.client().call(keys, terms, lease).await
+        let held = self.locks.client().call(keys, terms, lease).await?;
+        Ok(held.map(LockGuard::new))
     }
 
     fn check(&self) -> Result<(), Error> {

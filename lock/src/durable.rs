@@ -596,8 +596,9 @@ async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Er
             (lease, registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT)));
         let claim = locks.client().claim(registered.book.clone(), Arc::clone(&id), run, terms);
         match claim.await {
-            Ok(Claimed::Granted { guard, call, attempt, arguments }) => {
-                let run = DurableRun { id, guard: Arc::new(guard), attempt };
+            Ok(Claimed::Granted { held, call, attempt, arguments }) => {
+                let guard = Arc::new(LockGuard::new(held));
+                let run = DurableRun { id, guard, attempt };
                 let (locks, registered) = (locks.clone(), Arc::clone(registered));
                 tokio::spawn(carry_out(locks, registered, run, call, arguments, permit));
             }

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,7 +13,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
     Error, Token,
-    keeper::{Client, Hold},
+    keeper::{Held, Hold},
     limits::whole_millis,
 };
 
@@ -48,57 +47,35 @@ use crate::{
 #[must_use = "the lock is released as soon as its guard is dropped: bind it to a name, as in \
               `let _guard = ..`; `let _ = ..` drops it at once"]
 #[clippy::has_significant_drop]
-pub struct LockGuard {
-    hold: Arc<Hold>,
-    client: Arc<Client>,
-    /// It has reached its caller; until then nobody has held the lock.
-    delivered: bool,
-    /// Somebody else takes care of the lock from here on.
-    defused: bool,
-}
+pub struct LockGuard(Held);
 
 impl LockGuard {
-    pub(crate) fn new(hold: Arc<Hold>, client: Arc<Client>) -> Self {
-        Self { hold, client, delivered: false, defused: false }
-    }
-
-    pub(crate) fn delivered(mut self) -> Self {
-        self.delivered = true;
-        self
-    }
-
-    /// Another guard of a lock that somebody else takes care of; dropping it releases nothing.
-    pub(crate) fn alias(hold: Arc<Hold>, client: Arc<Client>) -> Self {
-        Self { hold, client, delivered: true, defused: true }
+    pub(crate) fn new(held: Held) -> Self {
+        Self(held)
     }
 
     /// Is it left to somebody else to release the lock?
     pub(crate) fn is_alias(&self) -> bool {
-        self.defused
-    }
-
-    /// Lets go of the guard only; its lock is taken care of by the caller.
-    pub(crate) fn defuse(mut self) {
-        self.defused = true;
+        self.0.is_alias()
     }
 
     pub(crate) fn hold(&self) -> &Arc<Hold> {
-        &self.hold
+        self.0.hold()
     }
 
     /// The id of the lock.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.hold.lock.id
+        &self.hold().lock.id
     }
 
     #[cfg(feature = "durable")]
     pub(crate) fn token(&self) -> &Token {
-        &self.hold.token
+        &self.hold().token
     }
 
     pub(crate) fn shared_id(&self) -> &Arc<str> {
-        &self.hold.lock.id
+        &self.hold().lock.id
     }
 
     /// A number that grows with every grant of this id.
@@ -115,7 +92,7 @@ impl LockGuard {
     /// refuses this holder. It notices with its next renewal.
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
-        self.hold.fencing_token
+        self.hold().fencing_token
     }
 
     /// May the lock still be believed?
@@ -124,20 +101,20 @@ impl LockGuard {
     /// process was stopped for a while. Once false, it stays false.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.hold.is_kept() && self.hold.is_held()
+        self.hold().is_kept() && self.hold().is_held()
     }
 
     /// How long the lock may be believed if it is not renewed from now on; zero once it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        if self.hold.is_kept() { self.hold.remaining() } else { Duration::ZERO }
+        if self.hold().is_kept() { self.hold().remaining() } else { Duration::ZERO }
     }
 
     /// How long ago its deadline was, on the clock of its host.
     #[cfg(feature = "__mutants")]
     #[doc(hidden)]
     pub fn __overdue(&self) -> Duration {
-        self.hold.overdue()
+        self.hold().overdue()
     }
 
     /// Resolves when the lock is lost; never, if it is released first.
@@ -169,8 +146,8 @@ impl LockGuard {
 
     pub(crate) fn loss(&self) -> Lost {
         Lost {
-            hold: Arc::clone(&self.hold),
-            cancelled: Box::pin(self.hold.lost().token().clone().cancelled_owned()),
+            hold: Arc::clone(self.hold()),
+            cancelled: Box::pin(self.hold().lost().token().clone().cancelled_owned()),
         }
     }
 
@@ -179,7 +156,7 @@ impl LockGuard {
     /// It is a child of the guard's own: cancelling it does not affect the lock.
     #[must_use]
     pub fn lost_token(&self) -> CancellationToken {
-        self.hold.lost().token().child_token()
+        self.hold().lost().token().child_token()
     }
 
     /// Adds to what remains of the lease, exact to the millisecond, once.
@@ -213,9 +190,9 @@ impl LockGuard {
         let by = whole_millis(by);
         if by.is_zero() {
             return Err(Error::invalid("a lease is extended by whole milliseconds, one at least")
-                .on(&self.hold.lock.id));
+                .on(self.shared_id()));
         }
-        self.client.extend(&self.hold, by).await
+        self.0.extend(by).await
     }
 
     /// Releases the lock and says whether it was still ours.
@@ -242,11 +219,7 @@ impl LockGuard {
     /// # }
     /// ```
     pub async fn release(self) -> Result<(), Error> {
-        // Answered before the guard is defused: a future that is dropped on the way drops the
-        // guard, whose second release finds nothing left to do.
-        let answer = self.client.release(&self.hold).await;
-        self.defuse();
-        answer
+        self.0.release().await
     }
 
     /// Lets go of the lock without releasing it.
@@ -256,18 +229,7 @@ impl LockGuard {
     /// with this.
     #[must_use = "without the token nobody can adopt the lock"]
     pub fn leak(self) -> Token {
-        let token = self.hold.token.clone();
-        self.client.leak(&self.hold);
-        self.defuse();
-        token
-    }
-}
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        if !mem::replace(&mut self.defused, true) {
-            self.client.release_in_background(&self.hold, !self.delivered);
-        }
+        self.0.leak()
     }
 }
 

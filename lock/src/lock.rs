@@ -6,7 +6,7 @@ use crate::{
     Error, LockGuard, Locks, Status, Token,
     core::wait::Patience,
     id::Named,
-    keeper::{Client, Terms},
+    keeper::{Client, Held, Terms},
     limits,
     private::OnLost,
     under::{self, run_under},
@@ -317,7 +317,7 @@ impl Lock {
     pub async fn adopt(&self, token: Token) -> Result<LockGuard, Error> {
         let (lock, mut terms) = self.checked()?;
         terms.patience = Patience::For(Duration::ZERO);
-        self.locks.client().acquire(lock, terms, Some(token)).await
+        self.locks.client().acquire(lock, terms, Some(token)).await.map(LockGuard::new)
     }
 
     fn named(&self) -> Result<Named, Error> {
@@ -388,14 +388,14 @@ impl Request {
     /// A second guard of it, if the code that asks runs under this lock.
     pub(crate) fn outer(&self) -> Option<LockGuard> {
         let hold = under::held(&self.client, &self.lock.key)?;
-        Some(LockGuard::alias(hold, Arc::clone(&self.client)))
+        Some(LockGuard::new(Held::alias(hold, Arc::clone(&self.client))))
     }
 
     /// A second guard of it, if this is a guard of it.
     pub(crate) fn same_as(&self, guard: &LockGuard) -> Option<LockGuard> {
         let hold = guard.hold();
         let same = *hold.lock.key == *self.lock.key && self.client.made(hold);
-        same.then(|| LockGuard::alias(Arc::clone(hold), Arc::clone(&self.client)))
+        same.then(|| LockGuard::new(Held::alias(Arc::clone(hold), Arc::clone(&self.client))))
     }
 
     pub(crate) fn deadlock(&self) -> Error {
@@ -403,7 +403,7 @@ impl Request {
     }
 
     pub(crate) async fn acquire(self) -> Result<LockGuard, Error> {
-        self.client.acquire(self.lock, self.terms, None).await
+        self.client.acquire(self.lock, self.terms, None).await.map(LockGuard::new)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    Acquire, SILENCE_LIMIT,
+    Acquire, Held, SILENCE_LIMIT,
     holds::{Grant, comes_too_late},
     task::{BATCH, Done, Task},
     timers::Timer,
@@ -16,7 +16,6 @@ use crate::{
         Moment,
         wait::{Next, Outcome, Patience, Wait},
     },
-    guard::LockGuard,
     keeper::{UNDONE, store_error},
     mutant,
 };
@@ -237,8 +236,8 @@ impl Task {
         let fencing_token = line.queue.taken_by(number, fence, contended);
         let token = acquire.token.clone();
         let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
-        let guard = self.begin_hold(&*acquire, grant);
-        if let Err(Ok(unclaimed)) = acquire.reply.send(Ok(guard)) {
+        let held = self.begin_hold(&*acquire, grant);
+        if let Err(Ok(unclaimed)) = acquire.reply.send(Ok(held)) {
             unclaimed.defuse();
             self.unclaimed.push((number, number));
         }
@@ -254,7 +253,7 @@ impl Task {
         }
     }
 
-    fn finish_attempt(&mut self, number: u64, answer: Result<LockGuard, Error>) {
+    fn finish_attempt(&mut self, number: u64, answer: Result<Held, Error>) {
         let Some(attempt) = self.attempts.remove(&number) else { return };
         self.timers.cancel(Timer::Attempt(number), attempt.timer);
         let _ = attempt.acquire.reply.send(answer);

@@ -9,14 +9,15 @@ use std::{
 };
 
 use super::{
-    Call, Client, HoldName, SILENCE_LIMIT, Terms, Turn,
+    Call, Client, Held, SILENCE_LIMIT, Terms, Turn,
+    held::HoldName,
     holds::{Grant, Taker, comes_too_late},
     reply::Reply,
     task::{Done, Task},
     timers::Timer,
 };
 use crate::{
-    Error, LockGuard, Token,
+    Error, Token,
     contract::{DebounceReply, DebounceRequest, StoreError, WindowEnd},
     core::{
         Moment,
@@ -287,8 +288,8 @@ impl Task {
         let line = self.line(&call.run);
         let fencing_token = line.queue.taken_by(tenure, fence, false);
         let grant = Grant { tenure, token, sent_at, lease, fencing_token };
-        let guard = self.begin_hold(&call, grant);
-        self.give_run(call, guard, callers);
+        let held = self.begin_hold(&call, grant);
+        self.give_run(call, held, callers);
     }
 
     /// The newest of these callers that is still there.
@@ -302,11 +303,11 @@ impl Task {
     }
 
     /// Gives a run to this call, or to the next of the older ones whose caller is there.
-    fn give_run(&mut self, mut call: Call, mut guard: LockGuard, mut older: Vec<u64>) {
+    fn give_run(&mut self, mut call: Call, mut held: Held, mut older: Vec<u64>) {
         loop {
-            let (name, fence) = (guard.hold().name, guard.fencing_token());
+            let (name, fence) = (held.hold().name, held.hold().fencing_token);
             let followed = !older.is_empty();
-            let Err(answer) = call.reply.send(Ok(Some(Turn { guard, followed }))) else {
+            let Err(answer) = call.reply.send(Ok(Some(Turn { held, followed }))) else {
                 if followed {
                     self.untaken.insert(name.tenure, Untaken { older });
                 }
@@ -314,7 +315,7 @@ impl Task {
             };
             // Its caller has just gone away.
             if let Ok(Some(turn)) = answer {
-                turn.guard.defuse();
+                turn.held.defuse();
             }
             let Some(next) = self.pass_run_on(name.tenure, fence, &mut older) else {
                 // As for an acquire: before a `flush` that is in the queue already.
@@ -322,7 +323,7 @@ impl Task {
                 self.run_undone(&call.run.key);
                 return;
             };
-            (call, guard) = next;
+            (call, held) = next;
         }
     }
 
@@ -331,10 +332,10 @@ impl Task {
         tenure: u64,
         fence: u64,
         older: &mut Vec<u64>,
-    ) -> Option<(Call, LockGuard)> {
+    ) -> Option<(Call, Held)> {
         let next = self.next_runner(older)?;
-        let guard = self.pass_hold_on(tenure, &next, fence)?;
-        Some((next, guard))
+        let held = self.pass_hold_on(tenure, &next, fence)?;
+        Some((next, held))
     }
 
     fn run_undone(&mut self, key: &str) {
@@ -366,8 +367,8 @@ impl Task {
         let Some(Untaken { mut older }) = self.untaken.remove(&name.tenure) else { return false };
         let Some(fence) = self.fence_of(name) else { return false };
         match self.pass_run_on(name.tenure, fence, &mut older) {
-            Some((call, guard)) => {
-                self.give_run(call, guard, older);
+            Some((call, held)) => {
+                self.give_run(call, held, older);
                 true
             }
             None => {

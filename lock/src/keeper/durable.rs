@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Client, Command, Terms, UNDONE,
+    Client, Command, Held, Terms, UNDONE,
     bulk::{Asked, Waiting},
     holds::{Grant, Taker, comes_too_late},
     reply::Reply,
@@ -11,7 +11,7 @@ use super::{
     task::{Done, Task},
 };
 use crate::{
-    Error, LockGuard, Token,
+    Error, Token,
     contract::{
         ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
         FinishRequest, KeepRequest, Kept, SetAside, StoreError, TakeBackRequest,
@@ -102,7 +102,7 @@ pub(crate) enum Claimed {
     /// There is nothing to run, or not now.
     Nothing,
     Granted {
-        guard: LockGuard,
+        held: Held,
         call: u64,
         attempt: u32,
         arguments: String,
@@ -188,8 +188,8 @@ impl Client {
             })
             .await?;
         Ok(match claimed {
-            Claimed::Granted { guard, call, attempt, arguments } => {
-                Claimed::Granted { guard: guard.delivered(), call, attempt, arguments }
+            Claimed::Granted { held, call, attempt, arguments } => {
+                Claimed::Granted { held: held.delivered(), call, attempt, arguments }
             }
             Claimed::Nothing => Claimed::Nothing,
         })
@@ -230,10 +230,10 @@ impl Task {
                 let line = self.line(&claiming.run);
                 let fencing_token = line.queue.taken_by(number, fence, false);
                 let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
-                let guard = self.begin_hold(&*claiming, grant);
-                let granted = Claimed::Granted { guard, call, attempt, arguments };
-                if let Err(Ok(Claimed::Granted { guard, .. })) = claiming.reply.send(Ok(granted)) {
-                    guard.defuse();
+                let held = self.begin_hold(&*claiming, grant);
+                let granted = Claimed::Granted { held, call, attempt, arguments };
+                if let Err(Ok(Claimed::Granted { held, .. })) = claiming.reply.send(Ok(granted)) {
+                    held.defuse();
                     self.unclaimed.push((number, number));
                 }
             }

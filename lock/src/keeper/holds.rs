@@ -1,18 +1,12 @@
-//! Held locks: renewing them in batches, and declaring them lost in time.
+//! Entry locks: renewing them in batches, and declaring them lost in time.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Acquire, Client, Hold, HoldName, Terms,
+    Acquire, Client, Held, Hold, Terms,
+    held::HoldName,
     maps::ByNumber,
     reply::Reply,
-    signal::LossSignal,
     task::{BATCH, Done, Task},
     timers::Timer,
 };
@@ -24,7 +18,6 @@ use crate::{
         Moment,
         lease::{Action, Event, Lease, Loss, margin},
     },
-    guard::LockGuard,
     id::Named,
     keeper::{UNKNOWN, store_error},
     limits::LONGEST_LEASE,
@@ -35,14 +28,14 @@ use crate::{
 /// batch.
 #[derive(Default)]
 pub(super) struct Holds {
-    by_tenure: ByNumber<Held>,
+    by_tenure: ByNumber<Entry>,
     /// Renewals that are due, the longest waiting first.
     due: Vec<(u64, Duration)>,
     /// When the batch goes out at the latest, full or not.
     due_by: Option<Moment>,
 }
 
-struct Held {
+struct Entry {
     hold: Arc<Hold>,
     lease: Lease,
     lease_length: Duration,
@@ -112,7 +105,7 @@ impl Taker for Acquire {
 impl Task {
     /// Makes a hold of a grant; whoever held it before must have lost it, and the lock's line must
     /// know.
-    pub(super) fn begin_hold(&mut self, taker: &impl Taker, grant: Grant) -> LockGuard {
+    pub(super) fn begin_hold(&mut self, taker: &impl Taker, grant: Grant) -> Held {
         let Grant { tenure, token, sent_at, lease: granted, fencing_token } = grant;
         let sent_at = if mutant::is("deadline from reply") { self.now } else { sent_at };
         let terms = taker.terms();
@@ -120,7 +113,7 @@ impl Task {
         let lease = Lease::granted(sent_at, granted, own, jitter);
         let now = self.now;
         let hold = new_hold(&self.clock, taker, (tenure, token), fencing_token, &lease);
-        let mut held = Held {
+        let mut held = Entry {
             hold: Arc::clone(&hold),
             keep_until: now + terms.hold_at_least,
             lease_length: terms.lease,
@@ -129,7 +122,7 @@ impl Task {
         };
         self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
         self.holds.by_tenure.insert(tenure, held);
-        LockGuard::new(hold, Arc::clone(taker.client()))
+        Held::new(hold, Arc::clone(taker.client()))
     }
 
     /// The same tenure in the hands of the next caller.
@@ -138,7 +131,7 @@ impl Task {
         tenure: u64,
         taker: &impl Taker,
         fencing_token: u64,
-    ) -> Option<LockGuard> {
+    ) -> Option<Held> {
         let (now, jitter, terms) = (self.now, self.jitter(tenure), taker.terms());
         let held = self.holds.by_tenure.get_mut(&tenure)?;
         // Released is not lost: whoever still waits for the loss waits for ever.
@@ -149,7 +142,7 @@ impl Task {
         held.keep_until = now + terms.hold_at_least;
         held.lease_length = terms.lease;
         self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
-        Some(LockGuard::new(Arc::clone(&held.hold), Arc::clone(taker.client())))
+        Some(Held::new(Arc::clone(&held.hold), Arc::clone(taker.client())))
     }
 
     /// How long a lock may be passed on to somebody else as it is: zero if it may not.
@@ -162,7 +155,7 @@ impl Task {
     }
 
     /// What is held under this name, unless it was lost, or is somebody else's by now.
-    fn held(&self, name: HoldName) -> Option<&Held> {
+    fn held(&self, name: HoldName) -> Option<&Entry> {
         self.holds.by_tenure.get(&name.tenure).filter(|held| held.hold.name == name)
     }
 
@@ -428,17 +421,9 @@ fn new_hold(
     fencing_token: u64,
     lease: &Lease,
 ) -> Arc<Hold> {
-    Arc::new(Hold {
-        name: HoldName { tenure, caller: taker.number() },
-        lock: taker.lock().clone(),
-        token,
-        fencing_token,
-        deadline: AtomicU64::new(lease.deadline().as_nanos()),
-        lost: LossSignal::default(),
-        let_go: AtomicBool::new(false),
-        clock: Arc::clone(clock),
-        process: taker.client().process.clone(),
-    })
+    let name = HoldName { tenure, caller: taker.number() };
+    let here = (Arc::clone(clock), taker.client().process.clone());
+    Hold::new(name, (taker.lock().clone(), token), fencing_token, lease.deadline(), here)
 }
 
 pub(super) fn lost() -> Error {

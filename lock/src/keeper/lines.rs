@@ -5,14 +5,14 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    Acquire, SILENCE_LIMIT,
+    Acquire, Held, SILENCE_LIMIT,
     attempts::Asker,
     holds::{Grant, comes_too_late},
     task::Task,
     timers::Timer,
 };
 use crate::{
-    Error, LockGuard, Token,
+    Error, Token,
     contract::{AcquireRequest, Acquisition, Delivery, Notice, StoreError},
     core::{
         Moment,
@@ -222,8 +222,8 @@ impl Task {
         let Some(token) = self.end_seat(key, number) else { return };
         let Some(caller) = self.take_caller(caller) else { return };
         let grant = Grant { tenure: number, token, sent_at, lease: granted, fencing_token };
-        let guard = self.begin_hold(&*caller.acquire, grant);
-        self.deliver(caller, number, guard);
+        let held = self.begin_hold(&*caller.acquire, grant);
+        self.deliver(caller, number, held);
         self.forget_claim(key);
         // The last look has shown that it is somebody's here.
         self.refuse_overtime(key);
@@ -236,9 +236,9 @@ impl Task {
         Some(caller)
     }
 
-    pub(super) fn deliver(&mut self, caller: Caller, tenure: u64, guard: LockGuard) {
+    pub(super) fn deliver(&mut self, caller: Caller, tenure: u64, held: Held) {
         let number = caller.acquire.number;
-        if let Err(Ok(unclaimed)) = caller.acquire.reply.send(Ok(guard)) {
+        if let Err(Ok(unclaimed)) = caller.acquire.reply.send(Ok(held)) {
             // Its caller has just gone away. Released by this turn and not by the guard's drop,
             // whose message would come after a `flush` that is in the queue already.
             unclaimed.defuse();

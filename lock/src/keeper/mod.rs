@@ -7,6 +7,7 @@
 //! - [`task`]: the loop; what happens in a turn, and in which order;
 //! - [`lines`]: callers that wait in line, and their seat in the store;
 //! - [`attempts`]: callers that ask for themselves;
+//! - [`held`]: one held lock, as its guard and the keeper share it;
 //! - [`holds`]: held locks: renewal, loss, extension;
 //! - [`releases`]: locks on their way to being free;
 //! - [`calls`]: debounced calls on their way to a run;
@@ -20,6 +21,7 @@ mod bulk;
 mod calls;
 #[cfg(feature = "durable")]
 mod durable;
+mod held;
 mod holds;
 #[cfg(feature = "__mutants")]
 mod host;
@@ -37,7 +39,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -48,9 +50,10 @@ use tokio::sync::mpsc;
 pub(crate) use self::berth::Started;
 #[cfg(feature = "durable")]
 pub(crate) use self::durable::Claimed;
+pub(crate) use self::held::{Held, Hold};
 #[cfg(feature = "__mutants")]
 pub use self::host::Host;
-use self::{berth::Berth, reply::Reply, signal::LossSignal};
+use self::{berth::Berth, held::HoldName, reply::Reply};
 // What the model has in common with the keeper.
 #[cfg(test)]
 pub(crate) use self::{
@@ -61,10 +64,9 @@ use crate::{
     Status, Token,
     clock::Clock,
     contract::{CurrentDelivery, Delivery, Failure, Listener, Notice, StoreError, WindowEnd},
-    core::{Moment, wait::Patience},
+    core::wait::Patience,
     error::{Error, ErrorKind},
     events::Events,
-    guard::LockGuard,
     id::Named,
     mutant,
     process::Process,
@@ -163,7 +165,7 @@ struct Acquire {
     adopt: Option<Token>,
     terms: Terms,
     client: Arc<Client>,
-    reply: Reply<Result<LockGuard, Error>>,
+    reply: Reply<Result<Held, Error>>,
 }
 
 /// When a debounced call runs; every field has been checked.
@@ -190,85 +192,9 @@ struct Call {
 
 /// The run that a call was given.
 struct Turn {
-    guard: LockGuard,
+    held: Held,
     /// Other calls wait for this one to take it.
     followed: bool,
-}
-
-/// Which hold a guard is about: a tenure passes from caller to caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct HoldName {
-    /// The number in the token.
-    tenure: u64,
-    caller: u64,
-}
-
-/// What a guard and the keeper share about one held lock.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    name: HoldName,
-    pub(crate) lock: Named,
-    pub(crate) token: Token,
-    pub(crate) fencing_token: u64,
-    /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
-    deadline: AtomicU64,
-    lost: LossSignal,
-    /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
-    let_go: AtomicBool,
-    clock: Arc<dyn Clock>,
-    process: Process,
-}
-
-impl Hold {
-    /// May the lock still be believed? Once this was answered with no, it stays no: whoever finds
-    /// the deadline passed declares the loss, so a renewal that is answered later cannot take it
-    /// back.
-    pub(crate) fn is_held(&self) -> bool {
-        // In a process that was forked from the holder's, it is the holder's lock and not this one's.
-        if self.lost.is_raised() || !self.process.is_current() {
-            return false;
-        }
-        let held = mutant::is("no look at the clock") || self.clock.now() < self.deadline();
-        if !held {
-            self.lost.raise();
-        }
-        held
-    }
-
-    pub(crate) fn remaining(&self) -> Duration {
-        if self.is_held() { self.deadline().after(self.clock.now()) } else { Duration::ZERO }
-    }
-
-    /// Raised by the keeper, or by whoever finds the deadline passed.
-    pub(crate) fn lost(&self) -> &LossSignal {
-        &self.lost
-    }
-
-    /// Does its guard still take care of it? A lock that was let go of is not lost, but nobody may
-    /// work under it any more.
-    pub(crate) fn is_kept(&self) -> bool {
-        !self.let_go.load(Ordering::Acquire)
-    }
-
-    /// Said before the release is begun, so that nobody works on while another is let in.
-    fn let_go(&self) {
-        self.let_go.store(true, Ordering::Release);
-    }
-
-    /// How long ago its deadline was.
-    #[cfg(feature = "__mutants")]
-    pub(crate) fn overdue(&self) -> Duration {
-        self.clock.now().after(self.deadline())
-    }
-
-    fn deadline(&self) -> Moment {
-        // Relaxed: the value stands alone; nothing else is published by it.
-        Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
-    }
-
-    fn set_deadline(&self, deadline: Moment) {
-        self.deadline.store(deadline.as_nanos(), Ordering::Relaxed);
-    }
 }
 
 impl Client {
@@ -399,7 +325,7 @@ impl Client {
         lock: Named,
         terms: Terms,
         adopt: Option<Token>,
-    ) -> Result<LockGuard, Error> {
+    ) -> Result<Held, Error> {
         let id = Arc::clone(&lock.id);
         let request = |number, reply| {
             let owner = if mutant::is("owner per process") { 1 } else { number };
@@ -408,7 +334,7 @@ impl Client {
             Command::Acquire(Box::new(Acquire { number, lock, token, adopt, terms, client, reply }))
         };
         let acquired = self.withdrawable(request).await;
-        acquired.map(LockGuard::delivered).map_err(|error| error.on(&id))
+        acquired.map(Held::delivered).map_err(|error| error.on(&id))
     }
 
     /// The guard of the run, or `None` if another call runs in the place of this one.
@@ -417,18 +343,18 @@ impl Client {
         (window, run): (Named, Named),
         terms: WindowTerms,
         lease: Duration,
-    ) -> Result<Option<LockGuard>, Error> {
+    ) -> Result<Option<Held>, Error> {
         let id = Arc::clone(&window.id);
         let request = |number, reply| {
             let client = Arc::clone(self);
             Command::Call(Box::new(Call { number, window, run, terms, lease, client, reply }))
         };
         let turn = self.withdrawable(request).await.map_err(|error| error.on(&id))?;
-        Ok(turn.map(|Turn { guard, followed }| {
+        Ok(turn.map(|Turn { held, followed }| {
             if followed {
-                let _ = self.send(Command::RunTaken(guard.hold().name));
+                let _ = self.send(Command::RunTaken(held.hold().name));
             }
-            guard.delivered()
+            held.delivered()
         }))
     }
 

@@ -85,9 +85,9 @@ impl Task {
         match action {
             Action::Grant { caller, fencing_token } => {
                 let Some(caller) = self.take_caller(caller) else { return };
-                let guard = self.pass_hold_on(name.tenure, &*caller.acquire, fencing_token);
-                if let Some(guard) = guard {
-                    self.deliver(caller, name.tenure, guard);
+                let held = self.pass_hold_on(name.tenure, &*caller.acquire, fencing_token);
+                if let Some(held) = held {
+                    self.deliver(caller, name.tenure, held);
                 }
                 answer_release(reply);
             }

@@ -1,0 +1,181 @@
+//! One held lock: what its guard and the keeper share, and the half of a guard that releases.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Client, signal::LossSignal};
+use crate::{Error, Token, clock::Clock, core::Moment, id::Named, mutant, process::Process};
+
+/// Which hold a guard is about: a tenure passes from caller to caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HoldName {
+    /// The number in the token.
+    pub(super) tenure: u64,
+    pub(super) caller: u64,
+}
+
+/// What a guard and the keeper share about one held lock.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(super) name: HoldName,
+    pub(crate) lock: Named,
+    pub(crate) token: Token,
+    pub(crate) fencing_token: u64,
+    /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
+    deadline: AtomicU64,
+    lost: LossSignal,
+    /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
+    let_go: AtomicBool,
+    clock: Arc<dyn Clock>,
+    process: Process,
+}
+
+impl Hold {
+    /// A lock that was granted just now. It is believed in until the deadline.
+    pub(super) fn new(
+        name: HoldName,
+        (lock, token): (Named, Token),
+        fencing_token: u64,
+        deadline: Moment,
+        (clock, process): (Arc<dyn Clock>, Process),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            lock,
+            token,
+            fencing_token,
+            deadline: AtomicU64::new(deadline.as_nanos()),
+            lost: LossSignal::default(),
+            let_go: AtomicBool::new(false),
+            clock,
+            process,
+        })
+    }
+
+    /// May the lock still be believed? Once this was answered with no, it stays no: whoever finds
+    /// the deadline passed declares the loss, so a renewal that is answered later cannot take it
+    /// back.
+    pub(crate) fn is_held(&self) -> bool {
+        // In a process that was forked from the holder's, it is the holder's lock and not this one's.
+        if self.lost.is_raised() || !self.process.is_current() {
+            return false;
+        }
+        let held = mutant::is("no look at the clock") || self.clock.now() < self.deadline();
+        if !held {
+            self.lost.raise();
+        }
+        held
+    }
+
+    pub(crate) fn remaining(&self) -> Duration {
+        if self.is_held() { self.deadline().after(self.clock.now()) } else { Duration::ZERO }
+    }
+
+    /// Raised by the keeper, or by whoever finds the deadline passed.
+    pub(crate) fn lost(&self) -> &LossSignal {
+        &self.lost
+    }
+
+    /// Does its guard still take care of it? A lock that was let go of is not lost, but nobody may
+    /// work under it any more.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.let_go.load(Ordering::Acquire)
+    }
+
+    /// Said before the release is begun, so that nobody works on while another is let in.
+    pub(super) fn let_go(&self) {
+        self.let_go.store(true, Ordering::Release);
+    }
+
+    /// How long ago its deadline was.
+    #[cfg(feature = "__mutants")]
+    pub(crate) fn overdue(&self) -> Duration {
+        self.clock.now().after(self.deadline())
+    }
+
+    pub(super) fn deadline(&self) -> Moment {
+        // Relaxed: the value stands alone; nothing else is published by it.
+        Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_deadline(&self, deadline: Moment) {
+        self.deadline.store(deadline.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// A lock that is released when this is dropped.
+///
+/// The keeper makes it, so that a grant whose caller has gone away is released by the answer that
+/// nobody takes.
+#[derive(Debug)]
+pub(crate) struct Held {
+    hold: Arc<Hold>,
+    client: Arc<Client>,
+    /// It has reached its caller; until then nobody has held the lock.
+    delivered: bool,
+    /// Somebody else takes care of the lock from here on.
+    defused: bool,
+}
+
+impl Held {
+    pub(super) fn new(hold: Arc<Hold>, client: Arc<Client>) -> Self {
+        Self { hold, client, delivered: false, defused: false }
+    }
+
+    pub(super) fn delivered(mut self) -> Self {
+        self.delivered = true;
+        self
+    }
+
+    /// A lock that somebody else takes care of; dropping this releases nothing.
+    pub(crate) fn alias(hold: Arc<Hold>, client: Arc<Client>) -> Self {
+        Self { hold, client, delivered: true, defused: true }
+    }
+
+    /// Is it left to somebody else to release the lock?
+    pub(crate) fn is_alias(&self) -> bool {
+        self.defused
+    }
+
+    /// Releases nothing; its lock is taken care of by the caller.
+    pub(super) fn defuse(mut self) {
+        self.defused = true;
+    }
+
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+
+    pub(crate) async fn extend(&self, by: Duration) -> Result<(), Error> {
+        self.client.extend(&self.hold, by).await
+    }
+
+    pub(crate) async fn release(self) -> Result<(), Error> {
+        // Answered before it is defused: a future that is dropped on the way drops this, whose second
+        // release finds nothing left to do.
+        let answer = self.client.release(&self.hold).await;
+        self.defuse();
+        answer
+    }
+
+    pub(crate) fn leak(self) -> Token {
+        let token = self.hold.token.clone();
+        self.client.leak(&self.hold);
+        self.defuse();
+        token
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !mem::replace(&mut self.defused, true) {
+            self.client.release_in_background(&self.hold, !self.delivered);
+        }
+    }
+}
