@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{self, Poll, Waker},
     time::Duration,
 };
 
@@ -14,8 +14,10 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use tracing::Instrument as _;
 
 use crate::{
-    Error, ErrorKind, LockGuard, Locks,
+    Error, ErrorKind, LockGuard,
+    context::Context,
     contract::WindowEnd,
+    default,
     id::Named,
     keeper::WindowTerms,
     limits,
@@ -63,7 +65,7 @@ const LONGEST_WAIT: Duration = limits::LONGEST_LEASE;
 #[derive(Clone)]
 #[must_use = "a debounce does nothing until it is called"]
 pub struct Debounce {
-    locks: Locks,
+    context: Context,
     id: Arc<str>,
     wait: Duration,
     max_wait: Option<Duration>,
@@ -72,9 +74,9 @@ pub struct Debounce {
 }
 
 impl Debounce {
-    pub(crate) fn new(locks: &Locks, id: Arc<str>) -> Self {
+    pub(crate) fn new(context: &Context, id: Arc<str>) -> Self {
         Self {
-            locks: locks.clone(),
+            context: context.clone(),
             id,
             wait: Duration::from_secs(1),
             max_wait: None,
@@ -242,7 +244,7 @@ impl Debounce {
     /// For callers that may be dropped, such as the handler of an HTTP request whose client hangs
     /// up: the call stays in its burst, and runs if it is the last one. It is made before this
     /// returns, so that calls count in the order in which they were made. It is a task of the
-    /// current Tokio runtime, and runs in the current [scope](Locks::scope) and tracing span.
+    /// current Tokio runtime, and runs in the current [scope](crate::Locks::scope) and tracing span.
     ///
     /// The handle gives what [`call`](Self::call) would have returned, with the same errors. Dropping
     /// it changes nothing; [`abort`](JoinHandle::abort) withdraws the call, and stops its run if it
@@ -270,7 +272,7 @@ impl Debounce {
         T: Send + 'static,
     {
         let runtime = Handle::current();
-        let begun = self.begin(self.locks.prefix().debounce(&self.id));
+        let begun = self.begin(self.context.prefix().debounce(&self.id));
         spawn_on(&runtime, async move {
             let Some(guard) = begun.await? else { return Ok(None) };
             let outcome = {
@@ -322,7 +324,7 @@ impl Debounce {
         }
         let wait = limits::whole_millis(self.wait);
         let terms = (Arc::clone(&self.id), wait, self.max_wait.map(limits::whole_millis));
-        crate::Durable::register(&self.locks, terms, self.hold_at_most, name.as_ref(), handler)
+        crate::Durable::register(&self.context, terms, self.hold_at_most, name.as_ref(), handler)
     }
 
     /// Lets the burst of this id run now, whichever process its newest call is in; false if no
@@ -352,8 +354,8 @@ impl Debounce {
     /// # }
     /// ```
     pub async fn flush(&self) -> Result<bool, Error> {
-        let keys = self.locks.prefix().debounce(&self.id)?;
-        self.locks.client().end_window(keys, WindowEnd::Flush).await
+        let keys = self.context.prefix().debounce(&self.id)?;
+        self.context.client().end_window(keys, WindowEnd::Flush).await
     }
 
     /// Gives up the burst of this id: its calls answer `None`, and none of them runs. False if no
@@ -380,8 +382,8 @@ impl Debounce {
     /// # }
     /// ```
     pub async fn cancel(&self) -> Result<bool, Error> {
-        let keys = self.locks.prefix().debounce(&self.id)?;
-        self.locks.client().end_window(keys, WindowEnd::Cancel).await
+        let keys = self.context.prefix().debounce(&self.id)?;
+        self.context.client().end_window(keys, WindowEnd::Cancel).await
     }
 
     /// Ends the run of this id that goes on, in whichever process it is; false if none does.
@@ -411,8 +413,8 @@ impl Debounce {
     /// # }
     /// ```
     pub async fn end_run(&self) -> Result<bool, Error> {
-        let (_, run) = self.locks.prefix().debounce(&self.id)?;
-        self.locks.client().force_release(run).await
+        let (_, run) = self.context.prefix().debounce(&self.id)?;
+        self.context.client().force_release(run).await
     }
 
     /// The guard of the run, once this call has its turn; `None` if another runs in its place.
@@ -430,7 +432,7 @@ impl Debounce {
         let debounce = self.clone();
         let mut claim = Box::pin(async move { debounce.claim_with(keys?).await });
         // The first poll sends it; the next one, by the task, leaves the waker that counts.
-        let answer = match claim.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let answer = match claim.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Some(answer),
             Poll::Pending => None,
         };
@@ -445,8 +447,8 @@ impl Debounce {
     /// The keys of the window and of the run. A run that waits for its own debounce would wait for
     /// its own end, and is refused.
     pub(crate) fn keys_outside_of_own_run(&self) -> Result<(Named, Named), Error> {
-        let keys = self.locks.prefix().debounce(&self.id)?;
-        if under::held(self.locks.client(), &keys.1.key).is_none() {
+        let keys = self.context.prefix().debounce(&self.id)?;
+        if under::held(self.context.client(), &keys.1.key).is_none() {
             return Ok(keys);
         }
         let message = "a run that waits for another run of its own id would wait for its own \
@@ -456,14 +458,14 @@ impl Debounce {
 
     async fn claim_with(&self, keys: (Named, Named)) -> Result<Option<LockGuard>, Error> {
         self.check().map_err(|error| error.on(&self.id))?;
-        let lease = limits::lease(self.locks.default_lease())?;
+        let lease = limits::lease(self.context.lease())?;
         let terms = WindowTerms {
             wait: limits::whole_millis(self.wait),
             max_wait: self.max_wait.map(limits::whole_millis),
             leading: self.leading,
             hold_at_most: self.hold_at_most,
         };
-        let held = self.locks.client().call(keys, terms, lease).await?;
+        let held = self.context.client().call(keys, terms, lease).await?;
         Ok(held.map(LockGuard::new))
     }
 
@@ -475,7 +477,7 @@ impl Debounce {
                 self.wait
             )));
         }
-        let lease = self.locks.default_lease();
+        let lease = self.context.lease();
         if let Some(limit) = self.hold_at_most.filter(|limit| *limit < lease) {
             return Err(Error::invalid(format!(
                 "`hold_at_most` of {limit:?} is under the lease of {lease:?}: raise it, or shorten \
@@ -512,8 +514,8 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let call = call.in_current_span();
-    runtime.spawn(match Locks::current() {
-        Some(locks) => Either::Left(locks.scope(call)),
+    runtime.spawn(match default::current() {
+        Some(context) => Either::Left(default::scope(context, call)),
         None => Either::Right(call),
     })
 }

@@ -7,11 +7,14 @@ pub mod __fuzzing;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod builder;
 mod clock;
 mod contained;
+mod context;
 mod contract;
 mod core;
 mod debounce;
+mod default;
 #[cfg(feature = "durable")]
 mod durable;
 mod error;
@@ -45,19 +48,20 @@ mod warning;
 pub use crate::keeper::Host as __Host;
 #[cfg(feature = "redis")]
 pub use crate::warning::Warning;
-#[cfg(feature = "durable")]
 pub use crate::{
-    contract::SetAside,
-    durable::{Durable, DurableOutput, DurableRun, Receipt},
-};
-pub use crate::{
+    builder::LocksBuilder,
     debounce::Debounce,
     error::{AlreadyInstalled, Error, ErrorKind},
     guard::LockGuard,
     lock::Lock,
-    locks::{Locks, LocksBuilder},
+    locks::Locks,
     status::Status,
     token::Token,
+};
+#[cfg(feature = "durable")]
+pub use crate::{
+    contract::SetAside,
+    durable::{Durable, DurableOutput, DurableRun, Receipt},
 };
 pub(crate) use __private as private;
 pub use lock_macros::{debounced, locked};

@@ -3,7 +3,8 @@
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crate::{
-    Error, LockGuard, Locks, Status, Token,
+    Error, LockGuard, Status, Token,
+    context::Context,
     core::wait::Patience,
     id::Named,
     keeper::{Client, Held, Terms},
@@ -12,7 +13,7 @@ use crate::{
     under::{self, run_under},
 };
 
-/// One lock of a [`Locks`]: an id, and how long to lease it, wait for it and hold it.
+/// One lock of a [`Locks`](crate::Locks): an id, and how long to lease it, wait for it and hold it.
 ///
 /// It has no state: make it where it is used, keep it, clone it. Bad settings are reported by the
 /// first call that would use them.
@@ -34,7 +35,7 @@ use crate::{
 #[derive(Clone)]
 #[must_use = "a lock does nothing until it is acquired"]
 pub struct Lock {
-    locks: Locks,
+    context: Context,
     id: Arc<str>,
     lease: Duration,
     patience: Patience,
@@ -43,11 +44,11 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub(crate) fn new(locks: &Locks, id: Arc<str>) -> Self {
+    pub(crate) fn new(context: &Context, id: Arc<str>) -> Self {
         Self {
-            lease: locks.default_lease(),
-            patience: Patience::For(locks.default_wait()),
-            locks: locks.clone(),
+            lease: context.lease(),
+            patience: Patience::For(context.wait()),
+            context: context.clone(),
             id,
             hold_at_most: None,
             hold_at_least: Duration::ZERO,
@@ -109,7 +110,7 @@ impl Lock {
     /// [`with`](Self::with) or of a debounced run, and would wait for it; `Unavailable` if the
     /// store did not answer for two seconds; `Rejected` if it refused (a key of another type has
     /// that id, or the memory is full); `Invalid` for an id or a setting that cannot be; `Closed`
-    /// after [`Locks::shutdown`].
+    /// after [`Locks::shutdown`](crate::Locks::shutdown).
     ///
     /// # Cancel safety
     ///
@@ -239,7 +240,7 @@ impl Lock {
     /// ```
     #[must_use]
     pub fn key(&self) -> String {
-        format!("{}{}", self.locks.prefix().as_str(), self.id)
+        format!("{}{}", self.context.prefix().as_str(), self.id)
     }
 
     /// Asks the store who holds the lock. The same answer for every asker.
@@ -252,7 +253,7 @@ impl Lock {
     ///
     /// Safe; nothing is changed.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.locks.client().status(self.named()?).await
+        self.context.client().status(self.named()?).await
     }
 
     /// Frees the lock, whoever holds it; false if nobody did.
@@ -282,7 +283,7 @@ impl Lock {
     /// # }
     /// ```
     pub async fn force_release(&self) -> Result<bool, Error> {
-        self.locks.client().force_release(self.named()?).await
+        self.context.client().force_release(self.named()?).await
     }
 
     /// Takes over a lock that was [leaked](LockGuard::leak), by another process perhaps.
@@ -317,17 +318,17 @@ impl Lock {
     pub async fn adopt(&self, token: Token) -> Result<LockGuard, Error> {
         let (lock, mut terms) = self.checked()?;
         terms.patience = Patience::For(Duration::ZERO);
-        self.locks.client().acquire(lock, terms, Some(token)).await.map(LockGuard::new)
+        self.context.client().acquire(lock, terms, Some(token)).await.map(LockGuard::new)
     }
 
     fn named(&self) -> Result<Named, Error> {
-        self.locks.prefix().lock(&self.id)
+        self.context.prefix().lock(&self.id)
     }
 
     /// What the keeper is asked for; it owns all it needs.
     pub(crate) fn request(&self) -> Result<Request, Error> {
         let (lock, terms) = self.checked()?;
-        Ok(Request { lock, terms, client: Arc::clone(self.locks.client()) })
+        Ok(Request { lock, terms, client: Arc::clone(self.context.client()) })
     }
 
     /// The lock and its terms, if they can be.

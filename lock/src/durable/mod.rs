@@ -4,14 +4,15 @@
 //! due, claims it, and runs it under a lock. A call of this process is looked at when it is due; for
 //! those of others, the worker looks now and then.
 
+pub(crate) mod registry;
+mod worker;
+
 use std::{
     any::{TypeId, type_name},
-    collections::HashMap,
     fmt,
     future::Future,
     marker::PhantomData,
-    pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,35 +20,29 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, Semaphore},
     task::JoinHandle,
-    time::{self, Instant},
+    time::Instant,
 };
 
+pub use self::registry::{DurableOutput, DurableRun};
+use self::{
+    registry::{Outcome, Registered, locked},
+    worker::{insist, work},
+};
 use crate::{
-    Error, ErrorKind, LockGuard, Locks,
-    contract::{
-        DueCalls, DueRequest, DurableBook, FinishRequest, KeepRequest, SetAside, TakeBackRequest,
-    },
+    Error,
+    context::Context,
+    contract::{DurableBook, KeepRequest, SetAside, TakeBackRequest},
     core::durable::LONGEST_PAUSE,
-    keeper::{Claimed, SILENCE_LIMIT},
-    limits,
-    locks::WeakLocks,
-    private::{OnLost, run_under},
     runtime,
 };
 
-/// How often a worker looks for calls that other processes have made.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// How much later than its caller another process runs a call: most callers live.
-const LATER: Duration = Duration::from_millis(300);
+/// How many runs of one function may go on in one process.
+const RUNS: usize = 64;
 
 /// Nobody minds when a call is run so much later.
 const SOON: Duration = Duration::from_millis(2);
-
-/// How many runs of one function may go on in one process.
-const RUNS: usize = 64;
 
 /// The longest arguments, in bytes of JSON.
 const LONGEST_ARGUMENTS: usize = 1 << 20;
@@ -89,7 +84,7 @@ const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
 /// ```
 #[must_use = "a durable debounce is run by the worker that it has started; call it to have something run"]
 pub struct Durable<A> {
-    locks: Locks,
+    context: Context,
     registered: Arc<Registered>,
     id: Arc<str>,
     wait: Duration,
@@ -119,100 +114,9 @@ impl Receipt {
     }
 }
 
-/// One run of a durable call, as its function sees it.
-#[derive(Debug)]
-pub struct DurableRun {
-    id: Arc<str>,
-    guard: Arc<LockGuard>,
-    attempt: u32,
-}
-
-impl DurableRun {
-    /// The id that was called.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// A number that is larger than that of every run of this id before: what a run has changed
-    /// must not be changed by an older one. It is the [fencing token](LockGuard::fencing_token) of
-    /// the run's lock.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.guard.fencing_token()
-    }
-
-    /// Which try of this call it is; the first is 1.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// The lock that is held during the run; the run is stopped at its next `.await` when it is
-    /// lost.
-    pub fn guard(&self) -> &LockGuard {
-        &self.guard
-    }
-}
-
-/// What a durable function may return: whether it has failed, and why.
-#[diagnostic::on_unimplemented(
-    message = "a durable function cannot return `{Self}`",
-    label = "says neither that it is done nor that it has failed",
-    note = "return `()` or a `Result<_, E>` where `E: Display`"
-)]
-pub trait DurableOutput {
-    /// The reason, if it has failed.
-    fn failure(self) -> Option<String>;
-}
-
-impl DurableOutput for () {
-    fn failure(self) -> Option<String> {
-        None
-    }
-}
-
-impl<T, E: fmt::Display> DurableOutput for Result<T, E> {
-    fn failure(self) -> Option<String> {
-        self.err().map(|error| error.to_string())
-    }
-}
-
-type Outcome = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
-type Handler = Box<dyn Fn(&str, DurableRun) -> Outcome + Send + Sync>;
-
-/// A function that was registered, and its worker's state.
-pub(crate) struct Registered {
-    name: Arc<str>,
-    book: DurableBook,
-    handler: Handler,
-    /// The types of the arguments and of the handler, and how the first is called.
-    types: (TypeId, TypeId),
-    arguments: &'static str,
-    /// How long a run may take.
-    hold_at_most: Option<Duration>,
-    /// When the calls of this process are due: the last one of each id.
-    due: Mutex<HashMap<Arc<str>, Instant>>,
-    /// When the worker looks next.
-    looks_at: Mutex<Instant>,
-    called: Notify,
-    runs: Arc<Semaphore>,
-    /// It goes with the runtime that it was registered on.
-    worker: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The functions that a process has registered, by their names.
-#[derive(Default)]
-pub(crate) struct Registry(Mutex<HashMap<Arc<str>, Arc<Registered>>>);
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each is changed in single steps, so a panic elsewhere leaves it whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<A> Durable<A> {
     pub(crate) fn register<F, Fut>(
-        locks: &Locks,
+        context: &Context,
         (id, wait, max_wait): (Arc<str>, Duration, Option<Duration>),
         hold_at_most: Option<Duration>,
         name: &str,
@@ -224,12 +128,12 @@ impl<A> Durable<A> {
         Fut: Future + Send + 'static,
         Fut::Output: DurableOutput,
     {
-        let book = locks.prefix().book(name)?;
-        if locks.client().has_ended() {
+        let book = context.prefix().book(name)?;
+        if context.client().has_ended() {
             // Nothing would ever run it.
             return Err(Error::closed());
         }
-        if !locks.client().keeps_durable_calls() {
+        if !context.client().keeps_durable_calls() {
             return Err(Error::unsupported("durable calls").on(&id));
         }
         let runtime = Handle::try_current().map_err(|_| {
@@ -257,7 +161,7 @@ impl<A> Durable<A> {
                 }
             }
         };
-        let mut registry = locked(&locks.registry().0);
+        let mut registry = locked(&context.registry().0);
         let registered = registry.entry(name.into()).or_insert_with(|| {
             Arc::new(Registered {
                 name: name.into(),
@@ -287,12 +191,12 @@ impl<A> Durable<A> {
         }
         let mut worker = locked(&registered.worker);
         if worker.as_ref().is_none_or(JoinHandle::is_finished) {
-            let work = work(locks.downgrade(), Arc::clone(&registered));
+            let work = work(context.downgrade(), Arc::clone(&registered));
             *worker = Some(runtime.spawn(work));
         }
         drop(worker);
-        let (locks, retry, arguments) = (locks.clone(), RETRY, PhantomData);
-        Ok(Self { locks, registered, id, wait, max_wait, retry, arguments })
+        let (context, retry, arguments) = (context.clone(), RETRY, PhantomData);
+        Ok(Self { context, registered, id, wait, max_wait, retry, arguments })
     }
 
     /// The same function for another id.
@@ -376,7 +280,7 @@ impl<A> Durable<A> {
 
     /// Keeps a call with arguments that were written as JSON.
     pub(crate) async fn keep(&self, arguments: String) -> Result<Receipt, Error> {
-        self.locks.prefix().check_id(&self.id)?;
+        self.context.prefix().check_id(&self.id)?;
         if arguments.len() > LONGEST_ARGUMENTS {
             let message = format!(
                 "the arguments are {} bytes of JSON, and {LONGEST_ARGUMENTS} are allowed: keep them \
@@ -389,7 +293,7 @@ impl<A> Durable<A> {
         let request = KeepRequest::new(book, Arc::clone(&self.id), arguments, self.wait)
             .max_wait(self.max_wait)
             .retry(self.retry.0, self.retry.1);
-        let client = self.locks.client();
+        let client = self.context.client();
         let kept = insist(|| client.keep(request.clone())).await;
         let kept = kept.map_err(|error| error.on(&self.id))?;
         let due = Instant::now() + kept.due_in;
@@ -412,7 +316,7 @@ impl<A> Durable<A> {
     ///
     /// Safe; nothing is changed.
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
-        let client = self.locks.client();
+        let client = self.context.client();
         let aside = insist(|| client.set_aside(self.registered.book.clone())).await;
         aside.map_err(|error| error.on(&self.id))
     }
@@ -450,7 +354,7 @@ impl<A> Durable<A> {
     ) -> Result<bool, Error> {
         let request = request(self.registered.book.clone(), Arc::clone(&self.id));
         // Once: asked again after an answer that was lost, it would not be there.
-        let taken = self.locks.client().take_back(request).await;
+        let taken = self.context.client().take_back(request).await;
         let taken = taken.map_err(|error| error.on(&self.id))?;
         self.registered.called.notify_one();
         Ok(taken)
@@ -505,191 +409,10 @@ fn says_the_same(one: &str, other: &str) -> bool {
     one == other || read(one).is_some_and(|one| Some(one) == read(other))
 }
 
-/// Asks again while the store does not answer, for as long as one may be asked to wait for that.
-async fn insist<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, Error>
-where
-    Fut: Future<Output = Result<T, Error>>,
-{
-    let began = Instant::now();
-    loop {
-        match ask().await {
-            Err(error)
-                if error.kind() == ErrorKind::Unavailable && began.elapsed() < SILENCE_LIMIT =>
-            {
-                time::sleep(Duration::from_millis(50)).await;
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// Runs what is due, for as long as its `Locks` is used by anybody.
-async fn work(locks: WeakLocks, registered: Arc<Registered>) {
-    loop {
-        let Some(locks) = locks.upgrade() else { return };
-        let looks_at = match look(&locks, &registered).await {
-            Ok(looks_at) => looks_at,
-            Err(error) if error.kind() == ErrorKind::Closed => {
-                // A handler may have a `Locks` in it, which would keep it alive for ever.
-                locked(&locks.registry().0).remove(&registered.name);
-                return;
-            }
-            Err(error) => {
-                complain(&locks, &registered, error);
-                Instant::now() + LOOK
-            }
-        };
-        drop(locks);
-        *locked(&registered.looks_at) = looks_at;
-        // Whoever has called in between has compared with the time before.
-        let looks_at = looks_at.min(registered.next_due().unwrap_or(looks_at));
-        tokio::select! {
-            () = time::sleep_until(looks_at) => {}
-            () = registered.called.notified() => {}
-        }
-    }
-}
-
-impl Registered {
-    /// A name means one function.
-    fn another<A>(&self, arguments: TypeId) -> Error {
-        let (name, known, new) = (&self.name, self.arguments, type_name::<A>());
-        Error::invalid(if arguments == self.types.0 {
-            format!(
-                "the durable function `{name}` is registered already, with another handler: give \
-                 each function a name of its own"
-            )
-        } else {
-            format!(
-                "the durable function `{name}` is registered already, with arguments of the type \
-                 `{known}` and not `{new}`: give each function a name of its own"
-            )
-        })
-    }
-
-    /// When the first of this process's calls is due; a part of a millisecond later, for a store
-    /// counts whole ones.
-    fn next_due(&self) -> Option<Instant> {
-        locked(&self.due).values().min().map(|due| *due + Duration::from_millis(1))
-    }
-}
-
-/// Begins the runs that are due; when to look next.
-async fn look(locks: &Locks, registered: &Arc<Registered>) -> Result<Instant, Error> {
-    let limit = registered.runs.available_permits();
-    if limit == 0 {
-        return Ok(Instant::now() + LATER);
-    }
-    let request = DueRequest::new(registered.book.clone(), limit);
-    let now = Instant::now();
-    let DueCalls { ids, next } = locks.client().due(request).await?;
-    // Those that were due when this was asked are among the answers, or others have run them.
-    locked(&registered.due).retain(|_, due| *due > now);
-    for id in ids {
-        let Ok(permit) = Arc::clone(&registered.runs).try_acquire_owned() else { break };
-        let id: Arc<str> = id.into();
-        let run = locks.prefix().durable_run(&registered.name, &id);
-        let lease = limits::lease(locks.default_lease())?;
-        // A run that takes too long is ended by its task, which says so while it holds the lock; the
-        // lock ends by itself if that task cannot even be polled.
-        let terms =
-            (lease, registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT)));
-        let claim = locks.client().claim(registered.book.clone(), Arc::clone(&id), run, terms);
-        match claim.await {
-            Ok(Claimed::Granted { held, call, attempt, arguments }) => {
-                let guard = Arc::new(LockGuard::new(held));
-                let run = DurableRun { id, guard, attempt };
-                let (locks, registered) = (locks.clone(), Arc::clone(registered));
-                tokio::spawn(carry_out(locks, registered, run, call, arguments, permit));
-            }
-            Ok(Claimed::Nothing) => {}
-            // What is wrong with one id is not wrong with those behind it.
-            Err(error) if error.kind() == ErrorKind::Rejected => complain(locks, registered, error),
-            Err(error) => return Err(error),
-        }
-    }
-    let others = Instant::now() + next.map_or(LOOK, |next| next + LATER).min(LOOK);
-    Ok(registered.next_due().map_or(others, |mine| mine.min(others)))
-}
-
-/// Where a subscriber that panics cannot end the worker, or keep a run from being finished.
-fn complain(locks: &Locks, registered: &Registered, error: Error) {
-    let name = Arc::clone(&registered.name);
-    locks.client().events().say(move || {
-        tracing::warn!(target: "lock", name = &*name, %error, "a durable call could not be run now");
-    });
-}
-
-fn complain_of_run(locks: &Locks, registered: &Registered, id: &Arc<str>, error: &str) {
-    let (name, id, error) = (Arc::clone(&registered.name), Arc::clone(id), error.to_owned());
-    locks.client().events().say(move || {
-        tracing::warn!(target: "lock", name = &*name, id = &*id, error, "a durable call has failed");
-    });
-}
-
-/// One run, from its claim to what becomes of its call.
-async fn carry_out(
-    locks: Locks,
-    registered: Arc<Registered>,
-    run: DurableRun,
-    call: u64,
-    arguments: String,
-    permit: OwnedSemaphorePermit,
-) {
-    let (id, guard) = (Arc::clone(&run.id), Arc::clone(&run.guard));
-    // In a task of its own, so that a panic is a failure like any other.
-    let body = {
-        let (registered, guard) = (Arc::clone(&registered), Arc::clone(&guard));
-        tokio::spawn(async move {
-            let body = pin!((registered.handler)(&arguments, run));
-            let body = run_under(&guard, OnLost::Stop, body);
-            let Some(limit) = registered.hold_at_most else { return body.await };
-            let late =
-                |_| Ok(Some(format!("it has run for all of its `hold_at_most` of {limit:?}")));
-            time::timeout(limit, body).await.unwrap_or_else(late)
-        })
-    };
-    let error = match body.await {
-        Ok(Ok(failure)) => failure,
-        // Whoever has the lock now runs it.
-        Ok(Err(_lost)) => return,
-        Err(error) if error.is_panic() => Some("it has panicked".to_owned()),
-        // The runtime ends.
-        Err(_) => return,
-    };
-    if let Some(error) = &error {
-        complain_of_run(&locks, &registered, &id, error);
-    }
-    let run = Arc::clone(&locks.prefix().durable_run(&registered.name, &id).key);
-    let numbers = (call, guard.fencing_token());
-    let request = FinishRequest::new(
-        registered.book.clone(),
-        Arc::clone(&id),
-        run,
-        guard.token().clone(),
-        numbers,
-    )
-    .failed(error.map(Into::into));
-    // While the lock is held, nobody else begins; without an answer until then, it is run again.
-    while guard.is_held() {
-        match insist(|| locks.client().finish(request.clone())).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {}
-            _ => break,
-        }
-    }
-    // The lock is free with the answer; this is for the guard, and for an answer that did not come.
-    if let Some(guard) = Arc::into_inner(guard) {
-        let _ = guard.release().await;
-    }
-    drop(permit);
-    // A newer call may be due, or another try.
-    registered.called.notify_one();
-}
-
 impl<A> Clone for Durable<A> {
     fn clone(&self) -> Self {
         Self {
-            locks: self.locks.clone(),
+            context: self.context.clone(),
             registered: Arc::clone(&self.registered),
             id: Arc::clone(&self.id),
             wait: self.wait,

@@ -1,0 +1,41 @@
+//! Which `Locks` counts where none is named: the task's, else the process's.
+
+use std::{
+    future::Future,
+    sync::{PoisonError, RwLock},
+};
+
+use crate::context::Context;
+
+/// One in each process: what a parent has installed answers `Closed` in a child that it has forked.
+static INSTALLED: RwLock<Option<Context>> = RwLock::new(None);
+
+tokio::task_local! {
+    static SCOPED: Context;
+}
+
+/// Makes this the process's; false if it has one.
+pub(crate) fn install(context: &Context) -> bool {
+    // Nothing below panics.
+    let mut installed = INSTALLED.write().unwrap_or_else(PoisonError::into_inner);
+    if installed.as_ref().is_some_and(|installed| installed.client().is_of_this_process()) {
+        return false;
+    }
+    *installed = Some(context.clone());
+    true
+}
+
+/// Runs a future with this as its task's.
+pub(crate) fn scope<F: Future>(
+    context: Context,
+    future: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    SCOPED.scope(context, future)
+}
+
+pub(crate) fn current() -> Option<Context> {
+    SCOPED
+        .try_with(Clone::clone)
+        .ok()
+        .or_else(|| INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone())
+}

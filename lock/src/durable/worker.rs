@@ -1,0 +1,184 @@
+//! The worker of a registered function: it asks the store what is due, claims it, and runs it under
+//! a lock.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{self, Instant},
+};
+
+use super::registry::{DurableRun, Registered, locked};
+use crate::{
+    Error, ErrorKind, LockGuard,
+    context::{Context, WeakContext},
+    contract::{DueCalls, DueRequest, FinishRequest},
+    keeper::{Claimed, SILENCE_LIMIT},
+    limits,
+    private::{OnLost, run_under},
+};
+
+/// How often a worker looks for calls that other processes have made.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How much later than its caller another process runs a call: most callers live.
+const LATER: Duration = Duration::from_millis(300);
+
+/// Runs what is due, for as long as its `Locks` is used by anybody.
+pub(super) async fn work(context: WeakContext, registered: Arc<Registered>) {
+    loop {
+        let Some(context) = context.upgrade() else { return };
+        let looks_at = match look(&context, &registered).await {
+            Ok(looks_at) => looks_at,
+            Err(error) if error.kind() == ErrorKind::Closed => {
+                // A handler may have a `Locks` in it, which would keep it alive for ever.
+                locked(&context.registry().0).remove(&registered.name);
+                return;
+            }
+            Err(error) => {
+                complain(&context, &registered, error);
+                Instant::now() + LOOK
+            }
+        };
+        drop(context);
+        *locked(&registered.looks_at) = looks_at;
+        // Whoever has called in between has compared with the time before.
+        let looks_at = looks_at.min(registered.next_due().unwrap_or(looks_at));
+        tokio::select! {
+            () = time::sleep_until(looks_at) => {}
+            () = registered.called.notified() => {}
+        }
+    }
+}
+
+/// Begins the runs that are due; when to look next.
+async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant, Error> {
+    let limit = registered.runs.available_permits();
+    if limit == 0 {
+        return Ok(Instant::now() + LATER);
+    }
+    let request = DueRequest::new(registered.book.clone(), limit);
+    let now = Instant::now();
+    let DueCalls { ids, next } = context.client().due(request).await?;
+    // Those that were due when this was asked are among the answers, or others have run them.
+    locked(&registered.due).retain(|_, due| *due > now);
+    for id in ids {
+        let Ok(permit) = Arc::clone(&registered.runs).try_acquire_owned() else { break };
+        let id: Arc<str> = id.into();
+        let run = context.prefix().durable_run(&registered.name, &id);
+        let lease = limits::lease(context.lease())?;
+        // A run that takes too long is ended by its task, which says so while it holds the lock; the
+        // lock ends by itself if that task cannot even be polled.
+        let terms =
+            (lease, registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT)));
+        let claim = context.client().claim(registered.book.clone(), Arc::clone(&id), run, terms);
+        match claim.await {
+            Ok(Claimed::Granted { held, call, attempt, arguments }) => {
+                let guard = Arc::new(LockGuard::new(held));
+                let run = DurableRun { id, guard, attempt };
+                let (context, registered) = (context.clone(), Arc::clone(registered));
+                tokio::spawn(carry_out(context, registered, run, call, arguments, permit));
+            }
+            Ok(Claimed::Nothing) => {}
+            // What is wrong with one id is not wrong with those behind it.
+            Err(error) if error.kind() == ErrorKind::Rejected => {
+                complain(context, registered, error)
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let others = Instant::now() + next.map_or(LOOK, |next| next + LATER).min(LOOK);
+    Ok(registered.next_due().map_or(others, |mine| mine.min(others)))
+}
+
+/// Where a subscriber that panics cannot end the worker, or keep a run from being finished.
+fn complain(context: &Context, registered: &Registered, error: Error) {
+    let name = Arc::clone(&registered.name);
+    context.client().events().say(move || {
+        tracing::warn!(target: "lock", name = &*name, %error, "a durable call could not be run now");
+    });
+}
+
+fn complain_of_run(context: &Context, registered: &Registered, id: &Arc<str>, error: &str) {
+    let (name, id, error) = (Arc::clone(&registered.name), Arc::clone(id), error.to_owned());
+    context.client().events().say(move || {
+        tracing::warn!(target: "lock", name = &*name, id = &*id, error, "a durable call has failed");
+    });
+}
+
+/// One run, from its claim to what becomes of its call.
+async fn carry_out(
+    context: Context,
+    registered: Arc<Registered>,
+    run: DurableRun,
+    call: u64,
+    arguments: String,
+    permit: OwnedSemaphorePermit,
+) {
+    let (id, guard) = (Arc::clone(&run.id), Arc::clone(&run.guard));
+    // In a task of its own, so that a panic is a failure like any other.
+    let body = {
+        let (registered, guard) = (Arc::clone(&registered), Arc::clone(&guard));
+        tokio::spawn(async move {
+            let body = pin!((registered.handler)(&arguments, run));
+            let body = run_under(&guard, OnLost::Stop, body);
+            let Some(limit) = registered.hold_at_most else { return body.await };
+            let late =
+                |_| Ok(Some(format!("it has run for all of its `hold_at_most` of {limit:?}")));
+            time::timeout(limit, body).await.unwrap_or_else(late)
+        })
+    };
+    let error = match body.await {
+        Ok(Ok(failure)) => failure,
+        // Whoever has the lock now runs it.
+        Ok(Err(_lost)) => return,
+        Err(error) if error.is_panic() => Some("it has panicked".to_owned()),
+        // The runtime ends.
+        Err(_) => return,
+    };
+    if let Some(error) = &error {
+        complain_of_run(&context, &registered, &id, error);
+    }
+    let run = Arc::clone(&context.prefix().durable_run(&registered.name, &id).key);
+    let numbers = (call, guard.fencing_token());
+    let request = FinishRequest::new(
+        registered.book.clone(),
+        Arc::clone(&id),
+        run,
+        guard.token().clone(),
+        numbers,
+    )
+    .failed(error.map(Into::into));
+    // While the lock is held, nobody else begins; without an answer until then, it is run again.
+    while guard.is_held() {
+        match insist(|| context.client().finish(request.clone())).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            _ => break,
+        }
+    }
+    // The lock is free with the answer; this is for the guard, and for an answer that did not come.
+    if let Some(guard) = Arc::into_inner(guard) {
+        let _ = guard.release().await;
+    }
+    drop(permit);
+    // A newer call may be due, or another try.
+    registered.called.notify_one();
+}
+
+/// Asks again while the store does not answer, for as long as one may be asked to wait for that.
+pub(super) async fn insist<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, Error>
+where
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error)
+                if error.kind() == ErrorKind::Unavailable && began.elapsed() < SILENCE_LIMIT =>
+            {
+                time::sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
