@@ -4,6 +4,8 @@
 //! The code that they generate only calls `lock::__private`. Every rule that needs no tokens is
 //! there, and so is every test that needs no compiler.
 
+// Over 500 lines: an attribute must be in the root of its crate, and its documentation stands on it.
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
