@@ -319,7 +319,7 @@ pub type DetachedCall<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Error>>
 /// What a detached function must return.
 #[diagnostic::on_unimplemented(
     message = "a detached call cannot return a value of type `{Self}`",
-    label = "this cannot be sent from the task of the call",
+    label = "this is not `Send`, so it stays in the task of the call",
     note = "a detached call runs in a task of its own, so what it returns must be `Send`, as `Box<dyn Error + Send + Sync>` is for `Box<dyn Error>`"
 )]
 pub trait DetachedOutput: Sized {
