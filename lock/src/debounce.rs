@@ -14,15 +14,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use tracing::Instrument as _;
 
 use crate::{
-    Error, ErrorKind, LockGuard,
-    context::Context,
-    contract::WindowEnd,
-    default,
-    id::Named,
-    keeper::WindowTerms,
-    limits,
-    private::{OnLost, run_under},
-    under,
+    Error, ErrorKind, LockGuard, context::Context, contract::WindowEnd, default,
+    guarded::run_and_release, id::Named, keeper::WindowTerms, limits, reentrancy,
 };
 
 /// The longest `wait`: as for leases.
@@ -227,15 +220,8 @@ impl Debounce {
         async move {
             let Some(guard) = debounce.claim().await? else { return Ok(None) };
             let guard = Arc::new(guard);
-            let outcome = {
-                let body = pin!(body(Arc::clone(&guard)));
-                run_under(&guard, OnLost::Stop, body).await
-            };
-            if let Some(guard) = Arc::into_inner(guard) {
-                // The run's result stands, whether or not the release could be confirmed.
-                let _ = guard.release().await;
-            }
-            outcome.map(Some)
+            let body = pin!(Some(body(Arc::clone(&guard))));
+            run_and_release(guard, body).await.map(Some)
         }
     }
 
@@ -275,13 +261,8 @@ impl Debounce {
         let begun = self.begin(self.context.prefix().debounce(&self.id));
         spawn_on(&runtime, async move {
             let Some(guard) = begun.await? else { return Ok(None) };
-            let outcome = {
-                let body = pin!(body());
-                run_under(&guard, OnLost::Stop, body).await
-            };
-            // The run's result stands, whether or not the release could be confirmed.
-            let _ = guard.release().await;
-            outcome.map(Some)
+            let body = pin!(Some(body()));
+            run_and_release(Arc::new(guard), body).await.map(Some)
         })
     }
 
@@ -448,7 +429,7 @@ impl Debounce {
     /// its own end, and is refused.
     pub(crate) fn keys_outside_of_own_run(&self) -> Result<(Named, Named), Error> {
         let keys = self.context.prefix().debounce(&self.id)?;
-        if under::held(self.context.client(), &keys.1.key).is_none() {
+        if reentrancy::held(self.context.client(), &keys.1.key).is_none() {
             return Ok(keys);
         }
         let message = "a run that waits for another run of its own id would wait for its own \

@@ -5,7 +5,7 @@
 #[path = "fuzzing.rs"]
 pub mod __fuzzing;
 #[doc(hidden)]
-#[path = "private.rs"]
+#[path = "macro_support/mod.rs"]
 pub mod __private;
 mod builder;
 mod clock;
@@ -22,15 +22,18 @@ mod events;
 #[cfg(feature = "redis")]
 pub mod fenced;
 mod guard;
+mod guarded;
 mod id;
 mod keeper;
 mod limits;
 mod lock;
+mod lock_set;
 mod locks;
 #[cfg(test)]
 mod model;
 mod mutant;
 mod process;
+mod reentrancy;
 mod runtime;
 mod status;
 pub mod store;
@@ -38,7 +41,6 @@ pub mod store;
 pub mod test_util;
 mod text;
 mod token;
-mod under;
 mod url;
 #[cfg(feature = "redis")]
 mod warning;
@@ -63,7 +65,6 @@ pub use crate::{
     contract::SetAside,
     durable::{Durable, DurableOutput, DurableRun, Receipt},
 };
-pub(crate) use __private as private;
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.

@@ -6,11 +6,11 @@ use crate::{
     Error, LockGuard, Status, Token,
     context::Context,
     core::wait::Patience,
+    guarded::run_and_release,
     id::Named,
     keeper::{Client, Held, Terms},
     limits,
-    private::OnLost,
-    under::{self, run_under},
+    reentrancy::{self, Reentry},
 };
 
 /// One lock of a [`Locks`](crate::Locks): an id, and how long to lease it, wait for it and hold it.
@@ -217,15 +217,8 @@ impl Lock {
         let acquire = self.acquire();
         async move {
             let guard = Arc::new(acquire.await?);
-            let outcome = {
-                let body = pin!(body(Arc::clone(&guard)));
-                run_under(&guard, OnLost::Stop, body).await
-            };
-            if let Some(guard) = Arc::into_inner(guard) {
-                // The body's result stands, whether or not the release could be confirmed.
-                let _ = guard.release().await;
-            }
-            outcome
+            let body = pin!(Some(body(Arc::clone(&guard))));
+            run_and_release(guard, body).await
         }
     }
 
@@ -388,7 +381,7 @@ impl Request {
 
     /// A second guard of it, if the code that asks runs under this lock.
     pub(crate) fn outer(&self) -> Option<LockGuard> {
-        let hold = under::held(&self.client, &self.lock.key)?;
+        let hold = reentrancy::held(&self.client, &self.lock.key)?;
         Some(LockGuard::new(Held::alias(hold, Arc::clone(&self.client))))
     }
 
@@ -401,6 +394,19 @@ impl Request {
 
     pub(crate) fn deadlock(&self) -> Error {
         Error::deadlock().on(&self.lock.id)
+    }
+
+    /// Acquires it, or goes by the guard that the code that asks runs under, if it does.
+    pub(crate) async fn enter(
+        self,
+        outer: Option<LockGuard>,
+        reentry: Reentry,
+    ) -> Result<LockGuard, Error> {
+        match (outer, reentry) {
+            (Some(outer), Reentry::Allowed) => Ok(outer),
+            (Some(_), Reentry::Refused) => Err(self.deadlock()),
+            (None, _) => self.acquire().await,
+        }
     }
 
     pub(crate) async fn acquire(self) -> Result<LockGuard, Error> {

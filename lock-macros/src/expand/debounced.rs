@@ -110,7 +110,7 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     let run = Ident::new(&run, span);
     let (statements, result) = if locked.is_empty() {
         let statements = quote_spanned! {span=>
-            let __lock_run = #krate::__private::Held::new();
+            let __lock_run = #krate::__private::Slot::new();
             let __lock_result = {
                 #unused
                 let __lock_run = &__lock_run;
@@ -121,8 +121,8 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
         (statements, quote_spanned!(span=> __lock_result))
     } else {
         let statements = quote_spanned! {span=>
-            let __lock_run = #krate::__private::Held::new();
-            let __lock_held = #krate::__private::Held::several();
+            let __lock_run = #krate::__private::Slot::new();
+            let __lock_held = #krate::__private::Slot::several();
             let __lock_result = {
                 #unused
                 let __lock_run = &__lock_run;

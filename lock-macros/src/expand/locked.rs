@@ -36,7 +36,7 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     );
     quote_spanned! {span=>
         #values
-        let __lock_held = #krate::__private::Held::new();
+        let __lock_held = #krate::__private::Slot::new();
         let __lock_result = {
             #unused
             let __lock_held = &__lock_held;
@@ -77,7 +77,7 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
     );
     quote_spanned! {span=>
         let __lock_wanted = #wanted;
-        let __lock_held = #krate::__private::Held::several();
+        let __lock_held = #krate::__private::Slot::several();
         let __lock_result = {
             #unused
             let __lock_held = &__lock_held;

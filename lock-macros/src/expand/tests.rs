@@ -18,7 +18,7 @@ fn the_user_s_function_is_kept_around_one_call_of_the_runtime() {
     let expected = [
         "#[doc=\"D\"]pubasyncfnf<T>(order:&T)->Result<(),E>{let__lock_locks=",
         "__lock_id.literal(\"a:\");__lock_id.value(&order.id);__lock_id.finish()};",
-        "let__lock_held=::lock::__private::Held::new();",
+        "let__lock_held=::lock::__private::Slot::new();",
         "let__lock_body=::core::pin::pin!(asyncmove{",
         "let_=&order;letg=__lock_held.guard();{x;}});",
         "::lock::__private::run(__lock_held,__lock_locks,__lock_id,\

@@ -13,9 +13,9 @@ use crate::{
     Error, ErrorKind, LockGuard,
     context::{Context, WeakContext},
     contract::{DueCalls, DueRequest, FinishRequest},
+    guarded::{OnLost, run_under},
     keeper::{Claimed, SILENCE_LIMIT},
     limits,
-    private::{OnLost, run_under},
 };
 
 /// How often a worker looks for calls that other processes have made.

@@ -224,3 +224,12 @@ impl DurableStore for RedisStore {
         Box::pin(self.each(batch, encode::take_back, decode::was_there))
     }
 }
+
+/// The Redis store by itself, for the tests that compare the engines.
+pub async fn redis_store(
+    client: redis::Client,
+) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
+    let store = RedisStore::new(Endpoint::of_client(client), Warnings::default())?;
+    store.connect().await?;
+    Ok(store)
+}

@@ -1,0 +1,86 @@
+//! Code that runs under locks: it is stopped when one is lost, and the lock is released at its end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use crate::{Error, LockGuard, guard::Lost, reentrancy::Frames};
+
+/// What becomes of a body whose lock is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLost {
+    /// It is dropped at its next `.await`.
+    Stop,
+    /// It goes on to its end.
+    Continue,
+}
+
+/// Polls a body under locks; the number of an error is that of the lock that was lost.
+///
+/// Every poll looks at the locks before it lets the body go on: after a stall of any length the
+/// body does not take a single step under a lock that may be somebody else's.
+pub(crate) fn run_under_all<const N: usize, F: Future>(
+    guards: [(&LockGuard, OnLost); N],
+    mut body: Pin<&mut F>,
+) -> impl Future<Output = Result<F::Output, (usize, Error)>> {
+    // Made when there is something to wait for: a body that never waits costs no signal.
+    let mut losses = [const { None::<Lost> }; N];
+    poll_fn(move |context| {
+        let stops =
+            |(guard, on_lost): &(&LockGuard, OnLost)| *on_lost == OnLost::Stop && !guard.is_held();
+        if let Some(number) = guards.iter().position(stops) {
+            return Poll::Ready(Err((number, stopped(guards[number].0))));
+        }
+        let output = {
+            let _frames = Frames::of(guards.iter().map(|(guard, _)| guard.hold()));
+            body.as_mut().poll(context)
+        };
+        if let Poll::Ready(output) = output {
+            return Poll::Ready(Ok(output));
+        }
+        for (number, ((guard, on_lost), loss)) in guards.iter().zip(&mut losses).enumerate() {
+            if *on_lost == OnLost::Stop {
+                let loss = loss.get_or_insert_with(|| guard.loss());
+                if Pin::new(loss).poll(context).is_ready() {
+                    return Poll::Ready(Err((number, stopped(guard))));
+                }
+            }
+        }
+        Poll::Pending
+    })
+}
+
+fn stopped(guard: &LockGuard) -> Error {
+    Error::lost("the lock was lost before the body had ended, so the body was stopped")
+        .on(guard.shared_id())
+}
+
+/// Polls a body under one lock.
+pub(crate) async fn run_under<F: Future>(
+    guard: &LockGuard,
+    on_lost: OnLost,
+    body: Pin<&mut F>,
+) -> Result<F::Output, Error> {
+    run_under_all([(guard, on_lost)], body).await.map_err(|(_, error)| error)
+}
+
+/// Runs a body under a lock, drops it, and releases the lock, unless the body has given a guard away.
+///
+/// The body's result stands, whether or not the release could be confirmed. The body is where the
+/// caller has pinned it, so that no future has it a second time; and in an `Option`, so that what it
+/// holds is gone before the lock is.
+pub(crate) async fn run_and_release<F: Future>(
+    guard: Arc<LockGuard>,
+    mut body: Pin<&mut Option<F>>,
+) -> Result<F::Output, Error> {
+    let pinned = body.as_mut().as_pin_mut().expect("BUG: the body is taken by this only");
+    let outcome = run_under(&guard, OnLost::Stop, pinned).await;
+    body.set(None);
+    if let Some(guard) = Arc::into_inner(guard) {
+        let _ = guard.release().await;
+    }
+    outcome
+}
