@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::Either;
 use tokio::{runtime::Handle, task::JoinHandle};
-use tracing::Instrument as _;
 
 use crate::{
     Error, ErrorKind, LockGuard, context::Context, contract::WindowEnd, default,
@@ -259,7 +257,7 @@ impl Debounce {
     {
         let runtime = Handle::current();
         let begun = self.begin(self.context.prefix().debounce(&self.id));
-        spawn_on(&runtime, async move {
+        default::spawn_on(&runtime, async move {
             let Some(guard) = begun.await? else { return Ok(None) };
             let body = pin!(Some(body()));
             run_and_release(Arc::new(guard), body).await.map(Some)
@@ -487,16 +485,4 @@ impl fmt::Debug for Debounce {
             .field("hold_at_most", &self.hold_at_most)
             .finish_non_exhaustive()
     }
-}
-
-/// Spawns a call, in the scope and the span of the code that makes it.
-pub(crate) fn spawn_on<F>(runtime: &Handle, call: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    let call = call.in_current_span();
-    runtime.spawn(match default::current() {
-        Some(context) => Either::Left(default::scope(context, call)),
-        None => Either::Right(call),
-    })
 }

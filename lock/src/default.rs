@@ -5,6 +5,10 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
+use futures_util::future::Either;
+use tokio::{runtime::Handle, task::JoinHandle};
+use tracing::Instrument as _;
+
 use crate::context::Context;
 
 /// One in each process: what a parent has installed answers `Closed` in a child that it has forked.
@@ -38,4 +42,16 @@ pub(crate) fn current() -> Option<Context> {
         .try_with(Clone::clone)
         .ok()
         .or_else(|| INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Spawns a call, in the scope and the span of the code that makes it.
+pub(crate) fn spawn_on<F>(runtime: &Handle, call: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let call = call.in_current_span();
+    runtime.spawn(match current() {
+        Some(context) => Either::Left(scope(context, call)),
+        None => Either::Right(call),
+    })
 }

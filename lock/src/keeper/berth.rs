@@ -11,6 +11,9 @@
 //!   whoever takes a turn talks to the store. So it needs no particular runtime to go on: runtimes
 //!   may end (each `#[tokio::test]` has its own), or stand still, and a guard may be dropped
 //!   outside of any.
+//!
+//! Over 500 lines: the drivers and the lock around the keeper wake each other, and the proof that no
+//! wake-up is lost is read in one piece.
 
 use std::{
     fmt,

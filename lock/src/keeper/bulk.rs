@@ -10,7 +10,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 #[cfg(feature = "durable")]
 use super::durable::{Claiming, Step, Steps};
 use super::{
-    HoldName, NOT_SENT, NOTHING, SILENCE_LIMIT, UNKNOWN,
+    NOT_SENT, NOTHING, SILENCE_LIMIT, UNKNOWN,
+    held::HoldName,
     holds::Extended,
     reply::Reply,
     store_error,

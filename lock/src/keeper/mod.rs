@@ -4,6 +4,7 @@
 //! guard can be dropped anywhere, a future can be abandoned anywhere, and renewing cannot race
 //! with releasing: one task does both.
 //!
+//! - [`command`]: what callers ask;
 //! - [`task`]: the loop; what happens in a turn, and in which order;
 //! - [`lines`]: callers that wait in line, and their seat in the store;
 //! - [`attempts`]: callers that ask for themselves;
@@ -13,12 +14,15 @@
 //! - [`calls`]: debounced calls on their way to a run;
 //! - [`durable`]: the runs of durable calls;
 //! - [`bulk`]: what may wait until there is room for it;
+//! - [`shutdown`]: the end, and flushes;
+//! - [`store_calls`]: how a call of the store begins;
 //! - [`berth`]: where it lives: on a thread of its own, or wherever its callers are.
 
 mod attempts;
 mod berth;
 mod bulk;
 mod calls;
+mod command;
 #[cfg(feature = "durable")]
 mod durable;
 mod held;
@@ -29,7 +33,9 @@ mod lines;
 mod maps;
 mod releases;
 mod reply;
+mod shutdown;
 mod signal;
+mod store_calls;
 mod task;
 mod timers;
 
@@ -48,12 +54,17 @@ use std::{
 use tokio::sync::mpsc;
 
 pub(crate) use self::berth::Started;
+pub(crate) use self::command::{Terms, WindowTerms};
 #[cfg(feature = "durable")]
 pub(crate) use self::durable::Claimed;
 pub(crate) use self::held::{Held, Hold};
 #[cfg(feature = "__mutants")]
 pub use self::host::Host;
-use self::{berth::Berth, held::HoldName, reply::Reply};
+use self::{
+    berth::Berth,
+    command::{Acquire, Call, Command, Turn},
+    reply::Reply,
+};
 // What the model has in common with the keeper.
 #[cfg(test)]
 pub(crate) use self::{
@@ -64,7 +75,6 @@ use crate::{
     Status, Token,
     clock::Clock,
     contract::{CurrentDelivery, Delivery, Failure, Listener, Notice, StoreError, WindowEnd},
-    core::wait::Patience,
     error::{Error, ErrorKind},
     events::Events,
     id::Named,
@@ -93,108 +103,6 @@ pub(crate) struct Client {
     process: Process,
     #[cfg(feature = "durable")]
     keeps_durable_calls: bool,
-}
-
-/// One message to the keeper.
-enum Command {
-    Acquire(Box<Acquire>),
-    /// Nobody waits any more for what has this number.
-    Cancel(u64),
-    Release {
-        hold: HoldName,
-        /// Its guard never reached its caller: nobody has held the lock.
-        undelivered: bool,
-        reply: Option<Reply<Result<(), Error>>>,
-    },
-    Extend {
-        hold: HoldName,
-        by: Duration,
-        reply: Reply<Result<(), Error>>,
-    },
-    Leak {
-        hold: HoldName,
-    },
-    /// The store has something to say.
-    Notice(Notice),
-    Status {
-        lock: Named,
-        reply: Reply<Result<Status, Error>>,
-    },
-    ForceRelease {
-        lock: Named,
-        reply: Reply<Result<bool, Error>>,
-    },
-    Call(Box<Call>),
-    /// The caller of a run has it, and other calls wait for that.
-    RunTaken(HoldName),
-    #[cfg(feature = "durable")]
-    Durable(Box<durable::Step>),
-    #[cfg(feature = "durable")]
-    Claim(Box<durable::Claiming>),
-    EndWindow {
-        keys: (Named, Named),
-        end: WindowEnd,
-        reply: Reply<Result<bool, Error>>,
-    },
-    Flush(Reply<()>),
-    Shutdown(Reply<()>),
-}
-
-/// What a lock is acquired with; every field has been checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Terms {
-    pub(crate) lease: Duration,
-    pub(crate) patience: Patience,
-    pub(crate) hold_at_most: Option<Duration>,
-    pub(crate) hold_at_least: Duration,
-}
-
-impl Terms {
-    /// Of the lock of a run.
-    fn of_run(lease: Duration, hold_at_most: Option<Duration>) -> Self {
-        let patience = Patience::For(Duration::ZERO);
-        Self { lease, patience, hold_at_most, hold_at_least: Duration::ZERO }
-    }
-}
-
-struct Acquire {
-    number: u64,
-    lock: Named,
-    token: Token,
-    /// Take the lock over from this token instead of waiting for it.
-    adopt: Option<Token>,
-    terms: Terms,
-    client: Arc<Client>,
-    reply: Reply<Result<Held, Error>>,
-}
-
-/// When a debounced call runs; every field has been checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WindowTerms {
-    pub(crate) wait: Duration,
-    pub(crate) max_wait: Option<Duration>,
-    pub(crate) leading: bool,
-    /// How long its run may take.
-    pub(crate) hold_at_most: Option<Duration>,
-}
-
-/// A debounced call, on its way to a run.
-struct Call {
-    number: u64,
-    window: Named,
-    run: Named,
-    terms: WindowTerms,
-    lease: Duration,
-    client: Arc<Client>,
-    /// `None`: another call runs in its place.
-    reply: Reply<Result<Option<Turn>, Error>>,
-}
-
-/// The run that a call was given.
-struct Turn {
-    held: Held,
-    /// Other calls wait for this one to take it.
-    followed: bool,
 }
 
 impl Client {

@@ -3,7 +3,8 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    HoldName, SILENCE_LIMIT,
+    SILENCE_LIMIT,
+    held::HoldName,
     holds::lost,
     reply::Reply,
     task::{BATCH, Done, Task},

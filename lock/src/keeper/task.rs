@@ -2,22 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
-    mem,
-    pin::{Pin, pin},
+    future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{
-    sync::mpsc::{self, error::TryRecvError},
-    task,
-};
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{
     Command, SILENCE_LIMIT,
@@ -28,16 +23,15 @@ use super::{
     lines::{Caller, Line},
     maps::{ByKey, ByNumber},
     releases::{Claim, GIVE_UP_AFTER, Release, Released},
-    reply::Reply,
+    shutdown::{Flush, Stopping},
     timers::{Timer, Timers},
 };
 use crate::{
     Error, Token,
     clock::Clock,
-    contained::contained,
-    contract::{CurrentDelivery, StoreError, answer_each},
+    contract::CurrentDelivery,
     core::{Jitter, Moment},
-    store::{EmbeddedStore, Store},
+    store::Store,
 };
 
 /// How many items go into one call of the store: scripts of more would keep a Redis server from
@@ -47,6 +41,8 @@ pub(super) const BATCH: usize = 100;
 /// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
 /// looked at.
 const TURN: usize = 1024;
+
+pub(super) type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// All that a keeper knows.
 pub(super) struct Task {
@@ -59,7 +55,7 @@ pub(super) struct Task {
     pub(super) now: Moment,
     queue: mpsc::UnboundedReceiver<Command>,
     pub(super) timers: Timers,
-    in_flight: FuturesUnordered<InFlight>,
+    pub(super) in_flight: FuturesUnordered<InFlight>,
     /// Answers and messages that wait for this turn.
     pub(super) done: VecDeque<Done>,
     commands: VecDeque<Command>,
@@ -96,28 +92,14 @@ pub(super) struct Task {
     pub(super) to_release: Vec<u64>,
     /// What may wait until there is room for it.
     pub(super) bulk: Bulk,
-    flushes: Vec<Flush>,
+    pub(super) flushes: Vec<Flush>,
     /// How many claims of durable calls have not been answered.
     #[cfg(feature = "durable")]
     pub(super) claiming: usize,
-    stopping: Option<Stopping>,
+    pub(super) stopping: Option<Stopping>,
     /// It has ended because it was told to. Said before those are told who wait for the end.
     pub(super) ended: Arc<AtomicBool>,
 }
-
-/// A shutdown that waits for the last releases, but not for ever.
-struct Stopping {
-    by: Moment,
-    replies: Vec<Reply<()>>,
-}
-
-/// A flush, and the numbers of what it waits for.
-struct Flush {
-    undone: Vec<u64>,
-    reply: Reply<()>,
-}
-
-type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// A call of the store that has been answered.
 pub(super) enum Done {
@@ -422,48 +404,6 @@ impl Task {
         }
     }
 
-    /// Begins a call of the store. It is polled once right here, since that is when a store begins
-    /// an operation: so operations begin in the order in which the keeper wants them, which is
-    /// what "in order" in the store's contract rests on. Tokio's budget is lifted for it, or a
-    /// turn with many calls would leave some of them for later, in no order at all.
-    ///
-    /// A store that panics has not answered this call, which is all that it costs. `done` is given
-    /// an answer for each of the items.
-    pub(super) fn call_store<A, F, Fut, D>(&mut self, items: usize, call: F, done: D)
-    where
-        F: FnOnce(Arc<dyn Store>) -> Fut + Send + 'static,
-        Fut: Future<Output = Vec<Result<A, StoreError>>> + Send,
-        D: FnOnce(Vec<Result<A, StoreError>>) -> Done + Send + 'static,
-    {
-        let store = Arc::clone(&self.store);
-        let call = async move {
-            // The call itself is made inside of the future: it is the store's code, too.
-            let answers = caught(async move { call(store).await }).await;
-            done(answer_each(answers, items))
-        };
-        let mut call: InFlight = Box::pin(task::unconstrained(call));
-        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => self.done.push_back(done),
-            // Polled again with a waker of its own as soon as the set is.
-            Poll::Pending => self.in_flight.push(call),
-        }
-    }
-
-    /// The answers of a store that has them at once, without a future.
-    pub(super) fn answered_at_once<A>(
-        &self,
-        items: usize,
-        call: impl FnOnce(&dyn EmbeddedStore, &mut Vec<Result<A, StoreError>>) -> bool,
-    ) -> Option<Vec<Result<A, StoreError>>> {
-        let store = self.store.embedded()?;
-        let mut answers = Vec::with_capacity(items);
-        match contained(|| call(store, &mut answers)) {
-            Some(true) => Some(answer_each(Ok(answers), items)),
-            Some(false) => None,
-            None => Some(answer_each(Err(panicked()), items)),
-        }
-    }
-
     /// A number and a token that hold nothing, to look after a lock that was never ours.
     pub(super) fn nobody(&self) -> (u64, Token) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -477,69 +417,6 @@ impl Task {
         });
         Jitter::new(seed >> 32)
     }
-
-    /// Releases what is held, tells who waits, and ends once that is done.
-    fn stop(&mut self, limit: Duration, reply: Option<Reply<()>>) {
-        let by = self.now + limit;
-        let stopping = self.stopping.get_or_insert_with(|| Stopping { by, replies: Vec::new() });
-        stopping.replies.extend(reply);
-        self.close_callers();
-        self.close_attempts();
-        self.to_acquire.clear();
-        self.close_calls();
-        self.close_bulk();
-        self.release_all();
-    }
-
-    #[cfg(feature = "durable")]
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
-
-    /// Whoever waits for the end is told once everything is released. The keeper itself stays for
-    /// the locks that it has handed over, until they have been claimed: whoever was next may hang.
-    fn has_stopped(&mut self) -> bool {
-        let now = self.now;
-        let undone =
-            !self.releases.is_empty() || !self.attempts.is_empty() || !self.bursts.is_empty();
-        #[cfg(feature = "durable")]
-        let undone = undone || self.claiming > 0 || self.bulk.claims_wait();
-        let unclaimed = self.is_claim_due_soon();
-        let Some(stopping) = &mut self.stopping else { return true };
-        let over = now >= stopping.by;
-        if undone && !over {
-            return false;
-        }
-        for reply in stopping.replies.drain(..) {
-            let _ = reply.send(());
-        }
-        over || !unclaimed
-    }
-
-    /// Waits for all that is on its way to being released: releases, and acquires and questions
-    /// that nobody waits for any more, which end in one (under their own number).
-    fn flush(&mut self, reply: Reply<()>) {
-        let attempts = self.attempts.iter().filter(|(_, attempt)| attempt.is_abandoned());
-        let undone = self.releases.keys().copied();
-        let undone = undone.chain(attempts.map(|(number, _)| *number));
-        let undone = undone.chain(self.abandoned_questions()).collect();
-        self.flushes.push(Flush { undone, reply });
-    }
-
-    fn answer_flushes(&mut self) {
-        for mut flush in mem::take(&mut self.flushes) {
-            flush.undone.retain(|number| {
-                self.releases.contains_key(number)
-                    || self.attempts.contains_key(number)
-                    || self.is_abandoned_question(*number)
-            });
-            if flush.undone.is_empty() {
-                let _ = flush.reply.send(());
-            } else {
-                self.flushes.push(flush);
-            }
-        }
-    }
 }
 
 impl Drop for Task {
@@ -547,18 +424,4 @@ impl Drop for Task {
         // Also when a store has panicked: nobody renews these locks any more.
         self.lose_all();
     }
-}
-
-/// What a future of the store's comes to, or that it has panicked.
-async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        contained(|| future.as_mut().poll(context))
-            .map_or_else(|| Poll::Ready(Err(panicked())), |poll| poll.map(Ok))
-    })
-    .await
-}
-
-fn panicked() -> StoreError {
-    StoreError::unavailable("the store has panicked: its message is on the standard error output")
 }

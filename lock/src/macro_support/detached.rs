@@ -4,7 +4,7 @@ use std::{future::Future, panic::resume_unwind, pin::Pin};
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use crate::{Error, ErrorKind, debounce::spawn_on};
+use crate::{Error, ErrorKind, default::spawn_on};
 
 /// The call of a detached function, its arguments included.
 // The attribute turns its future into one of these, so that what the compiler says of the future is
