@@ -30,7 +30,7 @@ pub enum Warning {
     /// The server has lost its data since: every lock may be granted again while its guard is valid.
     Wiped,
     /// No wake-ups come: waiters look four times a second instead.
-    NoWakeUps,
+    NoNotices,
     /// This user may not publish: its releases wake nobody, and others wait longer.
     MayNotPublish,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Warning {
                 "the server has lost its data: every lock may be granted again while its guard is \
                  valid; check fencing tokens where it matters",
             ),
-            Self::NoWakeUps => f.write_str(
+            Self::NoNotices => f.write_str(
                 "no wake-ups come from this server: waiters look four times a second; allow \
                  `+subscribe` on the channels `&~wake:*`",
             ),

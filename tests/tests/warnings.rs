@@ -127,7 +127,7 @@ async fn a_server_that_was_restarted_and_one_without_its_data_are_named() {
 async fn rights_that_are_missing_are_named() {
     let server = RedisServer::start();
     for (user, right, expected) in
-        [("deaf", "-subscribe", Warning::NoWakeUps), ("mute", "-publish", Warning::MayNotPublish)]
+        [("deaf", "-subscribe", Warning::NoNotices), ("mute", "-publish", Warning::MayNotPublish)]
     {
         command(&server, &["ACL", "SETUSER", user, "on", ">hush", "~*", "&*", "+@all", right])
             .await;

@@ -131,7 +131,7 @@ impl Notices {
         if pushes {
             self.current.set(if subscribed { Delivery::Push } else { Delivery::Polling });
             if !subscribed {
-                self.warnings.say(Warning::NoWakeUps);
+                self.warnings.say(Warning::NoNotices);
             }
         }
         let mute = is_refused(replies.next());
@@ -157,7 +157,7 @@ impl Notices {
             None => Delivery::Polling,
         });
         if connected.is_none() {
-            self.warnings.say(Warning::NoWakeUps);
+            self.warnings.say(Warning::NoNotices);
         }
         tokio::spawn(follow_pubsub(Arc::downgrade(self), endpoint, connected));
     }
