@@ -121,9 +121,9 @@ impl Function {
         }
     }
 
-    /// Whether an argument binds this name. With `r#` and without are two names here.
+    /// Whether an argument binds this name: with `r#` and without are one.
     pub(crate) fn binds(&self, name: &Ident) -> bool {
-        self.bindings.iter().any(|binding| binding.name == *name)
+        self.argument(&name.unraw().to_string()).is_some()
     }
 
     /// What an argument binds, found by its name without `r#`.

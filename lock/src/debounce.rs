@@ -12,8 +12,14 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
-    Error, ErrorKind, LockGuard, context::Context, contract::WindowEnd, default,
-    guarded::run_and_release, id::Named, keeper::WindowTerms, limits, reentrancy,
+    Error, ErrorKind, LockGuard,
+    context::Context,
+    contract::WindowEnd,
+    default,
+    guarded::{OnLost, release_after, run_under},
+    id::Named,
+    keeper::WindowTerms,
+    limits, reentrancy,
 };
 
 /// The longest `wait`: as for leases.
@@ -218,8 +224,12 @@ impl Debounce {
         async move {
             let Some(guard) = debounce.claim().await? else { return Ok(None) };
             let guard = Arc::new(guard);
-            let body = pin!(Some(body(Arc::clone(&guard))));
-            run_and_release(guard, body).await.map(Some)
+            let outcome = {
+                let body = pin!(body(Arc::clone(&guard)));
+                run_under(&guard, OnLost::Stop, body).await
+            };
+            release_after(guard).await;
+            outcome.map(Some)
         }
     }
 
@@ -259,8 +269,13 @@ impl Debounce {
         let begun = self.begin(self.context.prefix().debounce(&self.id));
         default::spawn_on(&runtime, async move {
             let Some(guard) = begun.await? else { return Ok(None) };
-            let body = pin!(Some(body()));
-            run_and_release(Arc::new(guard), body).await.map(Some)
+            let guard = Arc::new(guard);
+            let outcome = {
+                let body = pin!(body());
+                run_under(&guard, OnLost::Stop, body).await
+            };
+            release_after(guard).await;
+            outcome.map(Some)
         })
     }
 

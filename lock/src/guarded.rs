@@ -67,20 +67,13 @@ pub(crate) async fn run_under<F: Future>(
     run_under_all([(guard, on_lost)], body).await.map_err(|(_, error)| error)
 }
 
-/// Runs a body under a lock, drops it, and releases the lock, unless the body has given a guard away.
+/// Releases the lock of a body that has ended, unless the body has given its guard away. What the body
+/// has made stands, whether or not the release could be confirmed.
 ///
-/// The body's result stands, whether or not the release could be confirmed. The body is where the
-/// caller has pinned it, so that no future has it a second time; and in an `Option`, so that what it
-/// holds is gone before the lock is.
-pub(crate) async fn run_and_release<F: Future>(
-    guard: Arc<LockGuard>,
-    mut body: Pin<&mut Option<F>>,
-) -> Result<F::Output, Error> {
-    let pinned = body.as_mut().as_pin_mut().expect("BUG: the body is taken by this only");
-    let outcome = run_under(&guard, OnLost::Stop, pinned).await;
-    body.set(None);
+/// The body must be gone by then, and its caller must own the guard from before the body is made: so
+/// where the caller's future is dropped, too, what the body holds is dropped before the lock is free.
+pub(crate) async fn release_after(guard: Arc<LockGuard>) {
     if let Some(guard) = Arc::into_inner(guard) {
         let _ = guard.release().await;
     }
-    outcome
 }

@@ -6,7 +6,7 @@ use crate::{
     Error, LockGuard, Status, Token,
     context::Context,
     core::wait::Patience,
-    guarded::run_and_release,
+    guarded::{OnLost, release_after, run_under},
     id::Named,
     keeper::{Client, Held, Terms},
     limits,
@@ -217,8 +217,12 @@ impl Lock {
         let acquire = self.acquire();
         async move {
             let guard = Arc::new(acquire.await?);
-            let body = pin!(Some(body(Arc::clone(&guard))));
-            run_and_release(guard, body).await
+            let outcome = {
+                let body = pin!(body(Arc::clone(&guard)));
+                run_under(&guard, OnLost::Stop, body).await
+            };
+            release_after(guard).await;
+            outcome
         }
     }
 

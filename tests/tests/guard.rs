@@ -1,9 +1,17 @@
 //! A held lock: exclusion, renewal, extension, release, loss.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use lock::{ErrorKind, LockGuard, Status};
+use futures_util::FutureExt as _;
+use lock::{
+    ErrorKind, LockGuard, Locks, Status,
+    store::{AdminStore, MemoryStore},
+};
 use lock_tests::eventually;
+use tokio::sync::Notify;
 
 use crate::common::{Engine, ms, on_both_stores};
 
@@ -25,7 +33,7 @@ on_both_stores! {
     flush_waits_for_what_was_dropped,
 }
 
-async fn remaining(locks: &lock::Locks, id: &str) -> Option<Duration> {
+async fn remaining(locks: &Locks, id: &str) -> Option<Duration> {
     match locks.lock(id).status().await.unwrap() {
         Status::Held { remaining, .. } => Some(remaining),
         _ => None,
@@ -357,4 +365,53 @@ async fn a_body_that_blocks_every_worker_keeps_its_lock() {
         task.await.unwrap();
     }
     guard.release().await.unwrap();
+}
+
+/// Says whether the key is held when it is dropped.
+struct Looks {
+    store: MemoryStore,
+    key: &'static str,
+    found: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let keys = [self.key.into()];
+        let holder = self.store.holder(&keys).now_or_never().expect("it is embedded").remove(0);
+        self.found.lock().unwrap().push(holder.unwrap().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stopped_body_holds_is_dropped_before_its_lock_is_free() {
+    let store = MemoryStore::new();
+    let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+    let found = Arc::<Mutex<Vec<bool>>>::default();
+    let began = Arc::new(Notify::new());
+    let body = |key| {
+        let looks = Looks { store: store.clone(), key, found: Arc::clone(&found) };
+        let began = Arc::clone(&began);
+        async move {
+            let _looks = looks;
+            began.notify_one();
+            std::future::pending::<()>().await;
+        }
+    };
+    let debounce = locks.debounce("a").wait(ms(10));
+    let (with, called, spawned) = (body("lock:a"), body("lock:~run:a"), body("lock:~run:a"));
+    let with = tokio::spawn(locks.lock("a").with(|_| with));
+    began.notified().await;
+    with.abort();
+    assert!(with.await.unwrap_err().is_cancelled());
+    let called = tokio::spawn(debounce.call_with(|_| called));
+    began.notified().await;
+    called.abort();
+    assert!(called.await.unwrap_err().is_cancelled());
+    let spawned = debounce.spawn(|| spawned);
+    began.notified().await;
+    spawned.abort();
+    assert!(spawned.await.unwrap_err().is_cancelled());
+    assert_eq!(*found.lock().unwrap(), [true; 3]);
+    locks.flush().await;
+    assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
 }

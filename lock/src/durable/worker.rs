@@ -13,7 +13,7 @@ use crate::{
     Error, ErrorKind, LockGuard,
     context::{Context, WeakContext},
     contract::{DueCalls, DueRequest, FinishRequest},
-    guarded::{OnLost, run_under},
+    guarded::{OnLost, release_after, run_under},
     keeper::{Claimed, SILENCE_LIMIT},
     limits,
 };
@@ -157,9 +157,7 @@ async fn carry_out(
         }
     }
     // The lock is free with the answer; this is for the guard, and for an answer that did not come.
-    if let Some(guard) = Arc::into_inner(guard) {
-        let _ = guard.release().await;
-    }
+    release_after(guard).await;
     drop(permit);
     // A newer call may be due, or another try.
     registered.called.notify_one();

@@ -32,6 +32,11 @@ async fn argument(order: u64) -> Result<(), Error> {
     Ok(())
 }
 
+#[locked(id = "a", guard = r#order)]
+async fn raw_argument(order: u64) -> Result<(), Error> {
+    Ok(())
+}
+
 #[locked(id = "a", guard = g)]
 async fn unused() -> Result<(), Error> {
     Ok(())
