@@ -16,8 +16,8 @@ const SCRIPTS: [(&str, &str, &str); 8] = [
     ("release without owner check", "holders[i] == ARGV[2 * i]", "holders[i]"),
     (
         "renew re-creates",
-        "redis.pcall('GET', key) == ARGV[2 * i - 1]",
-        "redis.call('SET', key, ARGV[2 * i - 1], 'NX', 'PX', ARGV[2 * i]) or redis.pcall('GET', key) == ARGV[2 * i - 1]",
+        "redis.pcall('GET', KEYS[i]) == ARGV[3 * i - 2]",
+        "redis.call('SET', KEYS[i], ARGV[3 * i - 2], 'NX', 'PX', ARGV[3 * i - 1]) or redis.pcall('GET', KEYS[i]) == ARGV[3 * i - 2]",
     ),
     ("counter-only token", "return math.max(last + 1, micros), micros", "return last + 1, micros"),
     ("seconds as TTL", "'NX', 'PX', lease)", "'NX', 'EX', math.ceil(lease / 1000))"),

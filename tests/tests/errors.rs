@@ -237,7 +237,7 @@ async fn a_user_with_few_rights_can_use_it() {
     // Before Redis 7.0 a new user may use all channels, and some of them may not be added to that.
     let channels = if RedisServer::version().is_before(7, 0) { "resetchannels " } else { "" };
     let all = format!("{needed} {better} {channels}&~wake:*");
-    for (user, rights, wake_ups) in [("all", &*all, "push"), ("few", needed, "polling")] {
+    for (user, rights, delivery) in [("all", &*all, "push"), ("few", needed, "polling")] {
         let mut command = redis::cmd("ACL");
         command.arg("SETUSER").arg(user).arg("on").arg(">hush").arg("~lock:*");
         command.arg("~~fence").arg("~~queue:lock:*");
@@ -247,7 +247,7 @@ async fn a_user_with_few_rights_can_use_it() {
         let _: () = command.query_async(&mut admin).await.unwrap();
         let locks = Locks::connect(&server.url_with(user, "hush", 0)).await.unwrap();
         let shown = format!("{locks:?}");
-        assert!(shown.contains(&format!("wake_ups: \"{wake_ups}\"")), "{shown}");
+        assert!(shown.contains(&format!("delivery: \"{delivery}\"")), "{shown}");
         let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
         guard.extend(ms(100)).await.unwrap();
         tokio::time::sleep(ms(500)).await;

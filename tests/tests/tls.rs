@@ -32,7 +32,7 @@ fn the_default_provider_of_the_process_is_left_to_the_application() {
     if RedisServer::leaves_out_tls() {
         return;
     }
-    for (flags, wake_ups) in
+    for (flags, delivery) in
         [(&[][..], "push"), (&["--rename-command", "HELLO", ""][..], "pub/sub")]
     {
         let (server, authority) = start(flags);
@@ -46,7 +46,7 @@ fn the_default_provider_of_the_process_is_left_to_the_application() {
         let served = |worker: &mut Worker, provider: &str| {
             for way in &ways {
                 worker.tell(way);
-                assert_eq!(worker.hear(), ["served", wake_ups, provider], "{way}");
+                assert_eq!(worker.hear(), ["served", delivery, provider], "{way}");
             }
         };
         served(&mut worker, "none");

@@ -397,7 +397,7 @@ async fn finished<T>(task: &tokio::task::JoinHandle<T>) {
 /// Where the server does not push, a second connection hears; where that is refused, waiters look.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_pushes_there_is_pub_sub_and_without_that_polling() {
-    for (flags, wake_ups, bound) in [
+    for (flags, delivery, bound) in [
         (&["--rename-command", "HELLO", ""][..], "pub/sub", ms(900)),
         (&["--rename-command", "SUBSCRIBE", ""][..], "polling", ms(900)),
         (
@@ -409,7 +409,7 @@ async fn without_pushes_there_is_pub_sub_and_without_that_polling() {
         let server = WatchedServer::start(RedisServer::builder().flags(flags.iter().copied()));
         let (one, other) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
         let shown = format!("{one:?}");
-        assert!(shown.contains(&format!("wake_ups: \"{wake_ups}\"")), "{shown}");
+        assert!(shown.contains(&format!("delivery: \"{delivery}\"")), "{shown}");
         for _ in 0..5 {
             let guard = one.lock("a").acquire().await.unwrap();
             let waiter = tokio::spawn(other.lock("a").acquire());
@@ -417,7 +417,7 @@ async fn without_pushes_there_is_pub_sub_and_without_that_polling() {
             let released = Instant::now();
             guard.release().await.unwrap();
             waiter.await.unwrap().unwrap().release().await.unwrap();
-            assert!(released.elapsed() < bound, "{wake_ups}: {:?}", released.elapsed());
+            assert!(released.elapsed() < bound, "{delivery}: {:?}", released.elapsed());
         }
         drop((one, other));
     }

@@ -22,7 +22,7 @@ pub(crate) async fn serve(way: &[&str], url: &str) -> String {
     };
     let provider = if CryptoProvider::get_default().is_some() { "default" } else { "none" };
     match outcome {
-        Ok(wake_ups) => format!("served {wake_ups} {provider}"),
+        Ok(delivery) => format!("served {delivery} {provider}"),
         Err(error) => format!("refused {provider} {:?} {error}", error.kind()),
     }
 }
@@ -38,8 +38,8 @@ async fn hand_over(builder: impl Fn() -> LocksBuilder) -> Result<String, Error> 
     guard.release().await?;
     waiter.await.expect("it does not panic")?.release().await?;
     let shown = format!("{other:?}");
-    let (_, wake_ups) = shown.split_once("wake_ups: \"").expect("it shows them");
-    Ok(wake_ups.split('"').next().unwrap_or_default().to_owned())
+    let (_, delivery) = shown.split_once("delivery: \"").expect("it shows them");
+    Ok(delivery.split('"').next().unwrap_or_default().to_owned())
 }
 
 /// As an application does it, which fails where there is a default already.
