@@ -3,8 +3,6 @@
 //! They begin with a tilde, so that no id can name them. On one server they need nothing else; where
 //! all keys of a call have to be in one slot, this is the place that adds a tag of the lock's slot.
 
-use std::fmt;
-
 use redis::{RedisWrite, ToRedisArgs};
 
 /// The counter that fences are drawn from: one per database, and the only key without an expiry.
@@ -14,14 +12,8 @@ pub(super) const FENCE: &str = "~fence";
 /// The key of the queue of the lock of this key.
 pub(super) struct QueueOf<'a>(pub(super) &'a str);
 
-impl fmt::Display for QueueOf<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "~queue:{}", self.0)
-    }
-}
-
 impl ToRedisArgs for QueueOf<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self);
+        out.write_arg_fmt(format_args!("~queue:{}", self.0));
     }
 }
