@@ -224,7 +224,7 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     assert!(locks.lock("b").acquire().await.is_ok());
 }
 
-/// The rights that the README names are enough, and without the ones that only make things better
+/// The rights that docs/servers.md names are enough, and without the ones that only make things better
 /// it works, too.
 #[tokio::test]
 async fn a_user_with_few_rights_can_use_it() {

@@ -495,7 +495,7 @@ async fn what_was_dropped_is_free_where_the_server_has_forgotten_how_to_release(
     }
 }
 
-/// The same for a user who may not load scripts: the README says that it needs no such right.
+/// The same for a user who may not load scripts: docs/servers.md says that it needs no such right.
 #[tokio::test]
 async fn what_was_dropped_is_free_for_a_user_who_may_not_load_scripts() {
     let server = redis();

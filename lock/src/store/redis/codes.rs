@@ -50,8 +50,8 @@ pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
         }
         "OOM" => "its memory is full, so raise `maxmemory` or remove keys",
         "NOPERM" => {
-            "this user may not run a command or touch a key that the library needs; the README \
-             lists the rights"
+            "this user may not run a command or touch a key that the library needs; \
+             docs/servers.md lists the rights"
         }
         "READONLY" => "it is a read-only replica, so connect to its primary",
         "MASTERDOWN" => "it is a replica without its primary, so wait for the failover or end it",

@@ -97,8 +97,8 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
         }
         (_, Some("NOPERM")) => (
             Rejected,
-            "this user may not run a command that a connection needs (NOPERM); the README lists the \
-             rights",
+            "this user may not run a command that a connection needs (NOPERM); docs/servers.md \
+             lists the rights",
         ),
         (_, Some(code)) if is_passing(code) => (Unavailable, advice_for(code, said)),
         (_, Some("DENIED")) => (
