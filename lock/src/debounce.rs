@@ -19,11 +19,9 @@ use crate::{
     guarded::{OnLost, release_after, run_under},
     id::Named,
     keeper::WindowTerms,
-    limits, reentrancy,
+    limits::{self, LONGEST_LEASE},
+    reentrancy,
 };
-
-/// The longest `wait`: as for leases.
-const LONGEST_WAIT: Duration = limits::LONGEST_LEASE;
 
 /// Turns a burst of calls of one id, from any number of processes, into one run.
 ///
@@ -269,12 +267,11 @@ impl Debounce {
         let begun = self.begin(self.context.prefix().debounce(&self.id));
         default::spawn_on(&runtime, async move {
             let Some(guard) = begun.await? else { return Ok(None) };
-            let guard = Arc::new(guard);
             let outcome = {
                 let body = pin!(body());
                 run_under(&guard, OnLost::Stop, body).await
             };
-            release_after(guard).await;
+            release_after(Arc::new(guard)).await;
             outcome.map(Some)
         })
     }
@@ -464,10 +461,10 @@ impl Debounce {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let possible = Duration::from_millis(1)..=LONGEST_WAIT;
+        let possible = Duration::from_millis(1)..=LONGEST_LEASE;
         if !possible.contains(&self.wait) {
             return Err(Error::invalid(format!(
-                "a debounce cannot wait {:?}: choose from 1ms to {LONGEST_WAIT:?}",
+                "a debounce cannot wait {:?}: choose from 1ms to {LONGEST_LEASE:?}",
                 self.wait
             )));
         }
@@ -479,9 +476,9 @@ impl Debounce {
             )));
         }
         match self.max_wait {
-            Some(limit) if limit < self.wait || limit > LONGEST_WAIT => {
+            Some(limit) if limit < self.wait || limit > LONGEST_LEASE => {
                 Err(Error::invalid(format!(
-                    "`max_wait` of {limit:?} must be at least `wait` ({:?}) and at most {LONGEST_WAIT:?}",
+                    "`max_wait` of {limit:?} must be at least `wait` ({:?}) and at most {LONGEST_LEASE:?}",
                     self.wait
                 )))
             }
