@@ -1,4 +1,5 @@
-//! A store that fails when it is told to, for tests of code that uses locks.
+//! A store that fails when it is told to, for tests of code that uses locks; and, for those who write
+//! a store, [tests of its contract](contract).
 //!
 //! Under a test, a service gets its locks from [`Locks::builder`](crate::Locks::builder) with a
 //! [`FaultyStore`], or, if it uses the attributes, runs in the
@@ -57,6 +58,8 @@
 //!     assert_eq!(locks.scope(charge(7)).await.unwrap(), "charged");
 //! }
 //! ```
+
+pub mod contract;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -4,6 +4,7 @@
 mod acquire;
 mod attributes;
 mod common;
+mod contract;
 mod controls;
 mod dead_waiters;
 mod debounce;
