@@ -133,7 +133,7 @@ impl Locks {
 
 /// Settings of a [`Locks`] that is to be; made by [`Locks::builder`].
 ///
-/// Name a store once: by [`url`](Self::url), [`client`](Self::client) or [`store`](Self::store);
+/// Name a store once: by [`url`](Self::url), [`client`](LocksBuilder::client) or [`store`](Self::store);
 /// the last one counts.
 ///
 /// ```

@@ -118,7 +118,7 @@ impl Debounce {
     /// `Lost`; its id is free for the next run. Default: no bound.
     ///
     /// It keeps a run that hangs from blocking its id for ever. At least the lease of the
-    /// [`Locks`].
+    /// [`Locks`](crate::Locks).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -140,7 +140,7 @@ impl Debounce {
 
     /// Runs the body once its burst is over, if no newer call runs in its place.
     ///
-    /// The body runs in the caller's task, under a lock whose lease is that of the [`Locks`]; it
+    /// The body runs in the caller's task, under a lock whose lease is that of the [`Locks`](crate::Locks); it
     /// is dropped if that lock is lost.
     ///
     /// `Some` of what the body returned if this call ran. `None` if another call runs in its place,

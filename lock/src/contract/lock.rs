@@ -81,7 +81,7 @@ pub enum Acquisition {
         /// The token's ticket in the queue, if it waits there: larger than all that were drawn
         /// before.
         ticket: Option<u64>,
-        /// The holder is a client that is connected and [notifies](Listener) those who wait when it
+        /// The holder is a client that is connected and [notifies](super::Listener) those who wait when it
         /// releases the lock. Of any other holder's release nothing is heard, so those who wait for
         /// it ask several times a second.
         notifies: bool,
@@ -111,7 +111,7 @@ impl Acquisition {
     }
 
     /// Says of a lock that is held that the token waits in its queue, with this ticket, and whether
-    /// the holder [notifies](Listener) those who wait there.
+    /// the holder [notifies](super::Listener) those who wait there.
     #[must_use]
     pub fn waiting(mut self, its_ticket: u64, holder_notifies: bool) -> Self {
         if let Self::Held { ticket, notifies, .. } = &mut self {

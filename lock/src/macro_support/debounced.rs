@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Calls a `#[debounced]` function and runs its body, which the caller drops before it calls
-/// [`finish`].
+/// [`finish`](super::finish).
 // Not an `async fn`: that would keep a place for each argument in its future.
 pub fn debounce<F: Future>(
     slot: &Slot,
@@ -35,8 +35,8 @@ pub fn debounce<F: Future>(
     }
 }
 
-/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`], and
-/// [`finish`] for the run.
+/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`](super::finish_all), and
+/// [`finish`](super::finish) for the run.
 pub async fn debounce_under<const N: usize, F: Future>(
     (run_slot, slots): (&Slot, &[Slot; N]),
     wanted: [Wanted; N],
