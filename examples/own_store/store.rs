@@ -1,8 +1,6 @@
-//! A store on files: it excludes the processes of one machine, and needs no server.
-//!
-//! Each lock is a file, and so is the last fence. An operation has the directory for itself, by
-//! `flock`, and renames a new file over the old one: so it is atomic, even if the process is killed.
-//! Nothing is synced to the disk: a power failure that undoes a write has ended the holders, too.
+//! A store on files, for the processes of one machine. Each lock is a file, and so is the last fence.
+//! An operation has the directory for itself, by `flock`, and renames a new file over the old one: so
+//! it is atomic, even if the process is killed.
 
 use std::{
     fs::{self, File},
@@ -21,8 +19,6 @@ use lock::{
 };
 use rustix::fs::{FlockOperation, flock};
 
-/// Locks in a directory.
-#[derive(Debug)]
 pub(crate) struct FileStore(PathBuf);
 
 impl FileStore {
@@ -34,7 +30,8 @@ impl FileStore {
         for entry in fs::read_dir(&store.0)? {
             // What expired, and nobody asked for since, would stay for ever.
             let path = entry?.path();
-            if path.extension().is_some_and(|kind| kind == "lock") && held(&path)?.is_none() {
+            if path.extension().is_some_and(|kind| kind == "lock") && read(&path, now())?.is_none()
+            {
                 fs::remove_file(path)?;
             }
         }
@@ -54,9 +51,8 @@ impl FileStore {
         }
     }
 
-    /// Does one thing to each lock of a batch when it is first polled, so that what is asked first
-    /// takes effect first. It blocks: on a thread of its own, a later call might overtake it; and
-    /// the library calls a store where it keeps nobody else waiting.
+    /// Does one thing to each lock of a batch, when it is first polled. That blocks: on a thread of
+    /// its own, a later call might overtake it, and the library's thread is there for it.
     fn each<'a, Q: Sync, A: Send>(
         &'a self,
         batch: &'a [Q],
@@ -82,6 +78,7 @@ impl FileStore {
     }
 
     fn write(&self, path: &Path, time: Duration, token: &Token) -> io::Result<()> {
+        // Not synced to the disk: a power failure that undoes this has ended all holders, too.
         let new = self.0.join("new");
         fs::write(&new, format!("{} {}", time.as_micros(), token.as_str()))?;
         fs::rename(new, path)
@@ -92,7 +89,7 @@ impl Store for FileStore {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         self.each(batch, |store, AcquireRequest { key, token, lease, if_held, .. }| {
             let path = store.path(key);
-            let held = held(&path)?;
+            let held = read(&path, now())?;
             let passes = match (&held, if_held) {
                 (Some((_, holder)), IfHeld::Adopt(from)) => holder == token || holder == from,
                 (Some((_, holder)), _) => holder == token,
@@ -104,7 +101,7 @@ impl Store for FileStore {
             }
             // Larger than the last, and than all before if that file is lost.
             let fences = store.0.join("fence");
-            let last = read(&fences)?.map_or(Duration::ZERO, |(last, _)| last);
+            let last = read(&fences, Duration::ZERO)?.map_or(Duration::ZERO, |(last, _)| last);
             let fence = now().max(last + Duration::from_micros(1));
             store.write(&fences, fence, token)?;
             store.write(&path, now() + *lease, token)?;
@@ -115,10 +112,9 @@ impl Store for FileStore {
     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
         self.each(batch, |store, RenewRequest { key, token, lease, .. }| {
             let path = store.path(key);
-            match held(&path)?.filter(|(_, holder)| holder == token) {
-                Some((expiry, _)) => store.write(&path, expiry.max(now() + *lease), token)?,
-                None => return Ok(Renewal::not_ours()),
-            }
+            let held = read(&path, now())?.filter(|(_, holder)| holder == token);
+            let Some((expiry, _)) = held else { return Ok(Renewal::not_ours()) };
+            store.write(&path, expiry.max(now() + *lease), token)?;
             Ok(Renewal::renewed())
         })
     }
@@ -126,7 +122,7 @@ impl Store for FileStore {
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         self.each(batch, |store, ReleaseRequest { key, token, keep, .. }| {
             let path = store.path(key);
-            match held(&path)?.filter(|(_, holder)| holder == token) {
+            match read(&path, now())?.filter(|(_, holder)| holder == token) {
                 Some(_) if keep.is_zero() => fs::remove_file(path)?,
                 Some(_) => store.write(&path, now() + *keep, token)?,
                 None => return Ok(Release::not_ours()),
@@ -136,19 +132,15 @@ impl Store for FileStore {
     }
 }
 
-/// When a lock expires and who holds it; one whose lease has run out is held by nobody.
-fn held(path: &Path) -> io::Result<Option<(Duration, Token)>> {
-    Ok(read(path)?.filter(|(expiry, _)| *expiry > now()))
-}
-
-fn read(path: &Path) -> io::Result<Option<(Duration, Token)>> {
+/// Until when a lock is held, and by whom; by nobody, if that time is over.
+fn read(path: &Path, now: Duration) -> io::Result<Option<(Duration, Token)>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         text => text?,
     };
     let (time, token) = text.split_once(' ').ok_or(ErrorKind::InvalidData)?;
-    let time = time.parse().map_err(|_| ErrorKind::InvalidData)?;
-    Ok(Some((Duration::from_micros(time), token.to_owned().into())))
+    let time = Duration::from_micros(time.parse().map_err(|_| ErrorKind::InvalidData)?);
+    Ok((time > now).then(|| (time, token.to_owned().into())))
 }
 
 /// This machine's clock: the time since 1970.

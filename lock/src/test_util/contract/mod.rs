@@ -239,7 +239,7 @@ impl<'a> Suite<'a> {
             broken(clause, "a lock that another token holds was granted")
         };
         demand(ticket.is_none(), clause, "`GiveUp` has joined the queue");
-        let limited = format!("a lock that never expires, though its lease has an end");
+        let limited = "a lock that never expires, though its lease has an end";
         remaining.unwrap_or_else(|| broken(clause, limited))
     }
 
