@@ -245,7 +245,8 @@ impl FinishRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DurableFinish {
-    /// The run's lock was lost before: the call is run once more.
+    /// The token does not hold the run's lock: it was lost before, and the call is run once more; or
+    /// this run was finished by a request before this one.
     Lost,
     /// It is done.
     Done,

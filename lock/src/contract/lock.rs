@@ -76,7 +76,8 @@ pub enum Acquisition {
     /// It is held by another token (or, when adopting, not by the one that was named).
     #[non_exhaustive]
     Held {
-        /// How long the holder keeps it unless it is renewed; `None` if it never expires.
+        /// How long the holder keeps it unless it is renewed; `None` if it never expires, zero if nobody
+        /// holds the lock that was to be adopted.
         remaining: Option<Duration>,
         /// The token's ticket in the queue, if it waits there: larger than all that were drawn
         /// before.

@@ -53,10 +53,11 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// required; see the [module](self) for the capabilities. What an implementation must keep:
 ///
 /// - **Atomic.** Each item of a batch takes effect at once or not at all, whatever else happens.
-///   A batch as a whole need not be atomic; it names a key with one token once.
-/// - **Idempotent for one token.** The same item sent twice is answered as if it was sent once:
-///   the library repeats a request whose answer it did not get. [`extend`](AdminStore::extend) is
-///   the one exception, and is never repeated.
+///   A batch as a whole need not be atomic. It is never empty, and names a key with one token once.
+/// - **Idempotent for one token.** The same item sent twice takes effect once: the library repeats a
+///   request whose answer it did not get. What the repeat is told may differ: after a release, the
+///   lock is not the token's. There are two exceptions: [`extend`](AdminStore::extend) is never
+///   repeated, and a [`keep`](DurableStore::keep) that is repeated is another call.
 /// - **In order for one key.** Operations on one key take effect in the order in which their futures
 ///   are first polled. This is what lets a release that follows an abandoned acquire undo it.
 ///   Operations on different keys may overtake each other.
