@@ -1,6 +1,6 @@
 //! What can only be said of the arguments of the attributes and the function together.
 
-use syn::{Error, Ident, Type};
+use syn::{Error, Ident, Type, ext::IdentExt as _};
 
 use crate::{
     args::{Args, Id, Mistakes},
@@ -28,11 +28,11 @@ pub(crate) fn check<'a>(
             let text =
                 format!("`{guard}` is an argument of the function; give the guard another name");
             mistakes.push(Error::new(guard.span(), text));
-        } else if guards.contains(&guard) {
+        } else if guards.iter().any(|other| other.unraw() == guard.unraw()) {
             let text =
                 format!("`{guard}` is the guard of another lock; give this one another name");
             mistakes.push(Error::new(guard.span(), text));
-        } else if run == Some(guard) {
+        } else if run.is_some_and(|run| run.unraw() == guard.unraw()) {
             let text = format!("`{guard}` is the run; give the guard another name");
             mistakes.push(Error::new(guard.span(), text));
         }

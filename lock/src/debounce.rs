@@ -151,10 +151,10 @@ impl Debounce {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the store did not answer for two seconds; `Rejected`, `Invalid`, `Closed`
-    /// as [`Lock::acquire`](crate::Lock::acquire); `Deadlock` in a run of the same id; `Lost` if the
-    /// lock of the run was lost: the body was dropped, or never began. That is also what those calls
-    /// are told which the run was to cover, if it was lost before it began.
+    /// `Unsupported` if the store has no debounce; `Unavailable` if it did not answer for two seconds;
+    /// `Rejected`, `Invalid`, `Closed` as [`Lock::acquire`](crate::Lock::acquire); `Deadlock` in a run
+    /// of the same id; `Lost` if the lock of the run was lost: the body was dropped, or never began;
+    /// the calls that the run was to cover are told that, too, if it was lost before it began.
     ///
     /// # Cancel safety
     ///

@@ -138,10 +138,7 @@ impl Error {
     pub(crate) fn unsupported(what: &str) -> Self {
         Self::new(
             ErrorKind::Unsupported,
-            format!(
-                "this store does not support {what}: do without, or use a store that does, as \
-                 Redis and the memory store do"
-            ),
+            format!("this store does not support {what}: do without, or use a store that does"),
         )
     }
 

@@ -166,7 +166,8 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// `Lost` if the lock is not held any more; `Invalid` if `by` is under a millisecond, or the
+    /// `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore); `Lost` if the
+    /// lock is not held any more; `Invalid` if `by` is under a millisecond, or the
     /// lease would last beyond `hold_at_most` or 24 hours; `Unavailable` if there was no answer:
     /// the store may then keep the lock for longer, [`remaining`](Self::remaining) does not count
     /// on it, and a release ends it.

@@ -229,7 +229,7 @@ impl Lock {
     /// The lock's key in the store: the prefix and the id.
     ///
     /// For tools that look at the store itself, and for
-    /// `FaultyStore::steal` of `test_util`. An id that is not allowed has one, too, which no call uses.
+    /// `FaultyStore::steal` of `test_util`. It is made without a check of the id.
     ///
     /// ```
     /// let locks = lock::Locks::in_memory();
@@ -244,7 +244,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire).
+    /// `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore); `Unavailable`,
+    /// `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire).
     ///
     /// # Cancel safety
     ///
@@ -262,7 +263,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire). A key of
+    /// `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore); `Unavailable`,
+    /// `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire). A key of
     /// another type is refused, not deleted.
     ///
     /// # Cancel safety

@@ -35,7 +35,7 @@ impl Slot {
 
     /// The guard, for the body.
     pub fn guard(&self) -> &LockGuard {
-        self.0.get().expect("BUG: a body runs only while the lock is slot")
+        self.0.get().expect("BUG: a body runs only while the lock is held")
     }
 }
 

@@ -198,7 +198,8 @@ impl FaultyStore {
 
     /// Takes the lock of this key away from its holder, who is not told and learns of it with the
     /// next renewal, as after a failover that lost the key. A stranger holds it then, for ten
-    /// seconds. False if nobody held it.
+    /// seconds. False if nobody held it, or if the inner store offers no
+    /// [`AdminStore`] to say who does.
     ///
     /// A key is the prefix and the id: `lock:invoice:7`, unless the builder was given another
     /// prefix. To lose a lock at once, use [`Lock::force_release`](crate::Lock::force_release).

@@ -29,7 +29,7 @@ pub enum Warning {
     Restarted,
     /// The server has lost its data since: every lock may be granted again while its guard is valid.
     Wiped,
-    /// No wake-ups come: waiters look four times a second instead.
+    /// No notices come: waiters look four times a second instead.
     NoNotices,
     /// This user may not publish: its releases wake nobody, and others wait longer.
     MayNotPublish,
@@ -56,7 +56,7 @@ impl fmt::Display for Warning {
                  valid; check fencing tokens where it matters",
             ),
             Self::NoNotices => f.write_str(
-                "no wake-ups come from this server: waiters look four times a second; allow \
+                "no notices come from this server: waiters look four times a second; allow \
                  `+subscribe` on the channels `&~wake:*`",
             ),
             Self::MayNotPublish => f.write_str(

@@ -1,12 +1,15 @@
 //! Stores by capability: what an engine of three methods can do, and what it says of the rest.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use lock::{
     ErrorKind, Locks,
     store::{
-        AcquireRequest, Acquisition, Answers, MemoryStore, Release, ReleaseRequest, RenewRequest,
-        Renewal, Store,
+        AcquireRequest, Acquisition, Answers, EmbeddedStore, MemoryStore, Release, ReleaseRequest,
+        RenewRequest, Renewal, Store,
     },
 };
 
@@ -92,4 +95,43 @@ async fn the_key_is_prefix_and_id() {
     assert_eq!(locks.lock("a").key(), "app:a");
     let raw = Locks::builder().url("memory:").prefix("").build().await.unwrap();
     assert_eq!(raw.lock("a").key(), "a");
+}
+
+/// An embedded store whose code panics when it is asked what it is, once it is told to.
+#[derive(Clone, Default)]
+struct PanicsAbout {
+    inner: MemoryStore,
+    panics: Arc<AtomicBool>,
+}
+
+impl Store for PanicsAbout {
+    fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+        self.inner.acquire(batch)
+    }
+
+    fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+        self.inner.renew(batch)
+    }
+
+    fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+        self.inner.release(batch)
+    }
+
+    fn embedded(&self) -> Option<&dyn EmbeddedStore> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "a bug in a store");
+        self.inner.embedded()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_about_itself_costs_the_call() {
+    let store = PanicsAbout::default();
+    let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+    let held = locks.lock("a").acquire().await.unwrap();
+    store.panics.store(true, Ordering::SeqCst);
+    // Asked again, as after any call without an answer.
+    let other = locks.lock("b").acquire().await.unwrap();
+    assert!(!store.panics.load(Ordering::SeqCst), "it was asked");
+    assert!(held.is_held() && other.is_held());
+    held.release().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Requests that there may be very many of, and that no held lock depends on: what debounced and
 //! durable calls ask, status, extensions, releases by force.
 //!
-//! They go to the store in batches, with a bound on what is on its way. So a flood of them is
+//! They go to the store in batches, with a bound on what is on its way. So a flood of one kind is
 //! served in the order in which it came, each counted from when it is sent; and a renewal finds no
 //! more than that bound ahead of it.
 
@@ -31,10 +31,50 @@ use crate::{
 /// Redis server's time, and a round trip's worth on any link that is not very slow.
 const MOST_ON_THEIR_WAY: usize = 1000;
 
+/// What is sent in batches of its own.
+#[derive(Clone, Copy)]
+enum Kind {
+    Statuses,
+    Forced,
+    Ends,
+    #[cfg(feature = "durable")]
+    Keep,
+    #[cfg(feature = "durable")]
+    Due,
+    #[cfg(feature = "durable")]
+    Finish,
+    #[cfg(feature = "durable")]
+    SetAside,
+    #[cfg(feature = "durable")]
+    TakeBack,
+    #[cfg(feature = "durable")]
+    Claims,
+}
+
+const KINDS: &[Kind] = &[
+    Kind::Statuses,
+    Kind::Forced,
+    Kind::Ends,
+    #[cfg(feature = "durable")]
+    Kind::Keep,
+    #[cfg(feature = "durable")]
+    Kind::Due,
+    #[cfg(feature = "durable")]
+    Kind::Finish,
+    #[cfg(feature = "durable")]
+    Kind::SetAside,
+    #[cfg(feature = "durable")]
+    Kind::TakeBack,
+    #[cfg(feature = "durable")]
+    Kind::Claims,
+];
+
 /// What waits to be sent, and how much is on its way.
 #[derive(Default)]
 pub(super) struct Bulk {
     on_their_way: usize,
+    /// Which of [`KINDS`] comes first next time.
+    turn: usize,
     /// Since when the store has answered none of them.
     silent_since: Option<Moment>,
     extensions: Waiting<(HoldName, Duration), ()>,
@@ -263,37 +303,79 @@ impl Task {
         }
     }
 
-    /// Sends what else waits, each kind in its turn.
+    /// Sends what else waits. Each kind comes first in its turn, so that a flood of one of them, which
+    /// takes whatever room there is, does not keep the others waiting.
     pub(super) fn send_bulk(&mut self) {
         while self.bulk.wants_to_send() && self.bulk.extensions.is_empty() {
-            let batch = self.bulk.statuses.next(self.bulk.room());
-            self.send_batch(
-                batch,
-                |lock| Arc::clone(&lock.key),
-                |store, keys| async move { store.holder(&keys).await },
-                Answered::Statuses,
-            );
-            let batch = self.bulk.forced.next(self.bulk.room());
-            self.send_batch(
-                batch,
-                |lock| Arc::clone(&lock.key),
-                |store, keys| async move { store.force_release(&keys).await },
-                Answered::Forced,
-            );
-            let batch = self.bulk.ends.next(self.bulk.room());
-            self.send_batch(
-                batch,
-                |(request, _)| request.clone(),
-                |store, requests| async move { store.end_window(&requests).await },
-                Answered::Ends,
-            );
+            let first = self.bulk.turn;
+            self.bulk.turn = (first + 1) % KINDS.len();
+            for kind in KINDS.iter().cycle().skip(first).take(KINDS.len()) {
+                self.send_kind(*kind);
+            }
+        }
+    }
+
+    fn send_kind(&mut self, kind: Kind) {
+        let room = self.bulk.room();
+        match kind {
+            Kind::Statuses => {
+                let batch = self.bulk.statuses.next(room);
+                self.send_batch(
+                    batch,
+                    |lock| Arc::clone(&lock.key),
+                    |store, keys| async move { store.holder(&keys).await },
+                    Answered::Statuses,
+                );
+            }
+            Kind::Forced => {
+                let batch = self.bulk.forced.next(room);
+                self.send_batch(
+                    batch,
+                    |lock| Arc::clone(&lock.key),
+                    |store, keys| async move { store.force_release(&keys).await },
+                    Answered::Forced,
+                );
+            }
+            Kind::Ends => {
+                let batch = self.bulk.ends.next(room);
+                self.send_batch(
+                    batch,
+                    |(request, _)| request.clone(),
+                    |store, requests| async move { store.end_window(&requests).await },
+                    Answered::Ends,
+                );
+            }
             #[cfg(feature = "durable")]
-            self.send_steps();
+            Kind::Keep => {
+                let batch = self.bulk.steps.keep.next(room);
+                self.pass_on(batch, |store, batch| async move { store.keep(&batch).await });
+            }
             #[cfg(feature = "durable")]
-            while self.bulk.room() > 0
-                && let Some(claiming) = self.bulk.claims.pop_front()
-            {
-                self.send_claim(claiming);
+            Kind::Due => {
+                let batch = self.bulk.steps.due.next(room);
+                self.pass_on(batch, |store, batch| async move { store.due(&batch).await });
+            }
+            #[cfg(feature = "durable")]
+            Kind::Finish => {
+                let batch = self.bulk.steps.finish.next(room);
+                self.pass_on(batch, |store, batch| async move { store.finish(&batch).await });
+            }
+            #[cfg(feature = "durable")]
+            Kind::SetAside => {
+                let batch = self.bulk.steps.set_aside.next(room);
+                self.pass_on(batch, |store, batch| async move { store.set_aside(&batch).await });
+            }
+            #[cfg(feature = "durable")]
+            Kind::TakeBack => {
+                let batch = self.bulk.steps.take_back.next(room);
+                self.pass_on(batch, |store, batch| async move { store.take_back(&batch).await });
+            }
+            #[cfg(feature = "durable")]
+            Kind::Claims => {
+                for _ in 0..room {
+                    let Some(claiming) = self.bulk.claims.pop_front() else { break };
+                    self.send_claim(claiming);
+                }
             }
         }
     }
@@ -352,20 +434,6 @@ impl Task {
             #[cfg(feature = "durable")]
             Answered::Told => {}
         }
-    }
-
-    #[cfg(feature = "durable")]
-    fn send_steps(&mut self) {
-        let batch = self.bulk.steps.keep.next(self.bulk.room());
-        self.pass_on(batch, |store, batch| async move { store.keep(&batch).await });
-        let batch = self.bulk.steps.due.next(self.bulk.room());
-        self.pass_on(batch, |store, batch| async move { store.due(&batch).await });
-        let batch = self.bulk.steps.finish.next(self.bulk.room());
-        self.pass_on(batch, |store, batch| async move { store.finish(&batch).await });
-        let batch = self.bulk.steps.set_aside.next(self.bulk.room());
-        self.pass_on(batch, |store, batch| async move { store.set_aside(&batch).await });
-        let batch = self.bulk.steps.take_back.next(self.bulk.room());
-        self.pass_on(batch, |store, batch| async move { store.take_back(&batch).await });
     }
 
     /// Sends what its callers wait for and nothing else depends on.

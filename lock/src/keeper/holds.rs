@@ -1,4 +1,4 @@
-//! Entry locks: renewing them in batches, and declaring them lost in time.
+//! Held locks: renewing them in batches, and declaring them lost in time.
 
 use std::{sync::Arc, time::Duration};
 

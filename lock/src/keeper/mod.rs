@@ -116,7 +116,8 @@ impl Client {
         let (commands, queue) = mpsc::unbounded_channel();
         let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
         let shared = (Arc::clone(&numbers), Arc::clone(&delivery));
-        let task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
+        let mut task = task::Task::new(&id, Arc::clone(&store), Arc::clone(&clock), queue, shared);
+        task.is_embedded = store.embedded().is_some();
         #[cfg(feature = "__mutants")]
         let host = Arc::clone(&clock);
         let berth = Berth::of_callers(task, clock);
@@ -223,7 +224,7 @@ impl Client {
         hold.token.is_of(&self.id)
     }
 
-    /// How wake-ups travel at the moment.
+    /// How notices travel at the moment.
     pub(crate) fn delivery(&self) -> Delivery {
         self.delivery.load()
     }
@@ -431,7 +432,7 @@ fn listener(
     })
 }
 
-/// Says how wake-ups travel, at each connect.
+/// Says how notices travel, at each connect.
 fn report(delivery: Delivery, events: &Events) {
     events.say(move || match delivery {
         Delivery::Polling => tracing::info!(

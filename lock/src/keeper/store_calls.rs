@@ -50,11 +50,14 @@ impl Task {
         items: usize,
         call: impl FnOnce(&dyn EmbeddedStore, &mut Vec<Result<A, StoreError>>) -> bool,
     ) -> Option<Vec<Result<A, StoreError>>> {
-        let store = self.store.embedded()?;
+        if !self.is_embedded {
+            return None;
+        }
         let mut answers = Vec::with_capacity(items);
-        match contained(|| call(store, &mut answers)) {
-            Some(true) => Some(answer_each(Ok(answers), items)),
-            Some(false) => None,
+        // The look-up is the store's code, too.
+        match contained(|| self.store.embedded().map(|store| call(store, &mut answers))) {
+            Some(Some(true)) => Some(answer_each(Ok(answers), items)),
+            Some(_) => None,
             None => Some(answer_each(Err(panicked()), items)),
         }
     }

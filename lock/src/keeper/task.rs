@@ -48,6 +48,8 @@ pub(super) type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 pub(super) struct Task {
     pub(super) id: String,
     pub(super) store: Arc<dyn Store>,
+    /// Its callers drive it, and it may have answers at once. Decided when it is made.
+    pub(super) is_embedded: bool,
     pub(super) clock: Arc<dyn Clock>,
     /// When this turn began, or began to send: what it does counts from there. A turn that was
     /// held up acts on a time that is too early, which makes a lease shorter and never longer; a
@@ -135,6 +137,7 @@ impl Task {
             delivery,
             numbers,
             store,
+            is_embedded: false,
             now: clock.now(),
             clock,
             queue,

@@ -25,7 +25,7 @@ pub async fn run<F: Future>(
     run_under(slot.put(guard), on_lost, body).await
 }
 
-/// Releases what is slot, if anything; the result stands whatever becomes of that.
+/// Releases what is held, if anything; the result stands whatever becomes of that.
 pub async fn finish<T, E>(slot: Slot, result: Result<T, E>) -> Result<T, E> {
     if let Some(guard) = slot.into_guard()
         && !guard.is_alias()

@@ -9,8 +9,8 @@
 //!
 //! | capability | needed for | offered by |
 //! |---|---|---|
-//! | [`Store::subscribe`] | waiters that are notified, instead of polling | its own answer |
-//! | [`AdminStore`] | `extend`, `status`, `force_release` | [`Store::admin`] |
+//! | [`Store::subscribe`] | waiters with a [ticket](Acquisition::waiting) are notified, instead of polling | its own answer |
+//! | [`AdminStore`] | `extend`, `status`, `force_release`, `end_run` | [`Store::admin`] |
 //! | [`DebounceStore`] | `debounce`, `#[debounced]` | [`Store::debounce`] |
 //! | [`DurableStore`] | durable debounce | [`Store::durable`] |
 //! | [`EmbeddedStore`] | a store in this process, without a thread | [`Store::embedded`] |
@@ -75,9 +75,12 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// again and is granted it, with the lease it asks for. A waiter who lets the reservation pass has
 /// lost its turn: the next operation on the lock, by anybody, passes it on.
 ///
-/// A waiter is dead when it has not come again for 15 seconds, or for two if its client polls.
+/// A waiter comes again every 5 seconds at the latest, and several times a second if its client
+/// polls. It is dead when it has not come for 15 seconds, or for two if its client polls.
 ///
-/// A store without a queue answers [`Acquisition::held`] without a ticket; its waiters poll.
+/// A store without a queue answers [`Acquisition::held`] without a ticket; its waiters poll. Nobody
+/// is then known to wait elsewhere: a process with many callers of one lock passes it on among them
+/// for as long as they come.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -160,8 +163,8 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// The capability behind [`extend`](crate::LockGuard::extend), [`status`](crate::Lock::status) and
-/// [`force_release`](crate::Lock::force_release).
+/// The capability behind [`extend`](crate::LockGuard::extend), [`status`](crate::Lock::status),
+/// [`force_release`](crate::Lock::force_release) and [`end_run`](crate::Debounce::end_run).
 ///
 /// A store may answer a single method with [`StoreError::unsupported`].
 pub trait AdminStore: Send + Sync {
@@ -216,7 +219,11 @@ pub trait DurableStore: Send + Sync {
 ///
 /// The methods are those of [`Store`] without a future, for a store that has every answer at once:
 /// they append the answers and return true. One that returns false has done nothing, and is asked by
-/// the method of [`Store`]; so an empty `impl` is a store that is embedded, and takes its time.
+/// the method of [`Store`]; so an empty `impl` is a store that is embedded, and takes its time. (Its
+/// [`subscribe`](Store::subscribe) must be ready at the first poll all the same.)
+///
+/// A store around another one returns itself, `self.inner.embedded().map(|_| self as _)`: what the
+/// inner one returns would be asked past it.
 pub trait EmbeddedStore: Send + Sync {
     /// Does what [`Store::acquire`] does, at once.
     fn acquire_now(

@@ -121,7 +121,7 @@ impl Node {
         }
     }
 
-    /// Sends the wake-ups of this client to the listener, over this link and all that follow.
+    /// Sends the notices of this client to the listener, over this link and all that follow.
     pub(super) async fn subscribe(&self, client: &str, listener: Listener) -> Delivery {
         self.notices.subscribe(client, listener);
         // Mostly nobody has connected yet, and the handshake asks for them.
@@ -136,7 +136,7 @@ impl Node {
         &self.address
     }
 
-    /// How wake-ups travel at the moment.
+    /// How notices travel at the moment.
     pub(super) fn delivery(&self) -> Delivery {
         self.notices.delivery()
     }

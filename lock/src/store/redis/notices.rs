@@ -83,7 +83,7 @@ impl Notices {
         }
     }
 
-    /// Notice-ups come from now on, or they do not; some may have been lost before.
+    /// Notices come from now on, or they do not; some may have been lost before.
     pub(super) fn connected(&self) {
         if let Some(subscription) = self.subscription.get() {
             subscription.listener.notify(Notice::Connected(self.delivery()));
