@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use lock::{
@@ -11,7 +11,9 @@ use lock::{
         AcquireRequest, Acquisition, Answers, EmbeddedStore, MemoryStore, Release, ReleaseRequest,
         RenewRequest, Renewal, Store,
     },
+    test_util::FaultyStore,
 };
+use tokio::task::JoinSet;
 
 use crate::common::ms;
 
@@ -134,4 +136,39 @@ async fn a_store_that_panics_about_itself_costs_the_call() {
     assert!(!store.panics.load(Ordering::SeqCst), "it was asked");
     assert!(held.is_held() && other.is_held());
     held.release().await.unwrap();
+}
+
+/// A flood of one kind of request takes all the room that there is, and leaves the others their turn.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_one_kind_does_not_keep_another_waiting() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+    store.delay(ms(50));
+    let asked = Arc::new(AtomicU32::new(0));
+    let flood: JoinSet<()> = (0..3000)
+        .map(|number| {
+            let (lock, asked) = (locks.lock(format!("{number}")), Arc::clone(&asked));
+            async move {
+                loop {
+                    lock.status().await.unwrap();
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })
+        .collect();
+    let flooded = async {
+        while asked.load(Ordering::Relaxed) < 3000 {
+            tokio::time::sleep(ms(10)).await;
+        }
+    };
+    tokio::time::timeout(ms(60_000), flooded).await.expect("they are answered");
+    let before = asked.load(Ordering::Relaxed);
+    let other = locks.lock("other");
+    let forced = tokio::time::timeout(ms(60_000), other.force_release()).await;
+    assert!(!forced.expect("it has its turn").unwrap());
+    let passed = asked.load(Ordering::Relaxed) - before;
+    println!("{passed} went past");
+    drop(flood);
+    // What was on its way, twice over: not the whole flood ahead of it.
+    assert!(passed <= 2_500, "{passed} went past");
 }

@@ -98,6 +98,27 @@ async fn slow_answers_take_time_and_change_nothing() {
     assert_eq!(began.elapsed(), ms(400));
 }
 
+/// Nothing but the call itself is there to make anybody look for its answer.
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_to_the_first_call_of_all_comes() {
+    for call in 0..4 {
+        let (store, locks) = faulty().await;
+        store.delay(ms(200));
+        let began = Instant::now();
+        let lock = locks.lock("slow");
+        let answered = async {
+            match call {
+                0 => drop(lock.status().await.unwrap()),
+                1 => assert!(!lock.force_release().await.unwrap()),
+                2 => assert!(!locks.debounce("slow").flush().await.unwrap()),
+                _ => assert!(!locks.debounce("slow").end_run().await.unwrap()),
+            }
+        };
+        tokio::time::timeout(ms(10_000), answered).await.expect("its answer is looked for");
+        assert_eq!(began.elapsed(), ms(200));
+    }
+}
+
 #[tokio::test]
 async fn slow_answers_outside_of_a_runtime_come_at_once() {
     let (store, locks) = faulty().await;

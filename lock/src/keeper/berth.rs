@@ -213,7 +213,7 @@ impl Berth {
         let Self::Callers(quay) = self else { return };
         let Ok(current) = Handle::try_current() else { return };
         let id = current.id();
-        if quay.drivers.has(id) || quay.drivers.is_timeless(id) || !quay.has_timers() {
+        if quay.drivers.has(id) || quay.drivers.is_timeless(id) || !quay.goes_on() {
             return;
         }
         if runtime::can_be_asked() && self.ensure_timers().is_err() {
@@ -341,9 +341,8 @@ impl Quay {
     }
 
     /// Is there anything that has to be looked at later? If somebody is in a turn, there may be.
-    fn has_timers(&self) -> bool {
-        let next = |task: Option<&Task>| task.and_then(Task::next_timer);
-        self.peek(next).is_none_or(|next| next.is_some())
+    fn goes_on(&self) -> bool {
+        self.peek(|task| task.is_some_and(Task::goes_on)).unwrap_or(true)
     }
 
     /// Has it ended, for whatever reason?

@@ -280,6 +280,11 @@ impl Task {
         timers.chain(self.stopping.as_ref().map(|stopping| stopping.by)).min()
     }
 
+    /// Does anything come after this turn: a timer, or an answer?
+    pub(super) fn goes_on(&self) -> bool {
+        self.next_timer().is_some() || !self.in_flight.is_empty()
+    }
+
     fn end(&mut self) {
         self.ended.store(true, Ordering::Release);
         self.queue.close();
