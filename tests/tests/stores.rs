@@ -143,12 +143,14 @@ async fn a_store_that_panics_about_itself_costs_the_call() {
 async fn a_flood_of_one_kind_does_not_keep_another_waiting() {
     let store = FaultyStore::new(MemoryStore::new());
     let locks = Locks::builder().store(store.clone()).build().await.unwrap();
-    store.delay(ms(50));
+    store.delay(ms(100));
     let asked = Arc::new(AtomicU32::new(0));
     let flood: JoinSet<()> = (0..3000)
         .map(|number| {
             let (lock, asked) = (locks.lock(format!("{number}")), Arc::clone(&asked));
             async move {
+                // Answers come a few at a time, and so does room.
+                tokio::time::sleep(ms(number % 100)).await;
                 loop {
                     lock.status().await.unwrap();
                     asked.fetch_add(1, Ordering::Relaxed);
