@@ -18,6 +18,7 @@ use crate::{
     },
     keeper::{UNDONE, store_error},
     mutant,
+    store::Store,
 };
 
 /// How many acquires may be on their way to the store: a renewal finds no more ahead of it, which is
@@ -105,18 +106,11 @@ impl Task {
             }
             self.acquiring += requests.len();
             // Every lease of the batch counts from here: before the first byte is sent.
-            let items = askers.len();
-            let at_once =
-                self.answered_at_once(items, |store, all| store.acquire_now(&requests, all));
-            let done = move |answers| Done::Acquired(Acquired { askers, sent_at: now, answers });
-            match at_once {
-                Some(answers) => self.done.push_back(done(answers)),
-                None => self.call_store(
-                    items,
-                    move |store| async move { store.acquire(&requests).await },
-                    done,
-                ),
-            }
+            self.call_now_or_later(
+                requests,
+                (|store, batch, answers| store.acquire_now(batch, answers), <dyn Store>::acquire),
+                move |answers| Done::Acquired(Acquired { askers, sent_at: now, answers }),
+            );
         }
         // The others go when there is room for them.
         self.to_acquire.extend(askers);

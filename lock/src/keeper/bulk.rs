@@ -14,6 +14,7 @@ use super::{
     held::HoldName,
     holds::Extended,
     reply::Reply,
+    store_calls::Ask,
     store_error,
     task::{BATCH, Done, Task},
 };
@@ -226,16 +227,15 @@ impl Bulk {
 
 impl Task {
     /// A batch whose answers tell whether the store is there.
-    pub(super) fn call_in_bulk<A, F, Fut, D>(&mut self, items: usize, call: F, done: D)
+    pub(super) fn call_in_bulk<R, A, D>(&mut self, batch: Vec<R>, ask: Ask<R, A>, done: D)
     where
+        R: Send + Sync + 'static,
         A: 'static,
-        F: FnOnce(Arc<dyn Store>) -> Fut + Send + 'static,
-        Fut: Future<Output = Vec<Result<A, StoreError>>> + Send,
         D: FnOnce(Vec<Result<A, StoreError>>) -> Done + Send + 'static,
     {
-        let sent_at = self.now;
+        let (sent_at, items) = (self.now, batch.len());
         self.bulk.on_their_way += items;
-        self.call_store(items, call, move |answers| {
+        self.call_store(batch, ask, move |answers| {
             let silence = match answers.first() {
                 Some(Err(error @ StoreError::Unavailable(_))) => Some(error.clone()),
                 _ => None,
@@ -295,11 +295,9 @@ impl Task {
                 continue;
             }
             let sent_at = self.now;
-            self.call_in_bulk(
-                requests.len(),
-                move |store| async move { store.extend(&requests).await },
-                move |answers| Done::Extended(Extended { asked, sent_at, answers }),
-            );
+            self.call_in_bulk(requests, <dyn Store>::extend, move |answers| {
+                Done::Extended(Extended { asked, sent_at, answers })
+            });
         }
     }
 
@@ -323,7 +321,7 @@ impl Task {
                 self.send_batch(
                     batch,
                     |lock| Arc::clone(&lock.key),
-                    |store, keys| async move { store.holder(&keys).await },
+                    <dyn Store>::holder,
                     Answered::Statuses,
                 );
             }
@@ -332,7 +330,7 @@ impl Task {
                 self.send_batch(
                     batch,
                     |lock| Arc::clone(&lock.key),
-                    |store, keys| async move { store.force_release(&keys).await },
+                    <dyn Store>::force_release,
                     Answered::Forced,
                 );
             }
@@ -341,34 +339,34 @@ impl Task {
                 self.send_batch(
                     batch,
                     |(request, _)| request.clone(),
-                    |store, requests| async move { store.end_window(&requests).await },
+                    <dyn Store>::end_window,
                     Answered::Ends,
                 );
             }
             #[cfg(feature = "durable")]
             Kind::Keep => {
                 let batch = self.bulk.steps.keep.next(room);
-                self.pass_on(batch, |store, batch| async move { store.keep(&batch).await });
+                self.pass_on(batch, <dyn Store>::keep);
             }
             #[cfg(feature = "durable")]
             Kind::Due => {
                 let batch = self.bulk.steps.due.next(room);
-                self.pass_on(batch, |store, batch| async move { store.due(&batch).await });
+                self.pass_on(batch, <dyn Store>::due);
             }
             #[cfg(feature = "durable")]
             Kind::Finish => {
                 let batch = self.bulk.steps.finish.next(room);
-                self.pass_on(batch, |store, batch| async move { store.finish(&batch).await });
+                self.pass_on(batch, <dyn Store>::finish);
             }
             #[cfg(feature = "durable")]
             Kind::SetAside => {
                 let batch = self.bulk.steps.set_aside.next(room);
-                self.pass_on(batch, |store, batch| async move { store.set_aside(&batch).await });
+                self.pass_on(batch, <dyn Store>::set_aside);
             }
             #[cfg(feature = "durable")]
             Kind::TakeBack => {
                 let batch = self.bulk.steps.take_back.next(room);
-                self.pass_on(batch, |store, batch| async move { store.take_back(&batch).await });
+                self.pass_on(batch, <dyn Store>::take_back);
             }
             #[cfg(feature = "durable")]
             Kind::Claims => {
@@ -380,30 +378,24 @@ impl Task {
         }
     }
 
-    fn send_batch<Q, T, R, A, F, Fut, G>(
+    fn send_batch<Q, T, R, A, G>(
         &mut self,
         batch: Vec<Asked<Q, T>>,
         request: impl Fn(&Q) -> R,
-        call: F,
+        ask: Ask<R, A>,
         answered: G,
     ) where
         Q: Send + 'static,
         T: Send + 'static,
-        R: Send + 'static,
+        R: Send + Sync + 'static,
         A: 'static,
-        F: FnOnce(Arc<dyn Store>, Vec<R>) -> Fut + Send + 'static,
-        Fut: Future<Output = Vec<Result<A, StoreError>>> + Send,
         G: FnOnce(Vec<Asked<Q, T>>, Vec<Result<A, StoreError>>) -> Answered + Send + 'static,
     {
         if batch.is_empty() {
             return;
         }
         let requests = batch.iter().map(|asked| request(&asked.question)).collect();
-        self.call_in_bulk(
-            batch.len(),
-            move |store| call(store, requests),
-            move |answers| Done::InBulk(answered(batch, answers)),
-        );
+        self.call_in_bulk(requests, ask, move |answers| Done::InBulk(answered(batch, answers)));
     }
 
     pub(super) fn take_bulk(&mut self, answered: Answered) {
@@ -438,14 +430,12 @@ impl Task {
 
     /// Sends what its callers wait for and nothing else depends on.
     #[cfg(feature = "durable")]
-    fn pass_on<Q, T, F, Fut>(&mut self, batch: Vec<Asked<Q, T>>, call: F)
+    fn pass_on<Q, T>(&mut self, batch: Vec<Asked<Q, T>>, ask: Ask<Q, T>)
     where
-        Q: Clone + Send + 'static,
+        Q: Clone + Send + Sync + 'static,
         T: Send + 'static,
-        F: FnOnce(Arc<dyn Store>, Vec<Q>) -> Fut + Send + 'static,
-        Fut: Future<Output = Vec<Result<T, StoreError>>> + Send,
     {
-        self.send_batch(batch, Q::clone, call, |batch, answers| {
+        self.send_batch(batch, Q::clone, ask, |batch, answers| {
             for (Asked { reply, .. }, answer) in batch.into_iter().zip(answers) {
                 let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
             }

@@ -26,6 +26,7 @@ use crate::{
     id::Named,
     keeper::{UNDONE, store_error},
     limits::whole_millis,
+    store::Store,
 };
 
 /// How long a window is kept at least after it is done with.
@@ -177,20 +178,16 @@ impl Task {
             }
             // Ahead of the questions, which must find the runs' locks free: what was undone for them.
             self.send_releases();
-            self.call_in_bulk(
-                asked.len(),
-                move |store| async move { store.register(&requests).await },
-                move |answers| {
-                    let answered = asked.into_iter().zip(answers);
-                    let called = answered.map(|((run, number), answer)| Called {
-                        run,
-                        number,
-                        sent_at: now,
-                        answer,
-                    });
-                    Done::Called(called.collect())
-                },
-            );
+            self.call_in_bulk(requests, <dyn Store>::register, move |answers| {
+                let answered = asked.into_iter().zip(answers);
+                let called = answered.map(|((run, number), answer)| Called {
+                    run,
+                    number,
+                    sent_at: now,
+                    answer,
+                });
+                Done::Called(called.collect())
+            });
         }
     }
 

@@ -18,6 +18,7 @@ use crate::{
     },
     core::Moment,
     id::Named,
+    store::Store,
 };
 
 /// What is asked of the store for one caller, but for a claim.
@@ -207,14 +208,10 @@ impl Task {
             claiming.lease,
         );
         self.claiming += 1;
-        self.call_in_bulk(
-            1,
-            move |store| async move { store.claim(&[request]).await },
-            move |mut answers| {
-                let answer = answers.pop().expect("BUG: there is one answer for each item");
-                Done::Claimed(ClaimAnswer { claiming, sent_at, answer })
-            },
-        );
+        self.call_in_bulk(vec![request], <dyn Store>::claim, move |mut answers| {
+            let answer = answers.pop().expect("BUG: there is one answer for each item");
+            Done::Claimed(ClaimAnswer { claiming, sent_at, answer })
+        });
     }
 
     pub(super) fn take_claimed(&mut self, claimed: ClaimAnswer) {

@@ -22,6 +22,7 @@ use crate::{
     keeper::{UNKNOWN, store_error},
     limits::LONGEST_LEASE,
     mutant,
+    store::Store,
 };
 
 /// The locks that are held, by the numbers of their tokens, and the renewals that wait for a
@@ -304,17 +305,11 @@ impl Task {
             return;
         }
         let requests: Arc<[RenewRequest]> = requests.into();
-        let asked = Arc::clone(&requests);
-        let items = numbers.len();
-        let at_once = self.answered_at_once(items, |store, all| store.renew_now(&asked, all));
-        let done =
-            move |answers| Done::Renewed(Renewed { numbers, requests, sent_at: now, answers });
-        match at_once {
-            Some(answers) => self.done.push_back(done(answers)),
-            None => {
-                self.call_store(items, move |store| async move { store.renew(&asked).await }, done)
-            }
-        }
+        self.call_now_or_later(
+            Arc::clone(&requests),
+            (|store, batch, answers| store.renew_now(batch, answers), <dyn Store>::renew),
+            move |answers| Done::Renewed(Renewed { numbers, requests, sent_at: now, answers }),
+        );
     }
 
     pub(super) fn take_renewed(&mut self, renewed: Renewed) {

@@ -16,6 +16,7 @@ use crate::{
     core::{Moment, queue::Action},
     id::Named,
     keeper::{REPEATED, store_error},
+    store::Store,
 };
 
 /// The pauses between two tries of a release.
@@ -178,18 +179,11 @@ impl Task {
                 Some((*number, ReleaseRequest { key, token, keep }))
             });
             let (numbers, requests): (Vec<_>, Vec<_>) = requests.unzip();
-            let items = numbers.len();
-            let at_once =
-                self.answered_at_once(items, |store, all| store.release_now(&requests, all));
-            let done = move |answers| Done::Released(Released { numbers, sent_at: now, answers });
-            match at_once {
-                Some(answers) => self.done.push_back(done(answers)),
-                None => self.call_store(
-                    items,
-                    move |store| async move { store.release(&requests).await },
-                    done,
-                ),
-            }
+            self.call_now_or_later(
+                requests,
+                (|store, batch, answers| store.release_now(batch, answers), <dyn Store>::release),
+                move |answers| Done::Released(Released { numbers, sent_at: now, answers }),
+            );
         }
     }
 

@@ -22,9 +22,9 @@
 //! `docs/stores.md` in the repository goes through a store on files, which has the three methods.
 
 mod memory;
+mod operations;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
-mod required;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 

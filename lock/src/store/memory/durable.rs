@@ -52,7 +52,7 @@ impl Table {
                 Claim::NotYet(left) => DurableClaim::NotYet(left),
                 Claim::Running(left) => DurableClaim::Running(left),
                 Claim::Granted { call, attempt, arguments } => {
-                    let fence = table.take(run, token, *lease, micros, now);
+                    let fence = table.take(run, token, *lease, at);
                     DurableClaim::granted(fence, call, attempt, arguments)
                 }
             }

@@ -57,41 +57,27 @@ impl Table {
         self.held(key, now).filter(|lock| lock.token == *token)
     }
 
-    pub(super) fn take(
-        &mut self,
-        key: &Arc<str>,
-        token: &Token,
-        lease: Duration,
-        micros: u64,
-        now: Moment,
-    ) -> u64 {
-        let lock = Lock { token: token.clone(), expiry: now + lease };
+    pub(super) fn take(&mut self, key: &Arc<str>, token: &Token, lease: Duration, at: Now) -> u64 {
+        let lock = Lock { token: token.clone(), expiry: at.moment + lease };
         self.locks.insert(Arc::clone(key), lock);
-        self.fence = micros.max(self.fence + 1);
+        self.fence = at.micros.max(self.fence + 1);
         self.fence
     }
 
     /// Grants a lock that is free, held by the token already, or taken over.
-    fn grant(&mut self, request: &AcquireRequest, micros: u64, now: Moment) -> Acquisition {
+    fn grant(&mut self, request: &AcquireRequest, at: Now) -> Acquisition {
         let (key, token) = (&request.key, &request.token);
         let contended = self.queues.get(key).is_some_and(|queue| queue.has_others(token));
         self.leave(key, token);
-        let fence = self.take(key, token, request.lease, micros, now);
+        let fence = self.take(key, token, request.lease, at);
         Acquisition::granted(fence).contended(contended)
     }
 
-    fn wait(
-        &mut self,
-        key: &Arc<str>,
-        token: &Token,
-        ticket: Option<u64>,
-        micros: u64,
-        now: Moment,
-    ) -> u64 {
+    fn wait(&mut self, key: &Arc<str>, token: &Token, ticket: Option<u64>, at: Now) -> u64 {
         let listens = self.listeners.contains_key(token.parts().0);
         let alive = if listens { ALIVE } else { ALIVE_POLLING };
         let queue = self.queues.entry(Arc::clone(key)).or_default();
-        queue.wait(token, ticket, micros, (now, alive), listens)
+        queue.wait(token, ticket, at.micros, (at.moment, alive), listens)
     }
 
     fn leave(&mut self, key: &str, token: &Token) {
@@ -169,19 +155,19 @@ impl Table {
     }
 
     pub(super) fn acquire(&mut self, request: &AcquireRequest, at: Now) -> Acquisition {
-        let Now { moment: now, micros } = at;
+        let now = at.moment;
         let (key, token) = (&request.key, &request.token);
         let holder = self.held(key, now).map(|lock| (lock.token.clone(), lock.expiry));
         let ticket = match (&holder, &request.if_held) {
             (Some((holder, _)), IfHeld::Adopt(from)) if holder == from => {
-                return self.grant(request, micros, now);
+                return self.grant(request, at);
             }
             (Some((holder, _)), _) if holder == token => {
-                return self.grant(request, micros, now);
+                return self.grant(request, at);
             }
             // Without a look at the queue: a lock that is free has none, unless a lease ran out.
             (None, IfHeld::GiveUp | IfHeld::Wait) => {
-                let fence = self.take(key, token, request.lease, micros, now);
+                let fence = self.take(key, token, request.lease, at);
                 return Acquisition::granted(fence);
             }
             (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
@@ -191,11 +177,11 @@ impl Table {
                 if !self.is_waited_for(key, now) {
                     self.tell(holder, |number| Notice::Contended { number });
                 }
-                Some(self.wait(key, token, None, micros, now))
+                Some(self.wait(key, token, None, at))
             }
             (Some((holder, _)), IfHeld::KeepWaiting(ticket)) => {
                 self.tell(holder, |number| Notice::Contended { number });
-                Some(self.wait(key, token, *ticket, micros, now))
+                Some(self.wait(key, token, *ticket, at))
             }
             (None, IfHeld::KeepWaiting(ticket)) => {
                 // Before the dead are removed: it may be one that was taken for dead.
@@ -207,10 +193,10 @@ impl Table {
                     {
                         let notifies = self.notifies(&first);
                         self.hand_over(key, first, now);
-                        let ticket = self.wait(key, token, kept.or(*ticket), micros, now);
+                        let ticket = self.wait(key, token, kept.or(*ticket), at);
                         return Acquisition::held(Some(RESERVATION)).waiting(ticket, notifies);
                     }
-                    _ => return self.grant(request, micros, now),
+                    _ => return self.grant(request, at),
                 }
             }
         };

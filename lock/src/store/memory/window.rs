@@ -36,7 +36,7 @@ impl Table {
                 for (client, number) in window.begin(caller, micros) {
                     self.tell_client(&client, Notice::Granted { number });
                 }
-                let fence = self.take(&request.run, token, request.lease, micros, now);
+                let fence = self.take(&request.run, token, request.lease, at);
                 DebounceReply::Granted { fence }
             }
             (_, Verdict::Superseded) => DebounceReply::Superseded,

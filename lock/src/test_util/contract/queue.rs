@@ -116,7 +116,7 @@ async fn reservation(suite: &Suite<'_>) {
 }
 
 async fn after_expiry(suite: &Suite<'_>) {
-    let clause = "queue: whoever waits longer is first after an expiry";
+    let clause = "queue: the one that waits longest is first after an expiry";
     let key = suite.key("expiry");
     suite.take(clause, &key, 1, SHORT).await;
     let mut tickets = Vec::new();
