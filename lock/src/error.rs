@@ -43,6 +43,38 @@ pub enum ErrorKind {
     Unsupported,
 }
 
+impl ErrorKind {
+    /// Its name in snake case, such as `"not_installed"`: for labels of metrics, log fields and JSON.
+    ///
+    /// The names do not change between versions.
+    ///
+    /// ```
+    /// use lock::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::Busy.as_str(), "busy");
+    /// ```
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Lost => "lost",
+            Self::Unavailable => "unavailable",
+            Self::Rejected => "rejected",
+            Self::Deadlock => "deadlock",
+            Self::Closed => "closed",
+            Self::Invalid => "invalid",
+            Self::NotInstalled => "not_installed",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// What a caller is told at least and at most to wait before it asks for a busy lock again.
+const BUSY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The library connects anew once a second, at the latest.
+const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
+
 /// The error of every fallible operation of this crate.
 ///
 /// [`kind`](Error::kind) says what a program can do about it, the message tells a person what
@@ -64,6 +96,8 @@ struct Inner {
     kind: ErrorKind,
     id: Option<Arc<str>>,
     message: String,
+    /// For how long a lock was busy, as far as its caller has seen.
+    waited: Duration,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -80,8 +114,49 @@ impl Error {
         self.0.id.as_deref()
     }
 
+    /// When it is worth trying again, if that may help without anybody mending something first.
+    ///
+    /// `Busy`: as long as this caller has waited, but at least a second and at most a minute. A lock
+    /// that was held for all of that time is likely to be held for as long again. `Unavailable`: a
+    /// second; the library goes on connecting in the meantime. `None` for all other kinds.
+    ///
+    /// It is a hint, for a header `Retry-After` or a job's next run. Callers that want the lock as
+    /// soon as it is free stay in line with a longer [`wait`](crate::Lock::wait) instead.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use std::time::Duration;
+    ///
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("report").acquire().await?;
+    /// let busy = locks.lock("report").wait(Duration::from_secs(5)).acquire().await.unwrap_err();
+    /// assert_eq!(busy.retry_after(), Some(Duration::from_secs(5)));
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.0.kind {
+            ErrorKind::Busy => Some(self.0.waited.clamp(BUSY_AGAIN.0, BUSY_AGAIN.1)),
+            ErrorKind::Unavailable => Some(UNAVAILABLE_AGAIN),
+            // The lock may be free, but what its holder left half done is not ours to repeat.
+            ErrorKind::Lost
+            // Somebody must change something first: the server, the code, or its arguments.
+            | ErrorKind::Rejected
+            | ErrorKind::Deadlock
+            | ErrorKind::Invalid
+            | ErrorKind::NotInstalled
+            | ErrorKind::Unsupported
+            // Another process may do it, at once.
+            | ErrorKind::Closed => None,
+        }
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, id: None, message: message.into(), source: None }))
+        let (message, waited) = (message.into(), Duration::ZERO);
+        Self(Box::new(Inner { kind, id: None, message, waited, source: None }))
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -98,19 +173,26 @@ impl Error {
         self
     }
 
-    pub(crate) fn busy(waited: Duration, tries: u32) -> Self {
-        Self::new(
-            ErrorKind::Busy,
-            if waited.is_zero() {
-                format!(
-                    "held by somebody else at {tries} of {tries} tries: call again later, or use `wait`"
-                )
-            } else {
-                format!(
-                    "held by somebody else for all of the {waited:?} waited: call again later, or raise `wait`"
-                )
-            },
-        )
+    /// Held for all of the time that its caller would wait in line.
+    pub(crate) fn busy_for(waited: Duration) -> Self {
+        let message = format!(
+            "held by somebody else for all of the {waited:?} waited: call again later, or raise `wait`"
+        );
+        Self::busy(message, waited)
+    }
+
+    /// Held at each of so many tries, from the first to the last of which so long went by.
+    pub(crate) fn busy_at_each(tries: u32, took: Duration) -> Self {
+        let message = format!(
+            "held by somebody else at {tries} of {tries} tries: call again later, or use `wait`"
+        );
+        Self::busy(message, took)
+    }
+
+    fn busy(message: String, waited: Duration) -> Self {
+        let mut error = Self::new(ErrorKind::Busy, message);
+        error.0.waited = waited;
+        error
     }
 
     pub(crate) fn lost(why: &str) -> Self {
@@ -194,3 +276,63 @@ impl fmt::Display for AlreadyInstalled {
 }
 
 impl std::error::Error for AlreadyInstalled {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Locks;
+
+    const KINDS: [(ErrorKind, &str); 9] = [
+        (ErrorKind::Busy, "busy"),
+        (ErrorKind::Lost, "lost"),
+        (ErrorKind::Unavailable, "unavailable"),
+        (ErrorKind::Rejected, "rejected"),
+        (ErrorKind::Deadlock, "deadlock"),
+        (ErrorKind::Closed, "closed"),
+        (ErrorKind::Invalid, "invalid"),
+        (ErrorKind::NotInstalled, "not_installed"),
+        (ErrorKind::Unsupported, "unsupported"),
+    ];
+
+    #[test]
+    fn each_kind_has_a_name() {
+        for (kind, name) in KINDS {
+            assert_eq!(kind.as_str(), name);
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_worth_another_try() {
+        for (kind, _) in KINDS {
+            let worth_it = matches!(kind, ErrorKind::Busy | ErrorKind::Unavailable);
+            let again = Error::new(kind, "").retry_after();
+            assert_eq!(again, worth_it.then_some(Duration::from_secs(1)), "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_lock_is_worth_another_try_after_as_long_as_was_waited() {
+        let again_after = async |wait: Duration| {
+            let locks = Locks::in_memory();
+            let _guard = locks.lock("a").acquire().await.unwrap();
+            locks.lock("a").wait(wait).acquire().await.unwrap_err().retry_after().unwrap()
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(again_after(Duration::ZERO).await, seconds(1));
+        assert_eq!(again_after(Duration::from_millis(300)).await, seconds(1));
+        assert_eq!(again_after(Duration::from_millis(2500)).await, Duration::from_millis(2500));
+        assert_eq!(again_after(seconds(3600)).await, seconds(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_count_for_as_long_as_they_took() {
+        let locks = Locks::in_memory();
+        let _guard = locks.lock("a").acquire().await.unwrap();
+        let polling = locks.lock("a").retry(4, Duration::from_secs(2));
+        let error = polling.acquire().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.to_string().contains("4 of 4 tries"), "{error}");
+        // Three pauses between four attempts.
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(6)));
+    }
+}

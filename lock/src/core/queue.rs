@@ -65,6 +65,7 @@ pub(crate) struct Seat {
     asked_at: Moment,
     /// Something happened since it was asked: an answer of "held" may be out of date.
     again: bool,
+    /// How often the store has said that the lock is held.
     looks: u32,
     failures: u32,
     silent_since: Option<Moment>,
@@ -475,11 +476,6 @@ impl Seat {
     /// Since when the store has been silent, if it is.
     pub(crate) fn silent_since(&self) -> Option<Moment> {
         self.silent_since
-    }
-
-    /// How often the store has said that the lock is held.
-    pub(crate) fn looks(&self) -> u32 {
-        self.looks
     }
 
     /// Is it to be asked for once more, because of what happened meanwhile?

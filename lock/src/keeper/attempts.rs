@@ -1,7 +1,7 @@
 //! Callers that ask for themselves: single attempts, the seed's polling, and adoption. And what
 //! they have in common with those in line: requests go to the store in batches.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
 use super::{
     Acquire, Held, SILENCE_LIMIT,
@@ -28,6 +28,7 @@ const MOST_ON_THEIR_WAY: usize = 10_000;
 /// One caller that asks for itself.
 pub(super) struct Attempt {
     acquire: Box<Acquire>,
+    started: Moment,
     wait: Wait,
     in_flight: bool,
     /// Nobody waits for it any more; it is here until it is answered.
@@ -70,6 +71,7 @@ impl Task {
                 let number = acquire.number;
                 let attempt = Attempt {
                     acquire,
+                    started: self.now,
                     wait: Wait::new(patience, SILENCE_LIMIT, self.jitter(number)),
                     in_flight: false,
                     abandoned: false,
@@ -202,7 +204,8 @@ impl Task {
             Next::Busy => {
                 self.undo_attempt(number);
                 let Some(attempt) = self.attempts.get(&number) else { return };
-                let error = Error::busy(Duration::ZERO, attempt.wait.answers());
+                let took = now.after(attempt.started);
+                let error = Error::busy_at_each(attempt.wait.answers(), took);
                 self.finish_attempt(number, Err(error));
             }
             Next::Unavailable => {

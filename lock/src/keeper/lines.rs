@@ -349,8 +349,7 @@ impl Task {
     fn refuse_busy(&mut self, number: u64) {
         let Some(caller) = self.callers.get(&number) else { return };
         let waited = caller.give_up_at.after(caller.started);
-        let looks = self.lines.get(&caller.acquire.lock.key).map_or(1, Line::looks);
-        self.refuse_caller(number, Error::busy(waited, looks));
+        self.refuse_caller(number, Error::busy_for(waited));
     }
 
     /// Those that have borne the store's silence for as long as one may be asked to.
@@ -474,10 +473,6 @@ impl Task {
 }
 
 impl Line {
-    fn looks(&self) -> u32 {
-        self.queue.seat().map_or(1, |seat| seat.looks())
-    }
-
     /// How many wait here that the store does not count: all but the one that stands for them.
     pub(super) fn waiters_behind_seat(&self) -> usize {
         let queued = self.queue.seat().is_some_and(|seat| seat.is_queued());
