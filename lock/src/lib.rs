@@ -262,6 +262,8 @@ pub mod __fuzzing;
 #[doc(hidden)]
 #[path = "macro_support/mod.rs"]
 pub mod __private;
+#[cfg(feature = "axum")]
+mod axum;
 mod builder;
 mod clock;
 mod contained;
