@@ -42,12 +42,11 @@ impl Bench {
     fn post(&self, path: &str) -> impl Future<Output = Response> + use<> {
         let request = Request::post(path).body(Body::empty()).unwrap();
         let answer = router(self.app.clone()).oneshot(request);
-        async move { answer.await.unwrap() }
+        async move { soon(answer).await.unwrap() }
     }
 
-    /// The next job; none is long in coming.
     async fn job(&mut self) -> Job {
-        timeout(Duration::from_secs(30), self.jobs.recv()).await.expect("a job").unwrap()
+        soon(self.jobs.recv()).await.expect("the service has the sender")
     }
 
     /// Has the request answered by one job that is done at once.
@@ -56,6 +55,11 @@ impl Bench {
         self.job().await.done.send(()).unwrap();
         answer.await.unwrap().status()
     }
+}
+
+/// Nothing here takes longer, unless it does not happen.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(2 * GRACE, future).await.expect("it happens")
 }
 
 /// Another instance of the service, as far as locks go.
@@ -125,7 +129,7 @@ async fn a_payment_stops_when_its_lock_is_lost() {
     let mut job = bench.job().await;
     assert!(store.steal(&bench.app.locks.lock("invoice:7").key()).await);
     let response = answer.await.unwrap();
-    job.done.closed().await;
+    soon(job.done.closed()).await;
     assert_eq!(response.status(), StatusCode::CONFLICT);
     assert_eq!(header(&response, RETRY_AFTER), None);
     let problem: Value = serde_json::from_str(&text(response).await).unwrap();
@@ -162,7 +166,8 @@ async fn a_burst_of_changes_is_one_run() {
     let job = bench.job().await;
     assert_eq!(job.what, "index document 7");
     job.done.send(()).unwrap();
-    let mut statuses: Vec<_> = answers.join_all().await.iter().map(Response::status).collect();
+    let mut statuses: Vec<_> =
+        soon(answers.join_all()).await.iter().map(Response::status).collect();
     statuses.sort_unstable();
     let accepted = [StatusCode::ACCEPTED; 4];
     assert_eq!(statuses, [&[StatusCode::OK][..], &accepted].concat());
@@ -182,7 +187,7 @@ async fn a_client_that_hangs_up_frees_its_lock_at_once() {
     assert!(other.lock("invoice:7").try_acquire().await.unwrap().is_none());
     drop(request);
     assert!(other.lock("invoice:7").try_acquire().await.unwrap().is_some());
-    job.done.closed().await;
+    soon(job.done.closed()).await;
     assert_eq!(now.elapsed(), Duration::ZERO);
 }
 
@@ -261,7 +266,7 @@ async fn a_stop_leaves_no_lock_and_loses_no_call() {
     assert!(!served.ended.is_finished(), "a request is in flight");
     payment.done.send(()).unwrap();
     let mut answer = String::new();
-    paying.read_to_string(&mut answer).await.unwrap();
+    soon(paying.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     // The server has ended by now; the call is still to run.
@@ -270,7 +275,7 @@ async fn a_stop_leaves_no_lock_and_loses_no_call() {
     sleep(Duration::from_secs(5)).await;
     assert!(!served.ended.is_finished(), "a call runs");
     call.done.send(()).expect("the run was not stopped");
-    served.ended.await.unwrap().unwrap();
+    soon(served.ended).await.unwrap().unwrap();
 
     let other = another(&store).await;
     assert!(matches!(other.lock("invoice:7").status().await.unwrap(), Status::Free));
@@ -289,12 +294,11 @@ async fn a_stop_does_not_wait_for_ever() {
 
     let began = Instant::now();
     served.stop.cancel();
-    let ended = timeout(2 * GRACE, served.ended).await.expect("it has ended");
-    ended.unwrap().unwrap();
+    soon(served.ended).await.unwrap().unwrap();
     assert!((GRACE..GRACE + Duration::from_secs(3)).contains(&began.elapsed()));
     let other = another(&store).await;
     assert!(matches!(other.lock("invoice:7").status().await.unwrap(), Status::Free));
-    hanging.done.closed().await;
+    soon(hanging.done.closed()).await;
 }
 
 // The one test in real time: what a client that hangs up does to a handler is a matter of the
@@ -317,7 +321,7 @@ async fn a_client_that_hangs_up_over_tcp_frees_its_lock() {
     drop(client);
     let waiting = other.lock("invoice:7").wait(Duration::from_secs(30));
     assert!(waiting.acquire().await.is_ok(), "the next one in line has it");
-    job.done.closed().await;
+    soon(job.done.closed()).await;
     stop.cancel();
-    ended.await.unwrap().unwrap();
+    soon(ended).await.unwrap().unwrap();
 }
