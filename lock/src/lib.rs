@@ -149,74 +149,66 @@
 //!
 //! # axum
 //!
-//! The attribute goes on the handler; keep the [`Locks`] in the state. Cloning it is cheap.
+//! The attribute goes on the handler; keep the [`Locks`] in the state. Cloning it is cheap. With the
+//! feature `axum`, an [`Error`] is a response.
 //!
 //! ```
-//! # mod axum { // what this takes of axum
-//! #     pub mod extract { pub struct State<T>(pub T); pub struct Path<T>(pub T); }
-//! #     pub mod http { pub struct StatusCode; impl StatusCode {
-//! #         pub const OK: Self = Self; pub const ACCEPTED: Self = Self;
-//! #         pub const LOCKED: Self = Self; pub const CONFLICT: Self = Self;
-//! #         pub const SERVICE_UNAVAILABLE: Self = Self; pub const INTERNAL_SERVER_ERROR: Self = Self;
-//! #     } }
-//! #     pub mod response {
-//! #         pub struct Response;
-//! #         pub trait IntoResponse { fn into_response(self) -> Response; }
-//! #         impl IntoResponse for super::http::StatusCode { fn into_response(self) -> Response { Response } }
-//! #     }
-//! # }
-//! use axum::{extract::{Path, State}, http::StatusCode, response::{IntoResponse, Response}};
-//! use lock::{ErrorKind, Locks, debounced, locked};
+//! # #[cfg(feature = "axum")]
+//! # mod service {
+//! use axum::{Router, extract::{Path, State}, http::StatusCode, routing::post};
+//! use lock::{Error, Locks, debounced, locked};
 //!
 //! #[derive(Clone)]
 //! struct App { locks: Locks }
 //!
 //! #[locked(id = "invoice:{id}", locks = app.locks, wait = "2s")]
-//! async fn pay(State(app): State<App>, Path(id): Path<u64>) -> Result<String, AppError> {
+//! async fn pay(State(app): State<App>, Path(id): Path<u64>) -> Result<String, Error> {
 //!     Ok(format!("invoice {id} is paid"))
 //! }
 //!
-//! async fn changed(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, AppError> {
+//! async fn changed(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, Error> {
 //!     let ran = reindex(app, id).await?; // when its burst is over
 //!     Ok(if ran.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED })
 //! }
 //!
 //! // axum drops a handler whose client hangs up; a `detached` call stays in its burst.
 //! #[debounced(id = "reindex:{id}", locks = app.locks, wait = "1s", detached)]
-//! async fn reindex(app: App, id: u64) -> Result<(), AppError> {
+//! async fn reindex(app: App, id: u64) -> Result<(), Error> {
 //!     Ok(())
 //! }
 //!
-//! struct AppError(lock::Error);
-//!
-//! impl From<lock::Error> for AppError {
-//!     fn from(error: lock::Error) -> Self { Self(error) }
+//! # pub
+//! fn router(locks: Locks) -> Router {
+//!     Router::new()
+//!         .route("/invoices/{id}/pay", post(pay))
+//!         .route("/documents/{id}/changed", post(changed))
+//!         .with_state(App { locks })
 //! }
-//!
-//! impl IntoResponse for AppError {
-//!     fn into_response(self) -> Response {
-//!         // Log the error itself: it names the id and the server.
-//!         match self.0.kind() {
-//!             ErrorKind::Busy => StatusCode::LOCKED,
-//!             ErrorKind::Lost => StatusCode::CONFLICT,
-//!             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-//!             _ => StatusCode::INTERNAL_SERVER_ERROR,
-//!         }
-//!         .into_response()
-//!     }
-//! }
+//! #     pub async fn run() {
+//! #         let app = App { locks: Locks::in_memory() };
+//! #         assert!(pay(State(app.clone()), Path(7)).await.is_ok());
+//! #         assert!(changed(State(app), Path(7)).await.is_ok());
+//! #     }
+//! # }
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
-//! #     let app = App { locks: Locks::in_memory() };
-//! #     assert!(pay(State(app.clone()), Path(7)).await.is_ok());
-//! #     assert!(changed(State(app), Path(7)).await.is_ok());
+//! #     #[cfg(feature = "axum")]
+//! #     service::run().await;
 //! # }
 //! ```
 //!
-//! The router is as without locks: `Router::new().route("/invoices/{id}/pay", post(pay))` and
-//! `.with_state(app)`. If the client hangs up in the middle, the body is dropped and its lock
-//! released. On shutdown, call [`Locks::flush`] after the server has stopped, or
-//! [`Locks::shutdown`], which also ends locks that are still held.
+//! `Busy` is answered with 423 and `Retry-After`, `Lost` with 409, `Unavailable` with 503 and
+//! `Retry-After`, `Closed` with 503, and the others, which the client cannot help, with 500; the body
+//! is a problem of RFC 9457, with the members `kind` and `id`. What the error says itself names
+//! servers, and is not sent: a middleware finds it as an `Arc<lock::Error>` in
+//! `response.extensions()`, and can log it. Without the feature, and in other frameworks,
+//! [`Error::kind`] gives the status and [`Error::retry_after`] the header.
+//!
+//! If the client hangs up in the middle, the body is dropped and its lock released. On shutdown, call
+//! [`Locks::flush`] after the server has stopped, or [`Locks::shutdown`], which also ends locks that
+//! are still held. It ends detached calls that wait for the end of their burst, too: wait for these
+//! first. The example `service` (`examples/service` in the repository) does all of this, and its tests
+//! show it.
 //!
 //! # Which `Locks` an attribute uses
 //!
@@ -232,6 +224,7 @@
 //! | `redis` | yes | `redis://` and `unix://`: one server of Redis 6.2 or newer, or Valkey; [`Warning`], [`fenced`] |
 //! | `tls` | yes | `rediss://`, through `rustls`; [`LocksBuilder::root_certificate`] |
 //! | `durable` | | [`Durable`]: debounced calls that are kept in the store, with arguments that serde can write |
+//! | `axum` | | [`Error`] is a response of [axum](#axum) 0.8, through `axum-core` 0.5 |
 //! | `test-util` | | [`test_util`]: a store that fails on demand, and the contract tests for a [`store`] of your own |
 //!
 //! Without features: locks and debounce in memory, and in a [`store`] of your own. The minimum
@@ -325,6 +318,12 @@ pub use crate::{
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "redis", feature = "durable", feature = "test-util"))]
+#[cfg(all(
+    doctest,
+    feature = "redis",
+    feature = "durable",
+    feature = "axum",
+    feature = "test-util"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;
