@@ -38,7 +38,7 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 /// # async fn main() -> Result<(), lock::Error> {
 /// use std::sync::Arc;
 ///
-/// use axum_core::response::IntoResponse;
+/// use axum::response::IntoResponse;
 ///
 /// # let locks = lock::Locks::in_memory();
 /// let _guard = locks.lock("invoice:7").acquire().await?;
