@@ -43,8 +43,8 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-/// For how long requests and calls may go on after the signal to stop; less than whoever sent it
-/// waits before it kills (30 s in Kubernetes).
+/// For how long requests and calls may go on after the signal to stop: less than the time until the
+/// process is killed (30 s after the signal in Kubernetes).
 const GRACE: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
