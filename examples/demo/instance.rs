@@ -1,0 +1,547 @@
+//! One open page: an instance of a service, with a runtime and a client of its own. Here is what
+//! others do to it, and what can be seen of it from outside; what runs in it is in `life`.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lock::LockGuard;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    board::{Doing, Entry, Event},
+    life,
+    network::{Condition, Network},
+    process::{Process, random},
+};
+
+/// A page that is gone for so long was closed, and not loaded anew.
+const RELOAD: Duration = Duration::from_secs(5);
+/// How many answers of the library are kept for the page.
+const ANSWERS: usize = 30;
+
+/// What a page can ask for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Command {
+    Own(Step),
+    Foreign(Interference),
+}
+
+/// What the instance's own code does, when it gets to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub(crate) enum Step {
+    Acquire { id: String, lease_ms: u64 },
+    TryAcquire { id: String, lease_ms: u64 },
+    StopWaiting,
+    Extend { by_ms: u64 },
+    Release,
+    Drop,
+    Call,
+    BlockRuntime { for_ms: u64 },
+}
+
+/// What is done to the instance, whatever it is at.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub(crate) enum Interference {
+    Network {
+        condition: Condition,
+    },
+    Force {
+        id: String,
+    },
+    Kill,
+    Restart,
+    /// It does not go through the store of the locks, and asks for nothing but a token.
+    Write,
+}
+
+pub(crate) struct Instance {
+    /// A name that no other has ever had, for the page.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    process: Weak<Process>,
+    state: Mutex<State>,
+    /// Pages that look at it: a page, and its copies.
+    viewers: AtomicUsize,
+}
+
+/// What is known of an instance from outside: its runtime may be blocked.
+pub(crate) struct State {
+    life: Option<Life>,
+    pub(crate) doing: Doing,
+    /// The lock that it holds, waits for, or held last.
+    pub(crate) lock: String,
+    pub(crate) lease: Duration,
+    pub(crate) since: Instant,
+    /// Kept after its loss, so that it can be asked.
+    pub(crate) guard: Option<Arc<LockGuard>>,
+    pub(crate) renewals: u32,
+    remaining: Duration,
+    /// The last grant, for writes with a token that may be stale.
+    pub(crate) grant: Option<(String, u64)>,
+    pub(crate) blocked_until: Option<Instant>,
+    pub(crate) condition: Condition,
+    pub(crate) answers: VecDeque<Answer>,
+    numbered: u64,
+    /// Steps that wait until it gets to them.
+    pub(crate) queued: usize,
+}
+
+/// A life of the instance, which a kill ends.
+struct Life {
+    steps: mpsc::UnboundedSender<Step>,
+    killed: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+    network: Network,
+}
+
+/// What the library answered, in its words, and what that means.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Answer {
+    pub(crate) about: About,
+    pub(crate) number: u64,
+    pub(crate) call: String,
+    pub(crate) answer: String,
+    pub(crate) meaning: String,
+    pub(crate) good: bool,
+}
+
+/// Where on the page an answer belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum About {
+    Lock,
+    Ledger,
+    Debounce,
+}
+
+impl Instance {
+    pub(crate) async fn start(process: &Arc<Process>, name: String) -> Result<Arc<Self>, String> {
+        let instance = Arc::new(Self {
+            id: format!("{:016x}{:016x}", random(), random()),
+            name,
+            process: Arc::downgrade(process),
+            state: Mutex::new(State {
+                life: None,
+                doing: Doing::Nothing,
+                lock: String::new(),
+                lease: Duration::ZERO,
+                since: Instant::now(),
+                guard: None,
+                renewals: 0,
+                remaining: Duration::ZERO,
+                grant: None,
+                blocked_until: None,
+                condition: Condition::Open,
+                answers: VecDeque::new(),
+                numbered: 0,
+                queued: 0,
+            }),
+            viewers: AtomicUsize::new(0),
+        });
+        instance.revive().await?;
+        Arc::clone(&instance).close_when_left();
+        Ok(instance)
+    }
+
+    /// Begins a life, with a client that the store has not seen before.
+    async fn revive(self: &Arc<Self>) -> Result<(), String> {
+        let Some(process) = self.process.upgrade() else { return Ok(()) };
+        let this = Arc::downgrade(self);
+        let (locks, network) = process
+            .address
+            .connect_breakable(move |warning| {
+                if let Some(this) = this.upgrade() {
+                    this.answer("on_warning(..)", &warning.to_string(), "", false);
+                }
+            })
+            .await?;
+        let (steps, received) = mpsc::unbounded_channel();
+        let (killed, kill) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if state.life.is_some() {
+                return Ok(());
+            }
+            state.life = Some(Life { steps, killed, ended, network });
+            state.condition = Condition::Open;
+            state.blocked_until = None;
+            state.queued = 0;
+        }
+        self.turn(Doing::Nothing, "");
+        life::start(Arc::clone(self), locks, received, kill, end);
+        Ok(())
+    }
+
+    /// Carries a command out, or has the instance do so when it gets to it.
+    pub(crate) async fn command(self: &Arc<Self>, command: Command) {
+        match command {
+            Command::Own(step) => {
+                let mut state = self.state();
+                match &state.life {
+                    Some(life) => {
+                        // Its receiver is gone if the life is at its end.
+                        let _ = life.steps.send(step);
+                        state.queued += 1;
+                    }
+                    None => {
+                        drop(state);
+                        self.answer("..", "the process is dead", "Start it again first.", false);
+                    }
+                }
+            }
+            Command::Foreign(interference) => match interference {
+                Interference::Network { condition } => self.set_network(condition),
+                Interference::Force { id } => self.force(&id).await,
+                Interference::Kill => self.kill(),
+                Interference::Restart => match self.revive().await {
+                    Ok(()) => self.answer(
+                        "start the process",
+                        "started",
+                        "It has a new client, and holds nothing.",
+                        true,
+                    ),
+                    Err(why) => self.answer("start the process", &why, "", false),
+                },
+                Interference::Write => self.write_to_ledger().await,
+            },
+        }
+    }
+
+    fn set_network(&self, condition: Condition) {
+        {
+            let mut state = self.state();
+            let Some(life) = &state.life else { return };
+            if !life.network.is_breakable() {
+                return;
+            }
+            life.network.set(condition);
+            state.condition = condition;
+        }
+        let (call, meaning) = match condition {
+            Condition::Open => ("repair the network", "Renewals reach the store again."),
+            Condition::Silent => (
+                "stop renewing",
+                "No renewal reaches the store any more. The lease runs out, unless you repair the \
+                 network before.",
+            ),
+            Condition::Cut => (
+                "cut the connection",
+                "The library tries to connect again. The guard stays valid for the rest of its lease.",
+            ),
+        };
+        self.answer(call, "done", meaning, condition == Condition::Open);
+    }
+
+    /// As an operator would, who has another client.
+    async fn force(&self, id: &str) {
+        let Some(process) = self.process.upgrade() else { return };
+        let outcome = process.operator.lock(id).force_release().await;
+        let call = "lock.force_release().await";
+        match outcome {
+            Ok(true) => {
+                self.write(Event::Forced { id: id.to_owned() });
+                self.answer(call, "Ok(true)", "The lock was freed, and its holder was told.", true);
+            }
+            Ok(false) => self.answer(call, "Ok(false)", "Nobody held it.", true),
+            Err(error) => self.answer(call, &format!("Err({error})"), "", false),
+        }
+    }
+
+    /// Ends it as `kill -9` would: the store hears nothing, and what it held stays held for the rest
+    /// of the lease.
+    fn kill(&self) {
+        let mut state = self.state();
+        let Some(life) = state.life.take() else { return };
+        life.network.set(Condition::Cut);
+        // A guard that is dropped would be released, as soon as the store can be reached.
+        if let Some(guard) = state.guard.take().and_then(Arc::into_inner) {
+            let _ = guard.leak();
+        }
+        let held = state.doing == Doing::Holding;
+        state.doing = Doing::Killed;
+        state.since = Instant::now();
+        // Its receiver is gone if the life is at its end anyway.
+        let _ = life.killed.send(());
+        drop(state);
+        self.write(Event::Killed);
+        let meaning = if held {
+            "Nobody has released the lock. Others get it when its lease has run out, and not before."
+        } else {
+            "It held no lock."
+        };
+        self.answer("kill -9", "killed", meaning, false);
+    }
+
+    /// To the resource that the lock protects. The lock's own state is not asked: the resource
+    /// decides by the token.
+    async fn write_to_ledger(&self) {
+        let Some(process) = self.process.upgrade() else { return };
+        let (grant, dead, holds) = {
+            let state = self.state();
+            (state.grant.clone(), state.life.is_none(), state.doing == Doing::Holding)
+        };
+        let call = if holds {
+            "ledger.write(value, guard.fencing_token())"
+        } else {
+            "ledger.write(value, old_token)"
+        };
+        let tell = |answer: &str, meaning: &str, good| {
+            self.answer_about(About::Ledger, call, answer, meaning, good);
+        };
+        if dead {
+            return tell("the process is dead", "Start it again first.", false);
+        }
+        let Some((id, fence)) = grant else {
+            return tell("no token", "Acquire the lock first.", false);
+        };
+        match process.ledger.write(&id, &self.name, fence).await {
+            Ok(accepted) => {
+                self.write(Event::Wrote { id, fence, accepted });
+                match (accepted, holds) {
+                    (true, true) => tell("accepted", "No larger token has written before.", true),
+                    (true, false) => tell(
+                        "accepted",
+                        "You no longer hold the lock, but no larger token has written yet, so the \
+                         ledger could not tell.",
+                        true,
+                    ),
+                    (false, _) => tell(
+                        "refused",
+                        "A larger token has written: this write is too late.",
+                        false,
+                    ),
+                }
+            }
+            Err(why) => tell(&why, "", false),
+        }
+    }
+
+    /// Looks at what no event tells: renewals.
+    pub(crate) fn look(&self) {
+        let mut state = self.state();
+        if state.blocked_until.is_some_and(|until| until <= Instant::now()) {
+            state.blocked_until = None;
+        }
+        if let Some(guard) = &state.guard {
+            let remaining = guard.remaining();
+            if remaining > state.remaining + Duration::from_millis(50) {
+                state.renewals += 1;
+            }
+            state.remaining = remaining;
+        }
+    }
+
+    /// Says that it is there.
+    pub(crate) fn announce(&self) {
+        let (doing, id) = {
+            let state = self.state();
+            (state.doing, state.lock.clone())
+        };
+        self.write(Event::Alive { doing, id });
+    }
+
+    /// It has got to one of those that wait.
+    pub(crate) fn begins_a_step(&self) {
+        let mut state = self.state();
+        state.queued = state.queued.saturating_sub(1);
+    }
+
+    /// It waits for a lock now.
+    pub(crate) fn waits(&self, id: &str, lease: Duration) {
+        self.turn(Doing::Waiting, id);
+        self.state().lease = lease;
+        self.write(Event::Waits { id: id.to_owned() });
+    }
+
+    /// It was granted the lock.
+    pub(crate) fn holds(self: &Arc<Self>, guard: LockGuard, lease: Duration) {
+        let (id, fence) = (guard.id().to_owned(), guard.fencing_token());
+        let lost = guard.lost();
+        {
+            let mut state = self.state();
+            if state.life.is_none() {
+                // Killed in the same moment.
+                let _ = guard.leak();
+                return;
+            }
+            state.remaining = guard.remaining();
+            state.renewals = 0;
+            state.lease = lease;
+            state.grant = Some((id.clone(), fence));
+            state.guard = Some(Arc::new(guard));
+        }
+        self.turn(Doing::Holding, &id);
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.write(Event::Holds { id, fence, lease_ms });
+        // Not in the life's runtime, which may be blocked.
+        if let Some(process) = self.process.upgrade() {
+            let this = Arc::clone(self);
+            process.runtime.spawn(async move {
+                lost.await;
+                this.lost(fence);
+            });
+        }
+    }
+
+    /// `guard.lost()` has resolved, which it also does when a guard is released.
+    fn lost(&self, fence: u64) {
+        let id = {
+            let mut state = self.state();
+            let Some(guard) = state.guard.as_ref().filter(|guard| guard.fencing_token() == fence)
+            else {
+                return;
+            };
+            let id = guard.id().to_owned();
+            state.doing = Doing::Lost;
+            state.since = Instant::now();
+            id
+        };
+        self.write(Event::Lost { id });
+        self.answer(
+            "guard.lost().await",
+            "()",
+            "The lock is no longer yours. A function under #[locked] is stopped at this point.",
+            false,
+        );
+    }
+
+    /// The guard, for what ends it.
+    pub(crate) fn take_guard(&self) -> Option<(LockGuard, String)> {
+        let mut state = self.state();
+        let guard = Arc::into_inner(state.guard.take()?)?;
+        let id = guard.id().to_owned();
+        Some((guard, id))
+    }
+
+    /// Its runtime stands still for so long.
+    pub(crate) fn blocks(&self, time: Duration) -> u32 {
+        let mut state = self.state();
+        state.blocked_until = Some(Instant::now() + time);
+        state.renewals
+    }
+
+    pub(crate) fn turn(&self, doing: Doing, id: &str) {
+        let mut state = self.state();
+        if state.life.is_some() {
+            state.doing = doing;
+            state.since = Instant::now();
+            id.clone_into(&mut state.lock);
+        }
+    }
+
+    /// Shows what the library has answered.
+    pub(crate) fn answer(&self, call: &str, answer: &str, meaning: &str, good: bool) {
+        self.answer_about(About::Lock, call, answer, meaning, good);
+    }
+
+    /// The same, of what is not a lock.
+    pub(crate) fn answer_about(
+        &self,
+        about: About,
+        call: &str,
+        answer: &str,
+        meaning: &str,
+        good: bool,
+    ) {
+        let mut state = self.state();
+        state.numbered += 1;
+        let answer = Answer {
+            about,
+            number: state.numbered,
+            call: call.to_owned(),
+            answer: answer.to_owned(),
+            meaning: meaning.to_owned(),
+            good,
+        };
+        state.answers.push_back(answer);
+        if state.answers.len() > ANSWERS {
+            state.answers.pop_front();
+        }
+        drop(state);
+        if let Some(process) = self.process.upgrade() {
+            process.journal.touch();
+        }
+    }
+
+    pub(crate) fn write(&self, event: Event) {
+        if let Some(process) = self.process.upgrade() {
+            process.journal.write(Entry {
+                instance: self.id.clone(),
+                name: self.name.clone(),
+                copy: std::process::id(),
+                event,
+            });
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends its life in an orderly way: what it holds is released.
+    pub(crate) async fn end(&self) {
+        let life = self.state().life.take();
+        if let Some(Life { steps, ended, network, killed: _kept }) = life {
+            network.set(Condition::Open);
+            drop(steps);
+            // A runtime that is blocked, or a store that is away, is not waited for.
+            let _ = timeout(Duration::from_secs(3), ended).await;
+        }
+        self.write(Event::Left);
+    }
+
+    /// A page looks at it, until what this returns is dropped.
+    pub(crate) fn view(self: &Arc<Self>) -> Viewer {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        Viewer(Arc::clone(self))
+    }
+
+    fn close_when_left(self: Arc<Self>) {
+        let Some(process) = self.process.upgrade() else { return };
+        process.runtime.clone().spawn(async move {
+            sleep(RELOAD).await;
+            if self.viewers.load(Ordering::Relaxed) == 0
+                && let Some(process) = self.process.upgrade()
+            {
+                process.close(&self).await;
+            }
+        });
+    }
+}
+
+impl State {
+    pub(crate) fn is_breakable(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.network.is_breakable())
+    }
+}
+
+/// A page that looks at an instance.
+pub(crate) struct Viewer(Arc<Instance>);
+
+impl Viewer {
+    pub(crate) fn instance(&self) -> &Instance {
+        &self.0
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        if self.0.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            Arc::clone(&self.0).close_when_left();
+        }
+    }
+}

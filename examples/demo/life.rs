@@ -1,0 +1,265 @@
+//! What runs inside an instance: code as a service would have it, on a runtime of one thread.
+
+use std::{
+    future::pending,
+    pin::Pin,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lock::{Error, LockGuard, Locks};
+use tokio::{
+    runtime::Builder,
+    select,
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    board::{DEBOUNCE_MAX_WAIT_MS, DEBOUNCE_WAIT_MS, Doing, Event},
+    instance::{About, Instance, Step},
+};
+
+/// How long it stands in line before it gives up.
+const WAIT: Duration = Duration::from_secs(120);
+
+type Acquiring = Pin<Box<dyn Future<Output = Result<LockGuard, Error>> + Send>>;
+
+/// Begins a life, which ends in order when there are no more steps, and at once when it is killed.
+/// `end` is dropped then.
+pub(crate) fn start(
+    instance: Arc<Instance>,
+    locks: Locks,
+    steps: mpsc::UnboundedReceiver<Step>,
+    kill: oneshot::Receiver<()>,
+    end: oneshot::Sender<()>,
+) {
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime of one thread can be made");
+        runtime.block_on(async {
+            select! {
+                () = live(&instance, &locks, steps) => locks.flush().await,
+                Ok(()) = kill => {}
+            }
+        });
+        drop(end);
+    });
+}
+
+async fn live(instance: &Arc<Instance>, locks: &Locks, mut steps: mpsc::UnboundedReceiver<Step>) {
+    let mut acquiring: Option<(Acquiring, String, Duration)> = None;
+    loop {
+        let acquired = async {
+            match &mut acquiring {
+                Some((acquire, ..)) => acquire.await,
+                None => pending().await,
+            }
+        };
+        select! {
+            // What was granted is looked at first: then no step is taken on a guess.
+            biased;
+            outcome = acquired => {
+                let (_, id, lease) = acquiring.take().expect("BUG: an answer to no question");
+                settle(instance, &id, lease, outcome);
+            }
+            step = steps.recv() => {
+                let Some(step) = step else { break };
+                instance.begins_a_step();
+                carry_out(instance, locks, &mut acquiring, step).await;
+            }
+        }
+    }
+    // Whether it stands in line or holds the lock: dropping is enough.
+    drop(acquiring);
+    drop(instance.take_guard());
+}
+
+async fn carry_out(
+    instance: &Arc<Instance>,
+    locks: &Locks,
+    acquiring: &mut Option<(Acquiring, String, Duration)>,
+    step: Step,
+) {
+    match step {
+        Step::Acquire { .. } | Step::TryAcquire { .. }
+            if acquiring.is_some() || instance.state().doing == Doing::Holding =>
+        {
+            instance.answer(
+                "lock.acquire().await",
+                "not called",
+                "This instance holds a lock or waits for one already.",
+                false,
+            );
+        }
+        Step::Acquire { id, lease_ms } => {
+            // One that is lost, if any.
+            drop(instance.take_guard());
+            let lease = Duration::from_millis(lease_ms);
+            let lock = locks.lock(&id).lease(lease).wait(WAIT);
+            instance.waits(&id, lease);
+            *acquiring = Some((Box::pin(lock.acquire()), id, lease));
+        }
+        Step::TryAcquire { id, lease_ms } => {
+            drop(instance.take_guard());
+            let lease = Duration::from_millis(lease_ms);
+            match locks.lock(&id).lease(lease).try_acquire().await {
+                Ok(None) => instance.answer(
+                    "lock.try_acquire().await",
+                    "Ok(None)",
+                    "Somebody else holds it. Skip the work, or try again later.",
+                    false,
+                ),
+                Ok(Some(guard)) => settle(instance, &id, lease, Ok(guard)),
+                Err(error) => settle(instance, &id, lease, Err(error)),
+            }
+        }
+        Step::StopWaiting => {
+            if let Some((acquire, id, _)) = acquiring.take() {
+                drop(acquire);
+                instance.turn(Doing::Nothing, "");
+                instance.write(Event::GaveUp { id, why: "dropped the future".to_owned() });
+                instance.answer(
+                    "drop(acquire)",
+                    "()",
+                    "Dropping the future is enough: you have left the line.",
+                    true,
+                );
+            }
+        }
+        Step::Extend { by_ms } => extend(instance, Duration::from_millis(by_ms)).await,
+        Step::Release => {
+            let Some((guard, id)) = instance.take_guard() else { return nothing_held(instance) };
+            instance.turn(Doing::Releasing, &id);
+            instance.write(Event::Releases { id: id.clone() });
+            let outcome = guard.release().await;
+            instance.turn(Doing::Nothing, "");
+            match outcome {
+                Ok(()) => {
+                    instance.write(Event::Released { id, how: "released".to_owned() });
+                    instance.answer(
+                        "guard.release().await",
+                        "Ok(())",
+                        "Released in time. If somebody waits, the first in line has it now.",
+                        true,
+                    );
+                }
+                Err(error) => {
+                    instance.write(Event::Released { id, how: "could not release".to_owned() });
+                    instance.answer(
+                        "guard.release().await",
+                        &format!("Err({error})"),
+                        "Part of the work may have run at the same time as another holder's.",
+                        false,
+                    );
+                }
+            }
+        }
+        Step::Drop => {
+            let Some((guard, id)) = instance.take_guard() else { return nothing_held(instance) };
+            drop(guard);
+            instance.turn(Doing::Nothing, "");
+            instance.write(Event::Released { id, how: "dropped".to_owned() });
+            instance.answer(
+                "drop(guard)",
+                "()",
+                "Released in the background. A panic or an aborted task does the same.",
+                true,
+            );
+        }
+        Step::Call => call(instance, locks),
+        Step::BlockRuntime { for_ms } => {
+            let time = Duration::from_millis(for_ms);
+            let before = instance.blocks(time);
+            let began = Instant::now();
+            instance.answer(
+                &format!("std::thread::sleep({time:?})"),
+                "not returned yet",
+                "The runtime is frozen: no task runs, and what you press waits. Only another thread of \
+                 the process can still ask the guard, and this page does.",
+                false,
+            );
+            // What no async code should do; that is the point.
+            thread::sleep(time);
+            let state = instance.state();
+            let renewals = state.renewals.saturating_sub(before);
+            let held = state.doing == Doing::Holding;
+            drop(state);
+            let meaning = if held {
+                format!(
+                    "The lock was kept: the library renewed it {renewals} times, on a thread of its own."
+                )
+            } else {
+                String::new()
+            };
+            let answer = format!("() after {:.0?}", began.elapsed());
+            instance.answer("std::thread::sleep(..)", &answer, &meaning, true);
+        }
+    }
+}
+
+/// What an acquire has come to.
+fn settle(instance: &Arc<Instance>, id: &str, lease: Duration, outcome: Result<LockGuard, Error>) {
+    match outcome {
+        Ok(guard) => {
+            let answer = format!("Ok(guard), token {}", guard.fencing_token());
+            instance.holds(guard, lease);
+            instance.answer(
+                "lock.acquire().await",
+                &answer,
+                "The lock is yours. The library renews it when a third of the lease has passed.",
+                true,
+            );
+        }
+        Err(error) => {
+            instance.turn(Doing::Nothing, "");
+            let why = format!("{:?}", error.kind());
+            instance.write(Event::GaveUp { id: id.to_owned(), why });
+            instance.answer("lock.acquire().await", &format!("Err({error})"), "", false);
+        }
+    }
+}
+
+fn nothing_held(instance: &Instance) {
+    instance.answer("guard", "none", "This instance holds no lock.", false);
+}
+
+async fn extend(instance: &Instance, by: Duration) {
+    let Some(guard) = instance.state().guard.clone() else { return nothing_held(instance) };
+    let call = format!("guard.extend({by:?}).await");
+    match guard.extend(by).await {
+        Ok(()) => instance.answer(
+            &call,
+            "Ok(())",
+            "Extended once, for a pause that you can foresee.",
+            true,
+        ),
+        Err(error) => instance.answer(&call, &format!("Err({error})"), "", false),
+    }
+}
+
+/// A debounced call, as a handler makes it whose client may hang up.
+fn call(instance: &Arc<Instance>, locks: &Locks) {
+    let debounce = locks
+        .debounce("search-index")
+        .wait(Duration::from_millis(DEBOUNCE_WAIT_MS))
+        .max_wait(Duration::from_millis(DEBOUNCE_MAX_WAIT_MS));
+    instance.write(Event::Called);
+    let runs = Arc::clone(instance);
+    let outcome = debounce.spawn(move || async move { runs.write(Event::Ran) });
+    let instance = Arc::clone(instance);
+    tokio::spawn(async move {
+        let tell = |answer: &str, meaning: &str, good| {
+            let call = "debounce.call(..).await";
+            instance.answer_about(About::Debounce, call, answer, meaning, good);
+        };
+        match outcome.await {
+            Ok(Ok(Some(()))) => tell("Ok(Some(()))", "The last call of the burst: it ran.", true),
+            Ok(Ok(None)) => tell("Ok(None)", "Replaced by a later call.", true),
+            Ok(Err(error)) => tell(&format!("Err({error})"), "", false),
+            Err(_ended) => {}
+        }
+    });
+}

@@ -1,0 +1,155 @@
+//! Where the locks are, and what lies between there and an instance: it can be cut, or fall silent.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use lock::{Locks, LocksBuilder, Warning, store::MemoryStore, test_util::FaultyStore};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use serde::{Deserialize, Serialize};
+
+use crate::proxy::Proxy;
+
+/// Locks of applications on the same server are left alone.
+const PREFIX: &str = "lock-demo:";
+
+/// As long as the library waits for the answer of a server.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Where the locks are.
+#[derive(Clone)]
+pub(crate) enum Address {
+    /// In this process.
+    Memory(MemoryStore),
+    /// On a server.
+    Redis(Box<ConnectionInfo>),
+}
+
+/// What the way to the store is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Condition {
+    /// As it should be.
+    Open,
+    /// What is sent arrives nowhere, and nobody says so.
+    Silent,
+    /// The connection is closed, and no new one can be made.
+    Cut,
+}
+
+/// The way from one instance to the store.
+#[derive(Clone)]
+pub(crate) enum Network {
+    Memory(FaultyStore),
+    Redis(Proxy),
+    /// Nothing that could be cut: a connection under TLS would notice a proxy.
+    Direct,
+}
+
+impl Address {
+    /// A store of this process.
+    pub(crate) fn memory() -> Self {
+        Self::Memory(MemoryStore::new())
+    }
+
+    /// The store that `LOCK_URL` names.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        if url == "memory:" {
+            return Ok(Self::memory());
+        }
+        let information = url.into_connection_info().map_err(|error| {
+            // The URL may have a password in it.
+            format!("LOCK_URL is no URL of a Redis server: {error}")
+        })?;
+        Ok(Self::Redis(Box::new(information)))
+    }
+
+    /// The store in words, without its password.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Memory(_) => "in the memory of this process".to_owned(),
+            Self::Redis(information) => match information.addr() {
+                ConnectionAddr::Tcp(host, port) => format!("redis://{host}:{port}"),
+                ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
+                other => other.to_string(),
+            },
+        }
+    }
+
+    /// Locks that nothing comes between, for what the demo itself wants to know.
+    pub(crate) fn connect(&self) -> Result<Locks, lock::Error> {
+        match self {
+            Self::Memory(store) => lazily(Locks::builder().store(store.clone())),
+            Self::Redis(information) => lazily(Locks::builder().client(client(information)?)),
+        }
+    }
+
+    /// Locks of an instance, and the way that they take.
+    ///
+    /// The proxy runs on the current runtime, which is not the instance's: that may be blocked.
+    pub(crate) async fn connect_breakable(
+        &self,
+        on_warning: impl Fn(&Warning) + Send + Sync + 'static,
+    ) -> Result<(Locks, Network), String> {
+        let (builder, network) = match self {
+            Self::Memory(store) => {
+                let store = FaultyStore::new(store.clone());
+                (Locks::builder().store(store.clone()), Network::Memory(store))
+            }
+            Self::Redis(information) => {
+                let proxy = Proxy::start(information.addr()).await.map_err(|error| {
+                    format!("no port for a connection that can be cut: {error}")
+                })?;
+                let (information, network) = match proxy {
+                    Some(proxy) => {
+                        let here = (Ipv4Addr::LOCALHOST.to_string(), proxy.port());
+                        let here = ConnectionAddr::Tcp(here.0, here.1);
+                        ((**information).clone().set_addr(here), Network::Redis(proxy))
+                    }
+                    None => ((**information).clone(), Network::Direct),
+                };
+                let client = client(&information).map_err(|error| error.to_string())?;
+                (Locks::builder().client(client), network)
+            }
+        };
+        let locks = lazily(builder.on_warning(on_warning)).map_err(|error| error.to_string())?;
+        Ok((locks, network))
+    }
+}
+
+impl Network {
+    /// From now on the way is like this.
+    pub(crate) fn set(&self, condition: Condition) {
+        match self {
+            Self::Memory(store) => match condition {
+                Condition::Open => {
+                    store.delay(Duration::ZERO);
+                    store.come_back();
+                }
+                Condition::Silent => {
+                    store.delay(SILENCE);
+                    store.go_down();
+                }
+                Condition::Cut => {
+                    store.delay(Duration::ZERO);
+                    store.go_down();
+                }
+            },
+            Self::Redis(proxy) => proxy.set(condition),
+            Self::Direct => {}
+        }
+    }
+
+    /// If it can be anything but open.
+    pub(crate) fn is_breakable(&self) -> bool {
+        !matches!(self, Self::Direct)
+    }
+}
+
+fn client(information: &ConnectionInfo) -> Result<Client, lock::Error> {
+    // What it checks was checked when the URL was read.
+    Ok(Client::open(information.clone()).expect("BUG: a URL that was read is refused"))
+}
+
+/// A server that is down is said on the page, and waited for.
+fn lazily(builder: LocksBuilder) -> Result<Locks, lock::Error> {
+    builder.prefix(PREFIX).build_lazy()
+}

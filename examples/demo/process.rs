@@ -1,0 +1,133 @@
+//! This copy of the demo: what its instances share, and which there are.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use lock::Locks;
+use tokio::{runtime::Handle, task::JoinHandle, time::interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::ALIVE_MS, instance::Instance, journal::Journal, ledger::Ledger, network::Address,
+};
+
+/// The names that instances get: those who thought about what runs at the same time.
+const NAMES: [&str; 16] = [
+    "Ada", "Alan", "Barbara", "Butler", "Cynthia", "Dorothy", "Edsger", "Frances", "Grace", "Jim",
+    "Leslie", "Lynn", "Mary", "Nancy", "Per", "Tony",
+];
+
+pub(crate) struct Process {
+    pub(crate) address: Address,
+    pub(crate) journal: Journal,
+    pub(crate) ledger: Ledger,
+    /// Locks that no button can cut: for an operator's commands, and for what a page asks.
+    pub(crate) operator: Locks,
+    /// That of this process, which no button can block.
+    pub(crate) runtime: Handle,
+    /// The pages are to go, for the process ends.
+    pub(crate) ending: CancellationToken,
+    instances: Mutex<HashMap<String, Arc<Instance>>>,
+}
+
+impl Process {
+    pub(crate) fn start(address: Address) -> Result<Arc<Self>, String> {
+        let process = Arc::new(Self {
+            journal: Journal::start(&address),
+            ledger: Ledger::new(&address),
+            operator: address.connect().map_err(|error| error.to_string())?,
+            runtime: Handle::current(),
+            ending: CancellationToken::new(),
+            instances: Mutex::default(),
+            address,
+        });
+        tokio::spawn(tick(Arc::downgrade(&process)));
+        Ok(process)
+    }
+
+    /// Where the locks are, in words.
+    pub(crate) fn store(&self) -> String {
+        self.address.shown()
+    }
+
+    /// A new instance, under a name that nobody else has.
+    pub(crate) async fn open(self: &Arc<Self>) -> Result<Arc<Instance>, String> {
+        let name = {
+            let journal = self.journal.watch();
+            let board = journal.borrow();
+            let instances = self.instances();
+            let taken = |name: &str| {
+                board.people.values().any(|person| person.name == name)
+                    || instances.values().any(|instance| instance.name == name)
+            };
+            // Two copies that begin at the same time are to choose different ones.
+            let first = random() as usize;
+            (0..NAMES.len())
+                .map(|step| NAMES[(first + step) % NAMES.len()])
+                .find(|name| !taken(name))
+                .map_or_else(|| format!("Nr. {}", first % 10_000), str::to_owned)
+        };
+        let instance = Instance::start(self, name).await?;
+        self.instances().insert(instance.id.clone(), Arc::clone(&instance));
+        Ok(instance)
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Instance>> {
+        self.instances().get(id).cloned()
+    }
+
+    /// The page of this instance was closed.
+    pub(crate) async fn close(&self, instance: &Instance) {
+        self.instances().remove(&instance.id);
+        instance.end().await;
+    }
+
+    /// Ends everything, and leaves no lock.
+    pub(crate) async fn end(&self) {
+        let instances: Vec<_> = self.instances().drain().collect();
+        let endings: Vec<JoinHandle<()>> = instances
+            .into_iter()
+            .map(|(_, instance)| tokio::spawn(async move { instance.end().await }))
+            .collect();
+        for ending in endings {
+            let _ = ending.await;
+        }
+        self.operator.shutdown().await;
+    }
+
+    fn all(&self) -> Vec<Arc<Instance>> {
+        self.instances().values().cloned().collect()
+    }
+
+    fn instances(&self) -> MutexGuard<'_, HashMap<String, Arc<Instance>>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What no event says has to be looked for.
+async fn tick(process: Weak<Process>) {
+    let mut ticks = interval(Duration::from_millis(50));
+    for tick in 0_u64.. {
+        ticks.tick().await;
+        let Some(process) = process.upgrade() else { return };
+        let announce = tick % (ALIVE_MS / 50) == 0;
+        for instance in process.all() {
+            instance.look();
+            if announce {
+                instance.announce();
+            }
+        }
+        if announce {
+            process.journal.sweep();
+        }
+    }
+}
+
+/// A number that differs from process to process.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

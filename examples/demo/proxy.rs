@@ -1,0 +1,106 @@
+//! A TCP connection in the middle of a connection, so that it can be cut.
+
+use std::{io, net::Ipv4Addr, sync::Arc};
+
+use redis::ConnectionAddr;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::{TcpListener, TcpStream, UnixStream},
+    pin, select,
+    sync::watch,
+};
+
+use crate::network::Condition;
+
+/// Passes on what comes to a port of this machine, for as long as it is open. Ends with its last
+/// clone.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    port: u16,
+    condition: Arc<watch::Sender<Condition>>,
+}
+
+#[derive(Clone)]
+enum Server {
+    Tcp(String, u16),
+    Unix(std::path::PathBuf),
+}
+
+impl Proxy {
+    /// A proxy for this server; `None` if its protocol does not let anybody come between.
+    pub(crate) async fn start(server: &ConnectionAddr) -> io::Result<Option<Self>> {
+        let server = match server {
+            ConnectionAddr::Tcp(host, port) => Server::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => Server::Unix(path.clone()),
+            _ => return Ok(None),
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let (condition, seen) = watch::channel(Condition::Open);
+        tokio::spawn(listen(listener, server, seen));
+        Ok(Some(Self { port, condition: Arc::new(condition) }))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on, for connections that there are and for new ones.
+    pub(crate) fn set(&self, condition: Condition) {
+        self.condition.send_replace(condition);
+    }
+}
+
+async fn listen(listener: TcpListener, server: Server, mut condition: watch::Receiver<Condition>) {
+    loop {
+        let connection = select! {
+            accepted = listener.accept() => accepted,
+            changed = condition.changed() => match changed {
+                Ok(()) => continue,
+                Err(_gone) => return,
+            },
+        };
+        if let Ok((connection, _)) = connection
+            && *condition.borrow() != Condition::Cut
+        {
+            tokio::spawn(pass_on(connection, server.clone(), condition.clone()));
+        }
+    }
+}
+
+async fn pass_on(client: TcpStream, server: Server, condition: watch::Receiver<Condition>) {
+    // A server that refuses: the client's connection ends, too.
+    match server {
+        Server::Tcp(host, port) => {
+            if let Ok(server) = TcpStream::connect((host.as_str(), port)).await {
+                let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                join(client, server, condition).await;
+            }
+        }
+        Server::Unix(path) => {
+            if let Ok(server) = UnixStream::connect(path).await {
+                let _ = client.set_nodelay(true);
+                join(client, server, condition).await;
+            }
+        }
+    }
+}
+
+async fn join(
+    mut client: TcpStream,
+    mut server: impl AsyncRead + AsyncWrite + Unpin,
+    mut condition: watch::Receiver<Condition>,
+) {
+    let copy = copy_bidirectional(&mut client, &mut server);
+    pin!(copy);
+    loop {
+        let now = *condition.borrow_and_update();
+        if now == Condition::Cut {
+            return;
+        }
+        select! {
+            _ = &mut copy, if now == Condition::Open => return,
+            changed = condition.changed() => if changed.is_err() { return },
+        }
+    }
+}

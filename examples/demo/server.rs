@@ -1,0 +1,209 @@
+//! HTTP: the page, commands from it, and the stream of what it is to show.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, Sse},
+    },
+    routing::{get, post},
+};
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+use tokio::{
+    net::TcpListener,
+    select, signal,
+    sync::watch,
+    time::{interval, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    board::Board,
+    instance::{Command, Instance, Viewer},
+    process::Process,
+    view::{Asked, View},
+};
+
+/// Pages are not drawn more often than this ..
+const DRAWN: Duration = Duration::from_millis(80);
+/// .. nor less often.
+const REDRAWN: Duration = Duration::from_millis(500);
+/// How often the store is asked who holds the lock on a page.
+const ASKED: Duration = Duration::from_millis(400);
+
+/// The page needs nothing from elsewhere, and may not get it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+type App = State<Arc<Process>>;
+
+/// Serves until Ctrl-C, and leaves no lock.
+pub(crate) async fn serve(listener: TcpListener, process: Arc<Process>) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
+        .route("/page.css", get(|| file("text/css; charset=utf-8", include_str!("page/page.css"))))
+        .route(
+            "/page.js",
+            get(|| file("text/javascript; charset=utf-8", include_str!("page/page.js"))),
+        )
+        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("page/icon.svg"))))
+        .route("/instances", post(open))
+        .route("/instances/{id}/commands", post(command))
+        .route("/instances/{id}/events", get(events))
+        .with_state(Arc::clone(&process));
+    let ending = process.ending.clone();
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            ended_by_signal().await;
+            // A stream never ends by itself.
+            ending.cancel();
+        })
+        .await?;
+    process.end().await;
+    Ok(())
+}
+
+async fn ended_by_signal() {
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())
+        .expect("a signal can be waited for");
+    select! {
+        _ = signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, HeaderValue); 4] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        // The next version of the demo may be at the same address.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, text)
+}
+
+async fn open(State(process): App) -> Response {
+    match process.open().await {
+        Ok(instance) => Json(serde_json::json!({ "id": instance.id })).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+    }
+}
+
+/// What comes of a command is on the page, as everything is.
+async fn command(
+    State(process): App,
+    Path(id): Path<String>,
+    Json(command): Json<Command>,
+) -> StatusCode {
+    match process.find(&id) {
+        Some(instance) => {
+            instance.command(command).await;
+            StatusCode::ACCEPTED
+        }
+        None => StatusCode::GONE,
+    }
+}
+
+#[derive(Deserialize)]
+struct Watched {
+    lock: String,
+}
+
+async fn events(
+    State(process): App,
+    Path(id): Path<String>,
+    Query(watched): Query<Watched>,
+) -> Response {
+    match process.find(&id) {
+        Some(instance) => Sse::new(views(process, &instance, watched.lock)).into_response(),
+        // A browser does not say with which code a stream was refused, so it is told in one.
+        None => Sse::new(stream::once(async {
+            Ok::<_, Infallible>(Event::default().event("gone").data("gone"))
+        }))
+        .into_response(),
+    }
+}
+
+/// One page that looks at an instance.
+struct Page {
+    process: Arc<Process>,
+    viewer: Viewer,
+    lock: String,
+    board: watch::Receiver<Board>,
+    asked: watch::Receiver<Option<Asked>>,
+    _asking: AbortOnDropHandle<()>,
+    first: bool,
+}
+
+fn views(
+    process: Arc<Process>,
+    instance: &Arc<Instance>,
+    lock: String,
+) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    let (asked, seen) = watch::channel(None);
+    let page = Page {
+        viewer: instance.view(),
+        board: process.journal.watch(),
+        asked: seen,
+        _asking: AbortOnDropHandle::new(tokio::spawn(ask(
+            Arc::clone(&process),
+            lock.clone(),
+            asked,
+        ))),
+        lock,
+        process,
+        first: true,
+    };
+    stream::unfold(page, |mut page| async move {
+        page.is_due().await?;
+        let asked = page.asked.borrow_and_update().clone();
+        let instance = page.viewer.instance();
+        let view = View::of(&page.process, instance, &page.lock, asked.as_ref());
+        let event = Event::default().json_data(view).expect("BUG: a view is no JSON");
+        Some((Ok(event), page))
+    })
+}
+
+impl Page {
+    /// Waits until there is something to show; `None` when there never is again.
+    async fn is_due(&mut self) -> Option<()> {
+        if std::mem::take(&mut self.first) {
+            self.board.mark_unchanged();
+            return Some(());
+        }
+        let changed = async {
+            sleep(DRAWN).await;
+            select! {
+                _ = self.board.changed() => {}
+                _ = self.asked.changed() => {}
+                () = sleep(REDRAWN) => {}
+            }
+        };
+        select! {
+            () = changed => Some(()),
+            () = self.process.ending.cancelled() => None,
+        }
+    }
+}
+
+/// Asks the store about the lock of a page, again and again: it does not tell by itself.
+async fn ask(process: Arc<Process>, lock: String, asked: watch::Sender<Option<Asked>>) {
+    let lock = process.operator.lock(lock);
+    let mut again = interval(ASKED);
+    loop {
+        again.tick().await;
+        let began = Instant::now();
+        let status = lock.status().await.map_err(|error| error.to_string());
+        asked.send_replace(Some((status, began)));
+    }
+}
