@@ -11,11 +11,11 @@ use crate::{
     keeper::{Client, ClientId, Started},
     limits,
     store::{MemoryStore, Store},
-    url::Target,
+    url::{Beside, Target},
 };
 #[cfg(feature = "redis")]
 use crate::{
-    store::redis::Endpoint,
+    store::redis::{Endpoint, RedisStore},
     warning::{OnWarning, Warning, Warnings},
 };
 
@@ -30,6 +30,8 @@ impl Locks {
     /// | `redis://[[user]:password@]host[:port][/database]` | a Redis server |
     /// | `rediss://...` | the same over TLS, with the system's roots |
     /// | `unix:///path/to/socket[?db=..&user=..&pass=..]` | a Redis server on this machine |
+    /// | `redis+sentinel://[[user]:password@]host[:port],host[:port]../name[/database]` | the primary that these Sentinels call `name`, wherever it moves; user, password and database are those of the servers |
+    /// | `rediss+sentinel://...` | the same over TLS, to the Sentinels, too |
     /// | `memory:` | this process, as [`in_memory`](Self::in_memory) |
     ///
     /// A Redis store is served by a thread of its own, so that a busy runtime loses no locks.
@@ -38,7 +40,7 @@ impl Locks {
     ///
     /// `Invalid` for a URL that is none of these; `Unavailable` if the server is out of reach: each
     /// step of the handshake may take two seconds; `Rejected` if it refuses user, password or
-    /// database, or if it is no server for locks: a read-only replica, a Sentinel, a node of a Redis
+    /// database, if the Sentinels know no such name, or if it is no server for locks: a read-only replica, a Sentinel, a node of a Redis
     /// Cluster, or something that does not speak the Redis protocol.
     ///
     /// # Cancel safety
@@ -121,7 +123,7 @@ impl Locks {
             prefix: Prefix::default().as_str().to_owned(),
             lease: DEFAULT_LEASE,
             wait: DEFAULT_WAIT,
-            root_certificate: None,
+            beside: Beside::default(),
             client_id: None,
             #[cfg(feature = "__mutants")]
             host: None,
@@ -151,7 +153,7 @@ pub struct LocksBuilder {
     prefix: String,
     lease: Duration,
     wait: Duration,
-    root_certificate: Option<Vec<u8>>,
+    beside: Beside,
     client_id: Option<u128>,
     #[cfg(feature = "__mutants")]
     host: Option<Arc<crate::__Host>>,
@@ -259,7 +261,29 @@ impl LocksBuilder {
     /// installed one, else by *ring*, and the default stays as it is.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.root_certificate = Some(pem.into());
+        self.beside.root_certificate = Some(pem.into());
+        self
+    }
+
+    /// The user and the password that the Sentinels of a `redis+sentinel://` URL want: those in the
+    /// URL are for the servers. An empty user is the default user.
+    ///
+    /// ```
+    /// # fn main() {
+    /// let builder = lock::Locks::builder()
+    ///     .url("redis+sentinel://billing:secret@sentinel-1,sentinel-2,sentinel-3/main")
+    ///     .sentinel_credentials("watcher", "another secret");
+    /// # drop(builder);
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn sentinel_credentials(
+        mut self,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
+        let user = Some(user.into()).filter(|user| !user.is_empty());
+        self.beside.sentinel_credentials = Some((user, password.into()));
         self
     }
 
@@ -316,14 +340,21 @@ impl LocksBuilder {
         #[cfg(feature = "redis")]
         let warnings = Warnings::new(self.on_warning, events.clone());
         let (client, started) = match self.source {
-            Some(Source::Url(url)) => match Target::parse(&url, self.root_certificate)? {
+            Some(Source::Url(url)) => match Target::parse(&url, self.beside)? {
                 Target::Memory => of_store(id, Arc::new(MemoryStore::new()), events)?,
                 #[cfg(feature = "redis")]
-                Target::Redis(endpoint) => of_redis(id, *endpoint, warnings, lazy)?,
+                Target::Redis(endpoint) => {
+                    of_redis(id, RedisStore::new(*endpoint, warnings)?, events, lazy)?
+                }
+                #[cfg(feature = "redis")]
+                Target::Watched(watched) => {
+                    of_redis(id, RedisStore::watched(*watched, warnings)?, events, lazy)?
+                }
             },
             #[cfg(feature = "redis")]
             Some(Source::Client(client)) => {
-                of_redis(id, Endpoint::of_client(*client), warnings, lazy)?
+                let store = RedisStore::new(Endpoint::of_client(*client), warnings)?;
+                of_redis(id, store, events, lazy)?
             }
             #[cfg(feature = "__mutants")]
             Some(Source::Store(store)) if self.host.is_some() => {
@@ -370,12 +401,11 @@ fn of_store(id: ClientId, store: Arc<dyn Store>, events: Events) -> Result<Conne
 #[cfg(feature = "redis")]
 fn of_redis(
     id: ClientId,
-    endpoint: Endpoint,
-    warnings: Warnings,
+    store: RedisStore,
+    events: Events,
     lazy: bool,
 ) -> Result<Connecting, Error> {
-    let events = warnings.events().clone();
-    let store = Arc::new(crate::store::redis::RedisStore::new(endpoint, warnings)?);
+    let store = Arc::new(store);
     let connection = Arc::clone(&store);
     let connect = move || async move { if lazy { Ok(()) } else { connection.connect().await } };
     let (client, started) =

@@ -7,7 +7,7 @@ pub use crate::store::redis::fuzzing::{reply, wake};
 
 /// Reads a URL, as [`Locks::connect`](crate::Locks::connect) does before it connects.
 pub fn store_url(url: &str) -> Result<(), Error> {
-    url::Target::parse(url, None).map(drop)
+    url::Target::parse(url, url::Beside::default()).map(drop)
 }
 
 /// The URL that an environment gives, as for [`Locks::from_env`](crate::Locks::from_env).

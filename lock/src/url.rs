@@ -5,19 +5,36 @@ use std::ffi::OsString;
 
 use crate::Error;
 #[cfg(feature = "redis")]
-use crate::store::redis::Endpoint;
+use crate::store::redis::{Endpoint, Watched};
 
-const SCHEMES: &str = "`redis://`, `rediss://`, `unix:` or `memory:`";
+#[cfg(feature = "redis")]
+mod watched;
+
+#[cfg(feature = "redis")]
+pub(crate) use self::watched::Credentials;
+
+const SCHEMES: &str = "`redis://`, `rediss://`, `redis+sentinel://`, `unix:` or `memory:`";
 
 /// The store that a URL names.
 pub(crate) enum Target {
     Memory,
     #[cfg(feature = "redis")]
     Redis(Box<Endpoint>),
+    #[cfg(feature = "redis")]
+    Watched(Box<Watched>),
+}
+
+/// What a URL does not say.
+#[derive(Default)]
+pub(crate) struct Beside {
+    #[cfg(feature = "redis")]
+    pub(crate) root_certificate: Option<Vec<u8>>,
+    #[cfg(feature = "redis")]
+    pub(crate) sentinel_credentials: Option<Credentials>,
 }
 
 impl Target {
-    pub(crate) fn parse(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Self, Error> {
+    pub(crate) fn parse(url: &str, beside: Beside) -> Result<Self, Error> {
         if let Some(flaw) = flaw(url) {
             return Err(Error::invalid(format!("the URL has {flaw}: leave them out")));
         }
@@ -31,7 +48,19 @@ impl Target {
             Some(
                 scheme @ ("redis" | "rediss" | "unix" | "redis+unix" | "valkey" | "valkeys"
                 | "valkey+unix"),
-            ) => redis(&format!("{scheme}:{rest}"), root_certificate),
+            ) => redis(&format!("{scheme}:{rest}"), beside),
+            #[cfg(feature = "redis")]
+            Some(
+                scheme @ ("redis+sentinel" | "rediss+sentinel" | "valkey+sentinel"
+                | "valkeys+sentinel"),
+            ) => {
+                let encrypted = matches!(scheme, "rediss+sentinel" | "valkeys+sentinel");
+                let Beside { root_certificate, sentinel_credentials } = beside;
+                let server = if encrypted { "rediss" } else { "redis" };
+                let credentials = sentinel_credentials.as_ref();
+                let watched = watched::parse(server, rest, root_certificate, credentials)?;
+                Ok(Self::Watched(Box::new(watched)))
+            }
             // A scheme that is not one of letters could be anything, even a password.
             Some(scheme)
                 if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && scheme.len() < 16 =>
@@ -48,7 +77,16 @@ impl Target {
 }
 
 #[cfg(feature = "redis")]
-fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> {
+fn redis(url: &str, beside: Beside) -> Result<Target, Error> {
+    if beside.sentinel_credentials.is_some() {
+        return Err(Error::invalid("credentials of Sentinels go with a `redis+sentinel://` URL"));
+    }
+    Ok(Target::Redis(Box::new(endpoint(url, beside.root_certificate)?)))
+}
+
+/// The server of a URL.
+#[cfg(feature = "redis")]
+fn endpoint(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Endpoint, Error> {
     use redis::{Client, ConnectionAddr, IntoConnectionInfo, io::tcp::TcpSettings};
 
     // The error's own text may repeat what stands in the URL, so it is not passed on.
@@ -73,17 +111,13 @@ fn redis(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Target, Error> 
     }
     let is_unchecked = matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
     let client = Client::open(info).map_err(unreadable)?;
-    let endpoint = if is_unchecked {
+    if is_unchecked {
         return Err(Error::invalid(
             "the URL asks for TLS that trusts everybody (`#insecure`), which a URL cannot have: give \
              the authority of the server with `root_certificate`, or a `redis::Client` that does it",
         ));
-    } else if encrypted {
-        tls(client, root_certificate)?
-    } else {
-        Endpoint::of_client(client)
-    };
-    Ok(Target::Redis(Box::new(endpoint)))
+    }
+    if encrypted { tls(client, root_certificate) } else { Ok(Endpoint::of_client(client)) }
 }
 
 /// The TLS library takes a file without a certificate for an authority that nobody knows, and
@@ -114,7 +148,7 @@ fn tls(_: redis::Client, _: Option<Vec<u8>>) -> Result<Endpoint, Error> {
 }
 
 #[cfg(not(feature = "redis"))]
-fn redis(_: &str, _: Option<Vec<u8>>) -> Result<Target, Error> {
+fn redis(_: &str, _: Beside) -> Result<Target, Error> {
     Err(Error::invalid("built without the feature `redis`, so only `memory:` can be used"))
 }
 
@@ -242,7 +276,9 @@ mod tests {
             "redis://user:secret@host:port/x",
             "secret",
         ] {
-            let Err(error) = Target::parse(url, None) else { panic!("{url} was taken") };
+            let Err(error) = Target::parse(url, Beside::default()) else {
+                panic!("{url} was taken")
+            };
             assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
@@ -251,7 +287,8 @@ mod tests {
     #[test]
     #[cfg(feature = "tls")]
     fn a_url_that_trusts_everybody_is_refused() {
-        let Err(error) = Target::parse("rediss://user:secret@host/#insecure", None) else {
+        let Err(error) = Target::parse("rediss://user:secret@host/#insecure", Beside::default())
+        else {
             panic!("it was taken")
         };
         assert_eq!(error.kind(), ErrorKind::Invalid);
@@ -261,15 +298,17 @@ mod tests {
 
     #[test]
     fn the_memory_has_a_url() {
-        assert!(matches!(Target::parse("memory:", None), Ok(Target::Memory)));
-        assert!(matches!(Target::parse("Memory:", None), Ok(Target::Memory)));
+        assert!(matches!(Target::parse("memory:", Beside::default()), Ok(Target::Memory)));
+        assert!(matches!(Target::parse("Memory:", Beside::default()), Ok(Target::Memory)));
     }
 
     #[test]
     #[cfg(feature = "redis")]
     fn a_scheme_may_be_written_in_capitals() {
         for url in ["REDIS://user:Pass@Host:7000/1", "Unix:///Path", "VALKEY://h"] {
-            let Ok(Target::Redis(endpoint)) = Target::parse(url, None) else { panic!("{url}") };
+            let Ok(Target::Redis(endpoint)) = Target::parse(url, Beside::default()) else {
+                panic!("{url}")
+            };
             let address = endpoint.client().get_connection_info().addr().to_string();
             assert!(
                 ["Host:7000", "host:7000", "/Path", "h:6379"].contains(&&*address),
@@ -293,7 +332,9 @@ mod tests {
             ("redis://u:secret@h/\n", "line breaks"),
             (" ", "blanks"),
         ] {
-            let Err(error) = Target::parse(url, None) else { panic!("{url} was taken") };
+            let Err(error) = Target::parse(url, Beside::default()) else {
+                panic!("{url} was taken")
+            };
             refused(error, what, "URL");
             refused(env(&[("LOCK_URL", url)]).unwrap_err(), what, "LOCK_URL");
             refused(env(&[("REDIS_URL", url)]).unwrap_err(), what, "REDIS_URL");

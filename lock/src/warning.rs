@@ -33,6 +33,10 @@ pub enum Warning {
     NoNotices,
     /// This user may not publish: its releases wake nobody, and others wait longer.
     MayNotPublish,
+    /// Sentinels watch this primary, and it takes writes without a replica. Cut off from the others,
+    /// it goes on granting locks that the next primary knows nothing of. Set
+    /// `min-replicas-to-write 1` and `min-replicas-max-lag 2`, say: then it stops when it is alone.
+    MayServeAlone,
 }
 
 impl fmt::Display for Warning {
@@ -58,6 +62,11 @@ impl fmt::Display for Warning {
             Self::NoNotices => f.write_str(
                 "no notices come from this server: waiters look four times a second; allow \
                  `+subscribe` on the channels `&~wake:*`",
+            ),
+            Self::MayServeAlone => f.write_str(
+                "the primary takes writes without a replica, so one that is cut off goes on granting \
+                 locks that the next primary knows nothing of: set `min-replicas-to-write 1` and \
+                 `min-replicas-max-lag 2`",
             ),
             Self::MayNotPublish => f.write_str(
                 "this user may not publish, so its releases wake nobody and others wait longer: \

@@ -28,6 +28,7 @@ mod runs;
 mod runtimes;
 mod scale;
 mod seed;
+mod sentinels;
 mod simulation;
 mod stores;
 mod test_util;

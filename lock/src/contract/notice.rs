@@ -35,6 +35,9 @@ pub enum Notice {
     },
     /// Notices come from now on, in this way; some may have been lost before.
     Connected(Delivery),
+    /// Another server answers than before, which may not have what that one had: every lock that is
+    /// held is to be looked at.
+    Replaced,
 }
 
 /// How notices travel from the store to a client.

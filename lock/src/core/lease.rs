@@ -22,6 +22,8 @@ pub(crate) enum Event {
     NotOurs,
     /// No answer, or an answer that says nothing about the lock: it may or may not be renewed.
     Unknown,
+    /// Another server answers for the store, and may know nothing of the lock.
+    Doubted,
 }
 
 /// What its owner has to do now.
@@ -143,6 +145,8 @@ impl Lease {
                 self.failures = 0;
                 self.extend_to(sent_at, remaining);
             }
+            // A renewal finds out; one that is on its way is answered first.
+            Event::Doubted => self.renew_at = now,
             Event::Unknown => {
                 self.renewing = false;
                 self.renew_at = now + self.back_off();
@@ -242,6 +246,14 @@ mod tests {
         let renewed = Event::Renewed { sent_at: at(4000), remaining: LEASE };
         assert_eq!(lease.step(renewed, at(4001)), Action::Lose(Loss::NotOurs));
         assert_eq!(lease.next_timer(), Moment::NEVER);
+    }
+
+    #[test]
+    fn a_doubt_is_settled_by_a_renewal_at_once() {
+        let mut lease = lease();
+        assert_eq!(lease.step(Event::Doubted, at(1200)), Action::Renew { remaining: LEASE });
+        assert_eq!(lease.step(Event::Doubted, at(1300)), Action::Wait, "one at a time");
+        assert_eq!(lease.step(Event::NotOurs, at(1400)), Action::Lose(Loss::NotOurs));
     }
 
     #[test]

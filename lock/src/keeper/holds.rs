@@ -272,6 +272,18 @@ impl Task {
         }
     }
 
+    /// The store may have forgotten any lock: all are renewed now, and those that it has forgotten
+    /// are lost.
+    pub(super) fn renew_all(&mut self) {
+        let now = self.now;
+        for number in self.tenures() {
+            self.step(number, Event::Doubted, now);
+        }
+        if !self.holds.due.is_empty() {
+            self.holds.due_by = Some(now);
+        }
+    }
+
     /// Sends the renewals that fill a batch, and all of them once the first cannot wait longer.
     pub(super) fn send_renewals(&mut self) {
         let now = self.now;

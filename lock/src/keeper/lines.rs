@@ -449,6 +449,7 @@ impl Task {
                     self.look(&key);
                 }
             }
+            Notice::Replaced => self.renew_all(),
         }
     }
 

@@ -190,7 +190,7 @@ async fn a_sentinel_is_refused_at_connect() {
     let primary = RedisServer::start();
     let sentinel = RedisServer::builder().sentinel_of(primary.port()).start();
     let error = refused_at_connect(&sentinel.url()).await;
-    check(&error, ErrorKind::Rejected, &sentinel, &["Sentinel", "redis://HOST:PORT/"]);
+    check(&error, ErrorKind::Rejected, &sentinel, &["Sentinel", "redis+sentinel://", "/NAME"]);
 }
 
 /// What a server has not done, and says so, is tried again.

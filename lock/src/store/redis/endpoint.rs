@@ -1,8 +1,6 @@
 //! Where a server is, and who opens TLS to it.
 
-#[cfg(feature = "tls")]
-use redis::ConnectionAddr;
-use redis::{Client, aio::PubSub};
+use redis::{Client, ConnectionAddr, RedisResult, aio::PubSub};
 use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
@@ -51,6 +49,27 @@ impl Endpoint {
     #[cfg(feature = "tls")]
     pub(crate) fn with_tls(client: Client, roots: Roots) -> Self {
         Self { client, tls: Tls::Own(roots) }
+    }
+
+    /// The same at another address.
+    pub(super) fn at(&self, host: &str, port: u16) -> RedisResult<Self> {
+        let info = self.client.get_connection_info();
+        let host = host.to_owned();
+        let address = match info.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Ok(Self { client: Client::open(info.clone().set_addr(address))?, ..self.clone() })
+    }
+
+    /// The same address, with other settings.
+    pub(crate) fn with_client(self, client: Client) -> Self {
+        Self { client, ..self }
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, ProtocolVersion, RedisError,
-    RedisResult, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, RedisError, Value,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -29,6 +29,7 @@ use super::{
     keys::FENCE,
     link::{Identity, Link},
     notices::Notices,
+    place::{Place, Places},
     refusal::Refusal,
     scripts::{self, Known},
     server_info::{self, ServerInfo, text},
@@ -41,8 +42,8 @@ const WRITE_QUEUE: usize = 1024;
 
 /// How a server is reached, and what all connections to it have shown.
 pub(super) struct Handshake {
-    endpoint: Endpoint,
-    speaks_resp3: Client,
+    /// Others may take over from the server.
+    may_move: bool,
     protocol: Protocol,
     notices: Arc<Notices>,
     warnings: Warnings,
@@ -72,27 +73,21 @@ pub(super) struct Opened {
     pub(super) link: Link,
     /// Used, or dropped, when the connection ends. RESP3 only.
     pub(super) ended: Option<oneshot::Receiver<()>>,
+    /// It is another server process than that of the link before.
+    pub(super) is_other: bool,
     /// How long the last step of the handshake took.
     pub(super) round_trip: Duration,
 }
 
 impl Handshake {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        notices: Arc<Notices>,
-        warnings: Warnings,
-    ) -> RedisResult<Self> {
-        let info = endpoint.client().get_connection_info().clone();
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
-        Ok(Self {
-            endpoint,
-            speaks_resp3,
+    pub(super) fn new(may_move: bool, notices: Arc<Notices>, warnings: Warnings) -> Self {
+        Self {
+            may_move,
             protocol: Protocol::default(),
             notices,
             warnings,
             has_fence: AtomicBool::new(false),
-        })
+        }
     }
 
     /// A fence was drawn: its counter is there from now on.
@@ -100,12 +95,17 @@ impl Handshake {
         self.has_fence.store(true, Ordering::Relaxed);
     }
 
-    /// Asks for pushes on a connection that was made before anybody listened.
-    pub(super) async fn listen_on(&self, link: &Link) {
-        let pushes = self.protocol.is(Protocol::RESP3);
-        if !pushes {
-            self.notices.open_pubsub(self.endpoint.clone()).await;
+    /// Opens the connection that carries notices where the one for requests does not.
+    pub(super) async fn listen_beside(&self, places: &Places) {
+        if self.protocol.is(Protocol::RESP2) {
+            self.notices.open_pubsub(places.clone()).await;
         }
+    }
+
+    /// Asks for pushes on a connection that was made before anybody listened.
+    pub(super) async fn listen_on(&self, link: &Link, places: &Places) {
+        let pushes = self.protocol.is(Protocol::RESP3);
+        self.listen_beside(places).await;
         let mut connection = link.connection();
         let mut pipeline = Pipeline::new();
         self.notices.ask(&mut pipeline, pushes);
@@ -117,18 +117,20 @@ impl Handshake {
         }
     }
 
-    /// Connects. `answered` is called once the server has shown that it is there.
+    /// Connects to the server at a place of the node; `answered` is called once it has shown that it
+    /// is there.
     ///
     /// Makes the server forget the connection before: what was sent on it has either been done by
     /// then, or never will be. Without that, a request that waits in the socket of a stalled server
     /// could take a lock after the release that was to undo it.
     pub(super) async fn connect(
         &self,
+        place: &Place,
         broken: Option<&Identity>,
         answered: impl Fn(),
     ) -> Result<Opened, Refusal> {
         if !self.protocol.is(Protocol::RESP2) {
-            match self.connect_as(Protocol::RESP3, broken, &answered).await {
+            match self.connect_as(place, Protocol::RESP3, broken, &answered).await {
                 Ok(opened) => {
                     self.protocol.found(Protocol::RESP3);
                     return Ok(opened);
@@ -139,14 +141,14 @@ impl Handshake {
                 Err(failed) => return Err(failed.into()),
             }
         }
-        let opened = self.connect_as(Protocol::RESP2, broken, &answered).await?;
+        let opened = self.connect_as(place, Protocol::RESP2, broken, &answered).await?;
         self.protocol.found(Protocol::RESP2);
-        self.notices.open_pubsub(self.endpoint.clone()).await;
         Ok(opened)
     }
 
     async fn connect_as(
         &self,
+        place: &Place,
         protocol: u8,
         broken: Option<&Identity>,
         answered: impl Fn(),
@@ -162,8 +164,8 @@ impl Handshake {
             config = config.set_push_sender(receive);
             ended = Some(ends);
         }
-        let client = if pushes { &self.speaks_resp3 } else { self.endpoint.client() };
-        let (mut connection, driver) = open(&self.endpoint, client, config).await?;
+        let client = if pushes { place.speaks_resp3() } else { place.endpoint().client() };
+        let (mut connection, driver) = open(place.endpoint(), client, config).await?;
         answered();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("PING");
@@ -203,13 +205,15 @@ impl Handshake {
                 Some(Value::Int(keys)) => Some(keys > 0),
                 _ => None,
             },
+            may_move: self.may_move,
             is_other: broken.is_some() && identity.is_some() && same_process.is_none(),
         };
-        if found.is_replica() {
+        // One that Sentinels have just chosen may be a replica for a moment still.
+        if found.is_replica() && !self.may_move {
             self.warnings.say(Warning::Replica);
         }
         // What else it lacks does not matter, if it is not used.
-        found.refuse()?;
+        found.refuse(place.address())?;
         found.warn(&self.warnings, &self.has_fence);
         let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
@@ -226,7 +230,7 @@ impl Handshake {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
         let link = Link::new(connection, driver, identity, known);
-        Ok(Opened { link, ended, round_trip })
+        Ok(Opened { link, ended, is_other: found.is_other, round_trip })
     }
 }
 
@@ -274,6 +278,23 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
             .code()
             .is_some_and(|code| matches!(code, "WRONGPASS" | "DENIED") || is_passing(code))
         && !said.contains("max number of clients")
+}
+
+/// Opens a connection to a server that keeps no locks: a Sentinel. False if nothing is pushed on it.
+pub(super) async fn greet_at(
+    place: &Place,
+    pushes: AsyncConnectionConfig,
+    without: AsyncConnectionConfig,
+) -> Result<(MultiplexedConnection, bool), Refusal> {
+    match open(place.endpoint(), place.speaks_resp3(), pushes).await {
+        Ok((connection, _)) => Ok((connection, true)),
+        Err(Failed::Hello(error)) if may_be_the_protocol(&error) => {
+            let (connection, _) =
+                open(place.endpoint(), place.endpoint().client(), without).await?;
+            Ok((connection, false))
+        }
+        Err(failed) => Err(failed.into()),
+    }
 }
 
 /// Opens the stream and says hello.

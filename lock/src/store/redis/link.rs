@@ -28,9 +28,7 @@ pub(super) struct Identity {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Some(driver) = &self.driver {
-            driver.abort();
-        }
+        self.close();
     }
 }
 
@@ -43,6 +41,13 @@ impl Link {
         known: Known,
     ) -> Self {
         Self { connection, driver, identity, known }
+    }
+
+    /// Ends it: what waits for an answer gets an error, where the connection is driven by us.
+    pub(super) fn close(&self) {
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 
     pub(super) fn connection(&self) -> MultiplexedConnection {

@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod node;
 mod notices;
+mod place;
 mod refusal;
 mod round_trip;
 mod scripts;
@@ -28,13 +29,13 @@ mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
+use redis::{RedisResult, Value};
 
-pub(crate) use self::endpoint::Endpoint;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::Roots;
+pub(crate) use self::{endpoint::Endpoint, topology::Watched};
 
-use self::{scripts::Invocation, topology::Single};
+use self::{scripts::Invocation, topology::Topology};
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{
     Error, ErrorKind,
@@ -47,16 +48,26 @@ use crate::{
     warning::Warnings,
 };
 
-/// The store on one Redis server.
+/// The store on a Redis server, or on one after the other.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
-    topology: Single,
+    topology: Topology,
 }
 
 impl RedisStore {
-    /// Does no I/O: the connection is made when it is needed, or by [`connect`](Self::connect).
+    /// One server. Does no I/O: the connection is made when it is needed, or by
+    /// [`connect`](Self::connect).
     pub(crate) fn new(endpoint: Endpoint, warnings: Warnings) -> Result<Self, Error> {
-        let topology = Single::new(endpoint, warnings).map_err(|error| {
+        Self::of(Topology::single(endpoint, warnings))
+    }
+
+    /// A primary that Sentinels watch; like [`new`](Self::new).
+    pub(crate) fn watched(watched: Watched, warnings: Warnings) -> Result<Self, Error> {
+        Self::of(Topology::watched(watched, warnings))
+    }
+
+    fn of(topology: RedisResult<Topology>) -> Result<Self, Error> {
+        let topology = topology.map_err(|error| {
             let text = "the settings of this Redis client contradict each other: check them";
             Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
         })?;
@@ -112,10 +123,10 @@ impl RedisStore {
 
     /// Reads one reply; an answer that makes no sense is an answer that is not known.
     fn answer<T>(&self, reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
-        let address = self.topology.node().address();
+        let address = || self.topology.node().address();
         match reply {
-            Value::ServerError(error) => Err(address.answered_with(error)),
-            reply => read(reply).ok_or_else(|| address.makes_no_sense()),
+            Value::ServerError(error) => Err(address().answered_with(error)),
+            reply => read(reply).ok_or_else(|| address().makes_no_sense()),
         }
     }
 }
@@ -124,12 +135,12 @@ impl Store for RedisStore {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         let invocation = encode::acquire(batch, self.topology.node().delivery());
         Box::pin(async move {
-            let address = self.topology.node().address();
             let read = |reply| decode::acquired(reply, batch.len());
             let reply = self.topology.node().invoke(&invocation).await;
             let answers = reply.and_then(|reply| self.answer(reply, read)).map(|answers| {
                 let answers = answers.into_iter();
-                answers.map(|answer| answer.map_err(|error| address.refused(&error))).collect()
+                let refused = |error: String| self.topology.node().address().refused(&error);
+                answers.map(|answer| answer.map_err(refused)).collect()
             });
             let answers = answer_each(answers, batch.len());
             if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {

@@ -4,6 +4,8 @@
 //! whether it lives, and replaced if it does not say so: one that was cut without a word never says
 //! so by itself. While there is none, calls wait for the next one, within their bound.
 
+mod reconnect;
+
 use std::{
     fmt,
     future::{Future, pending, poll_fn},
@@ -22,13 +24,14 @@ use tokio::{
     time::{self, Instant},
 };
 
+use self::reconnect::reconnect;
 use super::{
-    backoff::{RECONNECT, jittered},
+    backoff::RECONNECT,
     codes,
-    endpoint::Endpoint,
     handshake::{Handshake, Opened},
-    link::{self, Identity, Link, Message},
+    link::{self, Link, Message},
     notices::Notices,
+    place::{Place, Places},
     refusal::Refusal,
     round_trip::RoundTrip,
     scripts::{self, Invocation},
@@ -43,7 +46,7 @@ use crate::{
 };
 
 pub(super) struct Node {
-    address: Address,
+    places: Places,
     handshake: Handshake,
     notices: Arc<Notices>,
     events: Events,
@@ -52,6 +55,8 @@ pub(super) struct Node {
     /// its commands are in the connection's queue.
     gate: AsyncMutex<()>,
     round_trip: RoundTrip,
+    /// How often the server could not be reached, or could no longer.
+    disconnects: watch::Sender<u64>,
     weak: Weak<Self>,
 }
 
@@ -82,6 +87,9 @@ impl State {
 /// A link that was established, and its health.
 struct Live {
     link: Link,
+    address: Address,
+    /// Those of the node, as they were when it was made.
+    places: Places,
     since: Instant,
     /// A call has gone without an answer, and none has been answered since.
     is_suspect: AtomicBool,
@@ -93,31 +101,33 @@ struct Live {
 
 impl Node {
     /// Its link is made when it is needed, or by [`establish`](Self::establish).
-    pub(super) fn new(endpoint: Endpoint, warnings: Warnings) -> RedisResult<Arc<Self>> {
-        let address = Address::of(endpoint.client().get_connection_info().addr());
+    pub(super) fn new(places: Places, warnings: Warnings) -> Arc<Self> {
         let events = warnings.events().clone();
         let notices = Arc::new(Notices::new(warnings.clone()));
-        let handshake = Handshake::new(endpoint, Arc::clone(&notices), warnings)?;
-        Ok(Arc::new_cyclic(|weak| Self {
-            address,
+        let handshake = Handshake::new(places.may_move(), Arc::clone(&notices), warnings);
+        Arc::new_cyclic(|weak| Self {
+            places,
             handshake,
             notices,
             events,
             state: watch::Sender::new(State::Idle),
             gate: AsyncMutex::new(()),
             round_trip: RoundTrip::default(),
+            disconnects: watch::Sender::default(),
             weak: Weak::clone(weak),
-        }))
+        })
     }
 
     /// Connects for the first time; fails at the first obstacle.
     pub(super) async fn establish(&self) -> Result<(), Error> {
-        match self.handshake.connect(None, || {}).await {
+        let mut places = self.places.clone();
+        let place = places.current().await;
+        match self.handshake.connect(&place, None, || {}).await {
             Ok(opened) => {
-                self.install(opened, Duration::ZERO);
+                self.install(opened, &place, places, Duration::ZERO).await;
                 Ok(())
             }
-            Err(refusal) => Err(refusal.into_error(&self.address)),
+            Err(refusal) => Err(refusal.into_error(place.address())),
         }
     }
 
@@ -127,13 +137,19 @@ impl Node {
         // Mostly nobody has connected yet, and the handshake asks for them.
         let live = self.state.borrow().live().cloned();
         if let Some(live) = live {
-            self.handshake.listen_on(&live.link).await;
+            self.handshake.listen_on(&live.link, &self.places).await;
         }
         self.delivery()
     }
 
-    pub(super) fn address(&self) -> &Address {
-        &self.address
+    /// What errors call the server.
+    pub(super) fn address(&self) -> Address {
+        self.places.address()
+    }
+
+    /// Changes whenever the server could not be reached, or could no longer.
+    pub(super) fn disconnects(&self) -> watch::Receiver<u64> {
+        self.disconnects.subscribe()
     }
 
     /// How notices travel at the moment.
@@ -195,7 +211,7 @@ impl Node {
     fn array(&self, reply: Value) -> Result<Vec<Value>, StoreError> {
         match reply {
             Value::Array(replies) => Ok(replies),
-            _ => Err(self.address.makes_no_sense()),
+            _ => Err(self.address().makes_no_sense()),
         }
     }
 
@@ -218,7 +234,7 @@ impl Node {
             Ok(outcome) => self.take(&live, outcome, sent_at),
             Err(_) => {
                 self.suspect(&live, limit);
-                Err(self.address.no_answer(limit))
+                Err(live.address.no_answer(limit))
             }
         }
     }
@@ -250,9 +266,9 @@ impl Node {
                     self.suspect(&live, silent_after);
                     suspicion.as_mut().reset(Instant::now() + silent_after);
                 }
-                _ = replaced => return Err(self.address.replaced()),
+                _ = replaced => return Err(live.replaced()),
                 () = time::sleep_until(sent_at + limit) => {
-                    return Err(self.address.no_answer(limit));
+                    return Err(live.address.no_answer(limit));
                 }
             }
         }
@@ -264,6 +280,11 @@ impl Node {
         outcome: RedisResult<Value>,
         sent_at: Instant,
     ) -> Result<Value, StoreError> {
+        // Whatever a server has said that is no longer the one to ask, it has said to nobody.
+        if live.places.has_moved() {
+            self.replace(live);
+            return Err(live.replaced());
+        }
         match outcome {
             Ok(reply) => {
                 live.answered();
@@ -278,7 +299,7 @@ impl Node {
             // The server's errors come as values: this one is the connection's.
             Err(error) => {
                 self.replace(live);
-                Err(self.address.broken(error))
+                Err(live.address.broken(error))
             }
         }
     }
@@ -304,9 +325,9 @@ impl Node {
                     by = Some(*at + STEP);
                 }
                 State::Connecting { refusal, .. } => {
-                    return Err(self.address.no_connection(refusal.as_ref()));
+                    return Err(self.address().no_connection(refusal.as_ref()));
                 }
-                _ => return Err(self.address.no_connection(None)),
+                _ => return Err(self.address().no_connection(None)),
             }
         }
     }
@@ -338,11 +359,14 @@ impl Node {
         }
     }
 
-    fn install(&self, opened: Opened, pause: Duration) {
-        let Opened { link, ended, round_trip } = opened;
+    async fn install(&self, opened: Opened, place: &Place, places: Places, pause: Duration) {
+        let Opened { link, ended, is_other, round_trip } = opened;
+        self.handshake.listen_beside(&self.places).await;
         self.round_trip.measured(round_trip);
         let live = Arc::new(Live {
             link,
+            address: place.address().clone(),
+            places,
             since: Instant::now(),
             is_suspect: AtomicBool::new(false),
             has_served: AtomicBool::new(false),
@@ -351,6 +375,9 @@ impl Node {
         self.state.send_replace(State::Live(Arc::clone(&live)));
         self.watch(&live, ended);
         self.notices.connected();
+        if is_other {
+            self.notices.replaced();
+        }
     }
 
     /// Gives up a link, unless that was done already, and begins to look for another.
@@ -363,8 +390,15 @@ impl Node {
             same
         });
         if was_current {
+            self.disconnects.send_modify(|times| *times += 1);
+            let moved = broken.places.has_moved();
+            if moved {
+                // What waits for an answer there is told so at once.
+                broken.link.close();
+            }
+            let pause = if moved { Duration::ZERO } else { broken.pause_behind() };
             let (weak, identity) = (Weak::clone(&self.weak), broken.link.identity().cloned());
-            tokio::spawn(reconnect(weak, identity, broken.pause_behind()));
+            tokio::spawn(reconnect(weak, identity, pause));
         }
     }
 
@@ -389,8 +423,8 @@ impl Node {
     }
 
     /// One event for each reason.
-    fn cannot_connect(&self, refusal: &Refusal) {
-        let (address, refusal) = (self.address.clone(), refusal.clone());
+    fn cannot_connect(&self, address: &Address, refusal: &Refusal) {
+        let (address, refusal) = (address.clone(), refusal.clone());
         self.events.say(move || {
             tracing::warn!(
                 target: "lock",
@@ -401,13 +435,23 @@ impl Node {
         });
     }
 
-    /// Replaces a link as soon as it ends. Without that, one that nobody uses but to be
-    /// woken would be missed at the next call only.
+    /// Replaces a link as soon as it ends, or the node is elsewhere. Without that, one that nobody
+    /// uses but to be woken would be missed at the next call only.
     fn watch(&self, live: &Arc<Live>, ended: Option<oneshot::Receiver<()>>) {
-        let Some(ended) = ended else { return };
+        let mut places = live.places.clone();
         let (weak, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
         tokio::spawn(async move {
-            let _ = ended.await;
+            let ended = async {
+                match ended {
+                    // Used, or dropped.
+                    Some(ended) => drop(ended.await),
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = ended => {}
+                () = places.moved() => {}
+            }
             if let (Some(node), Some(live)) = (weak.upgrade(), live.upgrade()) {
                 node.replace(&live);
             }
@@ -421,6 +465,11 @@ async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 impl Live {
+    /// Another link has taken its place.
+    fn replaced(&self) -> StoreError {
+        if self.places.has_moved() { self.address.moved() } else { self.address.replaced() }
+    }
+
     fn answered(&self) {
         self.is_suspect.store(false, Ordering::Relaxed);
         self.has_served.store(true, Ordering::Relaxed);
@@ -431,42 +480,6 @@ impl Live {
     /// fast as it can do that.
     fn pause_behind(&self) -> Duration {
         if self.has_served.load(Ordering::Relaxed) { Duration::ZERO } else { self.pause }
-    }
-}
-
-/// Tries to connect until it succeeds, or nobody wants the link any more.
-async fn reconnect(owner: Weak<Node>, broken: Option<Identity>, pause: Duration) {
-    let mut delay = pause;
-    let mut last = None;
-    loop {
-        if !delay.is_zero() {
-            time::sleep(jittered(delay)).await;
-        }
-        delay = (delay * 2).clamp(RECONNECT.0, RECONNECT.1);
-        let Some(node) = owner.upgrade() else { return };
-        let answered = || {
-            node.state.send_modify(|state| {
-                if let State::Connecting { answered_at, .. } = state {
-                    *answered_at = Some(Instant::now());
-                }
-            });
-        };
-        match node.handshake.connect(broken.as_ref(), answered).await {
-            Ok(opened) => return node.install(opened, delay),
-            Err(refusal) => {
-                // Once for each reason, not once for each attempt.
-                if last.as_deref() != Some(refusal.text()) {
-                    node.cannot_connect(&refusal);
-                    last = Some(refusal.text().to_owned());
-                }
-                node.state.send_modify(|state| {
-                    if let State::Connecting { answered_at, refusal: known } = state {
-                        *answered_at = None;
-                        *known = Some(refusal);
-                    }
-                });
-            }
-        }
     }
 }
 

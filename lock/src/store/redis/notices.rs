@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     backoff::{RECONNECT, jittered},
-    endpoint::Endpoint,
+    place::Places,
     stream::STEP,
 };
 use crate::{
@@ -90,6 +90,13 @@ impl Notices {
         }
     }
 
+    /// Another server process answers than before, which may not have what that one had.
+    pub(super) fn replaced(&self) {
+        if let Some(subscription) = self.subscription.get() {
+            subscription.listener.notify(Notice::Replaced);
+        }
+    }
+
     /// What a RESP3 connection pushes. The sender is dropped, or used, when the connection ends.
     pub(super) fn pushes(
         self: &Arc<Self>,
@@ -147,11 +154,11 @@ impl Notices {
 
     /// Listens on a connection in pub/sub mode, if the server allows it, and from then on for as
     /// long as the listener's client lives.
-    pub(super) async fn open_pubsub(self: &Arc<Self>, endpoint: Endpoint) {
+    pub(super) async fn open_pubsub(self: &Arc<Self>, mut places: Places) {
         if self.subscription.get().is_none() || self.has_pubsub.swap(true, Ordering::Relaxed) {
             return;
         }
-        let connected = self.connect_pubsub(&endpoint).await;
+        let connected = self.connect_pubsub(&mut places).await;
         self.current.set(match &connected {
             Some(_) => Delivery::PubSub,
             None => Delivery::Polling,
@@ -159,13 +166,14 @@ impl Notices {
         if connected.is_none() {
             self.warnings.say(Warning::NoNotices);
         }
-        tokio::spawn(follow_pubsub(Arc::downgrade(self), endpoint, connected));
+        tokio::spawn(follow_pubsub(Arc::downgrade(self), places, connected));
     }
 
-    async fn connect_pubsub(&self, endpoint: &Endpoint) -> Option<PubSub> {
+    async fn connect_pubsub(&self, places: &mut Places) -> Option<PubSub> {
         let subscription = self.subscription.get()?;
+        let open = async { places.current().await.endpoint().open_pubsub().await };
         // TLS included; each of the others is one round trip.
-        let mut connection = time::timeout(STEP * 3, endpoint.open_pubsub()).await.ok()??;
+        let mut connection = time::timeout(STEP * 3, open).await.ok()??;
         let subscribe = async {
             connection.subscribe(&subscription.channel).await?;
             if self.mute.load(Ordering::Relaxed) {
@@ -178,12 +186,16 @@ impl Notices {
 }
 
 /// Passes on what one connection after the other says.
-async fn follow_pubsub(notices: Weak<Notices>, endpoint: Endpoint, mut connected: Option<PubSub>) {
+async fn follow_pubsub(notices: Weak<Notices>, mut places: Places, mut connected: Option<PubSub>) {
     let mut delay = RECONNECT.0;
     loop {
         if let Some(connection) = connected.take() {
             delay = RECONNECT.0;
-            deliver_all(&notices, connection).await;
+            tokio::select! {
+                () = deliver_all(&notices, connection) => {}
+                // Where the server was, another may go on for a while.
+                () = places.moved() => {}
+            }
             let Some(notices) = notices.upgrade() else { return };
             notices.current.set(Delivery::Polling);
             notices.connected();
@@ -192,7 +204,7 @@ async fn follow_pubsub(notices: Weak<Notices>, endpoint: Endpoint, mut connected
         // A server that forbids it is asked again now and then: its rules may change.
         delay = (delay * 2).min(RECONNECT.1 * 30);
         let Some(notices) = notices.upgrade() else { return };
-        connected = notices.connect_pubsub(&endpoint).await;
+        connected = notices.connect_pubsub(&mut places).await;
         if connected.is_some() {
             notices.current.set(Delivery::PubSub);
             notices.connected();

@@ -75,6 +75,16 @@ impl Refusal {
             }
             _ => format!("the Redis server at {address} is not usable: {}", self.text),
         };
+        self.into_error_with(text)
+    }
+
+    /// The same behind other words.
+    pub(super) fn into_error_behind(self, text: impl fmt::Display) -> Error {
+        let text = format!("{text}: {}", self.text);
+        self.into_error_with(text)
+    }
+
+    fn into_error_with(self, text: String) -> Error {
         let error = Error::new(self.kind, text);
         match self.cause {
             Some(cause) => error.caused_by(cause),

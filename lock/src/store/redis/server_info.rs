@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
-use super::{link::Identity, refusal::Refusal};
+use super::{link::Identity, refusal::Refusal, trouble::Address};
 use crate::{
     ErrorKind,
     warning::{Warning, Warnings},
@@ -16,6 +16,8 @@ pub(super) struct ServerInfo {
     pub(super) memory: Option<String>,
     pub(super) replication: Option<String>,
     pub(super) has_fence: Option<bool>,
+    /// Others may take over from it.
+    pub(super) may_move: bool,
     /// It is another process than before.
     pub(super) is_other: bool,
 }
@@ -23,6 +25,12 @@ pub(super) struct ServerInfo {
 impl ServerInfo {
     /// `had_fence` is what the connects before have found.
     pub(super) fn warn(&self, warnings: &Warnings, had_fence: &AtomicBool) {
+        // It is there if writes need replicas, and not if they do not.
+        let needs_replicas = |known: &str| field(Some(known), "min_slaves_good_slaves:").is_some();
+        if self.may_move && self.replication.as_deref().is_some_and(|known| !needs_replicas(known))
+        {
+            warnings.say(Warning::MayServeAlone);
+        }
         let memory = |name| field(self.memory.as_deref(), name);
         if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
             && limit != "0"
@@ -51,16 +59,16 @@ impl ServerInfo {
     }
 
     /// Refuses a server that cannot keep locks, whatever is asked of it.
-    pub(super) fn refuse(&self) -> Result<(), Refusal> {
+    pub(super) fn refuse(&self, address: &Address) -> Result<(), Refusal> {
         let replication = |name| field(self.replication.as_deref(), name);
         let server = |name| field(self.server.as_deref(), name);
         // Valkey 9 has a name of its own for it.
         let text = match server("redis_mode:").or_else(|| server("server_mode:")) {
             Some("sentinel") => {
-                "it is a Sentinel, which keeps no locks, so connect to the primary \
-                                 that it watches: ask it with SENTINEL MASTERS and use \
-                                 redis://HOST:PORT/"
-                    .to_owned()
+                format!(
+                    "it is a Sentinel, which keeps no locks, so name the primary that it watches: \
+                     redis+sentinel://{address}/NAME, with the name that SENTINEL MASTERS tells"
+                )
             }
             Some("cluster") => {
                 "it is a node of a Redis Cluster, which this version cannot use, so \

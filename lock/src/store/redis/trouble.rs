@@ -37,6 +37,11 @@ impl Address {
         })
     }
 
+    /// A server that has no address yet, in these words.
+    pub(super) fn unknown(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// A call that was sent had no answer.
     pub(super) fn no_answer(&self, limit: Duration) -> StoreError {
         let limit = whole_millis(limit);
@@ -64,6 +69,14 @@ impl Address {
         let text = format!(
             "the connection to the Redis server at {self} went silent and was replaced: check that \
              the server is not overloaded and what lies between"
+        );
+        Failure::new(text, None).unavailable()
+    }
+
+    /// The server is the primary no longer, or was to be asked no longer, when the answer came.
+    pub(super) fn moved(&self) -> StoreError {
+        let text = format!(
+            "the Redis server at {self} was the primary when it was asked, and another has taken over"
         );
         Failure::new(text, None).unavailable()
     }

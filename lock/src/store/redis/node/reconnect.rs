@@ -1,0 +1,73 @@
+//! How the next link of a node is made, until one is.
+
+use std::{sync::Weak, time::Duration};
+
+use tokio::time::{self, Instant};
+
+use super::{
+    super::{
+        backoff::{RECONNECT, jittered},
+        link::Identity,
+    },
+    Node, State,
+};
+
+/// Tries to connect until it succeeds, or nobody wants the link any more.
+pub(super) async fn reconnect(owner: Weak<Node>, broken: Option<Identity>, pause: Duration) {
+    let mut delay = pause;
+    let mut last = None;
+    let Some(mut places) = owner.upgrade().map(|node| node.places.clone()) else { return };
+    loop {
+        tokio::select! {
+            () = time::sleep(jittered(delay)), if !delay.is_zero() => {}
+            // Where it is now, it was not tried yet.
+            () = places.moved(), if !delay.is_zero() => {}
+            else => {}
+        }
+        delay = (delay * 2).clamp(RECONNECT.0, RECONNECT.1);
+        let place = tokio::select! {
+            place = places.current() => place,
+            () = nobody_wants(&owner) => return,
+        };
+        let Some(node) = owner.upgrade() else { return };
+        let answered = || {
+            node.state.send_modify(|state| {
+                if let State::Connecting { answered_at, .. } = state {
+                    *answered_at = Some(Instant::now());
+                }
+            });
+        };
+        let mut elsewhere = places.clone();
+        let outcome = tokio::select! {
+            outcome = node.handshake.connect(&place, broken.as_ref(), answered) => outcome,
+            () = elsewhere.moved() => {
+                delay = Duration::ZERO;
+                continue;
+            }
+        };
+        match outcome {
+            Ok(opened) => return node.install(opened, &place, places, delay).await,
+            Err(refusal) => {
+                node.disconnects.send_modify(|times| *times += 1);
+                // Once for each reason, not once for each attempt.
+                if last.as_deref() != Some(refusal.text()) {
+                    node.cannot_connect(place.address(), &refusal);
+                    last = Some(refusal.text().to_owned());
+                }
+                node.state.send_modify(|state| {
+                    if let State::Connecting { answered_at, refusal: known } = state {
+                        *answered_at = None;
+                        *known = Some(refusal);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Looks now and then whether the node is still there, while it has no place to be.
+async fn nobody_wants(owner: &Weak<Node>) {
+    while owner.strong_count() > 0 {
+        time::sleep(RECONNECT.1).await;
+    }
+}

@@ -1,0 +1,92 @@
+//! Where a node is: at an address that does not change, or wherever those who know say.
+
+use std::sync::Arc;
+
+use redis::{Client, ProtocolVersion, RedisResult};
+use tokio::sync::watch;
+
+use super::{endpoint::Endpoint, trouble::Address};
+
+/// One address of a node, and how a server there is reached.
+pub(super) struct Place {
+    endpoint: Endpoint,
+    speaks_resp3: Client,
+    address: Address,
+}
+
+impl Place {
+    pub(super) fn of(endpoint: Endpoint) -> RedisResult<Arc<Self>> {
+        let info = endpoint.client().get_connection_info().clone();
+        let address = Address::of(info.addr());
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
+        Ok(Arc::new(Self { endpoint, speaks_resp3, address }))
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn speaks_resp3(&self) -> &Client {
+        &self.speaks_resp3
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+/// The places of one node, one after the other. There may be none yet, or none for a moment.
+#[derive(Clone)]
+pub(super) struct Places {
+    now: watch::Receiver<Option<Arc<Place>>>,
+    /// What errors call the server while it has no place.
+    unknown: Address,
+    may_move: bool,
+}
+
+impl Places {
+    /// The node stays where it is.
+    pub(super) fn only(place: Arc<Place>) -> Self {
+        let unknown = place.address.clone();
+        Self { now: watch::channel(Some(place)).1, unknown, may_move: false }
+    }
+
+    /// The node is where the sender says.
+    pub(super) fn told_by(now: watch::Receiver<Option<Arc<Place>>>, unknown: Address) -> Self {
+        Self { now, unknown, may_move: true }
+    }
+
+    /// Others may take over from the server that is there now.
+    pub(super) fn may_move(&self) -> bool {
+        self.may_move
+    }
+
+    /// What errors call the server.
+    pub(super) fn address(&self) -> Address {
+        self.now.borrow().as_ref().map_or_else(|| self.unknown.clone(), |at| at.address.clone())
+    }
+
+    /// The place, once there is one.
+    pub(super) async fn current(&mut self) -> Arc<Place> {
+        loop {
+            if let Some(place) = &*self.now.borrow_and_update() {
+                return Arc::clone(place);
+            }
+            self.moved().await;
+        }
+    }
+
+    /// Has the node moved since [`current`](Self::current) was asked?
+    pub(super) fn has_moved(&self) -> bool {
+        self.now.has_changed().unwrap_or(false)
+    }
+
+    /// Waits until it has.
+    pub(super) async fn moved(&mut self) {
+        // Nobody can say it any more.
+        if self.now.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

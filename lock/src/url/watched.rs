@@ -1,0 +1,138 @@
+//! URLs of a primary that Sentinels watch:
+//! `redis[s]+sentinel://[[user]:password@]host[:port][,host[:port]..]/name[/database]`.
+//!
+//! User, password and database are those of the servers. Sentinels have their own, which a URL has no
+//! place for.
+
+use redis::Client;
+
+use super::endpoint;
+use crate::{
+    Error,
+    store::redis::{Endpoint, Watched},
+};
+
+const SENTINEL_PORT: u16 = 26379;
+
+/// User and password for the Sentinels.
+pub(crate) type Credentials = (Option<String>, String);
+
+/// `scheme` is the one for a server: `redis` or `rediss`.
+pub(super) fn parse(
+    scheme: &str,
+    rest: &str,
+    root_certificate: Option<Vec<u8>>,
+    credentials: Option<&Credentials>,
+) -> Result<Watched, Error> {
+    let rest = rest.strip_prefix("//").ok_or_else(unreadable)?;
+    let (authority, path) = rest.split_once('/').ok_or_else(nameless)?;
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let (name, database) = match path.split_once('/') {
+        Some((name, database)) => (name, format!("/{database}")),
+        None => (path, String::new()),
+    };
+    // As Sentinels have it.
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if name.is_empty() || !name.bytes().all(allowed) {
+        return Err(nameless());
+    }
+    let mut sentinels = Vec::new();
+    for host in hosts.split(',') {
+        if host.is_empty() {
+            return Err(unreadable());
+        }
+        let host = if has_port(host) { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
+        let sentinel = endpoint(&format!("{scheme}://{host}"), root_certificate.clone())?;
+        sentinels.push(match credentials {
+            Some(credentials) => known_as(sentinel, credentials)?,
+            None => sentinel,
+        });
+    }
+    // Its host says nothing: the Sentinels do.
+    let server = endpoint(&format!("{scheme}://{user}localhost{database}"), root_certificate)?;
+    Ok(Watched { name: name.to_owned(), sentinels, server })
+}
+
+/// IPv6 addresses have colons, too, and stand in brackets.
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(']').map_or(host, |(_, behind)| behind).contains(':')
+}
+
+fn known_as(sentinel: Endpoint, (user, password): &Credentials) -> Result<Endpoint, Error> {
+    let info = sentinel.client().get_connection_info().clone();
+    let mut settings = info.redis_settings().clone().set_password(password);
+    if let Some(user) = user {
+        settings = settings.set_username(user);
+    }
+    let client = Client::open(info.set_redis_settings(settings)).map_err(|_| unreadable())?;
+    Ok(sentinel.with_client(client))
+}
+
+fn unreadable() -> Error {
+    Error::invalid(
+        "this URL cannot be read: it has the form redis[s]+sentinel://[[user]:password@]\
+         host[:port],host[:port]/NAME[/database], with the hosts of the Sentinels, the name that \
+         they have for the primary, and the user, password and database of the servers",
+    )
+}
+
+fn nameless() -> Error {
+    Error::invalid(
+        "this URL does not name the primary: it goes behind the Sentinels, as in \
+         redis+sentinel://host,host/NAME, and SENTINEL MASTERS tells it",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn parsed(rest: &str) -> Result<Watched, Error> {
+        parse("redis", rest, None, Some(&(Some("watcher".to_owned()), "w".to_owned())))
+    }
+
+    #[test]
+    fn hosts_name_and_what_is_for_the_servers_are_told_apart() {
+        let watched = parsed("//user:p%40ss@h1,h2:7000,[::1],[::2]:7001/main.db-1_x/3").unwrap();
+        assert_eq!(watched.name, "main.db-1_x");
+        let shown =
+            |endpoint: &Endpoint| endpoint.client().get_connection_info().addr().to_string();
+        let hosts: Vec<_> = watched.sentinels.iter().map(shown).collect();
+        assert_eq!(hosts, ["h1:26379", "h2:7000", "::1:26379", "::2:7001"]);
+        let server = watched.server.client().get_connection_info().redis_settings().clone();
+        assert_eq!((server.username(), server.password()), (Some("user"), Some("p@ss")));
+        assert_eq!(server.db(), 3);
+        for sentinel in &watched.sentinels {
+            let settings = sentinel.client().get_connection_info().redis_settings().clone();
+            assert_eq!((settings.username(), settings.password()), (Some("watcher"), Some("w")));
+            assert_eq!(settings.db(), 0);
+        }
+    }
+
+    #[test]
+    fn what_lacks_hosts_or_a_name_is_refused_without_repeating_it() {
+        for rest in [
+            "",
+            "//",
+            "//secret@h",
+            "//secret@h/",
+            "//secret@h,/main",
+            "//,h/main",
+            "//secret@/main",
+            "//h/ma in",
+            "//h/secret{",
+            "//h:port/main",
+            "//h/main/secret",
+            "/h/main",
+        ] {
+            let Err(error) = parsed(rest) else { panic!("{rest} was taken") };
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{rest}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A primary, its replicas, and the Sentinels that watch them.
+
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+
+use crate::{RedisServer, eventually};
+
+/// What the Sentinels of this harness call their primary.
+const NAME: &str = "main";
+/// A primary that has said nothing for so long counts as down.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
+/// Bound for what Sentinels find out by themselves.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One primary, two replicas and three Sentinels, all of one's own.
+#[derive(Debug)]
+#[must_use = "the servers are killed when the value is dropped"]
+pub struct Sentinels {
+    servers: Vec<RedisServer>,
+    sentinels: Vec<RedisServer>,
+}
+
+impl Sentinels {
+    /// Starts them, and waits until all Sentinels know of everybody.
+    ///
+    /// # Panics
+    ///
+    /// When one does not start, or they do not find each other.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with flags for the Sentinels.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(flags: &[&str]) -> Self {
+        let primary = RedisServer::start();
+        let port = primary.port().to_string();
+        let replica = || RedisServer::builder().flags(["--replicaof", "127.0.0.1", &port]).start();
+        let sentinel = || {
+            let builder = RedisServer::builder().sentinel_of(primary.port());
+            builder.flags(flags.iter().copied()).start()
+        };
+        let sentinels = vec![sentinel(), sentinel(), sentinel()];
+        let this = Self { servers: vec![replica(), replica(), primary], sentinels };
+        for sentinel in &this.sentinels {
+            let mut connection = sentinel.connection().await;
+            for (setting, value) in [
+                ("down-after-milliseconds", DOWN_AFTER.as_millis().to_string()),
+                ("failover-timeout", "10000".to_owned()),
+                ("parallel-syncs", "2".to_owned()),
+                ("quorum", "2".to_owned()),
+            ] {
+                let mut set = redis::cmd("SENTINEL");
+                set.arg("SET").arg(NAME).arg(setting).arg(value);
+                set.exec_async(&mut connection).await.expect("a Sentinel takes its settings");
+            }
+        }
+        this.settled().await;
+        this
+    }
+
+    /// Waits until every Sentinel sees two replicas in order, and two others of its kind.
+    ///
+    /// # Panics
+    ///
+    /// When that takes too long.
+    pub async fn settled(&self) {
+        for sentinel in &self.sentinels {
+            eventually(PATIENCE, || async {
+                let state = self.state(sentinel).await;
+                let field = |name: &str| state.iter().find(|(known, _)| known == name);
+                let is = |name, wanted: &str| field(name).is_some_and(|(_, value)| value == wanted);
+                let replicas = self.replicas_in_order(sentinel).await;
+                if is("num-slaves", "2")
+                    && is("num-other-sentinels", "2")
+                    && is("flags", "master")
+                    && replicas == 2
+                {
+                    Ok(())
+                } else {
+                    Err((replicas, state))
+                }
+            })
+            .await;
+        }
+    }
+
+    async fn state(&self, sentinel: &RedisServer) -> Vec<(String, String)> {
+        let mut connection = sentinel.connection().await;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("MASTER").arg(NAME);
+        question.query_async(&mut connection).await.expect("a Sentinel says what it knows")
+    }
+
+    async fn replicas_in_order(&self, sentinel: &RedisServer) -> usize {
+        let mut connection = sentinel.connection().await;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("REPLICAS").arg(NAME);
+        let replicas: Vec<Vec<(String, String)>> =
+            question.query_async(&mut connection).await.expect("a Sentinel says what it knows");
+        let value = |replica: &[(String, String)], wanted: &str| {
+            replica.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        let in_order = |replica: &&Vec<(String, String)>| {
+            value(replica, "flags").as_deref() == Some("slave")
+                && value(replica, "master-link-status").as_deref() == Some("ok")
+        };
+        replicas.iter().filter(in_order).count()
+    }
+
+    /// The URL for clients.
+    pub fn url(&self) -> String {
+        let hosts = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
+        format!("redis+sentinel://{}/{NAME}", hosts.collect::<Vec<_>>().join(","))
+    }
+
+    /// The Sentinels.
+    pub fn sentinels(&self) -> &[RedisServer] {
+        &self.sentinels
+    }
+
+    /// The server that most Sentinels call the primary.
+    ///
+    /// # Panics
+    ///
+    /// When they do not agree, or name a stranger.
+    pub async fn primary(&self) -> &RedisServer {
+        let port = eventually(PATIENCE, || self.agreed()).await;
+        self.servers.iter().find(|server| server.port() == port).expect("it is one of these")
+    }
+
+    /// The servers that are not this one.
+    pub fn others(&self, than: &RedisServer) -> Vec<&RedisServer> {
+        self.servers.iter().filter(|server| server.port() != than.port()).collect()
+    }
+
+    /// Where all Sentinels that can be reached say that the primary is.
+    async fn agreed(&self) -> Result<u16, Vec<Option<u16>>> {
+        let mut ports = Vec::new();
+        for sentinel in &self.sentinels {
+            ports.push(where_primary_is(sentinel).await.ok());
+        }
+        let known: Vec<_> = ports.iter().flatten().collect();
+        match known.first() {
+            Some(first) if known.iter().all(|port| port == first) => Ok(**first),
+            _ => Err(ports),
+        }
+    }
+
+    /// Has a replica take over, and waits until all Sentinels say so.
+    ///
+    /// # Panics
+    ///
+    /// When the Sentinels refuse, or nothing happens.
+    pub async fn fail_over(&self) -> &RedisServer {
+        let before = self.primary().await.port();
+        let mut connection = self.sentinels[0].connection().await;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("FAILOVER").arg(NAME);
+        command.exec_async(&mut connection).await.expect("the Sentinels may begin");
+        self.moved_from(before).await
+    }
+
+    /// Waits until all Sentinels name another primary than the one on this port.
+    ///
+    /// # Panics
+    ///
+    /// When they do not.
+    pub async fn moved_from(&self, port: u16) -> &RedisServer {
+        let now = eventually(PATIENCE, || async {
+            let now = self.agreed().await?;
+            if now == port { Err(vec![Some(now)]) } else { Ok(now) }
+        })
+        .await;
+        self.servers.iter().find(|server| server.port() == now).expect("it is one of these")
+    }
+}
+
+async fn where_primary_is(sentinel: &RedisServer) -> RedisResult<u16> {
+    let bound = Some(Duration::from_millis(500));
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(bound).set_response_timeout(bound);
+    let client = Client::open(sentinel.url())?;
+    let mut connection: MultiplexedConnection =
+        client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut question = redis::cmd("SENTINEL");
+    question.arg("GET-MASTER-ADDR-BY-NAME").arg(NAME);
+    let (_host, port): (String, u16) = question.query_async(&mut connection).await?;
+    Ok(port)
+}
