@@ -1,11 +1,12 @@
 //! One open page: an instance of a service, with a runtime and a client of its own. Here is what
 //! others do to it, and what can be seen of it from outside; what runs in it is in `life`.
 
-mod interference;
-
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     board::{Doing, Entry, Event},
@@ -73,6 +73,8 @@ pub(crate) struct Instance {
     pub(crate) name: String,
     process: Weak<Process>,
     state: Mutex<State>,
+    /// Pages that look at it: a page, and its copies.
+    viewers: AtomicUsize,
 }
 
 /// What is known of an instance from outside: its runtime may be blocked.
@@ -85,8 +87,6 @@ pub(crate) struct State {
     pub(crate) since: Instant,
     /// Kept after its loss, so that it can be asked.
     pub(crate) guard: Option<Arc<LockGuard>>,
-    /// Waits for the loss of the guard, which never comes once it is released.
-    watch: Option<AbortOnDropHandle<()>>,
     pub(crate) renewals: u32,
     remaining: Duration,
     /// The last grant, for writes with a token that may be stale.
@@ -97,17 +97,12 @@ pub(crate) struct State {
     numbered: u64,
     /// Steps that wait until it gets to them.
     pub(crate) queued: usize,
-    /// Pages that look at it: a page, and its copies; and how many ever have.
-    viewers: usize,
-    visits: u64,
-    /// It has ended, and begins no other life.
-    closed: bool,
 }
 
 /// A life of the instance, which a kill ends.
 struct Life {
     steps: mpsc::UnboundedSender<Step>,
-    killed: CancellationToken,
+    killed: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
     network: Network,
 }
@@ -145,7 +140,6 @@ impl Instance {
                 lease: Duration::ZERO,
                 since: Instant::now(),
                 guard: None,
-                watch: None,
                 renewals: 0,
                 remaining: Duration::ZERO,
                 grant: None,
@@ -154,10 +148,8 @@ impl Instance {
                 answers: VecDeque::new(),
                 numbered: 0,
                 queued: 0,
-                viewers: 0,
-                visits: 0,
-                closed: false,
             }),
+            viewers: AtomicUsize::new(0),
         });
         instance.revive().await?;
         Arc::clone(&instance).close_when_left();
@@ -177,20 +169,20 @@ impl Instance {
             })
             .await?;
         let (steps, received) = mpsc::unbounded_channel();
-        let killed = CancellationToken::new();
+        let (killed, kill) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         {
             let mut state = self.state();
-            if state.life.is_some() || state.closed {
+            if state.life.is_some() {
                 return Ok(());
             }
-            state.life = Some(Life { steps, killed: killed.clone(), ended, network });
+            state.life = Some(Life { steps, killed, ended, network });
             state.condition = Condition::Open;
             state.blocked_until = None;
             state.queued = 0;
         }
         self.turn(Doing::Nothing, "");
-        life::start(Arc::clone(self), locks, received, killed, end);
+        life::start(Arc::clone(self), locks, received, kill, end);
         Ok(())
     }
 
@@ -226,6 +218,115 @@ impl Instance {
                 },
                 Interference::Write => self.write_to_ledger().await,
             },
+        }
+    }
+
+    fn set_network(&self, condition: Condition) {
+        {
+            let mut state = self.state();
+            let Some(life) = &state.life else { return };
+            if !life.network.is_breakable() {
+                return;
+            }
+            life.network.set(condition);
+            state.condition = condition;
+        }
+        let (call, meaning) = match condition {
+            Condition::Open => ("repair the network", "Renewals reach the store again."),
+            Condition::Silent => (
+                "stop renewing",
+                "No renewal reaches the store any more. The lease runs out, unless you repair the \
+                 network before.",
+            ),
+            Condition::Cut => (
+                "cut the connection",
+                "The library tries to connect again. The guard stays valid for the rest of its lease.",
+            ),
+        };
+        self.answer(call, "done", meaning, condition == Condition::Open);
+    }
+
+    /// As an operator would, who has another client.
+    async fn force(&self, id: &str) {
+        let Some(process) = self.process.upgrade() else { return };
+        let outcome = process.operator.lock(id).force_release().await;
+        let call = "lock.force_release().await";
+        match outcome {
+            Ok(true) => {
+                self.write(Event::Forced { id: id.to_owned() });
+                self.answer(call, "Ok(true)", "The lock was freed, and its holder was told.", true);
+            }
+            Ok(false) => self.answer(call, "Ok(false)", "Nobody held it.", true),
+            Err(error) => self.answer(call, &format!("Err({error})"), "", false),
+        }
+    }
+
+    /// Ends it as `kill -9` would: the store hears nothing, and what it held stays held for the rest
+    /// of the lease.
+    fn kill(&self) {
+        let mut state = self.state();
+        let Some(life) = state.life.take() else { return };
+        life.network.set(Condition::Cut);
+        // A guard that is dropped would be released, as soon as the store can be reached.
+        if let Some(guard) = state.guard.take().and_then(Arc::into_inner) {
+            let _ = guard.leak();
+        }
+        let held = state.doing == Doing::Holding;
+        state.doing = Doing::Killed;
+        state.since = Instant::now();
+        // Its receiver is gone if the life is at its end anyway.
+        let _ = life.killed.send(());
+        drop(state);
+        self.write(Event::Killed);
+        let meaning = if held {
+            "Nobody has released the lock. Others get it when its lease has run out, and not before."
+        } else {
+            "It held no lock."
+        };
+        self.answer("kill -9", "killed", meaning, false);
+    }
+
+    /// To the resource that the lock protects. The lock's own state is not asked: the resource
+    /// decides by the token.
+    async fn write_to_ledger(&self) {
+        let Some(process) = self.process.upgrade() else { return };
+        let (grant, dead, holds) = {
+            let state = self.state();
+            (state.grant.clone(), state.life.is_none(), state.doing == Doing::Holding)
+        };
+        let call = if holds {
+            "ledger.write(value, guard.fencing_token())"
+        } else {
+            "ledger.write(value, old_token)"
+        };
+        let tell = |answer: &str, meaning: &str, good| {
+            self.answer_about(About::Ledger, call, answer, meaning, good);
+        };
+        if dead {
+            return tell("the process is dead", "Start it again first.", false);
+        }
+        let Some((id, fence)) = grant else {
+            return tell("no token", "Acquire the lock first.", false);
+        };
+        match process.ledger.write(&id, &self.name, fence).await {
+            Ok(accepted) => {
+                self.write(Event::Wrote { id, fence, accepted });
+                match (accepted, holds) {
+                    (true, true) => tell("accepted", "No larger token has written before.", true),
+                    (true, false) => tell(
+                        "accepted",
+                        "You no longer hold the lock, but no larger token has written yet, so the \
+                         ledger could not tell.",
+                        true,
+                    ),
+                    (false, _) => tell(
+                        "refused",
+                        "A larger token has written: this write is too late.",
+                        false,
+                    ),
+                }
+            }
+            Err(why) => tell(&why, "", false),
         }
     }
 
@@ -288,18 +389,15 @@ impl Instance {
         self.write(Event::Holds { id, fence, lease_ms });
         // Not in the life's runtime, which may be blocked.
         if let Some(process) = self.process.upgrade() {
-            let this = Arc::downgrade(self);
-            let watch = process.runtime.spawn(async move {
+            let this = Arc::clone(self);
+            process.runtime.spawn(async move {
                 lost.await;
-                if let Some(this) = this.upgrade() {
-                    this.lost(fence);
-                }
+                this.lost(fence);
             });
-            self.state().watch = Some(AbortOnDropHandle::new(watch));
         }
     }
 
-    /// `guard.lost()` has resolved.
+    /// `guard.lost()` has resolved, which it also does when a guard is released.
     fn lost(&self, fence: u64) {
         let id = {
             let mut state = self.state();
@@ -324,7 +422,6 @@ impl Instance {
     /// The guard, for what ends it.
     pub(crate) fn take_guard(&self) -> Option<(LockGuard, String)> {
         let mut state = self.state();
-        state.watch = None;
         let guard = Arc::into_inner(state.guard.take()?)?;
         let id = guard.id().to_owned();
         Some((guard, id))
@@ -397,53 +494,29 @@ impl Instance {
 
     /// Ends its life in an orderly way: what it holds is released.
     pub(crate) async fn end(&self) {
-        let life = {
-            let mut state = self.state();
-            state.closed = true;
-            state.life.take()
-        };
-        if let Some(Life { steps, ended, network, killed: _ }) = life {
+        let life = self.state().life.take();
+        if let Some(Life { steps, ended, network, killed: _kept }) = life {
             network.set(Condition::Open);
             drop(steps);
-            let end = async {
-                // Not left to its runtime, which may be blocked for longer than is waited here.
-                if let Some((guard, _)) = self.take_guard() {
-                    let _ = guard.release().await;
-                }
-                ended.await
-            };
             // A runtime that is blocked, or a store that is away, is not waited for.
-            let _ = timeout(Duration::from_secs(3), end).await;
+            let _ = timeout(Duration::from_secs(3), ended).await;
         }
         self.write(Event::Left);
     }
 
-    /// A page looks at it, until what this returns is dropped. `None` if it has ended.
-    pub(crate) fn view(self: &Arc<Self>) -> Option<Viewer> {
-        let mut state = self.state();
-        if state.closed {
-            return None;
-        }
-        state.viewers += 1;
-        state.visits += 1;
-        Some(Viewer(Arc::clone(self)))
+    /// A page looks at it, until what this returns is dropped.
+    pub(crate) fn view(self: &Arc<Self>) -> Viewer {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        Viewer(Arc::clone(self))
     }
 
-    /// Ends it if no page looks at it from now on until a page would have been loaded anew.
     fn close_when_left(self: Arc<Self>) {
         let Some(process) = self.process.upgrade() else { return };
-        let visits = self.state().visits;
         process.runtime.clone().spawn(async move {
             sleep(RELOAD).await;
+            if self.viewers.load(Ordering::Relaxed) == 0
+                && let Some(process) = self.process.upgrade()
             {
-                let mut state = self.state();
-                // A page that came, and left again, has begun a time of its own.
-                if state.viewers > 0 || state.visits != visits {
-                    return;
-                }
-                state.closed = true;
-            }
-            if let Some(process) = self.process.upgrade() {
                 process.close(&self).await;
             }
         });
@@ -467,12 +540,7 @@ impl Viewer {
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        let last = {
-            let mut state = self.0.state();
-            state.viewers -= 1;
-            state.viewers == 0
-        };
-        if last {
+        if self.0.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
             Arc::clone(&self.0).close_when_left();
         }
     }
