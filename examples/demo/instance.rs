@@ -3,78 +3,35 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use lock::LockGuard;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::timeout,
 };
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     board::{Doing, Entry, Event},
+    command::{Command, Interference, Step},
     life,
     network::{Condition, Network},
     process::{Process, random},
 };
 
-/// A page that is gone for so long was closed, and not loaded anew.
-const RELOAD: Duration = Duration::from_secs(5);
 /// How many answers of the library are kept for the page.
 const ANSWERS: usize = 30;
-
-/// What a page can ask for.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Command {
-    Own(Step),
-    Foreign(Interference),
-}
-
-/// What the instance's own code does, when it gets to it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
-pub(crate) enum Step {
-    Acquire { id: String, lease_ms: u64 },
-    TryAcquire { id: String, lease_ms: u64 },
-    StopWaiting,
-    Extend { by_ms: u64 },
-    Release,
-    Drop,
-    Call,
-    BlockRuntime { for_ms: u64 },
-}
-
-/// What is done to the instance, whatever it is at.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
-pub(crate) enum Interference {
-    Network {
-        condition: Condition,
-    },
-    Force {
-        id: String,
-    },
-    Kill,
-    Restart,
-    /// It does not go through the store of the locks, and asks for nothing but a token.
-    Write,
-}
 
 pub(crate) struct Instance {
     /// A name that no other has ever had, for the page.
     pub(crate) id: String,
     pub(crate) name: String,
-    process: Weak<Process>,
+    pub(crate) process: Weak<Process>,
     state: Mutex<State>,
-    /// Pages that look at it: a page, and its copies.
-    viewers: AtomicUsize,
 }
 
 /// What is known of an instance from outside: its runtime may be blocked.
@@ -87,6 +44,8 @@ pub(crate) struct State {
     pub(crate) since: Instant,
     /// Kept after its loss, so that it can be asked.
     pub(crate) guard: Option<Arc<LockGuard>>,
+    /// Waits for the loss of the guard, which never comes once it is released.
+    watch: Option<AbortOnDropHandle<()>>,
     pub(crate) renewals: u32,
     remaining: Duration,
     /// The last grant, for writes with a token that may be stale.
@@ -97,12 +56,17 @@ pub(crate) struct State {
     numbered: u64,
     /// Steps that wait until it gets to them.
     pub(crate) queued: usize,
+    /// Pages that look at it: a page, and its copies; and how many ever have.
+    pub(crate) viewers: usize,
+    pub(crate) visits: u64,
+    /// It has ended, and begins no other life.
+    pub(crate) closed: bool,
 }
 
 /// A life of the instance, which a kill ends.
 struct Life {
     steps: mpsc::UnboundedSender<Step>,
-    killed: oneshot::Sender<()>,
+    killed: CancellationToken,
     ended: oneshot::Receiver<()>,
     network: Network,
 }
@@ -140,6 +104,7 @@ impl Instance {
                 lease: Duration::ZERO,
                 since: Instant::now(),
                 guard: None,
+                watch: None,
                 renewals: 0,
                 remaining: Duration::ZERO,
                 grant: None,
@@ -148,8 +113,10 @@ impl Instance {
                 answers: VecDeque::new(),
                 numbered: 0,
                 queued: 0,
+                viewers: 0,
+                visits: 0,
+                closed: false,
             }),
-            viewers: AtomicUsize::new(0),
         });
         instance.revive().await?;
         Arc::clone(&instance).close_when_left();
@@ -169,20 +136,20 @@ impl Instance {
             })
             .await?;
         let (steps, received) = mpsc::unbounded_channel();
-        let (killed, kill) = oneshot::channel();
+        let killed = CancellationToken::new();
         let (end, ended) = oneshot::channel();
         {
             let mut state = self.state();
-            if state.life.is_some() {
+            if state.life.is_some() || state.closed {
                 return Ok(());
             }
-            state.life = Some(Life { steps, killed, ended, network });
+            state.life = Some(Life { steps, killed: killed.clone(), ended, network });
             state.condition = Condition::Open;
             state.blocked_until = None;
             state.queued = 0;
         }
         self.turn(Doing::Nothing, "");
-        life::start(Arc::clone(self), locks, received, kill, end);
+        life::start(Arc::clone(self), locks, received, killed, end);
         Ok(())
     }
 
@@ -267,6 +234,7 @@ impl Instance {
         let mut state = self.state();
         let Some(life) = state.life.take() else { return };
         life.network.set(Condition::Cut);
+        state.watch = None;
         // A guard that is dropped would be released, as soon as the store can be reached.
         if let Some(guard) = state.guard.take().and_then(Arc::into_inner) {
             let _ = guard.leak();
@@ -274,8 +242,7 @@ impl Instance {
         let held = state.doing == Doing::Holding;
         state.doing = Doing::Killed;
         state.since = Instant::now();
-        // Its receiver is gone if the life is at its end anyway.
-        let _ = life.killed.send(());
+        life.killed.cancel();
         drop(state);
         self.write(Event::Killed);
         let meaning = if held {
@@ -389,15 +356,18 @@ impl Instance {
         self.write(Event::Holds { id, fence, lease_ms });
         // Not in the life's runtime, which may be blocked.
         if let Some(process) = self.process.upgrade() {
-            let this = Arc::clone(self);
-            process.runtime.spawn(async move {
+            let this = Arc::downgrade(self);
+            let watch = process.runtime.spawn(async move {
                 lost.await;
-                this.lost(fence);
+                if let Some(this) = this.upgrade() {
+                    this.lost(fence);
+                }
             });
+            self.state().watch = Some(AbortOnDropHandle::new(watch));
         }
     }
 
-    /// `guard.lost()` has resolved, which it also does when a guard is released.
+    /// `guard.lost()` has resolved.
     fn lost(&self, fence: u64) {
         let id = {
             let mut state = self.state();
@@ -422,6 +392,7 @@ impl Instance {
     /// The guard, for what ends it.
     pub(crate) fn take_guard(&self) -> Option<(LockGuard, String)> {
         let mut state = self.state();
+        state.watch = None;
         let guard = Arc::into_inner(state.guard.take()?)?;
         let id = guard.id().to_owned();
         Some((guard, id))
@@ -494,54 +465,30 @@ impl Instance {
 
     /// Ends its life in an orderly way: what it holds is released.
     pub(crate) async fn end(&self) {
-        let life = self.state().life.take();
-        if let Some(Life { steps, ended, network, killed: _kept }) = life {
+        let life = {
+            let mut state = self.state();
+            state.closed = true;
+            state.life.take()
+        };
+        if let Some(Life { steps, ended, network, killed: _ }) = life {
             network.set(Condition::Open);
             drop(steps);
+            let end = async {
+                // Not left to its runtime, which may be blocked for longer than is waited here.
+                if let Some((guard, _)) = self.take_guard() {
+                    let _ = guard.release().await;
+                }
+                ended.await
+            };
             // A runtime that is blocked, or a store that is away, is not waited for.
-            let _ = timeout(Duration::from_secs(3), ended).await;
+            let _ = timeout(Duration::from_secs(3), end).await;
         }
         self.write(Event::Left);
-    }
-
-    /// A page looks at it, until what this returns is dropped.
-    pub(crate) fn view(self: &Arc<Self>) -> Viewer {
-        self.viewers.fetch_add(1, Ordering::Relaxed);
-        Viewer(Arc::clone(self))
-    }
-
-    fn close_when_left(self: Arc<Self>) {
-        let Some(process) = self.process.upgrade() else { return };
-        process.runtime.clone().spawn(async move {
-            sleep(RELOAD).await;
-            if self.viewers.load(Ordering::Relaxed) == 0
-                && let Some(process) = self.process.upgrade()
-            {
-                process.close(&self).await;
-            }
-        });
     }
 }
 
 impl State {
     pub(crate) fn is_breakable(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.network.is_breakable())
-    }
-}
-
-/// A page that looks at an instance.
-pub(crate) struct Viewer(Arc<Instance>);
-
-impl Viewer {
-    pub(crate) fn instance(&self) -> &Instance {
-        &self.0
-    }
-}
-
-impl Drop for Viewer {
-    fn drop(&mut self) {
-        if self.0.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            Arc::clone(&self.0).close_when_left();
-        }
     }
 }

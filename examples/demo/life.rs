@@ -14,10 +14,12 @@ use tokio::{
     select,
     sync::{mpsc, oneshot},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     board::{DEBOUNCE_MAX_WAIT_MS, DEBOUNCE_WAIT_MS, Doing, Event},
-    instance::{About, Instance, Step},
+    command::Step,
+    instance::{About, Instance},
 };
 
 /// How long it stands in line before it gives up.
@@ -25,13 +27,16 @@ const WAIT: Duration = Duration::from_secs(120);
 
 type Acquiring = Pin<Box<dyn Future<Output = Result<LockGuard, Error>> + Send>>;
 
-/// Begins a life, which ends in order when there are no more steps, and at once when it is killed.
-/// `end` is dropped then.
+/// How long its runtime can be blocked at most.
+const LONGEST_BLOCK: Duration = Duration::from_secs(60);
+
+/// Begins a life, which ends in order when the sender of its steps is gone, and at once when it is
+/// killed. `end` is dropped then.
 pub(crate) fn start(
     instance: Arc<Instance>,
     locks: Locks,
     steps: mpsc::UnboundedReceiver<Step>,
-    kill: oneshot::Receiver<()>,
+    killed: CancellationToken,
     end: oneshot::Sender<()>,
 ) {
     thread::spawn(move || {
@@ -41,17 +46,24 @@ pub(crate) fn start(
             .expect("a runtime of one thread can be made");
         runtime.block_on(async {
             select! {
-                () = live(&instance, &locks, steps) => locks.flush().await,
-                Ok(()) = kill => {}
+                biased;
+                () = killed.cancelled() => {}
+                () = live(&instance, &locks, steps, &killed) => locks.flush().await,
             }
         });
         drop(end);
     });
 }
 
-async fn live(instance: &Arc<Instance>, locks: &Locks, mut steps: mpsc::UnboundedReceiver<Step>) {
+async fn live(
+    instance: &Arc<Instance>,
+    locks: &Locks,
+    mut steps: mpsc::UnboundedReceiver<Step>,
+    killed: &CancellationToken,
+) {
     let mut acquiring: Option<(Acquiring, String, Duration)> = None;
-    loop {
+    // What was pressed before the page was closed, and is still to be done, is not done any more.
+    while !steps.is_closed() {
         let acquired = async {
             match &mut acquiring {
                 Some((acquire, ..)) => acquire.await,
@@ -68,9 +80,13 @@ async fn live(instance: &Arc<Instance>, locks: &Locks, mut steps: mpsc::Unbounde
             step = steps.recv() => {
                 let Some(step) = step else { break };
                 instance.begins_a_step();
-                carry_out(instance, locks, &mut acquiring, step).await;
+                carry_out(instance, locks, &mut acquiring, step, killed).await;
             }
         }
+    }
+    if killed.is_cancelled() {
+        // It may have been killed while it was blocked: then the instance is in its next life.
+        return pending().await;
     }
     // Whether it stands in line or holds the lock: dropping is enough.
     drop(acquiring);
@@ -82,6 +98,7 @@ async fn carry_out(
     locks: &Locks,
     acquiring: &mut Option<(Acquiring, String, Duration)>,
     step: Step,
+    killed: &CancellationToken,
 ) {
     match step {
         Step::Acquire { .. } | Step::TryAcquire { .. }
@@ -171,33 +188,39 @@ async fn carry_out(
         }
         Step::Call => call(instance, locks),
         Step::BlockRuntime { for_ms } => {
-            let time = Duration::from_millis(for_ms);
-            let before = instance.blocks(time);
-            let began = Instant::now();
-            instance.answer(
-                &format!("std::thread::sleep({time:?})"),
-                "not returned yet",
-                "The runtime is frozen: no task runs, and what you press waits. Only another thread of \
-                 the process can still ask the guard, and this page does.",
-                false,
-            );
-            // What no async code should do; that is the point.
-            thread::sleep(time);
-            let state = instance.state();
-            let renewals = state.renewals.saturating_sub(before);
-            let held = state.doing == Doing::Holding;
-            drop(state);
-            let meaning = if held {
-                format!(
-                    "The lock was kept: the library renewed it {renewals} times, on a thread of its own."
-                )
-            } else {
-                String::new()
-            };
-            let answer = format!("() after {:.0?}", began.elapsed());
-            instance.answer("std::thread::sleep(..)", &answer, &meaning, true);
+            block(instance, Duration::from_millis(for_ms).min(LONGEST_BLOCK), killed);
         }
     }
+}
+
+/// What no async code should do; that is the point.
+fn block(instance: &Instance, time: Duration, killed: &CancellationToken) {
+    let before = instance.blocks(time);
+    let began = Instant::now();
+    instance.answer(
+        &format!("std::thread::sleep({time:?})"),
+        "not returned yet",
+        "The runtime is frozen: no task runs, and what you press waits. Only another thread of the \
+         process can still ask the guard, and this page does.",
+        false,
+    );
+    thread::sleep(time);
+    if killed.is_cancelled() {
+        return;
+    }
+    let state = instance.state();
+    let renewals = state.renewals.saturating_sub(before);
+    let held = state.doing == Doing::Holding;
+    drop(state);
+    let meaning = if held {
+        format!(
+            "The lock was kept: the library renewed it {renewals} times, on a thread of its own."
+        )
+    } else {
+        String::new()
+    };
+    let answer = format!("() after {:.0?}", began.elapsed());
+    instance.answer("std::thread::sleep(..)", &answer, &meaning, true);
 }
 
 /// What an acquire has come to.

@@ -28,9 +28,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     board::Board,
-    instance::{Command, Instance, Viewer},
+    command::Command,
     process::Process,
     view::{Asked, View},
+    viewer::Viewer,
 };
 
 /// Pages are not drawn more often than this ..
@@ -39,6 +40,9 @@ const DRAWN: Duration = Duration::from_millis(80);
 const REDRAWN: Duration = Duration::from_millis(500);
 /// How often the store is asked who holds the lock on a page.
 const ASKED: Duration = Duration::from_millis(400);
+
+/// How long a connection may take to end once the demo does.
+const ENDS: Duration = Duration::from_secs(2);
 
 /// The page needs nothing from elsewhere, and may not get it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -61,13 +65,21 @@ pub(crate) async fn serve(listener: TcpListener, process: Arc<Process>) -> std::
         .route("/instances/{id}/events", get(events))
         .with_state(Arc::clone(&process));
     let ending = process.ending.clone();
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move {
-            ended_by_signal().await;
-            // A stream never ends by itself.
-            ending.cancel();
-        })
-        .await?;
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        ended_by_signal().await;
+        // A stream never ends by itself.
+        ending.cancel();
+    });
+    let overdue = async {
+        process.ending.cancelled().await;
+        sleep(ENDS).await;
+    };
+    select! {
+        outcome = async { server.await } => outcome?,
+        // A browser that does not read, or has sent half of a request, would be waited for without
+        // an end.
+        () = overdue => {}
+    }
     process.end().await;
     Ok(())
 }
@@ -124,8 +136,8 @@ async fn events(
     Path(id): Path<String>,
     Query(watched): Query<Watched>,
 ) -> Response {
-    match process.find(&id) {
-        Some(instance) => Sse::new(views(process, &instance, watched.lock)).into_response(),
+    match process.find(&id).and_then(|instance| instance.view()) {
+        Some(viewer) => Sse::new(views(process, viewer, watched.lock)).into_response(),
         // A browser does not say with which code a stream was refused, so it is told in one.
         None => Sse::new(stream::once(async {
             Ok::<_, Infallible>(Event::default().event("gone").data("gone"))
@@ -147,12 +159,12 @@ struct Page {
 
 fn views(
     process: Arc<Process>,
-    instance: &Arc<Instance>,
+    viewer: Viewer,
     lock: String,
-) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+) -> impl Stream<Item = Result<Event, Infallible>> {
     let (asked, seen) = watch::channel(None);
     let page = Page {
-        viewer: instance.view(),
+        viewer,
         board: process.journal.watch(),
         asked: seen,
         _asking: AbortOnDropHandle::new(tokio::spawn(ask(

@@ -5,10 +5,14 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use lock_tests::end_with_this_process;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::browser::PATIENCE;
 
 /// A process of the demo. It is killed when the value is dropped, and when this process ends.
 pub(crate) struct Copy {
@@ -45,11 +49,19 @@ impl Copy {
         let pid = i32::try_from(self.child.id()).expect("the id of a process is positive");
         let pid = Pid::from_raw(pid).expect("the id of a process is not zero");
         kill_process(pid, Signal::TERM).expect("it can be sent a signal");
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is a child") {
+                break status;
+            }
+            assert!(began.elapsed() < PATIENCE, "the demo does not end");
+            thread::sleep(Duration::from_millis(20));
+        };
         let mut rest = String::new();
         let output = self.child.stdout.as_mut().expect("its output is a pipe");
         output.read_to_string(&mut rest).expect("it writes text");
         assert_eq!(rest, "", "it prints one line");
-        self.child.wait().expect("it is a child")
+        status
     }
 }
 

@@ -4,6 +4,7 @@
 mod browser;
 mod copy;
 mod looks;
+mod requests;
 mod states;
 
 use std::time::{Duration, Instant};

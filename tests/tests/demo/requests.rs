@@ -1,0 +1,145 @@
+//! What reaches the demo by other ways than a browser that behaves: connections that stand still, what
+//! is written by hand, pages of others.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{alone, browser::PATIENCE, copy::Copy};
+
+/// Sends a request with these further headers, and gives the status and the body of its answer.
+fn send(copy: &Copy, line: &str, headers: &str, body: &str) -> (u16, String) {
+    let mut connection = connect(copy);
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    connection.write_all(request.as_bytes()).expect("it takes a request");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("it answers in text");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    (status.expect("an answer has a status"), body.unwrap_or_default())
+}
+
+fn connect(copy: &Copy) -> TcpStream {
+    let connection = TcpStream::connect(("127.0.0.1", copy.port())).expect("it listens");
+    connection.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
+    connection
+}
+
+fn host(copy: &Copy) -> String {
+    format!("Host: 127.0.0.1:{}\r\n", copy.port())
+}
+
+/// An instance without a page.
+struct Instance<'a> {
+    copy: &'a Copy,
+    id: String,
+}
+
+impl<'a> Instance<'a> {
+    fn open(copy: &'a Copy) -> Self {
+        let (status, body) = send(copy, "POST /instances", &host(copy), "");
+        assert_eq!(status, 200, "{body}");
+        let body: Value = serde_json::from_str(&body).expect("it answers in JSON");
+        Self { copy, id: body["id"].as_str().expect("an instance has an id").to_owned() }
+    }
+
+    fn command(&self, command: &Value) -> u16 {
+        let headers = format!("{}Content-Type: application/json\r\n", host(self.copy));
+        let line = format!("POST /instances/{}/commands", self.id);
+        send(self.copy, &line, &headers, &command.to_string()).0
+    }
+
+    fn watch(&self) -> Watching {
+        let mut connection = connect(self.copy);
+        let line = format!("GET /instances/{}/events?lock=invoice:7 HTTP/1.1\r\n", self.id);
+        let request = format!("{line}{}\r\n", host(self.copy));
+        connection.write_all(request.as_bytes()).expect("it takes a request");
+        Watching(BufReader::new(connection))
+    }
+}
+
+/// The stream of a page.
+struct Watching(BufReader<TcpStream>);
+
+impl Watching {
+    /// Reads on until the page is to show this; fails if it never is.
+    fn until(&mut self, shows: impl Fn(&Value) -> bool) -> Value {
+        let began = std::time::Instant::now();
+        let mut last = Value::Null;
+        while began.elapsed() < PATIENCE {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("the stream goes on");
+            assert!(!line.contains("gone"), "there is no such instance");
+            let Some(data) = line.strip_prefix("data: ") else { continue };
+            last = serde_json::from_str(data).expect("a view is JSON");
+            if shows(&last) {
+                return last;
+            }
+        }
+        panic!("it shows {last}");
+    }
+}
+
+fn acquire(id: &str) -> Value {
+    json!({ "command": "acquire", "id": id, "lease_ms": 5000 })
+}
+
+#[tokio::test]
+async fn a_connection_that_stands_still_does_not_hold_up_the_end() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let mut half = connect(&copy);
+    half.write_all(b"POST /instances HTTP/1.1\r\n").expect("it takes the half of a request");
+    // The demo has accepted what came before this.
+    let instance = Instance::open(&copy);
+    let _not_read = instance.watch();
+    assert!(copy.end().success());
+}
+
+#[tokio::test]
+async fn what_was_killed_does_nothing_more() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let instance = Instance::open(&copy);
+    let mut page = instance.watch();
+    instance.command(&acquire("before"));
+    page.until(|view| view["me"]["doing"] == "holding");
+    instance.command(&json!({ "command": "block_runtime", "for_ms": 2000 }));
+    page.until(|view| view["me"]["blocked_ms"].as_u64() > Some(0));
+    // It does not get to these.
+    instance.command(&json!({ "command": "release" }));
+    instance.command(&acquire("ghost"));
+    instance.command(&json!({ "command": "kill" }));
+    instance.command(&json!({ "command": "restart" }));
+    instance.command(&acquire("after"));
+    page.until(|view| view["me"]["doing"] == "holding");
+    // The thread of the first life wakes up in this time.
+    sleep(Duration::from_secs(3));
+    let renewals = |view: &Value| view["me"]["guard"]["renewals"].as_u64().unwrap_or_default();
+    let view = page.until(|view| view["me"]["doing"] != "holding" || renewals(view) > 1);
+    assert_eq!(view["me"]["doing"], "holding");
+    assert_eq!(view["me"]["lock"], "after");
+    let answers = view["answers"].to_string();
+    assert!(!answers.contains("The lock was kept"), "{answers}");
+}
+
+#[tokio::test]
+async fn a_page_may_be_loaded_anew_again_and_again() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let instance = Instance::open(&copy);
+    for _ in 0..3 {
+        // Each time for less than the five seconds after which a page counts as closed.
+        instance.watch().until(|view| view["me"]["doing"] == "nothing");
+        sleep(Duration::from_millis(2500));
+    }
+    instance.watch().until(|view| view["me"]["doing"] == "nothing");
+}
