@@ -13,6 +13,10 @@ pub(crate) const ALIVE_MS: u64 = 1_000;
 const GONE_AFTER_MS: u64 = 4_000;
 /// How many lines are kept of what has happened.
 const LINES: usize = 60;
+/// How a grant ends while the store has not answered to the release ..
+const RELEASING: &str = "releasing";
+/// .. and if it never does: the lock is held for the rest of the lease.
+pub(crate) const NOT_RELEASED: &str = "could not release";
 /// The pause that ends a burst, and the bound for a burst without one.
 pub(crate) const DEBOUNCE_WAIT_MS: u64 = 1_000;
 pub(crate) const DEBOUNCE_MAX_WAIT_MS: u64 = 5_000;
@@ -35,6 +39,8 @@ pub(crate) enum Event {
     Alive {
         doing: Doing,
         id: String,
+        /// Of the lock that it holds.
+        fence: Option<u64>,
     },
     /// It stands in line.
     Waits {
@@ -177,7 +183,12 @@ impl Board {
         };
         match &entry.event {
             // For those who came too late to read of it.
-            Event::Alive { doing, id } => turn(*doing, id),
+            Event::Alive { doing, id, fence } => {
+                turn(*doing, id);
+                if matches!(doing, Doing::Waiting | Doing::Holding) {
+                    self.resume(at_ms, entry, id, *fence);
+                }
+            }
             Event::Waits { id } => {
                 turn(Doing::Waiting, id);
                 self.close(&entry.instance, at_ms, "");
@@ -198,11 +209,17 @@ impl Board {
             }
             Event::Releases { id } => {
                 turn(Doing::Releasing, id);
-                self.close(&entry.instance, at_ms, "released");
+                self.close(&entry.instance, at_ms, RELEASING);
             }
             Event::Released { id, how } => {
                 turn(Doing::Nothing, id);
                 self.close(&entry.instance, at_ms, "released");
+                for span in &mut self.spans {
+                    if span.instance == entry.instance && span.end == RELEASING {
+                        let end = if how == NOT_RELEASED { NOT_RELEASED } else { "released" };
+                        end.clone_into(&mut span.end);
+                    }
+                }
                 self.tell(at_ms, entry, format!("{how} {id}"));
             }
             Event::Lost { id } => {
@@ -251,15 +268,16 @@ impl Board {
 
     /// Takes note of the time: who has said nothing for long is gone.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
-        let gone: Vec<String> = self
+        let gone: Vec<(String, u64)> = self
             .people
             .iter()
             .filter(|(_, person)| person.seen_ms + GONE_AFTER_MS < now_ms)
-            .map(|(instance, _)| instance.clone())
+            .map(|(instance, person)| (instance.clone(), person.seen_ms))
             .collect();
-        for instance in gone {
+        for (instance, seen_ms) in gone {
             self.people.remove(&instance);
-            self.close(&instance, now_ms, "gone");
+            // Nobody knows for how long it went on after that.
+            self.close(&instance, seen_ms, "gone");
         }
         self.spans.retain(|span| span.to_ms.is_none_or(|to| to + WINDOW_MS > now_ms));
         // A call that failed, or whose instance was killed, is never run.
@@ -268,13 +286,35 @@ impl Board {
         }
     }
 
-    /// Who was granted this lock last, if that one is there and has not given it back.
-    pub(crate) fn holder(&self, id: &str) -> Option<&Span> {
-        self.spans.iter().rev().find(|span| {
-            span.id == id
-                && span.fence.is_some()
-                && matches!(&*span.end, "" | "killed" | "lost" | "gone")
+    /// Who was granted this lock last, if that one had not given it back at this time.
+    pub(crate) fn holder(&self, id: &str, at_ms: u64) -> Option<&Span> {
+        let grants = self.spans.iter().filter(|span| span.id == id && span.fence.is_some());
+        grants.max_by_key(|span| span.fence).filter(|span| {
+            matches!(&*span.end, "" | "killed" | "lost" | "gone" | RELEASING | NOT_RELEASED)
+                || span.to_ms.is_some_and(|to| to > at_ms)
         })
+    }
+
+    /// Goes on with what an instance says that it does, where no span shows it: it was taken for
+    /// gone, or the entry that has begun the span is no longer kept.
+    fn resume(&mut self, at_ms: u64, entry: &Entry, id: &str, fence: Option<u64>) {
+        let mut own = self.spans.iter_mut().filter(|span| span.instance == entry.instance);
+        if own.any(|span| span.to_ms.is_none()) {
+            return;
+        }
+        let gone = self.spans.iter_mut().rev().find(|span| {
+            span.instance == entry.instance
+                && span.id == id
+                && span.fence == fence
+                && span.end == "gone"
+        });
+        match gone {
+            Some(span) => {
+                span.to_ms = None;
+                span.end.clear();
+            }
+            None => self.open(at_ms, entry, id, fence),
+        }
     }
 
     fn open(&mut self, at_ms: u64, entry: &Entry, id: &str, fence: Option<u64>) {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use lock::LockGuard;
-use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -16,15 +15,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    answer::{About, Answer},
     board::{Doing, Entry, Event},
     command::{Command, Interference, Step},
     life,
     network::{Condition, Network},
     process::{Process, random},
 };
-
-/// How many answers of the library are kept for the page.
-const ANSWERS: usize = 30;
 
 pub(crate) struct Instance {
     /// A name that no other has ever had, for the page.
@@ -48,12 +45,14 @@ pub(crate) struct State {
     watch: Option<AbortOnDropHandle<()>>,
     pub(crate) renewals: u32,
     remaining: Duration,
+    /// What remains of the lease grows without a renewal now.
+    extends: bool,
     /// The last grant, for writes with a token that may be stale.
     pub(crate) grant: Option<(String, u64)>,
     pub(crate) blocked_until: Option<Instant>,
     pub(crate) condition: Condition,
     pub(crate) answers: VecDeque<Answer>,
-    numbered: u64,
+    pub(crate) numbered: u64,
     /// Steps that wait until it gets to them.
     pub(crate) queued: usize,
     /// Pages that look at it: a page, and its copies; and how many ever have.
@@ -69,26 +68,6 @@ struct Life {
     killed: CancellationToken,
     ended: oneshot::Receiver<()>,
     network: Network,
-}
-
-/// What the library answered, in its words, and what that means.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Answer {
-    pub(crate) about: About,
-    pub(crate) number: u64,
-    pub(crate) call: String,
-    pub(crate) answer: String,
-    pub(crate) meaning: String,
-    pub(crate) good: bool,
-}
-
-/// Where on the page an answer belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum About {
-    Lock,
-    Ledger,
-    Debounce,
 }
 
 impl Instance {
@@ -107,6 +86,7 @@ impl Instance {
                 watch: None,
                 renewals: 0,
                 remaining: Duration::ZERO,
+                extends: false,
                 grant: None,
                 blocked_until: None,
                 condition: Condition::Open,
@@ -124,24 +104,27 @@ impl Instance {
     }
 
     /// Begins a life, with a client that the store has not seen before.
-    async fn revive(self: &Arc<Self>) -> Result<(), String> {
-        let Some(process) = self.process.upgrade() else { return Ok(()) };
+    ///
+    /// False if it is in one, or has ended.
+    async fn revive(self: &Arc<Self>) -> Result<bool, String> {
+        let Some(process) = self.process.upgrade() else { return Ok(false) };
         let this = Arc::downgrade(self);
+        let killed = CancellationToken::new();
+        let dead = killed.clone();
         let (locks, network) = process
             .address
             .connect_breakable(move |warning| {
-                if let Some(this) = this.upgrade() {
+                if let Some(this) = this.upgrade().filter(|_| !dead.is_cancelled()) {
                     this.answer("on_warning(..)", &warning.to_string(), "", false);
                 }
             })
             .await?;
         let (steps, received) = mpsc::unbounded_channel();
-        let killed = CancellationToken::new();
         let (end, ended) = oneshot::channel();
         {
             let mut state = self.state();
             if state.life.is_some() || state.closed {
-                return Ok(());
+                return Ok(false);
             }
             state.life = Some(Life { steps, killed: killed.clone(), ended, network });
             state.condition = Condition::Open;
@@ -150,7 +133,7 @@ impl Instance {
         }
         self.turn(Doing::Nothing, "");
         life::start(Arc::clone(self), locks, received, killed, end);
-        Ok(())
+        Ok(true)
     }
 
     /// Carries a command out, or has the instance do so when it gets to it.
@@ -175,12 +158,13 @@ impl Instance {
                 Interference::Force { id } => self.force(&id).await,
                 Interference::Kill => self.kill(),
                 Interference::Restart => match self.revive().await {
-                    Ok(()) => self.answer(
+                    Ok(true) => self.answer(
                         "start the process",
                         "started",
                         "It has a new client, and holds nothing.",
                         true,
                     ),
+                    Ok(false) => self.answer("start the process", "it runs already", "", false),
                     Err(why) => self.answer("start the process", &why, "", false),
                 },
                 Interference::Write => self.write_to_ledger().await,
@@ -239,7 +223,7 @@ impl Instance {
         if let Some(guard) = state.guard.take().and_then(Arc::into_inner) {
             let _ = guard.leak();
         }
-        let held = state.doing == Doing::Holding;
+        let held = matches!(state.doing, Doing::Holding | Doing::Releasing);
         state.doing = Doing::Killed;
         state.since = Instant::now();
         life.killed.cancel();
@@ -305,7 +289,7 @@ impl Instance {
         }
         if let Some(guard) = &state.guard {
             let remaining = guard.remaining();
-            if remaining > state.remaining + Duration::from_millis(50) {
+            if remaining > state.remaining + Duration::from_millis(50) && !state.extends {
                 state.renewals += 1;
             }
             state.remaining = remaining;
@@ -314,11 +298,19 @@ impl Instance {
 
     /// Says that it is there.
     pub(crate) fn announce(&self) {
-        let (doing, id) = {
-            let state = self.state();
-            (state.doing, state.lock.clone())
-        };
-        self.write(Event::Alive { doing, id });
+        let state = self.state();
+        let fence = state.guard.as_ref().map(|guard| guard.fencing_token());
+        // Under the lock: what it does next is written after this.
+        self.write(Event::Alive { doing: state.doing, id: state.lock.clone(), fence });
+    }
+
+    /// What remains of its lease grows, or has, by what it asked for.
+    pub(crate) fn extends(&self, extends: bool) {
+        let mut state = self.state();
+        state.extends = extends;
+        if let Some(guard) = &state.guard {
+            state.remaining = guard.remaining();
+        }
     }
 
     /// It has got to one of those that wait.
@@ -346,6 +338,7 @@ impl Instance {
                 return;
             }
             state.remaining = guard.remaining();
+            state.extends = false;
             state.renewals = 0;
             state.lease = lease;
             state.grant = Some((id.clone(), fence));
@@ -414,48 +407,18 @@ impl Instance {
         }
     }
 
-    /// Shows what the library has answered.
-    pub(crate) fn answer(&self, call: &str, answer: &str, meaning: &str, good: bool) {
-        self.answer_about(About::Lock, call, answer, meaning, good);
-    }
-
-    /// The same, of what is not a lock.
-    pub(crate) fn answer_about(
-        &self,
-        about: About,
-        call: &str,
-        answer: &str,
-        meaning: &str,
-        good: bool,
-    ) {
-        let mut state = self.state();
-        state.numbered += 1;
-        let answer = Answer {
-            about,
-            number: state.numbered,
-            call: call.to_owned(),
-            answer: answer.to_owned(),
-            meaning: meaning.to_owned(),
-            good,
-        };
-        state.answers.push_back(answer);
-        if state.answers.len() > ANSWERS {
-            state.answers.pop_front();
-        }
-        drop(state);
-        if let Some(process) = self.process.upgrade() {
-            process.journal.touch();
-        }
-    }
-
     pub(crate) fn write(&self, event: Event) {
         if let Some(process) = self.process.upgrade() {
-            process.journal.write(Entry {
-                instance: self.id.clone(),
-                name: self.name.clone(),
-                copy: std::process::id(),
-                event,
-            });
+            process.journal.write(self.entry(event));
+        }
+    }
+
+    fn entry(&self, event: Event) -> Entry {
+        Entry {
+            instance: self.id.clone(),
+            name: self.name.clone(),
+            copy: std::process::id(),
+            event,
         }
     }
 
@@ -483,11 +446,19 @@ impl Instance {
             // A runtime that is blocked, or a store that is away, is not waited for.
             let _ = timeout(Duration::from_secs(3), end).await;
         }
-        self.write(Event::Left);
+        if let Some(process) = self.process.upgrade() {
+            // The process may be about to end, or the server to be away.
+            let told = process.journal.tell(self.entry(Event::Left));
+            let _ = timeout(Duration::from_secs(1), told).await;
+        }
     }
 }
 
 impl State {
+    pub(crate) fn unmask(&self, text: &str) -> String {
+        self.life.as_ref().map_or_else(|| text.to_owned(), |life| life.network.unmask(text))
+    }
+
     pub(crate) fn is_breakable(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.network.is_breakable())
     }

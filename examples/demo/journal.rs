@@ -11,7 +11,7 @@ use std::{
 
 use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 
@@ -27,10 +27,13 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// How long the reader asks the server to wait for a new entry.
 const BLOCK: Duration = Duration::from_secs(1);
 
+/// An entry, and what is dropped when it is written.
+type Written = (Entry, Option<oneshot::Sender<()>>);
+
 /// The board of this process, and the way onto it.
 #[derive(Clone)]
 pub(crate) struct Journal {
-    entries: mpsc::UnboundedSender<Entry>,
+    entries: mpsc::UnboundedSender<Written>,
     board: watch::Sender<Board>,
     /// By how much the server's clock is ahead of this one, in milliseconds.
     ahead: Arc<AtomicI64>,
@@ -59,7 +62,14 @@ impl Journal {
     /// Writes an entry, in the background; entries of one process stay in their order.
     pub(crate) fn write(&self, entry: Entry) {
         // The receiver lives as long as the runtime.
-        let _ = self.entries.send(entry);
+        let _ = self.entries.send((entry, None));
+    }
+
+    /// Writes an entry, and waits until it is written.
+    pub(crate) async fn tell(&self, entry: Entry) {
+        let (written, is_written) = oneshot::channel();
+        let _ = self.entries.send((entry, Some(written)));
+        let _ = is_written.await;
     }
 
     /// Changes whenever something has happened.
@@ -92,8 +102,8 @@ fn here_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn keep_here(journal: Journal, mut written: mpsc::UnboundedReceiver<Entry>) {
-    while let Some(entry) = written.recv().await {
+async fn keep_here(journal: Journal, mut written: mpsc::UnboundedReceiver<Written>) {
+    while let Some((entry, _told)) = written.recv().await {
         journal.apply(here_ms(), &entry);
     }
 }
@@ -105,9 +115,9 @@ async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
     client.get_multiplexed_async_connection_with_config(&bounds).await
 }
 
-async fn append(journal: Journal, client: Client, mut written: mpsc::UnboundedReceiver<Entry>) {
+async fn append(journal: Journal, client: Client, mut written: mpsc::UnboundedReceiver<Written>) {
     let mut connection = None;
-    while let Some(entry) = written.recv().await {
+    while let Some((entry, _told)) = written.recv().await {
         match add(&client, &mut connection, &entry).await {
             Ok(at_ms) => {
                 let ahead = at_ms.cast_signed() - here_ms().cast_signed();
@@ -117,6 +127,11 @@ async fn append(journal: Journal, client: Client, mut written: mpsc::UnboundedRe
             Err(_) => {
                 connection = None;
                 journal.apply(journal.now_ms(), &entry);
+                // Each of those that have come in the meantime would wait for as long, and what is
+                // told late is told with a wrong time.
+                while let Ok((entry, _told)) = written.try_recv() {
+                    journal.apply(journal.now_ms(), &entry);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lock::{Error, LockGuard, Locks};
+use lock::{Error, ErrorKind, LockGuard, Locks};
 use tokio::{
     runtime::Builder,
     select,
@@ -17,10 +17,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    board::{DEBOUNCE_MAX_WAIT_MS, DEBOUNCE_WAIT_MS, Doing, Event},
+    answer::About,
+    board::{DEBOUNCE_MAX_WAIT_MS, DEBOUNCE_WAIT_MS, Doing, Event, NOT_RELEASED},
     command::Step,
-    instance::{About, Instance},
+    instance::Instance,
 };
+
+const ACQUIRE: &str = "lock.acquire().await";
+const TRY_ACQUIRE: &str = "lock.try_acquire().await";
 
 /// How long it stands in line before it gives up.
 const WAIT: Duration = Duration::from_secs(120);
@@ -75,7 +79,7 @@ async fn live(
             biased;
             outcome = acquired => {
                 let (_, id, lease) = acquiring.take().expect("BUG: an answer to no question");
-                settle(instance, &id, lease, outcome);
+                settle(instance, ACQUIRE, &id, lease, outcome);
             }
             step = steps.recv() => {
                 let Some(step) = step else { break };
@@ -104,8 +108,9 @@ async fn carry_out(
         Step::Acquire { .. } | Step::TryAcquire { .. }
             if acquiring.is_some() || instance.state().doing == Doing::Holding =>
         {
+            let tries = matches!(step, Step::TryAcquire { .. });
             instance.answer(
-                "lock.acquire().await",
+                if tries { TRY_ACQUIRE } else { ACQUIRE },
                 "not called",
                 "This instance holds a lock or waits for one already.",
                 false,
@@ -120,17 +125,19 @@ async fn carry_out(
             *acquiring = Some((Box::pin(lock.acquire()), id, lease));
         }
         Step::TryAcquire { id, lease_ms } => {
-            drop(instance.take_guard());
+            if instance.take_guard().is_some() {
+                instance.turn(Doing::Nothing, "");
+            }
             let lease = Duration::from_millis(lease_ms);
             match locks.lock(&id).lease(lease).try_acquire().await {
                 Ok(None) => instance.answer(
-                    "lock.try_acquire().await",
+                    TRY_ACQUIRE,
                     "Ok(None)",
                     "Somebody else holds it. Skip the work, or try again later.",
                     false,
                 ),
-                Ok(Some(guard)) => settle(instance, &id, lease, Ok(guard)),
-                Err(error) => settle(instance, &id, lease, Err(error)),
+                Ok(Some(guard)) => settle(instance, TRY_ACQUIRE, &id, lease, Ok(guard)),
+                Err(error) => instance.answer(TRY_ACQUIRE, &format!("Err({error})"), "", false),
             }
         }
         Step::StopWaiting => {
@@ -164,7 +171,9 @@ async fn carry_out(
                     );
                 }
                 Err(error) => {
-                    instance.write(Event::Released { id, how: "could not release".to_owned() });
+                    let lost = error.kind() == ErrorKind::Lost;
+                    let how = if lost { "had lost" } else { NOT_RELEASED };
+                    instance.write(Event::Released { id, how: how.to_owned() });
                     instance.answer(
                         "guard.release().await",
                         &format!("Err({error})"),
@@ -224,13 +233,19 @@ fn block(instance: &Instance, time: Duration, killed: &CancellationToken) {
 }
 
 /// What an acquire has come to.
-fn settle(instance: &Arc<Instance>, id: &str, lease: Duration, outcome: Result<LockGuard, Error>) {
+fn settle(
+    instance: &Arc<Instance>,
+    call: &str,
+    id: &str,
+    lease: Duration,
+    outcome: Result<LockGuard, Error>,
+) {
     match outcome {
         Ok(guard) => {
             let answer = format!("Ok(guard), token {}", guard.fencing_token());
             instance.holds(guard, lease);
             instance.answer(
-                "lock.acquire().await",
+                call,
                 &answer,
                 "The lock is yours. The library renews it when a third of the lease has passed.",
                 true,
@@ -240,7 +255,7 @@ fn settle(instance: &Arc<Instance>, id: &str, lease: Duration, outcome: Result<L
             instance.turn(Doing::Nothing, "");
             let why = format!("{:?}", error.kind());
             instance.write(Event::GaveUp { id: id.to_owned(), why });
-            instance.answer("lock.acquire().await", &format!("Err({error})"), "", false);
+            instance.answer(call, &format!("Err({error})"), "", false);
         }
     }
 }
@@ -252,7 +267,10 @@ fn nothing_held(instance: &Instance) {
 async fn extend(instance: &Instance, by: Duration) {
     let Some(guard) = instance.state().guard.clone() else { return nothing_held(instance) };
     let call = format!("guard.extend({by:?}).await");
-    match guard.extend(by).await {
+    instance.extends(true);
+    let outcome = guard.extend(by).await;
+    instance.extends(false);
+    match outcome {
         Ok(()) => instance.answer(
             &call,
             "Ok(())",

@@ -13,10 +13,11 @@
 //! - `page/`: what the browser gets; it draws what it is told, and sends commands
 //! - `server`: HTTP, and the stream of what the page is to show, which `view` puts together
 //! - `instance`: one open page, which stands for one instance of a service; `life` is what runs in it,
-//!   `command` what a page can ask of it, `viewer` whether a page is there
+//!   `command` what a page can ask of it, `answer` what it shows, `viewer` whether a page is there
 //! - `network`: what lies between an instance and its store, and can be cut
 //! - `journal`: tells all copies what has happened; `board` is what follows from that
 
+mod answer;
 mod board;
 mod command;
 mod instance;

@@ -138,6 +138,14 @@ impl Network {
         }
     }
 
+    /// What the library says of its server, without what lies between.
+    pub(crate) fn unmask(&self, text: &str) -> String {
+        match self {
+            Self::Redis(proxy) => proxy.unmask(text),
+            Self::Memory(_) | Self::Direct => text.to_owned(),
+        }
+    }
+
     /// If it can be anything but open.
     pub(crate) fn is_breakable(&self) -> bool {
         !matches!(self, Self::Direct)

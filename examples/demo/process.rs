@@ -72,6 +72,8 @@ impl Process {
         };
         let instance = Instance::start(self, name).await?;
         self.instances().insert(instance.id.clone(), Arc::clone(&instance));
+        // At once, so that the next one chooses another name.
+        instance.announce();
         Ok(instance)
     }
 

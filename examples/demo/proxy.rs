@@ -17,6 +17,7 @@ use crate::network::Condition;
 #[derive(Clone)]
 pub(crate) struct Proxy {
     port: u16,
+    server: Arc<str>,
     condition: Arc<watch::Sender<Condition>>,
 }
 
@@ -29,6 +30,7 @@ enum Server {
 impl Proxy {
     /// A proxy for this server; `None` if its protocol does not let anybody come between.
     pub(crate) async fn start(server: &ConnectionAddr) -> io::Result<Option<Self>> {
+        let name = server.to_string().into();
         let server = match server {
             ConnectionAddr::Tcp(host, port) => Server::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => Server::Unix(path.clone()),
@@ -38,11 +40,16 @@ impl Proxy {
         let port = listener.local_addr()?.port();
         let (condition, seen) = watch::channel(Condition::Open);
         tokio::spawn(listen(listener, server, seen));
-        Ok(Some(Self { port, condition: Arc::new(condition) }))
+        Ok(Some(Self { port, server: name, condition: Arc::new(condition) }))
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What the library says of its server, said of the one that the proxy stands for.
+    pub(crate) fn unmask(&self, text: &str) -> String {
+        text.replace(&format!("{}:{}", Ipv4Addr::LOCALHOST, self.port), &self.server)
     }
 
     /// From now on, for connections that there are and for new ones.

@@ -215,7 +215,7 @@ async fn ask(process: Arc<Process>, lock: String, asked: watch::Sender<Option<As
     loop {
         again.tick().await;
         let began = Instant::now();
-        let status = lock.status().await.map_err(|error| error.to_string());
+        let status = lock.status().await.map_err(Arc::new);
         asked.send_replace(Some((status, began)));
     }
 }

@@ -1,13 +1,17 @@
 //! What a page shows, put together from the board, the page's own instance and the store's answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use lock::Status;
+use lock::{Error, ErrorKind, Status};
 use serde::Serialize;
 
 use crate::{
+    answer::Answer,
     board::{Board, DEBOUNCE_MAX_WAIT_MS, DEBOUNCE_WAIT_MS, Doing, Span, WINDOW_MS},
-    instance::{Answer, Instance},
+    instance::Instance,
     network::Condition,
     process::Process,
 };
@@ -118,6 +122,8 @@ struct DebounceView {
 struct Window {
     calls: u64,
     left_ms: u64,
+    /// It should have run by now.
+    late: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,8 +133,11 @@ struct LineView {
     text: String,
 }
 
+/// A run that begins after so long is not a little late.
+const LATE_MS: u64 = 1_000;
+
 /// What the store has said last, and when.
-pub(crate) type Asked = (Result<Status, String>, Instant);
+pub(crate) type Asked = (Result<Status, Arc<Error>>, Instant);
 
 impl View {
     pub(crate) fn of(
@@ -144,7 +153,7 @@ impl View {
         Self {
             copy: std::process::id(),
             store: process.store(),
-            lock: lock(&board, id, asked),
+            lock: lock(&board, id, asked, now),
             line: line(&board, instance, id, now),
             ledger: ledger(&board, id),
             timeline: timeline(&board, &me.name, now),
@@ -196,7 +205,7 @@ fn me(instance: &Instance) -> (Me, Vec<Answer>) {
     (me, state.answers.iter().rev().cloned().collect())
 }
 
-fn lock(board: &Board, id: &str, asked: Option<&Asked>) -> LockView {
+fn lock(board: &Board, id: &str, asked: Option<&Asked>, now: u64) -> LockView {
     let mut view = LockView {
         id: id.to_owned(),
         state: "asking",
@@ -208,12 +217,14 @@ fn lock(board: &Board, id: &str, asked: Option<&Asked>) -> LockView {
     match asked {
         None => {}
         Some((Err(error), _)) => {
-            view.state = "unknown";
-            view.error = Some(error.clone());
+            let silent = error.kind() == ErrorKind::Unavailable;
+            view.state = if silent { "unknown" } else { "refused" };
+            view.error = Some(error.to_string());
         }
         Some((Ok(Status::Held { remaining, waiters, .. }), at)) => {
             view.state = "held";
-            view.holder = board.holder(id).map(|span| span.name.clone());
+            let at_ms = now.saturating_sub(millis(at.elapsed()));
+            view.holder = board.holder(id, at_ms).map(|span| span.name.clone());
             view.remaining_ms = millis(remaining.saturating_sub(at.elapsed()));
             view.waiters = *waiters;
         }
@@ -286,11 +297,9 @@ fn debounce(board: &Board, now: u64) -> DebounceView {
     DebounceView {
         calls: burst.calls,
         runs: burst.runs,
-        open: burst.open.map(|(calls, first, last)| Window {
-            calls,
-            left_ms: (last + DEBOUNCE_WAIT_MS)
-                .min(first + DEBOUNCE_MAX_WAIT_MS)
-                .saturating_sub(now),
+        open: burst.open.map(|(calls, first, last)| {
+            let due = (last + DEBOUNCE_WAIT_MS).min(first + DEBOUNCE_MAX_WAIT_MS);
+            Window { calls, left_ms: due.saturating_sub(now), late: due + LATE_MS < now }
         }),
         last: burst.last.clone(),
         wait_ms: DEBOUNCE_WAIT_MS,

@@ -7,6 +7,8 @@ let view = null; // what the server told last ..
 let told = 0; // .. and when
 let stream = null;
 let instance = sessionStorage.getItem(KEPT);
+let is_away = false; // the demo, as far as this page can tell
+let begins = false; // a new instance
 
 // --- what is written, and only if it is new: a screen reader would read it again ---
 
@@ -76,27 +78,40 @@ async function send(command) {
   try {
     const answer = await post(`/instances/${instance}/commands`, command);
     if (answer.status === 410) await begin_anew();
+    else if (!is_away) banner("");
   } catch {
     away();
   }
 }
 
 function away() {
+  is_away = true;
   banner("The demo does not answer: was it stopped? What you see is how it was. This page tries again by itself.");
 }
 
+function back() {
+  if (is_away) banner("");
+  is_away = false;
+}
+
 async function begin_anew() {
+  if (begins) return;
+  begins = true;
   stream?.close();
   const before = instance;
-  try {
-    const answer = await post("/instances");
-    if (!answer.ok) throw new Error(await answer.text());
-    instance = (await answer.json()).id;
-  } catch (error) {
-    away();
-    setTimeout(begin_anew, 1000);
-    return;
+  instance = null;
+  while (!instance) {
+    try {
+      const answer = await post("/instances");
+      if (answer.ok) instance = (await answer.json()).id;
+      else banner(`The demo has no instance for this page: ${await answer.text()}. This page tries again by itself.`);
+    } catch {
+      away();
+    }
+    if (!instance) await new Promise((passed) => setTimeout(passed, 1000));
   }
+  begins = false;
+  is_away = false;
   sessionStorage.setItem(KEPT, instance);
   listen();
   banner(
@@ -112,21 +127,51 @@ function listen() {
     `/instances/${instance}/events?lock=${encodeURIComponent(at("id").value)}`,
   );
   stream = source;
-  let was_away = false;
   source.onmessage = (message) => {
-    if (was_away) banner("");
-    was_away = false;
+    back();
+    const first = view === null;
     view = JSON.parse(message.data);
     told = performance.now();
     draw();
+    follow(view.me, first);
   };
-  source.onerror = () => {
-    was_away = true;
-    away();
-  };
+  source.onerror = away;
   source.addEventListener("gone", () => {
     source.close();
     begin_anew();
+  });
+}
+
+// A page that was loaded anew has forgotten which lock it was about, and a copy of it may have chosen
+// another.
+function follow(me, first) {
+  const field = at("id");
+  const shown = field.value;
+  if (me.lock && (first || ["waiting", "holding", "releasing"].includes(me.doing))) {
+    field.value = me.lock;
+  }
+  if (field.value !== shown) listen();
+}
+
+// Resolves when this page may have a connection for its stream, for as long as it is open. A browser
+// has six for one server, and commands need one: with six streams, no button would do anything.
+function place() {
+  return new Promise((granted) => {
+    if (!navigator.locks) return granted();
+    const others = new AbortController();
+    for (let number = 0; number < 5; number += 1) {
+      const held = navigator.locks.request(
+        `lock-demo-page-${number}`,
+        { signal: others.signal },
+        () => {
+          if (others.signal.aborted) return undefined;
+          others.abort();
+          granted();
+          return new Promise(() => {});
+        },
+      );
+      held.catch(() => {}); // one of the others was granted
+    }
   });
 }
 
@@ -134,8 +179,8 @@ function listen() {
 
 const DOING = {
   nothing: () => "You hold nothing.",
-  waiting: (me) =>
-    me.condition === "open"
+  waiting: (me, lock) =>
+    me.condition === "open" && lock.state !== "unknown"
       ? `You wait in line for ${me.lock}.`
       : `You ask for ${me.lock}, but the store does not answer.`,
   holding: (me) => `You hold ${me.lock}.`,
@@ -158,7 +203,7 @@ function draw() {
   );
   document.title = `${me.name} · lock`;
   const failed = me.doing === "nothing" && about_lock[0]?.answer.startsWith("Err");
-  const doing = failed ? "You hold nothing: the last call has failed." : DOING[me.doing](me);
+  const doing = failed ? "You hold nothing: the last call has failed." : DOING[me.doing](me, view.lock);
   for (const [state, text] of [["state", "doing"], ["status", "status-doing"]]) {
     put_attribute(at(state), "data-doing", failed ? "failed" : me.doing);
     put(at(text), text === "doing" ? doing : `${me.name}: ${doing}`);
@@ -271,6 +316,7 @@ function draw_line(lock, line) {
     free: `The store says: ${lock.id} is free.`,
     held: `The store says: ${lock.id} is held by ${whose}; ${waiting}.`,
     unknown: `The store does not answer: ${lock.error}`,
+    refused: `There is no answer but an error: ${lock.error}`,
   };
   put(at("store-says"), states[lock.state]);
   let place = 0;
@@ -371,7 +417,9 @@ function tick() {
   const calls = (number) => `${number} ${number === 1 ? "call" : "calls"}`;
   put(
     at("burst"),
-    open
+    open?.late
+      ? `${calls(open.calls)}, and no run in time: the process of the last call is dead, or the store does not answer.`
+      : open
       ? `${calls(open.calls)} so far: one run in ${seconds(until)}, later if more calls come.`
       : last
         ? `The last burst: ${calls(last[0])}, one run, by ${last[1]}.`
@@ -383,7 +431,7 @@ function tick() {
 
 function on(id, command) {
   at(id).addEventListener("click", () => {
-    if (at(id).getAttribute("aria-disabled") !== "true") send(command());
+    if (view && at(id).getAttribute("aria-disabled") !== "true") send(command());
   });
 }
 
@@ -406,5 +454,12 @@ on("call", () => ({ command: "call" }));
 at("id").addEventListener("change", listen);
 setInterval(tick, 100);
 
+const full = setTimeout(
+  () => banner("Five pages of this demo are open in this browser, which has no more connections to it. Close one of them: then this page goes on by itself."),
+  500,
+);
+await place();
+clearTimeout(full);
+banner("");
 if (instance) listen();
 else begin_anew();

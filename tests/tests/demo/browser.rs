@@ -12,7 +12,7 @@ use fantoccini::{
     Client, ClientBuilder, Locator,
     actions::{InputSource, KeyAction, KeyActions},
     elements::Element,
-    wd::WebDriverCompatibleCommand,
+    wd::{WebDriverCompatibleCommand, WindowHandle},
 };
 use hyper_util::client::legacy::connect::HttpConnector;
 use lock_tests::{end_with_this_process, eventually, temporary_directory};
@@ -80,6 +80,27 @@ impl Browser {
     /// Loads the page anew, as its user does with a key.
     pub(crate) async fn reload(&self) {
         self.client.refresh().await.expect("the page loads again");
+    }
+
+    /// Opens the page once more, beside this one, and looks at that.
+    pub(crate) async fn open_another(&self) {
+        let window = self.client.new_window(true).await.expect("a page is opened");
+        self.look_at(window.handle).await;
+        self.client.goto(&self.origin).await.expect("the page loads");
+    }
+
+    /// All pages that are open.
+    pub(crate) async fn pages(&self) -> Vec<WindowHandle> {
+        self.client.windows().await.expect("pages can be listed")
+    }
+
+    pub(crate) async fn look_at(&self, page: WindowHandle) {
+        self.client.switch_to_window(page).await.expect("the page is there");
+    }
+
+    /// Closes the page that is looked at; it is not the last one.
+    pub(crate) async fn close_one(&self) {
+        self.client.close_window().await.expect("a page is closed");
     }
 
     /// Sets the size and the colours of the page.

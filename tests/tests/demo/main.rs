@@ -6,6 +6,7 @@ mod copy;
 mod looks;
 mod requests;
 mod states;
+mod told;
 
 use std::time::{Duration, Instant};
 

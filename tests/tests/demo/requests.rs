@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use lock_tests::RedisServer;
 use serde_json::{Value, json};
 
 use crate::{alone, browser::PATIENCE, copy::Copy};
@@ -142,4 +143,93 @@ async fn a_page_may_be_loaded_anew_again_and_again() {
         sleep(Duration::from_millis(2500));
     }
     instance.watch().until(|view| view["me"]["doing"] == "nothing");
+}
+
+#[tokio::test]
+async fn what_is_written_by_hand_is_answered() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let instance = Instance::open(&copy);
+    let mut page = instance.watch();
+    for refused in [json!({}), json!([]), json!({ "command": "nothing" }), json!("kill")] {
+        assert_eq!(instance.command(&refused), 422, "{refused}");
+    }
+    for (command, answer) in [
+        (acquire(""), "an id must not be empty"),
+        (acquire(&"x".repeat(1025)), "an id may have 1024 bytes"),
+        (acquire("~a"), "an id may not begin with"),
+        (json!({ "command": "acquire", "id": "a", "lease_ms": 0 }), "a lease of 0ns"),
+        (json!({ "command": "acquire", "id": "a", "lease_ms": u64::MAX }), "a lease of"),
+        (json!({ "command": "extend", "by_ms": u64::MAX }), "none"),
+        (json!({ "command": "release" }), "none"),
+        (json!({ "command": "restart" }), "it runs already"),
+        (json!({ "command": "write" }), "no token"),
+    ] {
+        assert_eq!(instance.command(&command), 202, "{command}");
+        page.until(|view| view["answers"][0]["answer"].to_string().contains(answer));
+    }
+    instance.command(&acquire("a\n{}\"'<img src=x onerror=alert(1)>"));
+    page.until(|view| view["me"]["doing"] == "holding");
+
+    // One that is not there, and one that is killed.
+    let nobody = Instance { copy: &copy, id: "nobody".to_owned() };
+    assert_eq!(nobody.command(&acquire("a")), 410);
+    instance.command(&json!({ "command": "block_runtime", "for_ms": u64::MAX }));
+    page.until(|view| view["me"]["blocked_ms"].as_u64() > Some(0));
+    instance.command(&json!({ "command": "kill" }));
+    instance.command(&acquire("a"));
+    page.until(|view| view["answers"][0]["answer"] == "the process is dead");
+    assert!(copy.end().success());
+}
+
+#[tokio::test]
+async fn calls_are_named_and_counted_as_they_are() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let instance = Instance::open(&copy);
+    let mut page = instance.watch();
+    instance.command(&json!({ "command": "try_acquire", "id": "a", "lease_ms": 60_000 }));
+    let view = page.until(|view| view["me"]["doing"] == "holding");
+    assert_eq!(view["answers"][0]["call"], "lock.try_acquire().await");
+    for _ in 0..3 {
+        instance.command(&json!({ "command": "extend", "by_ms": 10_000 }));
+    }
+    let extended = |view: &Value| {
+        view["me"]["guard"]["remaining_ms"].as_u64().is_some_and(|left| left > 80_000)
+    };
+    let view = page.until(extended);
+    assert_eq!(view["me"]["guard"]["renewals"], 0, "the lease is a minute");
+}
+
+#[tokio::test]
+async fn a_copy_that_ends_while_it_is_blocked_leaves_no_lock() {
+    let _alone = alone().await;
+    let server = RedisServer::start();
+    let copy = Copy::start(Some(&server.url()), 0);
+    let instance = Instance::open(&copy);
+    let mut page = instance.watch();
+    instance.command(&json!({ "command": "acquire", "id": "invoice:7", "lease_ms": 60_000 }));
+    page.until(|view| view["me"]["doing"] == "holding");
+    instance.command(&json!({ "command": "block_runtime", "for_ms": 60_000 }));
+    page.until(|view| view["me"]["blocked_ms"].as_u64() > Some(0));
+    assert!(copy.end().success());
+    let locked = |key: &str| key == "lock-demo:invoice:7";
+    assert!(!server.keys().await.iter().any(|(key, ..)| locked(key)), "the lock is left");
+}
+
+#[tokio::test]
+async fn errors_name_the_server_and_not_what_lies_between() {
+    let _alone = alone().await;
+    let server = RedisServer::start();
+    let copy = Copy::start(Some(&server.url()), 0);
+    let instance = Instance::open(&copy);
+    let mut page = instance.watch();
+    server.kill();
+    instance.command(&acquire("a"));
+    let failed = |view: &Value| view["answers"][0]["answer"].to_string().starts_with("\"Err(");
+    let view = page.until(failed);
+    let answer = view["answers"][0]["answer"].to_string();
+    let address = server.url();
+    let address = address.trim_start_matches("redis://").trim_end_matches('/');
+    assert!(answer.contains(&format!("the Redis server at {address}")), "{answer}");
 }

@@ -60,6 +60,51 @@ async fn a_reload_in_the_middle_of_a_hold_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_loaded_anew_is_about_the_same_lock() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let page = Browser::open(&copy.url, DESKTOP).await;
+    page.write("id", "invoice:8").await;
+    page.press("acquire").await;
+    page.shows("doing", "You hold invoice:8").await;
+    page.reload().await;
+    page.shows("doing", "You hold invoice:8").await;
+    page.shows("store-says", "invoice:8 is held").await;
+    let field = page.run("return document.getElementById('id').value", "").await;
+    assert_eq!(field, "invoice:8");
+    page.close().await;
+}
+
+/// A browser has six connections for one server, and each page keeps one.
+#[tokio::test]
+async fn as_many_pages_work_as_the_browser_has_connections_for() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let page = Browser::open(&copy.url, DESKTOP).await;
+    let first = page.pages().await.remove(0);
+    for _ in 0..4 {
+        page.open_another().await;
+        page.shows("doing", "You hold nothing").await;
+    }
+    page.open_another().await;
+    page.shows("banner", "Five pages of this demo are open").await;
+    page.look_at(first).await;
+    page.press("acquire").await;
+    page.shows("doing", "You hold").await;
+    page.close_one().await;
+    let mut names = Vec::new();
+    for rest in page.pages().await {
+        page.look_at(rest).await;
+        page.shows("doing", "You hold nothing").await;
+        assert_eq!(page.text("banner").await, "");
+        names.push(page.text("name").await);
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 5, "each is an instance of its own: {names:?}");
+}
+
+#[tokio::test]
 async fn a_page_that_is_closed_releases_its_lock() {
     let _alone = alone().await;
     let copy = Copy::start(None, 0);
@@ -92,6 +137,8 @@ async fn a_demo_that_is_started_again_is_a_new_instance() {
     page.shows("doing", "You hold nothing").await;
     page.press("acquire").await;
     page.shows("doing", "You hold").await;
+    // It was read, and is true no longer.
+    assert_eq!(page.text("banner").await, "");
     // It has asked for what was not there: that is in the console, and is meant to be.
     drop(page);
     assert!(copy.end().success());
