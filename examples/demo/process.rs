@@ -20,6 +20,9 @@ const NAMES: [&str; 16] = [
     "Leslie", "Lynn", "Mary", "Nancy", "Per", "Tony",
 ];
 
+/// Each has a thread, and connections.
+const MOST_INSTANCES: usize = 100;
+
 pub(crate) struct Process {
     pub(crate) address: Address,
     pub(crate) journal: Journal,
@@ -55,6 +58,9 @@ impl Process {
 
     /// A new instance, under a name that nobody else has.
     pub(crate) async fn open(self: &Arc<Self>) -> Result<Arc<Instance>, String> {
+        if self.instances().len() >= MOST_INSTANCES {
+            return Err(format!("{MOST_INSTANCES} are open: close a page"));
+        }
         let name = {
             let journal = self.journal.watch();
             let board = journal.borrow();

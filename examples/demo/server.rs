@@ -2,14 +2,16 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    middleware::{Next, from_fn},
     response::{
         IntoResponse, Response,
         sse::{Event, Sse},
@@ -41,6 +43,8 @@ const REDRAWN: Duration = Duration::from_millis(500);
 /// How often the store is asked who holds the lock on a page.
 const ASKED: Duration = Duration::from_millis(400);
 
+/// No command is longer.
+const LARGEST_BODY: usize = 8 * 1024;
 /// How long a connection may take to end once the demo does.
 const ENDS: Duration = Duration::from_secs(2);
 
@@ -63,6 +67,8 @@ pub(crate) async fn serve(listener: TcpListener, process: Arc<Process>) -> std::
         .route("/instances", post(open))
         .route("/instances/{id}/commands", post(command))
         .route("/instances/{id}/events", get(events))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn(own_pages_only))
         .with_state(Arc::clone(&process));
     let ending = process.ending.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
@@ -91,6 +97,32 @@ async fn ended_by_signal() {
         _ = signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// Refuses what a page of another site sends, also if its name leads to this machine.
+async fn own_pages_only(request: Request, next: Next) -> Response {
+    if is_own(request.headers()) {
+        next.run(request).await
+    } else {
+        let why = "this is for pages of the demo only: open it as http://127.0.0.1:PORT/";
+        (StatusCode::FORBIDDEN, why).into_response()
+    }
+}
+
+fn is_own(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let Some(host) = text(header::HOST) else { return false };
+    // A name can be made to lead here by anybody who owns it, an address cannot.
+    let local = format!("http://{host}/").parse::<Uri>().is_ok_and(|uri| {
+        uri.host().is_some_and(|name| {
+            name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+        })
+    });
+    let from_here = match text(header::ORIGIN) {
+        Some(origin) => origin.split_once("://").is_some_and(|(_, sender)| sender == host),
+        None => !headers.contains_key(header::ORIGIN),
+    };
+    local && from_here
 }
 
 async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

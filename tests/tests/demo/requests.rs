@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::RedisServer;
+use lock_tests::{RedisServer, eventually};
 use serde_json::{Value, json};
 
 use crate::{alone, browser::PATIENCE, copy::Copy};
@@ -146,6 +146,31 @@ async fn a_page_may_be_loaded_anew_again_and_again() {
 }
 
 #[tokio::test]
+async fn pages_of_others_are_refused() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let own = format!("127.0.0.1:{}", copy.port());
+    let status = |host: &str, origin: Option<&str>| {
+        let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        send(&copy, "POST /instances", &format!("Host: {host}\r\n{origin}"), "").0
+    };
+    assert_eq!(status(&own, None), 200);
+    assert_eq!(status(&own, Some(&format!("http://{own}"))), 200);
+    assert_eq!(status("localhost:4080", Some("http://localhost:4080")), 200);
+    assert_eq!(status(&own, Some("http://elsewhere.example")), 403);
+    assert_eq!(status(&own, Some("null")), 403);
+    // A name of theirs that leads to this machine.
+    assert_eq!(status("elsewhere.example", Some("http://elsewhere.example")), 403);
+    assert_eq!(status("127.0.0.1.elsewhere.example", None), 403);
+    assert_eq!(send(&copy, "GET /", "Host: elsewhere.example\r\n", "").0, 403);
+
+    let instance = Instance::open(&copy);
+    let commands = format!("POST /instances/{}/commands", instance.id);
+    let plain = format!("{}Content-Type: text/plain\r\n", host(&copy));
+    assert_eq!(send(&copy, &commands, &plain, r#"{"command":"kill"}"#).0, 415);
+}
+
+#[tokio::test]
 async fn what_is_written_by_hand_is_answered() {
     let _alone = alone().await;
     let copy = Copy::start(None, 0);
@@ -154,6 +179,7 @@ async fn what_is_written_by_hand_is_answered() {
     for refused in [json!({}), json!([]), json!({ "command": "nothing" }), json!("kill")] {
         assert_eq!(instance.command(&refused), 422, "{refused}");
     }
+    assert_eq!(instance.command(&acquire(&"x".repeat(100_000))), 413);
     for (command, answer) in [
         (acquire(""), "an id must not be empty"),
         (acquire(&"x".repeat(1025)), "an id may have 1024 bytes"),
@@ -180,6 +206,26 @@ async fn what_is_written_by_hand_is_answered() {
     instance.command(&acquire("a"));
     page.until(|view| view["answers"][0]["answer"] == "the process is dead");
     assert!(copy.end().success());
+}
+
+#[tokio::test]
+async fn instances_without_a_page_end_and_there_are_not_too_many() {
+    let _alone = alone().await;
+    let copy = Copy::start(None, 0);
+    let first = Instance::open(&copy);
+    let refused = (0..200).find_map(|_| {
+        let (status, why) = send(&copy, "POST /instances", &host(&copy), "");
+        (status != 200).then_some((status, why))
+    });
+    let (status, why) = refused.expect("there is a bound");
+    assert_eq!(status, 503);
+    assert!(why.contains("close a page"), "{why}");
+    eventually(PATIENCE, || async {
+        let status = first.command(&json!({ "command": "release" }));
+        if status == 410 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    Instance::open(&copy);
 }
 
 #[tokio::test]
