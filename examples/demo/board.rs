@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const WINDOW_MS: u64 = 40_000;
 /// An instance says this often that it is there ..
 pub(crate) const ALIVE_MS: u64 = 1_000;
-/// .. and is gone when it has not for so long: its copy of the demo was killed.
+/// .. and is gone when it has not for this time: its copy of the demo was killed.
 const GONE_AFTER_MS: u64 = 4_000;
 /// How many lines are kept of what has happened.
 const LINES: usize = 60;

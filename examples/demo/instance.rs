@@ -391,7 +391,7 @@ impl Instance {
         Some((guard, id))
     }
 
-    /// Its runtime stands still for so long.
+    /// Its runtime stands still for this time. Gives the renewals before it.
     pub(crate) fn blocks(&self, time: Duration) -> u32 {
         let mut state = self.state();
         state.blocked_until = Some(Instant::now() + time);

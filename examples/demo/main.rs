@@ -71,7 +71,7 @@ async fn run() -> Result<(), String> {
         if error.kind() == ErrorKind::AddrInUse {
             format!("port {port} is taken: choose another with `--port`, or `--port 0`")
         } else {
-            format!("port {port} cannot be listened on: {error}")
+            format!("no connections are accepted on port {port}: {error}")
         }
     })?;
     let address_of_page = listener.local_addr().map_err(|error| error.to_string())?;

@@ -60,8 +60,11 @@ impl Proxy {
 
 async fn listen(listener: TcpListener, server: Server, mut condition: watch::Receiver<Condition>) {
     loop {
+        // A client that hears nothing comes again and again; the system keeps it waiting, and no
+        // connection here stays open for each.
+        let answers = *condition.borrow_and_update() != Condition::Silent;
         let connection = select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if answers => accepted,
             changed = condition.changed() => match changed {
                 Ok(()) => continue,
                 Err(_gone) => return,

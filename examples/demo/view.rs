@@ -133,7 +133,7 @@ struct LineView {
     text: String,
 }
 
-/// A run that begins after so long is not a little late.
+/// By how much a run can be late on a machine with much to do.
 const LATE_MS: u64 = 1_000;
 
 /// What the store has said last, and when.

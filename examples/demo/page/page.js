@@ -24,7 +24,7 @@ function seconds(ms) {
   return `${(Math.max(ms, 0) / 1000).toFixed(1)} s`;
 }
 
-// Sixteen digits in a row cannot be compared by eye.
+// Nobody compares sixteen digits in a row by eye.
 function token(text) {
   return text ? text.replace(/\B(?=(\d{3})+$)/g, "\u202f") : "–";
 }
@@ -274,7 +274,7 @@ function draw_buttons(me) {
   }
   at("id").readOnly = !free && alive;
   const conditions = {
-    open: me.breakable || !alive ? "The network works." : "A connection under TLS cannot be cut here.",
+    open: me.breakable || !alive ? "The network works." : "This page does not cut connections under TLS.",
     silent: "No message arrives.",
     cut: "There is no connection.",
   };
@@ -455,7 +455,7 @@ at("id").addEventListener("change", listen);
 setInterval(tick, 100);
 
 const full = setTimeout(
-  () => banner("Five pages of this demo are open in this browser, which has no more connections to it. Close one of them: then this page goes on by itself."),
+  () => banner("Five pages of this demo are open in this browser, which makes no further connection to it. Close one of them: then this page goes on by itself."),
   500,
 );
 await place();

@@ -44,6 +44,13 @@ impl Copy {
         port.and_then(|port| port.parse().ok()).expect("an address has a port")
     }
 
+    /// How many files and connections it has open.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("it is a process").count()
+    }
+
     /// Asks it to end, and gives how it did.
     pub(crate) fn end(mut self) -> ExitStatus {
         let pid = i32::try_from(self.child.id()).expect("the id of a process is positive");

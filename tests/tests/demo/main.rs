@@ -18,7 +18,7 @@ use crate::{
     copy::Copy,
 };
 
-/// What a guard says is to be on the page after so long.
+/// What a guard says is to be on the page within this time.
 const SOON: Duration = Duration::from_secs(1);
 
 /// One test at a time: two browsers are enough for two cores.
@@ -169,9 +169,7 @@ async fn contend_and_break(look: Look) {
 
     two.contend().await;
     other.press("force").await;
-    let pressed = Instant::now();
     says_lost(one, "force").await;
-    assert!(pressed.elapsed() < PATIENCE);
     other.shows_within(SOON, "doing", "You hold invoice:7").await;
     two.calm().await;
 

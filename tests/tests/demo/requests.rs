@@ -279,3 +279,27 @@ async fn errors_name_the_server_and_not_what_lies_between() {
     let address = address.trim_start_matches("redis://").trim_end_matches('/');
     assert!(answer.contains(&format!("the Redis server at {address}")), "{answer}");
 }
+
+/// A client that hears nothing connects anew, once a second or so. No connection of those stays.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_silent_network_does_not_fill_up_with_connections() {
+    let _alone = alone().await;
+    let server = RedisServer::start();
+    let copy = Copy::start(Some(&server.url()), 0);
+    let instance = Instance::open(&copy);
+    let mut page = instance.watch();
+    instance.command(&acquire("invoice:7"));
+    page.until(|view| view["me"]["doing"] == "holding");
+    let before = copy.open_files();
+    instance.command(&json!({ "command": "network", "condition": "silent" }));
+    page.until(|view| view["me"]["doing"] == "lost");
+    for _ in 0..4 {
+        // Each gives up after two seconds.
+        instance.command(&json!({ "command": "try_acquire", "id": "b", "lease_ms": 5000 }));
+        let before = page.until(|view| view["answers"][0]["call"] == "lock.try_acquire().await");
+        instance.command(&json!({ "command": "call" }));
+        page.until(|view| view["answers"][0]["number"] != before["answers"][0]["number"]);
+    }
+    assert!(copy.open_files() <= before + 6, "{} and then {}", before, copy.open_files());
+}
