@@ -55,6 +55,9 @@ pub(crate) struct State {
     pub(crate) numbered: u64,
     /// Steps that wait until it gets to them.
     pub(crate) queued: usize,
+    /// Debounced calls that it has made, and the last of them that was answered.
+    calls: u64,
+    answered: u64,
     /// Pages that look at it: a page, and its copies; and how many ever have.
     pub(crate) viewers: usize,
     pub(crate) visits: u64,
@@ -93,6 +96,8 @@ impl Instance {
                 answers: VecDeque::new(),
                 numbered: 0,
                 queued: 0,
+                calls: 0,
+                answered: 0,
                 viewers: 0,
                 visits: 0,
                 closed: false,
@@ -389,6 +394,22 @@ impl Instance {
         let guard = Arc::into_inner(state.guard.take()?)?;
         let id = guard.id().to_owned();
         Some((guard, id))
+    }
+
+    /// It makes a debounced call, which has this number.
+    pub(crate) fn calls(&self) -> u64 {
+        let mut state = self.state();
+        state.calls += 1;
+        state.calls
+    }
+
+    /// A call was answered. False if a later one was before: the answers to the calls of a burst come
+    /// at once, in any order, and the page shows the last call's.
+    pub(crate) fn is_answered(&self, call: u64) -> bool {
+        let mut state = self.state();
+        let is_last = call > state.answered;
+        state.answered = state.answered.max(call);
+        is_last
     }
 
     /// Its runtime stands still for this time. Gives the renewals before it.

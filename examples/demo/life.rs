@@ -287,6 +287,7 @@ fn call(instance: &Arc<Instance>, locks: &Locks) {
         .debounce("search-index")
         .wait(Duration::from_millis(DEBOUNCE_WAIT_MS))
         .max_wait(Duration::from_millis(DEBOUNCE_MAX_WAIT_MS));
+    let number = instance.calls();
     instance.write(Event::Called);
     let runs = Arc::clone(instance);
     let outcome = debounce.spawn(move || async move { runs.write(Event::Ran) });
@@ -296,7 +297,11 @@ fn call(instance: &Arc<Instance>, locks: &Locks) {
             let call = "debounce.call(..).await";
             instance.answer_about(About::Debounce, call, answer, meaning, good);
         };
-        match outcome.await {
+        let outcome = outcome.await;
+        if !instance.is_answered(number) {
+            return;
+        }
+        match outcome {
             Ok(Ok(Some(()))) => tell("Ok(Some(()))", "The last call of the burst: it ran.", true),
             Ok(Ok(None)) => tell("Ok(None)", "Replaced by a later call.", true),
             Ok(Err(error)) => tell(&format!("Err({error})"), "", false),
