@@ -2,6 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "redis")]
+use crate::{
+    Credentials,
+    store::redis::{Ask, Endpoint, Provider, RedisStore, Servers},
+    warning::{OnWarning, Warning, Warnings},
+};
 use crate::{
     Error, Locks,
     clock::{BootClock, TokioClock},
@@ -12,11 +18,6 @@ use crate::{
     limits,
     store::{MemoryStore, Store},
     url::{Beside, Target},
-};
-#[cfg(feature = "redis")]
-use crate::{
-    store::redis::{Endpoint, RedisStore},
-    warning::{OnWarning, Warning, Warnings},
 };
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(10);
@@ -129,6 +130,10 @@ impl Locks {
             host: None,
             #[cfg(feature = "redis")]
             on_warning: None,
+            #[cfg(feature = "redis")]
+            min_replicas: 0,
+            #[cfg(feature = "redis")]
+            credentials: None,
         }
     }
 }
@@ -159,6 +164,10 @@ pub struct LocksBuilder {
     host: Option<Arc<crate::__Host>>,
     #[cfg(feature = "redis")]
     on_warning: Option<OnWarning>,
+    #[cfg(feature = "redis")]
+    min_replicas: usize,
+    #[cfg(feature = "redis")]
+    credentials: Option<Ask>,
 }
 
 enum Source {
@@ -287,6 +296,75 @@ impl LocksBuilder {
         self
     }
 
+    /// Asks this provider for user and password at each connect to a Redis server, instead of taking
+    /// them from the URL: for passwords that are rotated, and for tokens of a cloud that expire.
+    ///
+    /// Credentials that say [how long they are valid](Credentials::valid_for) are asked for again
+    /// before that time is over, and are told to the server on the connection that is there (`AUTH`).
+    /// A provider that fails, panics or takes longer than ten seconds has given none: a connect fails
+    /// with its error as the source, and is tried again; a connection that is there goes on with what
+    /// the server knows.
+    ///
+    /// The provider runs on the runtime of tokio on which the [`Locks`] are built. It is not asked for
+    /// the Sentinels, which have [their own](Self::sentinel_credentials).
+    ///
+    /// ```
+    /// use lock::{Credentials, Locks};
+    /// use std::time::Duration;
+    ///
+    /// # async fn token_of_the_cloud() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # fn main() {
+    /// let builder = Locks::builder().url("rediss://cache.internal:6379").credentials(|| async {
+    ///     let token = token_of_the_cloud().await?;
+    ///     let credentials = Credentials::new("billing", token);
+    ///     Ok::<_, std::io::Error>(credentials.valid_for(Duration::from_secs(15 * 60)))
+    /// });
+    /// # drop(builder);
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn credentials<F, A, E>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Credentials, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.credentials = Some(Arc::new(move || {
+            let answer = provider();
+            Box::pin(async move { answer.await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    /// Sets how many replicas of the Redis server have to acknowledge a grant before it counts.
+    /// Default: 0, which asks none.
+    ///
+    /// A primary that fails takes with it what no replica had yet: the next one grants such a lock
+    /// again while its guard is still valid. With `min_replicas(1)` behind Sentinels, a lock that was
+    /// granted is known to a replica, and the one that has most is chosen as the next primary. Still
+    /// a lease is no proof: check [fencing tokens](crate::LockGuard::fencing_token) where it matters.
+    ///
+    /// A grant waits for the replicas (`WAIT`), at most for a sixth of the shortest lease and never
+    /// longer than 500 ms; all that are sent at once share one such wait. One that too few replicas
+    /// acknowledge is undone and, after tries for about two seconds, `Unavailable`. Runs of debounced
+    /// functions are held to the same. A renewal waits for nobody: where replicas are missing, the lock is kept, and
+    /// [`Warning::TooFewReplicas`] says so. While they are missing, each call may be delayed by such a
+    /// wait. The user needs the right `+wait`.
+    ///
+    /// ```
+    /// # fn main() {
+    /// let builder = lock::Locks::builder()
+    ///     .url("redis+sentinel://sentinel-1,sentinel-2,sentinel-3/main")
+    ///     .min_replicas(1);
+    /// # drop(builder);
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn min_replicas(mut self, replicas: usize) -> Self {
+        self.min_replicas = replicas;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -338,22 +416,31 @@ impl LocksBuilder {
         let events = Events::default();
         let id = self.client_id.map_or_else(ClientId::default, ClientId::from);
         #[cfg(feature = "redis")]
-        let warnings = Warnings::new(self.on_warning, events.clone());
+        let servers = Servers {
+            min_replicas: self.min_replicas,
+            provider: self.credentials.map(Provider::new).transpose()?,
+            warnings: Warnings::new(self.on_warning, events.clone()),
+        };
+        #[cfg(not(feature = "redis"))]
+        let servers = NoServers;
         let (client, started) = match self.source {
             Some(Source::Url(url)) => match Target::parse(&url, self.beside)? {
-                Target::Memory => of_store(id, Arc::new(MemoryStore::new()), events)?,
+                Target::Memory => {
+                    servers.are_none()?;
+                    of_store(id, Arc::new(MemoryStore::new()), events)?
+                }
                 #[cfg(feature = "redis")]
                 Target::Redis(endpoint) => {
-                    of_redis(id, RedisStore::new(*endpoint, warnings)?, events, lazy)?
+                    of_redis(id, RedisStore::new(*endpoint, servers)?, events, lazy)?
                 }
                 #[cfg(feature = "redis")]
                 Target::Watched(watched) => {
-                    of_redis(id, RedisStore::watched(*watched, warnings)?, events, lazy)?
+                    of_redis(id, RedisStore::watched(*watched, servers)?, events, lazy)?
                 }
             },
             #[cfg(feature = "redis")]
             Some(Source::Client(client)) => {
-                let store = RedisStore::new(Endpoint::of_client(*client), warnings)?;
+                let store = RedisStore::new(Endpoint::of_client(*client), servers)?;
                 of_redis(id, store, events, lazy)?
             }
             #[cfg(feature = "__mutants")]
@@ -361,7 +448,10 @@ impl LocksBuilder {
                 let host = self.host.expect("BUG: it was just there");
                 (Client::embedded(id, store, host), None)
             }
-            Some(Source::Store(store)) => of_store(id, store, events)?,
+            Some(Source::Store(store)) => {
+                servers.are_none()?;
+                of_store(id, store, events)?
+            }
             None => {
                 return Err(Error::invalid(
                     "no store: name one with `.url(..)`, `.client(..)` or `.store(..)`",
@@ -383,6 +473,18 @@ impl fmt::Debug for LocksBuilder {
             .field("lease", &self.lease)
             .field("wait", &self.wait)
             .finish_non_exhaustive()
+    }
+}
+
+/// Built without them, nothing was asked of Redis servers.
+#[cfg(not(feature = "redis"))]
+struct NoServers;
+
+#[cfg(not(feature = "redis"))]
+impl NoServers {
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature `redis`")]
+    fn are_none(&self) -> Result<(), Error> {
+        Ok(())
     }
 }
 

@@ -263,6 +263,8 @@ mod contained;
 mod context;
 mod contract;
 mod core;
+#[cfg(feature = "redis")]
+mod credentials;
 mod debounce;
 mod default;
 #[cfg(feature = "durable")]
@@ -298,8 +300,6 @@ mod warning;
 #[cfg(feature = "__mutants")]
 #[doc(hidden)]
 pub use crate::keeper::Host as __Host;
-#[cfg(feature = "redis")]
-pub use crate::warning::Warning;
 pub use crate::{
     builder::LocksBuilder,
     debounce::Debounce,
@@ -315,6 +315,8 @@ pub use crate::{
     contract::SetAside,
     durable::{Durable, DurableOutput, DurableRun, Receipt},
 };
+#[cfg(feature = "redis")]
+pub use crate::{credentials::Credentials, warning::Warning};
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.

@@ -37,6 +37,13 @@ pub enum Warning {
     /// it goes on granting locks that the next primary knows nothing of. Set
     /// `min-replicas-to-write 1` and `min-replicas-max-lag 2`, say: then it stops when it is alone.
     MayServeAlone,
+    /// Fewer replicas follow the server, or have acknowledged a lock or a renewal in time, than
+    /// [`min_replicas`](crate::LocksBuilder::min_replicas) asks for. Locks fail to be acquired until
+    /// there are enough; those that are held stay held, and a failover may lose them.
+    TooFewReplicas {
+        /// What `min_replicas` asks for.
+        wanted: usize,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -67,6 +74,12 @@ impl fmt::Display for Warning {
                 "the primary takes writes without a replica, so one that is cut off goes on granting \
                  locks that the next primary knows nothing of: set `min-replicas-to-write 1` and \
                  `min-replicas-max-lag 2`",
+            ),
+            Self::TooFewReplicas { wanted } => write!(
+                f,
+                "fewer than {wanted} replicas acknowledge what the server writes: no lock can be \
+                 acquired until they do, and a failover may lose those that are held; restore the \
+                 replicas, or lower `min_replicas`"
             ),
             Self::MayNotPublish => f.write_str(
                 "this user may not publish, so its releases wake nobody and others wait longer: \

@@ -1,18 +1,24 @@
 //! Where a server is, and who opens TLS to it.
 
 use redis::{Client, ConnectionAddr, RedisResult, aio::PubSub};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
 
-use super::refusal::Refusal;
 #[cfg(feature = "tls")]
 use super::tls::{self, Roots};
+use super::{
+    admission::{Admission, Provider},
+    refusal::Refusal,
+};
+use crate::Error;
 
 /// One server, as a user names it.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     client: Client,
+    /// Who is asked for user and password at each connect, if they change.
+    provider: Option<Provider>,
     #[cfg(feature = "tls")]
     tls: Tls,
 }
@@ -40,6 +46,7 @@ impl Endpoint {
         };
         Self {
             client,
+            provider: None,
             #[cfg(feature = "tls")]
             tls,
         }
@@ -48,7 +55,7 @@ impl Endpoint {
     /// A server behind TLS.
     #[cfg(feature = "tls")]
     pub(crate) fn with_tls(client: Client, roots: Roots) -> Self {
-        Self { client, tls: Tls::Own(roots) }
+        Self { client, provider: None, tls: Tls::Own(roots) }
     }
 
     /// The same at another address.
@@ -70,6 +77,27 @@ impl Endpoint {
     /// The same address, with other settings.
     pub(crate) fn with_client(self, client: Client) -> Self {
         Self { client, ..self }
+    }
+
+    /// The same with credentials that change.
+    pub(crate) fn with_provider(self, provider: Option<Provider>) -> Result<Self, Error> {
+        let settings = self.client.get_connection_info().redis_settings();
+        let has_own = settings.username().is_some() || settings.password().is_some();
+        if provider.is_some() && has_own {
+            return Err(Error::invalid(
+                "user and password are given twice: leave them out of the URL, or leave out \
+                 `credentials`",
+            ));
+        }
+        Ok(Self { provider, ..self })
+    }
+
+    /// The credentials of the moment, if they change.
+    pub(super) async fn admission(&self) -> Result<Option<Admission>, Refusal> {
+        match &self.provider {
+            Some(provider) => provider.admission().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -98,12 +126,18 @@ impl Endpoint {
         Ok(None)
     }
 
-    /// A connection in pub/sub mode.
-    pub(super) async fn open_pubsub(&self) -> Option<PubSub> {
-        if let Some(stream) = self.open_tls().await.ok()? {
-            let settings = self.client.get_connection_info().redis_settings();
-            return PubSub::new(settings, stream).await.ok();
-        }
-        self.client.get_async_pubsub().await.ok()
+    /// A connection in pub/sub mode, and until when its credentials are good.
+    pub(super) async fn open_pubsub(&self) -> Option<(PubSub, Option<Instant>)> {
+        let (client, renew_at) = match self.admission().await.ok()? {
+            Some(admission) => (admission.of(&self.client).ok()?, admission.renew_at),
+            None => (self.client.clone(), None),
+        };
+        let opened = match self.open_tls().await.ok()? {
+            Some(stream) => {
+                PubSub::new(client.get_connection_info().redis_settings(), stream).await.ok()
+            }
+            None => client.get_async_pubsub().await.ok(),
+        };
+        opened.map(|connection| (connection, renew_at))
     }
 }

@@ -44,6 +44,8 @@ const WRITE_QUEUE: usize = 1024;
 pub(super) struct Handshake {
     /// Others may take over from the server.
     may_move: bool,
+    /// How many replicas are to acknowledge a grant.
+    min_replicas: usize,
     protocol: Protocol,
     notices: Arc<Notices>,
     warnings: Warnings,
@@ -77,12 +79,20 @@ pub(super) struct Opened {
     pub(super) is_other: bool,
     /// How long the last step of the handshake took.
     pub(super) round_trip: Duration,
+    /// When the server wants to hear other credentials, if they change.
+    pub(super) renew_at: Option<Instant>,
 }
 
 impl Handshake {
-    pub(super) fn new(may_move: bool, notices: Arc<Notices>, warnings: Warnings) -> Self {
+    pub(super) fn new(
+        may_move: bool,
+        min_replicas: usize,
+        notices: Arc<Notices>,
+        warnings: Warnings,
+    ) -> Self {
         Self {
             may_move,
+            min_replicas,
             protocol: Protocol::default(),
             notices,
             warnings,
@@ -165,6 +175,12 @@ impl Handshake {
             ended = Some(ends);
         }
         let client = if pushes { place.speaks_resp3() } else { place.endpoint().client() };
+        let admission = place.endpoint().admission().await?;
+        let admitted = match &admission {
+            Some(admission) => Some(admission.of(client).map_err(Refusal::of)?),
+            None => None,
+        };
+        let client = admitted.as_ref().unwrap_or(client);
         let (mut connection, driver) = open(place.endpoint(), client, config).await?;
         answered();
         let mut pipeline = Pipeline::new();
@@ -174,6 +190,10 @@ impl Handshake {
         pipeline.cmd("INFO").arg("memory");
         pipeline.cmd("INFO").arg("replication");
         pipeline.cmd("EXISTS").arg(FENCE);
+        if self.min_replicas > 0 {
+            // Waits for none: may this user ask?
+            pipeline.cmd("WAIT").arg(0).arg(1);
+        }
         for script in scripts::ALL {
             script.load(&mut pipeline);
         }
@@ -208,13 +228,17 @@ impl Handshake {
             may_move: self.may_move,
             is_other: broken.is_some() && identity.is_some() && same_process.is_none(),
         };
+        let may_wait = if self.min_replicas > 0 { replies.next() } else { None };
         // One that Sentinels have just chosen may be a replica for a moment still.
         if found.is_replica() && !self.may_move {
             self.warnings.say(Warning::Replica);
         }
         // What else it lacks does not matter, if it is not used.
         found.refuse(place.address())?;
-        found.warn(&self.warnings, &self.has_fence);
+        if let Some(Value::ServerError(error)) = may_wait {
+            return Err(Refusal::may_not_wait(error.into()).into());
+        }
+        found.warn(&self.warnings, &self.has_fence, self.min_replicas);
         let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No
@@ -230,7 +254,8 @@ impl Handshake {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
         let link = Link::new(connection, driver, identity, known);
-        Ok(Opened { link, ended, is_other: found.is_other, round_trip })
+        let renew_at = admission.and_then(|admission| admission.renew_at);
+        Ok(Opened { link, ended, is_other: found.is_other, round_trip, renew_at })
     }
 }
 

@@ -3,12 +3,15 @@
 //! What is sent on it goes out in the order in which it was first polled, and is answered in that
 //! order. It knows nothing of the connection before and the one behind it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::task::AbortHandle;
 
-use super::scripts::{self, Invocation, Known};
+use super::{
+    admission::Admission,
+    scripts::{self, Invocation, Known},
+};
 
 /// One connection that was established.
 pub(super) struct Link {
@@ -112,6 +115,23 @@ impl Link {
                 connection.send_packed_commands(&pipeline, skip, count).await.map(Value::Array)
             }
         }
+    }
+
+    /// Asks how many replicas have what was written on this connection, once they are so many or the
+    /// time is over. Nothing else is answered on it meanwhile.
+    pub(super) async fn wait_for_replicas(
+        &self,
+        replicas: usize,
+        limit: Duration,
+    ) -> RedisResult<Value> {
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(replicas).arg(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.connection.clone().send_packed_command(&wait).await
+    }
+
+    /// Tells the server other credentials; an error of its own comes as a value.
+    pub(super) async fn admit(&self, admission: &Admission) -> RedisResult<Value> {
+        self.connection.clone().send_packed_command(&admission.again()).await
     }
 
     /// Asks whether the server answers on this connection.

@@ -4,6 +4,7 @@
 //! other clients of that pattern take part. Each operation is one Lua script, in a file of its
 //! own beside this one; time comes from the server only.
 
+mod admission;
 mod backoff;
 mod codes;
 mod decode;
@@ -21,6 +22,7 @@ mod refusal;
 mod round_trip;
 mod scripts;
 mod server_info;
+mod servers;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -33,9 +35,14 @@ use redis::{RedisResult, Value};
 
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::Roots;
-pub(crate) use self::{endpoint::Endpoint, topology::Watched};
+pub(crate) use self::{
+    admission::{Ask, Provider},
+    endpoint::Endpoint,
+    servers::Servers,
+    topology::Watched,
+};
 
-use self::{scripts::Invocation, topology::Topology};
+use self::{node::Acknowledgement, scripts::Invocation, topology::Topology};
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{
     Error, ErrorKind,
@@ -45,7 +52,6 @@ use crate::{
         ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Listener, Release, ReleaseRequest,
         RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, answer_each,
     },
-    warning::Warnings,
 };
 
 /// The store on a Redis server, or on one after the other.
@@ -57,13 +63,17 @@ pub(crate) struct RedisStore {
 impl RedisStore {
     /// One server. Does no I/O: the connection is made when it is needed, or by
     /// [`connect`](Self::connect).
-    pub(crate) fn new(endpoint: Endpoint, warnings: Warnings) -> Result<Self, Error> {
-        Self::of(Topology::single(endpoint, warnings))
+    pub(crate) fn new(endpoint: Endpoint, servers: Servers) -> Result<Self, Error> {
+        let Servers { min_replicas, provider, warnings } = servers;
+        let endpoint = endpoint.with_provider(provider)?;
+        Self::of(Topology::single(endpoint, min_replicas, warnings))
     }
 
     /// A primary that Sentinels watch; like [`new`](Self::new).
-    pub(crate) fn watched(watched: Watched, warnings: Warnings) -> Result<Self, Error> {
-        Self::of(Topology::watched(watched, warnings))
+    pub(crate) fn watched(mut watched: Watched, servers: Servers) -> Result<Self, Error> {
+        let Servers { min_replicas, provider, warnings } = servers;
+        watched.server = watched.server.with_provider(provider)?;
+        Self::of(Topology::watched(watched, min_replicas, warnings))
     }
 
     fn of(topology: RedisResult<Topology>) -> Result<Self, Error> {
@@ -80,12 +90,28 @@ impl RedisStore {
     }
 
     /// Calls a script for each item of a batch, in one write.
-    // Not an `async fn`: the call is written when it is made, like every other.
     fn each<'a, Q, T>(
         &'a self,
         batch: &'a [Q],
         write: impl Fn(&Q) -> Invocation,
-        read: impl Fn(Value) -> Option<T> + Send + 'a,
+        read: impl Fn(Value) -> Option<T> + Send + Sync + 'a,
+    ) -> impl Future<Output = Vec<Result<T, StoreError>>> + Send + 'a
+    where
+        T: Send + 'a,
+        Q: Sync,
+    {
+        self.each_granting(batch, write, read, None, |_| false)
+    }
+
+    /// The same where a script may grant a lock, the shortest of which has this lease.
+    // Not an `async fn`: the call is written when it is made, like every other.
+    fn each_granting<'a, Q, T>(
+        &'a self,
+        batch: &'a [Q],
+        write: impl Fn(&Q) -> Invocation,
+        read: impl Fn(Value) -> Option<T> + Send + Sync + 'a,
+        lease: Option<Duration>,
+        is_grant: impl Fn(&T) -> bool + Send + 'a,
     ) -> impl Future<Output = Vec<Result<T, StoreError>>> + Send + 'a
     where
         T: Send + 'a,
@@ -93,14 +119,19 @@ impl RedisStore {
     {
         let invocations: Vec<_> = batch.iter().map(write).collect();
         async move {
+            let node = self.topology.node();
             let answers = match &invocations[..] {
                 [invocation] => {
-                    self.topology.node().invoke(invocation).await.map(|reply| vec![reply])
+                    let answer = node.invoke_granting(invocation, lease).await;
+                    answer.map(|(reply, acknowledgement)| (vec![reply], acknowledgement))
                 }
-                _ => self.topology.node().invoke_all(&invocations).await,
+                _ => node.invoke_all(&invocations, lease).await,
             };
             let read = |reply| self.answer(reply, &read);
-            answer_each(answers.map(|replies| replies.into_iter().map(read).collect()), batch.len())
+            let answers = answers.map(|(replies, acknowledgement)| {
+                (replies.into_iter().map(read).collect(), acknowledgement)
+            });
+            acknowledged(answers, batch.len(), is_grant).await
         }
     }
 
@@ -136,17 +167,23 @@ impl Store for RedisStore {
         let invocation = encode::acquire(batch, self.topology.node().delivery());
         Box::pin(async move {
             let read = |reply| decode::acquired(reply, batch.len());
-            let reply = self.topology.node().invoke(&invocation).await;
-            let answers = reply.and_then(|reply| self.answer(reply, read)).map(|answers| {
-                let answers = answers.into_iter();
-                let refused = |error: String| self.topology.node().address().refused(&error);
-                answers.map(|answer| answer.map_err(refused)).collect()
-            });
-            let answers = answer_each(answers, batch.len());
-            if answers.iter().any(|answer| matches!(answer, Ok(Acquisition::Granted { .. }))) {
-                self.topology.node().found_fence();
+            let node = self.topology.node();
+            let lease = batch.iter().map(|request| request.lease).min();
+            let answers = match node.invoke_granting(&invocation, lease).await {
+                Ok((reply, acknowledgement)) => self.answer(reply, read).map(|answers| {
+                    let refused = |error: String| node.address().refused(&error);
+                    let answers = answers.into_iter().map(|answer| answer.map_err(refused));
+                    (answers.collect::<Vec<_>>(), acknowledgement)
+                }),
+                Err(error) => Err(error),
+            };
+            let is_grant = |answer: &Acquisition| matches!(answer, Acquisition::Granted { .. });
+            if let Ok((answers, _)) = &answers
+                && answers.iter().flatten().any(is_grant)
+            {
+                node.found_fence();
             }
-            answers
+            acknowledged(answers, batch.len(), is_grant).await
         })
     }
 
@@ -202,7 +239,9 @@ impl AdminStore for RedisStore {
 
 impl DebounceStore for RedisStore {
     fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
-        Box::pin(self.each(batch, encode::register, decode::debounced))
+        let lease = batch.iter().map(|request| request.lease).min();
+        let is_grant = |reply: &DebounceReply| matches!(reply, DebounceReply::Granted { .. });
+        Box::pin(self.each_granting(batch, encode::register, decode::debounced, lease, is_grant))
     }
 
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
@@ -220,7 +259,9 @@ impl DurableStore for RedisStore {
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
-        Box::pin(self.each(batch, encode::claim, decode::claimed))
+        let lease = batch.iter().map(|request| request.lease).min();
+        let is_grant = |claim: &DurableClaim| matches!(claim, DurableClaim::Granted { .. });
+        Box::pin(self.each_granting(batch, encode::claim, decode::claimed, lease, is_grant))
     }
 
     fn finish<'a>(&'a self, batch: &'a [FinishRequest]) -> Answers<'a, DurableFinish> {
@@ -236,11 +277,34 @@ impl DurableStore for RedisStore {
     }
 }
 
+/// The answers to a batch, with one for each item: a grant that too few replicas have is one that is
+/// not known, so that the engine undoes it, or asks for it again.
+async fn acknowledged<T>(
+    answers: Result<(Vec<Result<T, StoreError>>, Acknowledgement), StoreError>,
+    items: usize,
+    is_grant: impl Fn(&T) -> bool,
+) -> Vec<Result<T, StoreError>> {
+    let (mut answers, acknowledgement) = match answers {
+        Ok((answers, acknowledgement)) => (answer_each(Ok(answers), items), acknowledgement),
+        Err(error) => return answer_each(Err(error), items),
+    };
+    if answers.iter().flatten().any(&is_grant)
+        && let Err(error) = acknowledgement.arrived().await
+    {
+        for answer in &mut answers {
+            if answer.as_ref().is_ok_and(&is_grant) {
+                *answer = Err(error.clone());
+            }
+        }
+    }
+    answers
+}
+
 /// The Redis store by itself, for the tests that compare the engines.
 pub async fn redis_store(
     client: redis::Client,
 ) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
-    let store = RedisStore::new(Endpoint::of_client(client), Warnings::default())?;
+    let store = RedisStore::new(Endpoint::of_client(client), Servers::default())?;
     store.connect().await?;
     Ok(store)
 }

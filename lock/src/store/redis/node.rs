@@ -4,6 +4,8 @@
 //! whether it lives, and replaced if it does not say so: one that was cut without a word never says
 //! so by itself. While there is none, calls wait for the next one, within their bound.
 
+mod acknowledge;
+mod admit;
 mod reconnect;
 
 use std::{
@@ -24,7 +26,8 @@ use tokio::{
     time::{self, Instant},
 };
 
-use self::reconnect::reconnect;
+pub(super) use self::acknowledge::Acknowledgement;
+use self::{acknowledge::Replicas, reconnect::reconnect};
 use super::{
     backoff::RECONNECT,
     codes,
@@ -55,6 +58,7 @@ pub(super) struct Node {
     /// its commands are in the connection's queue.
     gate: AsyncMutex<()>,
     round_trip: RoundTrip,
+    replicas: Replicas,
     /// How often the server could not be reached, or could no longer.
     disconnects: watch::Sender<u64>,
     weak: Weak<Self>,
@@ -101,10 +105,12 @@ struct Live {
 
 impl Node {
     /// Its link is made when it is needed, or by [`establish`](Self::establish).
-    pub(super) fn new(places: Places, warnings: Warnings) -> Arc<Self> {
+    pub(super) fn new(places: Places, min_replicas: usize, warnings: Warnings) -> Arc<Self> {
         let events = warnings.events().clone();
         let notices = Arc::new(Notices::new(warnings.clone()));
-        let handshake = Handshake::new(places.may_move(), Arc::clone(&notices), warnings);
+        let replicas = Replicas::new(min_replicas, warnings.clone());
+        let handshake =
+            Handshake::new(places.may_move(), min_replicas, Arc::clone(&notices), warnings);
         Arc::new_cyclic(|weak| Self {
             places,
             handshake,
@@ -113,6 +119,7 @@ impl Node {
             state: watch::Sender::new(State::Idle),
             gate: AsyncMutex::new(()),
             round_trip: RoundTrip::default(),
+            replicas,
             disconnects: watch::Sender::default(),
             weak: Weak::clone(weak),
         })
@@ -164,17 +171,28 @@ impl Node {
 
     /// Calls a script, by its hash, and again by its source where the server does not know it.
     pub(super) async fn invoke(&self, invocation: &Invocation) -> Result<Value, StoreError> {
-        let reply = self.exchange(|link| link.call(invocation)).await?;
-        if !scripts::is_unknown(&reply) {
-            return Ok(reply);
-        }
-        let reply = self.exchange(|link| link.call_to_forgetful(&[invocation])).await?;
-        Ok(link::first(reply))
+        self.invoke_granting(invocation, None).await.map(|(reply, _)| reply)
     }
 
-    /// The same for a call whose answer counts whenever it comes before `limit`: a renewal. The link
-    /// is counted as silent long before that; then the answer may still come until there is another
-    /// one, on which the call can be tried again.
+    /// The same for a call that grants locks of this lease, which replicas are to acknowledge.
+    pub(super) async fn invoke_granting(
+        &self,
+        invocation: &Invocation,
+        lease: Option<Duration>,
+    ) -> Result<(Value, Acknowledgement), StoreError> {
+        let answer = self.exchange(|link| link.call(invocation), lease).await?;
+        if !scripts::is_unknown(&answer.0) {
+            return Ok(answer);
+        }
+        let again = |link: &Link| link.call_to_forgetful(&[invocation]);
+        let (reply, acknowledgement) = self.exchange(again, lease).await?;
+        Ok((link::first(reply), acknowledgement))
+    }
+
+    /// Calls a script whose answer counts whenever it comes before `limit`: a renewal. The link is
+    /// counted as silent long before that; then the answer may still come until there is another
+    /// one, on which the call can be tried again. Replicas are to acknowledge it, but nobody waits
+    /// for that: if they do not, it is warned of.
     pub(super) async fn invoke_patiently(
         &self,
         invocation: &Invocation,
@@ -188,24 +206,31 @@ impl Node {
         self.exchange_patiently(again, limit).await.map(link::first)
     }
 
-    /// Calls several scripts in one write, and those again that the server does not know.
+    /// Calls several scripts in one write, and those again that the server does not know. `lease` is
+    /// as for [`invoke_granting`](Self::invoke_granting).
     pub(super) async fn invoke_all(
         &self,
         invocations: &[Invocation],
-    ) -> Result<Vec<Value>, StoreError> {
-        let replies = self.exchange(|link| link.call_all(invocations)).await?;
+        lease: Option<Duration>,
+    ) -> Result<(Vec<Value>, Acknowledgement), StoreError> {
+        let (replies, mut acknowledgement) =
+            self.exchange(|link| link.call_all(invocations), lease).await?;
         let mut replies = self.array(replies)?;
         let unknown = |reply: &Value| scripts::is_unknown(reply);
         let missing = replies.iter().zip(invocations).filter(|(reply, _)| unknown(reply));
         let missing: Vec<_> = missing.map(|(_, invocation)| invocation).collect();
         if !missing.is_empty() {
-            let again = self.exchange(|link| link.call_to_forgetful(&missing)).await?;
+            let again = |link: &Link| link.call_to_forgetful(&missing);
+            let (again, later) = self.exchange(again, lease).await?;
+            // It counts what was written before, too: on the same connection, or else the first is
+            // told that its own has ended.
+            acknowledgement = acknowledgement.and(later);
             let again = self.array(again)?;
             for (reply, again) in replies.iter_mut().filter(|reply| unknown(reply)).zip(again) {
                 *reply = again;
             }
         }
-        Ok(replies)
+        Ok((replies, acknowledgement))
     }
 
     fn array(&self, reply: Value) -> Result<Vec<Value>, StoreError> {
@@ -215,23 +240,29 @@ impl Node {
         }
     }
 
+    /// `lease` is that of the locks which the message may grant.
     async fn exchange<'a>(
         &self,
         message: impl FnOnce(&Link) -> Message<'a>,
-    ) -> Result<Value, StoreError> {
+        lease: Option<Duration>,
+    ) -> Result<(Value, Acknowledgement), StoreError> {
         let (gate, live) = self.ready().await?;
         let limit = self.round_trip.call_limit();
         let sent_at = Instant::now();
         let sent = live.link.send(message(&live.link));
         let mut exchange = pin!(time::timeout_at(sent_at + limit, sent));
         let begun = begin(exchange.as_mut()).await;
+        let acknowledgement = match lease {
+            Some(lease) => self.acknowledge(&live, lease),
+            None => Acknowledgement::NOT_WANTED,
+        };
         drop(gate);
         let outcome = match begun {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => exchange.await,
         };
         match outcome {
-            Ok(outcome) => self.take(&live, outcome, sent_at),
+            Ok(outcome) => self.take(&live, outcome, sent_at).map(|reply| (reply, acknowledgement)),
             Err(_) => {
                 self.suspect(&live, limit);
                 Err(live.address.no_answer(limit))
@@ -248,6 +279,7 @@ impl Node {
         let sent_at = Instant::now();
         let mut sent = pin!(live.link.send(message(&live.link)));
         let begun = begin(sent.as_mut()).await;
+        let _warned_of = self.acknowledge(&live, limit);
         drop(gate);
         if let Poll::Ready(outcome) = begun {
             return self.take(&live, outcome, sent_at);
@@ -327,7 +359,11 @@ impl Node {
                 State::Connecting { refusal, .. } => {
                     return Err(self.address().no_connection(refusal.as_ref()));
                 }
-                _ => return Err(self.address().no_connection(None)),
+                // It is there, and others keep it: it is silent.
+                State::Live(live) => {
+                    return Err(live.address.no_answer(self.round_trip.connect_limit()));
+                }
+                State::Idle => return Err(self.address().no_connection(None)),
             }
         }
     }
@@ -359,8 +395,8 @@ impl Node {
         }
     }
 
-    async fn install(&self, opened: Opened, place: &Place, places: Places, pause: Duration) {
-        let Opened { link, ended, is_other, round_trip } = opened;
+    async fn install(&self, opened: Opened, place: &Arc<Place>, places: Places, pause: Duration) {
+        let Opened { link, ended, is_other, round_trip, renew_at } = opened;
         self.handshake.listen_beside(&self.places).await;
         self.round_trip.measured(round_trip);
         let live = Arc::new(Live {
@@ -374,6 +410,9 @@ impl Node {
         });
         self.state.send_replace(State::Live(Arc::clone(&live)));
         self.watch(&live, ended);
+        if let Some(at) = renew_at {
+            self.keep_admitted(&live, place, at);
+        }
         self.notices.connected();
         if is_other {
             self.notices.replaced();
@@ -430,6 +469,19 @@ impl Node {
                 target: "lock",
                 server = %address,
                 "cannot connect to the Redis server: {}",
+                refusal.text(),
+            );
+        });
+    }
+
+    /// The server has not heard other credentials yet.
+    fn cannot_admit(&self, address: &Address, refusal: &Refusal) {
+        let (address, refusal) = (address.clone(), refusal.clone());
+        self.events.say(move || {
+            tracing::warn!(
+                target: "lock",
+                server = %address,
+                "the connection to the Redis server keeps its old credentials: {}",
                 refusal.text(),
             );
         });

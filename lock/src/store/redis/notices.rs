@@ -169,24 +169,34 @@ impl Notices {
         tokio::spawn(follow_pubsub(Arc::downgrade(self), places, connected));
     }
 
-    async fn connect_pubsub(&self, places: &mut Places) -> Option<PubSub> {
+    async fn connect_pubsub(&self, places: &mut Places) -> Option<Listening> {
         let subscription = self.subscription.get()?;
         let open = async { places.current().await.endpoint().open_pubsub().await };
         // TLS included; each of the others is one round trip.
-        let mut connection = time::timeout(STEP * 3, open).await.ok()??;
+        let (mut connection, good_until) = time::timeout(STEP * 3, open).await.ok()??;
         let subscribe = async {
             connection.subscribe(&subscription.channel).await?;
             if self.mute.load(Ordering::Relaxed) {
                 connection.subscribe(subscription.mute_channel()).await?;
             }
-            RedisResult::Ok(connection)
+            RedisResult::Ok(Listening { connection, good_until })
         };
         time::timeout(STEP * 2, subscribe).await.ok()?.ok()
     }
 }
 
+/// A connection in pub/sub mode, which takes no other credentials than its first.
+struct Listening {
+    connection: PubSub,
+    good_until: Option<Instant>,
+}
+
 /// Passes on what one connection after the other says.
-async fn follow_pubsub(notices: Weak<Notices>, mut places: Places, mut connected: Option<PubSub>) {
+async fn follow_pubsub(
+    notices: Weak<Notices>,
+    mut places: Places,
+    mut connected: Option<Listening>,
+) {
     let mut delay = RECONNECT.0;
     loop {
         if let Some(connection) = connected.take() {
@@ -212,9 +222,17 @@ async fn follow_pubsub(notices: Weak<Notices>, mut places: Places, mut connected
     }
 }
 
-/// Returns when the connection has ended or gone silent, or nobody listens any more.
-async fn deliver_all(notices: &Weak<Notices>, connection: PubSub) {
+/// Returns when the connection has ended or gone silent, its credentials are to be replaced, or nobody listens any more.
+async fn deliver_all(notices: &Weak<Notices>, listening: Listening) {
+    let Listening { connection, good_until } = listening;
     let (mut sink, mut messages) = connection.split();
+    let expired = async {
+        match good_until {
+            Some(at) => time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut expired = std::pin::pin!(expired);
     let mut ping = time::interval_at(Instant::now() + PING, PING);
     loop {
         tokio::select! {
@@ -222,6 +240,7 @@ async fn deliver_all(notices: &Weak<Notices>, connection: PubSub) {
                 let (Some(message), Some(notices)) = (message, notices.upgrade()) else { return };
                 notices.deliver(message.get_payload_bytes());
             }
+            () = &mut expired => return,
             _ = ping.tick() => {
                 let answer = time::timeout(STEP, sink.ping::<redis::Value>()).await;
                 if notices.strong_count() == 0 || !matches!(answer, Ok(Ok(_))) {

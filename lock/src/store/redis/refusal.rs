@@ -48,14 +48,31 @@ impl Refusal {
         }
     }
 
+    /// The application's provider of credentials has given none.
+    pub(super) fn no_credentials(why: &str) -> Self {
+        let text = format!("the provider that was given to `credentials` has none for it: {why}");
+        Self::new(ErrorKind::Unavailable, text)
+    }
+
+    /// Nobody could say which replicas have what.
+    pub(super) fn may_not_wait(error: RedisError) -> Self {
+        let text = "it does not let this user ask which replicas have a lock, which `min_replicas` \
+                    needs, so allow `+wait`";
+        Self::new(ErrorKind::Rejected, text).caused_by(error)
+    }
+
     /// The server, or the system on its behalf, has refused.
     pub(super) fn of(error: RedisError) -> Self {
         let (kind, text) = diagnose(&error);
         Self::new(kind, text).caused_by(error)
     }
 
-    fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Arc::new(cause));
+    fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.because(Arc::new(cause))
+    }
+
+    pub(super) fn because(mut self, cause: Arc<dyn std::error::Error + Send + Sync>) -> Self {
+        self.cause = Some(cause);
         self
     }
 

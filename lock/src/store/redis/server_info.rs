@@ -24,7 +24,14 @@ pub(super) struct ServerInfo {
 
 impl ServerInfo {
     /// `had_fence` is what the connects before have found.
-    pub(super) fn warn(&self, warnings: &Warnings, had_fence: &AtomicBool) {
+    pub(super) fn warn(&self, warnings: &Warnings, had_fence: &AtomicBool, min_replicas: usize) {
+        let replicas = field(self.replication.as_deref(), "connected_slaves:");
+        if replicas
+            .and_then(|count| count.parse().ok())
+            .is_some_and(|count: usize| count < min_replicas)
+        {
+            warnings.say(Warning::TooFewReplicas { wanted: min_replicas });
+        }
         // It is there if writes need replicas, and not if they do not.
         let needs_replicas = |known: &str| field(Some(known), "min_slaves_good_slaves:").is_some();
         if self.may_move && self.replication.as_deref().is_some_and(|known| !needs_replicas(known))

@@ -55,6 +55,22 @@ impl Address {
         .unavailable()
     }
 
+    /// A grant that too few replicas have.
+    pub(super) fn too_few_replicas(
+        &self,
+        wanted: usize,
+        acknowledged: i64,
+        limit: Duration,
+    ) -> StoreError {
+        let limit = whole_millis(limit);
+        let text = format!(
+            "the Redis server at {self} granted the lock, but within {limit:?} only {acknowledged} of \
+             the {wanted} replicas that `min_replicas` asks for had it: restore the replicas, or ask \
+             for fewer"
+        );
+        Failure::new(text, None).unavailable()
+    }
+
     /// The connection ended while a call was on its way.
     pub(super) fn broken(&self, cause: RedisError) -> StoreError {
         let text = format!(

@@ -32,14 +32,23 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    pub(super) fn single(endpoint: Endpoint, warnings: Warnings) -> RedisResult<Self> {
+    pub(super) fn single(
+        endpoint: Endpoint,
+        min_replicas: usize,
+        warnings: Warnings,
+    ) -> RedisResult<Self> {
         let places = Places::only(Place::of(endpoint)?);
-        Ok(Self { node: Node::new(places, warnings), sentinels: None })
+        Ok(Self { node: Node::new(places, min_replicas, warnings), sentinels: None })
     }
 
-    pub(super) fn watched(watched: Watched, warnings: Warnings) -> RedisResult<Self> {
+    pub(super) fn watched(
+        watched: Watched,
+        min_replicas: usize,
+        warnings: Warnings,
+    ) -> RedisResult<Self> {
         let (sentinels, places) = Sentinels::new(watched, warnings.events().clone())?;
-        Ok(Self { node: Node::new(places, warnings), sentinels: Some(sentinels) })
+        let node = Node::new(places, min_replicas, warnings);
+        Ok(Self { node, sentinels: Some(sentinels) })
     }
 
     /// The node of every key, so that a batch goes to it in one piece.

@@ -1,0 +1,187 @@
+//! Replicas that acknowledge: one WAIT for all that was sent since the one before.
+//!
+//! WAIT counts what its own connection has written, and blocks that connection until it is answered.
+//! So it goes behind the calls that it is for, on their connection; and while it is out, nothing is
+//! sent: what comes meanwhile gathers behind the gate, leaves it in its order, and shares the next
+//! WAIT. Thus a server that has lost its replicas delays a call by one time limit at most, however
+//! many others want to be acknowledged, and the limit is short against every lease: a renewal has
+//! time for several tries.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::Value;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::{Live, Node};
+use crate::{
+    contract::StoreError,
+    warning::{Warning, Warnings},
+};
+
+/// How long replicas may take at least and at most. They are asked at once, so a healthy one needs
+/// a round trip.
+const LIMITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// How many replicas have to acknowledge a grant.
+pub(super) struct Replicas {
+    wanted: usize,
+    /// The shortest lease that was seen, in milliseconds.
+    shortest: AtomicU64,
+    /// The calls that were sent since the last WAIT.
+    open: Mutex<Option<Arc<Group>>>,
+    warnings: Warnings,
+}
+
+/// Calls that share a WAIT.
+struct Group {
+    /// The link that all of them were sent on.
+    live: Arc<Live>,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+type Outcome = Result<(), StoreError>;
+
+/// What is to become of the WAIT behind a call.
+pub(in crate::store::redis) struct Acknowledgement(Vec<watch::Receiver<Option<Outcome>>>);
+
+impl Acknowledgement {
+    /// Nobody wants one.
+    pub(super) const NOT_WANTED: Self = Self(Vec::new());
+
+    /// Both.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Waits until enough replicas have what the call has written; fails if they do not in time, or
+    /// if that remains unknown.
+    pub(in crate::store::redis) async fn arrived(self) -> Outcome {
+        for mut outcome in self.0 {
+            match outcome.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(outcome)) => outcome.clone()?,
+                // The node is gone, and with it those who were to ask.
+                _ => return Err(StoreError::unavailable("the replicas were not asked")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Replicas {
+    pub(super) fn new(wanted: usize, warnings: Warnings) -> Self {
+        Self { wanted, shortest: AtomicU64::new(u64::MAX), open: Mutex::default(), warnings }
+    }
+
+    fn shortest_lease(&self) -> Duration {
+        Duration::from_millis(self.shortest.load(Ordering::Relaxed))
+    }
+
+    fn limit(&self) -> Duration {
+        limit(self.shortest_lease())
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Option<Arc<Group>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long replicas may take where the shortest lease is this one.
+fn limit(shortest_lease: Duration) -> Duration {
+    (shortest_lease / 6).clamp(LIMITS.0, LIMITS.1)
+}
+
+impl Node {
+    /// Has a WAIT sent behind the call that was sent last on this link, which grants or renews locks
+    /// of this lease. To be called with the gate in hand.
+    pub(super) fn acknowledge(&self, live: &Arc<Live>, lease: Duration) -> Acknowledgement {
+        if self.replicas.wanted == 0 {
+            return Acknowledgement::NOT_WANTED;
+        }
+        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.replicas.shortest.fetch_min(lease, Ordering::Relaxed);
+        let mut open = self.replicas.open();
+        let group = match &*open {
+            Some(group) if Arc::ptr_eq(&group.live, live) => Arc::clone(group),
+            _ => {
+                let (live, outcome) = (Arc::clone(live), watch::Sender::default());
+                let group = Arc::new(Group { live, outcome });
+                *open = Some(Arc::clone(&group));
+                tokio::spawn(ask(Weak::clone(&self.weak), Arc::clone(&group)));
+                group
+            }
+        };
+        Acknowledgement(vec![group.outcome.subscribe()])
+    }
+}
+
+/// Sends the WAIT of a group behind its calls, and keeps the gate shut until it is answered.
+async fn ask(node: Weak<Node>, group: Arc<Group>) {
+    let Some(node) = node.upgrade() else { return };
+    // Behind all that were at the gate when the first of the group has passed it.
+    let gate = node.gate.lock().await;
+    node.replicas.open().take_if(|open| Arc::ptr_eq(open, &group));
+    let Group { live, outcome } = &*group;
+    let (wanted, limit) = (node.replicas.wanted, node.replicas.limit());
+    // Nothing is sent meanwhile that could find out that the link is silent: so this does.
+    let silent_after = node.round_trip.silent_after(node.replicas.shortest_lease());
+    let bound = limit + silent_after;
+    let until = Instant::now() + bound;
+    let mut changes = node.state.subscribe();
+    let replaced =
+        changes.wait_for(|state| !state.live().is_some_and(|now| Arc::ptr_eq(now, live)));
+    let acknowledged = tokio::select! {
+        biased;
+        reply = live.link.wait_for_replicas(wanted, limit) => match reply {
+            // Whatever a server has said that is no longer the one to ask, it has said to nobody.
+            _ if live.places.has_moved() => {
+                node.replace(live);
+                Err(live.replaced())
+            }
+            Ok(Value::Int(acknowledged)) => {
+                live.answered();
+                if usize::try_from(acknowledged).is_ok_and(|acknowledged| acknowledged >= wanted) {
+                    Ok(())
+                } else {
+                    node.replicas.warnings.say(Warning::TooFewReplicas { wanted });
+                    Err(live.address.too_few_replicas(wanted, acknowledged, limit))
+                }
+            }
+            Ok(Value::ServerError(error)) => Err(live.address.answered_with(error)),
+            Ok(_) => Err(live.address.makes_no_sense()),
+            Err(error) => {
+                node.replace(live);
+                Err(live.address.broken(error))
+            }
+        },
+        _ = replaced => Err(live.replaced()),
+        () = time::sleep_until(until) => {
+            node.suspect(live, silent_after);
+            Err(live.address.no_answer(bound))
+        }
+    };
+    drop(gate);
+    outcome.send_replace(Some(acknowledged));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_has_time_for_several_tries_behind_a_wait() {
+        let ms = Duration::from_millis;
+        for (lease, expected) in [(50, 8), (600, 100), (10_000, 500), (u64::MAX, 500)] {
+            assert_eq!(limit(ms(lease)).as_millis(), expected, "{lease}");
+        }
+    }
+}

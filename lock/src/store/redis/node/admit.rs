@@ -1,0 +1,63 @@
+//! A link that outlives its credentials: the server hears the next ones on it.
+
+use std::sync::{Arc, Weak};
+
+use redis::Value;
+use tokio::time::{self, Instant};
+
+use super::{
+    super::{
+        admission::Admission,
+        backoff::{RECONNECT, jittered},
+        place::Place,
+        refusal::Refusal,
+        stream::bounded,
+    },
+    Live, Node,
+};
+
+impl Node {
+    /// Asks for other credentials from then on, and tells them to the server, for as long as the link
+    /// is in use. One that the server does not take ends nothing: the link goes on with those of
+    /// before until the server ends it.
+    pub(super) fn keep_admitted(&self, live: &Arc<Live>, place: &Arc<Place>, at: Instant) {
+        let (node, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
+        tokio::spawn(renew(node, live, Arc::clone(place), at));
+    }
+}
+
+async fn renew(node: Weak<Node>, live: Weak<Live>, place: Arc<Place>, mut at: Instant) {
+    let mut delay = RECONNECT.0;
+    loop {
+        time::sleep_until(at).await;
+        let admission = match place.endpoint().admission().await {
+            Ok(Some(admission)) => Ok(admission),
+            Ok(None) => return,
+            Err(refusal) => Err(refusal),
+        };
+        let (Some(node), Some(live)) = (node.upgrade(), live.upgrade()) else { return };
+        if !node.state.borrow().live().is_some_and(|current| Arc::ptr_eq(current, &live)) {
+            return;
+        }
+        let outcome = match admission {
+            Ok(admission) => tell(&live, &admission).await.map(|()| admission.renew_at),
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(Some(next)) => (at, delay) = (next, RECONNECT.0),
+            Ok(None) => return,
+            Err(refusal) => {
+                node.cannot_admit(place.address(), &refusal);
+                at = Instant::now() + jittered(delay);
+                delay = (delay * 2).min(RECONNECT.1);
+            }
+        }
+    }
+}
+
+async fn tell(live: &Live, admission: &Admission) -> Result<(), Refusal> {
+    match bounded("to AUTH", live.link.admit(admission)).await?.map_err(Refusal::of)? {
+        Value::ServerError(error) => Err(Refusal::of(error.into())),
+        _ => Ok(()),
+    }
+}

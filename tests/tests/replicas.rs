@@ -1,0 +1,207 @@
+//! Replicas that have to acknowledge a grant: what is granted is on them, and what is not is nobody's.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use lock::{ErrorKind, Locks, LocksBuilder, Warning};
+use lock_tests::{RedisServer, eventually, ms};
+use redis::AsyncCommands;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A primary and a replica that follows it.
+async fn replicated() -> (RedisServer, RedisServer) {
+    let primary = RedisServer::start();
+    let port = primary.port().to_string();
+    let replica = RedisServer::builder().flags(["--replicaof", "127.0.0.1", &port]).start();
+    let mut connection = primary.connection().await;
+    eventually(PATIENCE, || {
+        let mut connection = connection.clone();
+        async move {
+            // It counts once it has acknowledged what was written.
+            let _: () = connection.set("probe", "1").await.unwrap();
+            let mut wait = redis::cmd("WAIT");
+            let count: usize = wait.arg(1).arg(100).query_async(&mut connection).await.unwrap();
+            count == 1
+        }
+    })
+    .await;
+    let _: () = connection.del("probe").await.unwrap();
+    (primary, replica)
+}
+
+fn builder(server: &RedisServer, replicas: usize) -> LocksBuilder {
+    Locks::builder().url(server.url()).min_replicas(replicas)
+}
+
+async fn waits(server: &RedisServer) -> u64 {
+    server.commands().await.calls("wait")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_granted_is_on_the_replica() {
+    let (primary, replica) = replicated().await;
+    let locks = builder(&primary, 1).build().await.unwrap();
+    let mut there = replica.connection().await;
+    for number in 0..200 {
+        let lock = locks.lock(format!("a:{number}"));
+        let guard = lock.acquire().await.unwrap();
+        // No matter how soon it is looked at.
+        let token: Option<String> = there.get(lock.key()).await.unwrap();
+        assert!(token.is_some(), "{number} was granted, and the replica does not know of it");
+        guard.release().await.unwrap();
+    }
+}
+
+/// A replica that stands still acknowledges nothing: nothing is granted, and what was begun is
+/// undone. What is held stays held, though each of its renewals goes without an answer of the
+/// replica; a short lease, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
+    let (primary, replica) = replicated().await;
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let said = Arc::clone(&warnings);
+    let locks = builder(&primary, 1)
+        .on_warning(move |warning| said.lock().unwrap().push(warning.clone()))
+        .build()
+        .await
+        .unwrap();
+    let long = locks.lock("long").acquire().await.unwrap();
+    let short = locks.lock("short").lease(ms(600)).acquire().await.unwrap();
+    assert_eq!(*warnings.lock().unwrap(), []);
+    replica.stop_process();
+    let began = Instant::now();
+    let attempts = [
+        locks.lock("a").wait(ms(0)).acquire(),
+        locks.lock("b").wait(PATIENCE).acquire(),
+        locks.lock("c").retry(3, ms(10)).acquire(),
+    ];
+    for attempt in join_all(attempts).await {
+        let error = attempt.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let text = error.to_string();
+        let address = format!("127.0.0.1:{}", primary.port());
+        for part in ["only 0 of the 1 replicas", "min_replicas", "undone", &address] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let run = locks.debounce("d").wait(ms(1)).call(|| async { panic!("no run without replicas") });
+    assert_eq!(run.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let alone = Warning::TooFewReplicas { wanted: 1 };
+    eventually(PATIENCE, || async { warnings.lock().unwrap().contains(&alone) }).await;
+    assert!(long.is_held() && short.is_held());
+    let mut connection = primary.connection().await;
+    eventually(PATIENCE, || {
+        let mut connection = connection.clone();
+        async move {
+            // But for what is kept of the debounced call, which expires.
+            let mut keys: Vec<String> = connection.keys("lock:[^~]*").await.unwrap();
+            keys.sort();
+            if keys == ["lock:long", "lock:short"] { Ok(()) } else { Err(keys) }
+        }
+    })
+    .await;
+
+    replica.continue_process();
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    assert!(long.is_held() && short.is_held());
+    short.release().await.unwrap();
+    long.release().await.unwrap();
+    let keys: Vec<String> = connection.keys("lock:[^~]*").await.unwrap();
+    assert!(keys.is_empty(), "{keys:?}");
+}
+
+/// More than there are, which is found at the connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_replicas_than_there_are_is_warned_of_at_the_connect() {
+    let (primary, _replica) = replicated().await;
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let said = Arc::clone(&warnings);
+    let locks = builder(&primary, 2)
+        .on_warning(move |warning| said.lock().unwrap().push(warning.clone()))
+        .build()
+        .await
+        .unwrap();
+    let alone = Warning::TooFewReplicas { wanted: 2 };
+    eventually(PATIENCE, || async { *warnings.lock().unwrap() == [alone.clone()] }).await;
+    let error = locks.lock("a").acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("only 1 of the 2 replicas"), "{error}");
+}
+
+/// All that are sent at once share a WAIT, and whoever is behind it is served in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_grants_share_a_wait() {
+    let (primary, _replica) = replicated().await;
+    let locks = builder(&primary, 1).build().await.unwrap();
+    let before = waits(&primary).await;
+    let granted = Arc::new(AtomicU32::new(0));
+    let tasks = (0..64).map(|task| {
+        let (locks, granted) = (locks.clone(), Arc::clone(&granted));
+        tokio::spawn(async move {
+            for round in 0..20 {
+                let guard = locks.lock(format!("a:{task}:{round}")).acquire().await.unwrap();
+                granted.fetch_add(1, Ordering::Relaxed);
+                guard.release().await.unwrap();
+            }
+        })
+    });
+    for task in join_all(tasks).await {
+        task.unwrap();
+    }
+    let (granted, waits) =
+        (u64::from(granted.load(Ordering::Relaxed)), waits(&primary).await - before);
+    assert!(waits * 4 <= granted, "{waits} for {granted} grants");
+    assert!(waits > 0);
+}
+
+/// A call of another kind that comes while a WAIT is out waits for it, and for no other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_calls_pass_between_two_waits() {
+    let (primary, replica) = replicated().await;
+    let locks = builder(&primary, 1).build().await.unwrap();
+    let held = locks.lock("held").acquire().await.unwrap();
+    replica.stop_process();
+    let crowd: Vec<_> = (0..200)
+        .map(|number| tokio::spawn(locks.lock(format!("a:{number}")).wait(PATIENCE).acquire()))
+        .collect();
+    let began = Instant::now();
+    for _ in 0..3 {
+        locks.lock("held").status().await.unwrap();
+    }
+    // Three waits of half a second, and as much again for a machine that is busy.
+    assert!(began.elapsed() < ms(3500), "{:?}", began.elapsed());
+    assert!(held.is_held());
+    for acquire in crowd {
+        assert_eq!(acquire.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    held.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_has_no_replicas_or_may_not_ask_them_is_told_at_once() {
+    for builder in
+        [Locks::builder().url("memory:"), Locks::builder().store(lock::store::MemoryStore::new())]
+    {
+        let error = builder.min_replicas(1).build_lazy().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("min_replicas"), "{error}");
+    }
+    let server = RedisServer::start();
+    let mut connection = server.connection().await;
+    let mut user = redis::cmd("ACL");
+    user.arg(&["SETUSER", "few", "on", ">pw", "~*", "resetchannels", "&*", "+@all", "-wait"]);
+    user.exec_async(&mut connection).await.unwrap();
+    let url = server.url_with("few", "pw", 0);
+    let error = Locks::builder().url(&url).min_replicas(1).build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert!(error.to_string().contains("+wait"), "{error}");
+    Locks::connect(&url).await.unwrap().lock("a").acquire().await.unwrap().release().await.unwrap();
+}
