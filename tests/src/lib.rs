@@ -45,4 +45,4 @@ pub use sentinels::Sentinels;
 pub use server::{RedisServer, RedisServerBuilder, ServerVersion};
 pub use wait::{Observation, eventually, ms, now};
 pub use wall_clock::WallClock;
-pub use worker::Worker;
+pub use worker::{Worker, worker_of_version_before};

@@ -1,8 +1,9 @@
 //! Other processes of a test.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    path::Path,
+    env,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -13,6 +14,28 @@ use crate::{children::end_with_this_process, signals, wall_clock::WallClock};
 
 /// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names the worker of the version before: `tests/run` builds it.
+const BEFORE: &str = "LOCK_WORKER_BEFORE";
+
+/// The worker as it was in the version before, which has to get along with this one. `None`, said
+/// where no test's output is kept back, if there is none.
+///
+/// # Panics
+///
+/// When the environment names one and it is not there.
+#[must_use]
+pub fn worker_of_version_before() -> Option<PathBuf> {
+    let Some(path) = env::var_os(BEFORE).filter(|path| !path.is_empty()) else {
+        let line =
+            format!("left out: the version before, which {BEFORE} is to name (see tests/run)\n");
+        let _ = io::stderr().write_all(line.as_bytes());
+        return None;
+    };
+    let path = PathBuf::from(path);
+    assert!(path.is_file(), "{BEFORE}={}: there is no such program", path.display());
+    Some(path)
+}
 
 /// A process that is told what to do by lines, and answers by lines. It is killed when the value
 /// is dropped, and when this process ends.

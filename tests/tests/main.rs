@@ -36,5 +36,6 @@ mod stores;
 mod test_util;
 mod tls;
 mod ui;
+mod upgrades;
 mod waiting;
 mod warnings;

@@ -18,6 +18,7 @@ mod link;
 mod node;
 mod notices;
 mod place;
+mod protocol;
 mod refusal;
 mod round_trip;
 mod scripts;

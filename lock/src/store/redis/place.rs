@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::{Client, ProtocolVersion, RedisResult};
 use tokio::sync::watch;
 
-use super::{endpoint::Endpoint, trouble::Address};
+use super::{endpoint::Endpoint, protocol, trouble::Address};
 
 /// One address of a node, and how a server there is reached.
 pub(super) struct Place {
@@ -18,8 +18,13 @@ impl Place {
     pub(super) fn of(endpoint: Endpoint) -> RedisResult<Arc<Self>> {
         let info = endpoint.client().get_connection_info().clone();
         let address = Address::of(info.addr());
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let speaks_resp3 = Client::open(info.set_redis_settings(settings))?;
+        let mut settings = info.redis_settings().clone();
+        if !settings.skip_set_lib_name() && settings.lib_name().is_none() {
+            settings = settings.set_lib_name(protocol::LIBRARY, protocol::library_version());
+        }
+        let with = |settings| Client::open(info.clone().set_redis_settings(settings));
+        let speaks_resp3 = with(settings.clone().set_protocol(ProtocolVersion::RESP3))?;
+        let endpoint = endpoint.with_client(with(settings)?);
         Ok(Arc::new(Self { endpoint, speaks_resp3, address }))
     }
 
