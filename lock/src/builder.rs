@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 #[cfg(feature = "redis")]
 use crate::{
     Credentials,
-    store::redis::{Ask, Endpoint, Provider, RedisStore, Servers},
+    store::{
+        AdminStore, DebounceStore, DurableStore,
+        redis::{Ask, Endpoint, Provider, RedisStore, Servers},
+    },
     warning::{OnWarning, Warning, Warnings},
 };
 use crate::{
@@ -513,4 +516,18 @@ fn of_redis(
     let (client, started) =
         Client::on_own_thread(id, Arc::new(BootClock::new()), store, events, connect)?;
     Ok((client, Some(started)))
+}
+
+#[cfg(feature = "redis")]
+/// The Redis store of a URL by itself, for the tests that compare the engines.
+pub async fn redis_store(
+    url: &str,
+) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
+    let store = match Target::parse(url, Beside::default())? {
+        Target::Redis(endpoint) => RedisStore::new(*endpoint, Servers::default())?,
+        Target::Watched(watched) => RedisStore::watched(*watched, Servers::default())?,
+        Target::Memory => return Err(Error::invalid("this is no URL of a Redis server")),
+    };
+    store.connect().await?;
+    Ok(store)
 }

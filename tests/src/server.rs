@@ -7,8 +7,9 @@ mod program;
 mod tls;
 
 use std::{
+    env,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -44,7 +45,11 @@ pub struct RedisServer {
     process: Mutex<Process>,
     settings: Settings,
     directory: TempDir,
+    sentinel: OnceLock<Box<RedisServer>>,
 }
+
+/// Has clients of the library ask a Sentinel where a server is.
+const OVER_SENTINEL: &str = "LOCK_SENTINEL";
 
 /// What stays the same over restarts.
 #[derive(Debug)]
@@ -85,6 +90,21 @@ impl RedisServer {
     /// The address over plain TCP, `redis://127.0.0.1:PORT/`, without a password.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port())
+    }
+
+    /// The address for a client of the library: that over plain TCP, or, where the environment has
+    /// `LOCK_SENTINEL=1`, that of a Sentinel which watches this server and nothing else.
+    ///
+    /// # Panics
+    ///
+    /// When that Sentinel does not start.
+    pub fn locks_url(&self) -> String {
+        if env::var_os(OVER_SENTINEL).is_none_or(|value| value.is_empty() || value == "0") {
+            return self.url();
+        }
+        let start = || Box::new(Self::builder().sentinel_of(self.port()).start());
+        let sentinel = self.sentinel.get_or_init(start);
+        format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port())
     }
 
     /// The address over plain TCP with a login and a database. An empty `user` is the default

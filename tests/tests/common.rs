@@ -40,23 +40,20 @@ impl Engine {
     pub(crate) fn builder(&self) -> LocksBuilder {
         match self {
             Self::Memory(store) => Locks::builder().store(store.clone()),
-            Self::Redis(server) => Locks::builder().url(server.url()),
+            Self::Redis(server) => Locks::builder().url(server.locks_url()),
         }
     }
 
     /// A client of a Redis server.
     pub(crate) async fn locks_of(server: &RedisServer) -> Locks {
-        Locks::connect(&server.url()).await.unwrap()
+        Locks::connect(&server.locks_url()).await.unwrap()
     }
 
     /// The store itself, without a keeper before it.
     pub(crate) async fn store(&self) -> Box<dyn Store> {
         match self {
             Self::Memory(store) => Box::new(store.clone()),
-            Self::Redis(server) => {
-                let client = redis::Client::open(server.url()).unwrap();
-                Box::new(redis_store(client).await.unwrap())
-            }
+            Self::Redis(server) => Box::new(redis_store(&server.locks_url()).await.unwrap()),
         }
     }
 

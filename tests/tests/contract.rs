@@ -49,7 +49,7 @@ async fn memory_keeps_the_contract() {
 #[tokio::test]
 async fn redis_keeps_the_contract() {
     let server = WatchedServer::start(RedisServer::builder());
-    let store = redis_store(redis::Client::open(server.url()).unwrap()).await.unwrap();
+    let store = redis_store(&server.locks_url()).await.unwrap();
     let report = contract::all(&store).await;
     assert_eq!(report.skipped, ["embedded"], "{report}");
     assert_eq!(report.checked.len(), ALL.len() - 1, "{report}");

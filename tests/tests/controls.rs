@@ -53,7 +53,7 @@ async fn after_a_lost_extension(library: Library) -> Verdict {
     match library {
         Library::Lock => {
             let one = Locks::connect(&proxy.url()).await.unwrap();
-            let other = Locks::connect(&server.url()).await.unwrap();
+            let other = Locks::connect(&server.locks_url()).await.unwrap();
             let guard = one.lock("a").lease(lease).acquire().await.unwrap();
             let granted = watch.now();
             proxy.cut_instead_of_reply(1);
@@ -144,7 +144,7 @@ impl Body {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_debounce_whose_runs_overlap_is_found() {
     let server = RedisServer::start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let ours = runs_of_two_calls(|body| {
         let debounce = locks.debounce("a").wait(Body::WAIT);
         async move {

@@ -57,7 +57,7 @@ async fn each_connect_asks_for_those_of_the_moment() {
         set_password(&server, 0).await;
         let provider = vault.clone();
         let locks = Locks::builder()
-            .url(server.url())
+            .url(server.locks_url())
             .credentials(move || {
                 let provider = provider.clone();
                 async move {
@@ -96,7 +96,7 @@ async fn a_connection_that_outlives_its_credentials_is_told_the_next_ones() {
         set_password(&server, 0).await;
         let provider = vault.clone();
         let locks = Locks::builder()
-            .url(server.url())
+            .url(server.locks_url())
             .credentials(move || {
                 let credentials = provider.credentials().valid_for(ms(500));
                 async move { Ok::<_, io::Error>(credentials) }
@@ -133,17 +133,23 @@ async fn a_provider_that_fails_costs_its_connect() {
         std::error::Error::source(&error).map(ToString::to_string)
     };
     let failing = Locks::builder()
-        .url(server.url())
+        .url(server.locks_url())
         .credentials(|| async { Err::<Credentials, _>(io::Error::other("no such secret")) });
     let source = refused(failing.build().await, "failed").await;
     assert_eq!(source.as_deref(), Some("no such secret"));
     let panicking = || async { panic!("a bug of the application") };
-    let panicking =
-        Locks::builder().url(server.url()).credentials::<_, _, io::Error>(panicking).build().await;
+    let panicking = Locks::builder()
+        .url(server.locks_url())
+        .credentials::<_, _, io::Error>(panicking)
+        .build()
+        .await;
     refused(panicking, "panicked").await;
     let panicking = || -> std::future::Ready<Result<Credentials, io::Error>> { panic!("at once") };
-    refused(Locks::builder().url(server.url()).credentials(panicking).build().await, "panicked")
-        .await;
+    refused(
+        Locks::builder().url(server.locks_url()).credentials(panicking).build().await,
+        "panicked",
+    )
+    .await;
 
     // While a link is there, it goes on without.
     command(&server, &["CONFIG", "SET", "requirepass", "pw"]).await;

@@ -246,7 +246,7 @@ async fn the_error_of_a_run_is_its_callers() {
 #[tokio::test]
 async fn a_wiped_window_still_runs() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = lock::Locks::connect(&server.url()).await.unwrap();
+    let locks = lock::Locks::connect(&server.locks_url()).await.unwrap();
     let debounce = locks.debounce("a").wait(ms(300));
     let waiting = tokio::spawn({
         let debounce = debounce.clone();
@@ -262,7 +262,7 @@ async fn a_wiped_window_still_runs() {
 #[tokio::test]
 async fn a_key_of_another_type_is_refused() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = lock::Locks::connect(&server.url()).await.unwrap();
+    let locks = lock::Locks::connect(&server.locks_url()).await.unwrap();
     let mut connection = server.connection().await;
     let _: () = redis::pipe()
         .cmd("SET")
@@ -435,7 +435,7 @@ async fn a_cancel_covers_calls_that_the_store_was_not_told_of(engine: &Engine) {
 #[tokio::test]
 async fn a_window_forgets_thousands_of_clients() {
     let server = RedisServer::start();
-    let locks = lock::Locks::connect(&server.url()).await.unwrap();
+    let locks = lock::Locks::connect(&server.locks_url()).await.unwrap();
     let mut fields = redis::cmd("HSET");
     fields.arg("lock:~debounce:a");
     for client in 0..9000 {
@@ -458,7 +458,7 @@ async fn a_thousand_calls_are_five_commands_and_thirty_from_four_processes() {
     for (processes, most) in [(1, 5), (4, 30)] {
         let mut clients = Vec::new();
         for _ in 0..processes {
-            clients.push(lock::Locks::connect(&server.url()).await.unwrap());
+            clients.push(lock::Locks::connect(&server.locks_url()).await.unwrap());
         }
         let before = server.commands().await;
         let runs = Arc::new(AtomicU32::new(0));
@@ -528,7 +528,7 @@ async fn a_stream_runs_once_a_second_in_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_runs_once_a_second_on_redis() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = lock::Locks::connect(&server.url()).await.unwrap();
+    let locks = lock::Locks::connect(&server.locks_url()).await.unwrap();
     check_stream(&stream(&locks).await, ms(150));
 }
 

@@ -24,7 +24,6 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, TestRunner},
 };
-use redis::Client;
 
 use lock_tests::RedisServer;
 
@@ -363,8 +362,7 @@ enum Outcome {
 async fn compare(server: &RedisServer, operations: &[Operation], pace: Pace) -> Outcome {
     let mut connection = server.connection().await;
     let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
-    let client = Client::open(server.url()).unwrap();
-    let Ok(store) = redis_store(client).await else { return Outcome::Late };
+    let Ok(store) = redis_store(&server.locks_url()).await else { return Outcome::Late };
     let mut redis = Side::new(store, pace);
     let mut memory = Side::new(MemoryStore::new(), pace);
     let mut compared = 0;

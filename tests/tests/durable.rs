@@ -458,7 +458,7 @@ fn a_function_that_is_registered_again_runs_on_the_runtime_that_is_left() {
     };
     let (gone, left) = (runtime(), runtime());
     let seen = Seen::default();
-    let locks = gone.block_on(async { Locks::connect(&server.url()).await.unwrap() });
+    let locks = gone.block_on(async { Locks::connect(&server.locks_url()).await.unwrap() });
     drop(gone.block_on(async { seen.register(&locks, ms(20)) }));
     gone.shutdown_background();
     left.block_on(async {
@@ -483,7 +483,7 @@ fn a_function_that_is_registered_again_runs_on_the_runtime_that_is_left() {
 #[tokio::test]
 async fn an_id_that_cannot_be_run_is_passed_over() {
     let server = RedisServer::start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut connection = server.connection().await;
     let _: i64 = redis::cmd("LPUSH")
         .arg("lock:~durable:7:reindex:bad")
@@ -521,7 +521,7 @@ async fn a_handler_is_dropped_after_the_shutdown() {
 #[tokio::test]
 async fn commands_do_not_depend_on_superseded_calls() {
     let server = RedisServer::start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let seen = Seen::default();
     let reindex = seen.register(&locks, ms(400)).id("a");
     let before = server.commands().await;

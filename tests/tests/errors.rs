@@ -137,7 +137,7 @@ async fn a_server_that_does_not_answer_is_reported_in_time() {
     let server = RedisServer::start();
     server.stop_process();
     let began = Instant::now();
-    let error = Locks::connect(&server.url()).await.unwrap_err();
+    let error = Locks::connect(&server.locks_url()).await.unwrap_err();
     check(&error, ErrorKind::Unavailable, &["reached"]);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
@@ -145,7 +145,7 @@ async fn a_server_that_does_not_answer_is_reported_in_time() {
 #[tokio::test]
 async fn a_key_of_another_type_is_refused_and_left_as_it_is() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut connection = server.connection().await;
     let list = || redis::cmd("RPUSH").arg("lock:a").arg("1").to_owned();
     server.allow("lock:a");
@@ -187,7 +187,7 @@ async fn a_key_of_another_type_is_refused_and_left_as_it_is() {
 #[tokio::test]
 async fn a_key_of_another_type_among_those_of_durable_calls_costs_none() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut connection = server.connection().await;
     let durable =
         locks.debounce("a").wait(ms(10)).durable("f", |_: u64, _| async { Err::<(), _>("no") });
@@ -209,7 +209,7 @@ async fn a_key_of_another_type_among_those_of_durable_calls_costs_none() {
 #[tokio::test]
 async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
     let mut connection = server.connection().await;
     let config =
@@ -281,7 +281,7 @@ async fn a_unix_socket_works() {
     let server = WatchedServer::start(RedisServer::builder().unix_socket(true));
     let over_socket = Locks::connect(&server.unix_url()).await.unwrap();
     let guard = over_socket.lock("a").acquire().await.unwrap();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     assert!(locks.lock("a").try_acquire().await.unwrap().is_none());
     guard.release().await.unwrap();
     assert!(locks.lock("a").try_acquire().await.unwrap().is_some());

@@ -23,7 +23,7 @@ fn redis() -> WatchedServer {
 }
 
 async fn connect(server: &RedisServer) -> Locks {
-    Locks::connect(&server.url()).await.unwrap()
+    Locks::connect(&server.locks_url()).await.unwrap()
 }
 
 /// Guarantee 1: whatever cannot be reached, the loss is known before the lock can be another's.

@@ -73,7 +73,7 @@ async fn behind_a_stopped_waiter(keep: Duration, shut_down: bool) -> Duration {
     let (locks, next) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
     let guard = locks.lock("a").hold_at_least(keep).acquire().await.unwrap();
     let held = Instant::now();
-    let mut head = worker(&server.url());
+    let mut head = worker(&server.locks_url());
     head.tell("wait a 10000 60000");
     until_waiting(&next.lock("a"), 1).await;
     let waiter = tokio::spawn(next.lock("a").wait(ms(60_000)).acquire());
@@ -113,7 +113,7 @@ async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
     let (locks, next) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
     let crowd = Engine::locks_of(&server).await.lock("a").lease(LEASE).wait(LEASE);
     let guard = locks.lock("a").lease(LEASE).acquire().await.unwrap();
-    let mut head = worker(&server.url());
+    let mut head = worker(&server.locks_url());
     head.tell("wait a 60000 60000");
     until_waiting(&locks.lock("a"), 1).await;
     let waiter = tokio::spawn(next.lock("a").lease(LEASE).wait(LEASE).acquire());

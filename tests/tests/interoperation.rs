@@ -39,7 +39,7 @@ async fn bare_clients_and_this_library_exclude_each_other() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let mut bare = server.connection().await;
     for (prefix, key) in [("", "a"), ("lock:", "lock:a")] {
-        let locks = Locks::builder().url(server.url()).prefix(prefix).build().await.unwrap();
+        let locks = Locks::builder().url(server.locks_url()).prefix(prefix).build().await.unwrap();
         let lock = locks.lock("a");
 
         assert!(bare_acquire(&mut bare, key, "theirs").await);
@@ -66,7 +66,7 @@ async fn bare_clients_and_this_library_exclude_each_other() {
 #[tokio::test]
 async fn the_key_holds_exactly_the_token_for_exactly_the_lease() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = Locks::builder().url(server.url()).prefix("").build().await.unwrap();
+    let locks = Locks::builder().url(server.locks_url()).prefix("").build().await.unwrap();
     let guard = locks.lock("a").lease(ms(4321)).acquire().await.unwrap();
     let (value, left): (String, i64) = redis::pipe()
         .cmd("GET")
@@ -85,7 +85,7 @@ async fn the_key_holds_exactly_the_token_for_exactly_the_lease() {
 async fn a_key_that_changed_hands_is_lost() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let mut bare = server.connection().await;
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
     let _: i64 = redis::cmd("DEL").arg("lock:a").query_async(&mut bare).await.unwrap();
     assert!(bare_acquire(&mut bare, "lock:a", "theirs").await);
@@ -99,7 +99,7 @@ async fn a_key_that_changed_hands_is_lost() {
 async fn a_release_frees_nobody_elses_lock() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let mut bare = server.connection().await;
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     for explicit in [true, false] {
         let guard = locks.lock("a").acquire().await.unwrap();
         let _: i64 = redis::cmd("DEL").arg("lock:a").query_async(&mut bare).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_release_frees_nobody_elses_lock() {
 async fn a_lease_of_a_clock_that_was_set_back_is_cut() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let mut bare = server.connection().await;
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let day = 24 * 60 * 60 * 1000;
     let ours = locks.lock("a").acquire().await.unwrap().leak();
     for (token, cut) in [(ours.as_str(), true), ("theirs", false)] {
@@ -141,7 +141,7 @@ async fn a_lease_of_a_clock_that_was_set_back_is_cut() {
 #[tokio::test]
 async fn fencing_tokens_grow_across_a_loss_of_all_data() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut last = 0;
     for round in 0..20 {
         let guard = locks.lock("a").acquire().await.unwrap();
@@ -196,7 +196,7 @@ async fn a_fenced_key_refuses_stale_writers() {
             .unwrap();
         assert_eq!(Some(&&*found), written.last());
     }
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let stale = locks.lock("a").acquire().await.unwrap();
     assert!(locks.lock("a").force_release().await.unwrap());
     let next = locks.lock("a").acquire().await.unwrap();
@@ -210,7 +210,7 @@ async fn a_fenced_key_refuses_stale_writers() {
 async fn a_failed_extension_frees_nobody_elses_lock() {
     let server = RedisServer::start();
     let mut connection = server.connection().await;
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = locks.lock("a").acquire().await.unwrap();
     let _: i64 = redis::cmd("DEL").arg("lock:a").query_async(&mut connection).await.unwrap();
     assert!(bare_acquire(&mut connection, "lock:a", "other").await);

@@ -445,7 +445,7 @@ async fn short_leases_do_not_cost_long_ones_over_a_slow_link() {
 #[tokio::test]
 async fn silence_is_not_reported_as_busy() {
     let server = WatchedServer::start(RedisServer::builder());
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     server.stop_process();
     let first = tokio::spawn({
         let lock = locks.lock("a");
@@ -497,7 +497,7 @@ async fn a_claim_whose_answer_is_late_still_runs() {
 #[tokio::test]
 async fn a_server_without_scripts_is_named_without_the_token() {
     let server = RedisServer::builder().flag("--rename-command", "EVALSHA").flags([""]).start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let error = locks.lock("a").acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(error.to_string().contains("EVALSHA"), "{error}");
@@ -510,7 +510,7 @@ async fn a_server_without_scripts_is_named_without_the_token() {
 async fn many_debounced_ids_do_not_cost_held_locks() {
     const IDS: u32 = 30_000;
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     // Ten seconds: a renewal waits behind the registrations, which are no trouble for that long even
     // where the machine is busy; looking through so many ids that often takes longer.
     let guard = locks.lock("a").acquire().await.unwrap();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lock::{ErrorKind, Locks, Warning};
+use lock::{__private::redis_store, ErrorKind, Locks, Warning, test_util::contract};
 use lock_tests::{RedisServer, Sentinels, eventually, ms};
 use tokio::time::{sleep, timeout};
 
@@ -153,6 +153,15 @@ async fn without_sentinels_the_known_primary_serves_on() {
     assert!(next.fencing_token() > guard.fencing_token());
     assert!(guard.is_held());
     guard.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_contract_is_kept_behind_sentinels() {
+    let sentinels = Sentinels::start().await;
+    let store = redis_store(&sentinels.url()).await.unwrap();
+    let report = contract::all(&store).await;
+    assert_eq!(report.skipped, ["embedded"], "{report}");
+    assert_eq!(report.checked.len(), 8, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use crate::common::WatchedServer;
 async fn waiters_of_two_versions_are_served_in_the_order_in_which_they_came() {
     let Some(before) = worker_of_version_before() else { return };
     let server = WatchedServer::start(RedisServer::builder());
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let lock = locks.lock("a");
     let mut waiting: Vec<Worker> = Vec::new();
     for round in 0..2 {

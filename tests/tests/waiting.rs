@@ -182,7 +182,7 @@ async fn two_hundred_waiters_in_twenty_processes_are_served_in_order() {
     const PROCESSES: usize = 20;
     const ACQUISITIONS: usize = 2000;
     let server = WatchedServer::start(RedisServer::builder().append_only(true));
-    let mut workers: Vec<_> = (0..PROCESSES).map(|_| worker(&server.url())).collect();
+    let mut workers: Vec<_> = (0..PROCESSES).map(|_| worker(&server.locks_url())).collect();
     let client = redis::Client::open(server.url()).unwrap();
     let mut wakes = client.get_async_pubsub().await.unwrap();
     wakes.psubscribe("~wake:*").await.unwrap();
@@ -296,7 +296,7 @@ async fn the_dead_and_the_stopped_delay_the_next_one_by_the_claim_window_at_most
         let server = WatchedServer::start(RedisServer::builder());
         let locks = Engine::locks_of(&server).await;
         let guard = locks.lock("a").acquire().await.unwrap();
-        let (mut head, mut next) = (worker(&server.url()), worker(&server.url()));
+        let (mut head, mut next) = (worker(&server.locks_url()), worker(&server.locks_url()));
         head.tell("wait a 10000 60000");
         until_waiting(&locks.lock("a"), 1).await;
         next.tell("wait a 10000 60000");
@@ -332,7 +332,7 @@ async fn the_lock_of_a_holder_that_dies_is_had_when_its_lease_is_over() {
     let server = WatchedServer::start(RedisServer::builder());
     let locks = Engine::locks_of(&server).await;
     for _ in 0..3 {
-        let mut holder = worker(&server.url());
+        let mut holder = worker(&server.locks_url());
         holder.tell(&format!("hold a {}", LEASE.as_millis()));
         holder.expect("waiting");
         holder.expect("held");

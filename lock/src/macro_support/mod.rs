@@ -25,7 +25,7 @@ pub use self::{
     run::{ambient, finish, finish_all, given, run, run_all, want},
 };
 #[cfg(feature = "redis")]
-pub use crate::store::redis::redis_store;
+pub use crate::builder::redis_store;
 pub use crate::{
     guarded::OnLost,
     lock_set::{Slot, Wanted},

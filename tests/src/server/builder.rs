@@ -1,6 +1,6 @@
 //! What a server is started with.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::OnceLock};
 
 use tempfile::TempDir;
 
@@ -94,7 +94,8 @@ impl RedisServerBuilder {
             let settings = self.settings(&directory, certificates.clone());
             match settings.spawn(directory.path()) {
                 Start::Ready(process) => {
-                    return Ok(RedisServer { process: process.into(), settings, directory });
+                    let (process, sentinel) = (process.into(), OnceLock::new());
+                    return Ok(RedisServer { process, settings, directory, sentinel });
                 }
                 Start::PortTaken => {}
                 Start::Failed(message) => return Err(message),

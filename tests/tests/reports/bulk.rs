@@ -28,7 +28,7 @@ struct Beside {
 impl Beside {
     async fn start() -> Self {
         let server = RedisServer::start();
-        let locks = Locks::connect(&server.url()).await.unwrap();
+        let locks = Locks::connect(&server.locks_url()).await.unwrap();
         let held = locks.lock("held beside").lease(ms(1000)).acquire().await.unwrap();
         Self { server, locks, held }
     }

@@ -40,7 +40,7 @@ async fn waits_for(
     end: impl AsyncFn(),
 ) -> (Duration, u64) {
     const HELD: Duration = Duration::from_millis(1500);
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     take().await;
     let began = Instant::now();
     let before = server.commands().await;
@@ -128,8 +128,8 @@ async fn a_key_of_ours_that_an_operator_deletes_is_noticed_within_five_seconds()
     ] {
         ways.spawn(async move {
             let server = RedisServer::start();
-            let holder = Locks::connect(&server.url()).await.unwrap();
-            let waiting = Locks::connect(&server.url()).await.unwrap();
+            let holder = Locks::connect(&server.locks_url()).await.unwrap();
+            let waiting = Locks::connect(&server.locks_url()).await.unwrap();
             let guard = holder.lock("a").lease(ms(lease)).acquire().await.unwrap();
             let before = server.commands().await;
             let waiter = tokio::spawn(waiting.lock("a").wait(ms(30_000)).acquire());
@@ -159,8 +159,8 @@ async fn a_key_of_ours_that_an_operator_deletes_is_noticed_within_five_seconds()
 #[tokio::test]
 async fn nobody_is_told_busy_without_a_last_look() {
     let server = RedisServer::start();
-    let holder = Locks::connect(&server.url()).await.unwrap();
-    let waiting = Locks::connect(&server.url()).await.unwrap();
+    let holder = Locks::connect(&server.locks_url()).await.unwrap();
+    let waiting = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = holder.lock("a").lease(ms(60_000)).acquire().await.unwrap();
     let waiter = tokio::spawn(waiting.lock("a").wait(ms(1000)).acquire());
     // One behind it, with less patience, has no turn anyway.
@@ -183,8 +183,8 @@ async fn nobody_is_told_busy_without_a_last_look() {
 #[tokio::test]
 async fn a_crowd_that_gives_up_looks_four_times_a_second() {
     let server = RedisServer::start();
-    let holder = Locks::connect(&server.url()).await.unwrap();
-    let waiting = Locks::connect(&server.url()).await.unwrap();
+    let holder = Locks::connect(&server.locks_url()).await.unwrap();
+    let waiting = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = holder.lock("a").lease(ms(60_000)).acquire().await.unwrap();
     let first = tokio::spawn(waiting.lock("a").wait(ms(30_000)).acquire());
     until_waiting(&holder.lock("a")).await;

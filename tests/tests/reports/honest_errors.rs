@@ -61,7 +61,7 @@ async fn refused_at_connect(url: &str) -> Error {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_is_named_and_the_cause_is_the_source() {
     let server = RedisServer::start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = locks.lock("a").lease(ms(20_000)).acquire().await.unwrap();
     tokio::task::block_in_place(|| server.kill());
     let refused = &["refused", "check host and port"];
@@ -106,7 +106,7 @@ async fn a_password_that_was_changed_is_the_reason_that_is_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_room_for_another_client_says_so() {
     let server = RedisServer::start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     // What is open counts, and so does the connection that this is asked on.
     let mut open = server.connection().await;
     let set = |most: &str| redis::cmd("CONFIG").arg(&["SET", "maxclients", most]).to_owned();
@@ -128,7 +128,7 @@ async fn a_server_without_room_for_another_client_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_somebodys_script_keeps_busy_is_worth_another_try() {
     let server = RedisServer::start();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     run(&server, &["CONFIG", "SET", "lua-time-limit", "1"]).await;
     let (mut busy, mut other) = (server.connection().await, server.connection().await);
     let script = tokio::spawn(async move {
@@ -137,7 +137,7 @@ async fn a_server_that_somebodys_script_keeps_busy_is_worth_another_try() {
     });
     let ends_it = &["SCRIPT KILL"];
     let error = eventually(ms(5000), async || {
-        let error = Locks::connect(&server.url()).await.err().ok_or("it connects")?;
+        let error = Locks::connect(&server.locks_url()).await.err().ok_or("it connects")?;
         if error.to_string().contains("SCRIPT KILL") { Ok(error) } else { Err("another reason") }
     })
     .await;
@@ -199,7 +199,7 @@ async fn a_refusal_that_passes_is_waited_for() {
     let server = RedisServer::start();
     let primary = RedisServer::start();
     let port = primary.port().to_string();
-    let locks = Locks::connect(&server.url()).await.unwrap();
+    let locks = Locks::connect(&server.locks_url()).await.unwrap();
     for (begins, ends) in [
         (
             &["CONFIG", "SET", "min-replicas-to-write", "1"][..],
@@ -227,7 +227,7 @@ async fn a_refusal_that_passes_is_waited_for() {
 async fn a_lazy_client_connects_with_its_first_call() {
     let server = RedisServer::start();
     tokio::task::block_in_place(|| server.kill());
-    let locks = Locks::builder().url(server.url()).build_lazy().unwrap();
+    let locks = Locks::builder().url(server.locks_url()).build_lazy().unwrap();
     let error = locks.lock("a").acquire().await.unwrap_err();
     check(&error, ErrorKind::Unavailable, &server, &["refused"]);
     tokio::task::block_in_place(|| server.restart());

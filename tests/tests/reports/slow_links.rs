@@ -39,7 +39,7 @@ async fn a_link_of(round_trip: Duration) {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port());
     proxy.delay(Direction::Both, round_trip / 2);
-    let near = Locks::connect(&server.url()).await.unwrap();
+    let near = Locks::connect(&server.locks_url()).await.unwrap();
     let began = Instant::now();
     let locks = Locks::connect(&proxy.url()).await.unwrap();
     let connected = began.elapsed();

@@ -25,7 +25,7 @@ async fn a_listener_that_panics_costs_what_it_was_told() {
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
     let locks = Locks::builder()
-        .url(server.url())
+        .url(server.locks_url())
         .on_warning(move |warning: &Warning| {
             count.fetch_add(1, Ordering::SeqCst);
             panic!("a bug in a listener, told of {warning}");
@@ -56,7 +56,7 @@ async fn a_listener_whose_panic_panics_again_hears_of_the_next_thing() {
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
     let locks = Locks::builder()
-        .url(server.url())
+        .url(server.locks_url())
         .on_warning(move |_: &Warning| {
             if count.fetch_add(1, Ordering::SeqCst) == 0 {
                 std::panic::panic_any(PanicsAgain);
@@ -81,7 +81,7 @@ async fn a_listener_that_blocks_costs_nobody_anything() {
     let (go_on, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let locks = Locks::builder()
-        .url(server.url())
+        .url(server.locks_url())
         .on_warning(move |warning: &Warning| {
             told.send(warning.clone()).unwrap();
             let _ = gate.lock().unwrap().recv();

@@ -300,12 +300,3 @@ async fn acknowledged<T>(
     }
     answers
 }
-
-/// The Redis store by itself, for the tests that compare the engines.
-pub async fn redis_store(
-    client: redis::Client,
-) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
-    let store = RedisStore::new(Endpoint::of_client(client), Servers::default())?;
-    store.connect().await?;
-    Ok(store)
-}
