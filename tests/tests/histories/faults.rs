@@ -6,7 +6,10 @@ use lock_tests::{Direction, Proxy, Random, RedisServer, eventually, ms, now};
 use tokio::{select, task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::world::{CLIENTS, Servers, World, answer, ask, nanos};
+use super::{
+    single::{CLIENTS, Servers, Single},
+    world::{answer, ask, nanos},
+};
 
 /// How far the clock of the server jumps. A counter that is lost while the clock is behind it would
 /// be two faults at once, which the fencing tokens do not survive: see docs/guarantees.md.
@@ -51,13 +54,13 @@ const PROCESS: [&str; 2] = ["client stopped", "client killed"];
 /// How many kinds there are.
 pub(super) const KINDS: usize = NETWORK.len() + SERVER.len() + LOSSES.len() + PROCESS.len();
 
-impl World {
+impl Single {
     pub(super) async fn break_network(&self, mut random: Random, enough: &CancellationToken) {
         let mut bag = Vec::new();
         while !enough.is_cancelled() {
             sleep(ms(random.below(400))).await;
             let kind = random.draw(&mut bag, || NETWORK.to_vec());
-            let proxy = &self.clients[random.below(CLIENTS) as usize].proxy;
+            let proxy = &self.proxies[random.below(CLIENTS) as usize];
             let direction = match random.below(3) {
                 0 => Direction::ToServer,
                 1 => Direction::ToClient,
@@ -105,7 +108,7 @@ impl World {
             };
             sleep(ms(lasts)).await;
             proxy.heal();
-            self.count(kind);
+            self.world.count(kind);
         }
     }
 
@@ -121,7 +124,7 @@ impl World {
             } else {
                 keep_data(kind, &servers.primary, &mut random).await;
             }
-            self.count(kind);
+            self.world.count(kind);
         }
     }
 
@@ -168,14 +171,14 @@ impl World {
                 from = now();
                 server.kill();
                 ask(&servers.standby, "REPLICAOF NO ONE").await;
-                for client in &self.clients {
-                    client.proxy.fail_over_to(servers.standby.port());
+                for proxy in &self.proxies {
+                    proxy.fail_over_to(servers.standby.port());
                 }
                 std::mem::swap(&mut servers.primary, &mut servers.standby);
             }
             "server's clock ahead" => {
                 servers.clock.set(JUMP);
-                self.forgetting(from);
+                self.world.forgetting(from);
                 sleep(ms(random.below(500))).await;
                 servers.clock.set(0);
                 servers.keeps_data_until = now() + nanos(ms(JUMP.unsigned_abs() + 500));
@@ -190,7 +193,7 @@ impl World {
             }
             unknown => unreachable!("{unknown}"),
         }
-        self.forgetting(from);
+        self.world.forgetting(from);
     }
 
     pub(super) async fn break_processes(&self, mut random: Random, enough: &CancellationToken) {
@@ -199,7 +202,7 @@ impl World {
             sleep(ms(500 + random.below(1500))).await;
             let kind = random.draw(&mut bag, || PROCESS.to_vec());
             if kind == "client stopped" {
-                let client = &self.clients[random.below(CLIENTS) as usize];
+                let client = &self.world.clients[random.below(CLIENTS) as usize];
                 client.worker().stop();
                 select! {
                     () = sleep(ms(random.below(2500))) => {}
@@ -207,13 +210,13 @@ impl World {
                 }
                 client.worker().go_on();
             } else {
-                let client = &self.clients[1 + random.below(CLIENTS - 1) as usize];
+                let client = &self.world.clients[1 + random.below(CLIENTS - 1) as usize];
                 client.worker().kill();
                 // All that it has said, also what is still in the pipe.
-                self.hear_out(client);
-                client.begin(self);
+                self.world.hear_out(client);
+                client.begin(&self.world);
             }
-            self.count(kind);
+            self.world.count(kind);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The world of a history: a server with a standby, clients behind proxies, and the resource that
-//! their locks protect.
+//! What all worlds of histories have in common: processes that lock, the resource that their locks
+//! protect, and the book of what they say. Where their servers are, and what breaks those, is the
+//! matter of each world.
 
 use std::{
     collections::BTreeMap,
@@ -10,76 +11,46 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::{
-    Forgetting, History, Proxy, Random, RedisServer, WallClock, Worker, eventually, ms, now,
-};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use lock_tests::{Forgetting, RedisServer, Worker, eventually, ms, now};
+use tokio::{select, time::sleep};
 
 use super::{
-    faults::JUMP,
+    end::End,
     ledger::{Ledger, Resource, Usage},
 };
 
 /// The one key that may stay.
 const FENCE: &str = "~fence";
 
-/// How many processes lock, and how many tasks each of them has.
-pub(super) const CLIENTS: u64 = 4;
+/// How many tasks each of the processes has.
 const TASKS: u64 = 16;
+
+/// The longest lease, and a claim window.
+const LONGEST_KEY: Duration = Duration::from_millis(2000 + 1000);
 
 pub(super) struct World {
     seed: u64,
-    /// The hand that breaks the server has them to itself.
-    pub(super) servers: tokio::sync::Mutex<Servers>,
+    began: u64,
     pub(super) clients: Vec<Client>,
     resource: RedisServer,
     ledger: Mutex<Ledger>,
     number: AtomicU64,
 }
 
-pub(super) struct Servers {
-    pub(super) primary: RedisServer,
-    /// Takes the primary's place at a failover; not in use before.
-    pub(super) standby: RedisServer,
-    pub(super) clock: WallClock,
-    /// No data is lost before, because the counter is ahead of the clock.
-    pub(super) keeps_data_until: u64,
-}
-
 pub(super) struct Client {
-    pub(super) proxy: Proxy,
+    /// What it connects to.
+    url: String,
     worker: Mutex<Worker>,
     number: AtomicU64,
 }
 
-/// What there is to judge.
-pub(super) struct End {
-    pub(super) history: History,
-    pub(super) faults: BTreeMap<&'static str, u64>,
-    pub(super) failures: BTreeMap<String, u64>,
-    pub(super) forgettings: u64,
-    pub(super) resource: Resource,
-    pub(super) leaks: Vec<String>,
-    pub(super) usage: Usage,
-}
-
 impl World {
-    pub(super) async fn start(seed: u64) -> Self {
-        let clock = WallClock::build();
-        let server = || {
-            RedisServer::builder()
-                .append_only(true)
-                .flag("--auto-aof-rewrite-min-size", "16mb")
-                .flag("--repl-diskless-sync-delay", "0")
-                .wall_clock(&clock)
-                .start()
-        };
-        let (primary, standby) = (server(), server());
+    /// Begins to work, in a process for each of these URLs.
+    pub(super) fn start(seed: u64, urls: impl IntoIterator<Item = String>) -> Self {
         let world = Self {
             seed,
-            clients: (0..CLIENTS).map(|_| Client::new(primary.port())).collect(),
-            servers: Servers { primary, standby, clock, keeps_data_until: 0 }.into(),
+            began: now(),
+            clients: urls.into_iter().map(Client::new).collect(),
             resource: RedisServer::start(),
             ledger: Mutex::default(),
             number: AtomicU64::new(0),
@@ -98,50 +69,48 @@ impl World {
         self.ledger().faults.clone()
     }
 
-    /// Breaks things until it is enough.
-    pub(super) async fn run(&self, is_enough: impl Fn() -> bool) {
-        let enough = CancellationToken::new();
+    /// Takes down what the clients say until this has come.
+    pub(super) async fn listen_until<T>(&self, end: impl Future<Output = T>) -> T {
         let listening = async {
-            while !is_enough() {
+            loop {
                 sleep(ms(20)).await;
                 self.listen();
             }
-            enough.cancel();
         };
-        tokio::join!(
-            listening,
-            self.break_network(Random::new(self.seed.wrapping_mul(3)), &enough),
-            self.break_server(Random::new(self.seed.wrapping_mul(3) + 1), &enough),
-            self.break_processes(Random::new(self.seed.wrapping_mul(3) + 2), &enough),
-        );
+        select! {
+            end = end => end,
+            never = listening => never,
+        }
     }
 
-    /// Mends everything, lets everybody finish, and looks at what is left.
-    pub(super) async fn end(self) -> End {
+    /// Lets everybody finish.
+    pub(super) async fn finish(&self) {
         for client in &self.clients {
-            client.proxy.heal();
             client.worker().tell("finish");
         }
+        let clients = self.clients.len() as u64;
         eventually(ms(40_000), async || {
             self.listen();
             let done = self.ledger().done;
-            if done == CLIENTS { Ok(()) } else { Err(format!("{done} clients have ended")) }
+            if done == clients { Ok(()) } else { Err(format!("{done} clients have ended")) }
         })
         .await;
-        let servers = self.servers.into_inner();
-        // The longest lease and a claim window; what the clock of the server adds to both.
-        let limit = ms(2000 + 1000 + JUMP.unsigned_abs() + 2000);
+    }
+
+    /// Looks at what is left, where everybody has finished: on the server that has the locks, and
+    /// through the URL that leads to it. `late` is what a key may need besides its lease to go.
+    pub(super) async fn end(self, server: &RedisServer, url: &str, late: Duration) -> End {
         let locks = async || {
-            let keys = servers.primary.keys().await.into_iter();
+            let keys = server.keys().await.into_iter();
             keys.map(|(key, _, _)| key).filter(|key| key.starts_with("lock:")).collect::<Vec<_>>()
         };
         let began = now();
         let mut leaks = locks().await;
-        while !leaks.is_empty() && now() - began < nanos(limit) {
+        while !leaks.is_empty() && now() - began < nanos(LONGEST_KEY + late) {
             sleep(ms(50)).await;
             leaks = locks().await;
         }
-        let keys = servers.primary.keys().await;
+        let keys = server.keys().await;
         leaks.extend(
             keys.into_iter()
                 .filter(|(key, _, left)| *left == -1 && key != FENCE)
@@ -150,7 +119,7 @@ impl World {
         let mut ids = Vec::new();
         let resource = Resource::of(&self.resource, &mut ids).await;
         // The final acquire: everything can be had.
-        let all = lock::Locks::connect(&servers.primary.url()).await.unwrap();
+        let all = lock::Locks::connect(url).await.unwrap();
         for id in ids {
             let guard = all.lock(&id).wait(ms(5000)).acquire().await;
             guard.unwrap().release().await.unwrap();
@@ -158,10 +127,11 @@ impl World {
         all.shutdown().await;
         let ledger = self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
         End {
-            history: ledger.history,
+            verdict: ledger.history.judge(),
             faults: ledger.faults,
             failures: ledger.failures,
             forgettings: ledger.forgettings,
+            took: Duration::from_nanos(now() - self.began),
             resource,
             leaks,
             usage: Usage::of(&ledger.usage),
@@ -169,7 +139,7 @@ impl World {
     }
 
     /// Takes down what the clients have said since.
-    pub(super) fn listen(&self) {
+    fn listen(&self) {
         let mut ledger = self.ledger();
         for client in &self.clients {
             let worker = client.worker();
@@ -206,16 +176,16 @@ impl World {
 }
 
 impl Client {
-    fn new(port: u16) -> Self {
+    fn new(url: String) -> Self {
         let worker = Mutex::new(Worker::start(env!("CARGO_BIN_EXE_worker")));
-        Self { proxy: Proxy::start(port), worker, number: AtomicU64::new(0) }
+        Self { url, worker, number: AtomicU64::new(0) }
     }
 
     /// Begins to work, in a new process.
     pub(super) fn begin(&self, world: &World) {
         let number = world.number.fetch_add(1, Ordering::Relaxed);
         let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
-        let (url, resource) = (self.proxy.url(), world.resource.url());
+        let (url, resource) = (&self.url, world.resource.url());
         worker.tell(&format!("work {url} {resource} {TASKS} {}", world.seed + number));
         self.number.store(number, Ordering::Relaxed);
         *self.worker() = worker;

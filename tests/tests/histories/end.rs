@@ -1,0 +1,70 @@
+//! What a history comes to, and what it must come to.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use lock_tests::Verdict;
+
+use super::ledger::{Resource, Usage};
+
+/// How much a process may grow once it is warm, in KiB: noise of its allocator.
+const GROWTH: u64 = 4096;
+
+/// What there is to judge.
+pub(super) struct End {
+    pub(super) verdict: Verdict,
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    pub(super) failures: BTreeMap<String, u64>,
+    pub(super) forgettings: u64,
+    pub(super) took: Duration,
+    pub(super) resource: Resource,
+    pub(super) leaks: Vec<String>,
+    pub(super) usage: Usage,
+}
+
+impl End {
+    /// How many faults there were, of all kinds.
+    pub(super) fn faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    /// Panics unless everything held that always does.
+    pub(super) fn assert_nothing_was_broken(&self) {
+        let Self { verdict, resource, leaks, usage, .. } = self;
+        println!("failures: {:?}", self.failures);
+        let some = &verdict.violations[..verdict.violations.len().min(20)];
+        assert!(some.is_empty(), "{some:#?}");
+        assert_eq!(resource.count, resource.accepted, "a stale write was accepted");
+        assert!(leaks.is_empty(), "left: {leaks:?}");
+        assert!(usage.grew <= GROWTH, "memory grows: {usage}");
+        let Usage { tasks, files, first_tasks, first_files, .. } = usage;
+        assert!(tasks <= first_tasks && files <= first_files, "left behind: {usage}");
+    }
+}
+
+/// One line of figures.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verdict, resource, .. } = self;
+        write!(
+            f,
+            "{} acquisitions, {} failed, {} faults of {} kinds, {} data losses, {} s: \
+             {} violations, {} overlaps and {} stale hand-overs after a data loss; writes {} accepted, {} refused as stale, \
+             {} lost without the check; leaks {}; a process takes {}",
+            verdict.acquisitions,
+            self.failures.values().sum::<u64>(),
+            self.faults(),
+            self.faults.len(),
+            self.forgettings,
+            self.took.as_secs(),
+            verdict.violations.len(),
+            verdict.overlaps_after_forgetting,
+            verdict.stale_hand_overs,
+            resource.accepted,
+            resource.refused,
+            resource.lost_unchecked,
+            self.leaks.len(),
+            self.usage,
+        )?;
+        self.faults.iter().try_for_each(|(kind, count)| write!(f, "; {kind} {count}"))
+    }
+}
