@@ -4,7 +4,7 @@
 //!
 //! - [`RedisServer`]: a `redis-server` process of its own for each test, on a free loopback port
 //!   and in a temporary directory. Both are gone when the value is dropped.
-//! - [`Sentinels`]: a primary, its replicas, and the Sentinels that watch them.
+//! - [`Sentinels`], [`SentinelEvents`]: a primary, its replicas, and the Sentinels that watch them.
 //! - [`CommandCounts`], [`CommandWatch`]: what a server ran, and what its clients sent.
 //! - [`Certificates`]: a certificate authority and a server certificate, for TLS.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
@@ -41,7 +41,7 @@ pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};
 pub use random::Random;
-pub use sentinels::Sentinels;
+pub use sentinels::{SentinelEvent, SentinelEvents, Sentinels};
 pub use server::{RedisServer, RedisServerBuilder, ServerVersion};
 pub use wait::{Observation, eventually, ms, now};
 pub use wall_clock::WallClock;

@@ -1,9 +1,13 @@
 //! A primary, its replicas, and the Sentinels that watch them.
 
+mod events;
+mod guarded;
+
 use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
 
+pub use self::events::{SentinelEvent, SentinelEvents};
 use crate::{RedisServer, eventually};
 
 /// What the Sentinels of this harness call their primary.
@@ -19,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Sentinels {
     servers: Vec<RedisServer>,
     sentinels: Vec<RedisServer>,
+    /// The password of the servers, if they want one.
+    password: Option<&'static str>,
 }
 
 impl Sentinels {
@@ -45,8 +51,13 @@ impl Sentinels {
             builder.flags(flags.iter().copied()).start()
         };
         let sentinels = vec![sentinel(), sentinel(), sentinel()];
-        let this = Self { servers: vec![replica(), replica(), primary], sentinels };
-        for sentinel in &this.sentinels {
+        let this = Self { servers: vec![replica(), replica(), primary], sentinels, password: None };
+        this.set_up().await;
+        this
+    }
+
+    async fn set_up(&self) {
+        for sentinel in &self.sentinels {
             let mut connection = sentinel.connection().await;
             for (setting, value) in [
                 ("down-after-milliseconds", DOWN_AFTER.as_millis().to_string()),
@@ -59,8 +70,7 @@ impl Sentinels {
                 set.exec_async(&mut connection).await.expect("a Sentinel takes its settings");
             }
         }
-        this.settled().await;
-        this
+        self.settled().await;
     }
 
     /// Waits until every Sentinel sees two replicas in order, and two others of its kind.
@@ -115,7 +125,8 @@ impl Sentinels {
     /// The URL for clients.
     pub fn url(&self) -> String {
         let hosts = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
-        format!("redis+sentinel://{}/{NAME}", hosts.collect::<Vec<_>>().join(","))
+        let login = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("redis+sentinel://{login}{}/{NAME}", hosts.collect::<Vec<_>>().join(","))
     }
 
     /// The Sentinels.
@@ -130,6 +141,15 @@ impl Sentinels {
     /// When they do not agree, or name a stranger.
     pub async fn primary(&self) -> &RedisServer {
         let port = eventually(PATIENCE, || self.agreed()).await;
+        self.at(port)
+    }
+
+    /// The server on this port.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn at(&self, port: u16) -> &RedisServer {
         self.servers.iter().find(|server| server.port() == port).expect("it is one of these")
     }
 
@@ -176,7 +196,7 @@ impl Sentinels {
             if now == port { Err(vec![Some(now)]) } else { Ok(now) }
         })
         .await;
-        self.servers.iter().find(|server| server.port() == now).expect("it is one of these")
+        self.at(now)
     }
 }
 

@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisResult, aio::MultiplexedConnection,
+};
 use tempfile::TempDir;
 
 pub use self::{builder::RedisServerBuilder, program::ServerVersion};
@@ -229,6 +231,19 @@ impl RedisServer {
     ///
     /// Safe: the connection is closed.
     pub async fn connection(&self) -> MultiplexedConnection {
+        self.try_connection().await.expect("the server should take a connection")
+    }
+
+    /// The same where the server may be down, or may end its connections.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take the connection within 10 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the connection is closed.
+    pub async fn try_connection(&self) -> RedisResult<MultiplexedConnection> {
         let information =
             self.url().into_connection_info().expect("the harness's own URL is valid");
         let mut login = information.redis_settings().clone().set_skip_set_lib_name();
@@ -240,10 +255,7 @@ impl RedisServer {
         let bounds = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
-        client
-            .get_multiplexed_async_connection_with_config(&bounds)
-            .await
-            .expect("the server should take a connection")
+        client.get_multiplexed_async_connection_with_config(&bounds).await
     }
 
     /// How often each command ran since the server started, inside scripts too: see
@@ -257,13 +269,23 @@ impl RedisServer {
     ///
     /// Safe: it only reads.
     pub async fn commands(&self) -> CommandCounts {
-        let mut connection = self.connection().await;
-        let report: String = redis::cmd("INFO")
-            .arg("commandstats")
-            .query_async(&mut connection)
-            .await
-            .expect("the server should answer INFO");
-        CommandCounts::parse(&report)
+        self.try_commands().await.expect("the server should answer INFO")
+    }
+
+    /// The same where the server may be down, or may end its connections.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn try_commands(&self) -> RedisResult<CommandCounts> {
+        let mut connection = self.try_connection().await?;
+        let mut question = redis::cmd("INFO");
+        let report: String = question.arg("commandstats").query_async(&mut connection).await?;
+        Ok(CommandCounts::parse(&report))
     }
 
     /// Starts to record what clients send, one by one and without what scripts run: see

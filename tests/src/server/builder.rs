@@ -23,8 +23,11 @@ pub struct RedisServerBuilder {
     tls: bool,
     unix_socket: bool,
     append_only: bool,
+    config_file: bool,
     /// The port of the primary that it watches, if it is to be a Sentinel.
     watches: Option<u16>,
+    /// User and password of that primary.
+    watches_as: Option<(String, String)>,
     environment: Vec<(String, PathBuf)>,
 }
 
@@ -64,9 +67,23 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Whether to start from a file, which `CONFIG REWRITE` writes to. What a server was told, and has
+    /// written there, survives [`RedisServer::restart`]: whose replica it is, and its users. The
+    /// flags survive anyway, and win. Default: no.
+    pub fn config_file(mut self, config_file: bool) -> Self {
+        self.config_file = config_file;
+        self
+    }
+
     /// Makes it a Sentinel that watches the primary on this port, under the name `main`.
     pub fn sentinel_of(mut self, primary: u16) -> Self {
         self.watches = Some(primary);
+        self
+    }
+
+    /// Has the Sentinel log in as this user at the servers that it watches.
+    pub fn sentinel_as(mut self, user: &str, password: &str) -> Self {
+        self.watches_as = Some((user.to_owned(), password.to_owned()));
         self
     }
 
@@ -134,13 +151,22 @@ impl RedisServerBuilder {
         if let Some(primary) = self.watches {
             // A Sentinel starts from a file only, which it writes to.
             let path = directory.path().join("sentinel.conf");
-            let text = format!(
+            let mut text = format!(
                 "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 1\n",
                 port.number(),
                 directory.path().display(),
             );
+            if let Some((user, password)) = &self.watches_as {
+                let lines =
+                    format!("sentinel auth-user main {user}\nsentinel auth-pass main {password}\n");
+                text.push_str(&lines);
+            }
             fs::write(&path, text).expect("the server's directory can be written");
             flags = vec![path.display().to_string(), "--sentinel".to_owned()];
+        } else if self.config_file {
+            let path = directory.path().join("redis.conf");
+            fs::write(&path, "").expect("the server's directory can be written");
+            flags.insert(0, path.display().to_string());
         }
         flags.extend(self.flags.iter().cloned());
         let password = self

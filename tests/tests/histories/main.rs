@@ -7,6 +7,8 @@
 //! - **One server** (`single.rs`, `faults.rs`): three hands break things at the same time: the
 //!   network of one client, the server, a client's process. `tests/soak MINUTES` does it for as long
 //!   as asked.
+//! - **Sentinels** (`failovers.rs`): the primary moves, again and again. `tests/soak failovers NUMBER`
+//!   does it so often in each way.
 //!
 //! A binary of its own, which runs before the suite and not beside it: it takes all the machine has,
 //! and the suite measures how soon things happen.
@@ -14,14 +16,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
 mod end;
+mod failovers;
 mod faults;
 mod ledger;
+mod prober;
 mod single;
+mod timings;
 mod world;
 
 use std::time::{Duration, Instant};
 
-use self::single::Single;
+use tokio::sync::Mutex;
+
+use self::{failovers::Failovers, single::Single};
 
 /// What a run of the suite holds at least. Less is no pass, but a run that says nothing.
 const ACQUISITIONS: usize = 50_000;
@@ -30,8 +37,15 @@ const FAULTS: u64 = 150;
 /// After so long a run that is still too quiet is given up.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How many holds there are at least for each failover.
+const HOLDS: usize = 1000;
+
+/// One world at a time.
+static MACHINE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holders_saw_under_faults_is_no_violation() {
+    let _machine = MACHINE.lock().await;
     let minutes = number("LOCK_SOAK_MINUTES");
     let began = Instant::now();
     let single = Single::start(seed());
@@ -56,6 +70,21 @@ async fn what_holders_saw_under_faults_is_no_violation() {
     let kinds = &end.faults;
     assert_eq!(kinds.len(), faults::KINDS, "some kinds of faults never came: {kinds:?}");
     assert!(end.resource.refused > 0, "no holder was ever stale");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holders_saw_over_failovers_is_no_violation() {
+    let _machine = MACHINE.lock().await;
+    let each = number("LOCK_FAILOVERS");
+    let in_a_hurry = each.is_none();
+    let each = each.unwrap_or(1);
+    let failovers = Failovers::start(seed()).await;
+    let timings = failovers.run(each, in_a_hurry).await;
+    let end = failovers.end().await;
+    println!("{end}; {timings}");
+    end.assert_nothing_was_broken();
+    let acquisitions = end.verdict.acquisitions;
+    assert!(acquisitions >= HOLDS * each as usize * failovers::KINDS.len(), "{acquisitions}");
 }
 
 /// What everything is drawn from.

@@ -170,6 +170,11 @@ impl World {
         ledger.history.forgetting(Forgetting { id: None, from, to: now() });
     }
 
+    /// What must not be, though no holder has seen it.
+    pub(super) fn violation(&self, what: String) {
+        self.ledger().history.violation(what);
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,116 @@
+//! What Sentinels say of their own accord.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use redis::Client;
+use tokio::{
+    sync::{Mutex, Notify},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::Sentinels;
+use crate::now;
+
+/// One message of a Sentinel.
+#[derive(Clone, Debug)]
+pub struct SentinelEvent {
+    /// When it was heard, by [`now`].
+    pub at: u64,
+    /// Which of [`Sentinels::sentinels`] has said it.
+    pub sentinel: usize,
+    /// What has happened, such as `+switch-master`.
+    pub name: String,
+    /// To whom.
+    pub text: String,
+}
+
+/// Everything that the Sentinels say, from when this was made until it is dropped.
+#[derive(Debug)]
+pub struct SentinelEvents {
+    heard: Arc<Heard>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    events: Mutex<Vec<SentinelEvent>>,
+    more: Notify,
+}
+
+impl SentinelEvent {
+    /// One of the words of the text, as a port.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub fn port(&self, word: usize) -> u16 {
+        let port = self.text.split(' ').nth(word).and_then(|word| word.parse().ok());
+        port.unwrap_or_else(|| panic!("no port at {word} in {self:?}"))
+    }
+}
+
+impl SentinelEvents {
+    /// Begins to hear them.
+    ///
+    /// # Panics
+    ///
+    /// When one cannot be heard.
+    pub async fn of(sentinels: &Sentinels) -> Self {
+        let heard = Arc::new(Heard::default());
+        let mut tasks = JoinSet::new();
+        for (number, sentinel) in sentinels.sentinels().iter().enumerate() {
+            let client = Client::open(sentinel.url()).expect("the harness's own URL is valid");
+            let pubsub = client.get_async_pubsub().await;
+            let mut pubsub = pubsub.expect("a Sentinel takes a connection");
+            pubsub.psubscribe("*").await.expect("a Sentinel can be heard");
+            let heard = Arc::clone(&heard);
+            tasks.spawn(async move {
+                let mut messages = pubsub.into_on_message();
+                while let Some(message) = messages.next().await {
+                    let (name, text) = (message.get_channel_name(), message.get_payload());
+                    let text = text.expect("a Sentinel speaks UTF-8");
+                    let name = name.to_owned();
+                    let event = SentinelEvent { at: now(), sentinel: number, name, text };
+                    heard.events.lock().await.push(event);
+                    heard.more.notify_waiters();
+                }
+            });
+        }
+        Self { heard, _tasks: tasks }
+    }
+
+    /// Everything of this name that was heard since then.
+    pub async fn since(&self, time: u64, name: &str) -> Vec<SentinelEvent> {
+        let events = self.heard.events.lock().await;
+        events.iter().filter(|event| event.at >= time && event.name == name).cloned().collect()
+    }
+
+    /// The first event of this name since then, which may be still to come.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come within the limit, with all that came instead.
+    pub async fn first(&self, since: u64, name: &str, limit: Duration) -> SentinelEvent {
+        let search = async {
+            loop {
+                let more = self.heard.more.notified();
+                let mut more = std::pin::pin!(more);
+                more.as_mut().enable();
+                if let Some(event) = self.since(since, name).await.into_iter().next() {
+                    return event;
+                }
+                more.await;
+            }
+        };
+        match timeout(limit, search).await {
+            Ok(event) => event,
+            Err(_) => {
+                let events = self.heard.events.lock().await;
+                let instead: Vec<_> = events.iter().filter(|event| event.at >= since).collect();
+                panic!("no {name} within {limit:?}, but {instead:#?}")
+            }
+        }
+    }
+}

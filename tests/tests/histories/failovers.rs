@@ -1,0 +1,201 @@
+//! The world with Sentinels: a primary and two replicas, of which each is the primary in turn.
+//!
+//! Every fault ends in a failover. Replication is asynchronous, so what was granted at its beginning
+//! may be lost: that time is taken down as a loss of data. It ends a second after the first Sentinel
+//! has said `+switch-master`. From then on nothing excuses two holders: the old primary, which takes
+//! itself for the primary for ten seconds more, must not be asked for a lock by anybody.
+
+use std::time::Duration;
+
+use lock_tests::{Random, RedisServer, SentinelEvents, Sentinels, eventually, ms, now};
+use tokio::{task::block_in_place, time::sleep};
+
+use super::{
+    end::End,
+    prober::Prober,
+    timings::{Timing, Timings},
+    world::{World, ask, nanos},
+};
+
+/// How many processes lock.
+const CLIENTS: usize = 3;
+
+/// What leads to a failover.
+pub(super) const KINDS: [&str; 5] = [
+    "failover by command",
+    "primary killed",
+    "primary stopped",
+    "primary cut off",
+    "Sentinels stopped",
+];
+
+/// Until when every client has heard of a failover, from the first Sentinel's word on: each is
+/// subscribed to all of them, and asks each of them once a second.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// Bound for a failover; an election that was held in vain is held again after twenty seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many holds there are at least while no Sentinel answers.
+const WITHOUT_SENTINELS: usize = 300;
+
+pub(super) struct Failovers {
+    seed: u64,
+    world: World,
+    sentinels: Sentinels,
+    events: SentinelEvents,
+    prober: Prober,
+}
+
+impl Failovers {
+    pub(super) async fn start(seed: u64) -> Self {
+        let sentinels = Sentinels::start_guarded().await;
+        let url = sentinels.url();
+        Self {
+            seed,
+            world: World::start(seed, std::iter::repeat_n(url.clone(), CLIENTS)),
+            events: SentinelEvents::of(&sentinels).await,
+            sentinels,
+            prober: Prober::start(url),
+        }
+    }
+
+    /// So many of each kind. A primary of before is left to the Sentinels, which take ten seconds to
+    /// make it a replica; those who are in a hurry see that of one kind only, and cut the others
+    /// short.
+    pub(super) async fn run(&self, each: u64, in_a_hurry: bool) -> Timings {
+        let mut random = Random::new(self.seed);
+        let (mut bag, mut timings) = (Vec::new(), Timings::default());
+        for _ in 0..each * KINDS.len() as u64 {
+            let kind = random.draw(&mut bag, || KINDS.to_vec());
+            let patient = kind == "primary stopped" || !in_a_hurry && random.one_in(2);
+            let failover = self.fail_over(kind, patient, &mut random);
+            timings.add(kind, self.world.listen_until(failover).await);
+            self.world.count(kind);
+        }
+        timings
+    }
+
+    /// Lets everybody finish, and looks at what is left.
+    pub(super) async fn end(self) -> End {
+        let primary = self.sentinels.in_order().await;
+        self.prober.finish();
+        self.world.finish().await;
+        self.world.end(primary, &self.sentinels.url(), ms(2000)).await
+    }
+
+    /// One fault, from an orderly state until what was the primary follows the new one.
+    async fn fail_over(&self, kind: &str, patient: bool, random: &mut Random) -> Timing {
+        let old = self.sentinels.in_order().await;
+        sleep(ms(random.below(500))).await;
+        let from = self.begin(kind, old, random).await;
+        let promoted = self.events.first(from, "+promoted-slave", PATIENCE).await;
+        let new = self.sentinels.at(promoted.port(3));
+        let granted = self.prober.first_lock_on(new).await;
+        let switched = self.events.first(from, "+switch-master", PATIENCE).await;
+        assert_eq!((switched.port(2), switched.port(4)), (old.port(), new.port()), "{switched:?}");
+        let heard = switched.at + nanos(HEARD);
+        let last_script = match kind {
+            "primary killed" | "primary stopped" => {
+                sleep(Duration::from_nanos(heard.saturating_sub(now()))).await;
+                None
+            }
+            _ => last_script(old, heard).await,
+        };
+        self.world.forgetting(from);
+
+        match kind {
+            "primary killed" => {
+                sleep(ms(random.below(1000))).await;
+                block_in_place(|| old.restart());
+            }
+            "primary stopped" => {
+                old.continue_process();
+                // What was sent to it before is done now, for nobody.
+                sleep(ms(500)).await;
+            }
+            "primary cut off" => {
+                sleep(ms(random.below(1000))).await;
+                self.sentinels.let_in(old).await;
+            }
+            _ => {}
+        }
+        let before = scripts(old).await;
+        if !patient {
+            sleep(ms(500 + random.below(1500))).await;
+            ask(old, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
+        }
+        assert_eq!(self.sentinels.in_order().await.port(), new.port(), "another failover");
+        let after = scripts(old).await;
+        if after != before {
+            let what = format!("{kind}: {} scripts on the old primary", after - before);
+            self.world.violation(what);
+        }
+        Timing {
+            next_lock: since(promoted.at, granted.await.expect("the prober goes on")),
+            last_script: last_script.map(|at| since(switched.at, at)),
+        }
+    }
+
+    /// What leads to a failover, and when the time began in which grants may be lost.
+    async fn begin(&self, kind: &str, old: &RedisServer, random: &mut Random) -> u64 {
+        let mut from = now();
+        let sentinel = random.below(3) as usize;
+        match kind {
+            "failover by command" => self.sentinels.command_failover(sentinel).await,
+            "primary killed" => old.kill(),
+            "primary stopped" => old.stop_process(),
+            "primary cut off" => self.sentinels.cut_off(old).await,
+            "Sentinels stopped" => {
+                self.sentinels.sentinels().iter().for_each(RedisServer::stop_process);
+                self.without_sentinels(old, random).await;
+                from = now();
+                self.sentinels.sentinels().iter().for_each(RedisServer::continue_process);
+                self.sentinels.command_failover(sentinel).await;
+            }
+            unknown => unreachable!("{unknown}"),
+        }
+        from
+    }
+
+    /// The primary that is known serves on, over new connections too.
+    async fn without_sentinels(&self, primary: &RedisServer, random: &mut Random) {
+        sleep(ms(random.below(500))).await;
+        for which in ["normal", "pubsub"] {
+            ask(primary, &format!("CLIENT KILL TYPE {which} SKIPME yes")).await;
+        }
+        let before = self.world.acquisitions();
+        eventually(ms(20_000), async || self.world.acquisitions() >= before + WITHOUT_SENTINELS)
+            .await;
+        // One that stood still for longer than two seconds waits for thirty more before it does
+        // anything, and only newer ones can be told another limit.
+        if !RedisServer::version().is_before(7, 0) {
+            sleep(ms(1000 + random.below(3000))).await;
+        }
+    }
+}
+
+/// How many scripts a server has run for its own clients. A replica runs none: it is sent what they
+/// have done.
+async fn scripts(server: &RedisServer) -> u64 {
+    // What makes it a replica ends its connections.
+    let counts = eventually(ms(5000), || server.try_commands()).await;
+    counts.calls("evalsha") + counts.calls("eval")
+}
+
+/// When a server has run its last script before that time, as far as one who looks can tell.
+async fn last_script(server: &RedisServer, until: u64) -> Option<u64> {
+    let (mut last, mut known) = (None, scripts(server).await);
+    while now() < until {
+        sleep(ms(5)).await;
+        let scripts = scripts(server).await;
+        if scripts != known {
+            (last, known) = (Some(now()), scripts);
+        }
+    }
+    last
+}
+
+fn since(before: u64, after: u64) -> Duration {
+    Duration::from_nanos(after.saturating_sub(before))
+}
