@@ -37,7 +37,7 @@ async fn replicated() -> (RedisServer, RedisServer) {
 }
 
 fn builder(server: &RedisServer, replicas: usize) -> LocksBuilder {
-    Locks::builder().url(server.locks_url()).min_replicas(replicas)
+    Locks::builder().url(server.url()).min_replicas(replicas)
 }
 
 async fn waits(server: &RedisServer) -> u64 {

@@ -89,7 +89,7 @@ async fn a_replica_is_named() {
     command(&server, &["REPLICAOF", "127.0.0.1", &port]).await;
     let heard = Heard::default();
     let told = heard.clone();
-    let builder = Locks::builder().url(server.locks_url());
+    let builder = Locks::builder().url(server.url());
     let builder = builder.on_warning(move |warning| told.0.lock().unwrap().push(warning.clone()));
     let error = builder.build().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);

@@ -9,7 +9,8 @@
 //! crowd ID TASKS EACH HOLD WAIT      section TOKEN START END  for each, then done
 //! durable URL LEASE WAIT             ready                  and runs durable calls from then on
 //! call ID ARGUMENT                   called ID ARGUMENT NUMBER, or refused ID ARGUMENT
-//! work URL RESOURCE TASKS SEED       ready, then what workload.rs says
+//! work URL RESOURCE TASKS SEED [MIN-REPLICAS]
+//!                                    ready, then what workload.rs says
 //! finish                             done                   when the work has ended
 //! fork URL                           what fork.rs says, then done
 //! subscribe and panic                ready                  each event of the library panics
@@ -81,8 +82,11 @@ async fn main() {
                 guard.as_ref().expect("something is held").lost().await;
                 say(&format!("lost {}", now()));
             }
-            ["work", url, resource, tasks, seed] => {
-                work = Some(workload::start(url, resource, number(tasks), number(seed)).await);
+            ["work", url, resource, tasks, seed, ref replicas @ ..] => {
+                let replicas = replicas.first().map_or(0, |replicas| number(replicas) as usize);
+                let builder = || Locks::builder().url(url).min_replicas(replicas);
+                let (tasks, seed) = (number(tasks), number(seed));
+                work = Some(workload::start(builder, resource, tasks, seed).await);
                 say("ready");
             }
             ["fork", url] => {

@@ -13,7 +13,7 @@
 
 use std::{fs, time::Duration};
 
-use lock::{ErrorKind, LockGuard, Locks};
+use lock::{ErrorKind, LockGuard, Locks, LocksBuilder};
 use lock_tests::{Random, ms, now};
 use redis::{AsyncConnectionConfig, Script, aio::MultiplexedConnection};
 use tokio::{
@@ -69,10 +69,15 @@ pub(crate) struct Workload {
 }
 
 /// Begins to work.
-pub(crate) async fn start(url: &str, resource: &str, tasks: u64, seed: u64) -> Workload {
+pub(crate) async fn start(
+    builder: impl Fn() -> LocksBuilder,
+    resource: &str,
+    tasks: u64,
+    seed: u64,
+) -> Workload {
     let locks = loop {
         // The server may be down at the moment.
-        if let Ok(locks) = Locks::connect(url).await {
+        if let Ok(locks) = builder().build().await {
             break locks;
         }
         sleep(ms(20)).await;

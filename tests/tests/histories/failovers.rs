@@ -5,7 +5,7 @@
 //! has said `+switch-master`. From then on nothing excuses two holders: the old primary, which takes
 //! itself for the primary for ten seconds more, must not be asked for a lock by anybody.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use lock_tests::{Random, RedisServer, SentinelEvents, Sentinels, eventually, ms, now};
 use tokio::{task::block_in_place, time::sleep};
@@ -16,6 +16,9 @@ use super::{
     timings::{Timing, Timings},
     world::{World, ask, nanos},
 };
+
+/// How many replicas follow the primary.
+pub(super) const REPLICAS: u64 = 2;
 
 /// How many processes lock.
 const CLIENTS: usize = 3;
@@ -48,12 +51,12 @@ pub(super) struct Failovers {
 }
 
 impl Failovers {
-    pub(super) async fn start(seed: u64) -> Self {
+    pub(super) async fn start(seed: u64, min_replicas: Option<u64>) -> Self {
         let sentinels = Sentinels::start_guarded().await;
         let url = sentinels.url();
         Self {
             seed,
-            world: World::start(seed, std::iter::repeat_n(url.clone(), CLIENTS)),
+            world: World::start(seed, iter::repeat_n(url.clone(), CLIENTS), min_replicas),
             events: SentinelEvents::of(&sentinels).await,
             sentinels,
             prober: Prober::start(url),

@@ -8,7 +8,10 @@
 //!   network of one client, the server, a client's process. `tests/soak MINUTES` does it for as long
 //!   as asked.
 //! - **Sentinels** (`failovers.rs`): the primary moves, again and again. `tests/soak failovers NUMBER`
-//!   does it so often in each way.
+//!   does it so often in each way. `LOCK_MIN_REPLICAS=1` has one of the two replicas acknowledge each
+//!   lock.
+//!
+//! In both, one process is of the version before, if `tests/run` has built that.
 //!
 //! A binary of its own, which runs before the suite and not beside it: it takes all the machine has,
 //! and the suite measures how soon things happen.
@@ -78,11 +81,16 @@ async fn what_holders_saw_over_failovers_is_no_violation() {
     let each = number("LOCK_FAILOVERS");
     let in_a_hurry = each.is_none();
     let each = each.unwrap_or(1);
-    let failovers = Failovers::start(seed()).await;
+    let replicas = number("LOCK_MIN_REPLICAS");
+    let failovers = Failovers::start(seed(), replicas).await;
     let timings = failovers.run(each, in_a_hurry).await;
     let end = failovers.end().await;
     println!("{end}; {timings}");
     end.assert_nothing_was_broken();
+    // Where every replica has to have it, no failover loses a grant.
+    if replicas == Some(failovers::REPLICAS) {
+        assert_eq!(end.verdict.overlaps_after_forgetting, 0);
+    }
     let acquisitions = end.verdict.acquisitions;
     assert!(acquisitions >= HOLDS * each as usize * failovers::KINDS.len(), "{acquisitions}");
 }

@@ -42,7 +42,7 @@ impl Single {
         let proxies: Vec<_> = (0..CLIENTS).map(|_| Proxy::start(primary.port())).collect();
         Self {
             seed,
-            world: World::start(seed, proxies.iter().map(Proxy::url)),
+            world: World::start(seed, proxies.iter().map(Proxy::url), None),
             proxies,
             servers: Servers { primary, standby, clock, keeps_data_until: 0 }.into(),
         }

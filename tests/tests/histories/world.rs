@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::{Forgetting, RedisServer, Worker, eventually, ms, now};
+use lock_tests::{Forgetting, RedisServer, Worker, eventually, ms, now, worker_of_version_before};
 use tokio::{select, time::sleep};
 
 use super::{
@@ -38,19 +39,35 @@ pub(super) struct World {
 }
 
 pub(super) struct Client {
-    /// What it connects to.
+    program: PathBuf,
+    /// What it connects to, and what else its program is told.
     url: String,
+    settings: String,
     worker: Mutex<Worker>,
     number: AtomicU64,
 }
 
 impl World {
-    /// Begins to work, in a process for each of these URLs.
-    pub(super) fn start(seed: u64, urls: impl IntoIterator<Item = String>) -> Self {
+    /// Begins to work, in a process for each of these URLs; the second is one of the version before.
+    /// If so many replicas are to acknowledge a lock, it is of this version, too: the other knows of
+    /// no such thing.
+    pub(super) fn start(
+        seed: u64,
+        urls: impl IntoIterator<Item = String>,
+        min_replicas: Option<u64>,
+    ) -> Self {
+        let mut clients: Vec<_> = urls.into_iter().map(Client::new).collect();
+        match (min_replicas, worker_of_version_before()) {
+            (Some(replicas), _) => {
+                clients.iter_mut().for_each(|client| client.settings = format!(" {replicas}"));
+            }
+            (None, Some(program)) => clients[1].program = program,
+            (None, None) => {}
+        }
         let world = Self {
             seed,
             began: now(),
-            clients: urls.into_iter().map(Client::new).collect(),
+            clients,
             resource: RedisServer::start(),
             ledger: Mutex::default(),
             number: AtomicU64::new(0),
@@ -182,16 +199,17 @@ impl World {
 
 impl Client {
     fn new(url: String) -> Self {
-        let worker = Mutex::new(Worker::start(env!("CARGO_BIN_EXE_worker")));
-        Self { url, worker, number: AtomicU64::new(0) }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_worker"));
+        let worker = Mutex::new(Worker::start(&program));
+        Self { program, url, settings: String::new(), worker, number: AtomicU64::new(0) }
     }
 
     /// Begins to work, in a new process.
     pub(super) fn begin(&self, world: &World) {
         let number = world.number.fetch_add(1, Ordering::Relaxed);
-        let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
-        let (url, resource) = (&self.url, world.resource.url());
-        worker.tell(&format!("work {url} {resource} {TASKS} {}", world.seed + number));
+        let mut worker = Worker::start(&self.program);
+        let (url, resource, seed) = (&self.url, world.resource.url(), world.seed + number);
+        worker.tell(&format!("work {url} {resource} {TASKS} {seed}{}", self.settings));
         self.number.store(number, Ordering::Relaxed);
         *self.worker() = worker;
     }
