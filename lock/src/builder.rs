@@ -273,7 +273,46 @@ impl LocksBuilder {
     /// installed one, else by *ring*, and the default stays as it is.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.beside.root_certificate = Some(pem.into());
+        self.beside.certificates.root = Some(pem.into());
+        self
+    }
+
+    /// The certificate of this client and its private key (both PEM), for `rediss://` and
+    /// `rediss+sentinel://` servers that know their clients by one (`tls-auth-clients yes`). Sentinels
+    /// are shown the same.
+    ///
+    /// Certificates of authorities that lie between this one and one that the server knows go behind
+    /// it. The key is of RSA, of ECDSA on P-256 or P-384, or of Ed25519, as PKCS#8, PKCS#1 or SEC1,
+    /// and without a password. Both are read when the [`Locks`] is made: one that is unreadable, or
+    /// that does not belong to the other, is `Invalid` then, also in
+    /// [`build_lazy`](Self::build_lazy). Neither is ever shown.
+    ///
+    /// A server that wants a certificate where none is given, or that does not accept this one,
+    /// makes [`build`](Self::build) `Rejected`.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let locks = lock::Locks::builder()
+    ///     .url("rediss://redis.internal:6379/")
+    ///     .root_certificate(std::fs::read("/etc/billing/authority.pem")?)
+    ///     .client_certificate(
+    ///         std::fs::read("/etc/billing/client.pem")?,
+    ///         std::fs::read("/etc/billing/client.key")?,
+    ///     )
+    ///     .build()
+    ///     .await?;
+    /// # drop(locks);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(
+        mut self,
+        certificate_pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.beside.certificates.client = Some((certificate_pem.into(), key_pem.into()));
         self
     }
 
@@ -416,6 +455,9 @@ impl LocksBuilder {
     fn start(self, lazy: bool) -> Result<(Locks, Option<Started>), Error> {
         let prefix = Prefix::parse(&self.prefix)?;
         limits::lease(self.lease)?;
+        if !matches!(self.source, Some(Source::Url(_))) {
+            self.beside.refuse_all()?;
+        }
         let events = Events::default();
         let id = self.client_id.map_or_else(ClientId::default, ClientId::from);
         #[cfg(feature = "redis")]

@@ -28,9 +28,49 @@ pub(crate) enum Target {
 #[derive(Default)]
 pub(crate) struct Beside {
     #[cfg(feature = "redis")]
-    pub(crate) root_certificate: Option<Vec<u8>>,
+    pub(crate) certificates: Certificates,
     #[cfg(feature = "redis")]
     pub(crate) sentinel_credentials: Option<Credentials>,
+}
+
+/// Files in PEM form that TLS is opened with.
+#[cfg(feature = "redis")]
+#[derive(Default)]
+pub(crate) struct Certificates {
+    pub(crate) root: Option<Vec<u8>>,
+    /// The client's own, and its key.
+    pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Beside {
+    /// Refuses what would go by unnoticed: the store, as it is given, has no place for it.
+    pub(crate) fn refuse_all(&self) -> Result<(), Error> {
+        #[cfg(feature = "redis")]
+        {
+            self.certificates.refuse_all()?;
+            if self.sentinel_credentials.is_some() {
+                return Err(Error::invalid(
+                    "credentials of Sentinels go with a `redis+sentinel://` URL",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Certificates {
+    fn refuse_all(&self) -> Result<(), Error> {
+        let what = match self {
+            Self { root: Some(_), .. } => "a root certificate",
+            Self { client: Some(_), .. } => "a client certificate",
+            Self { root: None, client: None } => return Ok(()),
+        };
+        Err(Error::invalid(format!(
+            "{what} goes with a `rediss://` or `rediss+sentinel://` URL; a `redis::Client` has its \
+             own (`Client::build_with_tls`)"
+        )))
+    }
 }
 
 impl Target {
@@ -44,7 +84,7 @@ impl Target {
             None => (None, url),
         };
         match scheme.as_deref() {
-            Some("memory") => Ok(Self::Memory),
+            Some("memory") => beside.refuse_all().map(|()| Self::Memory),
             Some(
                 scheme @ ("redis" | "rediss" | "unix" | "redis+unix" | "valkey" | "valkeys"
                 | "valkey+unix"),
@@ -55,10 +95,10 @@ impl Target {
                 | "valkeys+sentinel"),
             ) => {
                 let encrypted = matches!(scheme, "rediss+sentinel" | "valkeys+sentinel");
-                let Beside { root_certificate, sentinel_credentials } = beside;
+                let Beside { certificates, sentinel_credentials } = beside;
                 let server = if encrypted { "rediss" } else { "redis" };
                 let credentials = sentinel_credentials.as_ref();
-                let watched = watched::parse(server, rest, root_certificate, credentials)?;
+                let watched = watched::parse(server, rest, &certificates, credentials)?;
                 Ok(Self::Watched(Box::new(watched)))
             }
             // A scheme that is not one of letters could be anything, even a password.
@@ -81,12 +121,12 @@ fn redis(url: &str, beside: Beside) -> Result<Target, Error> {
     if beside.sentinel_credentials.is_some() {
         return Err(Error::invalid("credentials of Sentinels go with a `redis+sentinel://` URL"));
     }
-    Ok(Target::Redis(Box::new(endpoint(url, beside.root_certificate)?)))
+    Ok(Target::Redis(Box::new(endpoint(url, &beside.certificates)?)))
 }
 
 /// The server of a URL.
 #[cfg(feature = "redis")]
-fn endpoint(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Endpoint, Error> {
+fn endpoint(url: &str, certificates: &Certificates) -> Result<Endpoint, Error> {
     use redis::{Client, ConnectionAddr, IntoConnectionInfo, io::tcp::TcpSettings};
 
     // The error's own text may repeat what stands in the URL, so it is not passed on.
@@ -101,10 +141,10 @@ fn endpoint(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Endpoint, Er
     // Small requests must not wait for company in the kernel.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    if !encrypted && root_certificate.is_some() {
-        return Err(Error::invalid("a root certificate goes with a `rediss://` URL"));
+    if !encrypted {
+        certificates.refuse_all()?;
     }
-    if root_certificate.as_ref().is_some_and(|pem| !holds_certificate(pem)) {
+    if certificates.root.as_ref().is_some_and(|pem| !holds_certificate(pem)) {
         return Err(Error::invalid(
             "the root certificate holds no certificate: give the authority's own, in PEM form",
         ));
@@ -117,7 +157,7 @@ fn endpoint(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Endpoint, Er
              the authority of the server with `root_certificate`, or a `redis::Client` that does it",
         ));
     }
-    if encrypted { tls(client, root_certificate) } else { Ok(Endpoint::of_client(client)) }
+    if encrypted { tls(client, certificates) } else { Ok(Endpoint::of_client(client)) }
 }
 
 /// The TLS library takes a file without a certificate for an authority that nobody knows, and
@@ -129,21 +169,25 @@ fn holds_certificate(pem: &[u8]) -> bool {
 }
 
 #[cfg(all(feature = "redis", feature = "tls"))]
-fn tls(client: redis::Client, root_certificate: Option<Vec<u8>>) -> Result<Endpoint, Error> {
-    use crate::store::redis::Roots;
+fn tls(client: redis::Client, certificates: &Certificates) -> Result<Endpoint, Error> {
+    use crate::store::redis::{ClientCertificate, Roots, TlsSettings};
 
-    let roots = match root_certificate {
-        Some(pem) => Roots::from_pem(&pem).map_err(|error| {
+    let roots = match &certificates.root {
+        Some(pem) => Roots::from_pem(pem).map_err(|error| {
             Error::invalid("TLS cannot be set up: check the root certificate")
                 .caused_by(std::sync::Arc::new(error))
         })?,
         None => Roots::System,
     };
-    Ok(Endpoint::with_tls(client, roots))
+    let certificate = match &certificates.client {
+        Some((pem, key)) => Some(ClientCertificate::from_pem(pem, key).map_err(Error::invalid)?),
+        None => None,
+    };
+    Ok(Endpoint::with_tls(client, TlsSettings { roots, certificate }))
 }
 
 #[cfg(all(feature = "redis", not(feature = "tls")))]
-fn tls(_: redis::Client, _: Option<Vec<u8>>) -> Result<Endpoint, Error> {
+fn tls(_: redis::Client, _: &Certificates) -> Result<Endpoint, Error> {
     Err(Error::invalid("built without the feature `tls`, which a `rediss://` URL needs"))
 }
 

@@ -6,7 +6,7 @@
 //!   and in a temporary directory. Both are gone when the value is dropped.
 //! - [`Sentinels`], [`SentinelEvents`]: a primary, its replicas, and the Sentinels that watch them.
 //! - [`CommandCounts`], [`CommandWatch`]: what a server ran, and what its clients sent.
-//! - [`Certificates`]: a certificate authority and a server certificate, for TLS.
+//! - [`Certificates`]: a certificate authority and what it signs for servers and clients, for TLS.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
 //! - [`Worker`]: another process, which uses the library and can be killed or stopped.
 //! - [`WallClock`]: the wall clock of such processes, which a test steps.
@@ -35,7 +35,7 @@ mod wall_clock;
 mod wire;
 mod worker;
 
-pub use certificates::Certificates;
+pub use certificates::{Certificates, ClientCertificate};
 pub use children::{end_with_this_process, temporary_directory};
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use history::{Forgetting, History, Refusal, Section, Verdict};

@@ -126,9 +126,17 @@ impl RedisServer {
     ///
     /// When the server was built without [`RedisServerBuilder::tls`].
     pub fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}/", self.tls_port())
+    }
+
+    /// The port of TLS. It stays the same over restarts.
+    ///
+    /// # Panics
+    ///
+    /// When the server was built without [`RedisServerBuilder::tls`].
+    pub fn tls_port(&self) -> u16 {
         let port = self.settings.tls_port.as_ref();
-        let port = port.expect("the server should have been built with tls(true)");
-        format!("rediss://127.0.0.1:{}/", port.number())
+        port.expect("the server should have been built with tls(true)").number()
     }
 
     /// The address of the Unix domain socket, `redis+unix:///…`.
@@ -151,8 +159,23 @@ impl RedisServer {
     ///
     /// When the server was built without [`RedisServerBuilder::tls`].
     pub fn certificate_authority(&self) -> &str {
+        self.certificates().authority()
+    }
+
+    /// The server's certificates, whose authority can sign others.
+    ///
+    /// # Panics
+    ///
+    /// When the server was built without [`RedisServerBuilder::tls`].
+    pub fn certificates(&self) -> &Certificates {
         let certificates = self.settings.certificates.as_ref();
-        certificates.expect("the server should have been built with tls(true)").authority()
+        certificates.expect("the server should have been built with tls(true)")
+    }
+
+    /// Puts other certificates in the place of those that it has. It reads them when it starts:
+    /// see [`restart`](Self::restart).
+    pub fn replace_certificates(&self, certificates: &Certificates) {
+        certificates.install(self.directory());
     }
 
     /// The port of plain TCP. It stays the same over restarts.

@@ -3,6 +3,7 @@
 
 mod acquire;
 mod attributes;
+mod certificates;
 mod common;
 mod contract;
 mod controls;

@@ -6,7 +6,7 @@
 
 use redis::Client;
 
-use super::endpoint;
+use super::{Certificates, endpoint};
 use crate::{
     Error,
     store::redis::{Endpoint, Watched},
@@ -21,7 +21,7 @@ pub(crate) type Credentials = (Option<String>, String);
 pub(super) fn parse(
     scheme: &str,
     rest: &str,
-    root_certificate: Option<Vec<u8>>,
+    certificates: &Certificates,
     credentials: Option<&Credentials>,
 ) -> Result<Watched, Error> {
     let rest = rest.strip_prefix("//").ok_or_else(unreadable)?;
@@ -46,14 +46,14 @@ pub(super) fn parse(
             return Err(unreadable());
         }
         let host = if has_port(host) { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
-        let sentinel = endpoint(&format!("{scheme}://{host}"), root_certificate.clone())?;
+        let sentinel = endpoint(&format!("{scheme}://{host}"), certificates)?;
         sentinels.push(match credentials {
             Some(credentials) => known_as(sentinel, credentials)?,
             None => sentinel,
         });
     }
     // Its host says nothing: the Sentinels do.
-    let server = endpoint(&format!("{scheme}://{user}localhost{database}"), root_certificate)?;
+    let server = endpoint(&format!("{scheme}://{user}localhost{database}"), certificates)?;
     Ok(Watched { name: name.to_owned(), sentinels, server })
 }
 
@@ -93,7 +93,8 @@ mod tests {
     use crate::ErrorKind;
 
     fn parsed(rest: &str) -> Result<Watched, Error> {
-        parse("redis", rest, None, Some(&(Some("watcher".to_owned()), "w".to_owned())))
+        let credentials = (Some("watcher".to_owned()), "w".to_owned());
+        parse("redis", rest, &Certificates::default(), Some(&credentials))
     }
 
     #[test]

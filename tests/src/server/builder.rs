@@ -21,6 +21,8 @@ const ATTEMPTS: u32 = 20;
 pub struct RedisServerBuilder {
     flags: Vec<String>,
     tls: bool,
+    /// New ones, if there are none.
+    certificates: Option<Certificates>,
     unix_socket: bool,
     append_only: bool,
     config_file: bool,
@@ -49,6 +51,17 @@ impl RedisServerBuilder {
     pub fn tls(mut self, tls: bool) -> Self {
         self.tls = tls;
         self
+    }
+
+    /// Listens with TLS as well, and with these certificates.
+    pub fn certificates(mut self, certificates: &Certificates) -> Self {
+        self.certificates = Some(certificates.clone());
+        self.tls(true)
+    }
+
+    /// Whether clients have to show a certificate of the server's authority. Default: no.
+    pub fn tls_auth_clients(self, wanted: bool) -> Self {
+        self.flag("--tls-auth-clients", if wanted { "yes" } else { "no" })
     }
 
     /// Whether to listen on a Unix domain socket as well. Default: no.
@@ -106,7 +119,8 @@ impl RedisServerBuilder {
     /// The same, with the end of the log as an error.
     pub(super) fn try_start(self) -> Result<RedisServer, String> {
         let directory = temporary_directory("server-");
-        let certificates = self.tls.then(Certificates::generate);
+        let certificates = self.certificates.clone();
+        let certificates = self.tls.then(|| certificates.unwrap_or_else(Certificates::generate));
         for _ in 0..ATTEMPTS {
             let settings = self.settings(&directory, certificates.clone());
             match settings.spawn(directory.path()) {

@@ -6,7 +6,7 @@ use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::client::TlsStream;
 
 #[cfg(feature = "tls")]
-use super::tls::{self, Roots};
+use super::tls::{self, Roots, TlsSettings, trouble::Shown};
 use super::{
     admission::{Admission, Provider},
     refusal::Refusal,
@@ -28,7 +28,7 @@ pub(crate) struct Endpoint {
 #[derive(Clone)]
 enum Tls {
     /// This library.
-    Own(Roots),
+    Own(TlsSettings),
     /// This library, with the system's roots. Where there are none, redis-rs, which an application
     /// may have built with roots inside.
     OwnOrClient,
@@ -54,8 +54,8 @@ impl Endpoint {
 
     /// A server behind TLS.
     #[cfg(feature = "tls")]
-    pub(crate) fn with_tls(client: Client, roots: Roots) -> Self {
-        Self { client, provider: None, tls: Tls::Own(roots) }
+    pub(crate) fn with_tls(client: Client, settings: TlsSettings) -> Self {
+        Self { client, provider: None, tls: Tls::Own(settings) }
     }
 
     /// The same at another address.
@@ -109,15 +109,45 @@ impl Endpoint {
     pub(super) async fn open_tls(&self) -> Result<Option<TlsStream<TcpStream>>, Refusal> {
         let info = self.client.get_connection_info();
         let ConnectionAddr::TcpTls { host, port, .. } = info.addr() else { return Ok(None) };
-        let roots = match &self.tls {
-            Tls::Own(roots) => roots.load()?,
+        let (roots, certificate) = match &self.tls {
+            Tls::Own(settings) => (settings.roots.load()?, settings.certificate.as_deref()),
             Tls::OwnOrClient => match Roots::System.load() {
-                Ok(roots) => roots,
+                Ok(roots) => (roots, None),
                 Err(_) => return Ok(None),
             },
             Tls::Client => return Ok(None),
         };
-        tls::open(host, *port, info.tcp_settings(), roots).await.map(Some)
+        tls::open(host, *port, info.tcp_settings(), roots, certificate).await.map(Some)
+    }
+
+    /// What a server behind TLS, which has ended the connection or not answered, has to say of it.
+    #[cfg(feature = "tls")]
+    pub(super) async fn last_words(&self, known: Refusal) -> Refusal {
+        tls::last_words::of(self, known).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(super) async fn last_words(&self, known: Refusal) -> Refusal {
+        known
+    }
+
+    /// What it shows of itself where this library opens TLS and the server asks for it.
+    #[cfg(feature = "tls")]
+    pub(super) fn shown(&self) -> Shown {
+        let has_one = match &self.tls {
+            Tls::Own(settings) => Some(settings.certificate.is_some()),
+            Tls::OwnOrClient => Some(false),
+            Tls::Client => None,
+        };
+        Shown { asked: true, has_one }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn host(&self) -> Option<(&str, u16)> {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::TcpTls { host, port, .. } => Some((host, *port)),
+            _ => None,
+        }
     }
 
     /// Without the feature, TLS is the client's, which may have another library for it.

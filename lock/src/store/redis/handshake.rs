@@ -348,8 +348,14 @@ async fn open(
         }
         // The two round trips of TLS and the others have one bound.
         _ => match time::timeout(STEP * 3, open_other(endpoint, client, config)).await {
+            Ok(Err(Failed::Otherwise(refusal))) if refusal.is_unexplained() => {
+                Err(endpoint.last_words(refusal).await.into())
+            }
             Ok(outcome) => outcome,
-            Err(_) => Err(Refusal::silent("to the connect", STEP * 3).into()),
+            Err(_) => {
+                let refusal = Refusal::silent("to the connect", STEP * 3);
+                Err(endpoint.last_words(refusal).await.into())
+            }
         },
     }
 }

@@ -35,7 +35,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{RedisResult, Value};
 
 #[cfg(feature = "tls")]
-pub(crate) use self::tls::Roots;
+pub(crate) use self::tls::{ClientCertificate, Roots, TlsSettings};
 pub(crate) use self::{
     admission::{Ask, Provider},
     endpoint::Endpoint,

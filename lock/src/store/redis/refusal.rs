@@ -5,6 +5,8 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use redis::{ErrorKind as RedisErrorKind, RedisError};
 
 use super::codes::{advice_for, is_passing};
+#[cfg(feature = "tls")]
+use super::tls::trouble::{self, Shown};
 use crate::{Error, ErrorKind};
 
 /// Why a connection could not be made.
@@ -61,10 +63,52 @@ impl Refusal {
         Self::new(ErrorKind::Rejected, text).caused_by(error)
     }
 
+    /// TLS checks that a certificate is for the host, so this has to be the name of one.
+    #[cfg(feature = "tls")]
+    pub(super) fn no_name_for_tls(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let text = "TLS failed: the host is no name that a certificate could be for, so check how \
+                    it is written";
+        Self::new(ErrorKind::Invalid, text).caused_by(error)
+    }
+
+    /// TLS was not opened, or has ended.
+    #[cfg(feature = "tls")]
+    pub(super) fn of_tls(error: io::Error, shown: Shown) -> Self {
+        match trouble::find(&error).map(|error| trouble::diagnose(error, shown)) {
+            Some((kind, text)) => Self::new(kind, text).caused_by(error),
+            None => Self::of(error.into()),
+        }
+    }
+
+    /// Is it TLS that has said why?
+    #[cfg(feature = "tls")]
+    pub(super) fn is_of_tls(&self) -> bool {
+        self.cause.as_deref().is_some_and(|cause| trouble::find(cause).is_some())
+    }
+
     /// The server, or the system on its behalf, has refused.
     pub(super) fn of(error: RedisError) -> Self {
+        #[cfg(feature = "tls")]
+        if let Some(found) = trouble::find(&error) {
+            let (kind, text) = trouble::diagnose(found, Shown::default());
+            return Self::new(kind, text).caused_by(error);
+        }
         let (kind, text) = diagnose(&error);
         Self::new(kind, text).caused_by(error)
+    }
+
+    /// The connection has ended, and nobody has said why.
+    pub(super) fn is_unexplained(&self) -> bool {
+        let error = self.cause.as_deref().and_then(|cause| cause.downcast_ref());
+        matches!(
+            error.and_then(io_kind),
+            Some(
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::UnexpectedEof
+            )
+        )
     }
 
     fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {

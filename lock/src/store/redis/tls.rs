@@ -4,24 +4,45 @@
 //! there is none. A library must not: an application that installs its own later would fail. So a
 //! provider is chosen for each connection, and the default is left as it is.
 
-use std::{io, sync::Arc};
+mod certificate;
+pub(super) mod last_words;
+pub(super) mod trouble;
 
-use redis::{RedisError, io::tcp::TcpSettings};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redis::io::tcp::TcpSettings;
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, Error, RootCertStore, SignatureScheme,
+        client::ResolvesClientCert,
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, ServerName, pem::PemObject},
+        sign::CertifiedKey,
     },
 };
 
+pub(crate) use self::certificate::ClientCertificate;
+use self::trouble::Shown;
 use super::{
     refusal::Refusal,
-    stream::{connect, refused, resolve, set_options},
+    stream::{connect, resolve, set_options},
 };
+
+/// Whom a connection trusts, and what it shows of itself.
+#[derive(Clone)]
+pub(crate) struct TlsSettings {
+    pub(crate) roots: Roots,
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
+}
 
 /// Whom a connection trusts.
 #[derive(Clone, Debug)]
@@ -65,22 +86,68 @@ pub(super) async fn open(
     port: u16,
     settings: &TcpSettings,
     roots: Arc<RootCertStore>,
+    certificate: Option<&ClientCertificate>,
 ) -> Result<TlsStream<TcpStream>, Refusal> {
-    let name = ServerName::try_from(host).map_err(|error| Refusal::of(RedisError::from(error)))?;
-    let connector = TlsConnector::from(Arc::new(config(roots)?));
+    let name = ServerName::try_from(host).map_err(Refusal::no_name_for_tls)?;
+    let (config, own) = config(roots, certificate)
+        .map_err(|error| Refusal::of_tls(io::Error::other(error), Shown::default()))?;
+    let connector = TlsConnector::from(Arc::new(config));
     let stream = connect(resolve(host, port).await?).await?;
     set_options(&stream, settings);
-    connector.connect(name.to_owned(), stream).await.map_err(refused)
+    let opened = connector.connect(name.to_owned(), stream).await;
+    opened.map_err(|error| Refusal::of_tls(error, own.shown()))
 }
 
 /// New for each connection: no session of one connection is resumed by the next, so each checks
 /// the server's certificate.
-fn config(roots: Arc<RootCertStore>) -> Result<ClientConfig, Refusal> {
-    // One that the application has installed is respected.
-    let provider =
-        CryptoProvider::get_default().map_or_else(|| ring::default_provider().into(), Arc::clone);
-    let versions =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = versions.map_err(|error| Refusal::of(RedisError::from(error)))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+fn config(
+    roots: Arc<RootCertStore>,
+    certificate: Option<&ClientCertificate>,
+) -> Result<(ClientConfig, Arc<OwnCertificate>), Error> {
+    let provider = provider();
+    let certified = certificate.map(|own| own.certified(&provider)).transpose()?;
+    let own = Arc::new(OwnCertificate {
+        certified: certified.map(Arc::new),
+        asked: AtomicBool::new(false),
+    });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::clone(&own) as _);
+    Ok((config, own))
+}
+
+/// One that the application has installed is respected.
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default().map_or_else(|| ring::default_provider().into(), Arc::clone)
+}
+
+/// The client's certificate, or that it has none, for one connection; notices whether it is asked for.
+struct OwnCertificate {
+    certified: Option<Arc<CertifiedKey>>,
+    asked: AtomicBool,
+}
+
+impl OwnCertificate {
+    fn shown(&self) -> Shown {
+        let asked = self.asked.load(Ordering::Relaxed);
+        Shown { asked, has_one: Some(self.certified.is_some()) }
+    }
+}
+
+impl ResolvesClientCert for OwnCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.certified.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certified.is_some()
+    }
+}
+
+impl fmt::Debug for OwnCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnCertificate").finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,126 @@
+//! The client's own certificate, for servers that know their clients by it.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::{
+    Error, InconsistentKeys,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{PemObject, SectionKind},
+    },
+    sign::CertifiedKey,
+};
+
+use super::provider;
+
+/// The client's certificate, those of its authorities behind it, and its key.
+pub(crate) struct ClientCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl ClientCertificate {
+    /// Reads both, and checks that they belong together. What is wrong says which of the two it is;
+    /// nothing of either is repeated, and no library's error either: those quote what they read.
+    pub(crate) fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Arc<Self>, &'static str> {
+        let (first, second) = (Sections::of(certificate), Sections::of(key));
+        if first.certificates.is_empty() && second.key.is_none() {
+            let is_key = first.key.is_some() || first.is_encrypted;
+            if is_key && !second.certificates.is_empty() {
+                return Err(
+                    "the two arguments of `client_certificate` are swapped: the certificate \
+                            comes first, then its key",
+                );
+            }
+        }
+        if first.is_damaged {
+            return Err("the first argument of `client_certificate` is damaged: give the whole \
+                        certificate, in PEM form");
+        }
+        if first.certificates.is_empty() {
+            return Err(
+                "the first argument of `client_certificate` holds no certificate: give the \
+                        client's own, and behind it those of its authorities, in PEM form",
+            );
+        }
+        let key = match second.key {
+            Some(key) => key,
+            None if second.is_encrypted => {
+                return Err(
+                    "the second argument of `client_certificate` is a key behind a password, \
+                            which TLS cannot use: write it without one, as `openssl pkey` does",
+                );
+            }
+            None if second.is_damaged => {
+                return Err(
+                    "the second argument of `client_certificate` is damaged: give the whole \
+                            private key, in PEM form",
+                );
+            }
+            None => {
+                return Err(
+                    "the second argument of `client_certificate` holds no private key: give \
+                            that of the certificate, in PEM form (PKCS#8, PKCS#1 or SEC1)",
+                );
+            }
+        };
+        let this = Self { chain: first.certificates, key };
+        match this.certified(&provider()) {
+            Ok(_) => Ok(Arc::new(this)),
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                Err("the two arguments of `client_certificate` do not belong together: give the \
+                     certificate and the key that it was made for; if there are several \
+                     certificates, the client's own is the first")
+            }
+            Err(Error::InvalidCertificate(_)) => Err(
+                "the first argument of `client_certificate` is no certificate that TLS can use: \
+                     give one of X.509 version 3",
+            ),
+            Err(_) => {
+                Err("the second argument of `client_certificate` is no key that TLS can use: \
+                           give one of RSA with 2048 bits or more, of ECDSA on P-256 or P-384, or \
+                           of Ed25519")
+            }
+        }
+    }
+
+    /// In the hands of this provider of cryptography.
+    pub(super) fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+        CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider)
+    }
+}
+
+/// What a file in PEM form holds.
+#[derive(Default)]
+struct Sections {
+    certificates: Vec<CertificateDer<'static>>,
+    /// The first one.
+    key: Option<PrivateKeyDer<'static>>,
+    is_encrypted: bool,
+    is_damaged: bool,
+}
+
+impl Sections {
+    fn of(pem: &[u8]) -> Self {
+        let count = |word: &[u8]| pem.windows(word.len()).filter(|window| *window == word).count();
+        let mut this = Self {
+            // In the label of PKCS#8, and in a header of the others, which no reader gets past.
+            is_encrypted: count(b"ENCRYPTED") > 0,
+            // What has no end is nothing to the reader.
+            is_damaged: count(b"-----BEGIN ") != count(b"-----END "),
+            ..Self::default()
+        };
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+            let Ok((kind, der)) = section else {
+                this.is_damaged = true;
+                break;
+            };
+            match kind {
+                SectionKind::Certificate => this.certificates.push(der.into()),
+                kind => this.key = this.key.or_else(|| PrivateKeyDer::from_pem(kind, der)),
+            }
+        }
+        this
+    }
+}
