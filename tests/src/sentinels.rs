@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
 
 pub use self::events::{SentinelEvent, SentinelEvents};
-use crate::{RedisServer, eventually};
+use crate::{Certificates, RedisServer, RedisServerBuilder, eventually};
 
 /// What the Sentinels of this harness call their primary.
 const NAME: &str = "main";
@@ -43,11 +43,26 @@ impl Sentinels {
     ///
     /// As [`start`](Self::start).
     pub async fn start_with(flags: &[&str]) -> Self {
-        let primary = RedisServer::start();
-        let port = primary.port().to_string();
-        let replica = || RedisServer::builder().flags(["--replicaof", "127.0.0.1", &port]).start();
+        Self::start_from(RedisServer::builder(), flags).await
+    }
+
+    /// The same behind TLS, among themselves, too: each wants a certificate of this authority from
+    /// whom it talks to. Only the harness talks to them without.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with_tls(certificates: &Certificates) -> Self {
+        let builder = RedisServer::builder().certificates(certificates).tls_auth_clients(true);
+        Self::start_from(builder.flag("--tls-replication", "yes"), &[]).await
+    }
+
+    async fn start_from(builder: RedisServerBuilder, flags: &[&str]) -> Self {
+        let primary = builder.clone().start();
+        let port = primary.known_port().to_string();
+        let replica = || builder.clone().flags(["--replicaof", "127.0.0.1", &port]).start();
         let sentinel = || {
-            let builder = RedisServer::builder().sentinel_of(primary.port());
+            let builder = builder.clone().sentinel_of(primary.known_port());
             builder.flags(flags.iter().copied()).start()
         };
         let sentinels = vec![sentinel(), sentinel(), sentinel()];
@@ -124,9 +139,13 @@ impl Sentinels {
 
     /// The URL for clients.
     pub fn url(&self) -> String {
-        let hosts = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
+        let host = |sentinel: &RedisServer| format!("127.0.0.1:{}", sentinel.known_port());
+        let hosts: Vec<_> = self.sentinels.iter().map(host).collect();
+        let has_tls =
+            self.sentinels.iter().any(|sentinel| sentinel.known_port() != sentinel.port());
+        let scheme = if has_tls { "rediss" } else { "redis" };
         let login = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("redis+sentinel://{login}{}/{NAME}", hosts.collect::<Vec<_>>().join(","))
+        format!("{scheme}+sentinel://{login}{}/{NAME}", hosts.join(","))
     }
 
     /// The Sentinels.
@@ -150,7 +169,7 @@ impl Sentinels {
     ///
     /// When there is none.
     pub fn at(&self, port: u16) -> &RedisServer {
-        self.servers.iter().find(|server| server.port() == port).expect("it is one of these")
+        self.servers.iter().find(|server| server.known_port() == port).expect("it is one of these")
     }
 
     /// The servers that are not this one.
@@ -177,7 +196,7 @@ impl Sentinels {
     ///
     /// When the Sentinels refuse, or nothing happens.
     pub async fn fail_over(&self) -> &RedisServer {
-        let before = self.primary().await.port();
+        let before = self.primary().await.known_port();
         let mut connection = self.sentinels[0].connection().await;
         let mut command = redis::cmd("SENTINEL");
         command.arg("FAILOVER").arg(NAME);

@@ -153,6 +153,11 @@ impl RedisServer {
         format!("redis+unix://{}", path.display())
     }
 
+    /// The port that others of its kind know it by: that of TLS if it has one.
+    pub(crate) fn known_port(&self) -> u16 {
+        self.settings.tls_port.as_ref().unwrap_or(&self.settings.port).number()
+    }
+
     /// The certificate, in PEM, of the authority that signed the server's own.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lock::{Error, ErrorKind, Locks, LocksBuilder};
-use lock_tests::{Certificates, ClientCertificate, RedisServer, eventually};
+use lock_tests::{Certificates, ClientCertificate, RedisServer, Sentinels, eventually};
 use redis::{Client, ClientTlsConfig, TlsCertificates};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::common::{WatchedServer, ms};
 
-/// Of no use but here: the library of the harness makes none of this kind.
+/// For the tests only: the library of the harness makes no keys of this kind.
 const RSA: &str = include_str!("certificates/rsa.key");
 
 /// In 1.3, a server judges the client's certificate when the client takes TLS for open already.
@@ -336,4 +336,47 @@ async fn a_certificate_that_expires_is_named_when_the_connection_breaks() {
     server.restart();
     let acquired = locks.lock("a").wait(ms(20_000)).acquire().await.unwrap();
     acquired.release().await.unwrap();
+}
+
+/// The Sentinels and all servers speak TLS only, and want a certificate of everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_their_servers_are_reached_over_tls() {
+    if RedisServer::leaves_out_tls() {
+        return;
+    }
+    let certificates = Certificates::generate();
+    let sentinels = Sentinels::start_with_tls(&certificates).await;
+    let url = sentinels.url();
+    assert!(url.starts_with("rediss+sentinel://"), "{url}");
+    let without = || Locks::builder().url(&*url).root_certificate(certificates.authority());
+    let with = |own: ClientCertificate| without().client_certificate(own.certificate, own.key);
+    let locks = with(certificates.client()).build().await.unwrap();
+    let patience = ms(20_000);
+    let held = locks.lock("held").lease(patience).acquire().await.unwrap();
+    let old = sentinels.primary().await;
+    let mut connection = old.connection().await;
+    let mut wait = redis::cmd("WAIT");
+    let replicas: usize = wait.arg(2).arg(5000).query_async(&mut connection).await.unwrap();
+    assert_eq!(replicas, 2);
+    let new = sentinels.fail_over().await;
+    assert_ne!(new.port(), old.port());
+    let next = locks.lock("next").wait(patience).acquire().await.unwrap();
+    assert!(next.fencing_token() > held.fencing_token());
+    let counts = new.commands().await;
+    assert!(counts.calls("evalsha") + counts.calls("eval") > 0, "the new primary has granted it");
+    assert!(held.is_held());
+    held.release().await.unwrap();
+
+    // The Sentinels are the first who are asked.
+    let kind = ErrorKind::Rejected;
+    let text = refused(without(), kind, WANTS).await;
+    assert!(text.contains("none of the Sentinels at"), "{text}");
+    refused(with(Certificates::generate().client()), kind, REFUSES).await;
+    let foreign = Certificates::generate();
+    let foreign = Locks::builder().url(&*url).root_certificate(foreign.authority());
+    refused(foreign, ErrorKind::Unavailable, "an authority that is not trusted").await;
+    // The other way round, too.
+    let plain = Locks::builder().url(url.replace("rediss", "redis"));
+    let error = plain.build().await.unwrap_err();
+    assert!(error.to_string().contains("the server wants TLS"), "{error}");
 }

@@ -156,11 +156,10 @@ impl RedisServerBuilder {
             flag("--unixsocket", path.display().to_string());
         }
         let tls_port = certificates.as_ref().map(|_| Port::claim());
-        if let Some(tls_port) = &tls_port {
-            flag("--tls-port", tls_port.number().to_string());
-        }
-        if let Some(certificates) = &certificates {
-            flags.extend(certificates.install(directory.path()));
+        let mut of_tls = Vec::new();
+        if let (Some(tls_port), Some(certificates)) = (&tls_port, &certificates) {
+            of_tls.extend(["--tls-port".to_owned(), tls_port.number().to_string()]);
+            of_tls.extend(certificates.install(directory.path()));
         }
         if let Some(primary) = self.watches {
             // A Sentinel starts from a file only, which it writes to.
@@ -182,6 +181,7 @@ impl RedisServerBuilder {
             fs::write(&path, "").expect("the server's directory can be written");
             flags.insert(0, path.display().to_string());
         }
+        flags.extend(of_tls);
         flags.extend(self.flags.iter().cloned());
         let password = self
             .flags
