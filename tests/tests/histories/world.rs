@@ -57,12 +57,15 @@ impl World {
         min_replicas: Option<u64>,
     ) -> Self {
         let mut clients: Vec<_> = urls.into_iter().map(Client::new).collect();
-        match (min_replicas, worker_of_version_before()) {
-            (Some(replicas), _) => {
+        match min_replicas {
+            Some(replicas) => {
                 clients.iter_mut().for_each(|client| client.settings = format!(" {replicas}"));
             }
-            (None, Some(program)) => clients[1].program = program,
-            (None, None) => {}
+            None => {
+                if let Some(program) = worker_of_version_before() {
+                    clients[1].program = program;
+                }
+            }
         }
         let world = Self {
             seed,

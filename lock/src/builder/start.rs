@@ -1,0 +1,138 @@
+//! From settings to a client with its store: what is refused, what is made, and where it runs.
+
+use std::sync::Arc;
+
+use super::{LocksBuilder, Source};
+use crate::{
+    Error, Locks,
+    clock::{BootClock, TokioClock},
+    context::Context,
+    events::Events,
+    id::Prefix,
+    keeper::{Client, ClientId, Started},
+    limits,
+    store::{MemoryStore, Store},
+    url::Target,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    store::{
+        AdminStore, DebounceStore, DurableStore,
+        redis::{Endpoint, Provider, RedisStore, Servers},
+    },
+    url::Beside,
+    warning::Warnings,
+};
+
+impl LocksBuilder {
+    /// Makes the client, which connects unless it is lazy.
+    pub(super) fn start(self, lazy: bool) -> Result<(Locks, Option<Started>), Error> {
+        let prefix = Prefix::parse(&self.prefix)?;
+        limits::lease(self.lease)?;
+        if !matches!(self.source, Some(Source::Url(_))) {
+            self.beside.refuse_all()?;
+        }
+        let events = Events::default();
+        let id = self.client_id.map_or_else(ClientId::default, ClientId::from);
+        #[cfg(feature = "redis")]
+        let servers = Servers {
+            min_replicas: self.min_replicas,
+            provider: self.credentials.map(Provider::new).transpose()?,
+            warnings: Warnings::new(self.on_warning, events.clone()),
+        };
+        #[cfg(not(feature = "redis"))]
+        let servers = NoServers;
+        let (client, started) = match self.source {
+            Some(Source::Url(url)) => match Target::parse(&url, self.beside)? {
+                Target::Memory => {
+                    servers.are_none()?;
+                    of_store(id, Arc::new(MemoryStore::new()), events)?
+                }
+                #[cfg(feature = "redis")]
+                Target::Redis(endpoint) => {
+                    of_redis(id, RedisStore::new(*endpoint, servers)?, events, lazy)?
+                }
+                #[cfg(feature = "redis")]
+                Target::Watched(watched) => {
+                    of_redis(id, RedisStore::watched(*watched, servers)?, events, lazy)?
+                }
+            },
+            #[cfg(feature = "redis")]
+            Some(Source::Client(client)) => {
+                let store = RedisStore::new(Endpoint::of_client(*client), servers)?;
+                of_redis(id, store, events, lazy)?
+            }
+            #[cfg(feature = "__mutants")]
+            Some(Source::Store(store)) if self.host.is_some() => {
+                let host = self.host.expect("BUG: it was just there");
+                (Client::embedded(id, store, host), None)
+            }
+            Some(Source::Store(store)) => {
+                servers.are_none()?;
+                of_store(id, store, events)?
+            }
+            None => {
+                return Err(Error::invalid(
+                    "no store: name one with `.url(..)`, `.client(..)` or `.store(..)`",
+                ));
+            }
+        };
+        #[cfg(not(feature = "redis"))]
+        let _ = lazy;
+        let context = Context::new(client, prefix, (self.lease, self.wait));
+        Ok((Locks::new(context), started))
+    }
+}
+
+/// Built without them, nothing was asked of Redis servers.
+#[cfg(not(feature = "redis"))]
+struct NoServers;
+
+#[cfg(not(feature = "redis"))]
+impl NoServers {
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature `redis`")]
+    fn are_none(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A client, and what its connection comes to, if it makes one.
+type Connecting = (Arc<Client>, Option<Started>);
+
+fn of_store(id: ClientId, store: Arc<dyn Store>, events: Events) -> Result<Connecting, Error> {
+    if store.embedded().is_some() {
+        return Ok((Client::embedded(id, store, Arc::new(TokioClock::new())), None));
+    }
+    let clock = Arc::new(BootClock::new());
+    let (client, started) = Client::on_own_thread(id, clock, store, events, || async { Ok(()) })?;
+    Ok((client, Some(started)))
+}
+
+#[cfg(feature = "redis")]
+fn of_redis(
+    id: ClientId,
+    store: RedisStore,
+    events: Events,
+    lazy: bool,
+) -> Result<Connecting, Error> {
+    let store = Arc::new(store);
+    let connection = Arc::clone(&store);
+    let connect = move || async move { if lazy { Ok(()) } else { connection.connect().await } };
+    let (client, started) =
+        Client::on_own_thread(id, Arc::new(BootClock::new()), store, events, connect)?;
+    Ok((client, Some(started)))
+}
+
+/// The Redis store of a URL by itself, for the tests that compare the engines.
+#[cfg(feature = "redis")]
+pub async fn redis_store(
+    url: &str,
+) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
+    let store = match Target::parse(url, Beside::default())? {
+        Target::Redis(endpoint) => RedisStore::new(*endpoint, Servers::default())?,
+        Target::Watched(watched) => RedisStore::watched(*watched, Servers::default())?,
+        Target::Memory => return Err(Error::invalid("this is no URL of a Redis server")),
+    };
+    store.connect().await?;
+    Ok(store)
+}
