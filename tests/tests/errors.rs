@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lock::{Error, ErrorKind, Locks, Status};
+use lock::{Error, ErrorKind, Locks};
 use lock_tests::{Certificates, Proxy, RedisServer, eventually};
 
 use crate::common::{Engine, FENCE, WatchedServer, ms, on_both_stores};
@@ -222,58 +222,6 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     guard.release().await.unwrap();
     let _: () = config("0").query_async(&mut connection).await.unwrap();
     assert!(locks.lock("b").acquire().await.is_ok());
-}
-
-/// The rights that docs/servers.md names are enough, and without the ones that only make things better
-/// it works, too.
-#[tokio::test]
-async fn a_user_with_few_rights_can_use_it() {
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
-    let mut admin = server.connection().await;
-    let needed = "+evalsha +eval +ping +get +mget +set +del +pttl +pexpire +time +hget +hset +hgetall +hdel \
-                  +exists +zadd +zcard +zcount +zrange +zrangebyscore +zrem +zscore";
-    let better =
-        "+script|load +client|id +client|kill +info +hello +subscribe +publish +pubsub|numsub";
-    // Before Redis 7.0 a new user may use all channels, and some of them may not be added to that.
-    let channels = if RedisServer::version().is_before(7, 0) { "resetchannels " } else { "" };
-    let all = format!("{needed} {better} {channels}&~wake:*");
-    for (user, rights, delivery) in [("all", &*all, "push"), ("few", needed, "polling")] {
-        let mut command = redis::cmd("ACL");
-        command.arg("SETUSER").arg(user).arg("on").arg(">hush").arg("~lock:*");
-        command.arg("~~fence").arg("~~queue:lock:*");
-        for right in rights.split_whitespace() {
-            command.arg(right);
-        }
-        let _: () = command.query_async(&mut admin).await.unwrap();
-        let locks = Locks::connect(&server.url_with(user, "hush", 0)).await.unwrap();
-        let shown = format!("{locks:?}");
-        assert!(shown.contains(&format!("delivery: \"{delivery}\"")), "{shown}");
-        let guard = locks.lock("a").lease(ms(300)).acquire().await.unwrap();
-        guard.extend(ms(100)).await.unwrap();
-        tokio::time::sleep(ms(500)).await;
-        assert!(guard.is_held());
-        let ran = locks.debounce("a").wait(ms(10)).call(|| async {}).await.unwrap();
-        assert!(ran.is_some());
-        assert!(!locks.debounce("a").cancel().await.unwrap());
-        let durable =
-            locks.debounce("a").wait(ms(10)).durable("f", |_: u64, _| async { Err::<(), _>("no") });
-        let durable = durable.unwrap().retry(1, ms(10));
-        durable.call(&7).await.unwrap();
-        eventually(ms(5000), async || !durable.set_aside().await.unwrap().is_empty()).await;
-        assert!(durable.run_again().await.unwrap());
-        assert!(locks.lock("a").force_release().await.unwrap());
-        let held = locks.lock("b").acquire().await.unwrap();
-        let waiter = tokio::spawn(locks.lock("b").acquire());
-        eventually(ms(5000), async || {
-            matches!(locks.lock("b").status().await.unwrap(), Status::Held { waiters: 1, .. })
-        })
-        .await;
-        held.release().await.unwrap();
-        waiter.await.unwrap().unwrap().release().await.unwrap();
-        let elsewhere = Locks::builder().url(server.url_with(user, "hush", 0)).prefix("other:");
-        let error = elsewhere.build().await.unwrap().lock("a").acquire().await.unwrap_err();
-        check(&error, ErrorKind::Rejected, &["a"]);
-    }
 }
 
 #[tokio::test]

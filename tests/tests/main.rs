@@ -27,6 +27,7 @@ mod postgresql;
 mod regressions;
 mod replicas;
 mod reports;
+mod rights;
 mod runs;
 mod runtimes;
 mod scale;

@@ -33,8 +33,9 @@ local function write_record(id, record, look_at)
     record.call, record.first, record.due, record.attempts, record.claimed,
     record.limit, record.pause)
   redis.call('HSET', KEYS[2], id, text .. record.arguments)
-  redis.call('ZADD', KEYS[1], look_at, id)
+  -- At once: the user may have no right to what comes next.
   redis.call('PEXPIRE', KEYS[2], KEEP)
+  redis.call('ZADD', KEYS[1], look_at, id)
   redis.call('PEXPIRE', KEYS[1], KEEP)
 end
 

@@ -291,6 +291,7 @@ async fn ask(name: &str, connection: &mut MultiplexedConnection) -> Result<Repor
             Some(said) if said.contains("unknown command") => no_sentinel(),
             _ => Refusal::of(error.into()),
         }),
+        (_, Some(Value::ServerError(error))) => Err(Refusal::of(error.into())),
         (Some(state), Some(place)) => Report::read(state, place).ok_or_else(no_sentinel),
         _ => Err(no_sentinel()),
     }
