@@ -1,5 +1,5 @@
 # What tests/run, tests/versions and .ci/run share: which server a program is, how a file is had from
-# a package, and what a log of `cargo test` says. To be sourced.
+# a package, which version was before, and what a log of `cargo test` says. To be sourced.
 
 # Tests wait for times and for other processes more than they compute.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(getconf _NPROCESSORS_ONLN)))}
@@ -49,6 +49,33 @@ with zipfile.ZipFile(wheel) as wheel, open(path, "wb") as file:
         return 1
     fi
     mv "$path.part" "$path"
+}
+
+# The version before, which processes of this one have to get along with.
+before=5ec925f0
+
+# build_worker_before: builds the worker of that commit, and has LOCK_WORKER_BEFORE name it. Where there
+# is no such commit, says that the tests of it are left out. Fails, saying why.
+build_worker_before() {
+    local folder=$PWD/target/before-$before
+    export LOCK_WORKER_BEFORE=$folder/worker
+    if [[ -x $LOCK_WORKER_BEFORE ]]; then return; fi
+    rm -rf "$folder"
+    mkdir -p "$folder/source"
+    if ! git archive "$before" 2>/dev/null | tar -x -C "$folder/source" 2>/dev/null; then
+        unset LOCK_WORKER_BEFORE
+        echo "this is no clone with the commit $before; the tests beside the version" \
+            "before were left out"
+        return
+    fi
+    echo "building the version before, $before"
+    # In the same folder as the tests, which need most of its dependencies as well. The program is
+    # copied, for theirs has the same name.
+    cargo build --manifest-path "$folder/source/Cargo.toml" --locked --target-dir target \
+        -p lock-tests --bin worker </dev/null || return
+    cp target/debug/worker "$LOCK_WORKER_BEFORE.part"
+    mv "$LOCK_WORKER_BEFORE.part" "$LOCK_WORKER_BEFORE"
+    rm -rf "$folder/source"
 }
 
 # reasons LOG: why tests failed, without their backtraces: what a reader of the last lines needs.
