@@ -67,15 +67,15 @@ impl Sentinels {
         };
         let sentinels = vec![sentinel(), sentinel(), sentinel()];
         let this = Self { servers: vec![replica(), replica(), primary], sentinels, password: None };
-        this.set_up().await;
+        this.set_up(DOWN_AFTER).await;
         this
     }
 
-    async fn set_up(&self) {
+    async fn set_up(&self, down_after: Duration) {
         for sentinel in &self.sentinels {
             let mut connection = sentinel.connection().await;
             for (setting, value) in [
-                ("down-after-milliseconds", DOWN_AFTER.as_millis().to_string()),
+                ("down-after-milliseconds", down_after.as_millis().to_string()),
                 ("failover-timeout", "10000".to_owned()),
                 ("parallel-syncs", "2".to_owned()),
                 ("quorum", "2".to_owned()),

@@ -1,6 +1,6 @@
 //! What Sentinels say of their own accord.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use redis::Client;
@@ -14,7 +14,7 @@ use super::Sentinels;
 use crate::now;
 
 /// One message of a Sentinel.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SentinelEvent {
     /// When it was heard, by [`now`].
     pub at: u64,
@@ -37,6 +37,14 @@ pub struct SentinelEvents {
 struct Heard {
     events: Mutex<Vec<SentinelEvent>>,
     more: Notify,
+}
+
+/// In one line, since a test that fails shows many.
+impl fmt::Debug for SentinelEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, sentinel, name, text } = self;
+        write!(f, "{} ms, Sentinel {sentinel}: {name} {text}", at / 1_000_000)
+    }
 }
 
 impl SentinelEvent {
@@ -81,10 +89,10 @@ impl SentinelEvents {
         Self { heard, _tasks: tasks }
     }
 
-    /// Everything of this name that was heard since then.
-    pub async fn since(&self, time: u64, name: &str) -> Vec<SentinelEvent> {
+    /// Everything that was heard since then.
+    pub async fn since(&self, time: u64) -> Vec<SentinelEvent> {
         let events = self.heard.events.lock().await;
-        events.iter().filter(|event| event.at >= time && event.name == name).cloned().collect()
+        events.iter().filter(|event| event.at >= time).cloned().collect()
     }
 
     /// The first event of this name since then, which may be still to come.
@@ -98,7 +106,8 @@ impl SentinelEvents {
                 let more = self.heard.more.notified();
                 let mut more = std::pin::pin!(more);
                 more.as_mut().enable();
-                if let Some(event) = self.since(since, name).await.into_iter().next() {
+                let events = self.since(since).await;
+                if let Some(event) = events.into_iter().find(|event| event.name == name) {
                     return event;
                 }
                 more.await;
@@ -106,11 +115,7 @@ impl SentinelEvents {
         };
         match timeout(limit, search).await {
             Ok(event) => event,
-            Err(_) => {
-                let events = self.heard.events.lock().await;
-                let instead: Vec<_> = events.iter().filter(|event| event.at >= since).collect();
-                panic!("no {name} within {limit:?}, but {instead:#?}")
-            }
+            Err(_) => panic!("no {name} within {limit:?}, but {:#?}", self.since(since).await),
         }
     }
 }

@@ -8,7 +8,10 @@
 use std::{iter, time::Duration};
 
 use lock_tests::{Random, RedisServer, SentinelEvents, Sentinels, eventually, ms, now};
-use tokio::{task::block_in_place, time::sleep};
+use tokio::{
+    task::block_in_place,
+    time::{sleep, timeout},
+};
 
 use super::{
     end::End,
@@ -31,6 +34,9 @@ pub(super) const KINDS: [&str; 5] = [
     "primary cut off",
     "Sentinels stopped",
 ];
+
+/// One more, begun by a Sentinel that has taken a server for dead which was only slow.
+const UNASKED: &str = "failover that nobody asked for";
 
 /// Until when every client has heard of a failover, from the first Sentinel's word on: each is
 /// subscribed to all of them, and asks each of them once a second.
@@ -67,12 +73,21 @@ impl Failovers {
     /// make it a replica; those who are in a hurry see that of one kind only, and cut the others
     /// short.
     pub(super) async fn run(&self, each: u64, in_a_hurry: bool) -> Timings {
+        // Where the primary is, those who have not connected yet can learn from the Sentinels only.
+        self.world.ready().await;
         let mut random = Random::new(self.seed);
         let (mut bag, mut timings) = (Vec::new(), Timings::default());
         for _ in 0..each * KINDS.len() as u64 {
             let kind = random.draw(&mut bag, || KINDS.to_vec());
             let patient = kind == "primary stopped" || !in_a_hurry && random.one_in(2);
-            let failover = self.fail_over(kind, patient, &mut random);
+            let failover = async {
+                loop {
+                    match self.fail_over(kind, patient, &mut random).await {
+                        Some(timing) => return timing,
+                        None => self.world.count(UNASKED),
+                    }
+                }
+            };
             timings.add(kind, self.world.listen_until(failover).await);
             self.world.count(kind);
         }
@@ -87,8 +102,9 @@ impl Failovers {
         self.world.end(primary, &self.sentinels.url(), ms(2000)).await
     }
 
-    /// One fault, from an orderly state until what was the primary follows the new one.
-    async fn fail_over(&self, kind: &str, patient: bool, random: &mut Random) -> Timing {
+    /// One fault, from an orderly state until what was the primary follows the new one. None if there
+    /// was another failover that nobody has asked for: nothing can be said of the times then.
+    async fn fail_over(&self, kind: &str, patient: bool, random: &mut Random) -> Option<Timing> {
         let old = self.sentinels.in_order().await;
         sleep(ms(random.below(500))).await;
         let from = self.begin(kind, old, random).await;
@@ -96,7 +112,6 @@ impl Failovers {
         let new = self.sentinels.at(promoted.port(3));
         let granted = self.prober.first_lock_on(new).await;
         let switched = self.events.first(from, "+switch-master", PATIENCE).await;
-        assert_eq!((switched.port(2), switched.port(4)), (old.port(), new.port()), "{switched:?}");
         let heard = switched.at + nanos(HEARD);
         let last_script = match kind {
             "primary killed" | "primary stopped" => {
@@ -126,18 +141,29 @@ impl Failovers {
         let before = scripts(old).await;
         if !patient {
             sleep(ms(500 + random.below(1500))).await;
-            ask(old, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
+            if self.sentinels.primary().await.port() == new.port() {
+                ask(old, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
+            }
         }
-        assert_eq!(self.sentinels.in_order().await.port(), new.port(), "another failover");
+        self.sentinels.in_order().await;
+        let events = self.events.since(from).await;
+        let mut moves = events.iter().filter(|event| event.name == "+switch-master");
+        if moves.any(|event| event.port(4) != new.port()) {
+            println!("{kind}, and one more failover: {events:#?}");
+            sleep(HEARD).await;
+            self.world.forgetting(from);
+            return None;
+        }
         let after = scripts(old).await;
         if after != before {
             let what = format!("{kind}: {} scripts on the old primary", after - before);
             self.world.violation(what);
         }
-        Timing {
-            next_lock: since(promoted.at, granted.await.expect("the prober goes on")),
+        let granted = timeout(PATIENCE, granted).await.expect("nobody is granted a lock");
+        Some(Timing {
+            next_lock: since(promoted.at, granted.expect("the prober goes on")),
             last_script: last_script.map(|at| since(switched.at, at)),
-        }
+        })
     }
 
     /// What leads to a failover, and when the time began in which grants may be lost.

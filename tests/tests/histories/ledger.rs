@@ -24,6 +24,8 @@ pub(super) struct Ledger {
     forcing: BTreeSet<(u64, String, u64)>,
     /// Of the first client, whose process is never killed: KiB, threads, files, tasks.
     pub(super) usage: Vec<[u64; 4]>,
+    /// How many clients have connected, and how many have ended.
+    pub(super) ready: u64,
     pub(super) done: u64,
 }
 
@@ -110,7 +112,8 @@ impl Ledger {
                 let numbers: Vec<u64> = numbers.iter().map(|word| number(word)).collect();
                 self.usage.push(numbers.try_into().expect("four numbers"));
             }
-            ["usage", ..] | ["ready"] => {}
+            ["usage", ..] => {}
+            ["ready"] => self.ready += 1,
             ["done"] => self.done += 1,
             _ => panic!("not understood: {words:?}"),
         }

@@ -43,6 +43,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// How many holds there are at least for each failover.
 const HOLDS: usize = 1000;
 
+/// How soon there is a lock again once a replica is promoted, mostly.
+const NEXT_LOCK: Duration = Duration::from_millis(300);
+
 /// One world at a time.
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
@@ -93,6 +96,7 @@ async fn what_holders_saw_over_failovers_is_no_violation() {
     }
     let acquisitions = end.verdict.acquisitions;
     assert!(acquisitions >= HOLDS * each as usize * failovers::KINDS.len(), "{acquisitions}");
+    assert!(timings.next_lock() <= NEXT_LOCK, "{timings}");
 }
 
 /// What everything is drawn from.

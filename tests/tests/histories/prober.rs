@@ -1,21 +1,23 @@
 //! A client that keeps trying: how soon there are locks again.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
-};
+use std::thread::{self, JoinHandle};
 
-use lock::{LockGuard, Locks};
+use lock::Locks;
 use lock_tests::{RedisServer, ms, now};
 use redis::aio::MultiplexedConnection;
-use tokio::{sync::oneshot, time::sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::{
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError, unbounded_channel},
+        oneshot,
+    },
+    time::sleep,
+};
 
-/// On a thread and a runtime of its own, as a process would be that does nothing else.
+/// On a thread and a runtime of its own, as a process would be that does nothing else. It ends when
+/// the value is dropped.
 pub(super) struct Prober {
-    wanted: Arc<Mutex<Option<Wanted>>>,
-    thread: Option<JoinHandle<()>>,
-    _end: DropGuard,
+    wanted: UnboundedSender<Wanted>,
+    thread: JoinHandle<()>,
 }
 
 /// A lock on this server, and who wants to know when it was granted.
@@ -26,12 +28,10 @@ struct Wanted {
 
 impl Prober {
     pub(super) fn start(url: String) -> Self {
-        let wanted = Arc::new(Mutex::new(None));
-        let end = CancellationToken::new();
-        let probing = probe(url, Arc::clone(&wanted), end.clone());
+        let (wanted, receiver) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let thread = thread::spawn(move || runtime.block_on(probing));
-        Self { wanted, thread: Some(thread), _end: end.drop_guard() }
+        let thread = thread::spawn(move || runtime.block_on(probe(url, receiver)));
+        Self { wanted, thread }
     }
 
     /// When the first lock is granted on this server from now on. It has to be one that had none to
@@ -39,37 +39,42 @@ impl Prober {
     pub(super) async fn first_lock_on(&self, server: &RedisServer) -> oneshot::Receiver<u64> {
         let (granted, receiver) = oneshot::channel();
         let wanted = Wanted { server: server.connection().await, granted };
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted);
+        // If it has ended, the receiver tells.
+        let _ = self.wanted.send(wanted);
         receiver
     }
 
-    /// Ends it, and lets go of what it holds.
-    pub(super) fn finish(mut self) {
-        let thread = self.thread.take();
-        drop(self);
-        thread.unwrap().join().expect("the prober does not panic");
+    /// Ends it, and waits for that.
+    pub(super) fn finish(self) {
+        drop(self.wanted);
+        self.thread.join().expect("the prober does not panic");
     }
 }
 
-async fn probe(url: String, wanted: Arc<Mutex<Option<Wanted>>>, end: CancellationToken) {
-    let locks = Locks::connect(&url).await.unwrap();
-    let mut number = 0_u64;
-    while !end.is_cancelled() {
+async fn probe(url: String, mut questions: UnboundedReceiver<Wanted>) {
+    // Nothing waits for a server here: calls do.
+    let locks = Locks::builder().url(url).build_lazy().unwrap();
+    let (mut number, mut wanted) = (0_u64, None);
+    loop {
+        match questions.try_recv() {
+            Ok(question) => wanted = Some(question),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => break,
+        }
         number += 1;
         let lock = locks.lock(format!("probe-{number}")).lease(ms(2000)).wait(ms(3000));
         if let Ok(guard) = lock.acquire().await {
             let at = now();
-            let is_wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(mut wanted_lock) = is_wanted {
-                if is_on(&mut wanted_lock.server, &lock.key()).await {
+            if let Some(mut question) = wanted.take() {
+                if is_on(&mut question.server, &lock.key()).await {
                     // Nobody may want to know any more.
-                    let _ = wanted_lock.granted.send(at);
+                    let _ = question.granted.send(at);
                 } else {
-                    let mut wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
-                    wanted.get_or_insert(wanted_lock);
+                    wanted = Some(question);
                 }
             }
-            let_go(guard).await;
+            // It may be lost, by a failover.
+            let _ = guard.release().await;
         }
         sleep(ms(1)).await;
     }
@@ -80,9 +85,4 @@ async fn probe(url: String, wanted: Arc<Mutex<Option<Wanted>>>, end: Cancellatio
 /// that follow that one.
 async fn is_on(server: &mut MultiplexedConnection, key: &str) -> bool {
     redis::cmd("EXISTS").arg(key).query_async(server).await.unwrap_or(false)
-}
-
-async fn let_go(guard: LockGuard) {
-    // It may be lost, by a failover.
-    let _ = guard.release().await;
 }

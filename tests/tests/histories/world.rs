@@ -103,6 +103,16 @@ impl World {
         }
     }
 
+    /// Waits until everybody has connected.
+    pub(super) async fn ready(&self) {
+        let clients = self.clients.len() as u64;
+        eventually(ms(40_000), async || {
+            self.listen();
+            self.ledger().ready >= clients
+        })
+        .await;
+    }
+
     /// Lets everybody finish.
     pub(super) async fn finish(&self) {
         for client in &self.clients {
