@@ -2,8 +2,8 @@
 //!
 //! A failover raises the configuration epoch, and a Sentinel that missed it reports the one of
 //! before until it has heard of it: so the highest epoch counts, and what has counted once is not
-//! taken back by a lower one. Only where all Sentinels agree on another server is it believed at any
-//! epoch: an operator has set them up anew, and epochs begin again.
+//! taken back by a lower one. Only where all Sentinels agree on a server is it believed at any epoch:
+//! an operator has set them up anew, and epochs begin again.
 
 use redis::Value;
 
@@ -65,7 +65,8 @@ impl Reports {
                 let agree = |report: &Option<Report>| {
                     report.as_ref().is_some_and(|report| report.is_at(best))
                 };
-                !best.is_at(believed) && self.of.iter().all(agree)
+                // Or at this very server, with a lower epoch: the next failover has one, too.
+                best != believed && self.of.iter().all(agree)
             }
         });
         let before = self.believed.clone();
@@ -190,6 +191,18 @@ mod tests {
         assert_eq!(news(&mut reports, 0, 9, 1), Some(1));
         assert_eq!(news(&mut reports, 0, 0, 7), None);
         assert_eq!(news(&mut reports, 1, 0, 7), Some(7));
+    }
+
+    /// They may name the same server as before, and one of them may be gone by the next failover.
+    #[test]
+    fn sentinels_that_were_set_up_anew_can_fail_over() {
+        let mut reports = Reports::of(3);
+        assert_eq!(news(&mut reports, 0, 9, 1), Some(1));
+        for sentinel in 0..3 {
+            assert_eq!(news(&mut reports, sentinel, 0, 1), None, "it is there already");
+        }
+        assert_eq!(reports.take(2, None), None);
+        assert_eq!(news(&mut reports, 0, 1, 7), Some(7));
     }
 
     #[test]
