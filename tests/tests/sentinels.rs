@@ -155,6 +155,27 @@ async fn without_sentinels_the_known_primary_serves_on() {
     guard.release().await.unwrap();
 }
 
+/// On whatever runtime it was used.
+#[tokio::test]
+async fn a_store_that_is_dropped_leaves_the_sentinels_in_peace() {
+    let sentinels = Sentinels::start().await;
+    let listeners = async || {
+        let mut listeners = 0;
+        for sentinel in sentinels.sentinels() {
+            let mut connection = sentinel.connection().await;
+            let mut list = redis::cmd("CLIENT");
+            let list: String = list.arg("LIST").query_async(&mut connection).await.unwrap();
+            listeners += list.lines().filter(|line| line.contains(" sub=1 ")).count();
+        }
+        listeners
+    };
+    let before = listeners().await;
+    let store = redis_store(&sentinels.url()).await.unwrap();
+    eventually(PATIENCE, async || listeners().await == before + 3).await;
+    drop(store);
+    eventually(PATIENCE, async || listeners().await == before).await;
+}
+
 #[tokio::test]
 async fn the_contract_is_kept_behind_sentinels() {
     let sentinels = Sentinels::start().await;

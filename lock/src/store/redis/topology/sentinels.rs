@@ -62,7 +62,7 @@ struct Shared {
     /// Why a Sentinel gives no report, the last time; by Sentinel.
     refusals: watch::Sender<Vec<Option<Refusal>>>,
     /// The primary cannot be reached: each Sentinel is asked now.
-    missed: Notify,
+    missed: Arc<Notify>,
     events: Events,
     begun: OnceLock<()>,
 }
@@ -81,7 +81,7 @@ impl Sentinels {
             reports: Mutex::new(Reports::of(sentinels.len())),
             place,
             refusals: watch::Sender::new(vec![None; sentinels.len()]),
-            missed: Notify::new(),
+            missed: Arc::default(),
             events,
             begun: OnceLock::new(),
             name,
@@ -194,16 +194,16 @@ async fn follow(shared: Weak<Shared>, sentinel: usize) {
     loop {
         let began = Instant::now();
         let refusal = {
-            let Some(shared) = shared.upgrade() else { return };
             let heard = Arc::new(Notify::new());
-            match connect(&shared, sentinel, &heard).await {
-                Ok(connection) => {
-                    let shared = Arc::downgrade(&shared);
-                    match listen(&shared, sentinel, connection, &heard).await {
-                        Some(refusal) => refusal,
-                        None => return,
-                    }
-                }
+            let connected = {
+                let Some(shared) = shared.upgrade() else { return };
+                connect(&shared, sentinel, &heard).await
+            };
+            match connected {
+                Ok(connection) => match listen(&shared, sentinel, connection, &heard).await {
+                    Some(refusal) => refusal,
+                    None => return,
+                },
                 Err(refusal) => refusal,
             }
         };
@@ -260,13 +260,16 @@ async fn listen(
         let shared = shared.upgrade()?;
         // Asked for before the question is: what is missed while it is on its way is a reason for
         // another.
-        let mut missed = pin!(shared.missed.notified());
+        let missed = Arc::clone(&shared.missed);
+        let mut missed = pin!(missed.notified());
         missed.as_mut().enable();
         let asked = shared.reports().doubts();
         match ask(&shared.name, &mut connection).await {
             Ok(report) => shared.take(sentinel, Ok((asked, report))),
             Err(refusal) => return Some(refusal),
         }
+        // Or those who listen would keep it for each other.
+        drop(shared);
         tokio::select! {
             () = heard.notified() => {}
             () = missed => {}
