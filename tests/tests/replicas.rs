@@ -185,6 +185,34 @@ async fn other_calls_pass_between_two_waits() {
     held.release().await.unwrap();
 }
 
+/// What is short is asked for in a short time, which an idle server notices late: that is no reason
+/// to take the connection for a silent one. And when it is gone, the others have their time again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_lease_is_no_matter_of_the_others_and_of_the_connection() {
+    let (primary, replica) = replicated().await;
+    let locks = builder(&primary, 1).build().await.unwrap();
+    replica.stop_process();
+    let short = async || {
+        let before = primary.commands().await.calls("client|id");
+        let error = locks.lock("a").lease(ms(60)).wait(ms(0)).acquire().await.unwrap_err();
+        let connects = primary.commands().await.calls("client|id") - before;
+        (error.to_string(), connects)
+    };
+    let mut seen = Vec::new();
+    // On a machine that is busy, the connection is silent now and then.
+    for _ in 0..5 {
+        let (error, connects) = short().await;
+        if error.contains("within 10ms only 0 of the 1 replicas") && connects == 0 {
+            seen.clear();
+            break;
+        }
+        seen.push((error, connects));
+    }
+    assert!(seen.is_empty(), "{seen:?}");
+    let error = locks.lock("b").wait(ms(0)).acquire().await.unwrap_err().to_string();
+    assert!(error.contains("within 500ms only 0 of the 1 replicas"), "{error}");
+}
+
 #[tokio::test]
 async fn who_has_no_replicas_or_may_not_ask_them_is_told_at_once() {
     for builder in

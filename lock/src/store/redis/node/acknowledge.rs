@@ -8,10 +8,7 @@
 //! time for several tries.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -31,11 +28,14 @@ use crate::{
 /// a round trip.
 const LIMITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
+/// How much later than that an idle server notices that the time is over: it looks ten times a second.
+const NOTICES: Duration = Duration::from_millis(100);
+
 /// How many replicas have to acknowledge a grant.
 pub(super) struct Replicas {
     wanted: usize,
-    /// The shortest lease that was seen, in milliseconds.
-    shortest: AtomicU64,
+    /// The shortest lease of late, and until when it counts.
+    shortest: Mutex<Option<(Duration, Instant)>>,
     /// The calls that were sent since the last WAIT.
     open: Mutex<Option<Arc<Group>>>,
     warnings: Warnings,
@@ -79,11 +79,22 @@ impl Acknowledgement {
 
 impl Replicas {
     pub(super) fn new(wanted: usize, warnings: Warnings) -> Self {
-        Self { wanted, shortest: AtomicU64::new(u64::MAX), open: Mutex::default(), warnings }
+        Self { wanted, shortest: Mutex::default(), open: Mutex::default(), warnings }
+    }
+
+    /// A lock of this lease is granted or renewed, and renewed again before so much time is over if
+    /// it is held for longer.
+    fn saw(&self, lease: Duration) {
+        let now = Instant::now();
+        let mut shortest = self.shortest.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shortest.is_some_and(|(known, until)| known < lease && now < until) {
+            *shortest = now.checked_add(lease).map(|until| (lease, until));
+        }
     }
 
     fn shortest_lease(&self) -> Duration {
-        Duration::from_millis(self.shortest.load(Ordering::Relaxed))
+        let shortest = self.shortest.lock().unwrap_or_else(PoisonError::into_inner);
+        shortest.map_or(Duration::MAX, |(lease, _)| lease)
     }
 
     fn limit(&self) -> Duration {
@@ -107,8 +118,7 @@ impl Node {
         if self.replicas.wanted == 0 {
             return Acknowledgement::NOT_WANTED;
         }
-        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        self.replicas.shortest.fetch_min(lease, Ordering::Relaxed);
+        self.replicas.saw(lease);
         let mut open = self.replicas.open();
         let group = match &*open {
             Some(group) if Arc::ptr_eq(&group.live, live) => Arc::clone(group),
@@ -134,7 +144,7 @@ async fn ask(node: Weak<Node>, group: Arc<Group>) {
     let (wanted, limit) = (node.replicas.wanted, node.replicas.limit());
     // Nothing is sent meanwhile that could find out that the link is silent: so this does.
     let silent_after = node.round_trip.silent_after(node.replicas.shortest_lease());
-    let bound = limit + silent_after;
+    let bound = limit + NOTICES + silent_after;
     let until = Instant::now() + bound;
     let mut changes = node.state.subscribe();
     let replaced =
