@@ -30,7 +30,8 @@ impl Credentials {
     }
 
     /// Says that the server accepts them for this long from now on: the provider is asked again when
-    /// four fifths of it are over, and `AUTH` is sent again on the connections that are there.
+    /// four fifths of it are over, at the soonest after a tenth of a second, and `AUTH` is sent again
+    /// on the connections that are there.
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {
         self.valid_for = Some(time);

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lock::{Credentials, ErrorKind, Locks};
@@ -117,6 +117,37 @@ async fn a_connection_that_outlives_its_credentials_is_told_the_next_ones() {
         let counts = server.commands().await;
         assert_eq!(counts.calls("client|id"), connections, "it was made anew");
         assert!(counts.calls("auth") >= 4, "{counts:?}");
+    }
+}
+
+/// Whatever a provider says of the time: it is a number that it may have computed.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_may_last_for_ever_or_for_no_time() {
+    for time in [Duration::MAX, Duration::ZERO] {
+        let server = RedisServer::start();
+        let vault = Vault::default();
+        set_password(&server, 0).await;
+        let provider = vault.clone();
+        let began = Instant::now();
+        let locks = Locks::builder()
+            .url(server.locks_url())
+            .credentials(move || {
+                let credentials = provider.credentials().valid_for(time);
+                async move { Ok::<_, io::Error>(credentials) }
+            })
+            .build()
+            .await
+            .unwrap();
+        let guard = locks.lock("a").acquire().await.unwrap();
+        command(&server, &["CLIENT", "KILL", "USER", "billing"]).await;
+        locks.lock("b").acquire().await.unwrap().release().await.unwrap();
+        let until = vault.asked() + if time.is_zero() { 5 } else { 0 };
+        eventually(PATIENCE, async || vault.asked() >= until).await;
+        assert!(guard.is_held());
+        // Once for each connection, and ten times a second for those that last for no time.
+        let most = 5 + 10 * (began.elapsed().as_secs() + 1);
+        assert!(vault.asked() <= most, "{} within {:?}", vault.asked(), began.elapsed());
+        guard.release().await.unwrap();
     }
 }
 

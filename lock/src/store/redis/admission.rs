@@ -14,6 +14,10 @@ use crate::{Credentials, Error};
 /// How long a provider may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How soon it is asked again, at the soonest: a token that has expired is one that lasts for no
+/// time, and who gives it must not be asked for the next one as fast as it can answer.
+const SOONEST: Duration = Duration::from_millis(100);
+
 type Answer = Result<Credentials, Box<dyn StdError + Send + Sync>>;
 
 /// What a user gives: a function that tells the credentials of the moment.
@@ -54,7 +58,9 @@ impl Provider {
         let asked_at = Instant::now();
         match time::timeout(PATIENCE, &mut asked).await {
             Ok(Ok(Ok(credentials))) => {
-                let renew_at = credentials.good_for().map(|time| asked_at + time);
+                // Some last for longer than a clock can count.
+                let good_for = credentials.good_for().map(|time| time.max(SOONEST));
+                let renew_at = good_for.and_then(|time| asked_at.checked_add(time));
                 Ok(Admission { credentials, renew_at })
             }
             Ok(Ok(Err(error))) => {
