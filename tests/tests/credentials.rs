@@ -151,6 +151,32 @@ async fn credentials_may_last_for_ever_or_for_no_time() {
     }
 }
 
+/// What outlives its credentials is a connection that is in use, and not each that there was.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_for_a_connection_that_is_gone() {
+    let server = RedisServer::start();
+    let vault = Vault::default();
+    set_password(&server, 0).await;
+    let provider = vault.clone();
+    let locks = Locks::builder()
+        .url(server.locks_url())
+        .credentials(move || {
+            let credentials = provider.credentials().valid_for(ms(5000));
+            async move { Ok::<_, io::Error>(credentials) }
+        })
+        .build()
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        command(&server, &["CLIENT", "KILL", "USER", "billing"]).await;
+        locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    }
+    let (asked, before) = (vault.asked(), server.commands().await.calls("auth"));
+    assert!(asked >= 20, "{asked}");
+    eventually(PATIENCE, async || server.commands().await.calls("auth") > before).await;
+    assert!(vault.asked() <= asked + 3, "{} after {asked}", vault.asked());
+}
+
 /// Nothing that the provider does stops the keeper, and the error says what it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_fails_costs_its_connect() {

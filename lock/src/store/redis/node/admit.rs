@@ -3,7 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use redis::Value;
-use tokio::time::{self, Instant};
+use tokio::{
+    select,
+    time::{self, Instant},
+};
 
 use super::{
     super::{
@@ -22,7 +25,18 @@ impl Node {
     /// before until the server ends it.
     pub(super) fn keep_admitted(&self, live: &Arc<Live>, place: &Arc<Place>, at: Instant) {
         let (node, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
-        tokio::spawn(renew(node, live, Arc::clone(place), at));
+        let (mut states, place) = (self.state.subscribe(), Arc::clone(place));
+        tokio::spawn(async move {
+            let used = Weak::clone(&live);
+            // Nobody is asked on behalf of a link that is gone: credentials may last for hours.
+            let is_gone = states.wait_for(|state| {
+                !state.live().is_some_and(|current| Arc::as_ptr(current) == used.as_ptr())
+            });
+            select! {
+                _ = is_gone => {}
+                () = renew(node, live, place, at) => {}
+            }
+        });
     }
 }
 
@@ -36,9 +50,6 @@ async fn renew(node: Weak<Node>, live: Weak<Live>, place: Arc<Place>, mut at: In
             Err(refusal) => Err(refusal),
         };
         let (Some(node), Some(live)) = (node.upgrade(), live.upgrade()) else { return };
-        if !node.state.borrow().live().is_some_and(|current| Arc::ptr_eq(current, &live)) {
-            return;
-        }
         let outcome = match admission {
             Ok(admission) => tell(&live, &admission).await.map(|()| admission.renew_at),
             Err(refusal) => Err(refusal),
