@@ -143,8 +143,8 @@ impl Locks {
 
 /// Settings of a [`Locks`] that is to be; made by [`Locks::builder`].
 ///
-/// Name a store once: by [`url`](Self::url), [`client`](LocksBuilder::client) or [`store`](Self::store);
-/// the last one counts.
+/// Name a store once: by [`url`](Self::url), [`client`] or [`store`](Self::store); the last one
+/// counts.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -155,6 +155,8 @@ impl Locks {
 /// # Ok(())
 /// # }
 /// ```
+#[cfg_attr(feature = "redis", doc = "[`client`]: LocksBuilder::client")]
+#[cfg_attr(not(feature = "redis"), doc = "[`client`]: crate#features")]
 #[must_use = "a builder does nothing until `build`"]
 pub struct LocksBuilder {
     source: Option<Source>,
@@ -441,12 +443,14 @@ impl LocksBuilder {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), lock::Error> {
+    /// # #[cfg(feature = "redis")] {
     /// use lock::{ErrorKind, Locks};
     ///
     /// // Nothing listens there.
     /// let locks = Locks::builder().url("redis://127.0.0.1:1/").build_lazy()?;
     /// let error = locks.lock("report").acquire().await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::Unavailable);
+    /// # }
     /// # Ok(())
     /// # }
     /// ```
