@@ -394,7 +394,7 @@ impl LocksBuilder {
     /// acknowledge is undone and, after tries for about two seconds, `Unavailable`. Runs of debounced
     /// functions are held to the same. A renewal waits for nobody: where replicas are missing, the lock is kept, and
     /// [`Warning::TooFewReplicas`] says so. While they are missing, each call may be delayed by such a
-    /// wait. A lock that passes from one task to the next inside of a process is not granted anew, and no
+    /// wait, which a lock with a lease of less than 300 ms may not survive. A lock that passes from one task to the next inside of a process is not granted anew, and no
     /// replica is asked for it. The user needs the right `+wait`.
     ///
     /// ```
