@@ -385,8 +385,9 @@ impl LocksBuilder {
     ///
     /// A primary that fails takes with it what no replica had yet: the next one grants such a lock
     /// again while its guard is still valid. With `min_replicas(1)` behind Sentinels, a lock that was
-    /// granted is known to a replica, and the one that has most is chosen as the next primary. Still
-    /// a lease is no proof: check [fencing tokens](crate::LockGuard::fencing_token) where it matters.
+    /// granted is known to a replica, and the one that has most is chosen as the next primary where all
+    /// have the same `replica-priority`. Still a lease is no proof: check
+    /// [fencing tokens](crate::LockGuard::fencing_token) where it matters.
     ///
     /// A grant waits for the replicas (`WAIT`), at most for a sixth of the shortest lease that is asked
     /// for or held at the time, and never longer than 500 ms; an idle server notices the end of that time
