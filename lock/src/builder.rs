@@ -390,13 +390,14 @@ impl LocksBuilder {
     /// [fencing tokens](crate::LockGuard::fencing_token) where it matters.
     ///
     /// A grant waits for the replicas (`WAIT`), at most for a sixth of the shortest lease that is asked
-    /// for or held at the time, and never longer than 500 ms; an idle server notices the end of that time
-    /// up to 100 ms late. All that are sent at once share one such wait. One that too few replicas
+    /// for at the time, and never longer than 500 ms; an idle server notices the end of that time up to
+    /// 100 ms late. All that are sent at once share one such wait. One that too few replicas
     /// acknowledge is undone and, after tries for about two seconds, `Unavailable`. Runs of debounced
-    /// functions are held to the same. A renewal waits for nobody: where replicas are missing, the lock is kept, and
-    /// [`Warning::TooFewReplicas`] says so. While they are missing, each call may be delayed by such a
-    /// wait, which a lock with a lease of less than 300 ms may not survive. A lock that passes from one task to the next inside of a process is not granted anew, and no
-    /// replica is asked for it. The user needs the right `+wait`.
+    /// functions are held to the same. Renewals have a connection of their own and wait for nobody:
+    /// where replicas are missing, the lock is kept, and [`Warning::TooFewReplicas`] says so. Any
+    /// other call may be delayed by such a wait then. A lock that passes from one task to the next
+    /// inside a process is not granted anew, and no replica is asked for it. The user needs the right
+    /// `+wait`.
     ///
     /// ```
     /// # fn main() {

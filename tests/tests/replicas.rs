@@ -1,6 +1,8 @@
 //! Replicas that have to acknowledge a grant: what is granted is on them, and what is not is nobody's.
 
 use std::{
+    collections::BTreeSet,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -10,15 +12,22 @@ use std::{
 
 use futures_util::future::join_all;
 use lock::{ErrorKind, Locks, LocksBuilder, Warning};
-use lock_tests::{RedisServer, eventually, ms};
+use lock_tests::{ClientCommand, Direction, Proxy, RedisServer, eventually, ms};
 use redis::AsyncCommands;
+use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A primary and a replica that follows it.
 async fn replicated() -> (RedisServer, RedisServer) {
     let primary = RedisServer::start();
-    let port = primary.port().to_string();
+    let replica = replica_of(&primary, primary.port()).await;
+    (primary, replica)
+}
+
+/// A replica that follows this primary by way of this port.
+async fn replica_of(primary: &RedisServer, port: u16) -> RedisServer {
+    let port = port.to_string();
     let replica = RedisServer::builder().flags(["--replicaof", "127.0.0.1", &port]).start();
     let mut connection = primary.connection().await;
     eventually(PATIENCE, || {
@@ -33,7 +42,7 @@ async fn replicated() -> (RedisServer, RedisServer) {
     })
     .await;
     let _: () = connection.del("probe").await.unwrap();
-    (primary, replica)
+    replica
 }
 
 fn builder(server: &RedisServer, replicas: usize) -> LocksBuilder {
@@ -44,19 +53,58 @@ async fn waits(server: &RedisServer) -> u64 {
     server.commands().await.calls("wait")
 }
 
+/// On a replica that has everything 40 ms later, while connections end and scripts are forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_granted_is_on_the_replica() {
-    let (primary, replica) = replicated().await;
-    let locks = builder(&primary, 1).build().await.unwrap();
-    let mut there = replica.connection().await;
-    for number in 0..200 {
-        let lock = locks.lock(format!("a:{number}"));
-        let guard = lock.acquire().await.unwrap();
-        // No matter how soon it is looked at.
-        let token: Option<String> = there.get(lock.key()).await.unwrap();
-        assert!(token.is_some(), "{number} was granted, and the replica does not know of it");
-        guard.release().await.unwrap();
+    let primary = RedisServer::start();
+    let way = Proxy::start(primary.port());
+    let replica = replica_of(&primary, way.port()).await;
+    way.delay(Direction::ToClient, ms(40));
+    let mut admin = primary.connection().await;
+    let mut user = redis::cmd("ACL");
+    user.arg(&["SETUSER", "app", "on", ">pw", "~*", "resetchannels", "&*", "+@all"]);
+    user.exec_async(&mut admin).await.unwrap();
+    let url = primary.url_with("app", "pw", 0);
+    let granted = Arc::new(AtomicU32::new(0));
+    let mut tasks = Vec::new();
+    for client in 0..2 {
+        let locks = Locks::builder().url(&url).min_replicas(1).build().await.unwrap();
+        for task in 0..8 {
+            let (locks, granted) = (locks.clone(), Arc::clone(&granted));
+            let mut there = replica.connection().await;
+            tasks.push(tokio::spawn(async move {
+                for round in 0..10 {
+                    // Half of them are wanted by both clients, and handed over.
+                    let id = match task % 2 {
+                        0 => format!("own:{client}:{task}:{round}"),
+                        _ => format!("shared:{task}"),
+                    };
+                    let lock = locks.lock(id).wait(PATIENCE);
+                    let Ok(guard) = lock.acquire().await else { continue };
+                    // No matter how soon it is looked at.
+                    let token: Option<String> = there.get(lock.key()).await.unwrap();
+                    assert!(token.is_some() || !guard.is_held(), "granted, and not there");
+                    granted.fetch_add(1, Ordering::Relaxed);
+                    let _ = guard.release().await;
+                }
+            }));
+        }
     }
+    let mut tasks = pin!(join_all(tasks));
+    let ended = loop {
+        for words in [&["CLIENT", "KILL", "USER", "app"][..], &["SCRIPT", "FLUSH"]] {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]).exec_async(&mut admin).await.unwrap();
+        }
+        if let Ok(ended) = timeout(ms(150), tasks.as_mut()).await {
+            break ended;
+        }
+    };
+    for task in ended {
+        task.unwrap();
+    }
+    let granted = granted.load(Ordering::Relaxed);
+    assert!(granted >= 80, "{granted} of 160 were granted");
 }
 
 /// A replica that stands still acknowledges nothing: nothing is granted, and what was begun is
@@ -211,6 +259,36 @@ async fn a_short_lease_is_no_matter_of_the_others_and_of_the_connection() {
     assert!(seen.is_empty(), "{seen:?}");
     let error = locks.lock("b").wait(ms(0)).acquire().await.unwrap_err().to_string();
     assert!(error.contains("within 500ms only 0 of the 1 replicas"), "{error}");
+}
+
+/// They have a connection of their own, on which nothing waits for a replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_does_not_stand_behind_a_wait() {
+    let (primary, _replica) = replicated().await;
+    let locks = builder(&primary, 1).build().await.unwrap();
+    let held = locks.lock("held").lease(ms(500)).acquire().await.unwrap();
+    let senders = |commands: &[ClientCommand], name: &str| -> BTreeSet<String> {
+        let sent = commands.iter().filter(|command| command.name == name);
+        sent.map(|command| command.client.clone()).collect()
+    };
+    let renewals = eventually(PATIENCE, async || {
+        let watch = primary.watch_commands().await;
+        sleep(ms(400)).await;
+        let renewals = senders(&watch.finish().await, "evalsha");
+        if renewals.is_empty() { Err(renewals) } else { Ok(renewals) }
+    })
+    .await;
+    let watch = primary.watch_commands().await;
+    for number in 0..20 {
+        let guard = locks.lock(format!("a:{number}")).acquire().await.unwrap();
+        guard.release().await.unwrap();
+    }
+    let commands = watch.finish().await;
+    let waits = senders(&commands, "wait");
+    assert_eq!(waits.len(), 1);
+    assert!(waits.is_disjoint(&renewals), "{waits:?}, {renewals:?}");
+    assert!(held.is_held());
+    held.release().await.unwrap();
 }
 
 #[tokio::test]

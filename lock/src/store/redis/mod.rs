@@ -193,7 +193,7 @@ impl Store for RedisStore {
         // What is answered later than that is answered after the deadline of some lock in it.
         let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
         Box::pin(async move {
-            let reply = self.topology.node().invoke_patiently(&invocation, limit).await;
+            let reply = self.topology.renewals().invoke_patiently(&invocation, limit).await;
             self.numbers(reply, batch.len(), decode::renewed)
         })
     }

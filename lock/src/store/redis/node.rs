@@ -279,7 +279,7 @@ impl Node {
         let sent_at = Instant::now();
         let mut sent = pin!(live.link.send(message(&live.link)));
         let begun = begin(sent.as_mut()).await;
-        let _warned_of = self.acknowledge(&live, limit);
+        let _warned_of = acknowledge::is_worth_it(limit).then(|| self.acknowledge(&live, limit));
         drop(gate);
         if let Poll::Ready(outcome) = begun {
             return self.take(&live, outcome, sent_at);

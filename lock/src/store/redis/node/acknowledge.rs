@@ -2,10 +2,9 @@
 //!
 //! WAIT counts what its own connection has written, and blocks that connection until it is answered.
 //! So it goes behind the calls that it is for, on their connection; and while it is out, nothing is
-//! sent: what comes meanwhile gathers behind the gate, leaves it in its order, and shares the next
-//! WAIT. Thus a server that has lost its replicas delays a call by one time limit at most, however
-//! many others want to be acknowledged, and the limit is short against every lease: a renewal has
-//! time for several tries.
+//! sent there: what comes meanwhile gathers behind the gate, leaves it in its order, and shares the
+//! next WAIT. Thus a server that has lost its replicas delays a call by one time limit at most,
+//! however many others want to be acknowledged. Renewals have a connection of their own.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -30,6 +29,15 @@ const LIMITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 
 /// How much later than that an idle server notices that the time is over: it looks ten times a second.
 const NOTICES: Duration = Duration::from_millis(100);
+
+/// Renewals of a shorter lease are not followed by a WAIT: the next one would stand behind it for the
+/// better part of what the lease leaves, and a failover takes longer than that anyway.
+const WORTH_IT: Duration = Duration::from_millis(600);
+
+/// Is a renewal of this lease worth a WAIT, which only finds out whether there is something to warn of?
+pub(super) fn is_worth_it(lease: Duration) -> bool {
+    lease >= WORTH_IT
+}
 
 /// How many replicas have to acknowledge a grant.
 pub(super) struct Replicas {

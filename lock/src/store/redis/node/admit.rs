@@ -30,7 +30,7 @@ impl Node {
             let used = Weak::clone(&live);
             // Nobody is asked on behalf of a link that is gone: credentials may last for hours.
             let is_gone = states.wait_for(|state| {
-                !state.live().is_some_and(|current| Arc::as_ptr(current) == used.as_ptr())
+                state.live().is_none_or(|current| Arc::as_ptr(current) != used.as_ptr())
             });
             select! {
                 _ = is_gone => {}

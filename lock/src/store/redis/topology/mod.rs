@@ -28,6 +28,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Topology {
     node: Arc<Node>,
+    /// The same server over a link of its own, where grants wait for replicas on the other one: a
+    /// renewal must not stand behind that. Nothing else could overtake what it must not: a renewal
+    /// makes no key, and one that comes behind its release finds that the lock is not its token's.
+    renewals: Option<Arc<Node>>,
     sentinels: Option<Sentinels>,
 }
 
@@ -38,7 +42,7 @@ impl Topology {
         warnings: Warnings,
     ) -> RedisResult<Self> {
         let places = Places::only(Place::of(endpoint)?);
-        Ok(Self { node: Node::new(places, min_replicas, warnings), sentinels: None })
+        Ok(Self::of(places, min_replicas, warnings, None))
     }
 
     pub(super) fn watched(
@@ -47,8 +51,18 @@ impl Topology {
         warnings: Warnings,
     ) -> RedisResult<Self> {
         let (sentinels, places) = Sentinels::new(watched, warnings.events().clone())?;
-        let node = Node::new(places, min_replicas, warnings);
-        Ok(Self { node, sentinels: Some(sentinels) })
+        Ok(Self::of(places, min_replicas, warnings, Some(sentinels)))
+    }
+
+    fn of(
+        places: Places,
+        min_replicas: usize,
+        warnings: Warnings,
+        sentinels: Option<Sentinels>,
+    ) -> Self {
+        let node = |warnings| Node::new(places.clone(), min_replicas, warnings);
+        let renewals = (min_replicas > 0).then(|| node(warnings.clone()));
+        Self { node: node(warnings), renewals, sentinels }
     }
 
     /// The node of every key, so that a batch goes to it in one piece.
@@ -59,13 +73,22 @@ impl Topology {
         &self.node
     }
 
+    /// The node of every key, for renewals.
+    pub(super) fn renewals(&self) -> &Node {
+        self.renewals.as_deref().unwrap_or_else(|| self.node())
+    }
+
     /// Connects to all nodes for the first time; fails at the first obstacle.
     pub(super) async fn establish(&self) -> Result<(), Error> {
         if let Some(sentinels) = &self.sentinels {
             sentinels.begin(&self.node);
             sentinels.first_answer().await?;
         }
-        self.node.establish().await
+        self.node.establish().await?;
+        match &self.renewals {
+            Some(renewals) => renewals.establish().await,
+            None => Ok(()),
+        }
     }
 
     /// Sends the notices of this client to the listener, from all nodes and from now on.
