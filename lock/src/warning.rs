@@ -38,8 +38,9 @@ pub enum Warning {
     /// `min-replicas-to-write 1` and `min-replicas-max-lag 2`, say: then it stops when it is alone.
     MayServeAlone,
     /// Fewer replicas follow the server, or have acknowledged a lock or a renewal in time, than
-    /// [`min_replicas`](crate::LocksBuilder::min_replicas) asks for. Locks fail to be acquired until
-    /// there are enough; those that are held stay held, and a failover may lose them.
+    /// [`min_replicas`](crate::LocksBuilder::min_replicas) asks for. No lock is granted by the
+    /// server until there are enough; those that are held stay held, and pass from task to task inside
+    /// a process, but a failover may lose them.
     TooFewReplicas {
         /// What `min_replicas` asks for.
         wanted: usize,
@@ -56,7 +57,7 @@ impl fmt::Display for Warning {
                  server of its own"
             ),
             Self::Replica => f.write_str(
-                "the server is a replica and cannot be written to: connect to its primary",
+                "the server is a replica and refuses writes: connect to its primary",
             ),
             Self::Restarted => f.write_str(
                 "this is another server process than before: locks that it does not know of may be \
@@ -77,8 +78,8 @@ impl fmt::Display for Warning {
             ),
             Self::TooFewReplicas { wanted } => write!(
                 f,
-                "fewer than {wanted} replicas acknowledge what the server writes: no lock can be \
-                 acquired until they do, and a failover may lose those that are held; restore the \
+                "fewer than {wanted} replicas acknowledge what the server writes: it grants no \
+                 lock until they do, and a failover may lose those that are held; restore the \
                  replicas, or lower `min_replicas`"
             ),
             Self::MayNotPublish => f.write_str(

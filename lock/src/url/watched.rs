@@ -42,7 +42,7 @@ pub(super) fn parse(
     }
     let mut sentinels = Vec::new();
     for host in hosts.split(',') {
-        if host.is_empty() {
+        if host.is_empty() || host.contains(['?', '#']) {
             return Err(unreadable());
         }
         let host = if has_port(host) { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
@@ -129,6 +129,8 @@ mod tests {
             "//h/secret{",
             "//h:port/main",
             "//h/main/secret",
+            "//h?secret,i/main",
+            "//h#secret,i/main",
             "/h/main",
         ] {
             let Err(error) = parsed(rest) else { panic!("{rest} was taken") };

@@ -1,7 +1,7 @@
 //! Where a server is, and who opens TLS to it.
 
 use redis::{Client, ConnectionAddr, RedisResult, aio::PubSub};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
 
@@ -156,18 +156,17 @@ impl Endpoint {
         Ok(None)
     }
 
-    /// A connection in pub/sub mode, and until when its credentials are good.
-    pub(super) async fn open_pubsub(&self) -> Option<(PubSub, Option<Instant>)> {
-        let (client, renew_at) = match self.admission().await.ok()? {
-            Some(admission) => (admission.of(&self.client).ok()?, admission.renew_at),
-            None => (self.client.clone(), None),
+    /// A connection in pub/sub mode, with these credentials if they change.
+    pub(super) async fn open_pubsub(&self, admission: Option<&Admission>) -> Option<PubSub> {
+        let admitted = match admission {
+            Some(admission) => Some(admission.of(&self.client).ok()?),
+            None => None,
         };
-        let opened = match self.open_tls().await.ok()? {
-            Some(stream) => {
-                PubSub::new(client.get_connection_info().redis_settings(), stream).await.ok()
-            }
-            None => client.get_async_pubsub().await.ok(),
-        };
-        opened.map(|connection| (connection, renew_at))
+        let client = admitted.as_ref().unwrap_or(&self.client);
+        if let Some(stream) = self.open_tls().await.ok()? {
+            let settings = client.get_connection_info().redis_settings();
+            return PubSub::new(settings, stream).await.ok();
+        }
+        client.get_async_pubsub().await.ok()
     }
 }

@@ -234,7 +234,7 @@ impl Handshake {
             self.warnings.say(Warning::Replica);
         }
         // What else it lacks does not matter, if it is not used.
-        found.refuse(place.address())?;
+        found.refuse(place.scheme(), place.address())?;
         if let Some(Value::ServerError(error)) = may_wait {
             return Err(Refusal::may_not_wait(error.into()).into());
         }

@@ -27,7 +27,10 @@ use tokio::{
 };
 
 pub(super) use self::acknowledge::Acknowledgement;
-use self::{acknowledge::Replicas, reconnect::reconnect};
+use self::{
+    acknowledge::Replicas,
+    reconnect::{Before, reconnect},
+};
 use super::{
     backoff::RECONNECT,
     codes,
@@ -99,7 +102,7 @@ struct Live {
     is_suspect: AtomicBool,
     /// A call was answered on it.
     has_served: AtomicBool,
-    /// How long to wait before the next one, if this one breaks without having been of use.
+    /// How long to wait before the next one, if this one breaks before it has served a call.
     pause: Duration,
 }
 
@@ -381,7 +384,7 @@ impl Node {
             is_idle
         });
         if was_idle {
-            tokio::spawn(reconnect(Weak::clone(&self.weak), None, Duration::ZERO));
+            tokio::spawn(reconnect(Weak::clone(&self.weak), Before::default(), Duration::ZERO));
         }
         let mut changes = self.state.subscribe();
         loop {
@@ -436,8 +439,8 @@ impl Node {
                 broken.link.close();
             }
             let pause = if moved { Duration::ZERO } else { broken.pause_behind() };
-            let (weak, identity) = (Weak::clone(&self.weak), broken.link.identity().cloned());
-            tokio::spawn(reconnect(weak, identity, pause));
+            let before = Before { identity: broken.link.identity().cloned(), moved };
+            tokio::spawn(reconnect(Weak::clone(&self.weak), before, pause));
         }
     }
 

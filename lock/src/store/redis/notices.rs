@@ -171,9 +171,14 @@ impl Notices {
 
     async fn connect_pubsub(&self, places: &mut Places) -> Option<Listening> {
         let subscription = self.subscription.get()?;
-        let open = async { places.current().await.endpoint().open_pubsub().await };
+        let place = places.current();
+        let place = time::timeout(STEP * 3, place).await.ok()?;
+        // Has a bound of its own, for it may take longer than the rest.
+        let admission = place.endpoint().admission().await.ok()?;
+        let good_until = admission.as_ref().and_then(|admission| admission.renew_at);
         // TLS included; each of the others is one round trip.
-        let (mut connection, good_until) = time::timeout(STEP * 3, open).await.ok()??;
+        let open = place.endpoint().open_pubsub(admission.as_ref());
+        let mut connection = time::timeout(STEP * 3, open).await.ok()??;
         let subscribe = async {
             connection.subscribe(&subscription.channel).await?;
             if self.mute.load(Ordering::Relaxed) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{Client, ProtocolVersion, RedisResult};
+use redis::{Client, ConnectionAddr, ProtocolVersion, RedisResult};
 use tokio::sync::watch;
 
 use super::{endpoint::Endpoint, protocol, trouble::Address};
@@ -38,6 +38,14 @@ impl Place {
 
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Of a URL of the server.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self.endpoint.client().get_connection_info().addr() {
+            ConnectionAddr::TcpTls { .. } => "rediss",
+            _ => "redis",
+        }
     }
 }
 

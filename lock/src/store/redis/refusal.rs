@@ -58,8 +58,13 @@ impl Refusal {
 
     /// Nobody could say which replicas have what.
     pub(super) fn may_not_wait(error: RedisError) -> Self {
-        let text = "it does not let this user ask which replicas have a lock, which `min_replicas` \
-                    needs, so allow `+wait`";
+        let text = if error.code() == Some("NOPERM") {
+            "it does not let this user ask which replicas have a lock, which `min_replicas` needs, so \
+             allow `+wait`"
+        } else {
+            "it does not tell which replicas have a lock (WAIT), which `min_replicas` needs, so leave \
+             that out, or use a server that does"
+        };
         Self::new(ErrorKind::Rejected, text).caused_by(error)
     }
 

@@ -65,8 +65,9 @@ impl ServerInfo {
             && replication("slave_read_only:") != Some("0")
     }
 
-    /// Refuses a server that cannot keep locks, whatever is asked of it.
-    pub(super) fn refuse(&self, address: &Address) -> Result<(), Refusal> {
+    /// Refuses a server that cannot keep locks, whatever is asked of it. `scheme` is that of the URL
+    /// which has led to it.
+    pub(super) fn refuse(&self, scheme: &str, address: &Address) -> Result<(), Refusal> {
         let replication = |name| field(self.replication.as_deref(), name);
         let server = |name| field(self.server.as_deref(), name);
         // Valkey 9 has a name of its own for it.
@@ -74,20 +75,24 @@ impl ServerInfo {
             Some("sentinel") => {
                 format!(
                     "it is a Sentinel, which keeps no locks, so name the primary that it watches: \
-                     redis+sentinel://{address}/NAME, with the name that SENTINEL MASTERS tells"
+                     {scheme}+sentinel://{address}/NAME, with the name that SENTINEL MASTERS tells"
                 )
             }
             Some("cluster") => {
-                "it is a node of a Redis Cluster, which this version cannot use, so \
-                                connect to a server without cluster mode: redis://HOST:PORT/"
-                    .to_owned()
+                format!(
+                    "it is a node of a Redis Cluster, which this version cannot use, so connect to a \
+                     server without cluster mode: {scheme}://HOST:PORT/"
+                )
             }
             _ if self.is_replica() => {
                 match (replication("master_host:"), replication("master_port:")) {
-                    (Some(host), Some(port)) => format!(
-                        "it is a read-only replica, so connect to its primary, which it knows as \
-                         redis://{host}:{port}/"
-                    ),
+                    (Some(host), Some(port)) => {
+                        let primary = Address::of_tcp(host, port);
+                        format!(
+                            "it is a read-only replica, so connect to its primary, which it knows as \
+                             {scheme}://{primary}/"
+                        )
+                    }
                     _ => "it is a read-only replica, so connect to its primary".to_owned(),
                 }
             }

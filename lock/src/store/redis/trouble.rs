@@ -24,16 +24,20 @@ pub(super) struct Address(Arc<str>);
 impl Address {
     pub(super) fn of(address: &ConnectionAddr) -> Self {
         Self(match address {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
-                if host.contains(':') =>
-            {
-                format!("[{host}]:{port}").into()
-            }
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                format!("{host}:{port}").into()
+                return Self::of_tcp(host, port);
             }
             ConnectionAddr::Unix(path) => path.to_string_lossy().into(),
             _ => "the server".into(),
+        })
+    }
+
+    /// As in a URL: an IPv6 address stands in brackets.
+    pub(super) fn of_tcp(host: &str, port: impl fmt::Display) -> Self {
+        Self(if host.contains(':') {
+            format!("[{host}]:{port}").into()
+        } else {
+            format!("{host}:{port}").into()
         })
     }
 

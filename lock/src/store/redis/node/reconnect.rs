@@ -12,8 +12,17 @@ use super::{
     Node, State,
 };
 
+/// The link before, if there was one.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) identity: Option<Identity>,
+    /// The node is elsewhere now. A user who may not ask a server for its name learns from that only
+    /// that another one answers.
+    pub(super) moved: bool,
+}
+
 /// Tries to connect until it succeeds, or nobody wants the link any more.
-pub(super) async fn reconnect(owner: Weak<Node>, broken: Option<Identity>, pause: Duration) {
+pub(super) async fn reconnect(owner: Weak<Node>, before: Before, pause: Duration) {
     let mut delay = pause;
     let mut last = None;
     let Some(mut places) = owner.upgrade().map(|node| node.places.clone()) else { return };
@@ -39,14 +48,17 @@ pub(super) async fn reconnect(owner: Weak<Node>, broken: Option<Identity>, pause
         };
         let mut elsewhere = places.clone();
         let outcome = tokio::select! {
-            outcome = node.handshake.connect(&place, broken.as_ref(), answered) => outcome,
+            outcome = node.handshake.connect(&place, before.identity.as_ref(), answered) => outcome,
             () = elsewhere.moved() => {
                 delay = Duration::ZERO;
                 continue;
             }
         };
         match outcome {
-            Ok(opened) => return node.install(opened, &place, places, delay).await,
+            Ok(mut opened) => {
+                opened.is_other |= before.moved;
+                return node.install(opened, &place, places, delay).await;
+            }
             Err(refusal) => {
                 node.disconnects.send_modify(|times| *times += 1);
                 // Once for each reason, not once for each attempt.

@@ -1,7 +1,7 @@
 //! Sentinels: those who know where the primary is.
 //!
 //! Each is heard (`+switch-master`) and asked: once a second, when it has said something, and when
-//! the primary cannot be reached. A server that was the primary goes on answering for many seconds
+//! the primary is out of reach. A server that was the primary goes on answering for many seconds
 //! after a failover, and only the Sentinels tell in time: so what they say counts at once, also
 //! where the old server still serves.
 
@@ -61,7 +61,7 @@ struct Shared {
     place: watch::Sender<Option<Arc<Place>>>,
     /// Why a Sentinel gives no report, the last time; by Sentinel.
     refusals: watch::Sender<Vec<Option<Refusal>>>,
-    /// The primary cannot be reached: each Sentinel is asked now.
+    /// The primary is out of reach: each Sentinel is asked now.
     missed: Arc<Notify>,
     events: Events,
     begun: OnceLock<()>,
@@ -305,7 +305,7 @@ fn no_sentinel() -> Refusal {
     Refusal::new(ErrorKind::Rejected, text)
 }
 
-/// Has all Sentinels asked when the primary cannot be reached.
+/// Has all Sentinels asked when the primary is out of reach.
 async fn notice_disconnects(shared: Weak<Shared>, mut disconnects: watch::Receiver<u64>) {
     while disconnects.changed().await.is_ok() {
         let Some(shared) = shared.upgrade() else { return };
