@@ -335,8 +335,7 @@ impl LocksBuilder {
         user: impl Into<String>,
         password: impl Into<String>,
     ) -> Self {
-        let user = Some(user.into()).filter(|user| !user.is_empty());
-        self.beside.sentinel_credentials = Some((user, password.into()));
+        self.beside.sentinel_credentials = Some(Credentials::new(user, password));
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use redis::{Client, RedisResult};
+
 /// A user and a password for a Redis server, from a provider that
 /// [`LocksBuilder::credentials`](crate::LocksBuilder::credentials) was given.
 ///
@@ -44,6 +46,16 @@ impl Credentials {
 
     pub(crate) fn password(&self) -> &str {
         &self.password
+    }
+
+    /// A client that has no user and no password of its own, with these.
+    pub(crate) fn given_to(&self, client: &Client) -> RedisResult<Client> {
+        let info = client.get_connection_info().clone();
+        let mut settings = info.redis_settings().clone().set_password(&self.password);
+        if let Some(user) = &self.user {
+            settings = settings.set_username(user);
+        }
+        Client::open(info.set_redis_settings(settings))
     }
 
     /// When to ask for the next ones, counted from when these were given.

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 
 use crate::Error;
 #[cfg(feature = "redis")]
-use crate::store::redis::{Endpoint, Watched};
+use crate::{
+    Credentials,
+    store::redis::{Endpoint, Watched},
+};
 
 #[cfg(feature = "redis")]
 mod watched;
-
-#[cfg(feature = "redis")]
-pub(crate) use self::watched::Credentials;
 
 const SCHEMES: &str = "`redis://`, `rediss://`, `redis+sentinel://`, `unix:` or `memory:`";
 

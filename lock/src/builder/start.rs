@@ -40,11 +40,10 @@ impl LocksBuilder {
             provider: self.credentials.map(Provider::new).transpose()?,
             warnings: Warnings::new(self.on_warning, events.clone()),
         };
-        #[cfg(not(feature = "redis"))]
-        let servers = NoServers;
         let (client, started) = match self.source {
             Some(Source::Url(url)) => match Target::parse(&url, self.beside)? {
                 Target::Memory => {
+                    #[cfg(feature = "redis")]
                     servers.are_none()?;
                     of_store(id, Arc::new(MemoryStore::new()), events)?
                 }
@@ -68,6 +67,7 @@ impl LocksBuilder {
                 (Client::embedded(id, store, host), None)
             }
             Some(Source::Store(store)) => {
+                #[cfg(feature = "redis")]
                 servers.are_none()?;
                 of_store(id, store, events)?
             }
@@ -81,18 +81,6 @@ impl LocksBuilder {
         let _ = lazy;
         let context = Context::new(client, prefix, (self.lease, self.wait));
         Ok((Locks::new(context), started))
-    }
-}
-
-/// Built without them, nothing was asked of Redis servers.
-#[cfg(not(feature = "redis"))]
-struct NoServers;
-
-#[cfg(not(feature = "redis"))]
-impl NoServers {
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature `redis`")]
-    fn are_none(&self) -> Result<(), Error> {
-        Ok(())
     }
 }
 

@@ -4,18 +4,10 @@
 //! User, password and database are those of the servers. Sentinels have their own, which a URL has no
 //! place for.
 
-use redis::Client;
-
 use super::{Certificates, endpoint};
-use crate::{
-    Error,
-    store::redis::{Endpoint, Watched},
-};
+use crate::{Credentials, Error, store::redis::Watched};
 
 const SENTINEL_PORT: u16 = 26379;
-
-/// User and password for the Sentinels.
-pub(crate) type Credentials = (Option<String>, String);
 
 /// `scheme` is the one for a server: `redis` or `rediss`.
 pub(super) fn parse(
@@ -48,7 +40,10 @@ pub(super) fn parse(
         let host = if has_port(host) { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
         let sentinel = endpoint(&format!("{scheme}://{host}"), certificates)?;
         sentinels.push(match credentials {
-            Some(credentials) => known_as(sentinel, credentials)?,
+            Some(credentials) => {
+                let known = credentials.given_to(sentinel.client()).map_err(|_| unreadable())?;
+                sentinel.with_client(known)
+            }
             None => sentinel,
         });
     }
@@ -60,16 +55,6 @@ pub(super) fn parse(
 /// IPv6 addresses have colons, too, and stand in brackets.
 fn has_port(host: &str) -> bool {
     host.rsplit_once(']').map_or(host, |(_, behind)| behind).contains(':')
-}
-
-fn known_as(sentinel: Endpoint, (user, password): &Credentials) -> Result<Endpoint, Error> {
-    let info = sentinel.client().get_connection_info().clone();
-    let mut settings = info.redis_settings().clone().set_password(password);
-    if let Some(user) = user {
-        settings = settings.set_username(user);
-    }
-    let client = Client::open(info.set_redis_settings(settings)).map_err(|_| unreadable())?;
-    Ok(sentinel.with_client(client))
 }
 
 fn unreadable() -> Error {
@@ -90,10 +75,10 @@ fn nameless() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::{ErrorKind, store::redis::Endpoint};
 
     fn parsed(rest: &str) -> Result<Watched, Error> {
-        let credentials = (Some("watcher".to_owned()), "w".to_owned());
+        let credentials = Credentials::new("watcher", "w");
         parse("redis", rest, &Certificates::default(), Some(&credentials))
     }
 

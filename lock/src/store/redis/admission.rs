@@ -1,6 +1,8 @@
 //! Credentials that change: asked for at each connect, and again on a connection that outlives them.
 
-use std::{error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc, time::Duration,
+};
 
 use redis::{Client, Cmd, RedisResult};
 use tokio::{
@@ -78,17 +80,18 @@ impl Provider {
     }
 }
 
-impl Admission {
-    /// The client with these credentials.
-    pub(super) fn of(&self, client: &Client) -> RedisResult<Client> {
-        let info = client.get_connection_info().clone();
-        let mut settings = info.redis_settings().clone().set_password(self.credentials.password());
-        if let Some(user) = self.credentials.user() {
-            settings = settings.set_username(user);
-        }
-        Client::open(info.set_redis_settings(settings))
+/// The client as it connects: with the credentials of the moment, if they change.
+pub(super) fn admitted<'a>(
+    client: &'a Client,
+    admission: Option<&Admission>,
+) -> RedisResult<Cow<'a, Client>> {
+    match admission {
+        Some(admission) => admission.credentials.given_to(client).map(Cow::Owned),
+        None => Ok(Cow::Borrowed(client)),
     }
+}
 
+impl Admission {
     /// What a connection that is there is told.
     pub(super) fn again(&self) -> Cmd {
         let mut command = redis::cmd("AUTH");

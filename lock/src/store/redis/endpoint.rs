@@ -8,7 +8,7 @@ use tokio_rustls::client::TlsStream;
 #[cfg(feature = "tls")]
 use super::tls::{self, Roots, TlsSettings, trouble::Shown};
 use super::{
-    admission::{Admission, Provider},
+    admission::{Admission, Provider, admitted},
     refusal::Refusal,
 };
 use crate::Error;
@@ -158,11 +158,7 @@ impl Endpoint {
 
     /// A connection in pub/sub mode, with these credentials if they change.
     pub(super) async fn open_pubsub(&self, admission: Option<&Admission>) -> Option<PubSub> {
-        let admitted = match admission {
-            Some(admission) => Some(admission.of(&self.client).ok()?),
-            None => None,
-        };
-        let client = admitted.as_ref().unwrap_or(&self.client);
+        let client = admitted(&self.client, admission).ok()?;
         if let Some(stream) = self.open_tls().await.ok()? {
             let settings = client.get_connection_info().redis_settings();
             return PubSub::new(settings, stream).await.ok();

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    admission::admitted,
     codes::is_passing,
     endpoint::Endpoint,
     keys::FENCE,
@@ -176,12 +177,8 @@ impl Handshake {
         }
         let client = if pushes { place.speaks_resp3() } else { place.endpoint().client() };
         let admission = place.endpoint().admission().await?;
-        let admitted = match &admission {
-            Some(admission) => Some(admission.of(client).map_err(Refusal::of)?),
-            None => None,
-        };
-        let client = admitted.as_ref().unwrap_or(client);
-        let (mut connection, driver) = open(place.endpoint(), client, config).await?;
+        let client = admitted(client, admission.as_ref()).map_err(Refusal::of)?;
+        let (mut connection, driver) = open(place.endpoint(), &client, config).await?;
         answered();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("PING");

@@ -464,29 +464,11 @@ impl Node {
         });
     }
 
-    /// One event for each reason.
-    fn cannot_connect(&self, address: &Address, refusal: &Refusal) {
+    /// Says what has failed at this server, and why.
+    fn report(&self, what: &'static str, address: &Address, refusal: &Refusal) {
         let (address, refusal) = (address.clone(), refusal.clone());
         self.events.say(move || {
-            tracing::warn!(
-                target: "lock",
-                server = %address,
-                "cannot connect to the Redis server: {}",
-                refusal.text(),
-            );
-        });
-    }
-
-    /// The server has not heard other credentials yet.
-    fn cannot_admit(&self, address: &Address, refusal: &Refusal) {
-        let (address, refusal) = (address.clone(), refusal.clone());
-        self.events.say(move || {
-            tracing::warn!(
-                target: "lock",
-                server = %address,
-                "the connection to the Redis server keeps its old credentials: {}",
-                refusal.text(),
-            );
+            tracing::warn!(target: "lock", server = %address, "{what}: {}", refusal.text());
         });
     }
 

@@ -58,7 +58,8 @@ async fn renew(node: Weak<Node>, live: Weak<Live>, place: Arc<Place>, mut at: In
             Ok(Some(next)) => (at, delay) = (next, RECONNECT.0),
             Ok(None) => return,
             Err(refusal) => {
-                node.cannot_admit(place.address(), &refusal);
+                let what = "the connection to the Redis server keeps its old credentials";
+                node.report(what, place.address(), &refusal);
                 at = Instant::now() + jittered(delay);
                 delay = (delay * 2).min(RECONNECT.1);
             }

@@ -63,7 +63,7 @@ pub(super) async fn reconnect(owner: Weak<Node>, before: Before, pause: Duration
                 node.disconnects.send_modify(|times| *times += 1);
                 // Once for each reason, not once for each attempt.
                 if last.as_deref() != Some(refusal.text()) {
-                    node.cannot_connect(place.address(), &refusal);
+                    node.report("cannot connect to the Redis server", place.address(), &refusal);
                     last = Some(refusal.text().to_owned());
                 }
                 node.state.send_modify(|state| {
