@@ -197,10 +197,7 @@ impl Sentinels {
     /// When the Sentinels refuse, or nothing happens.
     pub async fn fail_over(&self) -> &RedisServer {
         let before = self.primary().await.known_port();
-        let mut connection = self.sentinels[0].connection().await;
-        let mut command = redis::cmd("SENTINEL");
-        command.arg("FAILOVER").arg(NAME);
-        command.exec_async(&mut connection).await.expect("the Sentinels may begin");
+        self.command_failover(0).await;
         self.moved_from(before).await
     }
 

@@ -13,11 +13,11 @@ use std::{
 
 use lock::{
     __private::redis_store,
-    Locks, LocksBuilder,
+    Locks, LocksBuilder, Warning,
     store::{MemoryStore, Store},
 };
 pub(crate) use lock_tests::ms;
-use lock_tests::{RedisServer, RedisServerBuilder};
+use lock_tests::{RedisServer, RedisServerBuilder, eventually};
 
 /// The one key that may stay.
 pub(crate) const FENCE: &str = "~fence";
@@ -82,6 +82,42 @@ macro_rules! on_both_stores {
     };
 }
 pub(crate) use on_both_stores;
+
+/// The warnings that some `Locks` have said.
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<Mutex<Vec<Warning>>>);
+
+impl Heard {
+    /// Hears those of the `Locks` that this makes.
+    pub(crate) fn by(&self, builder: LocksBuilder) -> LocksBuilder {
+        let heard = self.clone();
+        builder.on_warning(move |warning| heard.0.lock().unwrap().push(warning.clone()))
+    }
+
+    pub(crate) async fn connect(&self, url: &str) -> Locks {
+        self.by(Locks::builder().url(url)).build().await.unwrap()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Warning> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Waits until these were heard, and nothing else: they are said on a thread of its own.
+    pub(crate) async fn until(&self, expected: &[Warning]) {
+        eventually(ms(5000), async || {
+            let all = self.all();
+            if all == expected { Ok(()) } else { Err(all) }
+        })
+        .await;
+    }
+}
+
+/// Has a server do something, whatever it answers.
+pub(crate) async fn command(server: &RedisServer, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.exec_async(&mut server.connection().await).await.unwrap();
+}
 
 /// A Redis server whose keys are looked at all the time: each one must have an expiry, at any
 /// moment of any test, but for the fence counter and what the test put there itself.

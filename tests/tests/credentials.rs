@@ -12,13 +12,9 @@ use std::{
 use lock::{Credentials, ErrorKind, Locks};
 use lock_tests::{RedisServer, eventually, ms};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::common::command;
 
-async fn command(server: &RedisServer, words: &[&str]) {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]);
-    command.exec_async(&mut server.connection().await).await.unwrap();
-}
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The user `billing` with this password, and with no other one.
 async fn set_password(server: &RedisServer, password: u64) {
@@ -39,6 +35,16 @@ impl Vault {
     fn credentials(&self) -> Credentials {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Credentials::new("billing", self.now.load(Ordering::Relaxed).to_string())
+    }
+
+    /// Connects with credentials that are valid for this long.
+    async fn connect(&self, server: &RedisServer, valid_for: Duration) -> Locks {
+        let vault = self.clone();
+        let give = move || {
+            let credentials = vault.credentials().valid_for(valid_for);
+            async move { Ok::<_, io::Error>(credentials) }
+        };
+        Locks::builder().url(server.locks_url()).credentials(give).build().await.unwrap()
     }
 
     fn asked(&self) -> u64 {
@@ -94,16 +100,7 @@ async fn a_connection_that_outlives_its_credentials_is_told_the_next_ones() {
         let server = RedisServer::builder().flags(flags.iter().copied()).start();
         let vault = Vault::default();
         set_password(&server, 0).await;
-        let provider = vault.clone();
-        let locks = Locks::builder()
-            .url(server.locks_url())
-            .credentials(move || {
-                let credentials = provider.credentials().valid_for(ms(500));
-                async move { Ok::<_, io::Error>(credentials) }
-            })
-            .build()
-            .await
-            .unwrap();
+        let locks = vault.connect(&server, ms(500)).await;
         let before = vault.asked();
         let connections = server.commands().await.calls("client|id");
         for password in 1..5 {
@@ -127,17 +124,8 @@ async fn credentials_may_last_for_ever_or_for_no_time() {
         let server = RedisServer::start();
         let vault = Vault::default();
         set_password(&server, 0).await;
-        let provider = vault.clone();
         let began = Instant::now();
-        let locks = Locks::builder()
-            .url(server.locks_url())
-            .credentials(move || {
-                let credentials = provider.credentials().valid_for(time);
-                async move { Ok::<_, io::Error>(credentials) }
-            })
-            .build()
-            .await
-            .unwrap();
+        let locks = vault.connect(&server, time).await;
         let guard = locks.lock("a").acquire().await.unwrap();
         command(&server, &["CLIENT", "KILL", "USER", "billing"]).await;
         locks.lock("b").acquire().await.unwrap().release().await.unwrap();
@@ -157,16 +145,7 @@ async fn nobody_is_asked_for_a_connection_that_is_gone() {
     let server = RedisServer::start();
     let vault = Vault::default();
     set_password(&server, 0).await;
-    let provider = vault.clone();
-    let locks = Locks::builder()
-        .url(server.locks_url())
-        .credentials(move || {
-            let credentials = provider.credentials().valid_for(ms(5000));
-            async move { Ok::<_, io::Error>(credentials) }
-        })
-        .build()
-        .await
-        .unwrap();
+    let locks = vault.connect(&server, ms(5000)).await;
     for _ in 0..20 {
         command(&server, &["CLIENT", "KILL", "USER", "billing"]).await;
         locks.lock("a").acquire().await.unwrap().release().await.unwrap();

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -15,6 +15,8 @@ use lock::{ErrorKind, Locks, LocksBuilder, Warning};
 use lock_tests::{ClientCommand, Direction, Proxy, RedisServer, eventually, ms};
 use redis::AsyncCommands;
 use tokio::time::{sleep, timeout};
+
+use crate::common::Heard;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -113,16 +115,11 @@ async fn what_is_granted_is_on_the_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
     let (primary, replica) = replicated().await;
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let said = Arc::clone(&warnings);
-    let locks = builder(&primary, 1)
-        .on_warning(move |warning| said.lock().unwrap().push(warning.clone()))
-        .build()
-        .await
-        .unwrap();
+    let heard = Heard::default();
+    let locks = heard.by(builder(&primary, 1)).build().await.unwrap();
     let long = locks.lock("long").acquire().await.unwrap();
     let short = locks.lock("short").lease(ms(600)).acquire().await.unwrap();
-    assert_eq!(*warnings.lock().unwrap(), []);
+    assert_eq!(heard.all(), []);
     replica.stop_process();
     let began = Instant::now();
     let attempts = [
@@ -142,8 +139,7 @@ async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let run = locks.debounce("d").wait(ms(1)).call(|| async { panic!("no run without replicas") });
     assert_eq!(run.await.unwrap_err().kind(), ErrorKind::Unavailable);
-    let alone = Warning::TooFewReplicas { wanted: 1 };
-    eventually(PATIENCE, || async { warnings.lock().unwrap().contains(&alone) }).await;
+    heard.until(&[Warning::TooFewReplicas { wanted: 1 }]).await;
     assert!(long.is_held() && short.is_held());
     let mut connection = primary.connection().await;
     eventually(PATIENCE, || {
@@ -170,15 +166,9 @@ async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_replicas_than_there_are_is_warned_of_at_the_connect() {
     let (primary, _replica) = replicated().await;
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let said = Arc::clone(&warnings);
-    let locks = builder(&primary, 2)
-        .on_warning(move |warning| said.lock().unwrap().push(warning.clone()))
-        .build()
-        .await
-        .unwrap();
-    let alone = Warning::TooFewReplicas { wanted: 2 };
-    eventually(PATIENCE, || async { *warnings.lock().unwrap() == [alone.clone()] }).await;
+    let heard = Heard::default();
+    let locks = heard.by(builder(&primary, 2)).build().await.unwrap();
+    heard.until(&[Warning::TooFewReplicas { wanted: 2 }]).await;
     let error = locks.lock("a").acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("only 1 of the 2 replicas"), "{error}");

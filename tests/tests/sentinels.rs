@@ -1,13 +1,12 @@
 //! A primary that moves: what Sentinels say counts at once, and what a lock is worth then.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use lock::{__private::redis_store, ErrorKind, Locks, Warning, test_util::contract};
 use lock_tests::{RedisServer, Sentinels, eventually, ms};
 use tokio::time::{sleep, timeout};
+
+use crate::common::{Heard, command};
 
 /// For what takes a failover: a Sentinel needs one to three seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,8 +26,7 @@ async fn replicated(primary: &RedisServer) {
 /// How many scripts a server has run for its own clients. A replica runs none: it is sent what they
 /// have done.
 async fn scripts(server: &RedisServer) -> u64 {
-    let counts = server.commands().await;
-    counts.calls("evalsha") + counts.calls("eval")
+    server.commands().await.client_commands(&["evalsha", "eval"])
 }
 
 /// The lock is renewed on the new primary, whoever waits is served there, and the old one is asked
@@ -226,21 +224,15 @@ async fn what_the_sentinels_do_not_know_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_is_warned_of() {
     let sentinels = Sentinels::start().await;
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let said = Arc::clone(&warnings);
-    let locks = Locks::builder()
-        .url(sentinels.url())
-        .on_warning(move |warning| said.lock().unwrap().push(warning.clone()))
-        .build()
-        .await
-        .unwrap();
+    let heard = Heard::default();
+    let locks = heard.connect(&sentinels.url()).await;
     locks.lock("first").acquire().await.unwrap().release().await.unwrap();
     let alone = Warning::MayServeAlone;
-    eventually(PATIENCE, || async { warnings.lock().unwrap().contains(&alone) }).await;
+    eventually(PATIENCE, || async { heard.all().contains(&alone) }).await;
     sentinels.fail_over().await;
     locks.lock("second").wait(PATIENCE).acquire().await.unwrap().release().await.unwrap();
     eventually(PATIENCE, || async {
-        let said = warnings.lock().unwrap().clone();
+        let said = heard.all();
         if said.contains(&Warning::Restarted) { Ok(()) } else { Err(said) }
     })
     .await;
@@ -248,23 +240,14 @@ async fn a_failover_is_warned_of() {
     // A primary that needs replicas is none to be warned of. What a connect has to say comes in one
     // order, and the other warning, which the server is made to cause, behind this one.
     let primary = sentinels.primary().await;
-    let mut connection = primary.connection().await;
     for (setting, value) in
         [("min-replicas-to-write", "1"), ("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")]
     {
-        let mut set = redis::cmd("CONFIG");
-        set.arg("SET").arg(setting).arg(value);
-        set.exec_async(&mut connection).await.unwrap();
+        command(primary, &["CONFIG", "SET", setting, value]).await;
     }
-    warnings.lock().unwrap().clear();
-    let said = Arc::clone(&warnings);
-    let _locks = Locks::builder()
-        .url(sentinels.url())
-        .on_warning(move |warning| said.lock().unwrap().push(warning.clone()))
-        .build()
-        .await
-        .unwrap();
-    eventually(PATIENCE, || async { !warnings.lock().unwrap().is_empty() }).await;
-    let said = warnings.lock().unwrap().clone();
+    let heard = Heard::default();
+    let _locks = heard.connect(&sentinels.url()).await;
+    eventually(PATIENCE, || async { !heard.all().is_empty() }).await;
+    let said = heard.all();
     assert!(matches!(said[..], [Warning::MayEvict { .. }]), "{said:?}");
 }

@@ -1,43 +1,9 @@
 //! Trouble is named at connect and at reconnect, once.
 
-use std::sync::{Arc, Mutex};
-
 use lock::{ErrorKind, Locks, Warning};
 use lock_tests::{RedisServer, eventually};
 
-use crate::common::ms;
-
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<Warning>>>);
-
-impl Heard {
-    async fn connect(&self, url: &str) -> Locks {
-        let heard = self.clone();
-        let builder = Locks::builder().url(url);
-        let builder =
-            builder.on_warning(move |warning| heard.0.lock().unwrap().push(warning.clone()));
-        builder.build().await.unwrap()
-    }
-
-    fn all(&self) -> Vec<Warning> {
-        self.0.lock().unwrap().clone()
-    }
-
-    /// Waits until these were heard, and nothing else: they are said on a thread of its own.
-    async fn until(&self, expected: &[Warning]) {
-        eventually(ms(5000), async || {
-            let all = self.all();
-            if all == expected { Ok(()) } else { Err(all) }
-        })
-        .await;
-    }
-}
-
-async fn command(server: &RedisServer, words: &[&str]) {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]);
-    let _: redis::Value = command.query_async(&mut server.connection().await).await.unwrap();
-}
+use crate::common::{Heard, command, ms};
 
 /// Cuts the connection, and waits until there is another.
 async fn reconnect(server: &RedisServer, locks: &Locks) {
@@ -88,9 +54,7 @@ async fn a_replica_is_named() {
     let port = primary.port().to_string();
     command(&server, &["REPLICAOF", "127.0.0.1", &port]).await;
     let heard = Heard::default();
-    let told = heard.clone();
-    let builder = Locks::builder().url(server.url());
-    let builder = builder.on_warning(move |warning| told.0.lock().unwrap().push(warning.clone()));
+    let builder = heard.by(Locks::builder().url(server.url()));
     let error = builder.build().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     heard.until(&[Warning::Replica]).await;

@@ -209,7 +209,7 @@ impl Failovers {
 async fn scripts(server: &RedisServer) -> u64 {
     // What makes it a replica ends its connections.
     let counts = eventually(ms(5000), || server.try_commands()).await;
-    counts.calls("evalsha") + counts.calls("eval")
+    counts.client_commands(&["evalsha", "eval"])
 }
 
 /// When a server has run its last script before that time, as far as one who looks can tell.
