@@ -48,7 +48,7 @@ async fn the_keyboard_is_enough() {
             page.run("return getComputedStyle(document.activeElement).outlineStyle", "").await;
         assert_ne!(outline, "none", "the focus on `{control}` can be seen");
         let (key, shown) = match control.as_str() {
-            "acquire" => (Key::Enter, Some(("doing", "You hold"))),
+            "acquire" => (Key::Enter, Some(("doing", "You hold invoice:7"))),
             "extend" => (Key::Space, Some(("answer", "guard.extend"))),
             "release" => (Key::Enter, Some(("answer", "guard.release().await → Ok(())"))),
             "force" => (Key::Space, Some(("answer", "lock.force_release().await"))),
@@ -93,7 +93,7 @@ async fn every_state_can_be_read() {
     picture(other, TELEPHONE, "header", "#line-card", "waiting-telephone.webp").await;
 
     one.press("silent").await;
-    other.shows("doing", "You hold").await;
+    other.shows("doing", "You hold invoice:7").await;
     other.press("write").await;
     other.shows_within(SOON, "wrote", "accepted").await;
     one.press("write").await;

@@ -19,7 +19,7 @@ async fn without_a_server_its_locks_are_in_memory() {
     page.choose("lease-for", "2000").await;
     for button in ["silent", "cut", "force"] {
         page.press("acquire").await;
-        page.shows("doing", "You hold").await;
+        page.shows("doing", "You hold invoice:7").await;
         page.press(button).await;
         page.shows("doing", "You have lost").await;
         page.press("drop").await;
@@ -48,10 +48,10 @@ async fn a_reload_in_the_middle_of_a_hold_changes_nothing() {
     let copy = Copy::start(None, 0);
     let page = Browser::open(&copy.url, DESKTOP).await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     let before = (page.text("name").await, page.text("token").await);
     page.reload().await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     assert_eq!((page.text("name").await, page.text("token").await), before);
     assert_eq!(page.text("is-held").await, "true");
     page.press("release").await;
@@ -90,7 +90,7 @@ async fn as_many_pages_work_as_the_browser_has_connections_for() {
     page.shows("banner", "Five pages of this demo are open").await;
     page.look_at(first).await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     page.close_one().await;
     let mut names = Vec::new();
     for rest in page.pages().await {
@@ -112,12 +112,12 @@ async fn a_page_that_is_closed_releases_its_lock() {
     let other = Browser::open(&copy.url, DESKTOP).await;
     page.choose("lease-for", "30000").await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     other.press("acquire").await;
     other.shows("doing", "You wait").await;
     page.close().await;
     // Long before its lease has run out.
-    other.shows("doing", "You hold").await;
+    other.shows("doing", "You hold invoice:7").await;
     other.close().await;
 }
 
@@ -127,7 +127,7 @@ async fn a_demo_that_is_started_again_is_a_new_instance() {
     let copy = Copy::start(None, 0);
     let page = Browser::open(&copy.url, DESKTOP).await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     let port = copy.port();
     // A page that is open holds up nothing.
     assert!(copy.end().success());
@@ -136,7 +136,7 @@ async fn a_demo_that_is_started_again_is_a_new_instance() {
     page.shows("banner", "started again").await;
     page.shows("doing", "You hold nothing").await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     // It was read, and is true no longer.
     assert_eq!(page.text("banner").await, "");
     // It has asked for what was not there: that is in the console, and is meant to be.
@@ -152,7 +152,7 @@ async fn a_server_that_is_down_is_said() {
     let page = Browser::open(&copy.url, DESKTOP).await;
     page.choose("lease-for", "2000").await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     server.kill();
     page.shows("doing", "You have lost").await;
     page.shows("store-says", "The store does not answer").await;
@@ -163,7 +163,7 @@ async fn a_server_that_is_down_is_said() {
     server.restart();
     page.shows("store-says", "is free").await;
     page.press("acquire").await;
-    page.shows("doing", "You hold").await;
+    page.shows("doing", "You hold invoice:7").await;
     page.close().await;
     assert!(copy.end().success());
 
