@@ -7,21 +7,24 @@ use crate::Error;
 #[cfg(feature = "redis")]
 use crate::{
     Credentials,
-    store::redis::{Endpoint, Watched},
+    store::redis::{Endpoint, Layout},
 };
 
 #[cfg(feature = "redis")]
+mod cluster;
+#[cfg(feature = "redis")]
+mod hosts;
+#[cfg(feature = "redis")]
 mod watched;
 
-const SCHEMES: &str = "`redis://`, `rediss://`, `redis+sentinel://`, `unix:` or `memory:`";
+const SCHEMES: &str = "`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix:` or \
+                       `memory:`";
 
 /// The store that a URL names.
 pub(crate) enum Target {
     Memory,
     #[cfg(feature = "redis")]
-    Redis(Box<Endpoint>),
-    #[cfg(feature = "redis")]
-    Watched(Box<Watched>),
+    Redis(Box<Layout>),
 }
 
 /// What a URL does not say.
@@ -48,13 +51,19 @@ impl Beside {
         #[cfg(feature = "redis")]
         {
             self.certificates.refuse_all()?;
-            if self.sentinel_credentials.is_some() {
-                return Err(Error::invalid(
-                    "credentials of Sentinels go with a `redis+sentinel://` URL",
-                ));
-            }
+            self.refuse_sentinels()?;
         }
         Ok(())
+    }
+
+    #[cfg(feature = "redis")]
+    fn refuse_sentinels(&self) -> Result<(), Error> {
+        match self.sentinel_credentials {
+            Some(_) => {
+                Err(Error::invalid("credentials of Sentinels go with a `redis+sentinel://` URL"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -99,7 +108,18 @@ impl Target {
                 let server = if encrypted { "rediss" } else { "redis" };
                 let credentials = sentinel_credentials.as_ref();
                 let watched = watched::parse(server, rest, &certificates, credentials)?;
-                Ok(Self::Watched(Box::new(watched)))
+                Ok(Self::Redis(Box::new(Layout::Watched(watched))))
+            }
+            #[cfg(feature = "redis")]
+            Some(
+                scheme
+                @ ("redis+cluster" | "rediss+cluster" | "valkey+cluster" | "valkeys+cluster"),
+            ) => {
+                beside.refuse_sentinels()?;
+                let encrypted = matches!(scheme, "rediss+cluster" | "valkeys+cluster");
+                let server = if encrypted { "rediss" } else { "redis" };
+                let seeds = cluster::parse(server, rest, &beside.certificates)?;
+                Ok(Self::Redis(Box::new(Layout::Cluster(seeds))))
             }
             // A scheme that is not one of letters could be anything, even a password.
             Some(scheme)
@@ -118,10 +138,11 @@ impl Target {
 
 #[cfg(feature = "redis")]
 fn redis(url: &str, beside: Beside) -> Result<Target, Error> {
-    if beside.sentinel_credentials.is_some() {
-        return Err(Error::invalid("credentials of Sentinels go with a `redis+sentinel://` URL"));
-    }
-    Ok(Target::Redis(Box::new(endpoint(url, &beside.certificates)?)))
+    beside.refuse_sentinels()?;
+    let (url, has_slots) = hosts::without_slots(url)?;
+    let endpoint = endpoint(&url, &beside.certificates)?;
+    let layout = if has_slots { Layout::Proxy(endpoint) } else { Layout::One(endpoint) };
+    Ok(Target::Redis(Box::new(layout)))
 }
 
 /// The server of a URL.
@@ -350,9 +371,10 @@ mod tests {
     #[cfg(feature = "redis")]
     fn a_scheme_may_be_written_in_capitals() {
         for url in ["REDIS://user:Pass@Host:7000/1", "Unix:///Path", "VALKEY://h"] {
-            let Ok(Target::Redis(endpoint)) = Target::parse(url, Beside::default()) else {
+            let Ok(Target::Redis(layout)) = Target::parse(url, Beside::default()) else {
                 panic!("{url}")
             };
+            let Layout::One(endpoint) = *layout else { panic!("{url}") };
             let address = endpoint.client().get_connection_info().addr().to_string();
             assert!(
                 ["Host:7000", "host:7000", "/Path", "h:6379"].contains(&&*address),

@@ -18,7 +18,7 @@ use crate::{
 use crate::{
     store::{
         AdminStore, DebounceStore, DurableStore,
-        redis::{Endpoint, Provider, RedisStore, Servers},
+        redis::{Endpoint, Layout, Provider, RedisStore, Servers},
     },
     url::Beside,
     warning::Warnings,
@@ -38,6 +38,7 @@ impl LocksBuilder {
         let servers = Servers {
             min_replicas: self.min_replicas,
             provider: self.credentials.map(Provider::new).transpose()?,
+            prefix: prefix.as_str().into(),
             warnings: Warnings::new(self.on_warning, events.clone()),
         };
         let (client, started) = match self.source {
@@ -48,17 +49,13 @@ impl LocksBuilder {
                     of_store(id, Arc::new(MemoryStore::new()), events)?
                 }
                 #[cfg(feature = "redis")]
-                Target::Redis(endpoint) => {
-                    of_redis(id, RedisStore::new(*endpoint, servers)?, events, lazy)?
-                }
-                #[cfg(feature = "redis")]
-                Target::Watched(watched) => {
-                    of_redis(id, RedisStore::watched(*watched, servers)?, events, lazy)?
+                Target::Redis(layout) => {
+                    of_redis(id, RedisStore::new(*layout, servers)?, events, lazy)?
                 }
             },
             #[cfg(feature = "redis")]
             Some(Source::Client(client)) => {
-                let store = RedisStore::new(Endpoint::of_client(*client), servers)?;
+                let store = RedisStore::new(Layout::One(Endpoint::of_client(*client)), servers)?;
                 of_redis(id, store, events, lazy)?
             }
             #[cfg(feature = "__mutants")]
@@ -117,8 +114,7 @@ pub async fn redis_store(
     url: &str,
 ) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
     let store = match Target::parse(url, Beside::default())? {
-        Target::Redis(endpoint) => RedisStore::new(*endpoint, Servers::default())?,
-        Target::Watched(watched) => RedisStore::watched(*watched, Servers::default())?,
+        Target::Redis(layout) => RedisStore::new(*layout, Servers::default())?,
         Target::Memory => return Err(Error::invalid("this is no URL of a Redis server")),
     };
     store.connect().await?;

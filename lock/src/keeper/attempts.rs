@@ -21,7 +21,7 @@ use crate::{
     store::Store,
 };
 
-/// How many acquires may be on their way to the store: a renewal finds no more ahead of it, which is
+/// How many acquires may be on their way to one part of the store: a renewal finds no more ahead of it, which is
 /// a tenth of a second of a Redis server's time.
 const MOST_ON_THEIR_WAY: usize = 10_000;
 
@@ -56,6 +56,7 @@ pub(super) enum Asker {
 
 /// A batch of requests and its answers.
 pub(super) struct Acquired {
+    shard: usize,
     askers: Vec<(Asker, u64)>,
     sent_at: Moment,
     answers: Vec<Result<Acquisition, StoreError>>,
@@ -69,6 +70,7 @@ impl Task {
             }
             patience => {
                 let number = acquire.number;
+                let key = Arc::clone(&acquire.lock.key);
                 let attempt = Attempt {
                     acquire,
                     started: self.now,
@@ -82,15 +84,21 @@ impl Task {
                     may_hold: false,
                 };
                 self.attempts.insert(number, attempt);
-                self.to_acquire.push(Asker::Attempt(number));
+                self.shard(&key).to_acquire.push(Asker::Attempt(number));
             }
         }
     }
 
     pub(super) fn send_acquires(&mut self) {
+        for shard in 0..self.shards.count() {
+            self.send_acquires_to(shard);
+        }
+    }
+
+    fn send_acquires_to(&mut self, shard: usize) {
         let now = self.now;
-        let mut askers = mem::take(&mut self.to_acquire).into_iter().peekable();
-        while askers.peek().is_some() && self.acquiring < MOST_ON_THEIR_WAY {
+        let mut askers = mem::take(&mut self.shards.at(shard).to_acquire).into_iter().peekable();
+        while askers.peek().is_some() && self.shards.at(shard).acquiring < MOST_ON_THEIR_WAY {
             let batch = askers.by_ref().filter_map(|asker| match asker {
                 Asker::Line(key) => {
                     let request = self.line_request(&key, now)?;
@@ -106,20 +114,20 @@ impl Task {
             if requests.is_empty() {
                 continue;
             }
-            self.acquiring += requests.len();
+            self.shards.at(shard).acquiring += requests.len();
             // Every lease of the batch counts from here: before the first byte is sent.
             self.call_now_or_later(
                 requests,
                 (|store, batch, answers| store.acquire_now(batch, answers), <dyn Store>::acquire),
-                move |answers| Done::Acquired(Acquired { askers, sent_at: now, answers }),
+                move |answers| Done::Acquired(Acquired { shard, askers, sent_at: now, answers }),
             );
         }
         // The others go when there is room for them.
-        self.to_acquire.extend(askers);
+        self.shards.at(shard).to_acquire.extend(askers);
     }
 
     pub(super) fn take_acquired(&mut self, acquired: Acquired) {
-        self.acquiring -= acquired.askers.len();
+        self.shards.at(acquired.shard).acquiring -= acquired.askers.len();
         for ((asker, number), answer) in acquired.askers.into_iter().zip(acquired.answers) {
             match asker {
                 Asker::Line(key) => self.take_seat_answer(&key, number, acquired.sent_at, answer),
@@ -283,7 +291,8 @@ impl Task {
     pub(super) fn attempt_timer(&mut self, number: u64) {
         if let Some(attempt) = self.attempts.get_mut(&number) {
             attempt.timer = Moment::NEVER;
-            self.to_acquire.push(Asker::Attempt(number));
+            let key = Arc::clone(&attempt.acquire.lock.key);
+            self.shard(&key).to_acquire.push(Asker::Attempt(number));
         }
     }
 

@@ -28,7 +28,7 @@ use crate::{
     store::Store,
 };
 
-/// How many of these requests may be on their way to the store: some tens of milliseconds of a
+/// How many of these requests may be on their way to one part of the store: some tens of milliseconds of a
 /// Redis server's time, and a round trip's worth on any link that is not very slow.
 const MOST_ON_THEIR_WAY: usize = 1000;
 
@@ -70,13 +70,13 @@ const KINDS: &[Kind] = &[
     Kind::Claims,
 ];
 
-/// What waits to be sent, and how much is on its way.
+/// What waits to be sent to one part of the store, and how much is on its way.
 #[derive(Default)]
 pub(super) struct Bulk {
     on_their_way: usize,
     /// Which of [`KINDS`] comes first next time.
     turn: usize,
-    /// Since when the store has answered none of them.
+    /// Since when that part has answered none of them.
     silent_since: Option<Moment>,
     extensions: Waiting<(HoldName, Duration), ()>,
     statuses: Waiting<Named, Status>,
@@ -138,7 +138,8 @@ impl<Q, T> Waiting<Q, T> {
 
 /// How many of the requests were on their way together, and whether the store has answered any.
 pub(super) struct Load {
-    pub(super) items: usize,
+    shard: usize,
+    items: usize,
     sent_at: Moment,
     silence: Option<StoreError>,
 }
@@ -154,7 +155,8 @@ pub(super) enum Answered {
 }
 
 impl Bulk {
-    fn room(&self) -> usize {
+    /// How many more requests may go into a batch now.
+    pub(super) fn room(&self) -> usize {
         MOST_ON_THEIR_WAY.saturating_sub(self.on_their_way).min(BATCH)
     }
 
@@ -178,21 +180,6 @@ impl Bulk {
         reply: Reply<Result<bool, Error>>,
     ) {
         self.ends.push((EndWindowRequest::new(window, end), waited), reply);
-    }
-
-    #[cfg(feature = "durable")]
-    pub(super) fn durable(&mut self, step: Step) {
-        self.steps.push(step);
-    }
-
-    #[cfg(feature = "durable")]
-    pub(super) fn claim(&mut self, claiming: Box<Claiming>) {
-        self.claims.push_back(claiming);
-    }
-
-    #[cfg(feature = "durable")]
-    pub(super) fn claims_wait(&self) -> bool {
-        !self.claims.is_empty()
     }
 
     /// Does anything wait that could be sent now?
@@ -227,56 +214,79 @@ impl Bulk {
 
 impl Task {
     /// A batch whose answers tell whether the store is there.
-    pub(super) fn call_in_bulk<R, A, D>(&mut self, batch: Vec<R>, ask: Ask<R, A>, done: D)
-    where
+    pub(super) fn call_in_bulk<R, A, D>(
+        &mut self,
+        shard: usize,
+        batch: Vec<R>,
+        ask: Ask<R, A>,
+        done: D,
+    ) where
         R: Send + Sync + 'static,
         A: 'static,
         D: FnOnce(Vec<Result<A, StoreError>>) -> Done + Send + 'static,
     {
         let (sent_at, items) = (self.now, batch.len());
-        self.bulk.on_their_way += items;
+        self.shards.at(shard).bulk.on_their_way += items;
         self.call_store(batch, ask, move |answers| {
             let silence = match answers.first() {
                 Some(Err(error @ StoreError::Unavailable(_))) => Some(error.clone()),
                 _ => None,
             };
-            Done::Bulk(Load { items, sent_at, silence }, Box::new(done(answers)))
+            Done::Bulk(Load { shard, items, sent_at, silence }, Box::new(done(answers)))
         });
     }
 
     /// What waits in bulk goes on if the store answers; if it has been silent for as long as a
     /// caller may be asked to wait for an answer, nobody waits for a turn that will not come.
     pub(super) fn take_load(&mut self, load: Load) {
-        self.bulk.on_their_way = self.bulk.on_their_way.saturating_sub(load.items);
+        let shard = self.shards.at(load.shard);
+        shard.bulk.on_their_way = shard.bulk.on_their_way.saturating_sub(load.items);
         let Some(silence) = load.silence else {
-            self.bulk.silent_since = None;
+            shard.bulk.silent_since = None;
             return;
         };
-        if self.bulk.on_their_way == 0 && !self.bulk.waits() && self.to_ask.is_empty() {
+        if shard.bulk.on_their_way == 0 && !shard.bulk.waits() && shard.to_ask.is_empty() {
             // Nobody is kept waiting by this silence; the next one begins anew.
-            self.bulk.silent_since = None;
+            shard.bulk.silent_since = None;
             return;
         }
-        let since = *self.bulk.silent_since.get_or_insert(load.sent_at);
+        let since = *shard.bulk.silent_since.get_or_insert(load.sent_at);
         if self.now >= since + SILENCE_LIMIT {
-            self.bulk.refuse(|| store_error(&silence, NOT_SENT));
-            self.give_up_questions(&silence);
+            shard.bulk.refuse(|| store_error(&silence, NOT_SENT));
+            self.give_up_questions(load.shard, &silence);
         }
     }
 
     pub(super) fn close_bulk(&mut self) {
-        self.bulk.refuse(Error::closed);
+        self.shards.iter_mut().for_each(|shard| shard.bulk.refuse(Error::closed));
     }
 
-    /// How many more requests may go into a batch now.
-    pub(super) fn room_in_bulk(&self) -> usize {
-        self.bulk.room()
+    #[cfg(feature = "durable")]
+    pub(super) fn durable(&mut self, step: Step) {
+        self.shard(&Arc::clone(step.key())).bulk.steps.push(step);
+    }
+
+    #[cfg(feature = "durable")]
+    pub(super) fn claim(&mut self, claiming: Box<Claiming>) {
+        self.shard(&Arc::clone(claiming.key())).bulk.claims.push_back(claiming);
+    }
+
+    #[cfg(feature = "durable")]
+    pub(super) fn claims_wait(&self) -> bool {
+        self.shards.iter().any(|shard| !shard.bulk.claims.is_empty())
     }
 
     /// Sends extensions: they are about locks that are held.
     pub(super) fn send_extensions(&mut self) {
+        for shard in 0..self.shards.count() {
+            self.send_extensions_to(shard);
+        }
+    }
+
+    fn send_extensions_to(&mut self, shard: usize) {
         loop {
-            let batch = self.bulk.extensions.next(self.bulk.room());
+            let bulk = &mut self.shards.at(shard).bulk;
+            let batch = bulk.extensions.next(bulk.room());
             if batch.is_empty() {
                 return;
             }
@@ -295,7 +305,7 @@ impl Task {
                 continue;
             }
             let sent_at = self.now;
-            self.call_in_bulk(requests, <dyn Store>::extend, move |answers| {
+            self.call_in_bulk(shard, requests, <dyn Store>::extend, move |answers| {
                 Done::Extended(Extended { asked, sent_at, answers })
             });
         }
@@ -304,21 +314,33 @@ impl Task {
     /// Sends what else waits. Each kind comes first in its turn, so that a flood of one of them, which
     /// takes whatever room there is, does not keep the others waiting.
     pub(super) fn send_bulk(&mut self) {
-        while self.bulk.wants_to_send() && self.bulk.extensions.is_empty() {
-            let first = self.bulk.turn;
-            self.bulk.turn = (first + 1) % KINDS.len();
+        for shard in 0..self.shards.count() {
+            self.send_bulk_to(shard);
+        }
+    }
+
+    fn send_bulk_to(&mut self, shard: usize) {
+        loop {
+            let bulk = &mut self.shards.at(shard).bulk;
+            if !bulk.wants_to_send() || !bulk.extensions.is_empty() {
+                return;
+            }
+            let first = bulk.turn;
+            bulk.turn = (first + 1) % KINDS.len();
             for kind in KINDS.iter().cycle().skip(first).take(KINDS.len()) {
-                self.send_kind(*kind);
+                self.send_kind(shard, *kind);
             }
         }
     }
 
-    fn send_kind(&mut self, kind: Kind) {
-        let room = self.bulk.room();
+    fn send_kind(&mut self, shard: usize, kind: Kind) {
+        let bulk = &mut self.shards.at(shard).bulk;
+        let room = bulk.room();
         match kind {
             Kind::Statuses => {
-                let batch = self.bulk.statuses.next(room);
+                let batch = bulk.statuses.next(room);
                 self.send_batch(
+                    shard,
                     batch,
                     |lock| Arc::clone(&lock.key),
                     <dyn Store>::holder,
@@ -326,8 +348,9 @@ impl Task {
                 );
             }
             Kind::Forced => {
-                let batch = self.bulk.forced.next(room);
+                let batch = bulk.forced.next(room);
                 self.send_batch(
+                    shard,
                     batch,
                     |lock| Arc::clone(&lock.key),
                     <dyn Store>::force_release,
@@ -335,8 +358,9 @@ impl Task {
                 );
             }
             Kind::Ends => {
-                let batch = self.bulk.ends.next(room);
+                let batch = bulk.ends.next(room);
                 self.send_batch(
+                    shard,
                     batch,
                     |(request, _)| request.clone(),
                     <dyn Store>::end_window,
@@ -345,34 +369,36 @@ impl Task {
             }
             #[cfg(feature = "durable")]
             Kind::Keep => {
-                let batch = self.bulk.steps.keep.next(room);
-                self.pass_on(batch, <dyn Store>::keep);
+                let batch = bulk.steps.keep.next(room);
+                self.pass_on(shard, batch, <dyn Store>::keep);
             }
             #[cfg(feature = "durable")]
             Kind::Due => {
-                let batch = self.bulk.steps.due.next(room);
-                self.pass_on(batch, <dyn Store>::due);
+                let batch = bulk.steps.due.next(room);
+                self.pass_on(shard, batch, <dyn Store>::due);
             }
             #[cfg(feature = "durable")]
             Kind::Finish => {
-                let batch = self.bulk.steps.finish.next(room);
-                self.pass_on(batch, <dyn Store>::finish);
+                let batch = bulk.steps.finish.next(room);
+                self.pass_on(shard, batch, <dyn Store>::finish);
             }
             #[cfg(feature = "durable")]
             Kind::SetAside => {
-                let batch = self.bulk.steps.set_aside.next(room);
-                self.pass_on(batch, <dyn Store>::set_aside);
+                let batch = bulk.steps.set_aside.next(room);
+                self.pass_on(shard, batch, <dyn Store>::set_aside);
             }
             #[cfg(feature = "durable")]
             Kind::TakeBack => {
-                let batch = self.bulk.steps.take_back.next(room);
-                self.pass_on(batch, <dyn Store>::take_back);
+                let batch = bulk.steps.take_back.next(room);
+                self.pass_on(shard, batch, <dyn Store>::take_back);
             }
             #[cfg(feature = "durable")]
             Kind::Claims => {
                 for _ in 0..room {
-                    let Some(claiming) = self.bulk.claims.pop_front() else { break };
-                    self.send_claim(claiming);
+                    let Some(claiming) = self.shards.at(shard).bulk.claims.pop_front() else {
+                        break;
+                    };
+                    self.send_claim(shard, claiming);
                 }
             }
         }
@@ -380,6 +406,7 @@ impl Task {
 
     fn send_batch<Q, T, R, A, G>(
         &mut self,
+        shard: usize,
         batch: Vec<Asked<Q, T>>,
         request: impl Fn(&Q) -> R,
         ask: Ask<R, A>,
@@ -395,7 +422,9 @@ impl Task {
             return;
         }
         let requests = batch.iter().map(|asked| request(&asked.question)).collect();
-        self.call_in_bulk(requests, ask, move |answers| Done::InBulk(answered(batch, answers)));
+        self.call_in_bulk(shard, requests, ask, move |answers| {
+            Done::InBulk(answered(batch, answers))
+        });
     }
 
     pub(super) fn take_bulk(&mut self, answered: Answered) {
@@ -430,12 +459,12 @@ impl Task {
 
     /// Sends what its callers wait for and nothing else depends on.
     #[cfg(feature = "durable")]
-    fn pass_on<Q, T>(&mut self, batch: Vec<Asked<Q, T>>, ask: Ask<Q, T>)
+    fn pass_on<Q, T>(&mut self, shard: usize, batch: Vec<Asked<Q, T>>, ask: Ask<Q, T>)
     where
         Q: Clone + Send + Sync + 'static,
         T: Send + 'static,
     {
-        self.send_batch(batch, Q::clone, ask, |batch, answers| {
+        self.send_batch(shard, batch, Q::clone, ask, |batch, answers| {
             for (Asked { reply, .. }, answer) in batch.into_iter().zip(answers) {
                 let _ = reply.send(answer.map_err(|error| store_error(&error, UNKNOWN)));
             }

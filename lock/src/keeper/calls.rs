@@ -138,7 +138,7 @@ impl Task {
         let Some(pending) = self.bursts.get_mut(key) else { return };
         match next {
             Next::Wait => {}
-            Next::Ask => self.to_ask.push_back(Arc::clone(key)),
+            Next::Ask => self.shard(key).to_ask.push_back(Arc::clone(key)),
             Next::AskAt(at) => {
                 self.timers.reset(Timer::Burst(pending.number), &mut pending.timer, at);
             }
@@ -162,11 +162,20 @@ impl Task {
 
     /// Asks the store about the bursts that want it, as many as there is room for.
     pub(super) fn send_questions(&mut self) {
-        while !self.to_ask.is_empty() && self.room_in_bulk() > 0 {
-            let (now, room) = (self.now, self.room_in_bulk());
+        for shard in 0..self.shards.count() {
+            self.send_questions_to(shard);
+        }
+    }
+
+    fn send_questions_to(&mut self, shard: usize) {
+        loop {
+            let (now, room) = (self.now, self.shards.at(shard).bulk.room());
+            if room == 0 || self.shards.at(shard).to_ask.is_empty() {
+                return;
+            }
             let (mut asked, mut requests) = (Vec::new(), Vec::new());
             while asked.len() < room
-                && let Some(key) = self.to_ask.pop_front()
+                && let Some(key) = self.shards.at(shard).to_ask.pop_front()
             {
                 if let Some((number, request)) = self.question(&key, now) {
                     asked.push((key, number));
@@ -178,7 +187,7 @@ impl Task {
             }
             // Ahead of the questions, which must find the runs' locks free: what was undone for them.
             self.send_releases();
-            self.call_in_bulk(requests, <dyn Store>::register, move |answers| {
+            self.call_in_bulk(shard, requests, <dyn Store>::register, move |answers| {
                 let answered = asked.into_iter().zip(answers);
                 let called = answered.map(|((run, number), answer)| Called {
                     run,
@@ -220,10 +229,10 @@ impl Task {
         Some((number, request))
     }
 
-    /// The store is silent: what waits to be asked is not answered either.
-    pub(super) fn give_up_questions(&mut self, silence: &StoreError) {
+    /// This part of the store is silent: what waits to be asked there is not answered either.
+    pub(super) fn give_up_questions(&mut self, shard: usize, silence: &StoreError) {
         let now = self.now;
-        for run in mem::take(&mut self.to_ask) {
+        for run in mem::take(&mut self.shards.at(shard).to_ask) {
             if let Some((number, _)) = self.question(&run, now) {
                 self.take_called(Called {
                     run,
@@ -431,7 +440,7 @@ impl Task {
             };
             self.follow_burst(&run.key, step);
         }
-        self.bulk.end_window(window.key, end, waited, reply);
+        self.shard(&run.key).bulk.end_window(window.key, end, waited, reply);
     }
 
     pub(super) fn cancel_call(&mut self, number: u64) {
@@ -461,6 +470,6 @@ impl Task {
             self.cancel_call(number);
         }
         self.untaken.clear();
-        self.to_ask.clear();
+        self.shards.iter_mut().for_each(|shard| shard.to_ask.clear());
     }
 }

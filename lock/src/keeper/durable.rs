@@ -31,6 +31,18 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// Any key of its function: they are in one part of the store.
+    pub(super) fn key(&self) -> &Arc<str> {
+        let book = match self {
+            Self::Keep(asked) => &asked.question.book,
+            Self::Due(asked) => &asked.question.book,
+            Self::Finish(asked) => &asked.question.book,
+            Self::SetAside(asked) => &asked.question,
+            Self::TakeBack(asked) => &asked.question.book,
+        };
+        &book.due
+    }
+
     pub(super) fn refuse(self, error: Error) {
         match self {
             Self::Keep(asked) => drop(asked.reply.send(Err(error))),
@@ -93,6 +105,10 @@ pub(super) struct Claiming {
 }
 
 impl Claiming {
+    pub(super) fn key(&self) -> &Arc<str> {
+        &self.book.due
+    }
+
     pub(super) fn refuse(self, error: Error) {
         let _ = self.reply.send(Err(error));
     }
@@ -198,7 +214,7 @@ impl Client {
 }
 
 impl Task {
-    pub(super) fn send_claim(&mut self, claiming: Box<Claiming>) {
+    pub(super) fn send_claim(&mut self, shard: usize, claiming: Box<Claiming>) {
         let sent_at = self.now;
         let request = ClaimRequest::new(
             claiming.book.clone(),
@@ -208,7 +224,7 @@ impl Task {
             claiming.lease,
         );
         self.claiming += 1;
-        self.call_in_bulk(vec![request], <dyn Store>::claim, move |mut answers| {
+        self.call_in_bulk(shard, vec![request], <dyn Store>::claim, move |mut answers| {
             let answer = answers.pop().expect("BUG: there is one answer for each item");
             Done::Claimed(ClaimAnswer { claiming, sent_at, answer })
         });

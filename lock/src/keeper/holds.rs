@@ -30,9 +30,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Holds {
     by_tenure: ByNumber<Entry>,
-    /// Renewals that are due, the longest waiting first.
-    due: Vec<(u64, Duration)>,
-    /// When the batch goes out at the latest, full or not.
+    /// When the renewals that are due go out at the latest, whether they fill a batch or not.
     due_by: Option<Moment>,
 }
 
@@ -200,6 +198,7 @@ impl Task {
             // Its holder found the deadline passed before the keeper did, and was told so.
             action = Action::Lose(Loss::Expired);
         }
+        let mut due = None;
         match action {
             Action::Wait => {}
             Action::Renew { remaining } => {
@@ -207,12 +206,15 @@ impl Task {
                 // tenth of the time there is for a second and third try.
                 let by = now + held.lease_length / 30;
                 self.holds.due_by = Some(self.holds.due_by.map_or(by, |due_by| due_by.min(by)));
-                self.holds.due.push((number, remaining));
+                due = Some((Arc::clone(&held.hold.lock.key), remaining));
             }
             Action::Lose(_) => return self.lose(number),
         }
         held.hold.set_deadline(held.lease.deadline());
         self.timers.reset(Timer::Hold(number), &mut held.timer, held.lease.next_timer());
+        if let Some((key, remaining)) = due {
+            self.shard(&key).due.push((number, remaining));
+        }
     }
 
     /// The lock was lost, and this process is the first to know. Where its lease has run out, the
@@ -279,7 +281,7 @@ impl Task {
         for number in self.tenures() {
             self.step(number, Event::Doubted, now);
         }
-        if !self.holds.due.is_empty() {
+        if self.shards.iter().any(|shard| !shard.due.is_empty()) {
             self.holds.due_by = Some(now);
         }
     }
@@ -288,18 +290,28 @@ impl Task {
     pub(super) fn send_renewals(&mut self) {
         let now = self.now;
         let overdue = self.holds.due_by.is_some_and(|due_by| due_by <= now);
-        while self.holds.due.len() >= BATCH || (overdue && !self.holds.due.is_empty()) {
-            let size = self.holds.due.len().min(BATCH);
-            let mut batch: Vec<_> = self.holds.due.drain(..size).collect();
+        for shard in 0..self.shards.count() {
+            self.send_renewals_to(shard, overdue);
+        }
+        if self.shards.iter().all(|shard| shard.due.is_empty()) {
+            self.holds.due_by = None;
+        }
+    }
+
+    fn send_renewals_to(&mut self, shard: usize, overdue: bool) {
+        loop {
+            let due = &mut self.shards.at(shard).due;
+            let size = due.len().min(BATCH);
+            if size == 0 || (size < BATCH && !overdue) {
+                return;
+            }
+            let mut batch: Vec<_> = due.drain(..size).collect();
             // A store answers a batch within what the shortest lease in it leaves: one that is too
             // short for the way there must not take longer ones with it.
             batch.sort_by_key(|(_, lease)| *lease);
             for batch in batch.chunk_by(|(_, one), (_, next)| magnitude(*one) == magnitude(*next)) {
                 self.send_renewals_of(batch);
             }
-        }
-        if self.holds.due.is_empty() {
-            self.holds.due_by = None;
         }
     }
 
@@ -348,7 +360,7 @@ impl Task {
 
     pub(super) fn extend(&mut self, name: HoldName, by: Duration, reply: Reply<Result<(), Error>>) {
         match self.extendable(name, by) {
-            Ok(_) => self.bulk.extend(name, by, reply),
+            Ok((key, _)) => self.shard(&key).bulk.extend(name, by, reply),
             Err(error) => drop(reply.send(Err(error))),
         }
     }

@@ -88,7 +88,7 @@ impl Task {
                 {
                     line.token = Some(caller.acquire.token.clone());
                 }
-                self.to_acquire.push(Asker::Line(Arc::clone(key)));
+                self.shard(key).to_acquire.push(Asker::Line(Arc::clone(key)));
             }
             Action::LookAt(at) => {
                 if let Some(seat) = line.queue.seat() {
@@ -122,7 +122,7 @@ impl Task {
         if let Some(line) = self.lines.get_mut(key) {
             line.token = Some(token.clone());
             self.seats.insert(number, Arc::clone(key));
-            self.to_acquire.push(Asker::Line(Arc::clone(key)));
+            self.shard(key).to_acquire.push(Asker::Line(Arc::clone(key)));
         }
     }
 

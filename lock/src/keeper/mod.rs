@@ -33,6 +33,7 @@ mod lines;
 mod maps;
 mod releases;
 mod reply;
+mod shards;
 mod shutdown;
 mod signal;
 mod store_calls;

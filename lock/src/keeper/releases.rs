@@ -169,8 +169,19 @@ impl Task {
 
     pub(super) fn send_releases(&mut self) {
         let now = self.now;
-        for numbers in mem::take(&mut self.to_release).chunks(BATCH) {
-            let requests = numbers.iter().filter_map(|number| {
+        let numbers = mem::take(&mut self.to_release);
+        let mut by_shard: Vec<_> = numbers
+            .into_iter()
+            .filter_map(|number| {
+                let key = &self.releases.get(&number)?.lock.key;
+                Some((self.shard_of(key), number))
+            })
+            .collect();
+        // Keeps the order of those in one part of the store.
+        by_shard.sort_by_key(|(shard, _)| *shard);
+        let parts = by_shard.chunk_by(|(one, _), (next, _)| one == next);
+        for numbers in parts.flat_map(|part| part.chunks(BATCH)) {
+            let requests = numbers.iter().filter_map(|(_, number)| {
                 let release = self.releases.get(number)?;
                 let (key, token) = (Arc::clone(&release.lock.key), release.token.clone());
                 // Rounded up: at least means at least.

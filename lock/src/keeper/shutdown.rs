@@ -25,7 +25,7 @@ impl Task {
         stopping.replies.extend(reply);
         self.close_callers();
         self.close_attempts();
-        self.to_acquire.clear();
+        self.shards.iter_mut().for_each(|shard| shard.to_acquire.clear());
         self.close_calls();
         self.close_bulk();
         self.release_all();
@@ -43,7 +43,7 @@ impl Task {
         let undone =
             !self.releases.is_empty() || !self.attempts.is_empty() || !self.bursts.is_empty();
         #[cfg(feature = "durable")]
-        let undone = undone || self.claiming > 0 || self.bulk.claims_wait();
+        let undone = undone || self.claiming > 0 || self.claims_wait();
         let unclaimed = self.is_claim_due_soon();
         let Some(stopping) = &mut self.stopping else { return true };
         let over = now >= stopping.by;

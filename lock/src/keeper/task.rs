@@ -16,13 +16,14 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{
     Command, SILENCE_LIMIT,
-    attempts::{Acquired, Asker, Attempt},
-    bulk::{Answered, Bulk, Load},
+    attempts::{Acquired, Attempt},
+    bulk::{Answered, Load},
     calls::{Called, PendingBurst, PendingCall, Untaken},
     holds::{Extended, Holds, Renewed},
     lines::{Caller, Line},
     maps::{ByKey, ByNumber},
     releases::{Claim, GIVE_UP_AFTER, Release, Released},
+    shards::Shards,
     shutdown::{Flush, Stopping},
     timers::{Timer, Timers},
 };
@@ -87,13 +88,9 @@ pub(super) struct Task {
     /// Where the burst is that a timer or a wake-up is about.
     pub(super) burst_keys: ByNumber<Arc<str>>,
     /// What the next turn sends.
-    pub(super) to_ask: VecDeque<Arc<str>>,
-    pub(super) to_acquire: Vec<Asker>,
-    /// How many acquires are on their way.
-    pub(super) acquiring: usize,
     pub(super) to_release: Vec<u64>,
-    /// What may wait until there is room for it.
-    pub(super) bulk: Bulk,
+    /// What else it sends, by the parts of the store.
+    pub(super) shards: Shards,
     pub(super) flushes: Vec<Flush>,
     /// How many claims of durable calls have not been answered.
     #[cfg(feature = "durable")]
@@ -158,11 +155,8 @@ impl Task {
             untaken: Default::default(),
             bursts: Default::default(),
             burst_keys: Default::default(),
-            to_ask: VecDeque::new(),
-            to_acquire: Vec::new(),
-            acquiring: 0,
             to_release: Vec::new(),
-            bulk: Bulk::default(),
+            shards: Shards::default(),
             flushes: Vec::new(),
             #[cfg(feature = "durable")]
             claiming: 0,
@@ -213,10 +207,8 @@ impl Task {
         }
         while self.release_unclaimed() {}
         !self.commands.is_empty()
-            || !self.to_acquire.is_empty()
-            || !self.to_ask.is_empty()
             || !self.to_release.is_empty()
-            || self.bulk.wants_to_send()
+            || self.shards.want_to_send()
             || !self.flushes.is_empty()
             || !self.queue.is_empty()
     }
@@ -349,15 +341,17 @@ impl Task {
             Command::RunTaken(hold) => self.run_taken(hold),
             Command::EndWindow { keys, end, reply } => self.end_window(keys, end, reply),
             #[cfg(feature = "durable")]
-            Command::Durable(step) => self.bulk.durable(*step),
+            Command::Durable(step) => self.durable(*step),
             #[cfg(feature = "durable")]
-            Command::Claim(claiming) => self.bulk.claim(claiming),
+            Command::Claim(claiming) => self.claim(claiming),
             Command::Cancel(number) => self.cancel(number),
             Command::Release { hold, undelivered, reply } => self.release(hold, undelivered, reply),
             Command::Extend { hold, by, reply } => self.extend(hold, by, reply),
             Command::Leak { hold } => self.leak(hold),
-            Command::Status { lock, reply } => self.bulk.status(lock, reply),
-            Command::ForceRelease { lock, reply } => self.bulk.force_release(lock, reply),
+            Command::Status { lock, reply } => self.shard(&lock.key).bulk.status(lock, reply),
+            Command::ForceRelease { lock, reply } => {
+                self.shard(&lock.key).bulk.force_release(lock, reply);
+            }
             Command::Notice(notice) => self.take_notice(notice),
             Command::Flush(reply) => self.flush(reply),
             Command::Shutdown(reply) => self.stop(SILENCE_LIMIT, Some(reply)),

@@ -137,6 +137,14 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(std::future::ready(Delivery::Polling))
     }
 
+    /// Which part of the store this key is in, counted from 0. Requests about different parts go in
+    /// calls of their own, so that one which is silent delays no other. A hint: a request about another
+    /// part in the same call is served as well.
+    fn shard(&self, key: &str) -> usize {
+        let _ = key;
+        0
+    }
+
     /// Who holds a lock, and what an operator may do about it; `None` if this store offers none of
     /// it.
     fn admin(&self) -> Option<&dyn AdminStore> {

@@ -4,7 +4,7 @@
 //! User, password and database are those of the servers. Sentinels have their own, which a URL has no
 //! place for.
 
-use super::{Certificates, endpoint};
+use super::{Certificates, endpoint, hosts};
 use crate::{Credentials, Error, store::redis::Watched};
 
 const SENTINEL_PORT: u16 = 26379;
@@ -18,10 +18,6 @@ pub(super) fn parse(
 ) -> Result<Watched, Error> {
     let rest = rest.strip_prefix("//").ok_or_else(unreadable)?;
     let (authority, path) = rest.split_once('/').ok_or_else(nameless)?;
-    let (user, hosts) = match authority.rsplit_once('@') {
-        Some((user, hosts)) => (format!("{user}@"), hosts),
-        None => (String::new(), authority),
-    };
     let path = path.strip_suffix('/').unwrap_or(path);
     let (name, database) = match path.split_once('/') {
         Some((name, database)) => (name, format!("/{database}")),
@@ -32,29 +28,17 @@ pub(super) fn parse(
     if name.is_empty() || !name.bytes().all(allowed) {
         return Err(nameless());
     }
-    let mut sentinels = Vec::new();
-    for host in hosts.split(',') {
-        if host.is_empty() || host.contains(['?', '#']) {
-            return Err(unreadable());
-        }
-        let host = if has_port(host) { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
+    let (user, hosts) = hosts::parse(authority, SENTINEL_PORT).ok_or_else(unreadable)?;
+    let sentinel = |host| {
         let sentinel = endpoint(&format!("{scheme}://{host}"), certificates)?;
-        sentinels.push(match credentials {
-            Some(credentials) => {
-                let known = credentials.given_to(sentinel.client()).map_err(|_| unreadable())?;
-                sentinel.with_client(known)
-            }
-            None => sentinel,
-        });
-    }
+        let Some(credentials) = credentials else { return Ok(sentinel) };
+        let known = credentials.given_to(sentinel.client()).map_err(|_| unreadable())?;
+        Ok(sentinel.with_client(known))
+    };
+    let sentinels = hosts.into_iter().map(sentinel).collect::<Result<_, Error>>()?;
     // Its host says nothing: the Sentinels do.
     let server = endpoint(&format!("{scheme}://{user}localhost{database}"), certificates)?;
     Ok(Watched { name: name.to_owned(), sentinels, server })
-}
-
-/// IPv6 addresses have colons, too, and stand in brackets.
-fn has_port(host: &str) -> bool {
-    host.rsplit_once(']').map_or(host, |(_, behind)| behind).contains(':')
 }
 
 fn unreadable() -> Error {

@@ -20,12 +20,15 @@ pub(super) fn code(error: &ServerError) -> &str {
 /// Does a server that answers with this code say that it has not done what it was asked, for the
 /// moment? It is worth another try.
 pub(super) fn is_passing(code: &str) -> bool {
-    const PASSING: [&str; 8] = [
+    const PASSING: [&str; 10] = [
         "LOADING",
         "MASTERDOWN",
         "BUSY",
         "TRYAGAIN",
         "CLUSTERDOWN",
+        // By a node of a Cluster: another one has the slot, and is found by then.
+        "MOVED",
+        "ASK",
         "NOREPLICAS",
         "MISCONF",
         "READONLY",
@@ -37,8 +40,33 @@ pub(super) fn is_passing(code: &str) -> bool {
 pub(super) fn is_from_replica(reply: &Value) -> bool {
     match reply {
         Value::ServerError(error) => matches!(code(error), "READONLY" | "MASTERDOWN"),
-        Value::Array(replies) => replies.first().is_some_and(is_from_replica),
         _ => false,
+    }
+}
+
+/// What a node of a Cluster has to say of a call that it has not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// Another node has the slot: it is at this address.
+    Moved(String),
+    /// The key is there already, or will be made there, and only this call is to go to it.
+    Ask(String),
+    /// Some of the keys are here, and others have gone: until the slot has, nobody can do it.
+    Halfway,
+    /// It can do nothing at all for the moment, or is no primary any more.
+    Down,
+}
+
+pub(super) fn redirect(reply: &Value) -> Option<Redirect> {
+    let Value::ServerError(error) = reply else { return None };
+    // `MOVED slot host:port`
+    let to = || Some(error.details()?.split(' ').nth(1)?.to_owned());
+    match code(error) {
+        "MOVED" => to().map(Redirect::Moved),
+        "ASK" => to().map(Redirect::Ask),
+        "TRYAGAIN" => Some(Redirect::Halfway),
+        "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" => Some(Redirect::Down),
+        _ => None,
     }
 }
 
@@ -63,9 +91,10 @@ pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
         "MISCONF" => "it cannot save to its disk, so see to that",
         "CLUSTERDOWN" => "its cluster is down, so wait for the failover or restore the lost slots",
         "TRYAGAIN" => "its keys are being moved, so wait until that is done",
-        "CROSSSLOT" | "MOVED" | "ASK" => {
-            "it is a node of a Redis Cluster, which this version cannot use; connect to a server \
-             without cluster mode"
+        "MOVED" | "ASK" => "another node of its cluster has the key by now, so try again",
+        "CROSSSLOT" => {
+            "it leads to the nodes of a Redis Cluster, where all keys of a call have to be in one slot, \
+             so put `?slots=1` behind its URL"
         }
         "NOAUTH" => "it wants a user and a password, so put them into the URL",
         "ERR" if details.starts_with("unknown command") => {
@@ -86,6 +115,18 @@ pub(super) mod tests {
             Ok(Value::ServerError(error)) => error,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn redirects_say_where_to() {
+        let read = |line| redirect(&Value::ServerError(server_error(line)));
+        let place = || "127.0.0.1:7001".to_owned();
+        assert_eq!(read("MOVED 3999 127.0.0.1:7001"), Some(Redirect::Moved(place())));
+        assert_eq!(read("ASK 3999 127.0.0.1:7001"), Some(Redirect::Ask(place())));
+        assert_eq!(read("TRYAGAIN Multiple keys request"), Some(Redirect::Halfway));
+        assert_eq!(read("CLUSTERDOWN The cluster is down"), Some(Redirect::Down));
+        assert_eq!(read("WRONGTYPE Operation against a key"), None);
+        assert_eq!(redirect(&Value::Int(1)), None);
     }
 
     #[test]

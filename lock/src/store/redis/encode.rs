@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use redis::{RedisWrite, ToRedisArgs};
 
 use super::{
-    keys::{FENCE, QueueOf},
+    keys::Naming,
     scripts::{
         ACQUIRE, DEBOUNCE, DURABLE_ASIDE, DURABLE_CALL, DURABLE_CLAIM, DURABLE_DUE, DURABLE_FINISH,
         DURABLE_TAKE_BACK, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
+        Script,
     },
+    slots::Slot,
 };
 use crate::{
     contract::{
@@ -36,18 +38,26 @@ impl ToRedisArgs for IfHeldWord<'_> {
     }
 }
 
-/// One call for the whole batch. How notices travel decides how a waiter is known to be alive.
-pub(super) fn acquire(batch: &[AcquireRequest], delivery: Delivery) -> Invocation {
+/// One call for all of these requests, whose keys are in one slot. How notices travel decides how a
+/// waiter is known to be alive.
+pub(super) fn acquire(
+    batch: &[&AcquireRequest],
+    naming: &Naming,
+    delivery: impl Fn(Slot) -> Delivery,
+) -> Invocation {
+    let home = naming.home(batch.first().map_or("", |request| &request.key));
+    let delivery = delivery(home.slot());
     let (mark, alive) = match delivery {
         Delivery::Polling => ("?", ALIVE_POLLING),
         Delivery::PubSub | Delivery::Push => ("@", ALIVE),
     };
-    let mut invocation = Invocation::of(&ACQUIRE, 2 * batch.len() + 1);
+    let mut invocation = Invocation::of(&ACQUIRE, home.slot(), 2 * batch.len() + 1);
     for request in batch {
-        invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
+        let home = naming.home(&request.key);
+        invocation = invocation.arg(home).arg(home.queue());
     }
     invocation = invocation
-        .arg(FENCE)
+        .arg(home.fence())
         .arg(millis(LONGEST_LEASE))
         .arg(millis(RESERVATION))
         .arg(millis(alive))
@@ -61,27 +71,30 @@ pub(super) fn acquire(batch: &[AcquireRequest], delivery: Delivery) -> Invocatio
     invocation
 }
 
-/// One call for the whole batch, with one key for each lock: a script with more is refused while
+/// One call for all of these requests, with one key for each lock: a script with more is refused while
 /// their slot of a Redis Cluster is being moved, and a lock must not be lost by that.
-pub(super) fn renew(batch: &[RenewRequest]) -> Invocation {
-    let mut invocation = Invocation::of(&RENEW, batch.len());
+pub(super) fn renew(batch: &[&RenewRequest], naming: &Naming) -> Invocation {
+    let home = naming.home(batch.first().map_or("", |request| &request.key));
+    let mut invocation = Invocation::of(&RENEW, home.slot(), batch.len());
     for request in batch {
-        invocation = invocation.arg(&*request.key);
+        invocation = invocation.arg(naming.home(&request.key));
     }
     for request in batch {
         invocation = invocation
             .arg(request.token.as_str())
             .arg(millis(request.lease))
-            .arg(QueueOf(&request.key));
+            .arg(naming.home(&request.key).queue());
     }
     invocation
 }
 
-/// One call for the whole batch.
-pub(super) fn release(batch: &[ReleaseRequest]) -> Invocation {
-    let mut invocation = Invocation::of(&RELEASE, 2 * batch.len());
+/// One call for all of these requests, whose keys are in one slot.
+pub(super) fn release(batch: &[&ReleaseRequest], naming: &Naming) -> Invocation {
+    let home = naming.home(batch.first().map_or("", |request| &request.key));
+    let mut invocation = Invocation::of(&RELEASE, home.slot(), 2 * batch.len());
     for request in batch {
-        invocation = invocation.arg(&*request.key).arg(QueueOf(&request.key));
+        let home = naming.home(&request.key);
+        invocation = invocation.arg(home).arg(home.queue());
     }
     invocation = invocation.arg(millis(RESERVATION));
     for request in batch {
@@ -90,27 +103,34 @@ pub(super) fn release(batch: &[ReleaseRequest]) -> Invocation {
     invocation
 }
 
-pub(super) fn extend(request: &ExtendRequest) -> Invocation {
-    Invocation::of(&EXTEND, 1)
-        .arg(&*request.key)
+pub(super) fn extend(request: &ExtendRequest, naming: &Naming) -> Invocation {
+    let home = naming.home(&request.key);
+    Invocation::of(&EXTEND, home.slot(), 1)
+        .arg(home)
         .arg(request.token.as_str())
         .arg(millis(request.by))
         .arg(millis(LONGEST_LEASE))
 }
 
-pub(super) fn holder(key: &Arc<str>) -> Invocation {
-    Invocation::of(&HOLDER, 2).arg(&**key).arg(QueueOf(key))
+pub(super) fn holder(key: &Arc<str>, naming: &Naming) -> Invocation {
+    let home = naming.home(key);
+    Invocation::of(&HOLDER, home.slot(), 2).arg(home).arg(home.queue())
 }
 
-pub(super) fn force_release(key: &Arc<str>) -> Invocation {
-    Invocation::of(&FORCE_RELEASE, 2).arg(&**key).arg(QueueOf(key)).arg(millis(RESERVATION))
+pub(super) fn force_release(key: &Arc<str>, naming: &Naming) -> Invocation {
+    let home = naming.home(key);
+    Invocation::of(&FORCE_RELEASE, home.slot(), 2)
+        .arg(home)
+        .arg(home.queue())
+        .arg(millis(RESERVATION))
 }
 
-pub(super) fn register(request: &DebounceRequest) -> Invocation {
-    Invocation::of(&DEBOUNCE, 3)
-        .arg(&*request.window)
-        .arg(&*request.run)
-        .arg(FENCE)
+pub(super) fn register(request: &DebounceRequest, naming: &Naming) -> Invocation {
+    let run = naming.home(&request.run);
+    Invocation::of(&DEBOUNCE, run.slot(), 3)
+        .arg(naming.home(&request.window))
+        .arg(run)
+        .arg(run.fence())
         .arg(request.token.as_str())
         .arg(millis(request.age))
         .arg(millis(request.wait))
@@ -121,18 +141,18 @@ pub(super) fn register(request: &DebounceRequest) -> Invocation {
         .arg(millis(GRACE))
 }
 
-pub(super) fn end_window(request: &EndWindowRequest) -> Invocation {
+pub(super) fn end_window(request: &EndWindowRequest, naming: &Naming) -> Invocation {
     let word = match request.end {
         WindowEnd::Flush => "flush",
         WindowEnd::Cancel => "cancel",
     };
-    Invocation::of(&END_WINDOW, 1).arg(&*request.window).arg(word)
+    let home = naming.home(&request.window);
+    Invocation::of(&END_WINDOW, home.slot(), 1).arg(home).arg(word)
 }
 
-pub(super) fn keep(request: &KeepRequest) -> Invocation {
-    Invocation::of(&DURABLE_CALL, 2)
-        .arg(&*request.book.due)
-        .arg(&*request.book.calls)
+pub(super) fn keep(request: &KeepRequest, naming: &Naming) -> Invocation {
+    of_book(&DURABLE_CALL, 2, &request.book, naming)
+        .arg(naming.home(&request.book.calls))
         .arg(&*request.id)
         .arg(&*request.arguments)
         .arg(millis(request.wait))
@@ -141,27 +161,26 @@ pub(super) fn keep(request: &KeepRequest) -> Invocation {
         .arg(millis(request.pause))
 }
 
-pub(super) fn due(request: &DueRequest) -> Invocation {
-    Invocation::of(&DURABLE_DUE, 1).arg(&*request.book.due).arg(request.limit)
+pub(super) fn due(request: &DueRequest, naming: &Naming) -> Invocation {
+    of_book(&DURABLE_DUE, 1, &request.book, naming).arg(request.limit)
 }
 
-pub(super) fn claim(request: &ClaimRequest) -> Invocation {
-    Invocation::of(&DURABLE_CLAIM, 4)
-        .arg(&*request.book.due)
-        .arg(&*request.book.calls)
-        .arg(&*request.run)
-        .arg(FENCE)
+pub(super) fn claim(request: &ClaimRequest, naming: &Naming) -> Invocation {
+    let run = naming.home(&request.run);
+    of_book(&DURABLE_CLAIM, 4, &request.book, naming)
+        .arg(naming.home(&request.book.calls))
+        .arg(run)
+        .arg(run.fence())
         .arg(&*request.id)
         .arg(request.token.as_str())
         .arg(millis(request.lease))
 }
 
-pub(super) fn finish(request: &FinishRequest) -> Invocation {
-    Invocation::of(&DURABLE_FINISH, 4)
-        .arg(&*request.book.due)
-        .arg(&*request.book.calls)
-        .arg(&*request.book.aside)
-        .arg(&*request.run)
+pub(super) fn finish(request: &FinishRequest, naming: &Naming) -> Invocation {
+    of_book(&DURABLE_FINISH, 4, &request.book, naming)
+        .arg(naming.home(&request.book.calls))
+        .arg(naming.home(&request.book.aside))
+        .arg(naming.home(&request.run))
         .arg(&*request.id)
         .arg(request.token.as_str())
         .arg(request.call)
@@ -170,17 +189,28 @@ pub(super) fn finish(request: &FinishRequest) -> Invocation {
         .arg(request.error.as_deref().unwrap_or_default())
 }
 
-pub(super) fn set_aside(book: &DurableBook) -> Invocation {
-    Invocation::of(&DURABLE_ASIDE, 1).arg(&*book.aside)
+pub(super) fn set_aside(book: &DurableBook, naming: &Naming) -> Invocation {
+    let home = naming.home(&book.aside);
+    Invocation::of(&DURABLE_ASIDE, home.slot(), 1).arg(home)
 }
 
-pub(super) fn take_back(request: &TakeBackRequest) -> Invocation {
-    Invocation::of(&DURABLE_TAKE_BACK, 3)
-        .arg(&*request.book.due)
-        .arg(&*request.book.calls)
-        .arg(&*request.book.aside)
+pub(super) fn take_back(request: &TakeBackRequest, naming: &Naming) -> Invocation {
+    of_book(&DURABLE_TAKE_BACK, 3, &request.book, naming)
+        .arg(naming.home(&request.book.calls))
+        .arg(naming.home(&request.book.aside))
         .arg(&*request.id)
         .arg(flag(request.again))
+}
+
+/// A call about durable calls: its first key is the order in which they are due.
+fn of_book(
+    script: &'static Script,
+    keys: usize,
+    book: &DurableBook,
+    naming: &Naming,
+) -> Invocation {
+    let home = naming.home(&book.due);
+    Invocation::of(script, home.slot(), keys).arg(home)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -27,10 +27,10 @@ use super::{
     admission::admitted,
     codes::is_passing,
     endpoint::Endpoint,
-    keys::FENCE,
+    keys::Fence,
     link::{Identity, Link},
     notices::Notices,
-    place::{Place, Places},
+    place::{Member, Place, Places},
     refusal::Refusal,
     scripts::{self, Known},
     server_info::{self, ServerInfo, text},
@@ -43,8 +43,8 @@ const WRITE_QUEUE: usize = 1024;
 
 /// How a server is reached, and what all connections to it have shown.
 pub(super) struct Handshake {
-    /// Others may take over from the server.
-    may_move: bool,
+    /// What the server is one of.
+    member: Member,
     /// How many replicas are to acknowledge a grant.
     min_replicas: usize,
     protocol: Protocol,
@@ -86,13 +86,13 @@ pub(super) struct Opened {
 
 impl Handshake {
     pub(super) fn new(
-        may_move: bool,
+        member: Member,
         min_replicas: usize,
         notices: Arc<Notices>,
         warnings: Warnings,
     ) -> Self {
         Self {
-            may_move,
+            member,
             min_replicas,
             protocol: Protocol::default(),
             notices,
@@ -186,7 +186,7 @@ impl Handshake {
         pipeline.cmd("INFO").arg("server");
         pipeline.cmd("INFO").arg("memory");
         pipeline.cmd("INFO").arg("replication");
-        pipeline.cmd("EXISTS").arg(FENCE);
+        pipeline.cmd("EXISTS").arg(Fence::ONLY);
         if self.min_replicas > 0 {
             // Waits for none: may this user ask?
             pipeline.cmd("WAIT").arg(0).arg(1);
@@ -210,7 +210,9 @@ impl Handshake {
             return Err(Refusal::of(RedisError::from(error)).into());
         }
         let (number, server) = (replies.next(), text(replies.next()));
-        let identity = server_info::identity(number, server.as_deref());
+        // Behind a proxy, the numbers of connections are those of many servers.
+        let is_known = !matches!(self.member, Member::Proxy);
+        let identity = server_info::identity(number, server.as_deref()).filter(|_| is_known);
         let same_process = broken.filter(|broken| {
             identity.as_ref().is_some_and(|identity| identity.process == broken.process)
         });
@@ -218,24 +220,25 @@ impl Handshake {
             server,
             memory: text(replies.next()),
             replication: text(replies.next()),
-            has_fence: match replies.next() {
-                Some(Value::Int(keys)) => Some(keys > 0),
+            has_fence: match (replies.next(), &self.member) {
+                (Some(Value::Int(keys)), Member::Alone { .. } | Member::Watched) => Some(keys > 0),
+                // Each slot has its own.
                 _ => None,
             },
-            may_move: self.may_move,
             is_other: broken.is_some() && identity.is_some() && same_process.is_none(),
         };
         let may_wait = if self.min_replicas > 0 { replies.next() } else { None };
-        // One that Sentinels have just chosen may be a replica for a moment still.
-        if found.is_replica() && !self.may_move {
+        // One that has just been chosen as the primary may be a replica for a moment still.
+        let is_alone = matches!(self.member, Member::Alone { .. }) && !found.is_of_cluster();
+        if found.is_replica() && is_alone {
             self.warnings.say(Warning::Replica);
         }
         // What else it lacks does not matter, if it is not used.
-        found.refuse(place.scheme(), place.address())?;
+        found.refuse(&self.member, place.scheme(), place.address())?;
         if let Some(Value::ServerError(error)) = may_wait {
             return Err(Refusal::may_not_wait(error.into()).into());
         }
-        found.warn(&self.warnings, &self.has_fence, self.min_replicas);
+        found.warn(&self.member, &self.warnings, &self.has_fence, self.min_replicas);
         let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No

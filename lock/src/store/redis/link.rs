@@ -61,19 +61,21 @@ impl Link {
         self.identity.as_ref()
     }
 
-    /// One call: by the hash where the server should know it. What has to be sent a second time is
-    /// overtaken by what was sent behind it.
-    pub(super) fn call<'a>(&self, invocation: &'a Invocation) -> Message<'a> {
-        Message::One(self.command(invocation))
-    }
-
-    /// Several calls in one write.
-    pub(super) fn call_all(&self, invocations: &[Invocation]) -> Message<'static> {
-        let mut pipeline = Pipeline::with_capacity(invocations.len());
-        for invocation in invocations {
-            pipeline.add_command(self.command(invocation).into_owned());
+    /// Calls in one write: each by the hash where the server should know it. What has to be sent a
+    /// second time is overtaken by what was sent behind it.
+    pub(super) fn call<'a, I: AsRef<Invocation>>(
+        &self,
+        invocations: &'a [I],
+        asking: bool,
+    ) -> Message<'a> {
+        if let ([invocation], false) = (invocations, asking) {
+            return Message::One(self.command(invocation.as_ref()));
         }
-        Message::Each { pipeline, skip: 0 }
+        let mut several = Several::of(invocations.len(), asking);
+        for invocation in invocations {
+            several.call(self.command(invocation.as_ref()).into_owned());
+        }
+        Message::Several(several)
     }
 
     fn command<'a>(&self, invocation: &'a Invocation) -> Cow<'a, Cmd> {
@@ -86,34 +88,37 @@ impl Link {
 
     /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
     /// no client finds it knowing some and not the others.
-    pub(super) fn call_to_forgetful(&self, invocations: &[&Invocation]) -> Message<'static> {
-        let mut pipeline = Pipeline::new();
+    pub(super) fn call_to_forgetful<I: AsRef<Invocation>>(
+        &self,
+        invocations: &[I],
+        asking: bool,
+    ) -> Message<'static> {
+        let mut several = Several::of(invocations.len(), asking);
         // A user who may not do that has to send each of them by its source once.
         if self.known.all_were_loaded() {
-            scripts::ALL.iter().for_each(|script| script.load(&mut pipeline));
+            several.load_all();
         } else {
             self.known.forget();
         }
-        let skip = pipeline.len();
         for invocation in invocations {
+            let invocation = invocation.as_ref();
             self.known.learn(invocation.script());
-            pipeline.add_command(invocation.by_source());
+            several.call(invocation.by_source());
         }
-        Message::Each { pipeline, skip }
+        Message::Several(several)
     }
 
     /// Sends a message, and waits for its answer. The first poll puts its commands into the
     /// connection's queue.
     ///
     /// The server's errors come as values: an error is the connection's.
-    pub(super) async fn send(&self, message: Message<'_>) -> RedisResult<Value> {
+    pub(super) async fn send(&self, message: Message<'_>) -> RedisResult<Vec<Value>> {
         let mut connection = self.connection.clone();
         match message {
-            Message::One(command) => connection.send_packed_command(&command).await,
-            Message::Each { pipeline, skip } => {
-                let count = pipeline.len() - skip;
-                connection.send_packed_commands(&pipeline, skip, count).await.map(Value::Array)
+            Message::One(command) => {
+                connection.send_packed_command(&command).await.map(|reply| vec![reply])
             }
+            Message::Several(several) => several.send(&mut connection).await,
         }
     }
 
@@ -140,20 +145,44 @@ impl Link {
     }
 }
 
-/// One write, and what its answer is.
+/// One write.
 pub(super) enum Message<'a> {
     One(Cow<'a, Cmd>),
-    /// The answer is an array of those to all commands but the first few.
-    Each {
-        pipeline: Pipeline,
-        skip: usize,
-    },
+    Several(Several),
 }
 
-/// The answer to the only command.
-pub(super) fn first(reply: Value) -> Value {
-    match reply {
-        Value::Array(replies) => replies.into_iter().next().unwrap_or(Value::Nil),
-        reply => reply,
+/// Several commands in one write.
+pub(super) struct Several {
+    pipeline: Pipeline,
+    /// How many of them nobody wants the answers to.
+    skip: usize,
+    /// Each call has a word ahead of it, that the slot of its keys is still being moved here.
+    asking: bool,
+}
+
+impl Several {
+    fn of(calls: usize, asking: bool) -> Self {
+        let commands = if asking { 2 * calls } else { calls };
+        Self { pipeline: Pipeline::with_capacity(commands), skip: 0, asking }
+    }
+
+    /// Sends all scripts ahead of the calls.
+    fn load_all(&mut self) {
+        scripts::ALL.iter().for_each(|script| script.load(&mut self.pipeline));
+        self.skip = self.pipeline.len();
+    }
+
+    fn call(&mut self, command: Cmd) {
+        if self.asking {
+            self.pipeline.cmd("ASKING");
+        }
+        self.pipeline.add_command(command);
+    }
+
+    async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<Value>> {
+        let Self { pipeline, skip, asking } = self;
+        let count = pipeline.len() - skip;
+        let replies = connection.send_packed_commands(&pipeline, skip, count).await?;
+        Ok(if asking { replies.into_iter().skip(1).step_by(2).collect() } else { replies })
     }
 }

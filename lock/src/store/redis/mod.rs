@@ -6,6 +6,7 @@
 
 mod admission;
 mod backoff;
+mod batches;
 mod codes;
 mod decode;
 mod encode;
@@ -24,6 +25,7 @@ mod round_trip;
 mod scripts;
 mod server_info;
 mod servers;
+mod slots;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -32,7 +34,7 @@ mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{RedisResult, Value};
+use redis::Value;
 
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{ClientCertificate, Roots, TlsSettings};
@@ -40,10 +42,17 @@ pub(crate) use self::{
     admission::{Ask, Provider},
     endpoint::Endpoint,
     servers::Servers,
-    topology::Watched,
+    topology::{Layout, Watched},
 };
 
-use self::{node::Acknowledgement, scripts::Invocation, topology::Topology};
+use self::{
+    batches::{Reading, numbers, one, one_for_each, one_for_each_slot},
+    keys::Naming,
+    node::Terms,
+    scripts::Invocation,
+    topology::{Making, Topology},
+    trouble::Address,
+};
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{
     Error, ErrorKind,
@@ -62,22 +71,11 @@ pub(crate) struct RedisStore {
 }
 
 impl RedisStore {
-    /// One server. Does no I/O: the connection is made when it is needed, or by
-    /// [`connect`](Self::connect).
-    pub(crate) fn new(endpoint: Endpoint, servers: Servers) -> Result<Self, Error> {
-        let Servers { min_replicas, provider, warnings } = servers;
-        let endpoint = endpoint.with_provider(provider)?;
-        Self::of(Topology::single(endpoint, min_replicas, warnings))
-    }
-
-    /// A primary that Sentinels watch; like [`new`](Self::new).
-    pub(crate) fn watched(mut watched: Watched, servers: Servers) -> Result<Self, Error> {
-        let Servers { min_replicas, provider, warnings } = servers;
-        watched.server = watched.server.with_provider(provider)?;
-        Self::of(Topology::watched(watched, min_replicas, warnings))
-    }
-
-    fn of(topology: RedisResult<Topology>) -> Result<Self, Error> {
+    /// Does no I/O: connections are made when they are needed, or by [`connect`](Self::connect).
+    pub(crate) fn new(layout: Layout, servers: Servers) -> Result<Self, Error> {
+        let Servers { min_replicas, provider, prefix, warnings } = servers;
+        let layout = layout.with_provider(provider)?;
+        let topology = Topology::new(layout, Making { min_replicas, warnings, prefix });
         let topology = topology.map_err(|error| {
             let text = "the settings of this Redis client contradict each other: check them";
             Error::new(ErrorKind::Invalid, text).caused_by(Arc::new(error))
@@ -90,120 +88,99 @@ impl RedisStore {
         self.topology.establish().await
     }
 
-    /// Calls a script for each item of a batch, in one write.
-    fn each<'a, Q, T>(
-        &'a self,
-        batch: &'a [Q],
-        write: impl Fn(&Q) -> Invocation,
-        read: impl Fn(Value) -> Option<T> + Send + Sync + 'a,
-    ) -> impl Future<Output = Vec<Result<T, StoreError>>> + Send + 'a
-    where
-        T: Send + 'a,
-        Q: Sync,
-    {
-        self.each_granting(batch, write, read, None, |_| false)
-    }
-
-    /// The same where a script may grant a lock, the shortest of which has this lease.
-    // Not an `async fn`: the call is written when it is made, like every other.
-    fn each_granting<'a, Q, T>(
-        &'a self,
-        batch: &'a [Q],
-        write: impl Fn(&Q) -> Invocation,
-        read: impl Fn(Value) -> Option<T> + Send + Sync + 'a,
-        lease: Option<Duration>,
-        is_grant: impl Fn(&T) -> bool + Send + 'a,
-    ) -> impl Future<Output = Vec<Result<T, StoreError>>> + Send + 'a
-    where
-        T: Send + 'a,
-        Q: Sync,
-    {
-        let invocations: Vec<_> = batch.iter().map(write).collect();
-        async move {
-            let node = self.topology.node();
-            let answers = match &invocations[..] {
-                [invocation] => {
-                    let answer = node.invoke_granting(invocation, lease).await;
-                    answer.map(|(reply, acknowledgement)| (vec![reply], acknowledgement))
-                }
-                _ => node.invoke_all(&invocations, lease).await,
-            };
-            let read = |reply| self.answer(reply, &read);
-            let answers = answers.map(|(replies, acknowledgement)| {
-                (replies.into_iter().map(read).collect(), acknowledgement)
-            });
-            acknowledged(answers, batch.len(), is_grant).await
-        }
-    }
-
-    /// The reply of a script for a whole batch, with one number for each item.
-    fn numbers<T>(
+    /// Calls a script for each item of a batch, in one write to each node. Nobody else tries it again.
+    async fn each<Q, T>(
         &self,
-        reply: Result<Value, StoreError>,
-        items: usize,
-        read: impl Fn(i64) -> Option<T>,
+        batch: &[Q],
+        write: impl Fn(&Q, &Naming) -> Invocation,
+        read: impl Fn(Value) -> Option<T>,
     ) -> Vec<Result<T, StoreError>> {
-        let item = |value| decode::integer(value).and_then(&read);
-        let read = |reply| match reply {
-            Value::Array(values) if values.len() == items => {
-                Some(values.into_iter().map(|value| self.answer(value, item)).collect())
-            }
-            _ => None,
-        };
-        answer_each(reply.and_then(|reply| self.answer(reply, read)), items)
+        let naming = self.topology.naming();
+        let calls = one_for_each(batch, |request| write(request, &naming));
+        let terms = Terms { may_wait: true, ..Terms::default() };
+        let reading = Reading { read: one(read), is_grant: |_: &T| false };
+        self.perform(calls, batch.len(), terms, reading).await
     }
 
-    /// Reads one reply; an answer that makes no sense is an answer that is not known.
-    fn answer<T>(&self, reply: Value, read: impl Fn(Value) -> Option<T>) -> Result<T, StoreError> {
-        let address = || self.topology.node().address();
-        match reply {
-            Value::ServerError(error) => Err(address().answered_with(error)),
-            reply => read(reply).ok_or_else(|| address().makes_no_sense()),
-        }
+    /// The same where a script may grant a lock; the engine tries it again.
+    async fn each_granting<Q, T>(
+        &self,
+        batch: &[Q],
+        write: impl Fn(&Q, &Naming) -> Invocation,
+        read: impl Fn(Value) -> Option<T>,
+        lease: impl Fn(&Q) -> Duration,
+        is_grant: impl Fn(&T) -> bool,
+    ) -> Vec<Result<T, StoreError>> {
+        let naming = self.topology.naming();
+        let calls = one_for_each(batch, |request| write(request, &naming));
+        let terms = Terms { grants: batch.iter().map(lease).min(), ..Terms::default() };
+        self.perform(calls, batch.len(), terms, Reading { read: one(read), is_grant }).await
     }
 }
 
 impl Store for RedisStore {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
-        let invocation = encode::acquire(batch, self.topology.node().delivery());
         Box::pin(async move {
-            let read = |reply| decode::acquired(reply, batch.len());
-            let node = self.topology.node();
+            let naming = self.topology.naming();
+            let delivery = |slot| self.topology.delivery(slot);
+            let calls = one_for_each_slot(
+                batch,
+                &naming,
+                |request| &request.key,
+                |batch| encode::acquire(batch, &naming, delivery),
+            );
             let lease = batch.iter().map(|request| request.lease).min();
-            let answers = match node.invoke_granting(&invocation, lease).await {
-                Ok((reply, acknowledgement)) => self.answer(reply, read).map(|answers| {
-                    let refused = |error: String| node.address().refused(&error);
-                    let answers = answers.into_iter().map(|answer| answer.map_err(refused));
-                    (answers.collect::<Vec<_>>(), acknowledgement)
-                }),
-                Err(error) => Err(error),
+            let terms = Terms { grants: lease, ..Terms::default() };
+            let read = |address: &Address, reply, items| match decode::acquired(reply, items) {
+                Some(answers) => {
+                    let refused = |error: String| address.refused(&error);
+                    answers.into_iter().map(|answer| answer.map_err(refused)).collect()
+                }
+                None => answer_each(Err(address.makes_no_sense()), items),
             };
             let is_grant = |answer: &Acquisition| matches!(answer, Acquisition::Granted { .. });
-            if let Ok((answers, _)) = &answers
-                && answers.iter().flatten().any(is_grant)
-            {
-                node.found_fence();
-            }
-            acknowledged(answers, batch.len(), is_grant).await
+            self.perform(calls, batch.len(), terms, Reading { read, is_grant }).await
         })
     }
 
     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
-        let invocation = encode::renew(batch);
-        // What is answered later than that is answered after the deadline of some lock in it.
-        let limit = batch.iter().map(|request| request.lease).min().unwrap_or_default();
         Box::pin(async move {
-            let reply = self.topology.renewals().invoke_patiently(&invocation, limit).await;
-            self.numbers(reply, batch.len(), decode::renewed)
+            let naming = self.topology.naming();
+            let calls = if naming.is_slotted() {
+                // One key each: of two, one may have been moved already, and the other not.
+                one_for_each(batch, |request| encode::renew(&[request], &naming))
+            } else {
+                one_for_each_slot(
+                    batch,
+                    &naming,
+                    |request| &request.key,
+                    |batch| encode::renew(batch, &naming),
+                )
+            };
+            // What is answered later than that is answered after the deadline of some lock in it.
+            let limit = batch.iter().map(|request| request.lease).min();
+            let terms = Terms { renews: limit, ..Terms::default() };
+            let reading = Reading { read: numbers(decode::renewed), is_grant: |_: &_| false };
+            self.perform(calls, batch.len(), terms, reading).await
         })
     }
 
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
-        let invocation = encode::release(batch);
         Box::pin(async move {
-            let reply = self.topology.node().invoke(&invocation).await;
-            self.numbers(reply, batch.len(), decode::released)
+            let naming = self.topology.naming();
+            let calls = one_for_each_slot(
+                batch,
+                &naming,
+                |request| &request.key,
+                |batch| encode::release(batch, &naming),
+            );
+            let reading = Reading { read: numbers(decode::released), is_grant: |_: &_| false };
+            self.perform(calls, batch.len(), Terms::default(), reading).await
         })
+    }
+
+    fn shard(&self, key: &str) -> usize {
+        self.topology.shard(key)
     }
 
     fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
@@ -240,8 +217,8 @@ impl AdminStore for RedisStore {
 
 impl DebounceStore for RedisStore {
     fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
-        let lease = batch.iter().map(|request| request.lease).min();
         let is_grant = |reply: &DebounceReply| matches!(reply, DebounceReply::Granted { .. });
+        let lease = |request: &DebounceRequest| request.lease;
         Box::pin(self.each_granting(batch, encode::register, decode::debounced, lease, is_grant))
     }
 
@@ -260,7 +237,7 @@ impl DurableStore for RedisStore {
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
-        let lease = batch.iter().map(|request| request.lease).min();
+        let lease = |request: &ClaimRequest| request.lease;
         let is_grant = |claim: &DurableClaim| matches!(claim, DurableClaim::Granted { .. });
         Box::pin(self.each_granting(batch, encode::claim, decode::claimed, lease, is_grant))
     }
@@ -276,27 +253,4 @@ impl DurableStore for RedisStore {
     fn take_back<'a>(&'a self, batch: &'a [TakeBackRequest]) -> Answers<'a, bool> {
         Box::pin(self.each(batch, encode::take_back, decode::was_there))
     }
-}
-
-/// The answers to a batch, with one for each item: a grant that too few replicas have is one that is
-/// not known, so that the engine undoes it, or asks for it again.
-async fn acknowledged<T>(
-    answers: Result<(Vec<Result<T, StoreError>>, Acknowledgement), StoreError>,
-    items: usize,
-    is_grant: impl Fn(&T) -> bool,
-) -> Vec<Result<T, StoreError>> {
-    let (mut answers, acknowledgement) = match answers {
-        Ok((answers, acknowledgement)) => (answer_each(Ok(answers), items), acknowledgement),
-        Err(error) => return answer_each(Err(error), items),
-    };
-    if answers.iter().flatten().any(&is_grant)
-        && let Err(error) = acknowledgement.arrived().await
-    {
-        for answer in &mut answers {
-            if answer.as_ref().is_ok_and(&is_grant) {
-                *answer = Err(error.clone());
-            }
-        }
-    }
-    answers
 }

@@ -6,6 +6,7 @@
 
 mod acknowledge;
 mod admit;
+mod exchange;
 mod reconnect;
 
 use std::{
@@ -20,27 +21,24 @@ use std::{
     time::Duration,
 };
 
-use redis::{RedisResult, Value};
+use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard, oneshot, watch},
     time::{self, Instant},
 };
 
-pub(super) use self::acknowledge::Acknowledgement;
+pub(super) use self::{acknowledge::Acknowledgement, exchange::Terms};
 use self::{
     acknowledge::Replicas,
     reconnect::{Before, reconnect},
 };
 use super::{
-    backoff::RECONNECT,
-    codes,
     handshake::{Handshake, Opened},
-    link::{self, Link, Message},
+    link::Link,
     notices::Notices,
     place::{Place, Places},
     refusal::Refusal,
     round_trip::RoundTrip,
-    scripts::{self, Invocation},
     stream::STEP,
     trouble::Address,
 };
@@ -62,8 +60,8 @@ pub(super) struct Node {
     gate: AsyncMutex<()>,
     round_trip: RoundTrip,
     replicas: Replicas,
-    /// How often the server could not be reached, or could no longer.
-    disconnects: watch::Sender<u64>,
+    /// How often the server could not be reached, could no longer, or did not answer in time.
+    troubles: watch::Sender<u64>,
     weak: Weak<Self>,
 }
 
@@ -113,7 +111,7 @@ impl Node {
         let notices = Arc::new(Notices::new(warnings.clone()));
         let replicas = Replicas::new(min_replicas, warnings.clone());
         let handshake =
-            Handshake::new(places.may_move(), min_replicas, Arc::clone(&notices), warnings);
+            Handshake::new(places.member().clone(), min_replicas, Arc::clone(&notices), warnings);
         Arc::new_cyclic(|weak| Self {
             places,
             handshake,
@@ -123,7 +121,7 @@ impl Node {
             gate: AsyncMutex::new(()),
             round_trip: RoundTrip::default(),
             replicas,
-            disconnects: watch::Sender::default(),
+            troubles: watch::Sender::default(),
             weak: Weak::clone(weak),
         })
     }
@@ -139,6 +137,25 @@ impl Node {
             }
             Err(refusal) => Err(refusal.into_error(place.address())),
         }
+    }
+
+    /// Waits for the first link, or for the reason why there is none.
+    pub(super) async fn first_link(&self) -> Result<(), Refusal> {
+        let mut changes = self.state.subscribe();
+        let decided = |state: &State| match state {
+            State::Live(_) | State::Connecting { refusal: Some(_), .. } => true,
+            State::Idle | State::Connecting { refusal: None, .. } => false,
+        };
+        // Fails only when `self` is gone, and it is borrowed here.
+        match changes.wait_for(decided).await.as_deref() {
+            Ok(State::Connecting { refusal: Some(refusal), .. }) => Err(refusal.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the notices of this client to the listener, over the links that follow.
+    pub(super) fn will_listen(&self, client: &str, listener: Listener) {
+        self.notices.subscribe(client, listener);
     }
 
     /// Sends the notices of this client to the listener, over this link and all that follow.
@@ -157,9 +174,33 @@ impl Node {
         self.places.address()
     }
 
-    /// Changes whenever the server could not be reached, or could no longer.
-    pub(super) fn disconnects(&self) -> watch::Receiver<u64> {
-        self.disconnects.subscribe()
+    /// Changes whenever the server could not be reached, could no longer, or did not answer in time.
+    pub(super) fn troubles(&self) -> watch::Receiver<u64> {
+        self.troubles.subscribe()
+    }
+
+    /// Is there a link, which has not gone silent?
+    pub(super) fn is_well(&self) -> bool {
+        self.state.borrow().live().is_some_and(|live| !live.is_suspect.load(Ordering::Relaxed))
+    }
+
+    /// Begins to connect, if nobody has before.
+    pub(super) fn begin(&self) {
+        let was_idle = self.state.send_if_modified(|state| {
+            let is_idle = matches!(state, State::Idle);
+            if is_idle {
+                *state = State::CONNECTING;
+            }
+            is_idle
+        });
+        if was_idle {
+            tokio::spawn(reconnect(Weak::clone(&self.weak), Before::default(), Duration::ZERO));
+        }
+    }
+
+    /// The connection of the moment, for questions that may come in any order.
+    pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
+        self.state.borrow().live().map(|live| live.link.connection())
     }
 
     /// How notices travel at the moment.
@@ -170,173 +211,6 @@ impl Node {
     /// A fence was drawn here: its counter is there from now on.
     pub(super) fn found_fence(&self) {
         self.handshake.found_fence();
-    }
-
-    /// Calls a script, by its hash, and again by its source where the server does not know it.
-    pub(super) async fn invoke(&self, invocation: &Invocation) -> Result<Value, StoreError> {
-        self.invoke_granting(invocation, None).await.map(|(reply, _)| reply)
-    }
-
-    /// The same for a call that grants locks of this lease, which replicas are to acknowledge.
-    pub(super) async fn invoke_granting(
-        &self,
-        invocation: &Invocation,
-        lease: Option<Duration>,
-    ) -> Result<(Value, Acknowledgement), StoreError> {
-        let answer = self.exchange(|link| link.call(invocation), lease).await?;
-        if !scripts::is_unknown(&answer.0) {
-            return Ok(answer);
-        }
-        let again = |link: &Link| link.call_to_forgetful(&[invocation]);
-        let (reply, acknowledgement) = self.exchange(again, lease).await?;
-        Ok((link::first(reply), acknowledgement))
-    }
-
-    /// Calls a script whose answer counts whenever it comes before `limit`: a renewal. The link is
-    /// counted as silent long before that; then the answer may still come until there is another
-    /// one, on which the call can be tried again. Replicas are to acknowledge it, but nobody waits
-    /// for that: if they do not, it is warned of.
-    pub(super) async fn invoke_patiently(
-        &self,
-        invocation: &Invocation,
-        limit: Duration,
-    ) -> Result<Value, StoreError> {
-        let reply = self.exchange_patiently(|link| link.call(invocation), limit).await?;
-        if !scripts::is_unknown(&reply) {
-            return Ok(reply);
-        }
-        let again = |link: &Link| link.call_to_forgetful(&[invocation]);
-        self.exchange_patiently(again, limit).await.map(link::first)
-    }
-
-    /// Calls several scripts in one write, and those again that the server does not know. `lease` is
-    /// as for [`invoke_granting`](Self::invoke_granting).
-    pub(super) async fn invoke_all(
-        &self,
-        invocations: &[Invocation],
-        lease: Option<Duration>,
-    ) -> Result<(Vec<Value>, Acknowledgement), StoreError> {
-        let (replies, mut acknowledgement) =
-            self.exchange(|link| link.call_all(invocations), lease).await?;
-        let mut replies = self.array(replies)?;
-        let unknown = |reply: &Value| scripts::is_unknown(reply);
-        let missing = replies.iter().zip(invocations).filter(|(reply, _)| unknown(reply));
-        let missing: Vec<_> = missing.map(|(_, invocation)| invocation).collect();
-        if !missing.is_empty() {
-            let again = |link: &Link| link.call_to_forgetful(&missing);
-            let (again, later) = self.exchange(again, lease).await?;
-            // It counts what was written before, too: on the same connection, or else the first is
-            // told that its own has ended.
-            acknowledgement = acknowledgement.and(later);
-            let again = self.array(again)?;
-            for (reply, again) in replies.iter_mut().filter(|reply| unknown(reply)).zip(again) {
-                *reply = again;
-            }
-        }
-        Ok((replies, acknowledgement))
-    }
-
-    fn array(&self, reply: Value) -> Result<Vec<Value>, StoreError> {
-        match reply {
-            Value::Array(replies) => Ok(replies),
-            _ => Err(self.address().makes_no_sense()),
-        }
-    }
-
-    /// `lease` is that of the locks which the message may grant.
-    async fn exchange<'a>(
-        &self,
-        message: impl FnOnce(&Link) -> Message<'a>,
-        lease: Option<Duration>,
-    ) -> Result<(Value, Acknowledgement), StoreError> {
-        let (gate, live) = self.ready().await?;
-        let limit = self.round_trip.call_limit();
-        let sent_at = Instant::now();
-        let sent = live.link.send(message(&live.link));
-        let mut exchange = pin!(time::timeout_at(sent_at + limit, sent));
-        let begun = begin(exchange.as_mut()).await;
-        let acknowledgement = match lease {
-            Some(lease) => self.acknowledge(&live, lease),
-            None => Acknowledgement::NOT_WANTED,
-        };
-        drop(gate);
-        let outcome = match begun {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => exchange.await,
-        };
-        match outcome {
-            Ok(outcome) => self.take(&live, outcome, sent_at).map(|reply| (reply, acknowledgement)),
-            Err(_) => {
-                self.suspect(&live, limit);
-                Err(live.address.no_answer(limit))
-            }
-        }
-    }
-
-    async fn exchange_patiently<'a>(
-        &self,
-        message: impl FnOnce(&Link) -> Message<'a>,
-        limit: Duration,
-    ) -> Result<Value, StoreError> {
-        let (gate, live) = self.ready().await?;
-        let sent_at = Instant::now();
-        let mut sent = pin!(live.link.send(message(&live.link)));
-        let begun = begin(sent.as_mut()).await;
-        let _warned_of = acknowledge::is_worth_it(limit).then(|| self.acknowledge(&live, limit));
-        drop(gate);
-        if let Poll::Ready(outcome) = begun {
-            return self.take(&live, outcome, sent_at);
-        }
-        let silent_after = self.round_trip.silent_after(limit);
-        let mut changes = self.state.subscribe();
-        let mut suspicion = pin!(time::sleep_until(sent_at + silent_after));
-        loop {
-            let replaced = changes
-                .wait_for(|state| state.live().is_some_and(|current| !Arc::ptr_eq(current, &live)));
-            tokio::select! {
-                biased;
-                outcome = sent.as_mut() => return self.take(&live, outcome, sent_at),
-                () = suspicion.as_mut() => {
-                    // And again: the answer to another question may have cleared it meanwhile.
-                    self.suspect(&live, silent_after);
-                    suspicion.as_mut().reset(Instant::now() + silent_after);
-                }
-                _ = replaced => return Err(live.replaced()),
-                () = time::sleep_until(sent_at + limit) => {
-                    return Err(live.address.no_answer(limit));
-                }
-            }
-        }
-    }
-
-    fn take(
-        &self,
-        live: &Arc<Live>,
-        outcome: RedisResult<Value>,
-        sent_at: Instant,
-    ) -> Result<Value, StoreError> {
-        // Whatever a server has said that is no longer the one to ask, it has said to nobody.
-        if live.places.has_moved() {
-            self.replace(live);
-            return Err(live.replaced());
-        }
-        match outcome {
-            Ok(reply) => {
-                live.answered();
-                self.round_trip.measured(sent_at.elapsed());
-                // A failover may leave the connections open that led to the primary of before.
-                // Where there is no better server, one look a second does no harm.
-                if codes::is_from_replica(&reply) && live.since.elapsed() >= RECONNECT.1 {
-                    self.replace(live);
-                }
-                Ok(reply)
-            }
-            // The server's errors come as values: this one is the connection's.
-            Err(error) => {
-                self.replace(live);
-                Err(live.address.broken(error))
-            }
-        }
     }
 
     /// The gate and the link behind it, once there is one.
@@ -376,16 +250,7 @@ impl Node {
         if let Some(live) = self.state.borrow().live() {
             return Arc::clone(live);
         }
-        let was_idle = self.state.send_if_modified(|state| {
-            let is_idle = matches!(state, State::Idle);
-            if is_idle {
-                *state = State::CONNECTING;
-            }
-            is_idle
-        });
-        if was_idle {
-            tokio::spawn(reconnect(Weak::clone(&self.weak), Before::default(), Duration::ZERO));
-        }
+        self.begin();
         let mut changes = self.state.subscribe();
         loop {
             if let Some(live) = changes.borrow_and_update().live() {
@@ -432,7 +297,7 @@ impl Node {
             same
         });
         if was_current {
-            self.disconnects.send_modify(|times| *times += 1);
+            self.troubles.send_modify(|times| *times += 1);
             let moved = broken.places.has_moved();
             if moved {
                 // What waits for an answer there is told so at once.
@@ -451,6 +316,7 @@ impl Node {
         if live.is_suspect.swap(true, Ordering::Relaxed) {
             return;
         }
+        self.troubles.send_modify(|times| *times += 1);
         let (weak, live) = (Weak::clone(&self.weak), Arc::clone(live));
         tokio::spawn(async move {
             let answer = time::timeout(limit, live.link.ping()).await;
@@ -497,7 +363,7 @@ impl Node {
 }
 
 /// Polls a future once.
-async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+pub(super) async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 

@@ -40,6 +40,16 @@ impl Place {
         &self.address
     }
 
+    /// Host and port, if it has them.
+    pub(super) fn host_and_port(&self) -> Option<(&str, u16)> {
+        match self.endpoint.client().get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some((host, *port))
+            }
+            _ => None,
+        }
+    }
+
     /// Of a URL of the server.
     pub(super) fn scheme(&self) -> &'static str {
         match self.endpoint.client().get_connection_info().addr() {
@@ -49,30 +59,46 @@ impl Place {
     }
 }
 
+/// What a node is one of, which says what may be found there.
+#[derive(Clone)]
+pub(super) enum Member {
+    /// A server by itself. That it belongs to a Cluster is told here, if it turns out to.
+    Alone { of_cluster: watch::Sender<bool> },
+    /// Something that leads each call to the server which has its keys.
+    Proxy,
+    /// Sentinels watch it, and others may take over from it.
+    Watched,
+    /// A primary of a Cluster, which has some of the slots.
+    OfCluster,
+}
+
 /// The places of one node, one after the other. There may be none yet, or none for a moment.
 #[derive(Clone)]
 pub(super) struct Places {
     now: watch::Receiver<Option<Arc<Place>>>,
     /// What errors call the server while it has no place.
     unknown: Address,
-    may_move: bool,
+    member: Member,
 }
 
 impl Places {
     /// The node stays where it is.
-    pub(super) fn only(place: Arc<Place>) -> Self {
+    pub(super) fn only(place: Arc<Place>, member: Member) -> Self {
         let unknown = place.address.clone();
-        Self { now: watch::channel(Some(place)).1, unknown, may_move: false }
+        Self { now: watch::channel(Some(place)).1, unknown, member }
     }
 
     /// The node is where the sender says.
-    pub(super) fn told_by(now: watch::Receiver<Option<Arc<Place>>>, unknown: Address) -> Self {
-        Self { now, unknown, may_move: true }
+    pub(super) fn told_by(
+        now: watch::Receiver<Option<Arc<Place>>>,
+        unknown: Address,
+        member: Member,
+    ) -> Self {
+        Self { now, unknown, member }
     }
 
-    /// Others may take over from the server that is there now.
-    pub(super) fn may_move(&self) -> bool {
-        self.may_move
+    pub(super) fn member(&self) -> &Member {
+        &self.member
     }
 
     /// What errors call the server.

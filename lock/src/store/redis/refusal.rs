@@ -56,6 +56,30 @@ impl Refusal {
         Self::new(ErrorKind::Unavailable, text)
     }
 
+    /// The node of a Cluster does not tell who has which slot.
+    pub(super) fn no_slots(error: RedisError) -> Self {
+        let text = match error.code() {
+            Some("NOPERM") => {
+                "it does not let this user ask who has which slot, which a Redis Cluster needs, so allow \
+                 `+cluster|slots` and `+cluster|nodes`"
+            }
+            Some("NOAUTH") => return Self::of(error),
+            Some(code) if is_passing(code) => return Self::of(error),
+            _ => {
+                "it does not tell who has which slot (CLUSTER SLOTS), so it is no node of a Redis \
+                 Cluster: use `redis://` for a server by itself"
+            }
+        };
+        Self::new(ErrorKind::Rejected, text).caused_by(error)
+    }
+
+    /// What answers is no node of a Cluster.
+    pub(super) fn no_node() -> Self {
+        let text = "what it says of its slots cannot be read, so check that it is a node of a Redis \
+                    Cluster, and nothing on the way changes replies";
+        Self::new(ErrorKind::Rejected, text)
+    }
+
     /// Nobody could say which replicas have what.
     pub(super) fn may_not_wait(error: RedisError) -> Self {
         let text = if error.code() == Some("NOPERM") {

@@ -19,6 +19,7 @@ use std::{
 
 use redis::{Cmd, Pipeline, ToRedisArgs, Value};
 
+use super::slots::Slot;
 use crate::mutant;
 
 /// One script, and the hash the server knows it by.
@@ -105,16 +106,18 @@ impl Known {
 /// One call of a script, written as it goes over the wire: no argument is copied twice.
 pub(super) struct Invocation {
     script: &'static Script,
+    /// That of all its keys.
+    slot: Slot,
     by_hash: Cmd,
 }
 
 impl Invocation {
-    /// A call with so many keys. They come before the arguments.
-    pub(super) fn of(script: &'static Script, keys: usize) -> Self {
+    /// A call with so many keys of one slot. They come before the arguments.
+    pub(super) fn of(script: &'static Script, slot: Slot, keys: usize) -> Self {
         // Most calls are about one lock; a batch grows from there.
         let mut by_hash = Cmd::with_capacity(16, 512);
         by_hash.arg("EVALSHA").arg(&*script.hash).arg(keys);
-        Self { script, by_hash }
+        Self { script, slot, by_hash }
     }
 
     /// A key, or an argument.
@@ -125,6 +128,10 @@ impl Invocation {
 
     pub(super) fn script(&self) -> &'static Script {
         self.script
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
     }
 
     pub(super) fn by_hash(&self) -> &Cmd {
@@ -141,6 +148,12 @@ impl Invocation {
             }
         }
         command
+    }
+}
+
+impl AsRef<Invocation> for Invocation {
+    fn as_ref(&self) -> &Invocation {
+        self
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Value;
 
-use super::{link::Identity, refusal::Refusal, trouble::Address};
+use super::{link::Identity, place::Member, refusal::Refusal, trouble::Address};
 use crate::{
     ErrorKind,
     warning::{Warning, Warnings},
@@ -16,15 +16,19 @@ pub(super) struct ServerInfo {
     pub(super) memory: Option<String>,
     pub(super) replication: Option<String>,
     pub(super) has_fence: Option<bool>,
-    /// Others may take over from it.
-    pub(super) may_move: bool,
     /// It is another process than before.
     pub(super) is_other: bool,
 }
 
 impl ServerInfo {
     /// `had_fence` is what the connects before have found.
-    pub(super) fn warn(&self, warnings: &Warnings, had_fence: &AtomicBool, min_replicas: usize) {
+    pub(super) fn warn(
+        &self,
+        member: &Member,
+        warnings: &Warnings,
+        had_fence: &AtomicBool,
+        min_replicas: usize,
+    ) {
         let replicas = field(self.replication.as_deref(), "connected_slaves:");
         if replicas
             .and_then(|count| count.parse().ok())
@@ -34,7 +38,9 @@ impl ServerInfo {
         }
         // It is there if writes need replicas, and not if they do not.
         let needs_replicas = |known: &str| field(Some(known), "min_slaves_good_slaves:").is_some();
-        if self.may_move && self.replication.as_deref().is_some_and(|known| !needs_replicas(known))
+        // A primary of a Cluster stops by itself when it is cut off from most of the others.
+        if matches!(member, Member::Watched)
+            && self.replication.as_deref().is_some_and(|known| !needs_replicas(known))
         {
             warnings.say(Warning::MayServeAlone);
         }
@@ -65,23 +71,41 @@ impl ServerInfo {
             && replication("slave_read_only:") != Some("0")
     }
 
-    /// Refuses a server that cannot keep locks, whatever is asked of it. `scheme` is that of the URL
-    /// which has led to it.
-    pub(super) fn refuse(&self, scheme: &str, address: &Address) -> Result<(), Refusal> {
-        let replication = |name| field(self.replication.as_deref(), name);
+    pub(super) fn is_of_cluster(&self) -> bool {
+        self.mode() == Some("cluster")
+    }
+
+    fn mode(&self) -> Option<&str> {
         let server = |name| field(self.server.as_deref(), name);
         // Valkey 9 has a name of its own for it.
-        let text = match server("redis_mode:").or_else(|| server("server_mode:")) {
-            Some("sentinel") => {
+        server("redis_mode:").or_else(|| server("server_mode:"))
+    }
+
+    /// Refuses a server that cannot keep locks, whatever is asked of it. `scheme` is that of the URL
+    /// which has led to it.
+    pub(super) fn refuse(
+        &self,
+        member: &Member,
+        scheme: &str,
+        address: &Address,
+    ) -> Result<(), Refusal> {
+        let replication = |name| field(self.replication.as_deref(), name);
+        let text = match (self.mode(), member) {
+            (Some("sentinel"), _) => {
                 format!(
                     "it is a Sentinel, which keeps no locks, so name the primary that it watches: \
                      {scheme}+sentinel://{address}/NAME, with the name that SENTINEL MASTERS tells"
                 )
             }
-            Some("cluster") => {
+            (_, Member::Proxy) => return Ok(()),
+            (Some("cluster"), Member::Alone { of_cluster }) => {
+                of_cluster.send_replace(true);
+                "it is a node of a Redis Cluster, whose other nodes are being looked for".to_owned()
+            }
+            (Some("cluster"), Member::Watched) => {
                 format!(
-                    "it is a node of a Redis Cluster, which this version cannot use, so connect to a \
-                     server without cluster mode: {scheme}://HOST:PORT/"
+                    "it is a node of a Redis Cluster, which needs no Sentinels, so use \
+                     {scheme}+cluster://{address}"
                 )
             }
             _ if self.is_replica() => {

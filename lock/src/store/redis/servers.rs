@@ -1,16 +1,26 @@
 //! What an application asks of its Redis servers, whatever leads to them.
 
+use std::sync::Arc;
+
 use super::admission::Provider;
 use crate::{Error, warning::Warnings};
 
 /// What an application asks of its Redis servers.
-#[derive(Default)]
 pub(crate) struct Servers {
     /// How many replicas have to acknowledge a grant.
     pub(crate) min_replicas: usize,
     /// Who is asked for user and password, if they change.
     pub(crate) provider: Option<Provider>,
+    /// What every key begins with, but for those of the library's own.
+    pub(crate) prefix: Arc<str>,
     pub(crate) warnings: Warnings,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        let (prefix, warnings) = ("".into(), Warnings::default());
+        Self { min_replicas: 0, provider: None, prefix, warnings }
+    }
 }
 
 impl Servers {

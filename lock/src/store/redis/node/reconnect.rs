@@ -60,7 +60,7 @@ pub(super) async fn reconnect(owner: Weak<Node>, before: Before, pause: Duration
                 return node.install(opened, &place, places, delay).await;
             }
             Err(refusal) => {
-                node.disconnects.send_modify(|times| *times += 1);
+                node.troubles.send_modify(|times| *times += 1);
                 // Once for each reason, not once for each attempt.
                 if last.as_deref() != Some(refusal.text()) {
                     node.report("cannot connect to the Redis server", place.address(), &refusal);

@@ -26,7 +26,7 @@ use super::{
         endpoint::Endpoint,
         handshake::greet_at,
         node::Node,
-        place::{Place, Places},
+        place::{Member, Place, Places},
         refusal::Refusal,
         stream::STEP,
         trouble::Address,
@@ -88,7 +88,7 @@ impl Sentinels {
             sentinels,
             server,
         };
-        Ok((Self(Arc::new(shared)), Places::told_by(seen, unknown)))
+        Ok((Self(Arc::new(shared)), Places::told_by(seen, unknown, Member::Watched)))
     }
 
     /// Begins to hear the Sentinels, for as long as the node lives.
@@ -97,7 +97,7 @@ impl Sentinels {
             for sentinel in 0..self.0.sentinels.len() {
                 tokio::spawn(follow(Arc::downgrade(&self.0), sentinel));
             }
-            tokio::spawn(notice_disconnects(Arc::downgrade(&self.0), node.disconnects()));
+            tokio::spawn(notice_troubles(Arc::downgrade(&self.0), node.troubles()));
         });
     }
 
@@ -306,8 +306,8 @@ fn no_sentinel() -> Refusal {
 }
 
 /// Has all Sentinels asked when the primary is out of reach.
-async fn notice_disconnects(shared: Weak<Shared>, mut disconnects: watch::Receiver<u64>) {
-    while disconnects.changed().await.is_ok() {
+async fn notice_troubles(shared: Weak<Shared>, mut troubles: watch::Receiver<u64>) {
+    while troubles.changed().await.is_ok() {
         let Some(shared) = shared.upgrade() else { return };
         shared.missed.notify_waiters();
     }

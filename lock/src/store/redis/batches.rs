@@ -1,0 +1,243 @@
+//! Batches of requests: split into calls of one slot, sent to their nodes, and put together again.
+
+use std::{collections::HashMap, pin::pin, task::Poll};
+
+use futures_util::future::join_all;
+use redis::Value;
+
+use super::{
+    RedisStore, decode,
+    keys::Naming,
+    node::{Acknowledgement, Terms, begin},
+    scripts::Invocation,
+    slots::Slot,
+    topology::{Call, Items, Part, Parts, Route},
+    trouble::Address,
+};
+use crate::contract::{StoreError, answer_each};
+
+/// How the replies of calls are read.
+pub(super) struct Reading<R, G> {
+    /// The answers for so many items, of one reply.
+    pub(super) read: R,
+    /// Is it a lock that was granted?
+    pub(super) is_grant: G,
+}
+
+/// One call for the requests of each slot. Where there are no slots, that is one for all of them.
+pub(super) fn one_for_each_slot<'q, Q>(
+    batch: &'q [Q],
+    naming: &Naming,
+    key: impl Fn(&Q) -> &str,
+    write: impl Fn(&[&'q Q]) -> Invocation,
+) -> Vec<Call> {
+    if !naming.is_slotted() {
+        let all: Vec<_> = batch.iter().collect();
+        return vec![Call::of(write(&all), Items::All(batch.len()))];
+    }
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut numbers: HashMap<Slot, usize> = HashMap::new();
+    for (item, request) in batch.iter().enumerate() {
+        let group = *numbers.entry(naming.home(key(request)).slot()).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[group].push(item);
+    }
+    let call = |items: Vec<usize>| {
+        let requests: Vec<_> = items.iter().map(|item| &batch[*item]).collect();
+        Call::of(write(&requests), Items::Some(items))
+    };
+    groups.into_iter().map(call).collect()
+}
+
+/// One call for each request.
+pub(super) fn one_for_each<Q>(batch: &[Q], write: impl Fn(&Q) -> Invocation) -> Vec<Call> {
+    let call = |(item, request)| Call::of(write(request), Items::One(item));
+    batch.iter().enumerate().map(call).collect()
+}
+
+impl RedisStore {
+    /// Sends the calls of a batch, each part of which goes to a node in one write, and answers for
+    /// each item.
+    pub(super) async fn perform<T, R, G>(
+        &self,
+        calls: Vec<Call>,
+        items: usize,
+        terms: Terms,
+        reading: Reading<R, G>,
+    ) -> Vec<Result<T, StoreError>>
+    where
+        R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
+        G: Fn(&T) -> bool,
+    {
+        let Parts { mut parts, gate } =
+            match self.topology.parts(calls, terms.renews.is_some()).await {
+                Ok(parts) => parts,
+                Err(error) => return answer_each(Err(error), items),
+            };
+        // Mostly there is one, and its items are in their order.
+        if let ([_], None) = (&parts[..], &gate)
+            && let Some(part) = parts.pop()
+        {
+            let answers = self.perform_part(part, terms, &reading).await;
+            let answers = answers.into_iter().flat_map(|(_, answers)| answers).collect();
+            return answer_each(Ok(answers), items);
+        }
+        let parts = parts.into_iter().map(|part| self.perform_part(part, terms, &reading));
+        let mut all = pin!(join_all(parts));
+        let begun = begin(all.as_mut()).await;
+        drop(gate);
+        let parts = match begun {
+            Poll::Ready(parts) => parts,
+            Poll::Pending => all.await,
+        };
+        let mut answers: Vec<_> = (0..items).map(|_| None).collect();
+        for (call, of_call) in parts.into_iter().flatten() {
+            for (item, answer) in of_call.into_iter().enumerate() {
+                answers[call.number(item)] = Some(answer);
+            }
+        }
+        let missing = || Err(StoreError::unavailable("the store has left it out"));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
+    }
+
+    /// The answers for the items of each call.
+    async fn perform_part<T, R, G>(
+        &self,
+        part: Part,
+        terms: Terms,
+        reading: &Reading<R, G>,
+    ) -> Vec<(Items, Vec<Result<T, StoreError>>)>
+    where
+        R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
+        G: Fn(&T) -> bool,
+    {
+        let Part { mut route, calls } = part;
+        let (replies, acknowledgement) = match route.invoke(&calls, terms).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let refused = |call: Call| {
+                    let answers = answer_each(Err(error.clone()), call.items.len());
+                    (call.items, answers)
+                };
+                return calls.into_iter().map(refused).collect();
+            }
+        };
+        let address = route.address();
+        let mut followed = self.follow(&route, &calls, &replies, terms).await;
+        let mut answers = Vec::with_capacity(calls.len());
+        let mut granted = false;
+        for (number, (call, reply)) in calls.into_iter().zip(replies).enumerate() {
+            let of_call = match followed.remove(&number) {
+                None => {
+                    let of_call = reading.read_all(&address, reply, call.items.len());
+                    granted |= of_call.iter().flatten().any(&reading.is_grant);
+                    of_call
+                }
+                Some((Ok((reply, acknowledgement)), address)) => {
+                    let of_call = reading.read_all(&address, reply, call.items.len());
+                    acknowledged(of_call, acknowledgement, &reading.is_grant).await
+                }
+                Some((Err(error), _)) => answer_each(Err(error), call.items.len()),
+            };
+            answers.push((call.items, of_call));
+        }
+        if granted {
+            route.found_fence();
+            if let Err(error) = acknowledgement.arrived().await {
+                for (_, of_call) in &mut answers {
+                    refuse_grants(of_call, &error, &reading.is_grant);
+                }
+            }
+        }
+        answers
+    }
+
+    /// What comes of the calls that their node has sent on, by their numbers.
+    async fn follow(
+        &self,
+        route: &Route,
+        calls: &[Call],
+        replies: &[Value],
+        terms: Terms,
+    ) -> HashMap<usize, (Result<(Value, Acknowledgement), StoreError>, Address)> {
+        // None of them is an error, mostly.
+        if !replies.iter().any(|reply| matches!(reply, Value::ServerError(_))) {
+            return HashMap::new();
+        }
+        let follow =
+            calls.iter().zip(replies).enumerate().map(|(number, (call, reply))| async move {
+                Some((number, self.topology.follow(route, call, reply, terms).await?))
+            });
+        join_all(follow).await.into_iter().flatten().collect()
+    }
+}
+
+impl<R, G> Reading<R, G> {
+    fn read_all<T>(
+        &self,
+        address: &Address,
+        reply: Value,
+        items: usize,
+    ) -> Vec<Result<T, StoreError>>
+    where
+        R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
+    {
+        match reply {
+            Value::ServerError(error) => answer_each(Err(address.answered_with(error)), items),
+            reply => (self.read)(address, reply, items),
+        }
+    }
+}
+
+/// Reads a reply with one number for each item.
+pub(super) fn numbers<T>(
+    read: impl Fn(i64) -> Option<T>,
+) -> impl Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>> {
+    move |address, reply, items| {
+        let values = match reply {
+            Value::Array(values) if values.len() == items => values,
+            _ => return answer_each(Err(address.makes_no_sense()), items),
+        };
+        let item = |value| match value {
+            Value::ServerError(error) => Err(address.answered_with(error)),
+            value => decode::integer(value).and_then(&read).ok_or_else(|| address.makes_no_sense()),
+        };
+        values.into_iter().map(item).collect()
+    }
+}
+
+/// Reads a reply about one item; an answer that makes no sense is an answer that is not known.
+pub(super) fn one<T>(
+    read: impl Fn(Value) -> Option<T>,
+) -> impl Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>> {
+    move |address, reply, _| vec![read(reply).ok_or_else(|| address.makes_no_sense())]
+}
+
+/// A grant that too few replicas have is one that is not known, so that the engine undoes it, or asks
+/// for it again.
+async fn acknowledged<T>(
+    mut answers: Vec<Result<T, StoreError>>,
+    acknowledgement: Acknowledgement,
+    is_grant: impl Fn(&T) -> bool,
+) -> Vec<Result<T, StoreError>> {
+    if answers.iter().flatten().any(&is_grant)
+        && let Err(error) = acknowledgement.arrived().await
+    {
+        refuse_grants(&mut answers, &error, is_grant);
+    }
+    answers
+}
+
+fn refuse_grants<T>(
+    answers: &mut [Result<T, StoreError>],
+    error: &StoreError,
+    is_grant: impl Fn(&T) -> bool,
+) {
+    for answer in answers {
+        if answer.as_ref().is_ok_and(&is_grant) {
+            *answer = Err(error.clone());
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The nodes of a Cluster: one for each primary, with its own link, health and scripts.
+//!
+//! What is out of reach stops only the calls that go there. A node that has no slot any more is
+//! retired: what waits for it is told so at once, and is asked for again at the node that has taken
+//! over.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use redis::RedisResult;
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify, watch},
+    time,
+};
+
+use super::{
+    super::{
+        endpoint::Endpoint,
+        node::Node,
+        place::{Member, Place, Places},
+        refusal::Refusal,
+        slots::{SLOTS, Slot},
+    },
+    Call, Making, Part, Parts, Route, discovery,
+    map::{Owners, Peer, View},
+};
+use crate::{
+    Error, ErrorKind,
+    contract::{Delivery, Listener, Notice, StoreError},
+};
+
+/// How long a call waits for the first map.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) struct Cluster(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    /// Where to begin, and how the nodes are reached, but for the address.
+    pub(super) seeds: Vec<Endpoint>,
+    making: Making,
+    map: watch::Sender<Option<Arc<Map>>>,
+    /// Nodes that a redirect has named and that are in no map yet.
+    strangers: Mutex<HashMap<Peer, Arc<Shard>>>,
+    /// Why the last round of questions has had no answer.
+    pub(super) refused: watch::Sender<Option<Refusal>>,
+    /// The map is to be asked for.
+    pub(super) doubted: Arc<Notify>,
+    /// Calls that wait for the first map go on in the order in which they came.
+    gate: AsyncMutex<()>,
+    /// How many calls were sent for each slot.
+    sent: Box<[AtomicU32]>,
+    subscription: OnceLock<(String, Listener)>,
+    begun: OnceLock<()>,
+}
+
+/// Which node has which slot.
+pub(super) struct Map {
+    owners: Owners,
+    /// Those of the owners, in their order.
+    shards: Vec<Arc<Shard>>,
+}
+
+/// One primary.
+pub(super) struct Shard {
+    pub(super) peer: Peer,
+    pub(super) node: Arc<Node>,
+    pub(super) renewals: Option<Arc<Node>>,
+    /// It has no slot any more.
+    pub(super) retired: watch::Sender<bool>,
+    /// It has slots that another node had, and may not have all that was written there.
+    took_over: AtomicBool,
+}
+
+impl Map {
+    pub(super) fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    fn of(&self, slot: Slot) -> Option<&Arc<Shard>> {
+        self.shards.get(self.owners.number(slot)?)
+    }
+
+    /// Where all nodes are, replicas too.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        let replicas = self.owners.primaries().iter().flat_map(|primary| &primary.replicas);
+        self.shards.iter().map(|shard| &shard.peer).chain(replicas)
+    }
+}
+
+impl Cluster {
+    /// Does no I/O. There is at least one seed.
+    pub(super) fn new(seeds: Vec<Endpoint>, making: Making) -> RedisResult<Self> {
+        for seed in &seeds {
+            Place::of(seed.clone())?;
+        }
+        Ok(Self(Arc::new(Shared {
+            seeds,
+            making,
+            map: watch::Sender::new(None),
+            strangers: Mutex::default(),
+            refused: watch::Sender::new(None),
+            doubted: Arc::default(),
+            gate: AsyncMutex::new(()),
+            sent: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            subscription: OnceLock::new(),
+            begun: OnceLock::new(),
+        })))
+    }
+
+    /// Begins to look for the nodes, for as long as the store lives.
+    fn begin(&self) {
+        self.0.begun.get_or_init(|| {
+            tokio::spawn(discovery::follow(Arc::downgrade(&self.0)));
+        });
+    }
+
+    /// Sends notices to this listener, over all links that are made from now on.
+    pub(super) fn subscribe(&self, client: &str, listener: &Listener) {
+        let _ = self.0.subscription.set((client.to_owned(), listener.clone()));
+        if let Some(map) = self.0.map() {
+            for shard in map.shards() {
+                let (shared, shard) = (Arc::clone(&self.0), Arc::clone(shard));
+                tokio::spawn(async move { shared.listen_to(&shard).await });
+            }
+        }
+    }
+
+    /// How notices travel at the worst of all nodes that are there.
+    pub(super) fn delivery(&self) -> Delivery {
+        self.0.delivery()
+    }
+
+    pub(super) fn delivery_in(&self, slot: Slot) -> Delivery {
+        let map = self.0.map();
+        map.and_then(|map| Some(map.of(slot)?.node.delivery())).unwrap_or(Delivery::Polling)
+    }
+
+    pub(super) fn shard(&self, slot: Slot) -> usize {
+        self.0.map.borrow().as_ref().and_then(|map| map.owners.number(slot)).unwrap_or(0)
+    }
+
+    /// Connects to all nodes for the first time. Some may be out of reach, but not all.
+    pub(super) async fn establish(&self) -> Result<(), Error> {
+        self.begin();
+        let mut map = self.0.map.subscribe();
+        let mut refused = self.0.refused.subscribe();
+        let map = tokio::select! {
+            biased;
+            map = map.wait_for(Option::is_some) => map.ok().and_then(|map| map.clone()),
+            refusal = refused.wait_for(Option::is_some) => {
+                let refusal = refusal.ok().and_then(|refusal| refusal.clone());
+                return Err(self.0.nobody_knows(refusal));
+            }
+        };
+        let Some(map) = map else { return Ok(()) };
+        let nodes = map
+            .shards()
+            .iter()
+            .flat_map(|shard| [Some(&shard.node), shard.renewals.as_ref()].into_iter().flatten());
+        let outcomes = join_all(nodes.map(|node| async move { (node, node.first_link().await) }));
+        let outcomes = outcomes.await;
+        let some = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+        for (node, outcome) in outcomes {
+            match outcome {
+                Err(refusal) if !some || refusal.kind != ErrorKind::Unavailable => {
+                    return Err(refusal.into_error(&node.address()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Splits calls by the nodes that have their slots; see [`Topology::parts`](super::Topology::parts).
+    pub(super) async fn parts(
+        &self,
+        calls: Vec<Call>,
+        renews: bool,
+    ) -> Result<Parts<'_>, StoreError> {
+        self.begin();
+        let gate = self.0.gate.lock().await;
+        let map = self.0.first_map().await?;
+        let mut parts: Vec<Part> = Vec::new();
+        let mut numbers: HashMap<usize, usize> = HashMap::new();
+        for mut call in calls {
+            let slot = call.invocation.slot();
+            call.sent = self.0.sent[usize::from(slot)].fetch_add(1, Ordering::Relaxed) + 1;
+            // A slot that nobody has is asked for where the others are, and refused there.
+            let number = map.owners.number(slot).unwrap_or(0);
+            let Some(shard) = map.shards.get(number) else { return Err(self.0.no_primaries()) };
+            let part = *numbers.entry(number).or_insert_with(|| {
+                parts.push(Part { route: Route::to_shard(shard, renews), calls: Vec::new() });
+                parts.len() - 1
+            });
+            parts[part].calls.push(call);
+        }
+        Ok(Parts { parts, gate: Some(gate) })
+    }
+
+    /// Was nothing sent for the slot of this call since?
+    pub(super) fn is_last(&self, call: &Call) -> bool {
+        let sent = &self.0.sent[usize::from(call.invocation.slot())];
+        sent.load(Ordering::Relaxed) == call.sent
+    }
+
+    /// The way to the node at this place.
+    pub(super) fn route_to(&self, peer: &Peer, renews: bool) -> Option<Route> {
+        Some(Route::to_shard(&*self.0.shard_at(peer)?, renews))
+    }
+
+    /// The way to the node that has this slot now.
+    pub(super) fn route_of(&self, slot: Slot, renews: bool) -> Option<Route> {
+        Some(Route::to_shard(self.0.map()?.of(slot)?, renews))
+    }
+
+    /// Something does not fit the map: it is asked for.
+    pub(super) fn doubt(&self) {
+        self.0.doubted.notify_one();
+    }
+}
+
+impl Shared {
+    pub(super) fn map(&self) -> Option<Arc<Map>> {
+        self.map.borrow().clone()
+    }
+
+    async fn first_map(&self) -> Result<Arc<Map>, StoreError> {
+        if let Some(map) = self.map() {
+            return Ok(map);
+        }
+        let mut map = self.map.subscribe();
+        match time::timeout(PATIENCE, map.wait_for(Option::is_some)).await {
+            Ok(Ok(map)) => map.clone().ok_or_else(|| self.no_primaries()),
+            _ => Err(self.no_primaries()),
+        }
+    }
+
+    /// Can each slot be asked for at the node that has it?
+    pub(super) fn is_well(&self) -> bool {
+        self.map().is_some_and(|map| map.shards().iter().all(|shard| shard.node.is_well()))
+    }
+
+    fn delivery(&self) -> Delivery {
+        let Some(map) = self.map() else { return Delivery::Polling };
+        let live = map.shards().iter().filter(|shard| shard.node.is_well());
+        let worst = live.map(|shard| shard.node.delivery()).min_by_key(|delivery| *delivery as u8);
+        worst.unwrap_or(Delivery::Polling)
+    }
+
+    /// The node at this place, whether it has slots or not.
+    fn shard_at(self: &Arc<Self>, peer: &Peer) -> Option<Arc<Shard>> {
+        if let Some(map) = self.map()
+            && let Some(shard) = map.shards().iter().find(|shard| shard.peer == *peer)
+        {
+            return Some(Arc::clone(shard));
+        }
+        let mut strangers = self.strangers();
+        if let Some(shard) = strangers.get(peer) {
+            return Some(Arc::clone(shard));
+        }
+        let shard = self.make(peer)?;
+        strangers.insert(peer.clone(), Arc::clone(&shard));
+        Some(shard)
+    }
+
+    fn make(self: &Arc<Self>, peer: &Peer) -> Option<Arc<Shard>> {
+        let endpoint = self.seeds.first()?.at(&peer.host, peer.port).ok()?;
+        let places = Places::only(Place::of(endpoint).ok()?, Member::OfCluster);
+        let (node, renewals) = self.making.nodes(&places);
+        let shard = Arc::new(Shard {
+            peer: peer.clone(),
+            node,
+            renewals,
+            retired: watch::Sender::new(false),
+            took_over: AtomicBool::new(false),
+        });
+        self.listen(&shard);
+        for node in [Some(&shard.node), shard.renewals.as_ref()].into_iter().flatten() {
+            tokio::spawn(discovery::notice_troubles(Arc::downgrade(self), node.troubles()));
+            node.begin();
+        }
+        Some(shard)
+    }
+
+    /// What the node notifies is passed on. As it is, all of it but one: the client is told how
+    /// notices travel at the worst node.
+    fn heard_from(self: &Arc<Self>, shard: &Arc<Shard>) -> Option<(&str, Listener)> {
+        let (client, listener) = self.subscription.get()?;
+        let (shared, shard) = (Arc::downgrade(self), Arc::downgrade(shard));
+        let listener = listener.clone();
+        let hear = move |notice| {
+            let Some(Notice::Connected(how)) = notice else {
+                return match notice {
+                    Some(notice) => listener.notify(notice),
+                    None => listener.is_open(),
+                };
+            };
+            let how = shared.upgrade().map_or(how, |shared| shared.delivery());
+            let took_over =
+                shard.upgrade().is_some_and(|shard| shard.took_over.swap(false, Ordering::Relaxed));
+            listener.notify(Notice::Connected(how))
+                && (!took_over || listener.notify(Notice::Replaced))
+        };
+        Some((client, Listener::new(hear)))
+    }
+
+    /// Listens to a node before it has connected.
+    fn listen(self: &Arc<Self>, shard: &Arc<Shard>) {
+        if let Some((client, listener)) = self.heard_from(shard) {
+            shard.node.will_listen(client, listener);
+        }
+    }
+
+    /// Listens to a node that may have connected.
+    async fn listen_to(self: &Arc<Self>, shard: &Arc<Shard>) {
+        if let Some((client, listener)) = self.heard_from(shard) {
+            shard.node.subscribe(client, listener).await;
+        }
+    }
+
+    /// Takes what some nodes say of the slots; `all` if all have answered that were asked.
+    pub(super) fn take(self: &Arc<Self>, views: &[View], all: bool) {
+        let before = self.map();
+        let believed = before.as_deref().filter(|_| !all).map(|map| &map.owners);
+        let owners = Owners::of(views, believed);
+        if owners.primaries().is_empty() || before.as_ref().is_some_and(|map| map.owners == owners)
+        {
+            return;
+        }
+        let mut shards = Vec::with_capacity(owners.primaries().len());
+        for primary in owners.primaries() {
+            let Some(shard) = self.shard_at(&primary.peer) else { return };
+            if let Some(before) = &before
+                && !before.shards.iter().any(|known| Arc::ptr_eq(known, &shard))
+                && owners.took_over(&primary.peer, &before.owners)
+            {
+                self.taken_over(&shard);
+            }
+            shards.push(shard);
+        }
+        self.map.send_replace(Some(Arc::new(Map { owners, shards })));
+        self.strangers().clear();
+        let map = self.map();
+        for shard in before.iter().flat_map(|before| before.shards()) {
+            let stays = map.iter().flat_map(|map| map.shards()).any(|now| Arc::ptr_eq(now, shard));
+            if !stays {
+                shard.retired.send_replace(true);
+            }
+        }
+    }
+
+    /// This node has slots that another one had.
+    fn taken_over(&self, shard: &Arc<Shard>) {
+        shard.took_over.store(true, Ordering::Relaxed);
+        // It may have connected already, and then nobody else says it.
+        if shard.node.is_well()
+            && shard.took_over.swap(false, Ordering::Relaxed)
+            && let Some((_, listener)) = self.subscription.get()
+        {
+            listener.notify(Notice::Replaced);
+        }
+        let peer = shard.peer.clone();
+        self.making.warnings.events().say(move || {
+            tracing::info!(target: "lock", server = %peer, "a node of the cluster has taken over");
+        });
+    }
+
+    fn nobody_knows(&self, refusal: Option<Refusal>) -> Error {
+        let text = format!("no node of the Redis Cluster at {} tells its slots", self.shown());
+        match refusal {
+            Some(refusal) => refusal.into_error_behind(text),
+            None => Error::new(ErrorKind::Unavailable, text),
+        }
+    }
+
+    fn no_primaries(&self) -> StoreError {
+        let refused = self.refused.borrow();
+        let why = refused.as_ref().map(|refusal| format!(": {}", refusal.text()));
+        StoreError::unavailable(format!(
+            "no node of the Redis Cluster at {} has told its slots yet{}",
+            self.shown(),
+            why.unwrap_or_default()
+        ))
+    }
+
+    fn shown(&self) -> String {
+        let seeds = self.seeds.iter().filter_map(|seed| Place::of(seed.clone()).ok());
+        seeds.map(|place| place.address().to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, HashMap<Peer, Arc<Shard>>> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The one who asks finds that nobody wants to know any more.
+        self.doubted.notify_one();
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An endpoint may carry a password.
+        let primaries = self.0.map().map_or(0, |map| map.shards().len());
+        f.debug_struct("Cluster").field("primaries", &primaries).finish_non_exhaustive()
+    }
+}

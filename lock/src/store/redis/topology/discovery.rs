@@ -1,0 +1,172 @@
+//! Asks the nodes of a Cluster who has which slot: at first, and whenever something does not fit.
+//!
+//! A few nodes that are well are asked over the links which are there. If fewer than two are, all
+//! that are known are asked, over connections of their own. Nobody waits for those who are silent
+//! once another has answered.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
+use redis::{AsyncConnectionConfig, Pipeline, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::{
+    super::{
+        backoff::jittered, endpoint::Endpoint, handshake::greet_at, place::Place, refusal::Refusal,
+        stream::STEP,
+    },
+    cluster::Shared,
+    map::{Peer, View},
+};
+use crate::ErrorKind;
+
+/// How many of those that are well are asked.
+const ASKED: usize = 3;
+/// How much longer the others have for an answer once one has given its own.
+const OTHERS: Duration = Duration::from_millis(50);
+/// How long one may take that is well.
+const WELL: Duration = Duration::from_millis(250);
+/// The least time between two rounds.
+const APART: Duration = Duration::from_millis(20);
+/// How often they are asked while a node is out of reach: a new primary is known soon after it was
+/// chosen. After a while nobody expects one.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
+const A_WHILE: Duration = Duration::from_secs(60);
+
+/// Keeps the map for as long as it is wanted.
+pub(super) async fn follow(weak: Weak<Shared>) {
+    let mut unwell_since: Option<Instant> = None;
+    loop {
+        let Some(shared) = weak.upgrade() else { return };
+        let doubted = Arc::clone(&shared.doubted);
+        round(&shared).await;
+        if shared.is_well() {
+            unwell_since = None;
+        } else {
+            unwell_since.get_or_insert_with(Instant::now);
+        }
+        // Or the one who asks would keep it for itself.
+        drop(shared);
+        time::sleep(APART).await;
+        match unwell_since {
+            None => doubted.notified().await,
+            Some(since) => {
+                let pause = if since.elapsed() < A_WHILE { LOOKS.0 } else { LOOKS.1 };
+                let _ = time::timeout(jittered(pause), doubted.notified()).await;
+            }
+        }
+    }
+}
+
+/// Has the map asked for whenever a node is in trouble.
+pub(super) async fn notice_troubles(shared: Weak<Shared>, mut troubles: watch::Receiver<u64>) {
+    while troubles.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        shared.doubted.notify_one();
+    }
+}
+
+async fn round(shared: &Arc<Shared>) {
+    let mut asked = FuturesUnordered::new();
+    for (connection, peer) in well(shared) {
+        asked.push(Either::Left(ask_within(WELL, connection, peer)));
+    }
+    if asked.len() < 2 {
+        for endpoint in known(shared) {
+            asked.push(Either::Right(ask_anew(endpoint)));
+        }
+    }
+    let (mut views, mut all, mut last) = (Vec::new(), true, None);
+    let mut until = None;
+    while !asked.is_empty() {
+        let answer = match until {
+            Some(until) => time::timeout_at(until, asked.next()).await,
+            None => Ok(asked.next().await),
+        };
+        match answer {
+            Ok(Some(Ok(view))) => {
+                views.push(view);
+                until.get_or_insert_with(|| Instant::now() + OTHERS);
+            }
+            Ok(Some(Err(refusal))) => {
+                all = false;
+                // One that says what to change says more than one that is out of reach.
+                if last.is_none() || refusal.kind != ErrorKind::Unavailable {
+                    last = Some(refusal);
+                }
+            }
+            Ok(None) => break,
+            Err(_) => {
+                all = false;
+                break;
+            }
+        }
+    }
+    if views.is_empty() {
+        let silent = || Refusal::new(ErrorKind::Unavailable, "there was nobody to ask");
+        shared.refused.send_replace(Some(last.unwrap_or_else(silent)));
+    } else {
+        shared.take(&views, all);
+        shared.refused.send_replace(None);
+    }
+}
+
+/// Some nodes with a link that answers, each time others.
+fn well(shared: &Shared) -> Vec<(MultiplexedConnection, Peer)> {
+    let Some(map) = shared.map() else { return Vec::new() };
+    let shards = map.shards();
+    let first = usize::try_from(jittered(Duration::from_nanos(1 << 20)).as_nanos()).unwrap_or(0);
+    let shards = shards.iter().cycle().skip(first % shards.len().max(1)).take(shards.len());
+    let well = shards.filter(|shard| shard.node.is_well());
+    well.filter_map(|shard| Some((shard.node.connection()?, shard.peer.clone())))
+        .take(ASKED)
+        .collect()
+}
+
+/// All that may be nodes.
+fn known(shared: &Shared) -> Vec<Endpoint> {
+    let mut known = shared.seeds.clone();
+    if let (Some(map), Some(seed)) = (shared.map(), shared.seeds.first()) {
+        known.extend(map.peers().filter_map(|peer| seed.at(&peer.host, peer.port).ok()));
+    }
+    known
+}
+
+async fn ask_anew(endpoint: Endpoint) -> Result<View, Refusal> {
+    let place = Place::of(endpoint).map_err(Refusal::of)?;
+    let config = || {
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(STEP))
+    };
+    let (connection, _) = greet_at(&place, config(), config()).await?;
+    let (host, port) = place.host_and_port().unwrap_or_default();
+    let peer = Peer { host: host.to_owned(), port };
+    ask_within(STEP, connection, peer).await
+}
+
+async fn ask_within(
+    limit: Duration,
+    mut connection: MultiplexedConnection,
+    peer: Peer,
+) -> Result<View, Refusal> {
+    let mut questions = Pipeline::new();
+    questions.cmd("CLUSTER").arg("SLOTS");
+    // For the epochs; without them, the one who answers first is believed.
+    questions.cmd("CLUSTER").arg("NODES");
+    let answers = connection.send_packed_commands(&questions, 0, questions.len());
+    let answers = match time::timeout(limit, answers).await {
+        Ok(answers) => answers.map_err(Refusal::of)?,
+        Err(_) => return Err(Refusal::silent("to CLUSTER SLOTS", limit)),
+    };
+    let mut answers = answers.into_iter();
+    match (answers.next(), answers.next()) {
+        (Some(Value::ServerError(error)), _) => Err(Refusal::no_slots(error.into())),
+        (Some(slots), nodes) => View::read(slots, nodes, &peer).ok_or_else(Refusal::no_node),
+        _ => Err(Refusal::no_node()),
+    }
+}

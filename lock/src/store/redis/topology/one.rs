@@ -1,0 +1,121 @@
+//! One node, which has every key: at an address that does not change, or wherever Sentinels say.
+
+use std::sync::Arc;
+
+use redis::RedisResult;
+use tokio::sync::watch;
+
+use super::{
+    super::{
+        endpoint::Endpoint,
+        node::Node,
+        place::{Member, Place, Places},
+    },
+    Making, Route, Watched,
+    sentinels::Sentinels,
+};
+use crate::Error;
+
+#[derive(Debug)]
+pub(super) struct One {
+    node: Arc<Node>,
+    renewals: Option<Arc<Node>>,
+    kind: Kind,
+}
+
+enum Kind {
+    Alone(Box<Alone>),
+    Proxy,
+    Watched(Sentinels),
+}
+
+/// A server that may turn out to belong to a Cluster.
+struct Alone {
+    endpoint: Endpoint,
+    place: watch::Sender<Option<Arc<Place>>>,
+    of_cluster: watch::Sender<bool>,
+}
+
+impl One {
+    pub(super) fn alone(endpoint: Endpoint, making: &Making) -> RedisResult<Self> {
+        let place = Place::of(endpoint.clone())?;
+        let of_cluster = watch::Sender::new(false);
+        let member = Member::Alone { of_cluster: of_cluster.clone() };
+        let unknown = place.address().clone();
+        let (place, seen) = watch::channel(Some(place));
+        let places = Places::told_by(seen, unknown, member);
+        Ok(Self::of(&places, making, Kind::Alone(Box::new(Alone { endpoint, place, of_cluster }))))
+    }
+
+    pub(super) fn proxy(endpoint: Endpoint, making: &Making) -> RedisResult<Self> {
+        let places = Places::only(Place::of(endpoint)?, Member::Proxy);
+        Ok(Self::of(&places, making, Kind::Proxy))
+    }
+
+    pub(super) fn watched(watched: Watched, making: &Making) -> RedisResult<Self> {
+        let (sentinels, places) = Sentinels::new(watched, making.warnings.events().clone())?;
+        Ok(Self::of(&places, making, Kind::Watched(sentinels)))
+    }
+
+    fn of(places: &Places, making: &Making, kind: Kind) -> Self {
+        let (node, renewals) = making.nodes(places);
+        Self { node, renewals, kind }
+    }
+
+    pub(super) fn is_proxy(&self) -> bool {
+        matches!(self.kind, Kind::Proxy)
+    }
+
+    /// Has the server turned out to belong to a Cluster?
+    pub(super) fn of_cluster(&self) -> bool {
+        matches!(&self.kind, Kind::Alone(alone) if *alone.of_cluster.borrow())
+    }
+
+    /// The server by itself is asked no longer.
+    pub(super) fn retire(&self) -> Option<Endpoint> {
+        let Kind::Alone(alone) = &self.kind else { return None };
+        alone.place.send_replace(None);
+        Some(alone.endpoint.clone())
+    }
+
+    pub(super) fn node(&self) -> &Arc<Node> {
+        if let Kind::Watched(sentinels) = &self.kind {
+            sentinels.begin(&self.node);
+        }
+        &self.node
+    }
+
+    pub(super) fn route(&self, renews: bool) -> Route {
+        let node = self.renewals.as_ref().filter(|_| renews).unwrap_or_else(|| self.node());
+        let retired = match &self.kind {
+            // What waits for the first connect is told at once if that leads to a Cluster.
+            Kind::Alone(alone) if !node.is_well() => Some(alone.of_cluster.subscribe()),
+            _ => None,
+        };
+        Route { node: Arc::clone(node), peer: None, retired }
+    }
+
+    /// Connects for the first time; fails at the first obstacle.
+    pub(super) async fn establish(&self) -> Result<(), Error> {
+        if let Kind::Watched(sentinels) = &self.kind {
+            sentinels.begin(&self.node);
+            sentinels.first_answer().await?;
+        }
+        self.node.establish().await?;
+        match &self.renewals {
+            Some(renewals) => renewals.establish().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // An endpoint may carry a password.
+        f.write_str(match self {
+            Self::Alone(_) => "Alone",
+            Self::Proxy => "Proxy",
+            Self::Watched(_) => "Watched",
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! What a node of a Cluster answers to a call that it has not carried out: where to, or not now.
+//!
+//! Such a call is sent again right here, but only where nothing later was sent for its slot, which it
+//! would come behind: a release that follows an abandoned acquire must not overtake it. Otherwise the
+//! answer stands, and the engine asks again. A renewal is sent again in any case: it makes no key, and
+//! behind its release it finds that the lock is not its token's.
+
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::{self, Instant};
+
+use super::{
+    super::{
+        codes::{self, Redirect},
+        node::{Acknowledgement, Terms},
+        trouble::Address,
+    },
+    Call, Route,
+    cluster::Cluster,
+    map::Peer,
+};
+use crate::contract::StoreError;
+
+/// How long a call is sent on from node to node: what else is in its batch waits meanwhile.
+const REDIRECTED: Duration = Duration::from_millis(250);
+/// How long a call is tried while the Cluster is down, which is the same for all of its batch, or that
+/// nobody tries again otherwise.
+const TRIED: Duration = Duration::from_secs(1);
+/// The pauses between two tries.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
+
+type Followed = (Result<(Value, Acknowledgement), StoreError>, Address);
+
+impl Cluster {
+    /// See [`Topology::follow`](super::Topology::follow).
+    pub(super) async fn follow(
+        &self,
+        route: &Route,
+        call: &Call,
+        reply: &Value,
+        terms: Terms,
+    ) -> Option<Followed> {
+        let mut redirect = codes::redirect(reply)?;
+        let mut asked = route.peer.clone()?;
+        let may_wait = |redirect: &Redirect| terms.may_wait || matches!(redirect, Redirect::Down);
+        let limit = if may_wait(&redirect) { TRIED } else { REDIRECTED };
+        // A renewal leaves time for another one.
+        let limit = terms.renews.map_or(limit, |renews| limit.min(renews / 3));
+        let until = Instant::now() + limit;
+        let (renews, mut pause) = (terms.renews.is_some(), PAUSE.0);
+        let mut followed: Option<Followed> = None;
+        loop {
+            if !matches!(redirect, Redirect::Ask(_) | Redirect::Halfway) {
+                self.doubt();
+            }
+            let (to, asking) = match &redirect {
+                Redirect::Moved(text) => {
+                    (self.route_to(&Peer::of_redirect(text, &asked)?, renews), false)
+                }
+                Redirect::Ask(text) => {
+                    (self.route_to(&Peer::of_redirect(text, &asked)?, renews), true)
+                }
+                Redirect::Halfway | Redirect::Down if may_wait(&redirect) => {
+                    time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                    (self.route_of(call.invocation.slot(), renews), false)
+                }
+                Redirect::Halfway | Redirect::Down => return followed,
+            };
+            if !renews && !self.is_last(call) || Instant::now() >= until {
+                return followed;
+            }
+            let mut to = to?;
+            let address = to.address();
+            let terms = Terms { asking, ..terms };
+            let outcome = match time::timeout_at(until, to.invoke(&[call], terms)).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Some((Err(address.no_answer(limit)), address)),
+            };
+            let (reply, acknowledgement) = match outcome {
+                Ok((mut replies, acknowledgement)) => (replies.pop()?, acknowledgement),
+                Err(error) => return Some((Err(error), address)),
+            };
+            asked = to.peer.clone()?;
+            let next = codes::redirect(&reply);
+            followed = Some((Ok((reply, acknowledgement)), address));
+            match next {
+                Some(next) => redirect = next,
+                None => return followed,
+            }
+        }
+    }
+}
