@@ -5,6 +5,7 @@
 //! - [`RedisServer`]: a `redis-server` process of its own for each test, on a free loopback port
 //!   and in a temporary directory. Both are gone when the value is dropped.
 //! - [`Sentinels`], [`SentinelEvents`]: a primary, its replicas, and the Sentinels that watch them.
+//! - [`Cluster`]: a Redis Cluster, whose slots move, and whose nodes come and go.
 //! - [`CommandCounts`], [`CommandWatch`]: what a server ran, and what its clients sent.
 //! - [`Certificates`]: a certificate authority and what it signs for servers and clients, for TLS.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
@@ -22,6 +23,7 @@
 
 mod certificates;
 mod children;
+mod cluster;
 mod commands;
 mod history;
 mod ports;
@@ -37,6 +39,7 @@ mod worker;
 
 pub use certificates::{Certificates, ClientCertificate};
 pub use children::{end_with_this_process, temporary_directory};
+pub use cluster::{Cluster, ClusterBuilder};
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};

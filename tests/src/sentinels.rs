@@ -43,7 +43,7 @@ impl Sentinels {
     ///
     /// As [`start`](Self::start).
     pub async fn start_with(flags: &[&str]) -> Self {
-        Self::start_from(RedisServer::builder(), flags).await
+        Self::start_from(RedisServer::builder().cluster_of_one(false), flags).await
     }
 
     /// The same behind TLS, among themselves, too: each wants a certificate of this authority from
@@ -54,6 +54,7 @@ impl Sentinels {
     /// As [`start`](Self::start).
     pub async fn start_with_tls(certificates: &Certificates) -> Self {
         let builder = RedisServer::builder().certificates(certificates).tls_auth_clients(true);
+        let builder = builder.cluster_of_one(false);
         Self::start_from(builder.flag("--tls-replication", "yes"), &[]).await
     }
 

@@ -2,6 +2,8 @@
 
 mod append_only;
 mod builder;
+mod cluster_of_one;
+mod node;
 mod process;
 mod program;
 mod tls;
@@ -9,7 +11,7 @@ mod tls;
 use std::{
     env,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,7 @@ use redis::{
 };
 use tempfile::TempDir;
 
+pub(crate) use self::node::bus_port;
 pub use self::{builder::RedisServerBuilder, program::ServerVersion};
 use self::{
     process::{Process, Start},
@@ -62,6 +65,7 @@ struct Settings {
     certificates: Option<Certificates>,
     tls_port: Option<Port>,
     unix_socket: bool,
+    cluster_of_one: bool,
     environment: Vec<(String, PathBuf)>,
 }
 
@@ -94,13 +98,17 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port())
     }
 
-    /// The address for a client of the library: that over plain TCP, or, where the environment has
-    /// `LOCK_SENTINEL=1`, that of a Sentinel which watches this server and nothing else.
+    /// The address for a client of the library: that over plain TCP; or that of a Redis Cluster, if the
+    /// server is one by itself, as all are where the environment has `LOCK_CLUSTER=1`; or, where that
+    /// has `LOCK_SENTINEL=1`, that of a Sentinel which watches this server and nothing else.
     ///
     /// # Panics
     ///
     /// When that Sentinel does not start.
     pub fn locks_url(&self) -> String {
+        if self.settings.cluster_of_one {
+            return format!("redis+cluster://127.0.0.1:{}", self.port());
+        }
         if env::var_os(OVER_SENTINEL).is_none_or(|value| value.is_empty() || value == "0") {
             return self.url();
         }
@@ -155,7 +163,21 @@ impl RedisServer {
 
     /// The port that others of its kind know it by: that of TLS if it has one.
     pub(crate) fn known_port(&self) -> u16 {
-        self.settings.tls_port.as_ref().unwrap_or(&self.settings.port).number()
+        self.settings.known_port()
+    }
+
+    /// The password of the default user, if it has one.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.settings.password.as_deref()
+    }
+
+    /// Whether it can be asked something: it is neither killed nor stopped, nor being started.
+    pub(crate) fn is_running(&self) -> bool {
+        match self.process.try_lock() {
+            Ok(process) => process.is_running(),
+            Err(TryLockError::Poisoned(process)) => process.get_ref().is_running(),
+            Err(TryLockError::WouldBlock) => false,
+        }
     }
 
     /// The certificate, in PEM, of the authority that signed the server's own.
@@ -272,6 +294,14 @@ impl RedisServer {
     ///
     /// Safe: the connection is closed.
     pub async fn try_connection(&self) -> RedisResult<MultiplexedConnection> {
+        self.try_connection_within(PATIENCE).await
+    }
+
+    /// The same with another bound, on the connection and on each reply.
+    pub(crate) async fn try_connection_within(
+        &self,
+        bound: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
         let information =
             self.url().into_connection_info().expect("the harness's own URL is valid");
         let mut login = information.redis_settings().clone().set_skip_set_lib_name();
@@ -281,8 +311,8 @@ impl RedisServer {
         let client = Client::open(information.set_redis_settings(login))
             .expect("the harness's own settings are valid");
         let bounds = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
+            .set_connection_timeout(Some(bound))
+            .set_response_timeout(Some(bound));
         client.get_multiplexed_async_connection_with_config(&bounds).await
     }
 

@@ -29,6 +29,7 @@ impl Sentinels {
     pub async fn start_guarded() -> Self {
         let server = || {
             RedisServer::builder()
+                .cluster_of_one(false)
                 .append_only(true)
                 .config_file(true)
                 .flag("--auto-aof-rewrite-min-size", "16mb")

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, sync::OnceLock};
 
 use tempfile::TempDir;
 
-use super::{RedisServer, Settings, process::Start, tls};
+use super::{RedisServer, Settings, cluster_of_one, node, process::Start, tls};
 use crate::{
     certificates::Certificates, children::temporary_directory, ports::Port, wall_clock::WallClock,
 };
@@ -31,6 +31,22 @@ pub struct RedisServerBuilder {
     /// User and password of that primary.
     watches_as: Option<(String, String)>,
     environment: Vec<(String, PathBuf)>,
+    /// As the environment says, if it is not said here.
+    cluster_of_one: Option<bool>,
+}
+
+/// What a server listens on.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    plain: Port,
+    tls: Option<Port>,
+}
+
+impl Ports {
+    /// The one that others of its kind know the server by.
+    pub(crate) fn known(&self) -> u16 {
+        self.tls.as_ref().unwrap_or(&self.plain).number()
+    }
 }
 
 impl RedisServerBuilder {
@@ -44,6 +60,15 @@ impl RedisServerBuilder {
     /// `flags(["--replicaof", "127.0.0.1", "6379"])`.
     pub fn flags<F: Into<String>>(mut self, flags: impl IntoIterator<Item = F>) -> Self {
         self.flags.extend(flags.into_iter().map(Into::into));
+        self
+    }
+
+    /// The same, before those that were added already, which win.
+    pub(crate) fn flags_before<F: Into<String>>(
+        mut self,
+        flags: impl IntoIterator<Item = F>,
+    ) -> Self {
+        self.flags.splice(..0, flags.into_iter().map(Into::into));
         self
     }
 
@@ -100,6 +125,14 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Whether it is a Redis Cluster of one node, which has all slots, from the first moment on and
+    /// after each [`RedisServer::restart`]. Such a server has one database, and can be nobody's
+    /// replica. Default: where the environment has `LOCK_CLUSTER=1`, unless it is started as a replica.
+    pub fn cluster_of_one(mut self, wanted: bool) -> Self {
+        self.cluster_of_one = Some(wanted);
+        self
+    }
+
     /// Lets the server live by this wall clock, which has to outlive it.
     pub fn wall_clock(mut self, clock: &WallClock) -> Self {
         self.environment = clock.environment();
@@ -117,27 +150,57 @@ impl RedisServerBuilder {
     }
 
     /// The same, with the end of the log as an error.
-    pub(super) fn try_start(self) -> Result<RedisServer, String> {
-        let directory = temporary_directory("server-");
-        let certificates = self.certificates.clone();
-        let certificates = self.tls.then(|| certificates.unwrap_or_else(Certificates::generate));
+    pub(super) fn try_start(mut self) -> Result<RedisServer, String> {
+        if self.tls && self.certificates.is_none() {
+            self.certificates = Some(Certificates::generate());
+        }
         for _ in 0..ATTEMPTS {
-            let settings = self.settings(&directory, certificates.clone());
-            match settings.spawn(directory.path()) {
-                Start::Ready(process) => {
-                    let (process, sentinel) = (process.into(), OnceLock::new());
-                    return Ok(RedisServer { process, settings, directory, sentinel });
-                }
-                Start::PortTaken => {}
-                Start::Failed(message) => return Err(message),
+            if let Some(server) = self.try_start_on(self.claim(), None)? {
+                return Ok(server);
             }
         }
         panic!("{ATTEMPTS} ports that were free were taken a moment later");
     }
 
-    /// The whole command line, with ports that are free now.
-    fn settings(&self, directory: &TempDir, certificates: Option<Certificates>) -> Settings {
-        let port = Port::claim();
+    /// Ports that are free now.
+    pub(crate) fn claim(&self) -> Ports {
+        Ports { plain: Port::claim(), tls: self.tls.then(Port::claim) }
+    }
+
+    /// Starts the process on these ports, unless somebody has taken one; as a node of a Redis Cluster
+    /// if it is told what it knows of that, as [`node::FILE`].
+    pub(crate) fn try_start_on(
+        &self,
+        ports: Ports,
+        nodes: Option<&str>,
+    ) -> Result<Option<RedisServer>, String> {
+        let directory = temporary_directory("server-");
+        if let Some(nodes) = nodes {
+            let path = directory.path().join(node::FILE);
+            fs::write(path, nodes).expect("the server's directory can be written");
+        }
+        let settings = self.settings(&directory, ports, nodes.is_some());
+        match settings.spawn(directory.path()) {
+            Start::Ready(process) => {
+                let (process, sentinel) = (process.into(), OnceLock::new());
+                Ok(Some(RedisServer { process, settings, directory, sentinel }))
+            }
+            Start::PortTaken => Ok(None),
+            Start::Failed(message) => Err(message),
+        }
+    }
+
+    fn is_cluster_of_one(&self) -> bool {
+        let by_itself =
+            || self.watches.is_none() && !self.flags.contains(&"--replicaof".to_owned());
+        self.cluster_of_one.unwrap_or_else(|| cluster_of_one::wanted() && by_itself())
+    }
+
+    /// The whole command line.
+    fn settings(&self, directory: &TempDir, ports: Ports, is_node: bool) -> Settings {
+        let Ports { plain: port, tls: tls_port } = ports;
+        let certificates = self.certificates.clone().filter(|_| self.tls);
+        let cluster_of_one = !is_node && self.is_cluster_of_one();
         let append_only = if self.append_only { "yes" } else { "no" };
         let mut flags: Vec<String> =
             ["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--appendonly", append_only]
@@ -155,7 +218,9 @@ impl RedisServerBuilder {
             let path = directory.path().join(UNIX_SOCKET);
             flag("--unixsocket", path.display().to_string());
         }
-        let tls_port = certificates.as_ref().map(|_| Port::claim());
+        if is_node || cluster_of_one {
+            flags.extend(node::flags(tls_port.is_some()));
+        }
         let mut of_tls = Vec::new();
         if let (Some(tls_port), Some(certificates)) = (&tls_port, &certificates) {
             of_tls.extend(["--tls-port".to_owned(), tls_port.number().to_string()]);
@@ -196,6 +261,7 @@ impl RedisServerBuilder {
             certificates,
             tls_port,
             unix_socket: self.unix_socket,
+            cluster_of_one,
             environment: self.environment.clone(),
         }
     }

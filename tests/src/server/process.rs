@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, Settings, program::Program};
+use super::{PATIENCE, Settings, cluster_of_one, program::Program};
 use crate::{children::end_with_this_process, signals, wire::encoded};
 
 /// The pause between two looks at a process that is starting.
@@ -35,11 +35,15 @@ pub(super) struct Process {
     child: Child,
     /// Set when the child was reaped: its id may belong to another process since.
     gone: bool,
+    stopped: bool,
 }
 
 impl Settings {
     /// Starts one process and waits until it answers.
     pub(super) fn spawn(&self, directory: &Path) -> Start {
+        if self.cluster_of_one {
+            cluster_of_one::prepare(directory, self.known_port());
+        }
         let log = directory.join(LOG);
         let output = File::create(&log).expect("the server's directory can be written");
         let errors = output.try_clone().expect("a file handle can be copied");
@@ -53,7 +57,7 @@ impl Settings {
             .stderr(errors)
             .spawn();
         let child = child.unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
-        let mut process = Process { child, gone: false };
+        let mut process = Process { child, gone: false, stopped: false };
         let failed =
             |what: &str| Start::Failed(format!("{} {what}:\n{}", program.version, tail(&log)));
         let bound = Instant::now() + PATIENCE;
@@ -90,15 +94,23 @@ impl Settings {
             return Ok(Answer::NotYet);
         }
         // Two test runs may have tried the same port at the same time.
-        let size = ask(&mut stream, &["INFO", "server"])?;
-        let Some(size) = size.strip_prefix('$').and_then(|size| size.parse().ok()) else {
+        let Some(report) = ask_for_text(&mut stream, &["INFO", "server"])? else {
             // A server that lets only named users in: it answers, and cannot be asked more.
             return Ok(Answer::Ready);
         };
-        let mut report = String::new();
-        stream.take(size).read_to_string(&mut report)?;
         let own = format!("process_id:{process_id}");
-        Ok(if report.lines().any(|line| line == own) { Answer::Ready } else { Answer::Stranger })
+        if !report.lines().any(|line| line == own) {
+            return Ok(Answer::Stranger);
+        }
+        if self.cluster_of_one && !cluster_of_one::take_over(&mut stream, self.known_port())? {
+            return Ok(Answer::NotYet);
+        }
+        Ok(Answer::Ready)
+    }
+
+    /// The port that others of its kind know the server by: that of TLS if it has one.
+    pub(super) fn known_port(&self) -> u16 {
+        self.tls_port.as_ref().unwrap_or(&self.port).number()
     }
 }
 
@@ -109,7 +121,7 @@ enum Answer {
 }
 
 /// Sends one command and returns the first line of the reply.
-fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<String> {
+pub(super) fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<String> {
     stream.get_mut().write_all(&encoded(words))?;
     let mut line = String::new();
     stream.read_line(&mut line)?;
@@ -117,6 +129,21 @@ fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<String> 
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(line.trim_end().to_owned())
+}
+
+/// The same for a command whose reply is a text, unless it is an error.
+pub(super) fn ask_for_text(
+    stream: &mut BufReader<TcpStream>,
+    words: &[&str],
+) -> io::Result<Option<String>> {
+    let size = ask(stream, words)?;
+    let Some(size) = size.strip_prefix('$').and_then(|size| size.parse::<u64>().ok()) else {
+        return Ok(None);
+    };
+    let mut text = String::new();
+    // With the end of the line behind it.
+    stream.take(size + 2).read_to_string(&mut text)?;
+    Ok(Some(text))
 }
 
 impl Process {
@@ -127,11 +154,18 @@ impl Process {
     /// SIGSTOP, and wait until it has taken effect.
     pub(super) fn stop(&mut self) {
         signals::stop(self.running());
+        self.stopped = true;
     }
 
     /// SIGCONT.
     pub(super) fn go_on(&mut self) {
         signals::go_on(self.running());
+        self.stopped = false;
+    }
+
+    /// Whether it is neither killed nor stopped.
+    pub(super) fn is_running(&self) -> bool {
+        !self.gone && !self.stopped
     }
 
     /// SIGKILL, which a stopped process obeys too, and reap. No SIGCONT before: a crash must not

@@ -1,0 +1,112 @@
+//! Clusters: slots move by command, by death and by resharding; nodes come, go and are cut off.
+
+use lock_tests::{Certificates, Cluster, RedisServer};
+use redis::AsyncCommands;
+
+#[tokio::test]
+async fn a_cluster_of_one_serves_every_slot_at_once_and_again_after_a_restart() {
+    let server = RedisServer::builder().cluster_of_one(true).append_only(true).start();
+    for round in 0..2 {
+        let mut connection = server.connection().await;
+        for slot in [0, 5461, 16_383] {
+            let key = format!("{{{}}}:{round}", Cluster::word_of(slot));
+            let () = connection.set_ex(&key, 1, 60).await.unwrap();
+        }
+        assert_eq!(server.keys().await.len(), 3 * (round + 1));
+        let url = format!("redis+cluster://127.0.0.1:{}", server.port());
+        assert_eq!(server.locks_url(), url);
+        server.restart();
+    }
+}
+
+#[tokio::test]
+async fn slots_are_what_the_servers_say() {
+    let server = RedisServer::builder().cluster_of_one(true).start();
+    let mut connection = server.connection().await;
+    let keys =
+        ["", "a", "{}", "}{", "a{b}c", "{b}", "{{b}}", "a{", "}", "{}{b}", "long and with ü"];
+    for key in keys {
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("KEYSLOT").arg(key);
+        let slot: u16 = question.query_async(&mut connection).await.unwrap();
+        assert_eq!(Cluster::slot_of(key), slot, "{key:?}");
+    }
+    assert_eq!(Cluster::slot_of(Cluster::word_of(12_345)), 12_345);
+}
+
+async fn role(server: &RedisServer) -> String {
+    let report: String = redis::cmd("INFO")
+        .arg("replication")
+        .query_async(&mut server.connection().await)
+        .await
+        .unwrap();
+    report.lines().find_map(|line| line.strip_prefix("role:")).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_failover_by_command_loses_nothing() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.servers().len(), 6);
+    assert_eq!(cluster.primaries().await.len(), 3);
+    let slot = Cluster::slot_of("key");
+    let old = cluster.primary_of(slot).await;
+    let replica = cluster.replica_of(&old).await;
+    let () = old.connection().await.set_ex("key", "kept", 60).await.unwrap();
+
+    let new = cluster.fail_over(slot).await;
+    assert_eq!(new.port(), replica.port());
+    assert_eq!(cluster.primary_of(slot).await.port(), new.port());
+    let kept: String = new.connection().await.get("key").await.unwrap();
+    assert_eq!((kept, role(&old).await.as_str()), ("kept".to_owned(), "slave"));
+    let error = old.connection().await.get::<_, String>("key").await.unwrap_err();
+    assert_eq!(
+        error.redirect_node().unwrap(),
+        (format!("127.0.0.1:{}", new.port()).as_str(), slot)
+    );
+    cluster.settled().await;
+
+    let back = cluster.fail_over(slot).await;
+    assert_eq!(back.port(), old.port());
+    let others = cluster.primaries().await;
+    assert!(others.iter().any(|primary| primary.port() == old.port()) && others.len() == 3);
+}
+
+#[tokio::test]
+async fn a_primary_that_is_killed_is_replaced_and_returns_as_a_replica() {
+    let cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]).await;
+    let old = cluster.primary_of(0).await;
+    old.kill();
+    assert_eq!(cluster.primary_of(0).await.port(), old.port(), "nobody knows it yet");
+    let new = cluster.moved_from(0, old.port()).await;
+    assert_ne!(new.port(), old.port());
+    old.restart();
+    cluster.settled().await;
+    assert_eq!([role(&old).await, role(&new).await], ["slave", "master"]);
+}
+
+#[tokio::test]
+async fn a_primary_that_is_stopped_is_replaced_and_goes_on_as_a_replica() {
+    let cluster = Cluster::start().await;
+    let old = cluster.primary_of(0).await;
+    old.stop_process();
+    let new = cluster.moved_from(0, old.port()).await;
+    assert_ne!(new.port(), old.port());
+    old.continue_process();
+    cluster.settled().await;
+    assert_eq!([role(&old).await, role(&new).await], ["slave", "master"]);
+}
+
+#[tokio::test]
+async fn a_cluster_behind_tls_uses_it_among_its_nodes() {
+    if RedisServer::leaves_out_tls() {
+        return;
+    }
+    let certificates = Certificates::generate();
+    let cluster = Cluster::builder().tls(&certificates).start().await;
+    assert!(cluster.url().starts_with("rediss+cluster://127.0.0.1:"));
+    let slot = 1;
+    let old = cluster.primary_of(slot).await;
+    let new = cluster.fail_over(slot).await;
+    assert_ne!(old.port(), new.port());
+    cluster.settled().await;
+}
