@@ -1,6 +1,7 @@
 //! A Redis Cluster, of servers on this machine.
 
 mod builder;
+mod moves;
 mod nodes;
 mod slots;
 
@@ -13,8 +14,8 @@ use std::{
 
 use redis::{FromRedisValue, RedisError, RedisResult};
 
-pub use self::builder::ClusterBuilder;
 use self::nodes::Node;
+pub use self::{builder::ClusterBuilder, moves::SlotMove};
 use crate::{RedisServer, eventually};
 
 /// Bound for what the nodes find out by themselves.

@@ -39,7 +39,7 @@ mod worker;
 
 pub use certificates::{Certificates, ClientCertificate};
 pub use children::{end_with_this_process, temporary_directory};
-pub use cluster::{Cluster, ClusterBuilder};
+pub use cluster::{Cluster, ClusterBuilder, SlotMove};
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use history::{Forgetting, History, Refusal, Section, Verdict};
 pub use proxy::{Direction, Proxy};

@@ -1,7 +1,7 @@
 //! Clusters: slots move by command, by death and by resharding; nodes come, go and are cut off.
 
 use lock_tests::{Certificates, Cluster, RedisServer};
-use redis::AsyncCommands;
+use redis::{AsyncCommands, Value, aio::MultiplexedConnection};
 
 #[tokio::test]
 async fn a_cluster_of_one_serves_every_slot_at_once_and_again_after_a_restart() {
@@ -108,5 +108,75 @@ async fn a_cluster_behind_tls_uses_it_among_its_nodes() {
     let old = cluster.primary_of(slot).await;
     let new = cluster.fail_over(slot).await;
     assert_ne!(old.port(), new.port());
+    cluster.settled().await;
+}
+
+/// How a server answers a command, in words.
+async fn answer(connection: &mut MultiplexedConnection, words: &[&str], asking: bool) -> String {
+    if asking {
+        redis::cmd("ASKING").exec_async(connection).await.unwrap();
+    }
+    match redis::cmd(words[0]).arg(&words[1..]).query_async::<Value>(connection).await {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => {
+            let node = error.redirect_node().map(|(node, _)| node).unwrap_or_default();
+            format!("{:?} {node}", error.kind())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slot_moves_in_steps() {
+    let cluster = Cluster::start().await;
+    let slot = Cluster::slot_of("word");
+    let old = cluster.primary_of(slot).await;
+    let new = cluster.primaries().await.into_iter().find(|node| node.port() != old.port()).unwrap();
+    let [mut at_old, mut at_new] = [old.connection().await, new.connection().await];
+    for key in ["{word}a", "{word}b"] {
+        let () = at_old.set_ex(key, key, 60).await.unwrap();
+    }
+    let refused = |what: &str, by: &RedisServer| format!("Server({what}) 127.0.0.1:{}", by.port());
+
+    let half = cluster.begin_move(slot, &new).await;
+    assert_eq!([half.from().port(), half.to().port()], [old.port(), new.port()]);
+    assert_eq!(answer(&mut at_old, &["EXISTS", "{word}a", "{word}b"], false).await, "int(2)");
+    assert_eq!(answer(&mut at_old, &["EXISTS", "{word}c"], false).await, refused("Ask", &new));
+    assert_eq!(answer(&mut at_new, &["EXISTS", "{word}a"], false).await, refused("Moved", &old));
+
+    assert_eq!(half.move_keys(1).await, 1);
+    let question = ["EXISTS", "{word}a", "{word}b"];
+    let tried_again = answer(&mut at_new, &question, true).await;
+    assert_eq!(tried_again, "Server(TryAgain) ");
+    if !RedisServer::version().is_before(7, 0) {
+        assert_eq!(answer(&mut at_old, &question, false).await, tried_again);
+    }
+    let mut found = 0;
+    for key in ["{word}a", "{word}b"] {
+        if answer(&mut at_old, &["EXISTS", key], false).await == refused("Ask", &new) {
+            assert_eq!(answer(&mut at_new, &["EXISTS", key], true).await, "int(1)");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1);
+
+    half.finish().await;
+    assert_eq!(cluster.primary_of(slot).await.port(), new.port());
+    assert_eq!(answer(&mut at_new, &question, false).await, "int(2)");
+    assert_eq!(answer(&mut at_old, &question, false).await, refused("Moved", &new));
+    cluster.settled().await;
+}
+
+#[tokio::test]
+async fn a_fat_slot_moves_with_all_its_keys() {
+    let cluster = Cluster::start().await;
+    let [slot, keys] = [100, 20_000];
+    let [old, new, _] = cluster.primaries().await.try_into().unwrap();
+    assert_eq!(cluster.primary_of(slot).await.port(), old.port());
+    cluster.fill_slot(slot, keys.into()).await;
+    assert_eq!(old.keys().await.len(), usize::from(keys));
+    cluster.move_slot(slot, &new).await;
+    assert_eq!(old.keys().await, []);
+    assert_eq!(new.keys().await.len(), usize::from(keys));
+    new.assert_every_key_expires(&[]).await;
     cluster.settled().await;
 }
