@@ -1,6 +1,8 @@
 //! A Redis Cluster, of servers on this machine.
 
 mod builder;
+mod bus;
+mod members;
 mod moves;
 mod nodes;
 mod slots;
@@ -14,8 +16,8 @@ use std::{
 
 use redis::{FromRedisValue, RedisError, RedisResult};
 
-use self::nodes::Node;
 pub use self::{builder::ClusterBuilder, moves::SlotMove};
+use self::{bus::Bus, nodes::Node};
 use crate::{RedisServer, eventually};
 
 /// Bound for what the nodes find out by themselves.
@@ -28,13 +30,17 @@ const NEXT_TRY: Duration = Duration::from_secs(6);
 /// A Redis Cluster of one's own: three primaries with a third of all slots each, and a replica of each.
 ///
 /// Nodes are killed, stopped and started again as any [`RedisServer`] is. What is asked of the nodes
-/// is asked of all that can answer. Ports are those of plain TCP.
+/// is asked of all that can answer: those that are neither killed, nor stopped, nor
+/// [cut off](Self::cut_off). Ports are those of plain TCP.
 ///
 /// Every method takes `&self`, so one cluster can be shared by the tasks of a test.
 #[derive(Debug)]
 #[must_use = "the servers are killed when the value is dropped"]
 pub struct Cluster {
     servers: Mutex<Vec<Arc<RedisServer>>>,
+    bus: Option<Bus>,
+    /// How more of them are started.
+    builder: ClusterBuilder,
 }
 
 impl Cluster {
@@ -196,7 +202,7 @@ impl Cluster {
         F: Fn(&[Node]) -> Result<T, String>,
     {
         let mut agreed = None;
-        for server in self.servers().iter().filter(|server| server.is_running()) {
+        for server in &self.able() {
             let Ok(view) = view(server).await else { continue };
             let answer = read(&view)?;
             match &agreed {
@@ -207,6 +213,15 @@ impl Cluster {
             }
         }
         agreed.ok_or_else(|| "nobody answers".to_owned())
+    }
+
+    /// All nodes that can answer, and know what the others know.
+    fn able(&self) -> Vec<Arc<RedisServer>> {
+        let is_able = |server: &Arc<RedisServer>| {
+            let bus = self.bus.as_ref();
+            server.is_running() && bus.is_none_or(|bus| !bus.is_cut_off(server.port()))
+        };
+        self.servers().into_iter().filter(is_able).collect()
     }
 
     fn locked(&self) -> MutexGuard<'_, Vec<Arc<RedisServer>>> {

@@ -20,7 +20,7 @@ use redis::{
 };
 use tempfile::TempDir;
 
-pub(crate) use self::node::bus_port;
+pub(crate) use self::{builder::Ports, node::bus_port};
 pub use self::{builder::RedisServerBuilder, program::ServerVersion};
 use self::{
     process::{Process, Start},

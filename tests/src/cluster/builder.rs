@@ -8,9 +8,14 @@ use std::{
 
 use super::{
     Cluster,
-    nodes::{Beginner, file},
+    bus::Bus,
+    members::REPLICAS,
+    nodes::{Beginner, file, file_of_stranger},
 };
-use crate::{Certificates, RedisServer, RedisServerBuilder};
+use crate::{
+    Certificates, RedisServer, RedisServerBuilder,
+    server::{Ports, bus_port},
+};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 const NODES: usize = 6;
@@ -23,11 +28,12 @@ const ATTEMPTS: u32 = 10;
 pub struct ClusterBuilder {
     servers: RedisServerBuilder,
     node_timeout: Duration,
+    severable: bool,
 }
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
-        Self { servers: RedisServer::builder(), node_timeout: NODE_TIMEOUT }
+        Self { servers: RedisServer::builder(), node_timeout: NODE_TIMEOUT, severable: false }
     }
 }
 
@@ -52,6 +58,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Whether nodes can be [cut off](Cluster::cut_off): what they tell each other takes a way of its
+    /// own then, and replicas are a user of their own. Not with [`tls`](Self::tls). Default: no.
+    pub fn severable(mut self, severable: bool) -> Self {
+        self.severable = severable;
+        self
+    }
+
     /// Starts the nodes, and waits until the cluster is [`settled`](Cluster::settled). That takes two
     /// seconds: primaries that start do not serve sooner.
     ///
@@ -59,22 +72,20 @@ impl ClusterBuilder {
     ///
     /// When one does not start, or they do not find each other.
     pub async fn start(self) -> Cluster {
-        let servers = (0..ATTEMPTS).find_map(|_| self.try_start());
+        let bus = self.severable.then(Bus::start);
+        let servers = (0..ATTEMPTS).find_map(|_| self.try_start(bus.as_ref()));
         let servers = servers.expect("ports that were free should stay so");
-        let cluster = Cluster { servers: Mutex::new(servers) };
+        let cluster = Cluster { servers: Mutex::new(servers), bus, builder: self };
         cluster.settled().await;
         cluster
     }
 
     /// Starts all nodes, unless a port is taken.
-    fn try_start(&self) -> Option<Vec<Arc<RedisServer>>> {
-        let servers = self.server();
-        let ports: Vec<_> = (0..NODES).map(|_| servers.claim()).collect();
-        let nodes: Vec<_> = ports.iter().map(|ports| Beginner::new(ports.known())).collect();
-        let start = |(number, ports)| {
-            let started = servers.try_start_on(ports, Some(&file(&nodes, number)));
-            started.unwrap_or_else(|message| panic!("{message}")).map(Arc::new)
-        };
+    fn try_start(&self, bus: Option<&Bus>) -> Option<Vec<Arc<RedisServer>>> {
+        let ports: Vec<_> = (0..NODES).map(|_| self.servers.claim()).collect();
+        let nodes: Vec<_> = ports.iter().map(|ports| beginner(ports, bus)).collect();
+        let start =
+            |(number, ports)| self.try_start_node(ports, &nodes[number], &file(&nodes, number));
         // At once: each wait is two looks at least.
         thread::scope(|scope| {
             let starting: Vec<_> = ports
@@ -87,15 +98,49 @@ impl ClusterBuilder {
         })
     }
 
-    /// What each node is started as, with what makes it one.
-    fn server(&self) -> RedisServerBuilder {
+    /// Starts one that knows nobody.
+    pub(super) fn start_stranger(&self, bus: Option<&Bus>) -> (Arc<RedisServer>, Beginner) {
+        let server = (0..ATTEMPTS).find_map(|_| {
+            let ports = self.servers.claim();
+            let node = beginner(&ports, bus);
+            let server = self.try_start_node(ports, &node, &file_of_stranger(&node))?;
+            Some((server, node))
+        });
+        server.expect("ports that were free should stay so")
+    }
+
+    fn try_start_node(
+        &self,
+        ports: Ports,
+        node: &Beginner,
+        file: &str,
+    ) -> Option<Arc<RedisServer>> {
         let timeout = self.node_timeout.as_millis().to_string();
-        let own = [
+        let bus_port = node.bus_port.to_string();
+        let mut own = vec![
             ["--cluster-node-timeout", &timeout],
+            ["--cluster-announce-bus-port", &bus_port],
             // What a primary waits for, in case more replicas come.
             ["--repl-diskless-sync", "yes"],
             ["--repl-diskless-sync-delay", "0"],
         ];
-        self.servers.clone().flags_before(own.into_iter().flatten())
+        let (user, password) = REPLICAS;
+        let rights = format!("{user} on >{password} ~* &* +@all");
+        let mut rights: Vec<_> = rights.split(' ').collect();
+        if self.severable {
+            own.extend([["--masteruser", user], ["--masterauth", password]]);
+            rights.insert(0, "--user");
+        } else {
+            rights.clear();
+        }
+        let servers = self.servers.clone().flags_before(own.concat().into_iter().chain(rights));
+        let started = servers.try_start_on(ports, Some(file));
+        started.unwrap_or_else(|message| panic!("{message}")).map(Arc::new)
     }
+}
+
+fn beginner(ports: &Ports, bus: Option<&Bus>) -> Beginner {
+    let port = ports.known();
+    let bus_port = bus.map_or_else(|| bus_port(port), |bus| bus.lead_to(port));
+    Beginner { port, bus_port }
 }

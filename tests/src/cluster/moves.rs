@@ -1,12 +1,17 @@
 //! Slots that move to another node, key by key, as `redis-cli --cluster reshard` has them move.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, iter, sync::Arc};
 
-use redis::{FromRedisValue, RedisResult};
+use redis::{RedisResult, aio::MultiplexedConnection};
 
-use super::{Cluster, PATIENCE, ask};
+use super::{
+    ANSWER, Cluster, PATIENCE,
+    nodes::{Node, name_of},
+    owners,
+};
 use crate::{RedisServer, eventually};
 
+const SLOTS_AT_ONCE: usize = 200;
 /// How many keys go with one command, and how many are written with one pipeline.
 const BATCH: usize = 100;
 const PIPELINE: usize = 1_000;
@@ -15,13 +20,13 @@ const TIMEOUT: &str = "10000";
 /// Keys of a test that has ended go by themselves.
 const TIME_TO_LIVE: u64 = 3_600;
 
-/// A slot that has begun to move: its keys are at two nodes. It stays so when this is dropped. There
-/// is no way back: keys are missed on it.
+/// Slots that have begun to move: their keys are at two nodes. It stays so when this is dropped. There
+/// is no way back, on which no key would be missed.
 #[derive(Debug)]
 #[must_use = "the slot stays half moved until `finish`"]
 pub struct SlotMove<'a> {
     cluster: &'a Cluster,
-    slot: u16,
+    slots: Vec<u16>,
     from: Arc<RedisServer>,
     to: Arc<RedisServer>,
 }
@@ -34,9 +39,59 @@ impl Cluster {
     ///
     /// When a node refuses.
     pub async fn move_slot(&self, slot: u16, to: &RedisServer) {
-        if self.primary_of(slot).await.port() != to.port() {
-            self.begin_move(slot, to).await.finish().await;
+        let from = self.primary_of(slot).await;
+        if from.port() != to.port() {
+            self.begin(vec![slot], from, to).await.finish().await;
         }
+    }
+
+    /// The same with many: some hundred at a time, or all
+    /// [at once](crate::ServerVersion::moves_slots_at_once) where the servers can do that.
+    ///
+    /// # Panics
+    ///
+    /// When a node refuses.
+    pub async fn move_slots(&self, slots: impl IntoIterator<Item = u16>, to: &RedisServer) {
+        let owners = eventually(PATIENCE, || self.agreed(|view| Ok(owners(view)))).await;
+        let owner = |slot: u16| owners.range(..=slot).next_back().map(|(_, port)| *port);
+        let mut by_owner: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+        for slot in slots {
+            let from = owner(slot).expect("every slot is somewhere");
+            by_owner.entry(from).or_default().push(slot);
+        }
+        by_owner.remove(&to.port());
+        for (from, slots) in by_owner {
+            let from = self.at(from);
+            if RedisServer::version().moves_slots_at_once() {
+                self.move_at_once(&slots, &from, to).await;
+                continue;
+            }
+            for slots in slots.chunks(SLOTS_AT_ONCE) {
+                self.begin(slots.to_vec(), Arc::clone(&from), to).await.finish().await;
+            }
+        }
+    }
+
+    async fn move_at_once(&self, slots: &[u16], from: &RedisServer, to: &RedisServer) {
+        let mut connection = from.connection().await;
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("MIGRATESLOTS").arg("SLOTSRANGE");
+        for range in slots.chunk_by(|one, next| one + 1 == *next) {
+            command.arg(range[0]).arg(range[range.len() - 1]);
+        }
+        let begun = command.arg("NODE").arg(name(to)).exec_async(&mut connection).await;
+        begun.unwrap_or_else(|error| panic!("CLUSTER MIGRATESLOTS: {error}"));
+        self.arrived(slots, to).await;
+    }
+
+    /// Waits until all nodes say that these slots are there.
+    async fn arrived(&self, slots: &[u16], at: &RedisServer) {
+        let are_there = |view: &[Node]| {
+            let node = view.iter().find(|node| node.port == at.port());
+            let left = slots.iter().find(|slot| node.is_none_or(|node| !node.has(**slot)));
+            left.map_or(Ok(()), |slot| Err(format!("{slot} is not there: {view:#?}")))
+        };
+        eventually(PATIENCE, || self.agreed(are_there)).await;
     }
 
     /// Opens a slot for its way to this primary: keys that are missing are looked for there from
@@ -46,10 +101,19 @@ impl Cluster {
     ///
     /// When a node refuses, or the slot is there.
     pub async fn begin_move(&self, slot: u16, to: &RedisServer) -> SlotMove<'_> {
-        let (from, to) = (self.primary_of(slot).await, self.at(to.port()));
-        let this = SlotMove { cluster: self, slot, from, to };
-        this.set_slot(&this.to, &["IMPORTING", &name(&this.from).await]).await;
-        this.set_slot(&this.from, &["MIGRATING", &name(&this.to).await]).await;
+        let from = self.primary_of(slot).await;
+        self.begin(vec![slot], from, to).await
+    }
+
+    async fn begin(
+        &self,
+        slots: Vec<u16>,
+        from: Arc<RedisServer>,
+        to: &RedisServer,
+    ) -> SlotMove<'_> {
+        let this = SlotMove { cluster: self, slots, from, to: self.at(to.port()) };
+        this.set_slots(&this.to, &["IMPORTING", &name(&this.from)]).await;
+        this.set_slots(&this.from, &["MIGRATING", &name(&this.to)]).await;
         this
     }
 
@@ -93,76 +157,72 @@ impl SlotMove<'_> {
     /// When a node refuses.
     pub async fn move_keys(&self, keys: usize) -> usize {
         let mut moved = 0;
-        while moved < keys {
-            let count = (keys - moved).min(BATCH).to_string();
-            let slot = self.slot.to_string();
-            let question = ["CLUSTER", "GETKEYSINSLOT", &slot, &count];
-            // Not as text: any bytes are a key.
-            let batch: Vec<Vec<u8>> = told(&self.from, &question).await;
-            if batch.is_empty() {
-                break;
+        let mut connection = self.from.connection().await;
+        for slot in &self.slots {
+            while moved < keys {
+                let mut question = redis::cmd("CLUSTER");
+                question.arg("GETKEYSINSLOT").arg(slot).arg((keys - moved).min(BATCH));
+                let batch: RedisResult<Vec<Vec<u8>>> = question.query_async(&mut connection).await;
+                let batch = batch.expect("a node knows what is in a slot");
+                if batch.is_empty() {
+                    break;
+                }
+                self.migrate(&mut connection, &batch).await;
+                moved += batch.len();
             }
-            self.migrate(&batch).await;
-            moved += batch.len();
         }
         moved
     }
 
-    async fn migrate(&self, keys: &[Vec<u8>]) {
+    async fn migrate(&self, connection: &mut MultiplexedConnection, keys: &[Vec<u8>]) {
         let mut command = redis::cmd("MIGRATE");
         command.arg("127.0.0.1").arg(self.to.known_port()).arg("").arg(0).arg(TIMEOUT);
         if let Some(password) = self.to.password() {
             command.arg("AUTH").arg(password);
         }
         command.arg("KEYS").arg(keys);
-        let mut connection = self.from.connection().await;
         // `NOKEY`, if all have expired meanwhile, is an answer, too.
-        let moved: RedisResult<String> = command.query_async(&mut connection).await;
+        let moved: RedisResult<String> = command.query_async(connection).await;
         moved.unwrap_or_else(|error| panic!("MIGRATE: {error}"));
     }
 
-    /// Moves the keys that are left, closes the slot, and waits until all nodes say where it is.
+    /// Moves the keys that are left, closes the slots, and waits until all nodes say where they are.
     ///
     /// # Panics
     ///
     /// When a node refuses.
     pub async fn finish(self) {
-        let owner = name(&self.to).await;
         self.move_keys(usize::MAX).await;
+        let owner = name(&self.to);
         // This one first: the old one sends clients to it as soon as it is told.
-        self.set_slot(&self.to, &["NODE", &owner]).await;
-        self.set_slot(&self.from, &["NODE", &owner]).await;
-        for other in self.cluster.servers().iter().filter(|server| server.is_running()) {
-            // A replica is told by its primary, and refuses to be told by somebody else.
-            let _: RedisResult<()> = self.slot_command(other, &["NODE", &owner]).await;
+        self.set_slots(&self.to, &["NODE", &owner]).await;
+        let others = self.cluster.able();
+        let others = others.iter().filter(|other| other.port() != self.from.port());
+        for other in iter::once(&self.from).chain(others) {
+            // Replicas refuse: they hear it from the others. So does the old one that has heard it
+            // already, if it is a replica for want of slots.
+            let _: RedisResult<()> = self.tell(other, &["NODE", &owner]).await;
         }
-        let to = self.to.port();
-        let is_there = || async {
-            let at = self.cluster.agreed(|view| super::owner(view, self.slot)).await?;
-            if at == to { Ok(()) } else { Err(format!("it is at {at}")) }
-        };
-        eventually(PATIENCE, is_there).await;
+        self.cluster.arrived(&self.slots, &self.to).await;
     }
 
-    async fn set_slot(&self, server: &RedisServer, words: &[&str]) {
-        let answer = self.slot_command(server, words).await;
+    async fn set_slots(&self, server: &RedisServer, words: &[&str]) {
+        let told = self.tell(server, words).await;
         let port = server.port();
-        answer.unwrap_or_else(|error| panic!("{words:?} of slot {} at {port}: {error}", self.slot));
+        told.unwrap_or_else(|error| panic!("{words:?} of {:?} at {port}: {error}", self.slots));
     }
 
-    async fn slot_command(&self, server: &RedisServer, words: &[&str]) -> RedisResult<()> {
-        let slot = self.slot.to_string();
-        let command = [&["CLUSTER", "SETSLOT", &slot], words].concat();
-        ask(server, &command).await
+    async fn tell(&self, server: &RedisServer, words: &[&str]) -> RedisResult<()> {
+        let mut connection = server.try_connection_within(ANSWER).await?;
+        let mut commands = redis::pipe();
+        for slot in &self.slots {
+            commands.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(words).ignore();
+        }
+        commands.query_async(&mut connection).await
     }
 }
 
 /// What the nodes call this one.
-pub(super) async fn name(server: &RedisServer) -> String {
-    told(server, &["CLUSTER", "MYID"]).await
-}
-
-pub(super) async fn told<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
-    let answer = ask(server, words).await;
-    answer.unwrap_or_else(|error| panic!("{words:?} at {}: {error}", server.port()))
+fn name(server: &RedisServer) -> String {
+    name_of(server.known_port())
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::slots::SLOTS;
-use crate::{RedisServer, server::bus_port};
+use crate::RedisServer;
 
 /// One node, as the first ones of a cluster are told of it when they start.
 pub(super) struct Beginner {
@@ -13,17 +13,31 @@ pub(super) struct Beginner {
     pub(super) bus_port: u16,
 }
 
-impl Beginner {
-    pub(super) fn new(port: u16) -> Self {
-        Self { port, bus_port: bus_port(port) }
-    }
+/// What a node on this port is called.
+pub(super) fn name_of(port: u16) -> String {
+    format!("{port:040x}")
+}
+
+/// The port of the node that is called so.
+pub(super) fn port_of(name: &[u8]) -> Option<u16> {
+    u16::from_str_radix(str::from_utf8(name).ok()?, 16).ok()
+}
+
+/// The file of a node that knows nobody.
+pub(super) fn file_of_stranger(node: &Beginner) -> String {
+    let Beginner { port, bus_port } = node;
+    let name = name_of(*port);
+    format!(
+        "{name} 127.0.0.1:{port}@{bus_port} myself,master - 0 0 0 connected\n\
+         vars currentEpoch 0 lastVoteEpoch 0\n",
+    )
 }
 
 /// The file of one of them. The first half are primaries, each with as many slots as the others; the
 /// second half are their replicas, in the same order.
 pub(super) fn file(nodes: &[Beginner], myself: usize) -> String {
     let primaries = nodes.len() / 2;
-    let name = |number: usize| format!("{:040x}", nodes[number].port);
+    let name = |number: usize| name_of(nodes[number].port);
     let mut text = String::new();
     for (number, Beginner { port, bus_port }) in nodes.iter().enumerate() {
         let shard = number % primaries;

@@ -34,6 +34,12 @@ impl ServerVersion {
         self.numbers < vec![major, minor]
     }
 
+    /// Whether the nodes of a cluster move slots by themselves, with no moment when a slot is half
+    /// moved, as Valkey does since 9.0.
+    pub fn moves_slots_at_once(&self) -> bool {
+        self.name == "Valkey" && !self.is_before(9, 0)
+    }
+
     /// Reads `Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=..`.
     fn parse(text: &str) -> Option<Self> {
         let (name, rest) = text.trim().split_once(" server v=")?;
@@ -119,6 +125,7 @@ mod tests {
         let valkey = version("Valkey server v=10.1.8 sha=00000000:1 malloc=libc bits=64\n");
         assert_eq!(valkey.to_string(), "Valkey 10.1.8");
         assert!(!valkey.is_before(7, 0));
+        assert!(valkey.moves_slots_at_once() && !redis.moves_slots_at_once());
         for other in ["", "cat (GNU coreutils) 9.1", "Redis server v=", "Redis server v=7.x"] {
             assert_eq!(ServerVersion::parse(other), None, "{other}");
         }

@@ -1,7 +1,9 @@
 //! Clusters: slots move by command, by death and by resharding; nodes come, go and are cut off.
 
-use lock_tests::{Certificates, Cluster, RedisServer};
-use redis::{AsyncCommands, Value, aio::MultiplexedConnection};
+use std::time::Duration;
+
+use lock_tests::{Certificates, Cluster, RedisServer, eventually};
+use redis::{AsyncCommands, RedisResult, Value, aio::MultiplexedConnection};
 
 #[tokio::test]
 async fn a_cluster_of_one_serves_every_slot_at_once_and_again_after_a_restart() {
@@ -179,4 +181,81 @@ async fn a_fat_slot_moves_with_all_its_keys() {
     assert_eq!(new.keys().await.len(), usize::from(keys));
     new.assert_every_key_expires(&[]).await;
     cluster.settled().await;
+}
+
+#[tokio::test]
+async fn a_node_comes_and_gets_slots_and_another_one_goes() {
+    let cluster = Cluster::start().await;
+    let added = cluster.add_node().await;
+    assert_eq!([cluster.servers().len(), cluster.primaries().await.len()], [7, 3]);
+    assert!(cluster.url().contains(&format!("127.0.0.1:{}", added.port())));
+    let word = Cluster::word_of(7);
+    cluster.fill_slot(7, 10).await;
+    cluster.move_slots(0..100, &added).await;
+    assert_eq!(cluster.primary_of(7).await.port(), added.port());
+    assert_eq!(added.keys().await.len(), 10);
+    let primaries = cluster.primaries().await;
+    assert_eq!(primaries.len(), 4);
+
+    // It has a replica, and more slots than it could be asked for one by one.
+    let gone = cluster.remove_node(&primaries[1]).await;
+    assert_eq!([cluster.servers().len(), cluster.primaries().await.len()], [6, 3]);
+    let key = format!("{{{word}}}");
+    let error = gone.connection().await.get::<_, String>(&key).await.unwrap_err();
+    assert!(error.to_string().to_lowercase().contains("slot not served"), "{error}");
+    let gone = cluster.remove_node(&added).await;
+    assert_eq!(gone.keys().await, []);
+    let primary = cluster.primary_of(7).await;
+    assert_ne!(primary.port(), added.port());
+    let kept: u64 = primary.connection().await.get(format!("fill:{key}:7")).await.unwrap();
+    assert_eq!(kept, 7);
+    cluster.settled().await;
+}
+
+/// Sets a key at this server, and says whether its replica has got it within so many milliseconds.
+async fn replicates(server: &RedisServer, key: &str, limit: u64) -> Result<bool, String> {
+    let mut connection = server.connection().await;
+    let set: RedisResult<()> = connection.set_ex(key, 1, 60).await;
+    set.map_err(|error| error.to_string())?;
+    let replicas: u64 =
+        redis::cmd("WAIT").arg(1).arg(limit).query_async(&mut connection).await.unwrap();
+    Ok(replicas > 0)
+}
+
+#[tokio::test]
+async fn a_primary_that_is_cut_off_is_replaced_and_serves_clients_until_it_notices() {
+    let cluster = Cluster::builder().severable(true).start().await;
+    let slot = Cluster::slot_of("key");
+    let old = cluster.primary_of(slot).await;
+    assert_eq!(replicates(&old, "key", 9_000).await, Ok(true));
+    cluster.cut_off(&old).await;
+    assert_eq!(replicates(&old, "key", 200).await, Ok(false));
+
+    let new = cluster.moved_from(slot, old.port()).await;
+    assert_ne!(new.port(), old.port());
+    assert_eq!(role(&old).await, "master", "it has heard nothing");
+    eventually(Duration::from_secs(10), || async {
+        let refused = replicates(&old, "key", 200).await.unwrap_err();
+        if refused.to_lowercase().contains("cluster is down") { Ok(()) } else { Err(refused) }
+    })
+    .await;
+    assert_eq!(replicates(&new, "key", 200).await, Ok(false));
+
+    cluster.let_in(&old).await;
+    cluster.settled().await;
+    assert_eq!([role(&old).await, role(&new).await], ["slave", "master"]);
+    assert_eq!(replicates(&new, "key", 9_000).await, Ok(true));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_cut_off_follows_nobody() {
+    let cluster = Cluster::builder().severable(true).start().await;
+    let primary = cluster.primary_of(0).await;
+    let replica = cluster.replica_of(&primary).await;
+    let key = Cluster::word_of(0);
+    cluster.cut_off(&replica).await;
+    assert_eq!(replicates(&primary, &key, 200).await, Ok(false));
+    cluster.let_in(&replica).await;
+    cluster.settled().await;
+    assert_eq!(replicates(&primary, &key, 9_000).await, Ok(true));
 }

@@ -98,7 +98,9 @@ async fn the_append_only_file_can_be_read_and_lost() {
 #[tokio::test]
 async fn a_password_is_needed() {
     let password = "s3cret /:@%";
-    let server = RedisServer::builder().flag("--requirepass", password).start();
+    // A cluster has one database.
+    let server = RedisServer::builder().cluster_of_one(false).flag("--requirepass", password);
+    let server = server.start();
     let mut connection = connect(&server.url(), SOON).await.unwrap();
     let refused = ping(&mut connection).await.unwrap_err();
     assert_eq!(refused.code(), Some("NOAUTH"));
@@ -161,7 +163,8 @@ fn a_flag_that_the_server_refuses_shows_its_log() {
 
 #[tokio::test]
 async fn every_key_without_a_time_to_live_is_named() {
-    let server = RedisServer::start();
+    // A cluster has one database.
+    let server = RedisServer::builder().cluster_of_one(false).start();
     server.assert_every_key_expires(&[]).await;
     let mut connection = server.connection().await;
     let () = connection.set_ex("expires", 1, 60).await.unwrap();
