@@ -4,6 +4,7 @@
 mod acquire;
 mod attributes;
 mod certificates;
+mod clusters;
 mod common;
 mod contract;
 mod controls;

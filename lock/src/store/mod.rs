@@ -66,6 +66,14 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// - **The store's own clock** decides when a lock expires, and which waiter is alive; no time of
 ///   a client is ever compared with it. Every key expires, except one counter of fences.
 ///
+/// # Names of keys
+///
+/// A lock's key is what the application gives it: prefix and id. Keys of the library's own have a `~`
+/// between them: the window `~debounce:ID` and the lock `~run:ID` of a debounce, and the book
+/// `~due:NAME`, `~calls:NAME`, `~aside:NAME` of a durable function with the locks of its runs,
+/// `~durable:LENGTH-OF-NAME:NAME:ID`. One request names keys of one id, or of one function. No prefix
+/// contains a `~` and no id begins with one.
+///
 /// # The queue
 ///
 /// Each lock has a queue of tokens, in the order of their *tickets*. A request that finds its lock

@@ -62,10 +62,35 @@ impl RedisStore {
     /// each item.
     pub(super) async fn perform<T, R, G>(
         &self,
-        calls: Vec<Call>,
+        write: impl Fn(&Naming) -> Vec<Call>,
         items: usize,
         terms: Terms,
         reading: Reading<R, G>,
+    ) -> Vec<Result<T, StoreError>>
+    where
+        R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
+        G: Fn(&T) -> bool,
+    {
+        let naming = self.topology.naming();
+        let answers = self.perform_once(write(&naming), items, terms, &reading).await;
+        // The server has turned out to belong to a Cluster, before anything was sent to it. What the
+        // engine tries again comes again in its order.
+        let now = self.topology.naming();
+        if terms.may_wait
+            && now.is_slotted() != naming.is_slotted()
+            && answers.iter().all(Result::is_err)
+        {
+            return self.perform_once(write(&now), items, terms, &reading).await;
+        }
+        answers
+    }
+
+    async fn perform_once<T, R, G>(
+        &self,
+        calls: Vec<Call>,
+        items: usize,
+        terms: Terms,
+        reading: &Reading<R, G>,
     ) -> Vec<Result<T, StoreError>>
     where
         R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
@@ -80,11 +105,11 @@ impl RedisStore {
         if let ([_], None) = (&parts[..], &gate)
             && let Some(part) = parts.pop()
         {
-            let answers = self.perform_part(part, terms, &reading).await;
+            let answers = self.perform_part(part, terms, reading).await;
             let answers = answers.into_iter().flat_map(|(_, answers)| answers).collect();
             return answer_each(Ok(answers), items);
         }
-        let parts = parts.into_iter().map(|part| self.perform_part(part, terms, &reading));
+        let parts = parts.into_iter().map(|part| self.perform_part(part, terms, reading));
         let mut all = pin!(join_all(parts));
         let begun = begin(all.as_mut()).await;
         drop(gate);

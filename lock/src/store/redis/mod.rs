@@ -95,8 +95,7 @@ impl RedisStore {
         write: impl Fn(&Q, &Naming) -> Invocation,
         read: impl Fn(Value) -> Option<T>,
     ) -> Vec<Result<T, StoreError>> {
-        let naming = self.topology.naming();
-        let calls = one_for_each(batch, |request| write(request, &naming));
+        let calls = |naming: &Naming| one_for_each(batch, |request| write(request, naming));
         let terms = Terms { may_wait: true, ..Terms::default() };
         let reading = Reading { read: one(read), is_grant: |_: &T| false };
         self.perform(calls, batch.len(), terms, reading).await
@@ -111,8 +110,7 @@ impl RedisStore {
         lease: impl Fn(&Q) -> Duration,
         is_grant: impl Fn(&T) -> bool,
     ) -> Vec<Result<T, StoreError>> {
-        let naming = self.topology.naming();
-        let calls = one_for_each(batch, |request| write(request, &naming));
+        let calls = |naming: &Naming| one_for_each(batch, |request| write(request, naming));
         let terms = Terms { grants: batch.iter().map(lease).min(), ..Terms::default() };
         self.perform(calls, batch.len(), terms, Reading { read: one(read), is_grant }).await
     }
@@ -121,14 +119,15 @@ impl RedisStore {
 impl Store for RedisStore {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         Box::pin(async move {
-            let naming = self.topology.naming();
-            let delivery = |slot| self.topology.delivery(slot);
-            let calls = one_for_each_slot(
-                batch,
-                &naming,
-                |request| &request.key,
-                |batch| encode::acquire(batch, &naming, delivery),
-            );
+            let calls = |naming: &Naming| {
+                let delivery = |slot| self.topology.delivery(slot);
+                one_for_each_slot(
+                    batch,
+                    naming,
+                    |request| &request.key,
+                    |batch| encode::acquire(batch, naming, delivery),
+                )
+            };
             let lease = batch.iter().map(|request| request.lease).min();
             let terms = Terms { grants: lease, ..Terms::default() };
             let read = |address: &Address, reply, items| match decode::acquired(reply, items) {
@@ -145,16 +144,16 @@ impl Store for RedisStore {
 
     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
         Box::pin(async move {
-            let naming = self.topology.naming();
-            let calls = if naming.is_slotted() {
-                // One key each: of two, one may have been moved already, and the other not.
-                one_for_each(batch, |request| encode::renew(&[request], &naming))
-            } else {
+            let calls = |naming: &Naming| {
+                if naming.is_slotted() {
+                    // One key each: of two, one may have been moved already, and the other not.
+                    return one_for_each(batch, |request| encode::renew(&[request], naming));
+                }
                 one_for_each_slot(
                     batch,
-                    &naming,
+                    naming,
                     |request| &request.key,
-                    |batch| encode::renew(batch, &naming),
+                    |batch| encode::renew(batch, naming),
                 )
             };
             // What is answered later than that is answered after the deadline of some lock in it.
@@ -167,13 +166,14 @@ impl Store for RedisStore {
 
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
         Box::pin(async move {
-            let naming = self.topology.naming();
-            let calls = one_for_each_slot(
-                batch,
-                &naming,
-                |request| &request.key,
-                |batch| encode::release(batch, &naming),
-            );
+            let calls = |naming: &Naming| {
+                one_for_each_slot(
+                    batch,
+                    naming,
+                    |request| &request.key,
+                    |batch| encode::release(batch, naming),
+                )
+            };
             let reading = Reading { read: numbers(decode::released), is_grant: |_: &_| false };
             self.perform(calls, batch.len(), Terms::default(), reading).await
         })

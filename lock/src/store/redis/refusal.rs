@@ -73,6 +73,13 @@ impl Refusal {
         Self::new(ErrorKind::Rejected, text).caused_by(error)
     }
 
+    /// The Cluster is not set up yet.
+    pub(super) fn without_slots() -> Self {
+        let text = "none of its nodes has a slot yet, so create the cluster (`redis-cli --cluster \
+                    create`), or wait until that is done";
+        Self::new(ErrorKind::Unavailable, text)
+    }
+
     /// What answers is no node of a Cluster.
     pub(super) fn no_node() -> Self {
         let text = "what it says of its slots cannot be read, so check that it is a node of a Redis \

@@ -25,7 +25,7 @@ impl<'a> Window<'a> {
             broken("debounce", "the store does not offer it")
         };
         let clients = [Suite::new(suite.store), Suite::new(suite.store)];
-        let [window, run] = ["window", "run"].map(|part| suite.key(&format!("{part} {name}")));
+        let [window, run] = ["debounce", "run"].map(|kind| suite.own_key(kind, name));
         Self { suite, store, clients, window, run }
     }
 

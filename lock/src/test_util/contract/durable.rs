@@ -18,6 +18,7 @@ struct Function<'a> {
     suite: &'a Suite<'a>,
     store: &'a dyn DurableStore,
     book: DurableBook,
+    run: Arc<str>,
 }
 
 const ID: &str = "an id";
@@ -27,14 +28,15 @@ impl<'a> Function<'a> {
         let Some(store) = suite.store.durable() else {
             broken("durable", "the store does not offer it")
         };
-        let [due, calls, aside] =
-            ["due", "calls", "aside"].map(|part| suite.key(&format!("{part} {name}")));
-        Self { suite, store, book: DurableBook::new(due, calls, aside) }
+        let [due, calls, aside] = ["due", "calls", "aside"].map(|kind| suite.own_key(kind, name));
+        let function = suite.key(name);
+        let run = format!("~durable:{}:{function}:{ID}", function.len());
+        Self { suite, store, book: DurableBook::new(due, calls, aside), run: run.into() }
     }
 
     /// The key of the run's lock.
     fn run(&self) -> Arc<str> {
-        format!("{}:run", self.book.due).into()
+        Arc::clone(&self.run)
     }
 
     fn call(&self, arguments: &str, wait: Duration) -> KeepRequest {

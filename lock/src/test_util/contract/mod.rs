@@ -211,6 +211,12 @@ impl<'a> Suite<'a> {
         format!("contract:{}:{name}", self.client).into()
     }
 
+    /// A key beside those of locks, named as the library names it: `~`, what it is, and the id or the
+    /// function that it belongs to.
+    fn own_key(&self, kind: &str, name: &str) -> Arc<str> {
+        format!("~{kind}:{}", self.key(name)).into()
+    }
+
     fn token(&self, number: u64) -> Token {
         Token::new(&self.client, number)
     }

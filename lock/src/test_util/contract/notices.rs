@@ -79,7 +79,7 @@ pub(super) async fn check(store: &dyn Store) -> bool {
         }
     }
     if let Some(debounce) = store.debounce() {
-        let (window, run) = (suite.key("notices window"), suite.key("notices run"));
+        let [window, run] = ["debounce", "run"].map(|kind| suite.own_key(kind, "notices"));
         let call = DebounceRequest::new(Arc::clone(&window), run, suite.token(3), LONG, LONG);
         one(clause, debounce.register(&[call])).await;
         let flush = [EndWindowRequest::new(window, WindowEnd::Flush)];

@@ -34,11 +34,11 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    contract::{Delivery, Listener, Notice, StoreError},
+    contract::{Delivery, Failure, Listener, Notice, StoreError},
 };
 
-/// How long a call waits for the first map.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a call waits for the first map: where it is known why there is none, and where it is not.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
 pub(super) struct Cluster(pub(super) Arc<Shared>);
 
@@ -123,18 +123,16 @@ impl Cluster {
     }
 
     /// Sends notices to this listener, over all links that are made from now on.
-    pub(super) fn subscribe(&self, client: &str, listener: &Listener) {
+    pub(super) fn will_listen(&self, client: &str, listener: &Listener) {
         let _ = self.0.subscription.set((client.to_owned(), listener.clone()));
-        if let Some(map) = self.0.map() {
-            for shard in map.shards() {
-                let (shared, shard) = (Arc::clone(&self.0), Arc::clone(shard));
-                tokio::spawn(async move { shared.listen_to(&shard).await });
-            }
-        }
     }
 
-    /// How notices travel at the worst of all nodes that are there.
-    pub(super) fn delivery(&self) -> Delivery {
+    /// The same, over the links that are there, too.
+    pub(super) async fn subscribe(&self, client: &str, listener: &Listener) -> Delivery {
+        self.will_listen(client, listener);
+        let map = self.0.map();
+        join_all(map.iter().flat_map(|map| map.shards()).map(|shard| self.0.listen_to(shard)))
+            .await;
         self.0.delivery()
     }
 
@@ -236,10 +234,15 @@ impl Shared {
         if let Some(map) = self.map() {
             return Ok(map);
         }
-        let mut map = self.map.subscribe();
-        match time::timeout(PATIENCE, map.wait_for(Option::is_some)).await {
-            Ok(Ok(map)) => map.clone().ok_or_else(|| self.no_primaries()),
-            _ => Err(self.no_primaries()),
+        let (mut map, mut refused) = (self.map.subscribe(), self.refused.subscribe());
+        let nobody_tells = async {
+            time::sleep(PATIENCE.0).await;
+            let _ = time::timeout(PATIENCE.1 - PATIENCE.0, refused.wait_for(Option::is_some)).await;
+        };
+        tokio::select! {
+            biased;
+            Ok(map) = map.wait_for(Option::is_some) => map.clone().ok_or_else(|| self.no_primaries()),
+            () = nobody_tells => Err(self.no_primaries()),
         }
     }
 
@@ -248,6 +251,7 @@ impl Shared {
         self.map().is_some_and(|map| map.shards().iter().all(|shard| shard.node.is_well()))
     }
 
+    /// How notices travel at the worst of all nodes that are there.
     fn delivery(&self) -> Delivery {
         let Some(map) = self.map() else { return Delivery::Polling };
         let live = map.shards().iter().filter(|shard| shard.node.is_well());
@@ -374,7 +378,8 @@ impl Shared {
     }
 
     fn nobody_knows(&self, refusal: Option<Refusal>) -> Error {
-        let text = format!("no node of the Redis Cluster at {} tells its slots", self.shown());
+        let text =
+            format!("no node of the Redis Cluster at {} tells who has which slot", self.shown());
         match refusal {
             Some(refusal) => refusal.into_error_behind(text),
             None => Error::new(ErrorKind::Unavailable, text),
@@ -383,12 +388,14 @@ impl Shared {
 
     fn no_primaries(&self) -> StoreError {
         let refused = self.refused.borrow();
-        let why = refused.as_ref().map(|refusal| format!(": {}", refusal.text()));
-        StoreError::unavailable(format!(
-            "no node of the Redis Cluster at {} has told its slots yet{}",
-            self.shown(),
-            why.unwrap_or_default()
-        ))
+        let why = match &*refused {
+            Some(refusal) => refusal.text(),
+            None => "there was no answer yet, so check that they run and can be reached",
+        };
+        let shown = self.shown();
+        let text =
+            format!("no node of the Redis Cluster at {shown} tells who has which slot: {why}");
+        Failure::new(text, refused.as_ref().and_then(Refusal::cause)).unavailable()
     }
 
     fn shown(&self) -> String {

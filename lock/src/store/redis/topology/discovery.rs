@@ -108,13 +108,16 @@ async fn round(shared: &Arc<Shared>) {
             }
         }
     }
-    if views.is_empty() {
-        let silent = || Refusal::new(ErrorKind::Unavailable, "there was nobody to ask");
-        shared.refused.send_replace(Some(last.unwrap_or_else(silent)));
-    } else {
+    if !views.is_empty() {
         shared.take(&views, all);
-        shared.refused.send_replace(None);
     }
+    let refused = if views.is_empty() {
+        let silent = || Refusal::new(ErrorKind::Unavailable, "there was nobody to ask");
+        Some(last.unwrap_or_else(silent))
+    } else {
+        shared.map().is_none().then(Refusal::without_slots)
+    };
+    shared.refused.send_replace(refused);
 }
 
 /// Some nodes with a link that answers, each time others.

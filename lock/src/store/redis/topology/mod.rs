@@ -230,7 +230,7 @@ impl Topology {
                 // They were good for a node by itself.
                 let cluster = cluster.expect("BUG: the settings of a client contradict each other");
                 if let Some((client, listener)) = self.subscription.get() {
-                    cluster.subscribe(client, listener);
+                    cluster.will_listen(client, listener);
                 }
                 cluster
             })),
@@ -311,10 +311,7 @@ impl Topology {
         let _ = self.subscription.set((client.to_owned(), listener.clone()));
         match self.current() {
             Ok(one) => one.node().subscribe(client, listener).await,
-            Err(cluster) => {
-                cluster.subscribe(client, &listener);
-                cluster.delivery()
-            }
+            Err(cluster) => cluster.subscribe(client, &listener).await,
         }
     }
 }

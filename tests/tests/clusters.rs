@@ -1,0 +1,431 @@
+//! A Redis Cluster: each id is asked for at the node that has its slot, wherever that moves, and a
+//! node that is out of reach stops only its own ids.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lock::{
+    __private::redis_store, ErrorKind, LockGuard, Locks, Status, Warning, test_util::contract,
+};
+use lock_tests::{Cluster, RedisServer, eventually, ms};
+use tokio::time::{sleep, timeout};
+
+use crate::common::Heard;
+
+/// For what takes a failover: the nodes need three to five seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One slot of each primary, as a cluster begins.
+const SLOTS: [u16; 3] = [1000, 7000, 13_000];
+
+/// An id whose lock is in this slot.
+fn id_in(slot: u16, name: &str) -> String {
+    format!("{{{}}}{name}", Cluster::word_of(slot))
+}
+
+async fn connect(cluster: &Cluster) -> Locks {
+    Locks::connect(&cluster.url()).await.unwrap()
+}
+
+/// A primary has its replica's word for what it has written.
+async fn replicated(primary: &RedisServer) {
+    let mut connection = primary.connection().await;
+    let mut wait = redis::cmd("WAIT");
+    let replicas: usize = wait.arg(1).arg(5000).query_async(&mut connection).await.unwrap();
+    assert_eq!(replicas, 1);
+}
+
+async fn waits_for(locks: &Locks, id: &str, waiters: usize) {
+    eventually(PATIENCE, || async {
+        match locks.lock(id).status().await.unwrap() {
+            Status::Held { waiters: found, .. } if found == waiters => Ok(()),
+            status => Err(status),
+        }
+    })
+    .await;
+}
+
+/// No key is left but what counts fences, and all others expire.
+async fn assert_clean(cluster: &Cluster) {
+    for server in cluster.primaries().await {
+        eventually(ms(5000), || async {
+            let keys = server.keys().await;
+            let left = |key: &str| !key.starts_with("~fence:") && !key.contains("~debounce:");
+            let left: Vec<_> = keys.into_iter().filter(|(key, ..)| left(key)).collect();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_is_kept_on_a_cluster() {
+    let cluster = Cluster::start().await;
+    let store = redis_store(&cluster.url()).await.unwrap();
+    let report = contract::all(&store).await;
+    assert_eq!(report.skipped, ["embedded"], "{report}");
+    assert_eq!(report.checked.len(), 8, "{report}");
+}
+
+/// Ids of any form, on all nodes and many at once: a lock has the name that other clients would give
+/// it, and everything else is where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_any_form_are_locked_waited_for_and_debounced() {
+    let cluster = Cluster::start().await;
+    let (locks, other) = (connect(&cluster).await, connect(&cluster).await);
+    let mut ids: Vec<String> =
+        ["a{b}c", "{}", "a{", "}{", "{", "a}", "{a}{b}", "x{{a}}", "ü{ß}", "a b", "a~run:b"]
+            .map(String::from)
+            .to_vec();
+    ids.extend((0..300).map(|number| format!("many-{number}")));
+    let mut guards = Vec::new();
+    for id in &ids {
+        guards.push(locks.lock(id.as_str()).wait(PATIENCE).acquire().await.unwrap());
+    }
+    for (id, guard) in ids.iter().zip(&guards).take(20) {
+        let key = locks.lock(id.as_str()).key();
+        let server = cluster.primary_of(Cluster::slot_of(&key)).await;
+        let held: Option<String> =
+            redis::cmd("GET").arg(&key).query_async(&mut server.connection().await).await.unwrap();
+        assert!(held.is_some(), "{id} is where others would look for it");
+        assert!(guard.is_held());
+    }
+    let waiters: Vec<_> = ids
+        .iter()
+        .map(|id| tokio::spawn(other.lock(id.as_str()).wait(PATIENCE).acquire()))
+        .collect();
+    for id in &ids {
+        waits_for(&locks, id, 1).await;
+    }
+    let fences: Vec<_> = guards.iter().map(LockGuard::fencing_token).collect();
+    drop(guards);
+    let mut handed_over = Vec::new();
+    for (waiter, before) in waiters.into_iter().zip(fences) {
+        let guard = waiter.await.unwrap().unwrap();
+        assert!(guard.fencing_token() > before, "fencing tokens rise on each node");
+        handed_over.push(guard);
+    }
+    drop(handed_over);
+    other.flush().await;
+    for id in ids.iter().take(30) {
+        let ran = locks.debounce(id.as_str()).wait(ms(50)).call(|| async { 7 }).await.unwrap();
+        assert_eq!(ran, Some(7), "{id}");
+    }
+    assert_clean(&cluster).await;
+}
+
+/// As a user would write it who has one node's address only: also one of a replica, and one that is
+/// not asked for anything until the first call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_url_of_any_node_leads_to_all() {
+    let cluster = Cluster::start().await;
+    for server in cluster.servers() {
+        let heard = Heard::default();
+        let locks = heard.connect(&server.url()).await;
+        let lazy = Locks::builder().url(server.url()).build_lazy().unwrap();
+        for slot in SLOTS {
+            let id = id_in(slot, "plain");
+            let guard = locks.lock(&*id).acquire().await.unwrap();
+            let status = lazy.lock(&*id).status().await.unwrap();
+            assert!(matches!(status, Status::Held { by_us: false, .. }), "{status:?}");
+            guard.release().await.unwrap();
+            lazy.lock(&*id).acquire().await.unwrap().release().await.unwrap();
+        }
+        assert_eq!(heard.all(), [], "nothing is wrong with a cluster");
+    }
+    let one = cluster.servers()[0].url().replace("redis:", "redis+cluster:");
+    let one = one.trim_end_matches('/').to_owned();
+    for url in [one.clone(), format!("{one}/"), format!("{one}/0")] {
+        let locks = Locks::connect(&url).await.unwrap();
+        locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    }
+    assert_clean(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_server_by_itself_is_no_cluster() {
+    let server = RedisServer::builder().cluster_of_one(false).start();
+    let url = format!("redis+cluster://127.0.0.1:{}", server.port());
+    let error = Locks::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    let text = error.to_string();
+    assert!(text.contains("use `redis://`") && text.contains(&server.port().to_string()), "{text}");
+
+    let gone = RedisServer::builder().cluster_of_one(false).start();
+    gone.kill();
+    let url = format!("redis+cluster://user:secret@127.0.0.1:{}", gone.port());
+    let error = Locks::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    // A call waits for it within its bounds, and says the same.
+    let lazy = Locks::builder().url(url).build_lazy().unwrap();
+    let error = lazy.lock("a").acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&gone.port().to_string()), "{error}");
+}
+
+/// Something that leads each call to its server, which this library must not do itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_named_by_slots_for_a_proxy() {
+    let server = RedisServer::builder().cluster_of_one(true).start();
+    let url = format!("{}?slots=1", server.url());
+    let store = redis_store(&url).await.unwrap();
+    let report = contract::all(&store).await;
+    assert_eq!(report.skipped, ["embedded"], "{report}");
+    let locks = Locks::connect(&url).await.unwrap();
+    let other = Locks::connect(&url).await.unwrap();
+    let held = locks.lock("a").acquire().await.unwrap();
+    let waiter = tokio::spawn(other.lock("a").wait(PATIENCE).acquire());
+    waits_for(&locks, "a", 1).await;
+    let keys: Vec<_> = server.keys().await.into_iter().map(|(key, ..)| key).collect();
+    let tagged = |kind: &str| keys.iter().any(|key| key.starts_with(kind) && key.contains('{'));
+    assert!(tagged("~queue:{") && tagged("~fence:{"), "{keys:?}");
+    assert!(keys.contains(&"lock:a".to_owned()), "{keys:?}");
+    held.release().await.unwrap();
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+}
+
+/// The lock is renewed on the new primary, whoever waits is served there, and the other nodes know
+/// nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_follow_their_slots_over_a_failover() {
+    let cluster = Cluster::start().await;
+    let (locks, other) = (connect(&cluster).await, connect(&cluster).await);
+    let ids = SLOTS.map(|slot| id_in(slot, "followed"));
+    let mut held = Vec::new();
+    let mut waiters = Vec::new();
+    for id in &ids {
+        held.push(locks.lock(&**id).lease(ms(6000)).acquire().await.unwrap());
+        waiters.push(tokio::spawn(other.lock(&**id).wait(2 * PATIENCE).acquire()));
+        waits_for(&locks, id, 1).await;
+    }
+    let old = cluster.primary_of(SLOTS[1]).await;
+    replicated(&old).await;
+    let new = cluster.fail_over(SLOTS[1]).await;
+    assert_ne!(new.port(), old.port());
+    let asked = new.commands().await.client_commands(&["evalsha", "eval"]);
+    sleep(ms(7000)).await;
+    assert!(held.iter().all(LockGuard::is_held), "each is renewed where it is now");
+    assert!(new.commands().await.client_commands(&["evalsha", "eval"]) > asked);
+    for (guard, waiter) in held.into_iter().zip(waiters) {
+        let before = guard.fencing_token();
+        guard.release().await.unwrap();
+        let passed_on = timeout(PATIENCE, waiter).await.unwrap().unwrap().unwrap();
+        assert!(passed_on.fencing_token() > before);
+    }
+    other.flush().await;
+    assert_clean(&cluster).await;
+}
+
+/// A replica may lack what the primary has granted: the holder is told by the first renewal there,
+/// which does not wait for its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_whose_key_did_not_survive_is_lost_at_once() {
+    let cluster = Cluster::builder().severable(true).start().await;
+    let locks = connect(&cluster).await;
+    let lease = Duration::from_secs(120);
+    let elsewhere = locks.lock(id_in(SLOTS[0], "kept")).lease(lease).acquire().await.unwrap();
+    let kept = locks.lock(id_in(SLOTS[1], "kept")).lease(lease).acquire().await.unwrap();
+    let old = cluster.primary_of(SLOTS[1]).await;
+    replicated(&old).await;
+    let replica = cluster.replica_of(&old).await;
+    cluster.cut_off(&replica).await;
+    let missed = locks.lock(id_in(SLOTS[1], "missed")).lease(lease).acquire().await.unwrap();
+    old.kill();
+    cluster.let_in(&replica).await;
+    cluster.moved_from(SLOTS[1], old.port()).await;
+    timeout(Duration::from_secs(10), missed.lost()).await.expect("long before its renewal");
+    assert!(!missed.is_held());
+    assert!(kept.is_held() && elsewhere.is_held());
+}
+
+/// A node that is dead, and one that is silent: what is on the others goes on as if nothing were, the
+/// calls of all kinds, and its own ids come back with the node that takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_out_of_reach_stops_only_its_own_ids() {
+    for killed in [true, false] {
+        let cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]).await;
+        let locks = Arc::new(connect(&cluster).await);
+        let held = locks.lock(id_in(SLOTS[0], "held")).lease(ms(1500)).acquire().await.unwrap();
+        let old = cluster.primary_of(SLOTS[1]).await;
+        let lost = locks.lock(id_in(SLOTS[1], "held")).lease(ms(30_000)).acquire().await.unwrap();
+        replicated(&old).await;
+        if killed {
+            old.kill();
+        } else {
+            old.stop_process();
+        }
+        let down_since = Instant::now();
+        // Much that waits for the one that is gone, of each kind.
+        for number in 0..1500 {
+            let (locks, id) = (Arc::clone(&locks), id_in(SLOTS[1], &number.to_string()));
+            tokio::spawn(async move {
+                match number % 3 {
+                    0 => drop(locks.lock(id).wait(PATIENCE).acquire().await),
+                    1 => drop(locks.lock(id).status().await),
+                    _ => drop(locks.debounce(id).wait(ms(20)).call(|| async {}).await),
+                }
+            });
+        }
+        let mut worst = Duration::ZERO;
+        while down_since.elapsed() < ms(2500) {
+            for slot in [SLOTS[0], SLOTS[2]] {
+                let id = id_in(slot, "healthy");
+                let began = Instant::now();
+                let guard = locks.lock(&*id).acquire().await.unwrap();
+                locks.lock(&*id).status().await.unwrap();
+                guard.extend(ms(100)).await.unwrap();
+                guard.release().await.unwrap();
+                worst = worst.max(began.elapsed());
+                let began = Instant::now();
+                let call = locks.debounce(&*id).wait(ms(1)).call(|| async {});
+                assert_eq!(call.await.unwrap(), Some(()));
+                worst = worst.max(began.elapsed());
+            }
+        }
+        // 10 ms on a machine with nothing else to do; a call that waited for the dead node takes one
+        // second and more.
+        assert!(worst < ms(800), "{worst:?} where nothing is wrong (killed: {killed})");
+        assert!(held.is_held(), "it has to be renewed each half of a second");
+
+        cluster.moved_from(SLOTS[1], old.port()).await;
+        let began = Instant::now();
+        drop(locks.lock(id_in(SLOTS[1], "next")).wait(PATIENCE).acquire().await.unwrap());
+        assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
+        assert!(lost.is_held(), "a lease that is longer than the failover outlives it");
+        lost.release().await.unwrap();
+    }
+}
+
+/// Some keys of the slot are on the one node by then, and the others on the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_of_a_slot_that_is_half_moved_are_kept() {
+    let cluster = Cluster::start().await;
+    let (locks, other) = (connect(&cluster).await, connect(&cluster).await);
+    let slot = SLOTS[1];
+    let mut held = Vec::new();
+    for number in 0..20 {
+        let lock = locks.lock(id_in(slot, &format!("held-{number}"))).lease(ms(900));
+        held.push(lock.acquire().await.unwrap());
+    }
+    let waited_for = id_in(slot, "held-0");
+    let waiter = tokio::spawn(other.lock(&*waited_for).wait(PATIENCE).acquire());
+    waits_for(&locks, &waited_for, 1).await;
+    let to = cluster.primary_of(SLOTS[2]).await;
+    let half = cluster.begin_move(slot, &to).await;
+    sleep(ms(1500)).await;
+    assert!(held.iter().all(LockGuard::is_held), "before a key is moved");
+    assert!(half.move_keys(7).await > 0);
+    sleep(ms(1500)).await;
+    assert!(held.iter().all(LockGuard::is_held), "between the two");
+    // What would need keys of both has to wait, and says so when it is asked not to.
+    let new = locks.lock(id_in(slot, "new"));
+    let waits = tokio::spawn(new.clone().wait(PATIENCE).acquire());
+    half.move_keys(1000).await;
+    sleep(ms(1500)).await;
+    assert!(held.iter().all(LockGuard::is_held), "with all keys moved");
+    half.finish().await;
+    waits.await.unwrap().unwrap().release().await.unwrap();
+    sleep(ms(1500)).await;
+    assert!(held.iter().all(LockGuard::is_held), "on the other node");
+    let before = held[0].fencing_token();
+    held.remove(0).release().await.unwrap();
+    let next = timeout(PATIENCE, waiter).await.unwrap().unwrap().unwrap();
+    assert!(next.fencing_token() > before, "its counter has moved with it");
+    for guard in held {
+        guard.release().await.unwrap();
+    }
+    drop(next);
+    other.flush().await;
+    assert_clean(&cluster).await;
+}
+
+/// A node that comes, gets slots, and gives them back before it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_come_and_go() {
+    let cluster = Cluster::start().await;
+    let locks = connect(&cluster).await;
+    let slots: Vec<u16> = (SLOTS[0]..SLOTS[0] + 20).collect();
+    let mut held = Vec::new();
+    for slot in &slots {
+        held.push(locks.lock(id_in(*slot, "held")).lease(ms(2000)).acquire().await.unwrap());
+    }
+    let new = cluster.add_node().await;
+    cluster.move_slots(slots.clone(), &new).await;
+    for slot in &slots {
+        let guard = locks.lock(id_in(*slot, "free")).wait(PATIENCE).acquire().await.unwrap();
+        guard.release().await.unwrap();
+    }
+    sleep(ms(2500)).await;
+    assert!(held.iter().all(LockGuard::is_held), "they are renewed on the new node");
+    assert!(new.commands().await.client_commands(&["evalsha", "eval"]) > 0);
+    let gone = cluster.remove_node(&new).await;
+    gone.kill();
+    sleep(ms(2500)).await;
+    assert!(held.iter().all(LockGuard::is_held), "they are renewed where they are now");
+    for guard in held {
+        guard.release().await.unwrap();
+    }
+    for slot in slots {
+        drop(locks.lock(id_in(slot, "free")).wait(PATIENCE).acquire().await.unwrap());
+    }
+    locks.flush().await;
+    assert_clean(&cluster).await;
+}
+
+/// A waiter is alive by the connection to the node of its lock: one that has died is passed over
+/// there, and one that lives is not, wherever else both are known.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_living_are_told_from_the_dead_on_each_node() {
+    let cluster = Cluster::start().await;
+    let (locks, alive) = (connect(&cluster).await, connect(&cluster).await);
+    for slot in SLOTS {
+        let id = id_in(slot, "queued");
+        let held = locks.lock(&*id).acquire().await.unwrap();
+        let dead = connect(&cluster).await;
+        let waiter = tokio::spawn(dead.lock(&*id).wait(PATIENCE).acquire());
+        waits_for(&locks, &id, 1).await;
+        let waits = tokio::spawn(alive.lock(&*id).wait(PATIENCE).acquire());
+        waits_for(&locks, &id, 2).await;
+        // Its connection to that node dies, and it does not come again: as a process that is killed.
+        waiter.abort();
+        drop(dead);
+        let began = Instant::now();
+        held.release().await.unwrap();
+        let guard = timeout(PATIENCE, waits).await.unwrap().unwrap().unwrap();
+        assert!(began.elapsed() < ms(1000), "{:?}: it is served at once", began.elapsed());
+        // Taken away by force: each node tells it, and the client hears it once.
+        assert!(locks.lock(&*id).force_release().await.unwrap());
+        timeout(PATIENCE, guard.lost()).await.unwrap();
+        let next = alive.lock(&*id).wait(PATIENCE).acquire().await.unwrap();
+        sleep(ms(100)).await;
+        assert!(next.is_held(), "what the others repeat is about the one before");
+    }
+}
+
+/// Grants wait for the replica of their own node.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_acknowledge_on_each_node() {
+    let cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]).await;
+    let heard = Heard::default();
+    let builder = Locks::builder().url(cluster.url()).min_replicas(1);
+    let locks = heard.by(builder).build().await.unwrap();
+    for slot in SLOTS {
+        locks.lock(id_in(slot, "a")).acquire().await.unwrap().release().await.unwrap();
+    }
+    assert_eq!(heard.all(), []);
+    let primary = cluster.primary_of(SLOTS[1]).await;
+    cluster.replica_of(&primary).await.kill();
+    let error = locks.lock(id_in(SLOTS[1], "b")).wait(ms(1500)).acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        error.to_string().contains("1 replicas") || error.to_string().contains("replica"),
+        "{error}"
+    );
+    for slot in [SLOTS[0], SLOTS[2]] {
+        locks.lock(id_in(slot, "b")).acquire().await.unwrap().release().await.unwrap();
+    }
+    heard.until(&[Warning::TooFewReplicas { wanted: 1 }]).await;
+}
