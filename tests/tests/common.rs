@@ -19,8 +19,13 @@ use lock::{
 pub(crate) use lock_tests::ms;
 use lock_tests::{RedisServer, RedisServerBuilder, eventually};
 
-/// The one key that may stay.
+/// The counter of fences of a server that has every key.
 pub(crate) const FENCE: &str = "~fence";
+
+/// Is it a counter of fences? They may stay, and nothing else.
+pub(crate) fn is_fence(key: &str) -> bool {
+    key == FENCE || key.starts_with("~fence:{")
+}
 
 /// A store that several `Locks` can share, as several instances of a service would.
 pub(crate) enum Engine {
@@ -209,7 +214,7 @@ fn watch(url: &str, stop: &AtomicBool, staying: &Mutex<BTreeSet<String>>) -> u32
             match redis::cmd("EVAL").arg(SCRIPT).arg(0).query::<Vec<String>>(open) {
                 Ok(keys) => {
                     looks += 1;
-                    staying.lock().unwrap().extend(keys.into_iter().filter(|key| key != FENCE));
+                    staying.lock().unwrap().extend(keys.into_iter().filter(|key| !is_fence(key)));
                 }
                 Err(_) => connection = None,
             }

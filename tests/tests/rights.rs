@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, error::Error as StdError, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use lock::{ErrorKind, Locks, Status};
-use lock_tests::{RedisServer, eventually};
+use lock_tests::{Cluster, RedisServer, eventually};
 use redis::{FromRedisValue, Value, aio::MultiplexedConnection};
 use tokio::time::{Instant, sleep};
 
@@ -266,4 +266,63 @@ async fn the_right_for_replicas_is_enough_and_needed() {
     eventually(ms(20_000), async || locks[0].lock("a").try_acquire().await.is_ok()).await;
     use_everything(&locks, "billing", &mut admin).await.unwrap();
     assert_eq!(refused(&mut admin, "billing").await, Refused::new());
+}
+
+/// On each node of a Cluster the user has the rights of both lines, and none of the second is too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_for_a_cluster_are_enough_and_needed() {
+    let cluster = Cluster::start().await;
+    let of_node: Vec<_> = [of_server(), line("billing", "+cluster|slots")].concat();
+    let set_everywhere = async |user: &str, rights: &[&str]| {
+        for server in cluster.servers() {
+            set_user(&mut server.connection().await, user, rights).await;
+        }
+    };
+    let refused_anywhere = async |user: &str| {
+        let mut all = Refused::new();
+        for server in cluster.servers() {
+            all.extend(refused(&mut server.connection().await, user).await);
+        }
+        all
+    };
+    let url = |user: &str| {
+        let servers = cluster.servers();
+        let hosts = servers.iter().map(|server| format!("127.0.0.1:{}", server.port()));
+        format!("redis+cluster://{user}:hush@{}", hosts.collect::<Vec<_>>().join(","))
+    };
+    // A slot in the middle of its move is what one of them is for.
+    let slot = 5000;
+    let to = cluster.primary_of(12_000).await;
+    let serve = async |user: &str| -> Outcome {
+        let locks = [Locks::connect(&url(user)).await?, Locks::connect(&url(user)).await?];
+        let mut admin = cluster.primary_of(slot).await.connection().await;
+        use_everything(&locks, user, &mut admin).await?;
+        let id = format!("{{{}}}{user}", Cluster::word_of(slot));
+        let held = locks[0].lock(id).lease(ms(400)).acquire().await?;
+        let half = cluster.begin_move(slot, &to).await;
+        half.move_keys(1000).await;
+        sleep(ms(1000)).await;
+        let is_held = held.is_held();
+        half.finish().await;
+        let back = cluster.primary_of(slot - 1).await;
+        cluster.move_slot(slot, &back).await;
+        assert_or_err(is_held, "it was not renewed while its slot was moved")
+    };
+    set_everywhere("billing", &of_node).await;
+    serve("billing").await.unwrap();
+    assert_eq!(refused_anywhere("billing").await, Refused::new());
+
+    for (number, right) in line("billing", "+cluster|slots").into_iter().enumerate() {
+        let user = format!("u{number}");
+        let rights: Vec<_> = of_node.iter().copied().filter(|&other| other != right).collect();
+        set_everywhere(&user, &rights).await;
+        // Without some of them it is worse, and without others not at all.
+        let outcome = serve(&user).await;
+        let refused = refused_anywhere(&user).await;
+        let is_named = |object: &String| match right.strip_prefix('~') {
+            Some(pattern) => object.starts_with(pattern.split('?').next().unwrap()),
+            None => is_for_want_of(right, object),
+        };
+        assert!(refused.iter().any(is_named), "nobody needs {right}: {outcome:?}, {refused:?}");
+    }
 }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use lock::{ErrorKind, Lock, Locks, Status};
 use lock_tests::{Proxy, RedisServer, Worker, eventually};
 
-use crate::common::{Engine, FENCE, WatchedServer, ms, on_both_stores};
+use crate::common::{Engine, WatchedServer, is_fence, ms, on_both_stores};
 
 /// What a busy machine may add to a bound that the library keeps by itself.
 const NOISE: Duration = Duration::from_millis(150);
@@ -43,7 +43,7 @@ async fn until_waiting(lock: &Lock, count: usize) {
 
 async fn keys(server: &RedisServer) -> Vec<String> {
     let keys = server.keys().await.into_iter().map(|(key, _, _)| key);
-    keys.filter(|key| key != FENCE).collect()
+    keys.filter(|key| !is_fence(key)).collect()
 }
 
 on_both_stores!(

@@ -305,17 +305,21 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
         && !said.contains("max number of clients")
 }
 
-/// Opens a connection to a server that keeps no locks: a Sentinel. False if nothing is pushed on it.
+/// Opens a connection for questions that have nothing to do with locks: to a Sentinel, or to a node of
+/// a Cluster. False if nothing is pushed on it.
 pub(super) async fn greet_at(
     place: &Place,
     pushes: AsyncConnectionConfig,
     without: AsyncConnectionConfig,
 ) -> Result<(MultiplexedConnection, bool), Refusal> {
-    match open(place.endpoint(), place.speaks_resp3(), pushes).await {
+    let admission = place.endpoint().admission().await?;
+    let client = admitted(place.speaks_resp3(), admission.as_ref()).map_err(Refusal::of)?;
+    match open(place.endpoint(), &client, pushes).await {
         Ok((connection, _)) => Ok((connection, true)),
         Err(Failed::Hello(error)) if may_be_the_protocol(&error) => {
-            let (connection, _) =
-                open(place.endpoint(), place.endpoint().client(), without).await?;
+            let client = place.endpoint().client();
+            let client = admitted(client, admission.as_ref()).map_err(Refusal::of)?;
+            let (connection, _) = open(place.endpoint(), &client, without).await?;
             Ok((connection, false))
         }
         Err(failed) => Err(failed.into()),
