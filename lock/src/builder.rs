@@ -36,7 +36,13 @@ impl Locks {
     /// | `unix:///path/to/socket[?db=..&user=..&pass=..]` | a Redis server on this machine |
     /// | `redis+sentinel://[[user]:password@]host[:port],host[:port]../name[/database]` | the primary that these Sentinels call `name`, wherever it moves; user, password and database are those of the servers |
     /// | `rediss+sentinel://...` | the same over TLS, to the Sentinels, too |
+    /// | `redis+cluster://[[user]:password@]host[:port],host[:port]..` | a Redis Cluster, of which these are nodes: each lock is kept by the node that has its slot |
+    /// | `rediss+cluster://...` | the same over TLS |
     /// | `memory:` | this process, as [`in_memory`](Self::in_memory) |
+    ///
+    /// A plain URL of a node of a Redis Cluster leads to the other nodes, too. Behind a proxy that leads
+    /// each call to its node, and refuses those with keys of several slots, `?slots=1` at the end of the
+    /// URL names keys so that there are none; see `docs/deploying.md` in the repository.
     ///
     /// A Redis store is served by a thread of its own, so that a busy runtime loses no locks.
     ///
@@ -44,8 +50,9 @@ impl Locks {
     ///
     /// `Invalid` for a URL that is none of these; `Unavailable` if the server is out of reach: each
     /// step of the handshake may take two seconds; `Rejected` if it refuses user, password or
-    /// database, if the Sentinels know no such name, or if it is no server for locks: a read-only replica, a Sentinel, a node of a Redis
-    /// Cluster, or something that does not speak the Redis protocol.
+    /// database, if the Sentinels know no such name, or if it is no server for locks: a read-only replica, a Sentinel,
+    /// or something that does not speak the Redis protocol. A Redis Cluster is connected to if one of its
+    /// primaries is there.
     ///
     /// # Cancel safety
     ///

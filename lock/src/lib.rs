@@ -221,7 +221,7 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `redis` | yes | `redis://` and `unix://`: one server of Redis 6.2 or newer, or Valkey; `redis+sentinel://`: a primary that Sentinels watch; [`Warning`], [`fenced`] |
+//! | `redis` | yes | `redis://` and `unix://`: one server of Redis 6.2 or newer, or Valkey; `redis+sentinel://`: a primary that Sentinels watch; `redis+cluster://`: a Redis Cluster; [`Warning`], [`fenced`] |
 //! | `tls` | yes | `rediss://`, through `rustls`; [`LocksBuilder::root_certificate`] |
 //! | `durable` | | [`Durable`]: debounced calls that are kept in the store, with arguments that serde can write |
 //! | `axum` | | [`Error`] is a response of [axum](#axum) 0.8, through `axum-core` 0.5 |
@@ -236,8 +236,7 @@
 //!
 //! # What it cannot do yet
 //!
-//! Redis Cluster (it is refused at connect), a quorum of servers, shared
-//! (reader) locks, semaphores, metrics.
+//! A quorum of servers, shared (reader) locks, semaphores, metrics.
 //!
 #![cfg_attr(not(feature = "durable"), doc = "[`Durable`]: #features")]
 #![cfg_attr(not(feature = "test-util"), doc = "[`test_util`]: #features")]
