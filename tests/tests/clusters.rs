@@ -7,9 +7,10 @@ use std::{
 };
 
 use lock::{
-    __private::redis_store, ErrorKind, LockGuard, Locks, Status, Warning, test_util::contract,
+    __private::redis_store, Credentials, ErrorKind, LockGuard, Locks, Status, Warning,
+    test_util::contract,
 };
-use lock_tests::{Cluster, RedisServer, eventually, ms};
+use lock_tests::{Certificates, Cluster, RedisServer, eventually, ms};
 use tokio::time::{sleep, timeout};
 
 use crate::common::Heard;
@@ -428,4 +429,149 @@ async fn replicas_acknowledge_on_each_node() {
         locks.lock(id_in(slot, "b")).acquire().await.unwrap().release().await.unwrap();
     }
     heard.until(&[Warning::TooFewReplicas { wanted: 1 }]).await;
+}
+
+/// What is told to a client comes from the node of the lock, or of the burst.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_notifies_of_what_it_has() {
+    let cluster = Cluster::start().await;
+    let (locks, other) = (connect(&cluster).await, connect(&cluster).await);
+    for slot in SLOTS {
+        let id = id_in(slot, "told");
+        let hour = Duration::from_secs(3600);
+        let waiting = tokio::spawn(locks.debounce(&*id).wait(hour).call(|| async { 7 }));
+        eventually(PATIENCE, || async { other.debounce(&*id).flush().await.unwrap() }).await;
+        let ran = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+        assert_eq!(ran, Some(7), "the other client has flushed it");
+        // Contended, so that it is handed over instead of being passed on among its own callers.
+        let held = locks.lock(&*id).acquire().await.unwrap();
+        let own = tokio::spawn(locks.lock(&*id).wait(PATIENCE).acquire());
+        let others = tokio::spawn(other.lock(&*id).wait(PATIENCE).acquire());
+        waits_for(&locks, &id, 2).await;
+        held.release().await.unwrap();
+        let first = timeout(PATIENCE, others).await.unwrap().unwrap().unwrap();
+        first.release().await.unwrap();
+        drop(timeout(PATIENCE, own).await.unwrap().unwrap().unwrap());
+    }
+}
+
+#[lock::locked(id = "{first}", locks = locks, wait = "30s")]
+#[lock::locked(id = "{second}", locks = locks, wait = "30s")]
+async fn under_both(
+    locks: &Locks,
+    first: &str,
+    second: &str,
+    inside: &std::sync::atomic::AtomicUsize,
+) -> Result<(), lock::Error> {
+    use std::sync::atomic::Ordering;
+
+    let others = inside.fetch_add(1, Ordering::SeqCst);
+    tokio::task::yield_now().await;
+    inside.fetch_sub(1, Ordering::SeqCst);
+    assert_eq!(others, 0, "somebody else has one of the two");
+    Ok(())
+}
+
+/// They are taken in one order, whatever nodes they are on, and nobody waits for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_of_different_nodes_are_taken_together() {
+    let cluster = Cluster::start().await;
+    let clients = [connect(&cluster).await, connect(&cluster).await];
+    let ids = SLOTS.map(|slot| id_in(slot, "set"));
+    let inside = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let locks = clients[number % 2].clone();
+        // One of the two is the same for all.
+        let (one, other) = (ids[1].clone(), ids[number % 2 * 2].clone());
+        let (first, second) = if number % 3 == 0 { (one, other) } else { (other, one) };
+        let inside = Arc::clone(&inside);
+        tasks.spawn(async move { under_both(&locks, &first, &second, &inside).await });
+    }
+    for outcome in timeout(2 * PATIENCE, tasks.join_all()).await.unwrap() {
+        outcome.unwrap();
+    }
+    for client in &clients {
+        client.flush().await;
+    }
+    assert_clean(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_reached_over_tls() {
+    if RedisServer::leaves_out_tls() {
+        return;
+    }
+    let certificates = Certificates::generate();
+    let cluster = Cluster::builder().tls(&certificates).start().await;
+    let own = certificates.client();
+    let builder = || Locks::builder().url(cluster.url()).root_certificate(certificates.authority());
+    let locks = builder().client_certificate(own.certificate, own.key).build().await.unwrap();
+    let held = locks.lock(id_in(SLOTS[1], "held")).lease(PATIENCE).acquire().await.unwrap();
+    for slot in SLOTS {
+        locks.lock(id_in(slot, "a")).acquire().await.unwrap().release().await.unwrap();
+    }
+    replicated(&*cluster.primary_of(SLOTS[1]).await).await;
+    cluster.fail_over(SLOTS[1]).await;
+    drop(locks.lock(id_in(SLOTS[1], "next")).wait(PATIENCE).acquire().await.unwrap());
+    assert!(held.is_held());
+    let error = builder().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert!(error.to_string().contains("client_certificate"), "{error}");
+}
+
+/// Each connection asks for them: those to the nodes, and those that only ask for the slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_asked_for_at_each_node() {
+    let servers = RedisServer::builder().flags(["--requirepass", "hush", "--masterauth", "hush"]);
+    let cluster = Cluster::builder().servers(servers).start().await;
+    let url = cluster.url().replace(":hush@", "");
+    let builder = || Locks::builder().url(&*url);
+    let error = builder().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
+    assert!(error.to_string().contains("NOAUTH"), "{error}");
+    let give = || async { Ok::<_, std::io::Error>(Credentials::new("default", "hush")) };
+    let locks = builder().credentials(give).build().await.unwrap();
+    for slot in SLOTS {
+        locks.lock(id_in(slot, "a")).acquire().await.unwrap().release().await.unwrap();
+    }
+    cluster.fail_over(SLOTS[1]).await;
+    drop(locks.lock(id_in(SLOTS[1], "next")).wait(PATIENCE).acquire().await.unwrap());
+    let refused = || async { Ok::<_, std::io::Error>(Credentials::new("default", "wrong")) };
+    let error = builder().credentials(refused).build().await.unwrap_err();
+    assert!(error.to_string().contains("WRONGPASS"), "{error}");
+    assert!(!format!("{error:?}").contains("\"wrong\""), "{error:?}");
+}
+
+/// A store that nobody uses any more asks nobody for anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_dropped_leaves_the_nodes_in_peace() {
+    let cluster = Cluster::start().await;
+    let locks = connect(&cluster).await;
+    locks.lock("a").acquire().await.unwrap().release().await.unwrap();
+    // It looks for what has taken over at the time.
+    let old = cluster.primary_of(SLOTS[0]).await;
+    old.stop_process();
+    let error = locks.lock(id_in(SLOTS[0], "b")).wait(ms(1200)).acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    locks.shutdown().await;
+    drop(locks);
+    let primary = cluster.primary_of(SLOTS[1]).await;
+    eventually(PATIENCE, || async {
+        let clients: String = redis::cmd("CLIENT")
+            .arg("LIST")
+            .query_async(&mut primary.connection().await)
+            .await
+            .unwrap();
+        let ours = clients.lines().filter(|line| line.contains(" sub=1")).count();
+        if ours == 0 { Ok(()) } else { Err(clients) }
+    })
+    .await;
+    // Before Redis 7.0, a subcommand is not counted by itself.
+    let name = if RedisServer::version().is_before(7, 0) { "cluster" } else { "cluster|slots" };
+    let asked = primary.commands().await.calls(name);
+    assert!(asked > 0, "it was asked before");
+    sleep(ms(1500)).await;
+    assert_eq!(primary.commands().await.calls(name), asked);
+    old.continue_process();
 }
