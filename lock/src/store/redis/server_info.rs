@@ -108,6 +108,11 @@ impl ServerInfo {
                      {scheme}+cluster://{address}"
                 )
             }
+            (_, Member::OfCluster) if self.is_replica() => {
+                let text =
+                    "it is a replica by now, so another node has taken over, and is looked for";
+                return Err(Refusal::new(ErrorKind::Unavailable, text));
+            }
             _ if self.is_replica() => {
                 match (replication("master_host:"), replication("master_port:")) {
                     (Some(host), Some(port)) => {

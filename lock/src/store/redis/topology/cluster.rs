@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::join_all;
 use redis::RedisResult;
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify, watch},
+    sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard, Notify, watch},
     time,
 };
 
@@ -184,13 +184,16 @@ impl Cluster {
         renews: bool,
     ) -> Result<Parts<'_>, StoreError> {
         self.begin();
-        let gate = self.0.gate.lock().await;
-        let map = self.0.first_map().await?;
+        let (gate, map) = self.0.first_map().await?;
+        for call in &calls {
+            self.0.sent(call).fetch_add(1, Ordering::Relaxed);
+        }
         let mut parts: Vec<Part> = Vec::new();
         let mut numbers: HashMap<usize, usize> = HashMap::new();
         for mut call in calls {
             let slot = call.invocation.slot();
-            call.sent = self.0.sent[usize::from(slot)].fetch_add(1, Ordering::Relaxed) + 1;
+            // With those of its own batch behind it, which are about other keys.
+            call.sent = self.0.sent(&call).load(Ordering::Relaxed);
             // A slot that nobody has is asked for where the others are, and refused there.
             let number = map.owners.number(slot).unwrap_or(0);
             let Some(shard) = map.shards.get(number) else { return Err(self.0.no_primaries()) };
@@ -205,8 +208,7 @@ impl Cluster {
 
     /// Was nothing sent for the slot of this call since?
     pub(super) fn is_last(&self, call: &Call) -> bool {
-        let sent = &self.0.sent[usize::from(call.invocation.slot())];
-        sent.load(Ordering::Relaxed) == call.sent
+        self.0.sent(call).load(Ordering::Relaxed) == call.sent
     }
 
     /// The way to the node at this place.
@@ -230,18 +232,31 @@ impl Shared {
         self.map.borrow().clone()
     }
 
-    async fn first_map(&self) -> Result<Arc<Map>, StoreError> {
-        if let Some(map) = self.map() {
-            return Ok(map);
-        }
-        let (mut map, mut refused) = (self.map.subscribe(), self.refused.subscribe());
+    /// How many calls were sent for the slot of this one.
+    fn sent(&self, call: &Call) -> &AtomicU32 {
+        &self.sent[usize::from(call.invocation.slot())]
+    }
+
+    /// The gate, and the map, once there is one.
+    async fn first_map(&self) -> Result<(AsyncGuard<'_, ()>, Arc<Map>), StoreError> {
+        let behind_gate = async {
+            let gate = self.gate.lock().await;
+            // Fails only when `self` is gone, and it is borrowed here.
+            let map = match self.map() {
+                Some(map) => Some(map),
+                None => self.map.subscribe().wait_for(Option::is_some).await.ok()?.clone(),
+            };
+            Some((gate, map?))
+        };
+        // Each call by its own time, also one that stands behind others at the gate.
         let nobody_tells = async {
+            let mut refused = self.refused.subscribe();
             time::sleep(PATIENCE.0).await;
             let _ = time::timeout(PATIENCE.1 - PATIENCE.0, refused.wait_for(Option::is_some)).await;
         };
         tokio::select! {
             biased;
-            Ok(map) = map.wait_for(Option::is_some) => map.clone().ok_or_else(|| self.no_primaries()),
+            Some(known) = behind_gate => Ok(known),
             () = nobody_tells => Err(self.no_primaries()),
         }
     }
@@ -333,8 +348,7 @@ impl Shared {
     /// Takes what some nodes say of the slots; `all` if all have answered that were asked.
     pub(super) fn take(self: &Arc<Self>, views: &[View], all: bool) {
         let before = self.map();
-        let believed = before.as_deref().filter(|_| !all).map(|map| &map.owners);
-        let owners = Owners::of(views, believed);
+        let owners = Owners::of(views, before.as_deref().map(|map| &map.owners), all);
         if owners.primaries().is_empty() || before.as_ref().is_some_and(|map| map.owners == owners)
         {
             return;

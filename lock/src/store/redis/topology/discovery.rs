@@ -33,7 +33,7 @@ const OTHERS: Duration = Duration::from_millis(50);
 /// How long one may take that is well.
 const WELL: Duration = Duration::from_millis(250);
 /// The least time between two rounds.
-const APART: Duration = Duration::from_millis(20);
+const APART: Duration = Duration::from_millis(50);
 /// How often they are asked while a node is out of reach: a new primary is known soon after it was
 /// chosen. After a while nobody expects one.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));

@@ -108,34 +108,45 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// What several views come to, and what was believed before, if that still counts.
-    pub(super) fn of(views: &[View], believed: Option<&Self>) -> Self {
+    /// What several views come to, and what was believed before. That counts for itself unless `all`
+    /// have answered that were asked; and where two primaries say the same, in any case.
+    pub(super) fn of(views: &[View], believed: Option<&Self>, all: bool) -> Self {
         let mut known = Known::default();
         let mut owners = Self {
             primaries: Vec::new(),
             of: vec![NOBODY; SLOTS].into(),
             since: vec![0; SLOTS].into(),
         };
-        for (first, last, primary) in views.iter().flat_map(|view| &view.0) {
-            let number = known.number(primary);
-            for slot in *first..=*last {
-                owners.claim(usize::from(slot), number, primary.epoch);
+        // By their numbers here, as far as they are known.
+        let before: Vec<_> = match believed {
+            Some(believed) => believed.primaries.iter().map(|one| known.number(one)).collect(),
+            None => Vec::new(),
+        };
+        let believed = |slot: usize| {
+            let believed = believed?;
+            let number = before.get(usize::from(believed.of[slot]))?;
+            Some((*number, believed.since[slot]))
+        };
+        if !all {
+            for slot in 0..SLOTS {
+                if let Some((number, epoch)) = believed(slot) {
+                    (owners.of[slot], owners.since[slot]) = (number, epoch);
+                }
             }
         }
-        if let Some(believed) = believed {
-            let numbers: Vec<_> = believed.primaries.iter().map(|one| known.number(one)).collect();
-            for (slot, owner) in believed.of.iter().enumerate().filter(|(_, o)| **o != NOBODY) {
-                owners.claim(slot, numbers[usize::from(*owner)], believed.since[slot]);
+        for (first, last, primary) in views.iter().flat_map(|view| &view.0) {
+            let number = known.number(primary);
+            for slot in usize::from(*first)..=usize::from(*last) {
+                let is_free = owners.of[slot] == NOBODY;
+                let is_newer = primary.epoch > owners.since[slot];
+                let is_kept = primary.epoch == owners.since[slot]
+                    && believed(slot).is_some_and(|(believed, _)| believed == number);
+                if is_free || is_newer || is_kept {
+                    (owners.of[slot], owners.since[slot]) = (number, primary.epoch);
+                }
             }
         }
         Self { primaries: known.primaries, ..owners }.without_idle()
-    }
-
-    /// Gives a slot to this primary, unless another one has said later that it is its own.
-    fn claim(&mut self, slot: usize, number: u16, epoch: u64) {
-        if self.of[slot] == NOBODY || epoch > self.since[slot] {
-            (self.of[slot], self.since[slot]) = (number, epoch);
-        }
     }
 
     /// Without the primaries that have no slot.
@@ -227,20 +238,20 @@ mod tests {
         let before = view(&[(0, 99, 1, 1), (100, 199, 2, 2)]);
         // The primary of 1 has failed over, and the node that is asked first has not heard of it.
         let after = view(&[(0, 99, 101, 3), (100, 199, 2, 2)]);
-        let owners = Owners::of(&[before, after], None);
+        let owners = Owners::of(&[before, after], None, true);
         assert_eq!(ports(&owners, [0, 99, 100, 200]), [Some(101), Some(101), Some(2), None]);
         assert_eq!(owners.primaries().len(), 2, "the one of before has no slot");
         // One that was cut off says what it said before.
         let stale = view(&[(0, 99, 1, 1), (100, 199, 2, 2)]);
-        let again = Owners::of(&[stale], Some(&owners));
+        let again = Owners::of(&[stale], Some(&owners), false);
         assert_eq!(ports(&again, [0, 99, 100, 200]), [Some(101), Some(101), Some(2), None]);
     }
 
     #[test]
     fn a_slot_that_was_moved_is_the_new_owners() {
-        let before = Owners::of(&[view(&[(0, 99, 1, 1), (100, 199, 2, 2)])], None);
+        let before = Owners::of(&[view(&[(0, 99, 1, 1), (100, 199, 2, 2)])], None, true);
         let moved = view(&[(0, 49, 1, 1), (50, 199, 2, 3)]);
-        let after = Owners::of(&[moved], Some(&before));
+        let after = Owners::of(&[moved], Some(&before), false);
         assert_eq!(ports(&after, [49, 50, 99, 100]), [Some(1), Some(2), Some(2), Some(2)]);
         assert!(after.took_over(&peer(2), &before) && !after.took_over(&peer(1), &before));
     }
@@ -255,17 +266,30 @@ mod tests {
             let fresh = view(&[(1, 50, 1, 5), (0, 0, 2, 3), (51, 99, 2, 3)]);
             [fresh, stale]
         }] {
-            let owners = Owners::of(&views, None);
+            let owners = Owners::of(&views, None, true);
             assert_eq!(ports(&owners, [0, 1, 50, 51]), [Some(2), Some(1), Some(1), Some(2)]);
         }
     }
 
     #[test]
     fn a_cluster_that_was_set_up_anew_begins_at_its_own_epochs() {
-        let before = Owners::of(&[view(&[(0, 199, 1, 70)])], None);
+        let before = Owners::of(&[view(&[(0, 199, 1, 70)])], None, true);
         let anew = [view(&[(0, 199, 2, 1)])];
-        assert_eq!(ports(&Owners::of(&anew, Some(&before)), [0, 1, 2, 199])[0], Some(1));
-        assert_eq!(ports(&Owners::of(&anew, None), [0, 1, 2, 199])[0], Some(2));
+        assert_eq!(ports(&Owners::of(&anew, Some(&before), false), [0, 1, 2, 199])[0], Some(1));
+        assert_eq!(ports(&Owners::of(&anew, Some(&before), true), [0, 1, 2, 199])[0], Some(2));
+    }
+
+    #[test]
+    fn a_node_that_is_called_by_two_names_keeps_the_one_that_is_known() {
+        let [one, other] = [1, 2].map(|port| [view(&[(0, 199, port, 1)])]);
+        let known = Owners::of(&one, None, true);
+        for all in [true, false] {
+            let both = [view(&[(0, 199, 2, 1)]), view(&[(0, 199, 1, 1)])];
+            assert_eq!(Owners::of(&both, Some(&known), all), known);
+        }
+        assert_eq!(Owners::of(&other, Some(&known), false), known);
+        // It is not called so by anybody any more.
+        assert_eq!(ports(&Owners::of(&other, Some(&known), true), [0, 1, 2, 199])[0], Some(2));
     }
 
     #[test]

@@ -27,6 +27,8 @@ const REDIRECTED: Duration = Duration::from_millis(250);
 /// How long a call is tried while the Cluster is down, which is the same for all of its batch, or that
 /// nobody tries again otherwise.
 const TRIED: Duration = Duration::from_secs(1);
+/// Nodes that send a call from one to another and back have no map in common yet.
+const MOST_HOPS: u32 = 5;
 /// The pauses between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
 
@@ -48,7 +50,7 @@ impl Cluster {
         // A renewal leaves time for another one.
         let limit = terms.renews.map_or(limit, |renews| limit.min(renews / 3));
         let until = Instant::now() + limit;
-        let (renews, mut pause) = (terms.renews.is_some(), PAUSE.0);
+        let (renews, mut pause, mut hops) = (terms.renews.is_some(), PAUSE.0, 0);
         let mut followed: Option<Followed> = None;
         loop {
             if !matches!(redirect, Redirect::Ask(_) | Redirect::Halfway) {
@@ -68,7 +70,9 @@ impl Cluster {
                 }
                 Redirect::Halfway | Redirect::Down => return followed,
             };
-            if !renews && !self.is_last(call) || Instant::now() >= until {
+            hops += u32::from(!matches!(redirect, Redirect::Halfway | Redirect::Down));
+            let too_late = Instant::now() >= until || hops > MOST_HOPS;
+            if too_late || (!renews && !self.is_last(call)) {
                 return followed;
             }
             let mut to = to?;
