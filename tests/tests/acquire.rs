@@ -249,7 +249,7 @@ fn an_embedded_store_reports_a_runtime_that_was_shut_down() {
 async fn ten_thousand_cancelled_acquires_leave_no_key() {
     const ACQUIRES: u64 = 10_000;
     const AT_ONCE: u64 = 250;
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
     let proxy = Proxy::start(server.port());
     proxy.delay_between(Direction::Both, ms(0)..=ms(4), 7);
     let locks = Locks::connect(&proxy.url()).await.unwrap();

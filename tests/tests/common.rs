@@ -42,6 +42,13 @@ impl Engine {
         Self::Redis(Box::new(WatchedServer::start(RedisServer::builder())))
     }
 
+    /// A server by itself, also where the others are Clusters: for what is done on the way to it, or
+    /// looked at by the names of its keys.
+    pub(crate) fn redis_alone() -> Self {
+        let builder = RedisServer::builder().cluster_of_one(false);
+        Self::Redis(Box::new(WatchedServer::start(builder)))
+    }
+
     pub(crate) fn builder(&self) -> LocksBuilder {
         match self {
             Self::Memory(store) => Locks::builder().store(store.clone()),

@@ -159,7 +159,7 @@ async fn nobody_is_asked_for_a_connection_that_is_gone() {
 /// Nothing that the provider does stops the keeper, and the error says what it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_fails_costs_its_connect() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let refused = async |built: Result<Locks, lock::Error>, says: &str| {
         let error = built.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

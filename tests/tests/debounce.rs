@@ -261,7 +261,7 @@ async fn a_wiped_window_still_runs() {
 
 #[tokio::test]
 async fn a_key_of_another_type_is_refused() {
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
     let locks = lock::Locks::connect(&server.locks_url()).await.unwrap();
     let mut connection = server.connection().await;
     let _: () = redis::pipe()
@@ -441,7 +441,7 @@ async fn a_cancel_covers_calls_that_the_store_was_not_told_of(engine: &Engine) {
 /// Thousands of processes that have come and gone do not make a window fail.
 #[tokio::test]
 async fn a_window_forgets_thousands_of_clients() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let locks = lock::Locks::connect(&server.locks_url()).await.unwrap();
     let mut fields = redis::cmd("HSET");
     fields.arg("lock:~debounce:a");
@@ -544,7 +544,10 @@ async fn a_stream_runs_once_a_second_on_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_lost_in_a_window_costs_one_run_at_most() {
     for fault in ["flush", "restart", "failover"] {
-        let (server, replica) = (RedisServer::start(), RedisServer::start());
+        let (server, replica) = (
+            RedisServer::builder().cluster_of_one(false).start(),
+            RedisServer::builder().cluster_of_one(false).start(),
+        );
         // The replica hears of its primary through one proxy, the clients reach either by another.
         let (link, address) = (Proxy::start(server.port()), Proxy::start(server.port()));
         let command = async |server: &RedisServer, words: &[&str]| {

@@ -269,7 +269,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                 // Clients that differ: those of one window are told apart by their names.
                 let token = Token::from(format!("{t:032x}:{number}"));
                 let request =
-                    DebounceRequest::new(format!("w{k}"), format!("r{k}"), token, short, LONG)
+                    DebounceRequest::new(own("debounce", k), own("run", k), token, short, LONG)
                         .made_ago(if *late { short / 2 } else { Duration::ZERO })
                         .max_wait(limited.then_some(short))
                         .leading(*leading);
@@ -286,7 +286,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
             }
             Operation::EndWindow { key: k, flush } => {
                 let end = if *flush { WindowEnd::Flush } else { WindowEnd::Cancel };
-                let request = EndWindowRequest::new(format!("w{k}"), end);
+                let request = EndWindowRequest::new(own("debounce", k), end);
                 format!("{:?}", self.store.end_window(&[request]).await.remove(0)?)
             }
             Operation::DurableCall { id, limited, once } => {
@@ -304,7 +304,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                 format!("{:?}, next {}", due.ids, class(due.next))
             }
             Operation::DurableClaim { id, token: t } => {
-                let run = format!("d{id}");
+                let run = run_of(*id);
                 let request = ClaimRequest::new(book(), key(*id), run, token(*t), LONG);
                 match self.store.claim(&[request]).await.remove(0)? {
                     DurableClaim::Granted { fence, call, attempt, arguments, .. } => {
@@ -318,12 +318,12 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
             }
             Operation::DurableFinish { id, token: t, fails } => {
                 let numbers = (self.durable[usize::from(*id)], 7);
-                let run = format!("d{id}");
+                let run = run_of(*id);
                 let request = FinishRequest::new(book(), key(*id), run, token(*t), numbers)
                     .failed(fails.then(|| "no: é".into()));
                 let finished = self.store.finish(&[request]).await.remove(0)?;
                 // Its guard lets go of the lock.
-                let release = ReleaseRequest::new(format!("d{id}"), token(*t));
+                let release = ReleaseRequest::new(run_of(*id), token(*t));
                 format!("{finished:?}, {:?}", all(self.store.release(&[release]).await)?)
             }
             Operation::DurableTakeBack { id, again } => {
@@ -341,8 +341,17 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
     }
 }
 
+/// Names as the library gives them.
+fn own(kind: &str, name: impl std::fmt::Display) -> String {
+    format!("~{kind}:{name}")
+}
+
 fn book() -> DurableBook {
-    DurableBook::new("due", "calls", "aside")
+    DurableBook::new(own("due", "f"), own("calls", "f"), own("aside", "f"))
+}
+
+fn run_of(id: u8) -> String {
+    format!("~durable:1:f:{id}")
 }
 
 fn all<T>(answers: Vec<Result<T, StoreError>>) -> Result<Vec<T>, StoreError> {

@@ -74,7 +74,7 @@ async fn arguments_that_cannot_be_are_refused(engine: &Engine) {
 
 #[tokio::test]
 async fn a_fence_counter_that_is_none_is_named_and_nothing_is_taken() {
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let locks = Engine::locks_of(&server).await;
     let mut connection = server.connection().await;
     for text in ["", "x", "nan", "inf", "9007199254740991", "1e300"] {
@@ -105,7 +105,7 @@ async fn urls_that_name_no_store_are_refused() {
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_never_told() {
-    let server = RedisServer::builder().flag("--requirepass", "hush");
+    let server = RedisServer::builder().cluster_of_one(false).flag("--requirepass", "hush");
     let server = WatchedServer::start_with(server, "hush".to_owned());
     for url in [server.url_with("", "hush-hush", 0), server.url(), server.url_with("me", "hush", 0)]
     {
@@ -134,7 +134,7 @@ async fn a_refused_connection_is_reported_at_once() {
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_reported_in_time() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     server.stop_process();
     let began = Instant::now();
     let error = Locks::connect(&server.locks_url()).await.unwrap_err();
@@ -186,7 +186,7 @@ async fn a_key_of_another_type_is_refused_and_left_as_it_is() {
 /// Nothing is written before all keys have been looked at, so nothing is left half done.
 #[tokio::test]
 async fn a_key_of_another_type_among_those_of_durable_calls_costs_none() {
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut connection = server.connection().await;
     let durable =

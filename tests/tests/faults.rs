@@ -18,8 +18,9 @@ use tokio::{
 
 use crate::common::{Engine, WatchedServer, ms};
 
+/// What is done to it is done on the way to it: a Cluster would tell another way.
 fn redis() -> WatchedServer {
-    WatchedServer::start(RedisServer::builder())
+    WatchedServer::start(RedisServer::builder().cluster_of_one(false))
 }
 
 async fn connect(server: &RedisServer) -> Locks {

@@ -140,7 +140,7 @@ async fn a_lease_of_a_clock_that_was_set_back_is_cut() {
 /// Guarantee 6: the fence survives what the lock's key does not.
 #[tokio::test]
 async fn fencing_tokens_grow_across_a_loss_of_all_data() {
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut last = 0;
     for round in 0..20 {

@@ -374,7 +374,7 @@ async fn what_was_dropped_is_free_after_a_broken_connection() {
 /// The first try took the lock and its reply was lost; the second was refused.
 #[tokio::test]
 async fn a_refusal_after_a_lost_reply_leaves_nothing() {
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let proxy = Proxy::start(server.port());
     let locks = Locks::connect(&proxy.url()).await.unwrap();
     let mut connection = server.connection().await;
@@ -400,7 +400,7 @@ async fn a_refusal_after_a_lost_reply_leaves_nothing() {
 /// A lease needs several round trips, not many: a slow link is not a broken one.
 #[tokio::test]
 async fn a_short_lease_is_renewed_over_a_slow_link() {
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let proxy = Proxy::start(server.port());
     let locks = Locks::connect(&proxy.url()).await.unwrap();
     proxy.delay(Direction::Both, ms(50));

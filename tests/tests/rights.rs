@@ -171,7 +171,7 @@ async fn served(server: &RedisServer, user: &str) -> Outcome {
 /// With the lines of the document nothing is refused, and the first table is enough.
 #[tokio::test]
 async fn the_rights_in_the_docs_are_enough() {
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let mut admin = server.connection().await;
     let keys = of_server().into_iter().filter(|right| right.starts_with('~'));
     let few: Vec<_> = keys.chain(needed()).collect();
@@ -200,7 +200,7 @@ async fn no_right_in_the_docs_is_too_many() {
     let without: Vec<_> = all.iter().copied().filter(is_checked).collect();
     assert!(without.len() > 30, "{without:?}");
     let missed = stream::iter(without).map(async |right| {
-        let server = WatchedServer::start(RedisServer::builder());
+        let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
         let mut admin = server.connection().await;
         let rights: Vec<_> = all.iter().copied().filter(|&other| other != right).collect();
         set_user(&mut admin, "user", &rights).await;
@@ -218,7 +218,7 @@ async fn no_right_in_the_docs_is_too_many() {
 /// The user of the Sentinels has no rights but those of its line, and each server of the other line.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_for_sentinels_are_enough_and_none_is_too_many() {
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let sentinel = RedisServer::builder().sentinel_of(server.port()).start();
     let mut at_server = server.connection().await;
     let mut at_sentinel = sentinel.connection().await;
@@ -251,9 +251,12 @@ async fn the_rights_for_sentinels_are_enough_and_none_is_too_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_right_for_replicas_is_enough_and_needed() {
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let port = server.port().to_string();
-    let _replica = RedisServer::builder().flags(["--replicaof", "127.0.0.1", &port]).start();
+    let _replica = RedisServer::builder()
+        .cluster_of_one(false)
+        .flags(["--replicaof", "127.0.0.1", &port])
+        .start();
     let mut admin = server.connection().await;
     set_user(&mut admin, "billing", &of_server()).await;
     let builder = || Locks::builder().url(server.url_with("billing", "hush", 0)).min_replicas(1);

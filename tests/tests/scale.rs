@@ -15,7 +15,7 @@ const HELD_FOR: Duration = Duration::from_secs(30);
 /// nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_guards_are_renewed_in_batches() {
-    let Engine::Redis(server) = Engine::redis() else { unreachable!() };
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let mut acquires = JoinSet::new();
     for number in 0..GUARDS {

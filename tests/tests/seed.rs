@@ -18,7 +18,8 @@ use crate::common::{WatchedServer, ms};
 
 /// A server, a client of the library with the seed's raw keys, and a bare one.
 async fn start() -> (WatchedServer, Locks, MultiplexedConnection) {
-    let server = WatchedServer::start(RedisServer::builder());
+    // Its keys are looked at by their names.
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let locks = raw(&server.url()).await;
     let bare = server.connection().await;
     (server, locks, bare)

@@ -10,7 +10,7 @@ use crate::common::WatchedServer;
 #[tokio::test(flavor = "multi_thread")]
 async fn waiters_of_two_versions_are_served_in_the_order_in_which_they_came() {
     let Some(before) = worker_of_version_before() else { return };
-    let server = WatchedServer::start(RedisServer::builder());
+    let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
     let lock = locks.lock("a");
     let mut waiting: Vec<Worker> = Vec::new();

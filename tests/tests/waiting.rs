@@ -181,7 +181,8 @@ async fn busy_comes_at_the_deadline(engine: &Engine) {
 async fn two_hundred_waiters_in_twenty_processes_are_served_in_order() {
     const PROCESSES: usize = 20;
     const ACQUISITIONS: usize = 2000;
-    let server = WatchedServer::start(RedisServer::builder().append_only(true));
+    let server =
+        WatchedServer::start(RedisServer::builder().cluster_of_one(false).append_only(true));
     let mut workers: Vec<_> = (0..PROCESSES).map(|_| worker(&server.locks_url())).collect();
     let client = redis::Client::open(server.url()).unwrap();
     let mut wakes = client.get_async_pubsub().await.unwrap();

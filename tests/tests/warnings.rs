@@ -50,7 +50,10 @@ async fn a_server_that_may_evict_is_named_at_each_connect_and_said_once() {
 
 #[tokio::test]
 async fn a_replica_is_named() {
-    let (server, primary) = (RedisServer::start(), RedisServer::start());
+    let (server, primary) = (
+        RedisServer::builder().cluster_of_one(false).start(),
+        RedisServer::builder().cluster_of_one(false).start(),
+    );
     let port = primary.port().to_string();
     command(&server, &["REPLICAOF", "127.0.0.1", &port]).await;
     let heard = Heard::default();
@@ -62,7 +65,7 @@ async fn a_replica_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_restarted_and_one_without_its_data_are_named() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let heard = Heard::default();
     let locks = heard.connect(&server.url()).await;
     locks.lock("a").acquire().await.unwrap().release().await.unwrap();
@@ -76,7 +79,7 @@ async fn a_server_that_was_restarted_and_one_without_its_data_are_named() {
     assert_eq!(heard.all().len(), 2);
     locks.lock("a").acquire().await.unwrap().release().await.unwrap();
 
-    let server = RedisServer::builder().append_only(true).start();
+    let server = RedisServer::builder().cluster_of_one(false).append_only(true).start();
     let heard = Heard::default();
     let locks = heard.connect(&server.url()).await;
     locks.lock("a").acquire().await.unwrap().release().await.unwrap();

@@ -150,7 +150,7 @@ async fn durable_calls_at_once_all_are_kept_and_run() {
 /// The store was silent once, for somebody else: that is no reason to give up what waits now.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_fails_no_more_than_was_on_its_way() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let proxy = Proxy::start(server.port());
     let locks = Locks::connect(&proxy.url()).await.unwrap();
     proxy.refuse_connections();

@@ -61,7 +61,7 @@ async fn waits_for(
 
 #[tokio::test]
 async fn a_foreign_key_that_goes_in_any_way_is_noticed_within_half_a_second() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     for (way, end) in [
         ("DEL", &["DEL", "lock:a"][..]),
         ("UNLINK", &["UNLINK", "lock:a"]),

@@ -198,8 +198,8 @@ async fn a_sentinel_is_refused_at_connect() {
 /// What a server has not done, and says so, is tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_passes_is_waited_for() {
-    let server = RedisServer::start();
-    let primary = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
+    let primary = RedisServer::builder().cluster_of_one(false).start();
     let port = primary.port().to_string();
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
     for (begins, ends) in [

@@ -36,7 +36,7 @@ async fn goes_well(locks: &Locks, near: &Locks, round_trip: Duration) {
 }
 
 async fn a_link_of(round_trip: Duration) {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let proxy = Proxy::start(server.port());
     proxy.delay(Direction::Both, round_trip / 2);
     let near = Locks::connect(&server.locks_url()).await.unwrap();

@@ -21,7 +21,7 @@ async fn until_it_works(locks: &Locks) {
 /// A restart is what it is told of; the connection is made all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_panics_costs_what_it_was_told() {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
     let locks = Locks::builder()
@@ -52,7 +52,7 @@ async fn a_listener_whose_panic_panics_again_hears_of_the_next_thing() {
         }
     }
 
-    let server = RedisServer::start();
+    let server = RedisServer::builder().cluster_of_one(false).start();
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
     let locks = Locks::builder()
