@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use redis::Value;
 
 use super::{
-    RedisStore, decode,
+    decode,
     keys::Naming,
     node::{Acknowledgement, Terms, begin},
     scripts::Invocation,
     slots::Slot,
-    topology::{Call, Items, Part, Parts, Route},
+    topology::{Call, Items, Part, Parts, Route, Topology},
     trouble::Address,
 };
 use crate::contract::{StoreError, answer_each};
@@ -57,7 +57,7 @@ pub(super) fn one_for_each<Q>(batch: &[Q], write: impl Fn(&Q) -> Invocation) -> 
     batch.iter().enumerate().map(call).collect()
 }
 
-impl RedisStore {
+impl Topology {
     /// Sends the calls of a batch, each part of which goes to a node in one write, and answers for
     /// each item.
     pub(super) async fn perform<T, R, G>(
@@ -71,11 +71,11 @@ impl RedisStore {
         R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
         G: Fn(&T) -> bool,
     {
-        let naming = self.topology.naming();
+        let naming = self.naming();
         let answers = self.perform_once(write(&naming), items, terms, &reading).await;
         // The server has turned out to belong to a Cluster, before anything was sent to it. What the
         // engine tries again comes again in its order.
-        let now = self.topology.naming();
+        let now = self.naming();
         if terms.may_wait
             && now.is_slotted() != naming.is_slotted()
             && answers.iter().all(Result::is_err)
@@ -96,11 +96,10 @@ impl RedisStore {
         R: Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>>,
         G: Fn(&T) -> bool,
     {
-        let Parts { mut parts, gate } =
-            match self.topology.parts(calls, terms.renews.is_some()).await {
-                Ok(parts) => parts,
-                Err(error) => return answer_each(Err(error), items),
-            };
+        let Parts { mut parts, gate } = match self.parts(calls, terms.renews.is_some()).await {
+            Ok(parts) => parts,
+            Err(error) => return answer_each(Err(error), items),
+        };
         // Mostly there is one, and its items are in their order.
         if let ([_], None) = (&parts[..], &gate)
             && let Some(part) = parts.pop()
@@ -150,7 +149,7 @@ impl RedisStore {
             }
         };
         let address = route.address();
-        let mut followed = self.follow(&route, &calls, &replies, terms).await;
+        let mut followed = self.follow_all(&route, &calls, &replies, terms).await;
         let mut answers = Vec::with_capacity(calls.len());
         let mut granted = false;
         for (number, (call, reply)) in calls.into_iter().zip(replies).enumerate() {
@@ -180,7 +179,7 @@ impl RedisStore {
     }
 
     /// What comes of the calls that their node has sent on, by their numbers.
-    async fn follow(
+    async fn follow_all(
         &self,
         route: &Route,
         calls: &[Call],
@@ -193,7 +192,7 @@ impl RedisStore {
         }
         let follow =
             calls.iter().zip(replies).enumerate().map(|(number, (call, reply))| async move {
-                Some((number, self.topology.follow(route, call, reply, terms).await?))
+                Some((number, self.follow(route, call, reply, terms).await?))
             });
         join_all(follow).await.into_iter().flatten().collect()
     }

@@ -98,7 +98,7 @@ impl RedisStore {
         let calls = |naming: &Naming| one_for_each(batch, |request| write(request, naming));
         let terms = Terms { may_wait: true, ..Terms::default() };
         let reading = Reading { read: one(read), is_grant: |_: &T| false };
-        self.perform(calls, batch.len(), terms, reading).await
+        self.topology.perform(calls, batch.len(), terms, reading).await
     }
 
     /// The same where a script may grant a lock; the engine tries it again.
@@ -112,7 +112,9 @@ impl RedisStore {
     ) -> Vec<Result<T, StoreError>> {
         let calls = |naming: &Naming| one_for_each(batch, |request| write(request, naming));
         let terms = Terms { grants: batch.iter().map(lease).min(), ..Terms::default() };
-        self.perform(calls, batch.len(), terms, Reading { read: one(read), is_grant }).await
+        self.topology
+            .perform(calls, batch.len(), terms, Reading { read: one(read), is_grant })
+            .await
     }
 }
 
@@ -138,7 +140,7 @@ impl Store for RedisStore {
                 None => answer_each(Err(address.makes_no_sense()), items),
             };
             let is_grant = |answer: &Acquisition| matches!(answer, Acquisition::Granted { .. });
-            self.perform(calls, batch.len(), terms, Reading { read, is_grant }).await
+            self.topology.perform(calls, batch.len(), terms, Reading { read, is_grant }).await
         })
     }
 
@@ -160,7 +162,7 @@ impl Store for RedisStore {
             let limit = batch.iter().map(|request| request.lease).min();
             let terms = Terms { renews: limit, ..Terms::default() };
             let reading = Reading { read: numbers(decode::renewed), is_grant: |_: &_| false };
-            self.perform(calls, batch.len(), terms, reading).await
+            self.topology.perform(calls, batch.len(), terms, reading).await
         })
     }
 
@@ -175,7 +177,7 @@ impl Store for RedisStore {
                 )
             };
             let reading = Reading { read: numbers(decode::released), is_grant: |_: &_| false };
-            self.perform(calls, batch.len(), Terms::default(), reading).await
+            self.topology.perform(calls, batch.len(), Terms::default(), reading).await
         })
     }
 

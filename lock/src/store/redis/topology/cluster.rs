@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -29,7 +29,8 @@ use super::{
         refusal::Refusal,
         slots::{SLOTS, Slot},
     },
-    Call, Making, Part, Parts, Route, discovery,
+    calls::{Call, Part, Parts, Route},
+    layout::Making,
     map::{Owners, Peer, View},
 };
 use crate::{
@@ -58,7 +59,8 @@ pub(super) struct Shared {
     /// How many calls were sent for each slot.
     sent: Box<[AtomicU32]>,
     subscription: OnceLock<(String, Listener)>,
-    begun: OnceLock<()>,
+    /// Somebody looks for the nodes.
+    pub(super) begun: OnceLock<()>,
 }
 
 /// Which node has which slot.
@@ -77,6 +79,13 @@ pub(super) struct Shard {
     pub(super) retired: watch::Sender<bool>,
     /// It has slots that another node had, and may not have all that was written there.
     took_over: AtomicBool,
+}
+
+impl Shard {
+    fn route(&self, renews: bool) -> Route {
+        let node = self.renewals.as_ref().filter(|_| renews).unwrap_or(&self.node);
+        Route::new(node, Some(self.peer.clone()), Some(self.retired.subscribe()))
+    }
 }
 
 impl Map {
@@ -115,13 +124,6 @@ impl Cluster {
         })))
     }
 
-    /// Begins to look for the nodes, for as long as the store lives.
-    fn begin(&self) {
-        self.0.begun.get_or_init(|| {
-            tokio::spawn(discovery::follow(Arc::downgrade(&self.0)));
-        });
-    }
-
     /// Sends notices to this listener, over all links that are made from now on.
     pub(super) fn will_listen(&self, client: &str, listener: &Listener) {
         let _ = self.0.subscription.set((client.to_owned(), listener.clone()));
@@ -147,7 +149,6 @@ impl Cluster {
 
     /// Connects to all nodes for the first time. Some may be out of reach, but not all.
     pub(super) async fn establish(&self) -> Result<(), Error> {
-        self.begin();
         let mut map = self.0.map.subscribe();
         let mut refused = self.0.refused.subscribe();
         let map = tokio::select! {
@@ -177,13 +178,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Splits calls by the nodes that have their slots; see [`Topology::parts`](super::Topology::parts).
+    /// Splits calls by the nodes that have their slots; see `Topology::parts`.
     pub(super) async fn parts(
         &self,
         calls: Vec<Call>,
         renews: bool,
     ) -> Result<Parts<'_>, StoreError> {
-        self.begin();
         let (gate, map) = self.0.first_map().await?;
         for call in &calls {
             self.0.sent(call).fetch_add(1, Ordering::Relaxed);
@@ -198,7 +198,7 @@ impl Cluster {
             let number = map.owners.number(slot).unwrap_or(0);
             let Some(shard) = map.shards.get(number) else { return Err(self.0.no_primaries()) };
             let part = *numbers.entry(number).or_insert_with(|| {
-                parts.push(Part { route: Route::to_shard(shard, renews), calls: Vec::new() });
+                parts.push(Part { route: shard.route(renews), calls: Vec::new() });
                 parts.len() - 1
             });
             parts[part].calls.push(call);
@@ -213,12 +213,12 @@ impl Cluster {
 
     /// The way to the node at this place.
     pub(super) fn route_to(&self, peer: &Peer, renews: bool) -> Option<Route> {
-        Some(Route::to_shard(&*self.0.shard_at(peer)?, renews))
+        Some(self.0.shard_at(peer)?.route(renews))
     }
 
     /// The way to the node that has this slot now.
     pub(super) fn route_of(&self, slot: Slot, renews: bool) -> Option<Route> {
-        Some(Route::to_shard(self.0.map()?.of(slot)?, renews))
+        Some(self.0.map()?.of(slot)?.route(renews))
     }
 
     /// Something does not fit the map: it is asked for.
@@ -303,7 +303,7 @@ impl Shared {
         });
         self.listen(&shard);
         for node in [Some(&shard.node), shard.renewals.as_ref()].into_iter().flatten() {
-            tokio::spawn(discovery::notice_troubles(Arc::downgrade(self), node.troubles()));
+            tokio::spawn(notice_troubles(Arc::downgrade(self), node.troubles()));
             node.begin();
         }
         Some(shard)
@@ -426,6 +426,14 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // The one who asks finds that nobody wants to know any more.
         self.doubted.notify_one();
+    }
+}
+
+/// Has the map asked for whenever a node is in trouble.
+async fn notice_troubles(shared: Weak<Shared>, mut troubles: watch::Receiver<u64>) {
+    while troubles.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        shared.doubted.notify_one();
     }
 }
 

@@ -11,17 +11,14 @@ use std::{
 
 use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
 use redis::{AsyncConnectionConfig, Pipeline, Value, aio::MultiplexedConnection};
-use tokio::{
-    sync::watch,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 
 use super::{
     super::{
         backoff::jittered, endpoint::Endpoint, handshake::greet_at, place::Place, refusal::Refusal,
         stream::STEP,
     },
-    cluster::Shared,
+    cluster::{Cluster, Shared},
     map::{Peer, View},
 };
 use crate::ErrorKind;
@@ -39,8 +36,15 @@ const APART: Duration = Duration::from_millis(50);
 const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
 const A_WHILE: Duration = Duration::from_secs(60);
 
+/// Begins to look for the nodes, for as long as the store lives.
+pub(super) fn begin(cluster: &Cluster) {
+    cluster.0.begun.get_or_init(|| {
+        tokio::spawn(follow(Arc::downgrade(&cluster.0)));
+    });
+}
+
 /// Keeps the map for as long as it is wanted.
-pub(super) async fn follow(weak: Weak<Shared>) {
+async fn follow(weak: Weak<Shared>) {
     let mut unwell_since: Option<Instant> = None;
     loop {
         let Some(shared) = weak.upgrade() else { return };
@@ -61,14 +65,6 @@ pub(super) async fn follow(weak: Weak<Shared>) {
                 let _ = time::timeout(jittered(pause), doubted.notified()).await;
             }
         }
-    }
-}
-
-/// Has the map asked for whenever a node is in trouble.
-pub(super) async fn notice_troubles(shared: Weak<Shared>, mut troubles: watch::Receiver<u64>) {
-    while troubles.changed().await.is_ok() {
-        let Some(shared) = shared.upgrade() else { return };
-        shared.doubted.notify_one();
     }
 }
 

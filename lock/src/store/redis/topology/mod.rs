@@ -4,8 +4,10 @@
 //! concerns all nodes: one server, a primary that moves, or the nodes of a Cluster. Nodes, and what
 //! they know of their servers, outlive a change of any of these.
 
+mod calls;
 mod cluster;
 mod discovery;
+mod layout;
 mod map;
 mod one;
 mod redirect;
@@ -14,77 +16,24 @@ mod sentinels;
 
 use std::sync::{Arc, OnceLock};
 
-use redis::RedisResult;
-use tokio::sync::{MutexGuard, watch};
+use redis::{RedisResult, Value};
 
-pub(crate) use self::sentinels::Watched;
-use self::{
-    cluster::{Cluster, Shard},
-    map::Peer,
-    one::One,
+pub(super) use self::{
+    calls::{Call, Items, Part, Parts, Route},
+    layout::Making,
 };
+use self::{cluster::Cluster, one::One};
+pub(crate) use self::{layout::Layout, sentinels::Watched};
 use super::{
-    admission::Provider,
-    endpoint::Endpoint,
     keys::Naming,
-    node::{Acknowledgement, Node, Terms},
-    place::Places,
-    scripts::Invocation,
+    node::{Acknowledgement, Terms},
     slots::Slot,
     trouble::Address,
 };
 use crate::{
     Error,
     contract::{Delivery, Listener, StoreError},
-    warning::Warnings,
 };
-
-/// How the servers are laid out, and where to begin.
-pub(crate) enum Layout {
-    /// One server, or whatever Cluster it turns out to be a node of.
-    One(Endpoint),
-    /// Something that leads each call to the server which has its keys, if those are in one slot.
-    Proxy(Endpoint),
-    Watched(Watched),
-    /// Nodes of a Cluster, which know the others.
-    Cluster(Vec<Endpoint>),
-}
-
-impl Layout {
-    /// The same with credentials that change.
-    pub(super) fn with_provider(self, provider: Option<Provider>) -> Result<Self, Error> {
-        let with = |endpoint: Endpoint| endpoint.with_provider(provider.clone());
-        Ok(match self {
-            Self::One(endpoint) => Self::One(with(endpoint)?),
-            Self::Proxy(endpoint) => Self::Proxy(with(endpoint)?),
-            Self::Watched(watched) => {
-                Self::Watched(Watched { server: with(watched.server)?, ..watched })
-            }
-            Self::Cluster(seeds) => {
-                Self::Cluster(seeds.into_iter().map(with).collect::<Result<_, _>>()?)
-            }
-        })
-    }
-}
-
-/// How the nodes are made, whatever leads to them.
-#[derive(Clone, Debug)]
-pub(super) struct Making {
-    pub(super) min_replicas: usize,
-    pub(super) warnings: Warnings,
-    pub(super) prefix: Arc<str>,
-}
-
-impl Making {
-    /// The nodes of one server: one for all calls, and another for renewals, where grants wait for
-    /// replicas on the first: a renewal must not stand behind that. Nothing else could overtake what
-    /// it must not: a renewal makes no key, and one that comes behind its release finds that the lock
-    /// is not its token's.
-    fn nodes(&self, places: &Places) -> (Arc<Node>, Option<Arc<Node>>) {
-        let node = || Node::new(places.clone(), self.min_replicas, self.warnings.clone());
-        (node(), (self.min_replicas > 0).then(node))
-    }
-}
 
 /// The nodes of a store.
 #[derive(Debug)]
@@ -95,113 +44,6 @@ pub(super) struct Topology {
     one: Option<One>,
     cluster: OnceLock<Cluster>,
     subscription: OnceLock<(String, Listener)>,
-}
-
-/// Calls that go to one node, in one write.
-pub(super) struct Part {
-    pub(super) route: Route,
-    pub(super) calls: Vec<Call>,
-}
-
-/// One call of a script, and the items of its batch that it is about.
-pub(super) struct Call {
-    pub(super) invocation: Invocation,
-    pub(super) items: Items,
-    /// How many calls were sent for its slot, this one included.
-    sent: u32,
-}
-
-impl Call {
-    pub(super) fn of(invocation: Invocation, items: Items) -> Self {
-        Self { invocation, items, sent: 0 }
-    }
-}
-
-impl AsRef<Invocation> for Call {
-    fn as_ref(&self) -> &Invocation {
-        &self.invocation
-    }
-}
-
-/// Which items of a batch.
-pub(super) enum Items {
-    /// The first so many: all of them.
-    All(usize),
-    One(usize),
-    Some(Vec<usize>),
-}
-
-impl Items {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::All(count) => *count,
-            Self::One(_) => 1,
-            Self::Some(items) => items.len(),
-        }
-    }
-
-    /// The number of one of them in the batch.
-    pub(super) fn number(&self, item: usize) -> usize {
-        match self {
-            Self::All(_) => item,
-            Self::One(number) => *number,
-            Self::Some(items) => items[item],
-        }
-    }
-}
-
-/// The way to the node of a part.
-pub(super) struct Route {
-    node: Arc<Node>,
-    /// Where it is among the nodes of a Cluster.
-    peer: Option<Peer>,
-    /// Says that the node is to be asked no longer.
-    retired: Option<watch::Receiver<bool>>,
-}
-
-impl Route {
-    fn to_shard(shard: &Shard, renews: bool) -> Self {
-        let node = shard.renewals.as_ref().filter(|_| renews).unwrap_or(&shard.node);
-        Self {
-            node: Arc::clone(node),
-            peer: Some(shard.peer.clone()),
-            retired: Some(shard.retired.subscribe()),
-        }
-    }
-
-    pub(super) fn address(&self) -> Address {
-        self.node.address()
-    }
-
-    /// A fence was drawn at the node.
-    pub(super) fn found_fence(&self) {
-        self.node.found_fence();
-    }
-
-    /// As [`Node::invoke`]; ends at once where the node is to be asked no longer. What was sent may
-    /// have been done by then, or may not.
-    pub(super) async fn invoke<I: AsRef<Invocation>>(
-        &mut self,
-        calls: &[I],
-        terms: Terms,
-    ) -> Result<(Vec<redis::Value>, Acknowledgement), StoreError> {
-        let Some(retired) = &mut self.retired else { return self.node.invoke(calls, terms).await };
-        let is_retired = async {
-            // The one who says it is gone: so is the node.
-            let _ = retired.wait_for(|retired| *retired).await;
-        };
-        tokio::select! {
-            biased;
-            outcome = self.node.invoke(calls, terms) => outcome,
-            () = is_retired => Err(self.node.address().moved()),
-        }
-    }
-}
-
-/// What is sent, part by part, and what is to be held until it is.
-pub(super) struct Parts<'a> {
-    pub(super) parts: Vec<Part>,
-    pub(super) gate: Option<MutexGuard<'a, ()>>,
 }
 
 impl Topology {
@@ -275,7 +117,10 @@ impl Topology {
                 let parts = vec![Part { route: one.route(renews), calls }];
                 Ok(Parts { parts, gate: None })
             }
-            Err(cluster) => cluster.parts(calls, renews).await,
+            Err(cluster) => {
+                discovery::begin(cluster);
+                cluster.parts(calls, renews).await
+            }
         }
     }
 
@@ -285,9 +130,9 @@ impl Topology {
         &self,
         route: &Route,
         call: &Call,
-        reply: &redis::Value,
+        reply: &Value,
         terms: Terms,
-    ) -> Option<(Result<(redis::Value, Acknowledgement), StoreError>, Address)> {
+    ) -> Option<(Result<(Value, Acknowledgement), StoreError>, Address)> {
         let cluster = self.cluster.get()?;
         cluster.follow(route, call, reply, terms).await
     }
@@ -302,7 +147,10 @@ impl Topology {
         }
         match self.current() {
             Ok(_) => Ok(()),
-            Err(cluster) => cluster.establish().await,
+            Err(cluster) => {
+                discovery::begin(cluster);
+                cluster.establish().await
+            }
         }
     }
 

@@ -11,8 +11,9 @@ use super::{
         node::Node,
         place::{Member, Place, Places},
     },
-    Making, Route, Watched,
-    sentinels::Sentinels,
+    calls::Route,
+    layout::Making,
+    sentinels::{Sentinels, Watched},
 };
 use crate::Error;
 
@@ -92,7 +93,7 @@ impl One {
             Kind::Alone(alone) if !node.is_well() => Some(alone.of_cluster.subscribe()),
             _ => None,
         };
-        Route { node: Arc::clone(node), peer: None, retired }
+        Route::new(node, None, retired)
     }
 
     /// Connects for the first time; fails at the first obstacle.

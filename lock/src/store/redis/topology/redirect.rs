@@ -16,7 +16,7 @@ use super::{
         node::{Acknowledgement, Terms},
         trouble::Address,
     },
-    Call, Route,
+    calls::{Call, Route},
     cluster::Cluster,
     map::Peer,
 };
@@ -35,7 +35,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 type Followed = (Result<(Value, Acknowledgement), StoreError>, Address);
 
 impl Cluster {
-    /// See [`Topology::follow`](super::Topology::follow).
+    /// See `Topology::follow`.
     pub(super) async fn follow(
         &self,
         route: &Route,
@@ -44,7 +44,7 @@ impl Cluster {
         terms: Terms,
     ) -> Option<Followed> {
         let mut redirect = codes::redirect(reply)?;
-        let mut asked = route.peer.clone()?;
+        let mut asked = route.peer().cloned()?;
         let may_wait = |redirect: &Redirect| terms.may_wait || matches!(redirect, Redirect::Down);
         let limit = if may_wait(&redirect) { TRIED } else { REDIRECTED };
         // A renewal leaves time for another one.
@@ -86,7 +86,7 @@ impl Cluster {
                 Ok((mut replies, acknowledgement)) => (replies.pop()?, acknowledgement),
                 Err(error) => return Some((Err(error), address)),
             };
-            asked = to.peer.clone()?;
+            asked = to.peer().cloned()?;
             let next = codes::redirect(&reply);
             followed = Some((Ok((reply, acknowledgement)), address));
             match next {

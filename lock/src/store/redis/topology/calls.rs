@@ -1,0 +1,126 @@
+//! Calls, and the ways to the nodes that they go to.
+
+use std::sync::Arc;
+
+use redis::Value;
+use tokio::sync::{MutexGuard, watch};
+
+use super::{
+    super::{
+        node::{Acknowledgement, Node, Terms},
+        scripts::Invocation,
+        trouble::Address,
+    },
+    map::Peer,
+};
+use crate::contract::StoreError;
+
+/// Calls that go to one node, in one write.
+pub(in crate::store::redis) struct Part {
+    pub(in crate::store::redis) route: Route,
+    pub(in crate::store::redis) calls: Vec<Call>,
+}
+
+/// One call of a script, and the items of its batch that it is about.
+pub(in crate::store::redis) struct Call {
+    pub(in crate::store::redis) invocation: Invocation,
+    pub(in crate::store::redis) items: Items,
+    /// How many calls were sent for its slot, with those of its batch.
+    pub(super) sent: u32,
+}
+
+impl Call {
+    pub(in crate::store::redis) fn of(invocation: Invocation, items: Items) -> Self {
+        Self { invocation, items, sent: 0 }
+    }
+}
+
+impl AsRef<Invocation> for Call {
+    fn as_ref(&self) -> &Invocation {
+        &self.invocation
+    }
+}
+
+/// Which items of a batch.
+pub(in crate::store::redis) enum Items {
+    /// The first so many: all of them.
+    All(usize),
+    One(usize),
+    Some(Vec<usize>),
+}
+
+impl Items {
+    pub(in crate::store::redis) fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::One(_) => 1,
+            Self::Some(items) => items.len(),
+        }
+    }
+
+    /// The number of one of them in the batch.
+    pub(in crate::store::redis) fn number(&self, item: usize) -> usize {
+        match self {
+            Self::All(_) => item,
+            Self::One(number) => *number,
+            Self::Some(items) => items[item],
+        }
+    }
+}
+
+/// The way to the node of a part.
+pub(in crate::store::redis) struct Route {
+    node: Arc<Node>,
+    /// Where it is among the nodes of a Cluster.
+    peer: Option<Peer>,
+    /// Says that the node is to be asked no longer.
+    retired: Option<watch::Receiver<bool>>,
+}
+
+impl Route {
+    pub(super) fn new(
+        node: &Arc<Node>,
+        peer: Option<Peer>,
+        retired: Option<watch::Receiver<bool>>,
+    ) -> Self {
+        Self { node: Arc::clone(node), peer, retired }
+    }
+
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    pub(in crate::store::redis) fn address(&self) -> Address {
+        self.node.address()
+    }
+
+    /// A fence was drawn at the node.
+    pub(in crate::store::redis) fn found_fence(&self) {
+        self.node.found_fence();
+    }
+
+    /// As [`Node::invoke`]; ends at once where the node is to be asked no longer. What was sent may
+    /// have been done by then, or may not.
+    pub(in crate::store::redis) async fn invoke<I: AsRef<Invocation>>(
+        &mut self,
+        calls: &[I],
+        terms: Terms,
+    ) -> Result<(Vec<Value>, Acknowledgement), StoreError> {
+        let Some(retired) = &mut self.retired else { return self.node.invoke(calls, terms).await };
+        let is_retired = async {
+            // The one who says it is gone: so is the node.
+            let _ = retired.wait_for(|retired| *retired).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = self.node.invoke(calls, terms) => outcome,
+            () = is_retired => Err(self.node.address().moved()),
+        }
+    }
+}
+
+/// What is sent, part by part, and what is to be held until it is.
+pub(in crate::store::redis) struct Parts<'a> {
+    pub(in crate::store::redis) parts: Vec<Part>,
+    pub(in crate::store::redis) gate: Option<MutexGuard<'a, ()>>,
+}
