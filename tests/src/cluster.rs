@@ -105,6 +105,17 @@ impl Cluster {
         self.at(eventually(PATIENCE, || self.agreed(|view| owner(view, slot))).await)
     }
 
+    /// The port of each slot's primary, by the slot.
+    ///
+    /// # Panics
+    ///
+    /// When the nodes do not agree.
+    pub async fn ports(&self) -> Vec<u16> {
+        let owners = eventually(PATIENCE, || self.agreed(|view| Ok(owners(view)))).await;
+        let owner = |slot: u16| owners.range(..=slot).next_back().map(|(_, port)| *port);
+        (0..slots::SLOTS).map(|slot| owner(slot).expect("every slot is somewhere")).collect()
+    }
+
     /// All servers that have slots, in the order of their first ones.
     ///
     /// # Panics

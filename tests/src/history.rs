@@ -55,12 +55,27 @@ pub struct Refusal {
     pub at: u64,
 }
 
+/// A hold that ended before its holder let go of it and before its deadline: the store had said that
+/// the lock is not this holder's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The lock.
+    pub id: String,
+    /// Its fencing token.
+    pub token: u64,
+    /// As in a [`Section`].
+    pub standing_since: u64,
+    /// After the holder was told.
+    pub at: u64,
+}
+
 /// Everything that is judged at the end of a run.
 #[derive(Debug, Default)]
 pub struct History {
     sections: HashMap<String, Vec<Section>>,
     forgettings: Vec<Forgetting>,
     refusals: Vec<Refusal>,
+    losses: Vec<Loss>,
     violations: Vec<String>,
 }
 
@@ -76,6 +91,8 @@ pub struct Verdict {
     /// another process had been granted the lock: the token does grow in that process, but is below
     /// the other's, so that a resource refuses it.
     pub stale_hand_overs: usize,
+    /// Holds that a store had forgotten before their holders let go of them.
+    pub lost_after_forgetting: usize,
     /// What must not be.
     pub violations: Vec<String>,
 }
@@ -94,6 +111,11 @@ impl History {
     /// Adds a write that was refused to a holder that took the lock for valid.
     pub fn refusal(&mut self, refusal: Refusal) {
         self.refusals.push(refusal);
+    }
+
+    /// Adds a lock that was lost before its time.
+    pub fn loss(&mut self, loss: Loss) {
+        self.losses.push(loss);
     }
 
     /// Adds what somebody else has seen and what must not be.
@@ -118,6 +140,7 @@ impl History {
     ///   token is granted twice. Of hand-overs inside a process, only while nothing is forgotten.
     /// - **Exclusion while valid**: nobody was granted a lock before the time until which somebody
     ///   else took it for valid, unless a store forgot it in between; nor did anybody write.
+    /// - **Nothing is lost before its time**, unless a store forgot it.
     pub fn judge(self) -> Verdict {
         let mut verdict = Verdict { violations: self.violations, ..Verdict::default() };
         for refusal in &self.refusals {
@@ -127,6 +150,14 @@ impl History {
                 let others: Vec<_> = others.filter(|other| other.token > *token).take(3).collect();
                 format!("somebody wrote while the lock was valid: {refusal:?}, one of {others:?}")
             });
+        }
+        for loss in &self.losses {
+            let Loss { id, standing_since, at, .. } = loss;
+            if is_forgotten(&self.forgettings, id, [*standing_since, *at]) {
+                verdict.lost_after_forgetting += 1;
+            } else {
+                verdict.violations.push(format!("lost before its time: {loss:?}"));
+            }
         }
         let sorted: BTreeMap<_, _> = self.sections.into_iter().collect();
         for mut sections in sorted.into_values() {
@@ -320,6 +351,21 @@ mod tests {
             let verdict = history.judge();
             assert_eq!(verdict.violations.len(), violations, "{verdict:?}");
             assert_eq!(verdict.overlaps_after_forgetting, 1 - violations, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_loss_before_its_time_is_one_of_a_lock_that_was_forgotten() {
+        for (forgetting, id, violations) in
+            [((20, 30), "a", 0), ((41, 50), "a", 1), ((0, 9), "a", 1), ((20, 30), "b", 1)]
+        {
+            let mut history = History::default();
+            history.loss(Loss { id: "a".into(), token: 7, standing_since: 10, at: 40 });
+            let (from, to) = forgetting;
+            history.forgetting(Forgetting { id: Some(id.into()), from, to });
+            let verdict = history.judge();
+            assert_eq!(verdict.violations.len(), violations, "{verdict:?}");
+            assert_eq!(verdict.lost_after_forgetting, 1 - violations, "{verdict:?}");
         }
     }
 

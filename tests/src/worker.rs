@@ -37,6 +37,31 @@ pub fn worker_of_version_before() -> Option<PathBuf> {
     Some(path)
 }
 
+/// The locks on which workers that are told to `work` work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkIds {
+    /// Those that everybody wants.
+    pub hot: Vec<String>,
+    /// Those that there are besides.
+    pub cold: Vec<String>,
+}
+
+impl WorkIds {
+    /// The same in every process.
+    #[must_use]
+    pub fn all() -> Self {
+        let numbered =
+            |word: &str, count: u64| (0..count).map(|number| format!("{word}-{number}")).collect();
+        Self { hot: numbered("hot", 3), cold: numbered("cold", 300) }
+    }
+
+    /// Both.
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
+        self.hot.iter().chain(&self.cold)
+    }
+}
+
 /// A process that is told what to do by lines, and answers by lines. It is killed when the value
 /// is dropped, and when this process ends.
 #[derive(Debug)]

@@ -5,16 +5,17 @@
 //! section ID TOKEN ASKED GRANTED UNTIL   one hold, once it is over
 //! refused ID TOKEN ASKED AT              a write was refused to a holder that was told it is valid
 //! late ID TOKEN                          a guard was past its deadline, and its loss not signalled
+//! lost ID TOKEN ASKED AT told|late       a hold was lost: before its deadline, or because that passed
 //! failed KIND ASKED AT                   an acquire came to nothing
 //! forcing ID FROM                        a lock is about to be forced free
 //! forced ID FROM TO                      it was
 //! usage KIB THREADS FILES TASKS          what the process takes
 //! ```
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use lock::{ErrorKind, LockGuard, Locks, LocksBuilder};
-use lock_tests::{Random, ms, now};
+use lock_tests::{Random, WorkIds, ms, now};
 use redis::{AsyncConnectionConfig, Script, aio::MultiplexedConnection};
 use tokio::{
     task::JoinSet,
@@ -23,10 +24,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::say;
-
-/// How many locks everybody wants, and how many there are besides.
-const HOT: u64 = 3;
-const COLD: u64 = 300;
 
 /// How often a holder looks whether it is still one.
 const STEP: Duration = ms(4);
@@ -89,11 +86,13 @@ pub(crate) async fn start(
     let resource = resource.expect("the resource is never down");
     let finishing = CancellationToken::new();
     usage();
+    let ids = Arc::new(WorkIds::all());
     let mut work = Workload { finishing, tasks: JoinSet::new(), locks, resource };
     for task in 0..tasks {
         let one = Task {
             locks: work.locks.clone(),
             resource: work.resource.clone(),
+            ids: Arc::clone(&ids),
             random: Random::new(seed.wrapping_mul(1000).wrapping_add(task)),
         };
         work.tasks.spawn(one.run(work.finishing.clone()));
@@ -119,29 +118,28 @@ impl Workload {
 struct Task {
     locks: Locks,
     resource: MultiplexedConnection,
+    ids: Arc<WorkIds>,
     random: Random,
 }
 
 impl Task {
     async fn run(mut self, finishing: CancellationToken) {
         while !finishing.is_cancelled() {
-            let id = if self.random.one_in(8) {
-                format!("hot-{}", self.random.below(HOT))
-            } else {
-                format!("cold-{}", self.random.below(COLD))
-            };
+            let ids = Arc::clone(&self.ids);
+            let ids = if self.random.one_in(8) { &ids.hot } else { &ids.cold };
+            let id = &ids[self.random.below(ids.len() as u64) as usize];
             if self.random.one_in(2000) {
                 let from = now();
                 // Said before it is done: who is killed in between says nothing afterwards.
                 say(&format!("forcing {id} {from}"));
-                let known = self.locks.lock(&id).force_release().await.is_ok();
+                let known = self.locks.lock(id).force_release().await.is_ok();
                 // Without an answer it may be done while a request can still be on its way.
                 let late = if known { 0 } else { 10_000_000_000 };
                 say(&format!("forced {id} {from} {}", now() + late));
             }
             let asked = now();
-            match self.acquire(&id).await {
-                Ok(Some(guard)) => self.section(&id, asked, guard).await,
+            match self.acquire(id).await {
+                Ok(Some(guard)) => self.section(id, asked, guard).await,
                 Ok(None) => {}
                 Err(kind) => {
                     say(&format!("failed {kind:?} {asked} {}", now()));
@@ -194,6 +192,10 @@ impl Task {
             if !is_accepted && watch.look() {
                 say(&format!("refused {id} {token} {asked} {}", now()));
             }
+        }
+        if guard.lost_token().is_cancelled() {
+            let how = if guard.__overdue().is_zero() { "told" } else { "late" };
+            say(&format!("lost {id} {token} {asked} {} {how}", now()));
         }
         let until = watch.valid_until.min(now());
         // A validity ends before the release is asked for.

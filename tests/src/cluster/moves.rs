@@ -7,7 +7,6 @@ use redis::{RedisResult, aio::MultiplexedConnection};
 use super::{
     ANSWER, Cluster, PATIENCE,
     nodes::{Node, name_of},
-    owners,
 };
 use crate::{RedisServer, eventually};
 
@@ -52,12 +51,10 @@ impl Cluster {
     ///
     /// When a node refuses.
     pub async fn move_slots(&self, slots: impl IntoIterator<Item = u16>, to: &RedisServer) {
-        let owners = eventually(PATIENCE, || self.agreed(|view| Ok(owners(view)))).await;
-        let owner = |slot: u16| owners.range(..=slot).next_back().map(|(_, port)| *port);
+        let ports = self.ports().await;
         let mut by_owner: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
         for slot in slots {
-            let from = owner(slot).expect("every slot is somewhere");
-            by_owner.entry(from).or_default().push(slot);
+            by_owner.entry(ports[usize::from(slot)]).or_default().push(slot);
         }
         by_owner.remove(&to.port());
         for (from, slots) in by_owner {

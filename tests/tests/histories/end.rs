@@ -15,6 +15,8 @@ pub(super) struct End {
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) forgettings: u64,
+    /// Holds whose deadline passed: which lock, and when its holder noticed.
+    pub(super) ran_out: Vec<(String, u64)>,
     pub(super) took: Duration,
     pub(super) resource: Resource,
     pub(super) leaks: Vec<String>,
@@ -48,8 +50,9 @@ impl fmt::Display for End {
         write!(
             f,
             "{} acquisitions, {} failed, {} faults of {} kinds, {} data losses, {} s: \
-             {} violations, {} overlaps and {} stale hand-overs after a data loss; writes {} accepted, {} refused as stale, \
-             {} lost without the check; leaks {}; a process takes {}",
+             {} violations, {} overlaps, {} stale hand-overs and {} holds lost after a data loss, {} holds that \
+             ran out; writes {} accepted, {} refused as stale, {} lost without the check; leaks {}; a process \
+             takes {}",
             verdict.acquisitions,
             self.failures.values().sum::<u64>(),
             self.faults(),
@@ -59,6 +62,8 @@ impl fmt::Display for End {
             verdict.violations.len(),
             verdict.overlaps_after_forgetting,
             verdict.stale_hand_overs,
+            verdict.lost_after_forgetting,
+            self.ran_out.len(),
             resource.accepted,
             resource.refused,
             resource.lost_unchecked,

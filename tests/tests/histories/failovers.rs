@@ -16,8 +16,8 @@ use tokio::{
 use super::{
     end::End,
     prober::Prober,
-    timings::{Timing, Timings},
-    world::{World, ask, nanos},
+    timings::{NEXT_LOCK, Timings},
+    world::{Versions, World, ask, nanos},
 };
 
 /// How many replicas follow the primary.
@@ -38,6 +38,9 @@ pub(super) const KINDS: [&str; 5] = [
 /// One more, begun by a Sentinel that has taken a server for dead which was only slow.
 const UNASKED: &str = "failover that nobody asked for";
 
+/// What is measured besides: how soon nobody asks the old primary any more.
+const LAST_SCRIPT: &str = "from the first Sentinel's word to the last script on the old primary";
+
 /// Until when every client has heard of a failover, from the first Sentinel's word on: each is
 /// subscribed to all of them, and asks each of them once a second.
 const HEARD: Duration = Duration::from_secs(1);
@@ -47,6 +50,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many holds there are at least while no Sentinel answers.
 const WITHOUT_SENTINELS: usize = 300;
+
+/// How long one took.
+struct Timing {
+    next_lock: Duration,
+    /// None if there was no script.
+    last_script: Option<Duration>,
+}
 
 pub(super) struct Failovers {
     seed: u64,
@@ -60,9 +70,13 @@ impl Failovers {
     pub(super) async fn start(seed: u64, min_replicas: Option<u64>) -> Self {
         let sentinels = Sentinels::start_guarded().await;
         let url = sentinels.url();
+        let versions = match min_replicas {
+            None => Versions::Two,
+            Some(min_replicas) => Versions::One { min_replicas },
+        };
         Self {
             seed,
-            world: World::start(seed, iter::repeat_n(url.clone(), CLIENTS), min_replicas),
+            world: World::start(seed, iter::repeat_n(url.clone(), CLIENTS), versions),
             events: SentinelEvents::of(&sentinels).await,
             sentinels,
             prober: Prober::start(url),
@@ -88,7 +102,11 @@ impl Failovers {
                     }
                 }
             };
-            timings.add(kind, self.world.listen_until(failover).await);
+            let Timing { next_lock, last_script } = self.world.listen_until(failover).await;
+            timings.add(NEXT_LOCK, kind, next_lock);
+            if let Some(last_script) = last_script {
+                timings.add(LAST_SCRIPT, kind, last_script);
+            }
             self.world.count(kind);
         }
         timings
@@ -99,7 +117,7 @@ impl Failovers {
         let primary = self.sentinels.in_order().await;
         self.prober.finish();
         self.world.finish().await;
-        self.world.end(primary, &self.sentinels.url(), ms(2000)).await
+        self.world.end(&[primary], &self.sentinels.url(), ms(2000)).await
     }
 
     /// One fault, from an orderly state until what was the primary follows the new one. None if there

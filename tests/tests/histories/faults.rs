@@ -161,7 +161,7 @@ impl Single {
                 let link = Proxy::start(server.port());
                 ask(&servers.standby, &format!("REPLICAOF 127.0.0.1 {}", link.port())).await;
                 eventually(ms(20_000), async || {
-                    let answer = answer(&servers.standby, "INFO replication").await;
+                    let answer: String = answer(&servers.standby, "INFO replication").await;
                     answer.contains("master_link_status:up")
                 })
                 .await;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lock_tests::{Forgetting, History, RedisServer, Refusal, Section, ms, now};
+use lock_tests::{Forgetting, History, Loss, RedisServer, Refusal, Section, ms, now};
 
 use super::world::nanos;
 
@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) forgettings: u64,
+    /// Holds whose deadline passed: which lock, and when its holder noticed.
+    pub(super) ran_out: Vec<(String, u64)>,
     /// What is about to be forced free: who does it, which lock, and since when.
     forcing: BTreeSet<(u64, String, u64)>,
     /// Of the first client, whose process is never killed: KiB, threads, files, tasks.
@@ -94,6 +96,12 @@ impl Ledger {
                 let id = id.to_owned();
                 self.history.refusal(Refusal { id, token, standing_since, at });
             }
+            ["lost", id, token, asked, at, "told"] => {
+                let (token, asked, at) = (number(token), number(asked), number(at));
+                let standing_since = standing_since(token, asked, at);
+                self.history.loss(Loss { id: id.to_owned(), token, standing_since, at });
+            }
+            ["lost", id, _, _, at, "late"] => self.ran_out.push((id.to_owned(), number(at))),
             ["late", ..] => self.history.violation(format!("a loss that was not told: {words:?}")),
             ["failed", kind, asked, at] => {
                 *self.failures.entry(kind.to_owned()).or_default() += 1;

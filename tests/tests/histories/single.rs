@@ -4,7 +4,11 @@ use lock_tests::{Proxy, Random, RedisServer, WallClock, ms};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{end::End, faults::JUMP, world::World};
+use super::{
+    end::End,
+    faults::JUMP,
+    world::{Versions, World},
+};
 
 /// How many processes lock.
 pub(super) const CLIENTS: u64 = 4;
@@ -42,7 +46,7 @@ impl Single {
         let proxies: Vec<_> = (0..CLIENTS).map(|_| Proxy::start(primary.port())).collect();
         Self {
             seed,
-            world: World::start(seed, proxies.iter().map(Proxy::url), None),
+            world: World::start(seed, proxies.iter().map(Proxy::url), Versions::Two),
             proxies,
             servers: Servers { primary, standby, clock, keeps_data_until: 0 }.into(),
         }
@@ -75,6 +79,6 @@ impl Single {
         let servers = self.servers.into_inner();
         // What the clock of the server adds, and a margin.
         let late = ms(JUMP.unsigned_abs() + 2000);
-        self.world.end(&servers.primary, &servers.primary.url(), late).await
+        self.world.end(&[&servers.primary], &servers.primary.url(), late).await
     }
 }

@@ -1,47 +1,51 @@
-//! How long a failover takes.
+//! How long it took, for each kind of what was done.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-/// One failover.
-pub(super) struct Timing {
-    /// From the promotion of a replica to the next lock that it grants.
-    pub(super) next_lock: Duration,
-    /// From the first Sentinel's word of it to the last script that the old primary has run. None if
-    /// there was none.
-    pub(super) last_script: Option<Duration>,
-}
+/// How soon there is a lock again where a replica has become a primary.
+pub(super) const NEXT_LOCK: &str = "from the promotion to the next lock";
 
-/// All of them, by what led to it.
+/// All times, by what was measured and by what led to it.
 #[derive(Default)]
-pub(super) struct Timings(BTreeMap<&'static str, Vec<Timing>>);
+pub(super) struct Timings(BTreeMap<&'static str, BTreeMap<&'static str, Vec<Duration>>>);
 
 impl Timings {
-    pub(super) fn add(&mut self, kind: &'static str, timing: Timing) {
-        self.0.entry(kind).or_default().push(timing);
+    pub(super) fn add(&mut self, what: &'static str, kind: &'static str, time: Duration) {
+        self.0.entry(what).or_default().entry(kind).or_default().push(time);
     }
 
-    /// The middle one of all times from a promotion to the next lock.
-    pub(super) fn next_lock(&self) -> Duration {
-        middle(self.0.values().flatten())
+    /// The middle one of all times of this.
+    pub(super) fn middle(&self, what: &str) -> Duration {
+        middle(self.of(what))
+    }
+
+    /// The longest one.
+    pub(super) fn most(&self, what: &str) -> Duration {
+        self.of(what).max().unwrap_or_default()
+    }
+
+    fn of(&self, what: &str) -> impl Iterator<Item = Duration> {
+        self.0.get(what).into_iter().flat_map(BTreeMap::values).flatten().copied()
     }
 }
 
-fn middle<'a>(timings: impl Iterator<Item = &'a Timing>) -> Duration {
-    let mut times: Vec<_> = timings.map(|timing| timing.next_lock).collect();
+fn middle(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<_> = times.collect();
     times.sort_unstable();
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "from the promotion to the next lock (p50, max)")?;
-        for (kind, timings) in &self.0 {
-            let middle = middle(timings.iter()).as_millis();
-            let most = timings.iter().map(|timing| timing.next_lock).max().unwrap_or_default();
-            write!(f, ", {kind} {middle} {} ms", most.as_millis())?;
+        for (number, (what, kinds)) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            write!(f, "{separator}{what} (p50, max)")?;
+            for (kind, times) in kinds {
+                let middle = middle(times.iter().copied()).as_millis();
+                let most = times.iter().max().copied().unwrap_or_default().as_millis();
+                write!(f, ", {kind} {middle} {most} ms")?;
+            }
         }
-        let last = self.0.values().flatten().filter_map(|timing| timing.last_script).max();
-        let last = last.unwrap_or_default().as_millis();
-        write!(f, "; the last script on an old primary {last} ms after the first Sentinel's word")
+        Ok(())
     }
 }

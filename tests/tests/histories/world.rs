@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use lock_tests::{Forgetting, RedisServer, Worker, eventually, ms, now, worker_of_version_before};
+use redis::FromRedisValue;
 use tokio::{select, time::sleep};
 
 use super::{
@@ -20,8 +22,8 @@ use super::{
     ledger::{Ledger, Resource, Usage},
 };
 
-/// The one key that may stay.
-const FENCE: &str = "~fence";
+/// The only keys that may stay: one, or in a Cluster one for each slot in use.
+const FENCES: &str = "~fence";
 
 /// How many tasks each of the processes has.
 const TASKS: u64 = 16;
@@ -47,21 +49,31 @@ pub(super) struct Client {
     number: AtomicU64,
 }
 
+/// Of which version the processes are.
+#[derive(Clone, Copy)]
+pub(super) enum Versions {
+    /// The second one is of the version before, if there is such a program.
+    Two,
+    /// All are of this one: the other does not know all that is asked for.
+    One {
+        /// How many replicas are to acknowledge a lock.
+        min_replicas: u64,
+    },
+}
+
 impl World {
-    /// Begins to work, in a process for each of these URLs; the second is one of the version before.
-    /// If so many replicas are to acknowledge a lock, it is of this version, too: the other knows of
-    /// no such thing.
+    /// Begins to work, in a process for each of these URLs.
     pub(super) fn start(
         seed: u64,
         urls: impl IntoIterator<Item = String>,
-        min_replicas: Option<u64>,
+        versions: Versions,
     ) -> Self {
         let mut clients: Vec<_> = urls.into_iter().map(Client::new).collect();
-        match min_replicas {
-            Some(replicas) => {
-                clients.iter_mut().for_each(|client| client.settings = format!(" {replicas}"));
+        match versions {
+            Versions::One { min_replicas } => {
+                clients.iter_mut().for_each(|client| client.settings = format!(" {min_replicas}"));
             }
-            None => {
+            Versions::Two => {
                 if let Some(program) = worker_of_version_before() {
                     clients[1].program = program;
                 }
@@ -127,11 +139,12 @@ impl World {
         .await;
     }
 
-    /// Looks at what is left, where everybody has finished: on the server that has the locks, and
-    /// through the URL that leads to it. `late` is what a key may need besides its lease to go.
-    pub(super) async fn end(self, server: &RedisServer, url: &str, late: Duration) -> End {
+    /// Looks at what is left, where everybody has finished: on the servers that have the locks, and
+    /// through the URL that leads to them. `late` is what a key may need besides its lease to go.
+    pub(super) async fn end(self, servers: &[&RedisServer], url: &str, late: Duration) -> End {
+        let keys = async || join_all(servers.iter().map(|server| server.keys())).await.concat();
         let locks = async || {
-            let keys = server.keys().await.into_iter();
+            let keys = keys().await.into_iter();
             keys.map(|(key, _, _)| key).filter(|key| key.starts_with("lock:")).collect::<Vec<_>>()
         };
         let began = now();
@@ -140,10 +153,11 @@ impl World {
             sleep(ms(50)).await;
             leaks = locks().await;
         }
-        let keys = server.keys().await;
         leaks.extend(
-            keys.into_iter()
-                .filter(|(key, _, left)| *left == -1 && key != FENCE)
+            keys()
+                .await
+                .into_iter()
+                .filter(|(key, _, left)| *left == -1 && !key.starts_with(FENCES))
                 .map(|(key, _, _)| key),
         );
         let mut ids = Vec::new();
@@ -161,6 +175,7 @@ impl World {
             faults: ledger.faults,
             failures: ledger.failures,
             forgettings: ledger.forgettings,
+            ran_out: ledger.ran_out,
             took: Duration::from_nanos(now() - self.began),
             resource,
             leaks,
@@ -200,6 +215,15 @@ impl World {
         ledger.history.forgetting(Forgetting { id: None, from, to: now() });
     }
 
+    /// These were forgotten, between then and now.
+    pub(super) fn forgetting_of(&self, ids: &[String], from: u64) {
+        let (mut ledger, to) = (self.ledger(), now());
+        ledger.forgettings += 1;
+        for id in ids {
+            ledger.history.forgetting(Forgetting { id: Some(id.clone()), from, to });
+        }
+    }
+
     /// What must not be, though no holder has seen it.
     pub(super) fn violation(&self, what: String) {
         self.ledger().history.violation(what);
@@ -234,15 +258,14 @@ impl Client {
 
 /// Has a server do something.
 pub(super) async fn ask(server: &RedisServer, words: &str) {
-    answer(server, words).await;
+    let _: redis::Value = answer(server, words).await;
 }
 
-pub(super) async fn answer(server: &RedisServer, words: &str) -> String {
+pub(super) async fn answer<T: FromRedisValue>(server: &RedisServer, words: &str) -> T {
     let mut words = words.split(' ');
     let mut command = redis::cmd(words.next().unwrap());
     command.arg(words.collect::<Vec<_>>());
-    let answer: redis::Value = command.query_async(&mut server.connection().await).await.unwrap();
-    format!("{answer:?}")
+    command.query_async(&mut server.connection().await).await.unwrap()
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
