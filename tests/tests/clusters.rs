@@ -406,6 +406,33 @@ async fn the_living_are_told_from_the_dead_on_each_node() {
     }
 }
 
+/// A primary that is replaced by command answers on, as a replica, and whoever waits asks nothing: the
+/// new one must hear all the same who listens, or it takes those who wait for dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_waits_hears_of_a_failover() {
+    let cluster = Cluster::start().await;
+    let (locks, other) = (connect(&cluster).await, connect(&cluster).await);
+    let id = id_in(SLOTS[1], "queued");
+    let held = locks.lock(&*id).acquire().await.unwrap();
+    let waiter = tokio::spawn(other.lock(&*id).wait(PATIENCE).acquire());
+    waits_for(&locks, &id, 1).await;
+    // A waiter that came before its holder was known to listen has looked once more by then.
+    sleep(ms(1000)).await;
+    let new = cluster.fail_over(SLOTS[1]).await;
+    // Sooner than the waiter looks by itself, which is five seconds after it has last done so.
+    let listeners = || async {
+        let mut question = redis::cmd("PUBSUB");
+        question.arg("CHANNELS").arg("~wake:*");
+        let found: Vec<String> = question.query_async(&mut new.connection().await).await.unwrap();
+        if found.len() == 2 { Ok(()) } else { Err(found) }
+    };
+    eventually(ms(3000), listeners).await;
+    let began = Instant::now();
+    held.release().await.unwrap();
+    let _guard = timeout(PATIENCE, waiter).await.unwrap().unwrap().unwrap();
+    assert!(began.elapsed() < ms(800), "{:?}", began.elapsed());
+}
+
 /// Grants wait for the replica of their own node.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_acknowledge_on_each_node() {

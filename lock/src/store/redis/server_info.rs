@@ -132,7 +132,7 @@ impl ServerInfo {
 }
 
 /// The value of one line of INFO.
-fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: Option<&'a str>, name: &str) -> Option<&'a str> {
     info?.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 

@@ -1,4 +1,7 @@
-//! Asks the nodes of a Cluster who has which slot: at first, and whenever something does not fit.
+//! Asks the nodes of a Cluster who has which slot: at first, whenever something does not fit, and when
+//! one of them says that something has changed, for which it is asked once a second. Who only waits for
+//! a lock asks its node for nothing, and one that is replaced by command answers on: the new one would
+//! take for dead whoever does not listen to it.
 //!
 //! A few nodes that are well are asked over the links which are there. If fewer than two are, all
 //! that are known are asked, over connections of their own. Nobody waits for those who are silent
@@ -11,11 +14,19 @@ use std::{
 
 use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
 use redis::{AsyncConnectionConfig, Pipeline, Value, aio::MultiplexedConnection};
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 use super::{
     super::{
-        backoff::jittered, endpoint::Endpoint, handshake::greet_at, place::Place, refusal::Refusal,
+        backoff::jittered,
+        endpoint::Endpoint,
+        handshake::greet_at,
+        place::Place,
+        refusal::Refusal,
+        server_info::{field, text},
         stream::STEP,
     },
     cluster::{Cluster, Shared},
@@ -36,6 +47,9 @@ const APART: Duration = Duration::from_millis(50);
 const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
 const A_WHILE: Duration = Duration::from_secs(60);
 
+/// How often a node is asked whether anything has changed.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Begins to look for the nodes, for as long as the store lives.
 pub(super) fn begin(cluster: &Cluster) {
     cluster.0.begun.get_or_init(|| {
@@ -46,6 +60,7 @@ pub(super) fn begin(cluster: &Cluster) {
 /// Keeps the map for as long as it is wanted.
 async fn follow(weak: Weak<Shared>) {
     let mut unwell_since: Option<Instant> = None;
+    let mut epoch = Epoch::default();
     loop {
         let Some(shared) = weak.upgrade() else { return };
         let doubted = Arc::clone(&shared.doubted);
@@ -59,13 +74,55 @@ async fn follow(weak: Weak<Shared>) {
         drop(shared);
         time::sleep(APART).await;
         match unwell_since {
-            None => doubted.notified().await,
+            None => until_doubted(&weak, &doubted, &mut epoch).await,
             Some(since) => {
                 let pause = if since.elapsed() < A_WHILE { LOOKS.0 } else { LOOKS.1 };
                 let _ = time::timeout(jittered(pause), doubted.notified()).await;
             }
         }
     }
+}
+
+/// The highest epoch that a node has told. Each failover, and each node that gets its first slots, makes
+/// a higher one.
+#[derive(Default)]
+struct Epoch {
+    known: u64,
+    /// The others may not have heard of it yet when they were asked.
+    is_new: bool,
+}
+
+impl Epoch {
+    /// Is the map to be asked for, now that a node has told this one?
+    fn told(&mut self, epoch: u64) -> bool {
+        let is_higher = epoch > self.known;
+        self.known = self.known.max(epoch);
+        std::mem::replace(&mut self.is_new, is_higher) || is_higher
+    }
+}
+
+/// Waits until the map is to be asked for.
+async fn until_doubted(weak: &Weak<Shared>, doubted: &Notify, epoch: &mut Epoch) {
+    while time::timeout(jittered(QUIET), doubted.notified()).await.is_err() {
+        let Some(shared) = weak.upgrade() else { return };
+        let asked = well(&shared).into_iter().next();
+        drop(shared);
+        let Some((connection, _)) = asked else { return };
+        // Without an answer, calls find out what has changed.
+        if let Some(told) = epoch_at(connection).await
+            && epoch.told(told)
+        {
+            return;
+        }
+    }
+}
+
+/// The epoch of the Cluster, as one node knows it.
+async fn epoch_at(mut connection: MultiplexedConnection) -> Option<u64> {
+    let mut question = redis::cmd("CLUSTER");
+    question.arg("INFO");
+    let answer = time::timeout(WELL, connection.send_packed_command(&question)).await.ok()?.ok()?;
+    field(text(Some(answer)).as_deref(), "cluster_current_epoch:")?.parse().ok()
 }
 
 async fn round(shared: &Arc<Shared>) {
@@ -167,5 +224,17 @@ async fn ask_within(
         (Some(Value::ServerError(error)), _) => Err(Refusal::no_slots(error.into())),
         (Some(slots), nodes) => View::read(slots, nodes, &peer).ok_or_else(Refusal::no_node),
         _ => Err(Refusal::no_node()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_higher_epoch_has_the_map_asked_for_twice() {
+        let mut epoch = Epoch::default();
+        let asked = [3, 3, 3, 2, 5, 6, 6, 6].map(|told| epoch.told(told));
+        assert_eq!(asked, [true, true, false, false, true, true, true, false]);
     }
 }
