@@ -14,7 +14,7 @@ mod failovers;
 mod moves;
 
 use std::{
-    iter,
+    iter, mem,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -111,13 +111,13 @@ impl Shards {
         self.world.ready().await;
         let mut random = Random::new(self.seed);
         let mut bag = Vec::new();
-        for number in 0..each * KINDS.len() as u64 {
+        for _ in 0..each * KINDS.len() as u64 {
             let kind = random.draw(&mut bag, || KINDS.to_vec());
             let event = async {
                 self.is_well(&mut random).await;
                 match kind {
                     "slots moved" => self.move_slots(kind, &mut random).await,
-                    "node exchanged" => self.exchange_node(kind, number, &mut random).await,
+                    "node exchanged" => self.exchange_node(kind, &mut random).await,
                     _ => self.fail_over(kind, &mut random).await,
                 }
             };
@@ -190,10 +190,11 @@ impl Shards {
     /// before, and that of now. If the nodes have done something by themselves, anything may have been
     /// lost since somebody looked last.
     async fn account_for(&self, was_done: impl Fn(u16, u16, u16) -> bool) {
+        let at = now();
         let ports = self.cluster.ports().await;
         let (before, since) = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *known, (ports.clone(), now()))
+            mem::replace(&mut *known, (ports.clone(), at))
         };
         let strayed = self.ids.iter().find(|id| {
             let slot = slot_of(id);

@@ -78,7 +78,7 @@ impl Shards {
     }
 
     /// A node comes, and one goes: the same, or one that was there before.
-    pub(super) async fn exchange_node(&self, kind: &'static str, number: u64, random: &mut Random) {
+    pub(super) async fn exchange_node(&self, kind: &'static str, random: &mut Random) {
         let added = self.cluster.add_node().await;
         let mut ids = BTreeSet::from([any(&self.ids.hot, random)]);
         for _ in 0..NEWCOMERS {
@@ -94,7 +94,7 @@ impl Shards {
         .await;
         sleep(ms(500)).await;
 
-        let gone = if random.one_in(2) || number == 0 {
+        let gone = if random.one_in(2) {
             self.cluster.remove_node(&added).await
         } else {
             let old = self.another_primary(added.port(), random).await;
