@@ -61,7 +61,7 @@ impl Refusal {
         let text = match error.code() {
             Some("NOPERM") => {
                 "it does not let this user ask who has which slot, which a Redis Cluster needs, so allow \
-                 `+cluster|slots` and `+cluster|nodes`"
+                 `+cluster|slots`, `+cluster|nodes` and `+cluster|info`"
             }
             Some("NOAUTH") => return Self::of(error),
             Some(code) if is_passing(code) => return Self::of(error),
