@@ -28,6 +28,7 @@ pub enum Warning {
     /// its data does not have may be granted again while their guards are valid.
     Restarted,
     /// The server has lost its data since: every lock may be granted again while its guard is valid.
+    /// Not said of the nodes of a Redis Cluster, whose counters of fences are spread over the slots.
     Wiped,
     /// No notices come: waiters look four times a second instead.
     NoNotices,

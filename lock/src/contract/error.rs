@@ -40,6 +40,12 @@ impl StoreError {
         !matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether nothing was heard of the store.
+    pub(crate) fn is_silence(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        !source.downcast_ref::<Failure>().is_some_and(|failure| failure.is_answer)
+    }
+
     /// The store cannot do what is named, ever: `"status"`, or `"locks that are held for ever"`.
     pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
         Self::Unsupported(what.into())
@@ -71,6 +77,8 @@ pub(crate) fn answer_each<T>(
 pub(crate) struct Failure {
     text: String,
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// The server has said so itself: it is there.
+    is_answer: bool,
 }
 
 impl Failure {
@@ -79,7 +87,13 @@ impl Failure {
         text: String,
         cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { text, cause }
+        Self { text, cause, is_answer: false }
+    }
+
+    /// The same, as the server has said it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn by_the_server(self) -> Self {
+        Self { is_answer: true, ..self }
     }
 
     #[cfg(feature = "redis")]

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// What a store tells a client, by the number in one of the client's tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
     /// The lock was handed to this waiter, or its state has changed and the waiter should ask again.
@@ -44,7 +44,7 @@ pub enum Notice {
 ///
 /// `Debug` of [`Locks`](crate::Locks) shows it, and each connect says it in an event (`tracing`,
 /// target `lock`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Delivery {

@@ -228,8 +228,10 @@ impl Task {
         let (sent_at, items) = (self.now, batch.len());
         self.shards.at(shard).bulk.on_their_way += items;
         self.call_store(batch, ask, move |answers| {
+            let is_silence =
+                |answer: &Result<A, StoreError>| answer.as_ref().is_err_and(StoreError::is_silence);
             let silence = match answers.first() {
-                Some(Err(error @ StoreError::Unavailable(_))) => Some(error.clone()),
+                Some(Err(error)) if answers.iter().all(is_silence) => Some(error.clone()),
                 _ => None,
             };
             Done::Bulk(Load { shard, items, sent_at, silence }, Box::new(done(answers)))

@@ -12,6 +12,11 @@ pub(super) const RECONNECT: (Duration, Duration) =
 /// Between half of a delay and all of it, so that the clients of a server that comes back do not
 /// come back all at once.
 pub(super) fn jittered(delay: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 1024;
-    delay / 2 + delay / 2048 * random as u32
+    delay / 2 + delay / 2048 * any(1024) as u32
+}
+
+/// Any number below this one, or 0.
+pub(super) fn any(below: usize) -> usize {
+    let random = RandomState::new().build_hasher().finish();
+    usize::try_from(random % (below.max(1) as u64)).unwrap_or(0)
 }

@@ -76,7 +76,7 @@ impl Topology {
         // The server has turned out to belong to a Cluster, before anything was sent to it. What the
         // engine tries again comes again in its order.
         let now = self.naming();
-        if terms.may_wait
+        if terms.tried_for.is_some()
             && now.is_slotted() != naming.is_slotted()
             && answers.iter().all(Result::is_err)
         {

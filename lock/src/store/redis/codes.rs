@@ -91,10 +91,13 @@ pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
         "MISCONF" => "it cannot save to its disk, so see to that",
         "CLUSTERDOWN" => "its cluster is down, so wait for the failover or restore the lost slots",
         "TRYAGAIN" => "its keys are being moved, so wait until that is done",
-        "MOVED" | "ASK" => "another node of its cluster has the key by now, so try again",
+        "MOVED" | "ASK" => {
+            "another node of its cluster has the key by now, so try again; a URL with `?slots=1` is for a \
+             proxy, and `redis+cluster://` for the nodes themselves"
+        }
         "CROSSSLOT" => {
-            "it leads to the nodes of a Redis Cluster, where all keys of a call have to be in one slot, \
-             so put `?slots=1` behind its URL"
+            "it is a node of a Redis Cluster, so use `redis+cluster://`; or it leads to such nodes, so put \
+             `?slots=1` behind its URL"
         }
         "NOAUTH" => "it wants a user and a password, so put them into the URL",
         "ERR" if details.starts_with("unknown command") => {

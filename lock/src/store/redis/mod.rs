@@ -64,6 +64,10 @@ use crate::{
     },
 };
 
+/// How long calls are tried that cannot be done for a moment and that nobody else tries again: several
+/// at once, for each has to wait for all of them, and one.
+const TRIED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+
 /// The store on a Redis server, or on one after the other.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
@@ -92,11 +96,13 @@ impl RedisStore {
     async fn each<Q, T>(
         &self,
         batch: &[Q],
+        in_any_order: bool,
         write: impl Fn(&Q, &Naming) -> Invocation,
         read: impl Fn(Value) -> Option<T>,
     ) -> Vec<Result<T, StoreError>> {
         let calls = |naming: &Naming| one_for_each(batch, |request| write(request, naming));
-        let terms = Terms { may_wait: true, ..Terms::default() };
+        let tried_for = if batch.len() == 1 { TRIED.1 } else { TRIED.0 };
+        let terms = Terms { tried_for: Some(tried_for), in_any_order, ..Terms::default() };
         let reading = Reading { read: one(read), is_grant: |_: &T| false };
         self.topology.perform(calls, batch.len(), terms, reading).await
     }
@@ -160,7 +166,7 @@ impl Store for RedisStore {
             };
             // What is answered later than that is answered after the deadline of some lock in it.
             let limit = batch.iter().map(|request| request.lease).min();
-            let terms = Terms { renews: limit, ..Terms::default() };
+            let terms = Terms { renews: limit, in_any_order: true, ..Terms::default() };
             let reading = Reading { read: numbers(decode::renewed), is_grant: |_: &_| false };
             self.topology.perform(calls, batch.len(), terms, reading).await
         })
@@ -204,16 +210,16 @@ impl Store for RedisStore {
 
 impl AdminStore for RedisStore {
     fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
-        Box::pin(self.each(batch, encode::extend, decode::extended))
+        Box::pin(self.each(batch, true, encode::extend, decode::extended))
     }
 
     fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
-        Box::pin(self.each(keys, encode::holder, decode::holder))
+        Box::pin(self.each(keys, true, encode::holder, decode::holder))
     }
 
     fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
         let read = |reply| decode::integer(reply).and_then(decode::released);
-        Box::pin(self.each(keys, encode::force_release, read))
+        Box::pin(self.each(keys, false, encode::force_release, read))
     }
 }
 
@@ -225,17 +231,17 @@ impl DebounceStore for RedisStore {
     }
 
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
-        Box::pin(self.each(batch, encode::end_window, decode::was_there))
+        Box::pin(self.each(batch, false, encode::end_window, decode::was_there))
     }
 }
 
 impl DurableStore for RedisStore {
     fn keep<'a>(&'a self, batch: &'a [KeepRequest]) -> Answers<'a, Kept> {
-        Box::pin(self.each(batch, encode::keep, decode::kept))
+        Box::pin(self.each(batch, false, encode::keep, decode::kept))
     }
 
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
-        Box::pin(self.each(batch, encode::due, decode::due))
+        Box::pin(self.each(batch, true, encode::due, decode::due))
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
@@ -245,14 +251,14 @@ impl DurableStore for RedisStore {
     }
 
     fn finish<'a>(&'a self, batch: &'a [FinishRequest]) -> Answers<'a, DurableFinish> {
-        Box::pin(self.each(batch, encode::finish, decode::finished))
+        Box::pin(self.each(batch, false, encode::finish, decode::finished))
     }
 
     fn set_aside<'a>(&'a self, books: &'a [DurableBook]) -> Answers<'a, Vec<SetAside>> {
-        Box::pin(self.each(books, encode::set_aside, decode::set_aside))
+        Box::pin(self.each(books, true, encode::set_aside, decode::set_aside))
     }
 
     fn take_back<'a>(&'a self, batch: &'a [TakeBackRequest]) -> Answers<'a, bool> {
-        Box::pin(self.each(batch, encode::take_back, decode::was_there))
+        Box::pin(self.each(batch, false, encode::take_back, decode::was_there))
     }
 }

@@ -341,7 +341,7 @@ impl Node {
     /// Replaces a link as soon as it ends, or the node is elsewhere. Without that, one that nobody
     /// uses but to be woken would be missed at the next call only.
     fn watch(&self, live: &Arc<Live>, ended: Option<oneshot::Receiver<()>>) {
-        let mut places = live.places.clone();
+        let (mut places, mut states) = (live.places.clone(), self.state.subscribe());
         let (weak, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
         tokio::spawn(async move {
             let ended = async {
@@ -351,9 +351,15 @@ impl Node {
                     None => pending().await,
                 }
             };
+            let watched = Weak::clone(&live);
+            let is_gone = states.wait_for(|state| {
+                state.live().is_none_or(|current| Arc::as_ptr(current) != watched.as_ptr())
+            });
             tokio::select! {
                 () = ended => {}
                 () = places.moved() => {}
+                // Another has seen to it.
+                _ = is_gone => return,
             }
             if let (Some(node), Some(live)) = (weak.upgrade(), live.upgrade()) {
                 node.replace(&live);

@@ -108,6 +108,11 @@ impl ServerInfo {
                      {scheme}+cluster://{address}"
                 )
             }
+            (Some(mode), Member::OfCluster) if mode != "cluster" => {
+                let text = "it is no node of a Redis Cluster any more, so another server may have its \
+                            address; the node that has taken over is looked for";
+                return Err(Refusal::new(ErrorKind::Unavailable, text));
+            }
             (_, Member::OfCluster) if self.is_replica() => {
                 let text =
                     "it is a replica by now, so another node has taken over, and is looked for";

@@ -123,7 +123,7 @@ impl Address {
         let text = self.text_for(&code, error.details().unwrap_or_default());
         // What a script of ours says is said already.
         let cause = (code != "LOCK").then(|| Arc::new(RedisError::from(error)) as _);
-        let failure = Failure::new(text, cause);
+        let failure = Failure::new(text, cause).by_the_server();
         if is_passing(&code) { failure.unavailable() } else { failure.rejected() }
     }
 

@@ -28,8 +28,10 @@ pub(in crate::store::redis) struct Terms {
     /// the call can be tried again. Replicas are to acknowledge it, but nobody waits for that: if they
     /// do not, it is warned of.
     pub(in crate::store::redis) renews: Option<Duration>,
-    /// Nobody else tries again what cannot be done for a moment.
-    pub(in crate::store::redis) may_wait: bool,
+    /// Nobody else tries again what cannot be done for a moment: for how long it is tried here.
+    pub(in crate::store::redis) tried_for: Option<Duration>,
+    /// They make no key and free none, so they may come behind whatever was sent later.
+    pub(in crate::store::redis) in_any_order: bool,
     /// The slot is on its way to this node, which serves it only if it is asked to.
     pub(in crate::store::redis) asking: bool,
 }

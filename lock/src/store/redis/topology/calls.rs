@@ -113,8 +113,9 @@ impl Route {
         };
         tokio::select! {
             biased;
-            outcome = self.node.invoke(calls, terms) => outcome,
+            // Whatever a server has said that is no longer the one to ask, it has said to nobody.
             () = is_retired => Err(self.node.address().moved()),
+            outcome = self.node.invoke(calls, terms) => outcome,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +32,8 @@ use super::{
     calls::{Call, Part, Parts, Route},
     layout::Making,
     map::{Owners, Peer, View},
+    recovery::Recovery,
+    words::Words,
 };
 use crate::{
     Error, ErrorKind,
@@ -40,6 +42,9 @@ use crate::{
 
 /// How long a call waits for the first map: where it is known why there is none, and where it is not.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+
+/// How many nodes there may be that a redirect has named, and that are in no map.
+const MOST_STRANGERS: usize = 8;
 
 pub(super) struct Cluster(pub(super) Arc<Shared>);
 
@@ -58,6 +63,10 @@ pub(super) struct Shared {
     gate: AsyncMutex<()>,
     /// How many calls were sent for each slot.
     sent: Box<[AtomicU32]>,
+    recovery: Recovery,
+    words: Words,
+    /// The numbers of shards: one that is gone gives its own to no other.
+    numbers: AtomicUsize,
     subscription: OnceLock<(String, Listener)>,
     /// Somebody looks for the nodes.
     pub(super) begun: OnceLock<()>,
@@ -72,6 +81,7 @@ pub(super) struct Map {
 
 /// One primary.
 pub(super) struct Shard {
+    number: usize,
     pub(super) peer: Peer,
     pub(super) node: Arc<Node>,
     pub(super) renewals: Option<Arc<Node>>,
@@ -119,6 +129,10 @@ impl Cluster {
             doubted: Arc::default(),
             gate: AsyncMutex::new(()),
             sent: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            recovery: Recovery::default(),
+            words: Words::default(),
+            // What is asked before there is a map is in the part of that number.
+            numbers: AtomicUsize::new(1),
             subscription: OnceLock::new(),
             begun: OnceLock::new(),
         })))
@@ -144,7 +158,7 @@ impl Cluster {
     }
 
     pub(super) fn shard(&self, slot: Slot) -> usize {
-        self.0.map.borrow().as_ref().and_then(|map| map.owners.number(slot)).unwrap_or(0)
+        self.0.map.borrow().as_ref().and_then(|map| map.of(slot)).map_or(0, |shard| shard.number)
     }
 
     /// Connects to all nodes for the first time. Some may be out of reach, but not all.
@@ -218,7 +232,13 @@ impl Cluster {
 
     /// The way to the node that has this slot now.
     pub(super) fn route_of(&self, slot: Slot, renews: bool) -> Option<Route> {
-        Some(self.0.map()?.of(slot)?.route(renews))
+        let map = self.0.map()?;
+        Some(map.of(slot).or_else(|| map.shards.first())?.route(renews))
+    }
+
+    /// Who may ask a Cluster that is down.
+    pub(super) fn recovery(&self) -> &Recovery {
+        &self.0.recovery
     }
 
     /// Something does not fit the map: it is asked for.
@@ -286,6 +306,10 @@ impl Shared {
             return Some(Arc::clone(shard));
         }
         let shard = self.make(peer)?;
+        // They are nodes by mistake, if they are so many.
+        if strangers.len() >= MOST_STRANGERS {
+            strangers.clear();
+        }
         strangers.insert(peer.clone(), Arc::clone(&shard));
         Some(shard)
     }
@@ -295,6 +319,7 @@ impl Shared {
         let places = Places::only(Place::of(endpoint).ok()?, Member::OfCluster);
         let (node, renewals) = self.making.nodes(&places);
         let shard = Arc::new(Shard {
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
             peer: peer.clone(),
             node,
             renewals,
@@ -309,18 +334,19 @@ impl Shared {
         Some(shard)
     }
 
-    /// What the node notifies is passed on. As it is, all of it but one: the client is told how
-    /// notices travel at the worst node.
+    /// What the node notifies is passed on, but for what another has passed on already: what is published
+    /// at one node reaches all of them. And the client is told how notices travel at the worst node.
     fn heard_from(self: &Arc<Self>, shard: &Arc<Shard>) -> Option<(&str, Listener)> {
         let (client, listener) = self.subscription.get()?;
+        let number = shard.number;
         let (shared, shard) = (Arc::downgrade(self), Arc::downgrade(shard));
         let listener = listener.clone();
         let hear = move |notice| {
             let Some(Notice::Connected(how)) = notice else {
-                return match notice {
-                    Some(notice) => listener.notify(notice),
-                    None => listener.is_open(),
-                };
+                let Some(notice) = notice else { return listener.is_open() };
+                let is_repeated =
+                    shared.upgrade().is_some_and(|shared| shared.words.is_repeated(notice, number));
+                return if is_repeated { listener.is_open() } else { listener.notify(notice) };
             };
             let how = shared.upgrade().map_or(how, |shared| shared.delivery());
             let took_over =
@@ -345,10 +371,14 @@ impl Shared {
         }
     }
 
-    /// Takes what some nodes say of the slots; `all` if all have answered that were asked.
-    pub(super) fn take(self: &Arc<Self>, views: &[View], all: bool) {
+    /// Takes what some nodes say of the slots.
+    pub(super) fn take(self: &Arc<Self>, views: &[View]) {
         let before = self.map();
-        let owners = Owners::of(views, before.as_deref().map(|map| &map.owners), all);
+        let is_well = |peer: &Peer| {
+            let shards = before.iter().flat_map(|map| map.shards());
+            shards.into_iter().any(|shard| shard.peer == *peer && shard.node.is_well())
+        };
+        let owners = Owners::of(views, before.as_deref().map(|map| &map.owners), is_well);
         if owners.primaries().is_empty() || before.as_ref().is_some_and(|map| map.owners == owners)
         {
             return;

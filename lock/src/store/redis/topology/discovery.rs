@@ -3,8 +3,8 @@
 //! a lock asks its node for nothing, and one that is replaced by command answers on: the new one would
 //! take for dead whoever does not listen to it.
 //!
-//! A few nodes that are well are asked over the links which are there. If fewer than two are, all
-//! that are known are asked, over connections of their own. Nobody waits for those who are silent
+//! A few nodes that are well are asked over the links which are there. If fewer than two are, some that
+//! are known are asked, over connections of their own. Nobody waits for those who are silent
 //! once another has answered.
 
 use std::{
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     super::{
-        backoff::jittered,
+        backoff::{any, jittered},
         endpoint::Endpoint,
         handshake::greet_at,
         place::Place,
@@ -36,12 +36,14 @@ use crate::ErrorKind;
 
 /// How many of those that are well are asked.
 const ASKED: usize = 3;
+/// How many are asked over connections of their own, where those that are well are too few.
+const MOST_ASKED: usize = 8;
 /// How much longer the others have for an answer once one has given its own.
 const OTHERS: Duration = Duration::from_millis(50);
 /// How long one may take that is well.
 const WELL: Duration = Duration::from_millis(250);
 /// The least time between two rounds.
-const APART: Duration = Duration::from_millis(50);
+const APART: Duration = Duration::from_millis(100);
 /// How often they are asked while a node is out of reach: a new primary is known soon after it was
 /// chosen. After a while nobody expects one.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
@@ -135,7 +137,7 @@ async fn round(shared: &Arc<Shared>) {
             asked.push(Either::Right(ask_anew(endpoint)));
         }
     }
-    let (mut views, mut all, mut last) = (Vec::new(), true, None);
+    let (mut views, mut last) = (Vec::new(), None);
     let mut until = None;
     while !asked.is_empty() {
         let answer = match until {
@@ -148,21 +150,16 @@ async fn round(shared: &Arc<Shared>) {
                 until.get_or_insert_with(|| Instant::now() + OTHERS);
             }
             Ok(Some(Err(refusal))) => {
-                all = false;
                 // One that says what to change says more than one that is out of reach.
                 if last.is_none() || refusal.kind != ErrorKind::Unavailable {
                     last = Some(refusal);
                 }
             }
-            Ok(None) => break,
-            Err(_) => {
-                all = false;
-                break;
-            }
+            Ok(None) | Err(_) => break,
         }
     }
     if !views.is_empty() {
-        shared.take(&views, all);
+        shared.take(&views);
     }
     let refused = if views.is_empty() {
         let silent = || Refusal::new(ErrorKind::Unavailable, "there was nobody to ask");
@@ -177,20 +174,22 @@ async fn round(shared: &Arc<Shared>) {
 fn well(shared: &Shared) -> Vec<(MultiplexedConnection, Peer)> {
     let Some(map) = shared.map() else { return Vec::new() };
     let shards = map.shards();
-    let first = usize::try_from(jittered(Duration::from_nanos(1 << 20)).as_nanos()).unwrap_or(0);
-    let shards = shards.iter().cycle().skip(first % shards.len().max(1)).take(shards.len());
+    let shards = shards.iter().cycle().skip(any(shards.len())).take(shards.len());
     let well = shards.filter(|shard| shard.node.is_well());
     well.filter_map(|shard| Some((shard.node.connection()?, shard.peer.clone())))
         .take(ASKED)
         .collect()
 }
 
-/// All that may be nodes.
+/// Some of those that may be nodes, each time others.
 fn known(shared: &Shared) -> Vec<Endpoint> {
     let mut known = shared.seeds.clone();
     if let (Some(map), Some(seed)) = (shared.map(), shared.seeds.first()) {
         known.extend(map.peers().filter_map(|peer| seed.at(&peer.host, peer.port).ok()));
     }
+    let first = any(known.len());
+    known.rotate_left(first);
+    known.truncate(MOST_ASKED);
     known
 }
 

@@ -4,8 +4,10 @@
 //! configuration epoch, which a failover and a slot that is moved make the highest of all: so for each
 //! slot, the primary with the highest epoch is believed in, as the nodes themselves do it
 //! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash slots
-//! configuration propagation"). What was believed before counts as well, unless all that were asked
-//! have answered: then the Cluster may have been set up anew.
+//! configuration propagation"). What a node says of itself counts before what others have heard of it.
+//!
+//! What was believed before counts as well, as long as its primary is well or is still mentioned: a
+//! Cluster may have been set up anew, with lower epochs.
 
 use std::{collections::HashMap, fmt};
 
@@ -51,9 +53,14 @@ pub(super) struct Primary {
     pub(super) replicas: Vec<Peer>,
 }
 
-/// What one node says: ranges of slots, from and to, and their primaries.
+/// What one node says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct View(Vec<(Slot, Slot, Primary)>);
+pub(super) struct View {
+    /// Who says it.
+    by: Peer,
+    /// Slots, from and to, and their primaries.
+    ranges: Vec<(Slot, Slot, Primary)>,
+}
 
 impl View {
     /// Of the answers to CLUSTER SLOTS and CLUSTER NODES, which have the epochs, if they are told.
@@ -61,21 +68,31 @@ impl View {
         let Value::Array(ranges) = slots else { return None };
         let nodes = text(nodes).unwrap_or_default();
         let epochs: HashMap<_, _> = nodes.lines().filter_map(epoch_of).collect();
-        let range = |range| {
+        let own =
+            nodes.lines().find(|line| is_myself(line)).and_then(|line| line.split(' ').next());
+        let mut by = asked.clone();
+        let mut range = |range| {
             let Value::Array(parts) = range else { return None };
             let [Value::Int(first), Value::Int(last), members @ ..] = &parts[..] else {
                 return None;
             };
             let slot =
                 |number: i64| Slot::try_from(number).ok().filter(|n| usize::from(*n) < SLOTS);
-            let mut peers = members.iter().map(|member| read_peer(member, asked));
+            let members: Vec<_> = members.iter().map(|member| read_peer(member, asked)).collect();
+            // It may be called otherwise than where it was asked.
+            let is_own = |id: &Option<String>| own.is_some() && id.as_deref() == own;
+            if let Some((peer, _)) = members.iter().flatten().find(|(_, id)| is_own(id)) {
+                by = peer.clone();
+            }
+            let mut peers = members.into_iter();
             let (peer, id) = peers.next()??;
             let epoch = id.and_then(|id| epochs.get(&*id).copied()).unwrap_or(0);
             // One that cannot be read is none that could be asked.
             let replicas = peers.flatten().map(|(peer, _)| peer).collect();
             Some((slot(*first)?, slot(*last)?, Primary { peer, epoch, replicas }))
         };
-        ranges.into_iter().map(range).collect::<Option<_>>().map(Self)
+        let ranges = ranges.into_iter().map(&mut range).collect::<Option<_>>()?;
+        Some(Self { by, ranges })
     }
 }
 
@@ -94,6 +111,11 @@ fn epoch_of(line: &str) -> Option<(&str, u64)> {
     Some((words.next()?, words.nth(5)?.parse().ok()?))
 }
 
+/// Is this line about the node that says it?
+fn is_myself(line: &str) -> bool {
+    line.split(' ').nth(2).is_some_and(|flags| flags.split(',').any(|flag| flag == "myself"))
+}
+
 /// A slot that no primary has.
 const NOBODY: u16 = u16::MAX;
 
@@ -108,41 +130,61 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// What several views come to, and what was believed before. That counts for itself unless `all`
-    /// have answered that were asked; and where two primaries say the same, in any case.
-    pub(super) fn of(views: &[View], believed: Option<&Self>, all: bool) -> Self {
+    /// What several views come to, and what was believed before. `is_well` says of a primary whether it
+    /// answers.
+    pub(super) fn of(
+        views: &[View],
+        believed: Option<&Self>,
+        is_well: impl Fn(&Peer) -> bool,
+    ) -> Self {
         let mut known = Known::default();
         let mut owners = Self {
             primaries: Vec::new(),
             of: vec![NOBODY; SLOTS].into(),
             since: vec![0; SLOTS].into(),
         };
-        // By their numbers here, as far as they are known.
+        let speaks = |peer: &Peer| views.iter().any(|view| view.by == *peer);
+        let is_mentioned = |peer: &Peer| {
+            let ranges = views.iter().flat_map(|view| &view.ranges);
+            ranges.into_iter().any(|(_, _, one)| one.peer == *peer || one.replicas.contains(peer))
+        };
+        // By their numbers here, with those whose claims still count.
         let before: Vec<_> = match believed {
-            Some(believed) => believed.primaries.iter().map(|one| known.number(one)).collect(),
+            Some(believed) => {
+                let number = |primary: &Primary| {
+                    let peer = &primary.peer;
+                    let counts = !speaks(peer) && (is_well(peer) || is_mentioned(peer));
+                    (known.number(primary), counts)
+                };
+                believed.primaries.iter().map(number).collect()
+            }
             None => Vec::new(),
         };
         let believed = |slot: usize| {
             let believed = believed?;
-            let number = before.get(usize::from(believed.of[slot]))?;
-            Some((*number, believed.since[slot]))
+            let (number, counts) = before.get(usize::from(believed.of[slot]))?;
+            Some((*number, *counts, believed.since[slot]))
         };
-        if !all {
-            for slot in 0..SLOTS {
-                if let Some((number, epoch)) = believed(slot) {
-                    (owners.of[slot], owners.since[slot]) = (number, epoch);
-                }
+        for slot in 0..SLOTS {
+            if let Some((number, true, epoch)) = believed(slot) {
+                (owners.of[slot], owners.since[slot]) = (number, epoch);
             }
         }
-        for (first, last, primary) in views.iter().flat_map(|view| &view.0) {
-            let number = known.number(primary);
-            for slot in usize::from(*first)..=usize::from(*last) {
-                let is_free = owners.of[slot] == NOBODY;
-                let is_newer = primary.epoch > owners.since[slot];
-                let is_kept = primary.epoch == owners.since[slot]
-                    && believed(slot).is_some_and(|(believed, _)| believed == number);
-                if is_free || is_newer || is_kept {
-                    (owners.of[slot], owners.since[slot]) = (number, primary.epoch);
+        for view in views {
+            for (first, last, primary) in &view.ranges {
+                let number = known.number(primary);
+                if view.by != primary.peer && speaks(&primary.peer) {
+                    continue;
+                }
+                for slot in usize::from(*first)..=usize::from(*last) {
+                    let is_free = owners.of[slot] == NOBODY;
+                    let is_newer = primary.epoch > owners.since[slot];
+                    // One that is called by two names keeps the one that it had.
+                    let is_kept = primary.epoch == owners.since[slot]
+                        && believed(slot).is_some_and(|(believed, ..)| believed == number);
+                    if is_free || is_newer || is_kept {
+                        (owners.of[slot], owners.since[slot]) = (number, primary.epoch);
+                    }
                 }
             }
         }
@@ -205,7 +247,8 @@ impl Known {
             (self.primaries.len() - 1) as u16
         });
         let known = &mut self.primaries[usize::from(number)];
-        if primary.epoch > known.epoch {
+        // Its replicas may be others in the same epoch.
+        if primary.epoch >= known.epoch {
             *known = primary.clone();
         }
         number
@@ -224,10 +267,18 @@ mod tests {
         Primary { peer: peer(port), epoch, replicas: vec![peer(port + 100)] }
     }
 
+    /// By a node that has no slot.
     fn view(ranges: &[(Slot, Slot, u16, u64)]) -> View {
-        let range = |(first, last, port, epoch): &_| (*first, *last, primary(*port, *epoch));
-        View(ranges.iter().map(range).collect())
+        by(999, ranges)
     }
+
+    fn by(port: u16, ranges: &[(Slot, Slot, u16, u64)]) -> View {
+        let range = |(first, last, port, epoch): &_| (*first, *last, primary(*port, *epoch));
+        View { by: peer(port), ranges: ranges.iter().map(range).collect() }
+    }
+
+    const WELL: fn(&Peer) -> bool = |_| true;
+    const GONE: fn(&Peer) -> bool = |_| false;
 
     fn ports(owners: &Owners, slots: [Slot; 4]) -> [Option<u16>; 4] {
         slots.map(|slot| owners.number(slot).map(|number| owners.primaries()[number].peer.port))
@@ -238,20 +289,20 @@ mod tests {
         let before = view(&[(0, 99, 1, 1), (100, 199, 2, 2)]);
         // The primary of 1 has failed over, and the node that is asked first has not heard of it.
         let after = view(&[(0, 99, 101, 3), (100, 199, 2, 2)]);
-        let owners = Owners::of(&[before, after], None, true);
+        let owners = Owners::of(&[before, after], None, WELL);
         assert_eq!(ports(&owners, [0, 99, 100, 200]), [Some(101), Some(101), Some(2), None]);
         assert_eq!(owners.primaries().len(), 2, "the one of before has no slot");
         // One that was cut off says what it said before.
         let stale = view(&[(0, 99, 1, 1), (100, 199, 2, 2)]);
-        let again = Owners::of(&[stale], Some(&owners), false);
+        let again = Owners::of(&[stale], Some(&owners), GONE);
         assert_eq!(ports(&again, [0, 99, 100, 200]), [Some(101), Some(101), Some(2), None]);
     }
 
     #[test]
     fn a_slot_that_was_moved_is_the_new_owners() {
-        let before = Owners::of(&[view(&[(0, 99, 1, 1), (100, 199, 2, 2)])], None, true);
+        let before = Owners::of(&[view(&[(0, 99, 1, 1), (100, 199, 2, 2)])], None, WELL);
         let moved = view(&[(0, 49, 1, 1), (50, 199, 2, 3)]);
-        let after = Owners::of(&[moved], Some(&before), false);
+        let after = Owners::of(&[moved], Some(&before), WELL);
         assert_eq!(ports(&after, [49, 50, 99, 100]), [Some(1), Some(2), Some(2), Some(2)]);
         assert!(after.took_over(&peer(2), &before) && !after.took_over(&peer(1), &before));
     }
@@ -266,30 +317,57 @@ mod tests {
             let fresh = view(&[(1, 50, 1, 5), (0, 0, 2, 3), (51, 99, 2, 3)]);
             [fresh, stale]
         }] {
-            let owners = Owners::of(&views, None, true);
+            let owners = Owners::of(&views, None, WELL);
             assert_eq!(ports(&owners, [0, 1, 50, 51]), [Some(2), Some(1), Some(1), Some(2)]);
         }
     }
 
     #[test]
     fn a_cluster_that_was_set_up_anew_begins_at_its_own_epochs() {
-        let before = Owners::of(&[view(&[(0, 199, 1, 70)])], None, true);
+        let before = Owners::of(&[view(&[(0, 199, 1, 70)])], None, WELL);
         let anew = [view(&[(0, 199, 2, 1)])];
-        assert_eq!(ports(&Owners::of(&anew, Some(&before), false), [0, 1, 2, 199])[0], Some(1));
-        assert_eq!(ports(&Owners::of(&anew, Some(&before), true), [0, 1, 2, 199])[0], Some(2));
+        let owner = |owners: Owners| ports(&owners, [0, 1, 2, 199])[0];
+        assert_eq!(owner(Owners::of(&anew, Some(&before), WELL)), Some(1), "it answers still");
+        assert_eq!(
+            owner(Owners::of(&anew, Some(&before), GONE)),
+            Some(2),
+            "nobody knows it any more"
+        );
+        // At the same address, and with other slots.
+        let anew = [by(1, &[(100, 199, 1, 2), (0, 99, 2, 1)])];
+        assert_eq!(owner(Owners::of(&anew, Some(&before), WELL)), Some(2), "it says so itself");
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_counts_before_what_others_have_heard() {
+        // The third has heard of the epoch that 1 got for slot 50, and not that slot 0 is 2's.
+        let one = by(1, &[(1, 50, 1, 6), (0, 0, 2, 5), (51, 99, 2, 5)]);
+        let two = by(2, &[(1, 50, 1, 6), (0, 0, 2, 5), (51, 99, 2, 5)]);
+        let hearsay = by(3, &[(0, 50, 1, 6), (51, 99, 2, 5)]);
+        let owners = Owners::of(&[hearsay, two, one], None, WELL);
+        assert_eq!(ports(&owners, [0, 1, 50, 51]), [Some(2), Some(1), Some(1), Some(2)]);
     }
 
     #[test]
     fn a_node_that_is_called_by_two_names_keeps_the_one_that_is_known() {
-        let [one, other] = [1, 2].map(|port| [view(&[(0, 199, port, 1)])]);
-        let known = Owners::of(&one, None, true);
-        for all in [true, false] {
-            let both = [view(&[(0, 199, 2, 1)]), view(&[(0, 199, 1, 1)])];
-            assert_eq!(Owners::of(&both, Some(&known), all), known);
+        let known = Owners::of(&[view(&[(0, 199, 1, 1)])], None, WELL);
+        let both = [view(&[(0, 199, 2, 1)]), view(&[(0, 199, 1, 1)])];
+        for is_well in [WELL, GONE] {
+            assert_eq!(Owners::of(&both, Some(&known), is_well), known);
         }
-        assert_eq!(Owners::of(&other, Some(&known), false), known);
-        // It is not called so by anybody any more.
-        assert_eq!(ports(&Owners::of(&other, Some(&known), true), [0, 1, 2, 199])[0], Some(2));
+        assert_eq!(Owners::of(&both[..1], Some(&known), WELL), known);
+        // It is not called so by anybody any more, and does not answer there.
+        assert_eq!(ports(&Owners::of(&both[..1], Some(&known), GONE), [0, 1, 2, 199])[0], Some(2));
+    }
+
+    #[test]
+    fn replicas_that_were_replaced_are_known() {
+        let before = Owners::of(&[view(&[(0, 199, 1, 1)])], None, WELL);
+        let mut primary = primary(1, 1);
+        primary.replicas = vec![peer(7)];
+        let views = [View { by: peer(1), ranges: vec![(0, 199, primary)] }];
+        let after = Owners::of(&views, Some(&before), WELL);
+        assert_eq!(after.primaries()[0].replicas, [peer(7)]);
     }
 
     #[test]
@@ -306,10 +384,13 @@ mod tests {
         let replica = Peer { host: "10.0.0.12".into(), port: 7001 };
         assert_eq!(
             read,
-            View(vec![
-                (0, 99, Primary { peer: peer(7000), epoch: 5, replicas: vec![replica] }),
-                (100, 199, Primary { peer: peer(7002), epoch: 6, replicas: Vec::new() }),
-            ])
+            View {
+                by: peer(7000),
+                ranges: vec![
+                    (0, 99, Primary { peer: peer(7000), epoch: 5, replicas: vec![replica] }),
+                    (100, 199, Primary { peer: peer(7002), epoch: 6, replicas: Vec::new() }),
+                ],
+            }
         );
         assert!(View::read(parse(slots), None, &peer(7000)).is_some(), "without the epochs");
         for other in ["*1\r\n:1\r\n", "+OK\r\n", "*1\r\n*2\r\n:0\r\n:1\r\n"] {

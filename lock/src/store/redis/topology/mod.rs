@@ -10,9 +10,11 @@ mod discovery;
 mod layout;
 mod map;
 mod one;
+mod recovery;
 mod redirect;
 mod reports;
 mod sentinels;
+mod words;
 
 use std::sync::{Arc, OnceLock};
 

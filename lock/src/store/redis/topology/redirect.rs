@@ -23,10 +23,9 @@ use super::{
 use crate::contract::StoreError;
 
 /// How long a call is sent on from node to node: what else is in its batch waits meanwhile.
-const REDIRECTED: Duration = Duration::from_millis(250);
-/// How long a call is tried while the Cluster is down, which is the same for all of its batch, or that
-/// nobody tries again otherwise.
-const TRIED: Duration = Duration::from_secs(1);
+const REDIRECTED: Duration = Duration::from_millis(100);
+/// How long a call is tried while the Cluster is down, which is the same for all of its batch.
+const DOWN: Duration = Duration::from_secs(1);
 /// Nodes that send a call from one to another and back have no map in common yet.
 const MOST_HOPS: u32 = 5;
 /// The pauses between two tries.
@@ -45,14 +44,22 @@ impl Cluster {
     ) -> Option<Followed> {
         let mut redirect = codes::redirect(reply)?;
         let mut asked = route.peer().cloned()?;
-        let may_wait = |redirect: &Redirect| terms.may_wait || matches!(redirect, Redirect::Down);
-        let limit = if may_wait(&redirect) { TRIED } else { REDIRECTED };
-        // A renewal leaves time for another one.
-        let limit = terms.renews.map_or(limit, |renews| limit.min(renews / 3));
+        let renews = terms.renews.is_some();
+        let limit = match (&redirect, terms.tried_for) {
+            (Redirect::Halfway | Redirect::Down, Some(limit)) => limit,
+            // The engine renews again, and leaves the servers in peace meanwhile.
+            (Redirect::Down, None) if !renews => DOWN,
+            _ => REDIRECTED,
+        };
         let until = Instant::now() + limit;
-        let (renews, mut pause, mut hops) = (terms.renews.is_some(), PAUSE.0, 0);
+        let may_wait = |redirect: &Redirect| match redirect {
+            Redirect::Down => !renews,
+            _ => terms.tried_for.is_some(),
+        };
+        let (mut pause, mut hops) = (PAUSE.0, 0);
         let mut followed: Option<Followed> = None;
         loop {
+            let mut turn = None;
             if !matches!(redirect, Redirect::Ask(_) | Redirect::Halfway) {
                 self.doubt();
             }
@@ -63,7 +70,12 @@ impl Cluster {
                 Redirect::Ask(text) => {
                     (self.route_to(&Peer::of_redirect(text, &asked)?, renews), true)
                 }
-                Redirect::Halfway | Redirect::Down if may_wait(&redirect) => {
+                Redirect::Down if may_wait(&redirect) => {
+                    turn = Some(self.recovery().turn(pause).await);
+                    pause = (pause * 2).min(PAUSE.1);
+                    (self.route_of(call.invocation.slot(), renews), false)
+                }
+                Redirect::Halfway if may_wait(&redirect) => {
                     time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
                     (self.route_of(call.invocation.slot(), renews), false)
@@ -72,7 +84,7 @@ impl Cluster {
             };
             hops += u32::from(!matches!(redirect, Redirect::Halfway | Redirect::Down));
             let too_late = Instant::now() >= until || hops > MOST_HOPS;
-            if too_late || (!renews && !self.is_last(call)) {
+            if too_late || (!terms.in_any_order && !self.is_last(call)) {
                 return followed;
             }
             let mut to = to?;
@@ -88,6 +100,11 @@ impl Cluster {
             };
             asked = to.peer().cloned()?;
             let next = codes::redirect(&reply);
+            if let Some(turn) = turn
+                && next != Some(Redirect::Down)
+            {
+                turn.served();
+            }
             followed = Some((Ok((reply, acknowledgement)), address));
             match next {
                 Some(next) => redirect = next,
