@@ -2,7 +2,10 @@
 //! node that is out of reach stops only its own ids.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,7 +14,10 @@ use lock::{
     test_util::contract,
 };
 use lock_tests::{Certificates, Cluster, RedisServer, eventually, ms};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
 
 use crate::common::Heard;
 
@@ -308,7 +314,7 @@ async fn locks_of_a_slot_that_is_half_moved_are_kept() {
     let slot = SLOTS[1];
     let mut held = Vec::new();
     for number in 0..20 {
-        let lock = locks.lock(id_in(slot, &format!("held-{number}"))).lease(ms(900));
+        let lock = locks.lock(id_in(slot, &format!("held-{number}"))).lease(ms(1500));
         held.push(lock.acquire().await.unwrap());
     }
     let waited_for = id_in(slot, "held-0");
@@ -316,20 +322,20 @@ async fn locks_of_a_slot_that_is_half_moved_are_kept() {
     waits_for(&locks, &waited_for, 1).await;
     let to = cluster.primary_of(SLOTS[2]).await;
     let half = cluster.begin_move(slot, &to).await;
-    sleep(ms(1500)).await;
+    sleep(ms(2000)).await;
     assert!(held.iter().all(LockGuard::is_held), "before a key is moved");
     assert!(half.move_keys(7).await > 0);
-    sleep(ms(1500)).await;
+    sleep(ms(2000)).await;
     assert!(held.iter().all(LockGuard::is_held), "between the two");
     // What would need keys of both has to wait, and says so when it is asked not to.
     let new = locks.lock(id_in(slot, "new"));
     let waits = tokio::spawn(new.clone().wait(PATIENCE).acquire());
     half.move_keys(1000).await;
-    sleep(ms(1500)).await;
+    sleep(ms(2000)).await;
     assert!(held.iter().all(LockGuard::is_held), "with all keys moved");
     half.finish().await;
     waits.await.unwrap().unwrap().release().await.unwrap();
-    sleep(ms(1500)).await;
+    sleep(ms(2000)).await;
     assert!(held.iter().all(LockGuard::is_held), "on the other node");
     let before = held[0].fencing_token();
     held.remove(0).release().await.unwrap();
@@ -351,7 +357,7 @@ async fn nodes_come_and_go() {
     let slots: Vec<u16> = (SLOTS[0]..SLOTS[0] + 20).collect();
     let mut held = Vec::new();
     for slot in &slots {
-        held.push(locks.lock(id_in(*slot, "held")).lease(ms(2000)).acquire().await.unwrap());
+        held.push(locks.lock(id_in(*slot, "held")).lease(ms(4000)).acquire().await.unwrap());
     }
     let new = cluster.add_node().await;
     cluster.move_slots(slots.clone(), &new).await;
@@ -359,12 +365,12 @@ async fn nodes_come_and_go() {
         let guard = locks.lock(id_in(*slot, "free")).wait(PATIENCE).acquire().await.unwrap();
         guard.release().await.unwrap();
     }
-    sleep(ms(2500)).await;
+    sleep(ms(4500)).await;
     assert!(held.iter().all(LockGuard::is_held), "they are renewed on the new node");
     assert!(new.commands().await.client_commands(&["evalsha", "eval"]) > 0);
     let gone = cluster.remove_node(&new).await;
     gone.kill();
-    sleep(ms(2500)).await;
+    sleep(ms(4500)).await;
     assert!(held.iter().all(LockGuard::is_held), "they are renewed where they are now");
     for guard in held {
         guard.release().await.unwrap();
@@ -488,10 +494,8 @@ async fn under_both(
     locks: &Locks,
     first: &str,
     second: &str,
-    inside: &std::sync::atomic::AtomicUsize,
+    inside: &AtomicUsize,
 ) -> Result<(), lock::Error> {
-    use std::sync::atomic::Ordering;
-
     let others = inside.fetch_add(1, Ordering::SeqCst);
     tokio::task::yield_now().await;
     inside.fetch_sub(1, Ordering::SeqCst);
@@ -505,7 +509,7 @@ async fn locks_of_different_nodes_are_taken_together() {
     let cluster = Cluster::start().await;
     let clients = [connect(&cluster).await, connect(&cluster).await];
     let ids = SLOTS.map(|slot| id_in(slot, "set"));
-    let inside = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let inside = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..60 {
         let locks = clients[number % 2].clone();
@@ -601,4 +605,108 @@ async fn a_store_that_is_dropped_leaves_the_nodes_in_peace() {
     sleep(ms(1500)).await;
     assert_eq!(primary.commands().await.calls(name), asked);
     old.continue_process();
+}
+
+/// Another server may come up where a node has died: what it grants would be granted twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_at_the_address_of_a_node_is_not_taken_for_it() {
+    let cluster = Cluster::builder().node_timeout(ms(6000)).start().await;
+    let (locks, other) = (connect(&cluster).await, connect(&cluster).await);
+    let id = id_in(SLOTS[1], "held");
+    let held = locks.lock(&*id).lease(Duration::from_secs(60)).acquire().await.unwrap();
+    let node = cluster.primary_of(SLOTS[1]).await;
+    replicated(&node).await;
+    node.kill();
+    // Answers as a server by itself does.
+    let stranger = RedisServer::builder().cluster_of_one(false).start();
+    let there = TcpListener::bind(("127.0.0.1", node.port())).await.unwrap();
+    let port = stranger.port();
+    let relay = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = there.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    let error = other.lock(&*id).wait(ms(2500)).acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("no node of a Redis Cluster"), "{error}");
+    assert!(stranger.keys().await.is_empty(), "{:?}", stranger.keys().await);
+    assert!(held.is_held(), "nobody has been asked who does not know of it");
+    relay.abort();
+    // Its replica has followed the other server meanwhile, and has lost its data by that.
+    cluster.moved_from(SLOTS[1], node.port()).await;
+    drop(other.lock(id_in(SLOTS[1], "next")).wait(PATIENCE).acquire().await.unwrap());
+}
+
+/// Its epochs begin anew, and are lower than those of the nodes that are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_was_set_up_anew_is_found() {
+    let cluster = Cluster::start().await;
+    let anew = RedisServer::builder().cluster_of_one(true).start();
+    let url = format!("{},127.0.0.1:{}", cluster.url(), anew.port());
+    for slot in SLOTS {
+        cluster.fail_over(slot).await;
+    }
+    // As a client of the first: its nodes are asked while they are well.
+    let locks = connect_to(&url, &cluster).await;
+    for server in cluster.servers() {
+        server.kill();
+    }
+    let began = Instant::now();
+    eventually(PATIENCE, || async {
+        locks.lock(id_in(SLOTS[1], "a")).wait(ms(1000)).acquire().await.map(drop)
+    })
+    .await;
+    assert!(began.elapsed() < ms(10_000), "{:?}", began.elapsed());
+    assert!(!anew.keys().await.is_empty());
+}
+
+/// Both are among the seeds, and whose word comes first is chance.
+async fn connect_to(url: &str, cluster: &Cluster) -> Locks {
+    let slot = SLOTS[1];
+    let primary = cluster.primary_of(slot).await;
+    eventually(PATIENCE, || async {
+        let locks = Locks::connect(url).await.unwrap();
+        let guard = locks.lock(id_in(slot, "whose")).acquire().await.unwrap();
+        let keys = primary.keys().await;
+        drop(guard);
+        if keys.iter().any(|(key, ..)| key.contains("whose")) { Ok(locks) } else { Err(keys) }
+    })
+    .await
+}
+
+/// A tenant whose ids all have one tag is in one slot: what is asked of one of them goes on whatever is
+/// asked of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_one_slot_are_asked_for_over_a_failover() {
+    let cluster = Arc::new(Cluster::start().await);
+    let locks = connect(&cluster).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let (locks, over) = (locks.clone(), Arc::clone(&over));
+        tasks.spawn(async move {
+            let lock = locks.lock(id_in(SLOTS[1], &format!("held-{number}"))).lease(PATIENCE);
+            let guard = lock.acquire().await?;
+            while !over.load(Ordering::Relaxed) {
+                if number % 2 == 0 {
+                    guard.extend(ms(1)).await?;
+                } else {
+                    lock.status().await?;
+                }
+                sleep(Duration::from_micros(37 * number)).await;
+            }
+            guard.release().await
+        });
+    }
+    sleep(ms(300)).await;
+    cluster.fail_over(SLOTS[1]).await;
+    sleep(ms(300)).await;
+    over.store(true, Ordering::Relaxed);
+    for outcome in tasks.join_all().await {
+        outcome.unwrap();
+    }
 }
