@@ -710,3 +710,37 @@ async fn ids_of_one_slot_are_asked_for_over_a_failover() {
         outcome.unwrap();
     }
 }
+
+/// Clients come one after the other to each of three nodes, and are served in that order there.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_serves_in_the_order_of_arrival() {
+    const CLIENTS: usize = 6;
+
+    let cluster = Cluster::start().await;
+    let holder = connect(&cluster).await;
+    let ids = SLOTS.map(|slot| id_in(slot, "line"));
+    let mut held = Vec::new();
+    for id in &ids {
+        held.push(holder.lock(&**id).acquire().await.unwrap());
+    }
+    let served = Arc::new(std::sync::Mutex::new(ids.clone().map(|_| Vec::new())));
+    let mut waiters = tokio::task::JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = connect(&cluster).await;
+        for (node, id) in ids.iter().enumerate() {
+            let (lock, served) = (client.lock(&**id).wait(2 * PATIENCE), Arc::clone(&served));
+            waiters.spawn(async move {
+                let guard = lock.acquire().await.unwrap();
+                served.lock().unwrap()[node].push((number, guard.fencing_token()));
+            });
+            waits_for(&holder, id, number + 1).await;
+        }
+    }
+    drop(held);
+    timeout(2 * PATIENCE, waiters.join_all()).await.unwrap();
+    for line in &*served.lock().unwrap() {
+        let order: Vec<_> = line.iter().map(|(number, _)| *number).collect();
+        assert_eq!(order, (0..CLIENTS).collect::<Vec<_>>());
+        assert!(line.is_sorted_by_key(|(_, fencing_token)| *fencing_token), "{line:?}");
+    }
+}
