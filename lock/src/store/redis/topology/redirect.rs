@@ -71,7 +71,8 @@ impl Cluster {
                     (self.route_to(&Peer::of_redirect(text, &asked)?, renews), true)
                 }
                 Redirect::Down if may_wait(&redirect) => {
-                    turn = Some(self.recovery().turn(pause).await);
+                    // Thousands may wait for theirs.
+                    turn = time::timeout_at(until, self.recovery().turn(pause)).await.ok();
                     pause = (pause * 2).min(PAUSE.1);
                     (self.route_of(call.invocation.slot(), renews), false)
                 }
