@@ -17,6 +17,11 @@ const FAT_MOVE: &str = "a move of a slot with 20,000 other keys";
 const HALF_MOVED: &str = "longest acquire in a slot that moves";
 const HAND_OVER: &str = "from a release behind a move to the next holder";
 
+/// The lease of a lock that is held while its slot moves, and how long the slot is half moved at least:
+/// none outlives that without being renewed there.
+const LEASE: Duration = ms(700);
+const HALFWAY: Duration = ms(1000);
+
 /// How many ids have slots that go to a node which is added.
 const NEWCOMERS: u64 = 30;
 
@@ -37,9 +42,9 @@ impl Shards {
         let to = self.another_primary(from.port(), random).await;
         self.aim(|id| slot_of(id) == slot).await;
         let witness = format!("held{{{}}}", key_of(id));
-        let held = self.holder.lock(&witness).lease(ms(1500)).wait(ms(3000));
+        let held = self.holder.lock(&witness).lease(LEASE).wait(ms(3000));
         let held = held.acquire().await.unwrap();
-        let next = self.successor.lock(&witness).lease(ms(1500)).wait(ms(30_000));
+        let next = self.successor.lock(&witness).lease(LEASE).wait(ms(30_000));
         let next = tokio::spawn(async move { (next.acquire().await, now()) });
         sleep(ms(random.below(100))).await;
 
@@ -50,7 +55,7 @@ impl Shards {
         let some = random.below(1 + keys) as usize;
         let first = [0, some, usize::MAX][random.below(3) as usize];
         half.move_keys(first).await;
-        sleep(ms(random.below(400))).await;
+        sleep(HALFWAY + ms(random.below(400))).await;
         half.finish().await;
         self.time(if is_fat { FAT_MOVE } else { MOVE }, kind, began.elapsed());
 
