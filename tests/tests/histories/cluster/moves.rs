@@ -19,8 +19,8 @@ const HAND_OVER: &str = "from a release behind a move to the next holder";
 
 /// The lease of a lock that is held while its slot moves, and how long the slot is half moved at least:
 /// none outlives that without being renewed there.
-const LEASE: Duration = ms(700);
-const HALFWAY: Duration = ms(1000);
+const LEASE: Duration = ms(1500);
+const HALFWAY: Duration = ms(1800);
 
 /// How many ids have slots that go to a node which is added.
 const NEWCOMERS: u64 = 30;
