@@ -21,8 +21,8 @@ use crate::{
     store::Store,
 };
 
-/// How many acquires may be on their way to one part of the store: a renewal finds no more ahead of it, which is
-/// a tenth of a second of a Redis server's time.
+/// How many acquires may be on their way to one part of the store: a renewal finds no more ahead of
+/// it, which is a tenth of a second of a Redis server's time.
 const MOST_ON_THEIR_WAY: usize = 10_000;
 
 /// One caller that asks for itself.

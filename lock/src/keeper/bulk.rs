@@ -28,8 +28,8 @@ use crate::{
     store::Store,
 };
 
-/// How many of these requests may be on their way to one part of the store: some tens of milliseconds of a
-/// Redis server's time, and a round trip's worth on any link that is not very slow.
+/// How many of these requests may be on their way to one part of the store: some tens of milliseconds
+/// of a Redis server's time, and a round trip's worth on any link that is not very slow.
 const MOST_ON_THEIR_WAY: usize = 1000;
 
 /// What is sent in batches of its own.

@@ -153,7 +153,7 @@ impl Task {
             reply,
         };
         self.releases.insert(number, release);
-        self.to_release.push(number);
+        self.shard(&lock.key).to_release.push(number);
     }
 
     pub(super) fn release_timer(&mut self, number: u64, now: Moment) {
@@ -163,25 +163,21 @@ impl Task {
             // The lease frees the lock; nothing here knows more.
             self.releases.remove(&number);
         } else {
-            self.to_release.push(number);
+            let key = Arc::clone(&release.lock.key);
+            self.shard(&key).to_release.push(number);
         }
     }
 
     pub(super) fn send_releases(&mut self) {
+        for shard in 0..self.shards.count() {
+            self.send_releases_to(shard);
+        }
+    }
+
+    fn send_releases_to(&mut self, shard: usize) {
         let now = self.now;
-        let numbers = mem::take(&mut self.to_release);
-        let mut by_shard: Vec<_> = numbers
-            .into_iter()
-            .filter_map(|number| {
-                let key = &self.releases.get(&number)?.lock.key;
-                Some((self.shard_of(key), number))
-            })
-            .collect();
-        // Keeps the order of those in one part of the store.
-        by_shard.sort_by_key(|(shard, _)| *shard);
-        let parts = by_shard.chunk_by(|(one, _), (next, _)| one == next);
-        for numbers in parts.flat_map(|part| part.chunks(BATCH)) {
-            let requests = numbers.iter().filter_map(|(_, number)| {
+        for numbers in mem::take(&mut self.shards.at(shard).to_release).chunks(BATCH) {
+            let requests = numbers.iter().filter_map(|number| {
                 let release = self.releases.get(number)?;
                 let (key, token) = (Arc::clone(&release.lock.key), release.token.clone());
                 // Rounded up: at least means at least.
@@ -238,7 +234,8 @@ impl Task {
                     // free, if the new connection is there in time.
                     release.tries += 1;
                     if release.tries == 1 {
-                        self.to_release.push(number);
+                        let key = Arc::clone(&release.lock.key);
+                        self.shard(&key).to_release.push(number);
                         continue;
                     }
                     let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);

@@ -11,6 +11,7 @@ const MOST: usize = 1024;
 /// What the next turn sends to one part of the store, and what is on its way there.
 #[derive(Default)]
 pub(super) struct Shard {
+    pub(super) to_release: Vec<u64>,
     pub(super) to_acquire: Vec<Asker>,
     /// How many acquires are on their way.
     pub(super) acquiring: usize,
@@ -34,7 +35,6 @@ impl Default for Shards {
 impl Shards {
     /// One of them; they are there once they are asked for.
     pub(super) fn at(&mut self, number: usize) -> &mut Shard {
-        let number = number % MOST;
         if number >= self.0.len() {
             self.0.resize_with(number + 1, Shard::default);
         }
@@ -56,7 +56,10 @@ impl Shards {
     /// Does anything wait that could be sent now?
     pub(super) fn want_to_send(&self) -> bool {
         self.0.iter().any(|shard| {
-            !shard.to_acquire.is_empty() || !shard.to_ask.is_empty() || shard.bulk.wants_to_send()
+            !shard.to_release.is_empty()
+                || !shard.to_acquire.is_empty()
+                || !shard.to_ask.is_empty()
+                || shard.bulk.wants_to_send()
         })
     }
 }

@@ -87,9 +87,7 @@ pub(super) struct Task {
     pub(super) bursts: ByKey<PendingBurst>,
     /// Where the burst is that a timer or a wake-up is about.
     pub(super) burst_keys: ByNumber<Arc<str>>,
-    /// What the next turn sends.
-    pub(super) to_release: Vec<u64>,
-    /// What else it sends, by the parts of the store.
+    /// What the next turn sends, by the parts of the store.
     pub(super) shards: Shards,
     pub(super) flushes: Vec<Flush>,
     /// How many claims of durable calls have not been answered.
@@ -155,7 +153,6 @@ impl Task {
             untaken: Default::default(),
             bursts: Default::default(),
             burst_keys: Default::default(),
-            to_release: Vec::new(),
             shards: Shards::default(),
             flushes: Vec::new(),
             #[cfg(feature = "durable")]
@@ -207,7 +204,6 @@ impl Task {
         }
         while self.release_unclaimed() {}
         !self.commands.is_empty()
-            || !self.to_release.is_empty()
             || self.shards.want_to_send()
             || !self.flushes.is_empty()
             || !self.queue.is_empty()
