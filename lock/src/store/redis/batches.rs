@@ -11,7 +11,7 @@ use super::{
     node::{Acknowledgement, Terms, begin},
     scripts::Invocation,
     slots::Slot,
-    topology::{Call, Items, Part, Parts, Route, Topology},
+    topology::{Call, Items, Outcome, Part, Parts, Route, Topology},
     trouble::Address,
 };
 use crate::contract::{StoreError, answer_each};
@@ -72,7 +72,7 @@ impl Topology {
         G: Fn(&T) -> bool,
     {
         let naming = self.naming();
-        let answers = self.perform_once(write(&naming), items, terms, &reading).await;
+        let answers = self.perform_once(write(naming), items, terms, &reading).await;
         // The server has turned out to belong to a Cluster, before anything was sent to it. What the
         // engine tries again comes again in its order.
         let now = self.naming();
@@ -80,7 +80,7 @@ impl Topology {
             && now.is_slotted() != naming.is_slotted()
             && answers.iter().all(Result::is_err)
         {
-            return self.perform_once(write(&now), items, terms, &reading).await;
+            return self.perform_once(write(now), items, terms, &reading).await;
         }
         answers
     }
@@ -151,29 +151,20 @@ impl Topology {
         let address = route.address();
         let mut followed = self.follow_all(&route, &calls, &replies, terms).await;
         let mut answers = Vec::with_capacity(calls.len());
-        let mut granted = false;
         for (number, (call, reply)) in calls.into_iter().zip(replies).enumerate() {
-            let of_call = match followed.remove(&number) {
-                None => {
+            let here = (Ok((reply, acknowledgement.clone())), address.clone());
+            let (outcome, address) = followed.remove(&number).unwrap_or(here);
+            let of_call = match outcome {
+                Ok((reply, acknowledgement)) => {
                     let of_call = reading.read_all(&address, reply, call.items.len());
-                    granted |= of_call.iter().flatten().any(&reading.is_grant);
-                    of_call
-                }
-                Some((Ok((reply, acknowledgement)), address)) => {
-                    let of_call = reading.read_all(&address, reply, call.items.len());
+                    if of_call.iter().flatten().any(&reading.is_grant) {
+                        route.found_fence();
+                    }
                     acknowledged(of_call, acknowledgement, &reading.is_grant).await
                 }
-                Some((Err(error), _)) => answer_each(Err(error), call.items.len()),
+                Err(error) => answer_each(Err(error), call.items.len()),
             };
             answers.push((call.items, of_call));
-        }
-        if granted {
-            route.found_fence();
-            if let Err(error) = acknowledgement.arrived().await {
-                for (_, of_call) in &mut answers {
-                    refuse_grants(of_call, &error, &reading.is_grant);
-                }
-            }
         }
         answers
     }
@@ -185,7 +176,7 @@ impl Topology {
         calls: &[Call],
         replies: &[Value],
         terms: Terms,
-    ) -> HashMap<usize, (Result<(Value, Acknowledgement), StoreError>, Address)> {
+    ) -> HashMap<usize, Outcome> {
         // None of them is an error, mostly.
         if !replies.iter().any(|reply| matches!(reply, Value::ServerError(_))) {
             return HashMap::new();
@@ -249,19 +240,9 @@ async fn acknowledged<T>(
     if answers.iter().flatten().any(&is_grant)
         && let Err(error) = acknowledgement.arrived().await
     {
-        refuse_grants(&mut answers, &error, is_grant);
-    }
-    answers
-}
-
-fn refuse_grants<T>(
-    answers: &mut [Result<T, StoreError>],
-    error: &StoreError,
-    is_grant: impl Fn(&T) -> bool,
-) {
-    for answer in answers {
-        if answer.as_ref().is_ok_and(&is_grant) {
+        for answer in answers.iter_mut().filter(|answer| answer.as_ref().is_ok_and(&is_grant)) {
             *answer = Err(error.clone());
         }
     }
+    answers
 }

@@ -305,12 +305,16 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
         && !said.contains("max number of clients")
 }
 
+/// How a connection for questions is made.
+pub(super) fn for_questions() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(STEP))
+}
+
 /// Opens a connection for questions that have nothing to do with locks: to a Sentinel, or to a node of
 /// a Cluster. False if nothing is pushed on it.
 pub(super) async fn greet_at(
     place: &Place,
     pushes: AsyncConnectionConfig,
-    without: AsyncConnectionConfig,
 ) -> Result<(MultiplexedConnection, bool), Refusal> {
     let admission = place.endpoint().admission().await?;
     let client = admitted(place.speaks_resp3(), admission.as_ref()).map_err(Refusal::of)?;
@@ -319,7 +323,7 @@ pub(super) async fn greet_at(
         Err(Failed::Hello(error)) if may_be_the_protocol(&error) => {
             let client = place.endpoint().client();
             let client = admitted(client, admission.as_ref()).map_err(Refusal::of)?;
-            let (connection, _) = open(place.endpoint(), &client, without).await?;
+            let (connection, _) = open(place.endpoint(), &client, for_questions()).await?;
             Ok((connection, false))
         }
         Err(failed) => Err(failed.into()),

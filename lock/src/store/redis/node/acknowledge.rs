@@ -59,6 +59,7 @@ struct Group {
 type Outcome = Result<(), StoreError>;
 
 /// What is to become of the WAIT behind a call.
+#[derive(Clone)]
 pub(in crate::store::redis) struct Acknowledgement(Vec<watch::Receiver<Option<Outcome>>>);
 
 impl Acknowledgement {

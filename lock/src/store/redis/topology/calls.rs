@@ -41,6 +41,9 @@ impl AsRef<Invocation> for Call {
     }
 }
 
+/// What one call comes to, and at which server.
+pub(in crate::store::redis) type Outcome = (Result<(Value, Acknowledgement), StoreError>, Address);
+
 /// Which items of a batch.
 pub(in crate::store::redis) enum Items {
     /// The first so many: all of them.

@@ -24,13 +24,12 @@ use tokio::{
 use super::{
     super::{
         endpoint::Endpoint,
-        node::Node,
         place::{Member, Place, Places},
         refusal::Refusal,
         slots::{SLOTS, Slot},
     },
     calls::{Call, Part, Parts, Route},
-    layout::Making,
+    layout::{Making, Server},
     map::{Owners, Peer, View},
     recovery::Recovery,
     words::Words,
@@ -83,8 +82,7 @@ pub(super) struct Map {
 pub(super) struct Shard {
     number: usize,
     pub(super) peer: Peer,
-    pub(super) node: Arc<Node>,
-    pub(super) renewals: Option<Arc<Node>>,
+    pub(super) server: Server,
     /// It has no slot any more.
     pub(super) retired: watch::Sender<bool>,
     /// It has slots that another node had, and may not have all that was written there.
@@ -93,7 +91,7 @@ pub(super) struct Shard {
 
 impl Shard {
     fn route(&self, renews: bool) -> Route {
-        let node = self.renewals.as_ref().filter(|_| renews).unwrap_or(&self.node);
+        let node = self.server.node_for(renews);
         Route::new(node, Some(self.peer.clone()), Some(self.retired.subscribe()))
     }
 }
@@ -154,7 +152,7 @@ impl Cluster {
 
     pub(super) fn delivery_in(&self, slot: Slot) -> Delivery {
         let map = self.0.map();
-        map.and_then(|map| Some(map.of(slot)?.node.delivery())).unwrap_or(Delivery::Polling)
+        map.and_then(|map| Some(map.of(slot)?.server.node.delivery())).unwrap_or(Delivery::Polling)
     }
 
     pub(super) fn shard(&self, slot: Slot) -> usize {
@@ -174,10 +172,7 @@ impl Cluster {
             }
         };
         let Some(map) = map else { return Ok(()) };
-        let nodes = map
-            .shards()
-            .iter()
-            .flat_map(|shard| [Some(&shard.node), shard.renewals.as_ref()].into_iter().flatten());
+        let nodes = map.shards().iter().flat_map(|shard| shard.server.nodes());
         let outcomes = join_all(nodes.map(|node| async move { (node, node.first_link().await) }));
         let outcomes = outcomes.await;
         let some = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
@@ -283,14 +278,15 @@ impl Shared {
 
     /// Can each slot be asked for at the node that has it?
     pub(super) fn is_well(&self) -> bool {
-        self.map().is_some_and(|map| map.shards().iter().all(|shard| shard.node.is_well()))
+        self.map().is_some_and(|map| map.shards().iter().all(|shard| shard.server.node.is_well()))
     }
 
     /// How notices travel at the worst of all nodes that are there.
     fn delivery(&self) -> Delivery {
         let Some(map) = self.map() else { return Delivery::Polling };
-        let live = map.shards().iter().filter(|shard| shard.node.is_well());
-        let worst = live.map(|shard| shard.node.delivery()).min_by_key(|delivery| *delivery as u8);
+        let live = map.shards().iter().filter(|shard| shard.server.node.is_well());
+        let worst =
+            live.map(|shard| shard.server.node.delivery()).min_by_key(|delivery| *delivery as u8);
         worst.unwrap_or(Delivery::Polling)
     }
 
@@ -317,17 +313,15 @@ impl Shared {
     fn make(self: &Arc<Self>, peer: &Peer) -> Option<Arc<Shard>> {
         let endpoint = self.seeds.first()?.at(&peer.host, peer.port).ok()?;
         let places = Places::only(Place::of(endpoint).ok()?, Member::OfCluster);
-        let (node, renewals) = self.making.nodes(&places);
         let shard = Arc::new(Shard {
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
             peer: peer.clone(),
-            node,
-            renewals,
+            server: Server::new(&places, &self.making),
             retired: watch::Sender::new(false),
             took_over: AtomicBool::new(false),
         });
         self.listen(&shard);
-        for node in [Some(&shard.node), shard.renewals.as_ref()].into_iter().flatten() {
+        for node in shard.server.nodes() {
             tokio::spawn(notice_troubles(Arc::downgrade(self), node.troubles()));
             node.begin();
         }
@@ -360,14 +354,14 @@ impl Shared {
     /// Listens to a node before it has connected.
     fn listen(self: &Arc<Self>, shard: &Arc<Shard>) {
         if let Some((client, listener)) = self.heard_from(shard) {
-            shard.node.will_listen(client, listener);
+            shard.server.node.will_listen(client, listener);
         }
     }
 
     /// Listens to a node that may have connected.
     async fn listen_to(self: &Arc<Self>, shard: &Arc<Shard>) {
         if let Some((client, listener)) = self.heard_from(shard) {
-            shard.node.subscribe(client, listener).await;
+            shard.server.node.subscribe(client, listener).await;
         }
     }
 
@@ -376,7 +370,7 @@ impl Shared {
         let before = self.map();
         let is_well = |peer: &Peer| {
             let shards = before.iter().flat_map(|map| map.shards());
-            shards.into_iter().any(|shard| shard.peer == *peer && shard.node.is_well())
+            shards.into_iter().any(|shard| shard.peer == *peer && shard.server.node.is_well())
         };
         let owners = Owners::of(views, before.as_deref().map(|map| &map.owners), is_well);
         if owners.primaries().is_empty() || before.as_ref().is_some_and(|map| map.owners == owners)
@@ -409,7 +403,7 @@ impl Shared {
     fn taken_over(&self, shard: &Arc<Shard>) {
         shard.took_over.store(true, Ordering::Relaxed);
         // It may have connected already, and then nobody else says it.
-        if shard.node.is_well()
+        if shard.server.node.is_well()
             && shard.took_over.swap(false, Ordering::Relaxed)
             && let Some((_, listener)) = self.subscription.get()
         {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
-use redis::{AsyncConnectionConfig, Pipeline, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::Notify,
     time::{self, Instant},
@@ -23,7 +23,7 @@ use super::{
     super::{
         backoff::{any, jittered},
         endpoint::Endpoint,
-        handshake::greet_at,
+        handshake::{for_questions, greet_at},
         place::Place,
         refusal::Refusal,
         server_info::{field, text},
@@ -175,8 +175,8 @@ fn well(shared: &Shared) -> Vec<(MultiplexedConnection, Peer)> {
     let Some(map) = shared.map() else { return Vec::new() };
     let shards = map.shards();
     let shards = shards.iter().cycle().skip(any(shards.len())).take(shards.len());
-    let well = shards.filter(|shard| shard.node.is_well());
-    well.filter_map(|shard| Some((shard.node.connection()?, shard.peer.clone())))
+    let well = shards.filter(|shard| shard.server.node.is_well());
+    well.filter_map(|shard| Some((shard.server.node.connection()?, shard.peer.clone())))
         .take(ASKED)
         .collect()
 }
@@ -195,10 +195,7 @@ fn known(shared: &Shared) -> Vec<Endpoint> {
 
 async fn ask_anew(endpoint: Endpoint) -> Result<View, Refusal> {
     let place = Place::of(endpoint).map_err(Refusal::of)?;
-    let config = || {
-        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(STEP))
-    };
-    let (connection, _) = greet_at(&place, config(), config()).await?;
+    let (connection, _) = greet_at(&place, for_questions()).await?;
     let (host, port) = place.host_and_port().unwrap_or_default();
     let peer = Peer { host: host.to_owned(), port };
     ask_within(STEP, connection, peer).await

@@ -47,13 +47,27 @@ pub(in crate::store::redis) struct Making {
     pub(in crate::store::redis) prefix: Arc<str>,
 }
 
-impl Making {
-    /// The nodes of one server: one for all calls, and another for renewals, where grants wait for
-    /// replicas on the first: a renewal must not stand behind that. Nothing else could overtake what
-    /// it must not: a renewal makes no key, and one that comes behind its release finds that the lock
-    /// is not its token's.
-    pub(super) fn nodes(&self, places: &Places) -> (Arc<Node>, Option<Arc<Node>>) {
-        let node = || Node::new(places.clone(), self.min_replicas, self.warnings.clone());
-        (node(), (self.min_replicas > 0).then(node))
+/// One server, over one link, or over another for renewals where grants wait for replicas on the
+/// first: a renewal must not stand behind that. Nothing else could overtake what it must not: a renewal
+/// makes no key, and one that comes behind its release finds that the lock is not its token's.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) node: Arc<Node>,
+    renewals: Option<Arc<Node>>,
+}
+
+impl Server {
+    pub(super) fn new(places: &Places, making: &Making) -> Self {
+        let node = || Node::new(places.clone(), making.min_replicas, making.warnings.clone());
+        Self { node: node(), renewals: (making.min_replicas > 0).then(node) }
+    }
+
+    /// The node for renewals, or for everything else.
+    pub(super) fn node_for(&self, renews: bool) -> &Arc<Node> {
+        self.renewals.as_ref().filter(|_| renews).unwrap_or(&self.node)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        [&self.node].into_iter().chain(&self.renewals)
     }
 }

@@ -21,17 +21,12 @@ use std::sync::{Arc, OnceLock};
 use redis::{RedisResult, Value};
 
 pub(super) use self::{
-    calls::{Call, Items, Part, Parts, Route},
+    calls::{Call, Items, Outcome, Part, Parts, Route},
     layout::Making,
 };
 use self::{cluster::Cluster, one::One};
 pub(crate) use self::{layout::Layout, sentinels::Watched};
-use super::{
-    keys::Naming,
-    node::{Acknowledgement, Terms},
-    slots::Slot,
-    trouble::Address,
-};
+use super::{keys::Naming, node::Terms, slots::Slot};
 use crate::{
     Error,
     contract::{Delivery, Listener, StoreError},
@@ -40,12 +35,19 @@ use crate::{
 /// The nodes of a store.
 #[derive(Debug)]
 pub(super) struct Topology {
-    naming: Naming,
+    /// How keys are named where all keys of a call have to be in one slot.
+    slotted: Naming,
     making: Making,
     /// The node that has every key, unless it turns out to belong to a Cluster.
     one: Option<One>,
     cluster: OnceLock<Cluster>,
     subscription: OnceLock<(String, Listener)>,
+}
+
+/// What has the keys at the moment.
+enum Nodes<'a> {
+    One(&'a One),
+    Cluster(&'a Cluster),
 }
 
 impl Topology {
@@ -57,19 +59,16 @@ impl Topology {
             Layout::Watched(watched) => (Some(One::watched(watched, &making)?), None),
             Layout::Cluster(seeds) => (None, Some(Cluster::new(seeds, making.clone())?)),
         };
-        let naming = match &one {
-            Some(one) if !one.is_proxy() => Naming::Plain,
-            _ => Naming::Slotted { prefix: Arc::clone(&making.prefix) },
-        };
+        let slotted = Naming::Slotted { prefix: Arc::clone(&making.prefix) };
         let cluster = cluster.map(OnceLock::from).unwrap_or_default();
-        Ok(Self { naming, making, one, cluster, subscription: OnceLock::new() })
+        Ok(Self { slotted, making, one, cluster, subscription: OnceLock::new() })
     }
 
     /// The node that has every key, or the Cluster.
-    fn current(&self) -> Result<&One, &Cluster> {
+    fn current(&self) -> Nodes<'_> {
         match &self.one {
-            Some(one) if !one.of_cluster() => Ok(one),
-            Some(one) => Err(self.cluster.get_or_init(|| {
+            Some(one) if !one.of_cluster() => Nodes::One(one),
+            Some(one) => Nodes::Cluster(self.cluster.get_or_init(|| {
                 let cluster = Cluster::new(one.retire().into_iter().collect(), self.making.clone());
                 // They were good for a node by itself.
                 let cluster = cluster.expect("BUG: the settings of a client contradict each other");
@@ -78,15 +77,18 @@ impl Topology {
                 }
                 cluster
             })),
-            None => Err(self.cluster.get().expect("BUG: neither one node nor a Cluster")),
+            None => {
+                let cluster = self.cluster.get();
+                Nodes::Cluster(cluster.expect("BUG: neither one node nor a Cluster"))
+            }
         }
     }
 
     /// How keys are named.
-    pub(super) fn naming(&self) -> Naming {
+    pub(super) fn naming(&self) -> &Naming {
         match self.current() {
-            Ok(_) => self.naming.clone(),
-            Err(_) => Naming::Slotted { prefix: Arc::clone(&self.making.prefix) },
+            Nodes::One(one) if !one.is_proxy() => &Naming::Plain,
+            _ => &self.slotted,
         }
     }
 
@@ -94,16 +96,16 @@ impl Topology {
     /// is not.
     pub(super) fn shard(&self, key: &str) -> usize {
         match self.current() {
-            Ok(_) => 0,
-            Err(cluster) => cluster.shard(self.naming().home(key).slot()),
+            Nodes::One(_) => 0,
+            Nodes::Cluster(cluster) => cluster.shard(self.slotted.home(key).slot()),
         }
     }
 
     /// How notices about the locks of a slot travel at the moment.
     pub(super) fn delivery(&self, slot: Slot) -> Delivery {
         match self.current() {
-            Ok(one) => one.node().delivery(),
-            Err(cluster) => cluster.delivery_in(slot),
+            Nodes::One(one) => one.node().delivery(),
+            Nodes::Cluster(cluster) => cluster.delivery_in(slot),
         }
     }
 
@@ -115,11 +117,11 @@ impl Topology {
         renews: bool,
     ) -> Result<Parts<'_>, StoreError> {
         match self.current() {
-            Ok(one) => {
+            Nodes::One(one) => {
                 let parts = vec![Part { route: one.route(renews), calls }];
                 Ok(Parts { parts, gate: None })
             }
-            Err(cluster) => {
+            Nodes::Cluster(cluster) => {
                 discovery::begin(cluster);
                 cluster.parts(calls, renews).await
             }
@@ -134,22 +136,22 @@ impl Topology {
         call: &Call,
         reply: &Value,
         terms: Terms,
-    ) -> Option<(Result<(Value, Acknowledgement), StoreError>, Address)> {
+    ) -> Option<Outcome> {
         let cluster = self.cluster.get()?;
         cluster.follow(route, call, reply, terms).await
     }
 
     /// Connects to all nodes for the first time; fails at the first obstacle.
     pub(super) async fn establish(&self) -> Result<(), Error> {
-        if let Ok(one) = self.current() {
+        if let Nodes::One(one) = self.current() {
             let outcome = one.establish().await;
             if outcome.is_ok() || !one.of_cluster() {
                 return outcome;
             }
         }
         match self.current() {
-            Ok(_) => Ok(()),
-            Err(cluster) => {
+            Nodes::One(_) => Ok(()),
+            Nodes::Cluster(cluster) => {
                 discovery::begin(cluster);
                 cluster.establish().await
             }
@@ -160,8 +162,8 @@ impl Topology {
     pub(super) async fn subscribe(&self, client: &str, listener: Listener) -> Delivery {
         let _ = self.subscription.set((client.to_owned(), listener.clone()));
         match self.current() {
-            Ok(one) => one.node().subscribe(client, listener).await,
-            Err(cluster) => cluster.subscribe(client, &listener).await,
+            Nodes::One(one) => one.node().subscribe(client, listener).await,
+            Nodes::Cluster(cluster) => cluster.subscribe(client, &listener).await,
         }
     }
 }

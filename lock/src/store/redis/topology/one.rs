@@ -12,15 +12,14 @@ use super::{
         place::{Member, Place, Places},
     },
     calls::Route,
-    layout::Making,
+    layout::{Making, Server},
     sentinels::{Sentinels, Watched},
 };
 use crate::Error;
 
 #[derive(Debug)]
 pub(super) struct One {
-    node: Arc<Node>,
-    renewals: Option<Arc<Node>>,
+    server: Server,
     kind: Kind,
 }
 
@@ -59,8 +58,7 @@ impl One {
     }
 
     fn of(places: &Places, making: &Making, kind: Kind) -> Self {
-        let (node, renewals) = making.nodes(places);
-        Self { node, renewals, kind }
+        Self { server: Server::new(places, making), kind }
     }
 
     pub(super) fn is_proxy(&self) -> bool {
@@ -80,14 +78,18 @@ impl One {
     }
 
     pub(super) fn node(&self) -> &Arc<Node> {
+        self.node_for(false)
+    }
+
+    fn node_for(&self, renews: bool) -> &Arc<Node> {
         if let Kind::Watched(sentinels) = &self.kind {
-            sentinels.begin(&self.node);
+            sentinels.begin(&self.server.node);
         }
-        &self.node
+        self.server.node_for(renews)
     }
 
     pub(super) fn route(&self, renews: bool) -> Route {
-        let node = self.renewals.as_ref().filter(|_| renews).unwrap_or_else(|| self.node());
+        let node = self.node_for(renews);
         let retired = match &self.kind {
             // What waits for the first connect is told at once if that leads to a Cluster.
             Kind::Alone(alone) if !node.is_well() => Some(alone.of_cluster.subscribe()),
@@ -99,14 +101,13 @@ impl One {
     /// Connects for the first time; fails at the first obstacle.
     pub(super) async fn establish(&self) -> Result<(), Error> {
         if let Kind::Watched(sentinels) = &self.kind {
-            sentinels.begin(&self.node);
+            sentinels.begin(&self.server.node);
             sentinels.first_answer().await?;
         }
-        self.node.establish().await?;
-        match &self.renewals {
-            Some(renewals) => renewals.establish().await,
-            None => Ok(()),
+        for node in self.server.nodes() {
+            node.establish().await?;
         }
+        Ok(())
     }
 }
 

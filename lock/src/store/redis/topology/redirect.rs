@@ -13,14 +13,12 @@ use tokio::time::{self, Instant};
 use super::{
     super::{
         codes::{self, Redirect},
-        node::{Acknowledgement, Terms},
-        trouble::Address,
+        node::Terms,
     },
-    calls::{Call, Route},
+    calls::{Call, Outcome, Route},
     cluster::Cluster,
     map::Peer,
 };
-use crate::contract::StoreError;
 
 /// How long a call is sent on from node to node: what else is in its batch waits meanwhile.
 const REDIRECTED: Duration = Duration::from_millis(100);
@@ -31,8 +29,6 @@ const MOST_HOPS: u32 = 5;
 /// The pauses between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
 
-type Followed = (Result<(Value, Acknowledgement), StoreError>, Address);
-
 impl Cluster {
     /// See `Topology::follow`.
     pub(super) async fn follow(
@@ -41,7 +37,7 @@ impl Cluster {
         call: &Call,
         reply: &Value,
         terms: Terms,
-    ) -> Option<Followed> {
+    ) -> Option<Outcome> {
         let mut redirect = codes::redirect(reply)?;
         let mut asked = route.peer().cloned()?;
         let renews = terms.renews.is_some();
@@ -57,7 +53,7 @@ impl Cluster {
             _ => terms.tried_for.is_some(),
         };
         let (mut pause, mut hops) = (PAUSE.0, 0);
-        let mut followed: Option<Followed> = None;
+        let mut followed: Option<Outcome> = None;
         loop {
             let mut turn = None;
             if !matches!(redirect, Redirect::Ask(_) | Redirect::Halfway) {

@@ -12,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, Msg, Pipeline, PushInfo, RedisResult, Value, aio::MultiplexedConnection,
-};
+use redis::{Msg, Pipeline, PushInfo, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     time::{self, Instant},
@@ -24,11 +22,10 @@ use super::{
     super::{
         backoff::{RECONNECT, jittered},
         endpoint::Endpoint,
-        handshake::greet_at,
+        handshake::{for_questions, greet_at},
         node::Node,
         place::{Member, Place, Places},
         refusal::Refusal,
-        stream::STEP,
         trouble::Address,
     },
     reports::{Report, Reports},
@@ -225,17 +222,14 @@ async fn connect(
     heard: &Arc<Notify>,
 ) -> Result<MultiplexedConnection, Refusal> {
     let (weak, heard) = (Arc::downgrade(shared), Arc::clone(heard));
-    let config = || {
-        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(STEP))
-    };
-    let pushes = config().set_push_sender(move |push: PushInfo| -> Result<(), ()> {
+    let pushes = for_questions().set_push_sender(move |push: PushInfo| -> Result<(), ()> {
         if let (Some(message), Some(shared)) = (Msg::from_push_info(push), weak.upgrade()) {
             shared.doubt(sentinel, message.get_payload_bytes());
             heard.notify_one();
         }
         Ok(())
     });
-    let (mut connection, pushes) = greet_at(&shared.sentinels[sentinel], pushes, config()).await?;
+    let (mut connection, pushes) = greet_at(&shared.sentinels[sentinel], pushes).await?;
     if !pushes {
         // Asked once a second, it says it a little later.
         return Ok(connection);
