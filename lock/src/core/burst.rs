@@ -14,14 +14,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Jitter, Moment, doubling};
+use super::{Jitter, Moment, doubling, outage::Outage};
 use crate::contract::GRACE;
 
 /// The pauses between two looks whether the run before has ended, where nothing tells.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-
-/// The shortest and the longest pause between two tries to reach a store.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// How much later than another process an older call of this one takes the place of one that the
 /// store has heard of, and whose caller is gone.
@@ -131,15 +128,13 @@ pub(crate) struct Burst {
     again: bool,
     /// Calls up to this place run as soon as they can.
     hurried: u64,
-    silent_since: Option<Moment>,
-    failures: u32,
+    outage: Outage,
     looks: u32,
-    silence_limit: Duration,
     jitter: Jitter,
 }
 
 impl Burst {
-    pub(crate) fn new(silence_limit: Duration, jitter: Jitter) -> Self {
+    pub(crate) fn new(jitter: Jitter) -> Self {
         Self {
             callers: BTreeMap::new(),
             last_place: 0,
@@ -152,10 +147,8 @@ impl Burst {
             behind: false,
             again: false,
             hurried: 0,
-            silent_since: None,
-            failures: 0,
+            outage: Outage::default(),
             looks: 0,
-            silence_limit,
             jitter,
         }
     }
@@ -304,8 +297,7 @@ impl Burst {
         if answer == Answer::Unknown {
             return self.unanswered(told, asked_at, now);
         }
-        self.silent_since = None;
-        self.failures = 0;
+        self.outage.end();
         let (place, unknown) = (told.place, std::mem::take(&mut self.unknown));
         match answer {
             Answer::NotYet { left, newest } => {
@@ -386,17 +378,12 @@ impl Burst {
     }
 
     fn unanswered(&mut self, told: Told, asked_at: Moment, now: Moment) -> Step {
-        let since = *self.silent_since.get_or_insert(asked_at);
-        let limit = since + self.silence_limit;
-        if now >= limit || self.callers.is_empty() {
+        self.ask_at = self.outage.retry_at(asked_at, self.jitter, now);
+        if self.outage.is_borne(now) || self.callers.is_empty() {
             let ended = self.end_until(u64::MAX, End::Unavailable);
             return Step { undo: Some(told.number), ended, next: Next::Gone };
         }
         self.unknown = true;
-        let delay = doubling(RECONNECT, self.failures);
-        self.failures = self.failures.saturating_add(1);
-        let delay = self.jitter.nth(self.failures).between(delay / 2, delay);
-        self.ask_at = (now + delay).min(limit);
         Step { next: Next::AskAt(self.ask_at), ..Step::default() }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod burst;
 pub(crate) mod debounce;
 pub(crate) mod durable;
 pub(crate) mod lease;
+pub(crate) mod outage;
 pub(crate) mod queue;
 pub(crate) mod wait;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Jitter, Moment, doubling};
+use super::{Jitter, Moment, outage::Outage};
 
 /// How long a caller is willing to wait for a held lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,28 +34,22 @@ pub(crate) enum Next {
     Unavailable,
 }
 
-/// The shortest and the longest pause between two tries to reach a store.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-
 #[derive(Debug)]
 pub(crate) struct Wait {
     patience: Patience,
-    /// How long the store may stay silent before that is reported.
-    silence_limit: Duration,
-    silent_since: Option<Moment>,
+    outage: Outage,
     answers: u32,
-    failures: u32,
     jitter: Jitter,
 }
 
 impl Wait {
-    pub(crate) fn new(patience: Patience, silence_limit: Duration, jitter: Jitter) -> Self {
-        Self { patience, silence_limit, silent_since: None, answers: 0, failures: 0, jitter }
+    pub(crate) fn new(patience: Patience, jitter: Jitter) -> Self {
+        Self { patience, outage: Outage::default(), answers: 0, jitter }
     }
 
     /// Since when the store has been silent, if it is.
     pub(crate) fn silent_since(&self) -> Option<Moment> {
-        self.silent_since
+        self.outage.since()
     }
 
     /// How often the store has said that the lock is held.
@@ -65,10 +59,12 @@ impl Wait {
 
     pub(crate) fn step(&mut self, outcome: Outcome, now: Moment) -> Next {
         match outcome {
-            Outcome::Unknown { asked_at } => self.after_silence(asked_at, now),
+            Outcome::Unknown { asked_at } => {
+                let at = self.outage.retry_at(asked_at, self.jitter, now);
+                if self.outage.is_borne(now) { Next::Unavailable } else { Next::TryAt(at) }
+            }
             Outcome::Held => {
-                self.silent_since = None;
-                self.failures = 0;
+                self.outage.end();
                 self.answers = self.answers.saturating_add(1);
                 match self.patience {
                     Patience::Attempts { attempts, delay } if self.answers < attempts => {
@@ -80,30 +76,18 @@ impl Wait {
             }
         }
     }
-
-    fn after_silence(&mut self, asked_at: Moment, now: Moment) -> Next {
-        let since = *self.silent_since.get_or_insert(asked_at);
-        if now >= since + self.silence_limit {
-            return Next::Unavailable;
-        }
-        let delay = doubling(RECONNECT, self.failures);
-        self.failures = self.failures.saturating_add(1);
-        let delay = self.jitter.nth(self.failures).between(delay / 2, delay);
-        Next::TryAt((now + delay).min(since + self.silence_limit))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(2);
     fn at(millis: u64) -> Moment {
         Moment::default() + Duration::from_millis(millis)
     }
 
     fn wait(patience: Patience) -> Wait {
-        Wait::new(patience, LIMIT, Jitter::new(300))
+        Wait::new(patience, Jitter::new(300))
     }
 
     #[test]

@@ -13,8 +13,12 @@ use crate::{
     Error, ErrorKind, LockGuard,
     context::{Context, WeakContext},
     contract::{DueCalls, DueRequest, FinishRequest},
+    core::{
+        Jitter, Moment,
+        outage::{Outage, SILENCE_LIMIT},
+    },
     guarded::{OnLost, release_after, run_under},
-    keeper::{Claimed, SILENCE_LIMIT},
+    keeper::Claimed,
     limits,
 };
 
@@ -168,15 +172,18 @@ pub(super) async fn insist<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, Error>
 where
     Fut: Future<Output = Result<T, Error>>,
 {
-    let began = Instant::now();
+    let (began, mut outage) = (Instant::now(), Outage::default());
+    let now = || Moment::since_origin(began.elapsed());
     loop {
-        match ask().await {
-            Err(error)
-                if error.kind() == ErrorKind::Unavailable && began.elapsed() < SILENCE_LIMIT =>
-            {
-                time::sleep(Duration::from_millis(50)).await;
-            }
-            answer => return answer,
+        let asked_at = now();
+        let answer = ask().await;
+        if !answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
+            return answer;
         }
+        let again_at = outage.retry_at(asked_at, Jitter::new(512), now());
+        if outage.is_borne(now()) {
+            return answer;
+        }
+        time::sleep(again_at.after(now())).await;
     }
 }

@@ -4,7 +4,7 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    Acquire, Held, SILENCE_LIMIT,
+    Acquire, Held,
     holds::{Grant, comes_too_late},
     task::{BATCH, Done, Task},
     timers::Timer,
@@ -74,7 +74,7 @@ impl Task {
                 let attempt = Attempt {
                     acquire,
                     started: self.now,
-                    wait: Wait::new(patience, SILENCE_LIMIT, self.jitter(number)),
+                    wait: Wait::new(patience, self.jitter(number)),
                     in_flight: false,
                     abandoned: false,
                     timer: Moment::NEVER,
@@ -102,7 +102,7 @@ impl Task {
             let batch = askers.by_ref().filter_map(|asker| match asker {
                 Asker::Line(key) => {
                     let request = self.line_request(&key, now)?;
-                    let number = self.seat_of(&key)?;
+                    let number = self.entry_of(&key)?;
                     Some(((Asker::Line(key), number), request))
                 }
                 Asker::Attempt(number) => {
@@ -130,7 +130,7 @@ impl Task {
         self.shards.at(acquired.shard).acquiring -= acquired.askers.len();
         for ((asker, number), answer) in acquired.askers.into_iter().zip(acquired.answers) {
             match asker {
-                Asker::Line(key) => self.take_seat_answer(&key, number, acquired.sent_at, answer),
+                Asker::Line(key) => self.take_entry_answer(&key, number, acquired.sent_at, answer),
                 Asker::Attempt(number) => self.take_attempt(number, acquired.sent_at, answer),
             }
         }
@@ -240,7 +240,7 @@ impl Task {
         let line = self.line(&acquire.lock);
         let fencing_token = line.queue.taken_by(number, fence, contended);
         let token = acquire.token.clone();
-        let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
+        let grant = Grant { ownership: number, token, sent_at, lease, fencing_token };
         let held = self.begin_hold(&*acquire, grant);
         if let Err(Ok(unclaimed)) = acquire.reply.send(Ok(held)) {
             unclaimed.defuse();

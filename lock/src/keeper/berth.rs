@@ -350,7 +350,7 @@ impl Quay {
         self.task.is_poisoned() || self.peek(|task| task.is_none()) == Some(true)
     }
 
-    /// Looks at the keeper, if nobody is in a turn. Whoever came meanwhile found it busy, and relies
+    /// Rechecks at the keeper, if nobody is in a turn. Whoever came meanwhile found it busy, and relies
     /// on one more.
     fn peek<R>(&self, look: impl FnOnce(Option<&Task>) -> R) -> Option<R> {
         let seen = match self.task.try_lock() {

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 #[cfg(feature = "durable")]
 use super::durable::{Claiming, Step, Steps};
 use super::{
-    NOT_SENT, NOTHING, SILENCE_LIMIT, UNKNOWN,
+    NOT_SENT, NOTHING, UNKNOWN,
     held::HoldName,
     holds::Extended,
     reply::Reply,
@@ -23,7 +23,7 @@ use crate::{
     contract::{
         EndWindowRequest, ExtendRequest, Holder, RESERVATION, Release, StoreError, WindowEnd,
     },
-    core::Moment,
+    core::{Moment, outage::Outage},
     id::Named,
     store::Store,
 };
@@ -76,8 +76,8 @@ pub(super) struct Bulk {
     on_their_way: usize,
     /// Which of [`KINDS`] comes first next time.
     turn: usize,
-    /// Since when that part has answered none of them.
-    silent_since: Option<Moment>,
+    /// That part has answered none of them.
+    outage: Outage,
     extensions: Waiting<(HoldName, Duration), ()>,
     statuses: Waiting<Named, Status>,
     forced: Waiting<Named, bool>,
@@ -244,16 +244,16 @@ impl Task {
         let shard = self.shards.at(load.shard);
         shard.bulk.on_their_way = shard.bulk.on_their_way.saturating_sub(load.items);
         let Some(silence) = load.silence else {
-            shard.bulk.silent_since = None;
+            shard.bulk.outage.end();
             return;
         };
         if shard.bulk.on_their_way == 0 && !shard.bulk.waits() && shard.to_ask.is_empty() {
             // Nobody is kept waiting by this silence; the next one begins anew.
-            shard.bulk.silent_since = None;
+            shard.bulk.outage.end();
             return;
         }
-        let since = *shard.bulk.silent_since.get_or_insert(load.sent_at);
-        if self.now >= since + SILENCE_LIMIT {
+        shard.bulk.outage.failed(load.sent_at);
+        if shard.bulk.outage.is_borne(self.now) {
             shard.bulk.refuse(|| store_error(&silence, NOT_SENT));
             self.give_up_questions(load.shard, &silence);
         }
@@ -477,7 +477,7 @@ impl Task {
     fn take_forced(&mut self, lock: &Named, answer: Release) {
         if answer.ours {
             self.lose_key(&lock.key);
-            self.look_if_polling(&lock.key);
+            self.recheck_if_polling(&lock.key);
         }
         if answer.handed_over {
             let (number, token) = self.nobody();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Call, Client, Held, SILENCE_LIMIT, Terms, Turn,
+    Call, Client, Held, Terms, Turn,
     held::HoldName,
     holds::{Grant, Taker, comes_too_late},
     reply::Reply,
@@ -96,7 +96,7 @@ impl Task {
         };
         let jitter = self.jitter(number);
         let pending = self.bursts.entry(Arc::clone(&key)).or_insert_with(|| PendingBurst {
-            burst: Burst::new(SILENCE_LIMIT, jitter),
+            burst: Burst::new(jitter),
             window: call.window.clone(),
             run: call.run.clone(),
             lease: call.lease,
@@ -283,17 +283,17 @@ impl Task {
         &mut self,
         key: &Arc<str>,
         mut callers: Vec<u64>,
-        (tenure, fence): (u64, u64),
+        (ownership, fence): (u64, u64),
         (sent_at, lease): (Moment, Duration),
     ) {
-        let token = Token::new(&self.id, tenure);
+        let token = Token::new(&self.id, ownership);
         let Some(call) = self.next_runner(&mut callers) else {
-            return self.undo_run(key, tenure);
+            return self.undo_run(key, ownership);
         };
         self.lose_key(key);
         let line = self.line(&call.run);
-        let fencing_token = line.queue.taken_by(tenure, fence, false);
-        let grant = Grant { tenure, token, sent_at, lease, fencing_token };
+        let fencing_token = line.queue.taken_by(ownership, fence, false);
+        let grant = Grant { ownership, token, sent_at, lease, fencing_token };
         let held = self.begin_hold(&call, grant);
         self.give_run(call, held, callers);
     }
@@ -315,7 +315,7 @@ impl Task {
             let followed = !older.is_empty();
             let Err(answer) = call.reply.send(Ok(Some(Turn { held, followed }))) else {
                 if followed {
-                    self.untaken.insert(name.tenure, Untaken { older });
+                    self.untaken.insert(name.ownership, Untaken { older });
                 }
                 return;
             };
@@ -323,9 +323,9 @@ impl Task {
             if let Ok(Some(turn)) = answer {
                 turn.held.defuse();
             }
-            let Some(next) = self.pass_run_on(name.tenure, fence, &mut older) else {
+            let Some(next) = self.pass_run_on(name.ownership, fence, &mut older) else {
                 // As for an acquire: before a `flush` that is in the queue already.
-                self.unclaimed.push((name.tenure, name.caller));
+                self.unclaimed.push((name.ownership, name.caller));
                 self.run_undone(&call.run.key);
                 return;
             };
@@ -335,12 +335,12 @@ impl Task {
 
     fn pass_run_on(
         &mut self,
-        tenure: u64,
+        ownership: u64,
         fence: u64,
         older: &mut Vec<u64>,
     ) -> Option<(Call, Held)> {
         let next = self.next_runner(older)?;
-        let held = self.pass_hold_on(tenure, &next, fence)?;
+        let held = self.pass_hold_on(ownership, &next, fence)?;
         Some((next, held))
     }
 
@@ -354,9 +354,9 @@ impl Task {
     /// before, it will not run.
     pub(super) fn run_taken(&mut self, name: HoldName) {
         if !self.is_held(name) {
-            return self.lose_untaken(name.tenure);
+            return self.lose_untaken(name.ownership);
         }
-        let untaken = self.untaken.remove(&name.tenure);
+        let untaken = self.untaken.remove(&name.ownership);
         for number in untaken.into_iter().flat_map(|untaken| untaken.older) {
             if let Some(pending) = self.calls.remove(&number) {
                 let _ = pending.call.reply.send(Ok(None));
@@ -367,18 +367,20 @@ impl Task {
     /// The caller of a run went away before it had taken it: true if it is another's now.
     pub(super) fn run_refused(&mut self, name: HoldName, remaining: Duration) -> bool {
         if remaining.is_zero() {
-            self.lose_untaken(name.tenure);
+            self.lose_untaken(name.ownership);
             return false;
         }
-        let Some(Untaken { mut older }) = self.untaken.remove(&name.tenure) else { return false };
+        let Some(Untaken { mut older }) = self.untaken.remove(&name.ownership) else {
+            return false;
+        };
         let Some(fence) = self.fence_of(name) else { return false };
-        match self.pass_run_on(name.tenure, fence, &mut older) {
+        match self.pass_run_on(name.ownership, fence, &mut older) {
             Some((call, held)) => {
                 self.give_run(call, held, older);
                 true
             }
             None => {
-                if let Some(key) = self.key_of_hold(name.tenure) {
+                if let Some(key) = self.key_of_hold(name.ownership) {
                     self.run_undone(&key);
                 }
                 false
@@ -388,8 +390,8 @@ impl Task {
 
     /// The lock of a run was lost before it began. The calls that it was to cover are no newer than
     /// it was, and newer ones may have run since: so they are not called again, but told.
-    pub(super) fn lose_untaken(&mut self, tenure: u64) {
-        let untaken = self.untaken.remove(&tenure);
+    pub(super) fn lose_untaken(&mut self, ownership: u64) {
+        let untaken = self.untaken.remove(&ownership);
         for number in untaken.into_iter().flat_map(|untaken| untaken.older) {
             if let Some(pending) = self.calls.remove(&number) {
                 let lost = "the run that was to cover this call was lost before it began";

@@ -242,7 +242,7 @@ impl Task {
                 self.lose_key(&claiming.run.key);
                 let line = self.line(&claiming.run);
                 let fencing_token = line.queue.taken_by(number, fence, false);
-                let grant = Grant { tenure: number, token, sent_at, lease, fencing_token };
+                let grant = Grant { ownership: number, token, sent_at, lease, fencing_token };
                 let held = self.begin_hold(&*claiming, grant);
                 let granted = Claimed::Granted { held, call, attempt, arguments };
                 if let Err(Ok(Claimed::Granted { held, .. })) = claiming.reply.send(Ok(granted)) {

@@ -12,11 +12,11 @@ use std::{
 use super::{Client, signal::LossSignal};
 use crate::{Error, Token, clock::Clock, core::Moment, id::Named, mutant, process::Process};
 
-/// Which hold a guard is about: a tenure passes from caller to caller.
+/// Which hold a guard is about: a ownership passes from caller to caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HoldName {
     /// The number in the token.
-    pub(super) tenure: u64,
+    pub(super) ownership: u64,
     pub(super) caller: u64,
 }
 

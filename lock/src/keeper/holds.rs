@@ -29,7 +29,7 @@ use crate::{
 /// batch.
 #[derive(Default)]
 pub(super) struct Holds {
-    by_tenure: ByNumber<Entry>,
+    by_ownership: ByNumber<Entry>,
     /// When the renewals that are due go out at the latest, whether they fill a batch or not.
     due_by: Option<Moment>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Extended {
 /// A lock that the store has granted.
 pub(super) struct Grant {
     /// The number in the token.
-    pub(super) tenure: u64,
+    pub(super) ownership: u64,
     pub(super) token: Token,
     /// When it was asked for; the lease counts from there.
     pub(super) sent_at: Moment,
@@ -105,13 +105,13 @@ impl Task {
     /// Makes a hold of a grant; whoever held it before must have lost it, and the lock's line must
     /// know.
     pub(super) fn begin_hold(&mut self, taker: &impl Taker, grant: Grant) -> Held {
-        let Grant { tenure, token, sent_at, lease: granted, fencing_token } = grant;
+        let Grant { ownership, token, sent_at, lease: granted, fencing_token } = grant;
         let sent_at = if mutant::is("deadline from reply") { self.now } else { sent_at };
         let terms = taker.terms();
-        let (own, jitter) = ((terms.lease, terms.hold_at_most), self.jitter(tenure));
+        let (own, jitter) = ((terms.lease, terms.hold_at_most), self.jitter(ownership));
         let lease = Lease::granted(sent_at, granted, own, jitter);
         let now = self.now;
-        let hold = new_hold(&self.clock, taker, (tenure, token), fencing_token, &lease);
+        let hold = new_hold(&self.clock, taker, (ownership, token), fencing_token, &lease);
         let mut held = Entry {
             hold: Arc::clone(&hold),
             keep_until: now + terms.hold_at_least,
@@ -119,28 +119,28 @@ impl Task {
             lease,
             timer: Moment::NEVER,
         };
-        self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
-        self.holds.by_tenure.insert(tenure, held);
+        self.timers.reset(Timer::Hold(ownership), &mut held.timer, held.lease.next_timer());
+        self.holds.by_ownership.insert(ownership, held);
         Held::new(hold, Arc::clone(taker.client()))
     }
 
-    /// The same tenure in the hands of the next caller.
+    /// The same ownership in the hands of the next caller.
     pub(super) fn pass_hold_on(
         &mut self,
-        tenure: u64,
+        ownership: u64,
         taker: &impl Taker,
         fencing_token: u64,
     ) -> Option<Held> {
-        let (now, jitter, terms) = (self.now, self.jitter(tenure), taker.terms());
-        let held = self.holds.by_tenure.get_mut(&tenure)?;
+        let (now, jitter, terms) = (self.now, self.jitter(ownership), taker.terms());
+        let held = self.holds.by_ownership.get_mut(&ownership)?;
         // Released is not lost: whoever still waits for the loss waits for ever.
         held.hold.set_deadline(Moment::NEVER);
         held.lease.pass_on(now, (terms.lease, terms.hold_at_most), jitter);
         let token = held.hold.token.clone();
-        held.hold = new_hold(&self.clock, taker, (tenure, token), fencing_token, &held.lease);
+        held.hold = new_hold(&self.clock, taker, (ownership, token), fencing_token, &held.lease);
         held.keep_until = now + terms.hold_at_least;
         held.lease_length = terms.lease;
-        self.timers.reset(Timer::Hold(tenure), &mut held.timer, held.lease.next_timer());
+        self.timers.reset(Timer::Hold(ownership), &mut held.timer, held.lease.next_timer());
         Some(Held::new(Arc::clone(&held.hold), Arc::clone(taker.client())))
     }
 
@@ -155,13 +155,13 @@ impl Task {
 
     /// What is held under this name, unless it was lost, or is somebody else's by now.
     fn held(&self, name: HoldName) -> Option<&Entry> {
-        self.holds.by_tenure.get(&name.tenure).filter(|held| held.hold.name == name)
+        self.holds.by_ownership.get(&name.ownership).filter(|held| held.hold.name == name)
     }
 
     /// Forgets a hold, and says until when its key is to be kept; `None` if it was lost before.
-    pub(super) fn take_hold(&mut self, tenure: u64) -> Option<(Arc<Hold>, Moment)> {
-        let held = self.holds.by_tenure.remove(&tenure)?;
-        self.timers.cancel(Timer::Hold(tenure), held.timer);
+    pub(super) fn take_hold(&mut self, ownership: u64) -> Option<(Arc<Hold>, Moment)> {
+        let held = self.holds.by_ownership.remove(&ownership)?;
+        self.timers.cancel(Timer::Hold(ownership), held.timer);
         Some((held.hold, held.keep_until))
     }
 
@@ -174,17 +174,17 @@ impl Task {
         Some(self.held(name)?.hold.fencing_token)
     }
 
-    pub(super) fn tenures(&self) -> Vec<u64> {
-        self.holds.by_tenure.keys().copied().collect()
+    pub(super) fn ownerships(&self) -> Vec<u64> {
+        self.holds.by_ownership.keys().copied().collect()
     }
 
     /// The key of what is held with the token of this number.
-    pub(super) fn key_of_hold(&self, tenure: u64) -> Option<Arc<str>> {
-        Some(Arc::clone(&self.holds.by_tenure.get(&tenure)?.hold.lock.key))
+    pub(super) fn key_of_hold(&self, ownership: u64) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.holds.by_ownership.get(&ownership)?.hold.lock.key))
     }
 
     pub(super) fn hold_timer(&mut self, number: u64, now: Moment) {
-        if let Some(held) = self.holds.by_tenure.get_mut(&number) {
+        if let Some(held) = self.holds.by_ownership.get_mut(&number) {
             held.timer = Moment::NEVER;
             self.step(number, Event::Timer, now);
         }
@@ -192,7 +192,7 @@ impl Task {
 
     /// One event of one held lock, and what follows from it.
     fn step(&mut self, number: u64, event: Event, now: Moment) {
-        let Some(held) = self.holds.by_tenure.get_mut(&number) else { return };
+        let Some(held) = self.holds.by_ownership.get_mut(&number) else { return };
         let mut action = held.lease.step(event, now);
         if held.hold.lost().is_raised() {
             // Its holder found the deadline passed before the keeper did, and was told so.
@@ -222,20 +222,20 @@ impl Task {
     /// says that it is not ours, its key has gone in another way than by a release, and those who
     /// wait for it have not been told. The same release is for both: it frees what is ours, and
     /// passes on what nobody holds.
-    fn lose(&mut self, tenure: u64) {
-        if let Some(hold) = self.end_lost(tenure) {
-            self.begin_release(tenure, &hold.lock, &hold.token, Moment::default(), None);
-            self.leave_lost(&hold.lock.key, tenure);
+    fn lose(&mut self, ownership: u64) {
+        if let Some(hold) = self.end_lost(ownership) {
+            self.begin_release(ownership, &hold.lock, &hold.token, Moment::default(), None);
+            self.leave_lost(&hold.lock.key, ownership);
         }
     }
 
-    fn leave_lost(&mut self, key: &Arc<str>, tenure: u64) {
-        self.leave_tenure(key, tenure);
-        self.lose_untaken(tenure);
+    fn leave_lost(&mut self, key: &Arc<str>, ownership: u64) {
+        self.leave_ownership(key, ownership);
+        self.lose_untaken(ownership);
     }
 
-    fn end_lost(&mut self, tenure: u64) -> Option<Arc<Hold>> {
-        let (hold, _) = self.take_hold(tenure)?;
+    fn end_lost(&mut self, ownership: u64) -> Option<Arc<Hold>> {
+        let (hold, _) = self.take_hold(ownership)?;
         if !mutant::is("loss is not signalled") {
             hold.lost().raise();
         }
@@ -243,8 +243,10 @@ impl Task {
     }
 
     /// The line of a lock has to see to it itself from now on.
-    pub(super) fn leave_tenure(&mut self, key: &Arc<str>, tenure: u64) {
-        if let Some(line) = self.lines.get_mut(key).filter(|l| l.queue.tenure() == Some(tenure)) {
+    pub(super) fn leave_ownership(&mut self, key: &Arc<str>, ownership: u64) {
+        if let Some(line) =
+            self.lines.get_mut(key).filter(|l| l.queue.ownership() == Some(ownership))
+        {
             let action = line.queue.lost();
             self.follow(key, action);
         }
@@ -252,25 +254,25 @@ impl Task {
 
     /// The store gives a lock to one at a time: who held it before, holds it no more.
     pub(super) fn lose_key(&mut self, key: &Arc<str>) {
-        if let Some(tenure) = self.lines.get(key).and_then(|line| line.queue.tenure())
-            && self.end_lost(tenure).is_some()
+        if let Some(ownership) = self.lines.get(key).and_then(|line| line.queue.ownership())
+            && self.end_lost(ownership).is_some()
         {
-            self.leave_lost(key, tenure);
+            self.leave_lost(key, ownership);
         }
     }
 
     /// Somebody has released by force what this token held. It may hold it again, if it was asked
     /// for in the meantime: so it is released, not just forgotten.
-    pub(super) fn lose_taken(&mut self, tenure: u64) {
-        self.lose(tenure);
+    pub(super) fn lose_taken(&mut self, ownership: u64) {
+        self.lose(ownership);
     }
 
     pub(super) fn leak(&mut self, name: HoldName) {
         if self.held(name).is_some()
-            && let Some((hold, _)) = self.take_hold(name.tenure)
+            && let Some((hold, _)) = self.take_hold(name.ownership)
         {
             hold.set_deadline(Moment::NEVER);
-            self.leave_tenure(&hold.lock.key, name.tenure);
+            self.leave_ownership(&hold.lock.key, name.ownership);
         }
     }
 
@@ -278,7 +280,7 @@ impl Task {
     /// are lost.
     pub(super) fn renew_all(&mut self) {
         let now = self.now;
-        for number in self.tenures() {
+        for number in self.ownerships() {
             self.step(number, Event::Doubted, now);
         }
         if self.shards.iter().any(|shard| !shard.due.is_empty()) {
@@ -319,7 +321,7 @@ impl Task {
         let now = self.now;
         let requests = batch.iter().filter_map(|(number, lease)| {
             // It may have been released while it waited.
-            let hold = &self.holds.by_tenure.get(number)?.hold;
+            let hold = &self.holds.by_ownership.get(number)?.hold;
             let (key, token) = (Arc::clone(&hold.lock.key), hold.token.clone());
             let lease = (*lease).max(Duration::from_millis(1));
             Some((*number, RenewRequest { key, token, lease }))
@@ -344,7 +346,7 @@ impl Task {
             let event = match answer {
                 Ok(Renewal::Renewed { contended }) => {
                     if contended && let Some(line) = self.lines.get_mut(&request.key) {
-                        line.queue.wanted(number);
+                        line.queue.contended(number);
                     }
                     Event::Renewed { sent_at, remaining: request.lease }
                 }
@@ -391,11 +393,11 @@ impl Task {
         for ((name, reply), answer) in asked.into_iter().zip(answers) {
             let outcome = match answer {
                 Ok(Some(remaining)) => {
-                    self.step(name.tenure, Event::Renewed { sent_at, remaining }, now);
+                    self.step(name.ownership, Event::Renewed { sent_at, remaining }, now);
                     self.held(name).map(|_| ()).ok_or_else(lost)
                 }
                 Ok(None) => {
-                    self.step(name.tenure, Event::NotOurs, now);
+                    self.step(name.ownership, Event::NotOurs, now);
                     Err(lost())
                 }
                 Err(error) => Err(store_error(&error, UNKNOWN)),
@@ -411,13 +413,13 @@ impl Task {
             holder: token,
             remaining: remaining.unwrap_or(Duration::MAX),
             waiters: waiters
-                + self.lines.get(&lock.key).map_or(0, |line| line.waiters_behind_seat()),
+                + self.lines.get(&lock.key).map_or(0, |line| line.waiters_behind_entry()),
         }
     }
 
     /// The keeper ends; whoever still believes in a lock must not.
     pub(super) fn lose_all(&mut self) {
-        for held in self.holds.by_tenure.values() {
+        for held in self.holds.by_ownership.values() {
             held.hold.lost().raise();
         }
     }
@@ -436,11 +438,11 @@ fn magnitude(lease: Duration) -> u32 {
 fn new_hold(
     clock: &Arc<dyn Clock>,
     taker: &impl Taker,
-    (tenure, token): (u64, Token),
+    (ownership, token): (u64, Token),
     fencing_token: u64,
     lease: &Lease,
 ) -> Arc<Hold> {
-    let name = HoldName { tenure, caller: taker.number() };
+    let name = HoldName { ownership, caller: taker.number() };
     let here = (Arc::clone(clock), taker.client().process.clone());
     Hold::new(name, (taker.lock().clone(), token), fencing_token, lease.deadline(), here)
 }

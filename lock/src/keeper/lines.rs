@@ -1,11 +1,11 @@
-//! Callers that wait in line for a lock, and their seat in the store.
+//! Callers that wait in line for a lock, and their entry in the store.
 //!
-//! Who is next, and what the store is asked for, is decided in [`Queue`]; this carries it out.
+//! Who is next, and what the store is asked for, is decided in [`LockState`]; this carries it out.
 
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    Acquire, Held, SILENCE_LIMIT,
+    Acquire, Held,
     attempts::Asker,
     holds::{Grant, comes_too_late},
     task::Task,
@@ -16,7 +16,8 @@ use crate::{
     contract::{AcquireRequest, Acquisition, Delivery, Notice, StoreError},
     core::{
         Moment,
-        queue::{Action, Looks, Queue, Seat},
+        outage::SILENCE_LIMIT,
+        queue::{Action, Entry, LockState, Rechecks},
     },
     id::Named,
     keeper::{UNDONE, store_error},
@@ -28,8 +29,8 @@ const FRESH: Duration = Duration::from_millis(250);
 /// What this process knows of one lock.
 pub(super) struct Line {
     lock: Named,
-    pub(super) queue: Queue,
-    /// The token of the seat, whichever caller it was made for.
+    pub(super) queue: LockState,
+    /// The token of the entry, whichever caller it was made for.
     token: Option<Token>,
     timer: Moment,
     failure: Option<StoreError>,
@@ -52,7 +53,7 @@ impl Task {
     pub(super) fn line(&mut self, lock: &Named) -> &mut Line {
         self.lines.entry(Arc::clone(&lock.key)).or_insert_with(|| Line {
             lock: lock.clone(),
-            queue: Queue::default(),
+            queue: LockState::default(),
             token: None,
             timer: Moment::NEVER,
             failure: None,
@@ -81,47 +82,47 @@ impl Task {
         let Some(line) = self.lines.get_mut(key) else { return };
         match action {
             Action::Ask => {
-                let seat = line.queue.seat().map(Seat::number);
-                // A new seat has the token of the caller that it is made for.
+                let entry = line.queue.entry().map(Entry::number);
+                // A new entry has the token of the caller that it is made for.
                 if line.token.is_none()
-                    && let Some(caller) = seat.and_then(|seat| self.callers.get(&seat))
+                    && let Some(caller) = entry.and_then(|entry| self.callers.get(&entry))
                 {
                     line.token = Some(caller.acquire.token.clone());
                 }
                 self.shard(key).to_acquire.push(Asker::Line(Arc::clone(key)));
             }
-            Action::LookAt(at) => {
-                if let Some(seat) = line.queue.seat() {
-                    self.timers.reset(Timer::Look(seat.number()), &mut line.timer, at);
+            Action::RecheckAt(at) => {
+                if let Some(entry) = line.queue.entry() {
+                    self.timers.reset(Timer::Recheck(entry.number()), &mut line.timer, at);
                 }
             }
             Action::Withdraw { number } => {
                 let lock = line.lock.clone();
-                let token = self.end_seat(key, number);
+                let token = self.end_entry(key, number);
                 if let Some(token) = token {
                     self.begin_release(number, &lock, &token, Moment::default(), None);
                 }
             }
-            Action::None | Action::Grant { .. } | Action::Release | Action::AskAgain => {}
+            Action::None | Action::Grant { .. } | Action::Release | Action::Reacquire => {}
         }
         self.forget_if_idle(key);
     }
 
-    /// The seat with this number is gone; its token, if it had one.
-    fn end_seat(&mut self, key: &Arc<str>, number: u64) -> Option<Token> {
+    /// The entry with this number is gone; its token, if it had one.
+    fn end_entry(&mut self, key: &Arc<str>, number: u64) -> Option<Token> {
         let line = self.lines.get_mut(key)?;
         let timer = mem::replace(&mut line.timer, Moment::NEVER);
-        self.timers.cancel(Timer::Look(number), timer);
-        self.seats.remove(&number);
+        self.timers.cancel(Timer::Recheck(number), timer);
+        self.entries.remove(&number);
         line.failure = None;
         line.token.take()
     }
 
-    /// The seat has another's number from now on: the token of the tenure that it goes on from.
-    pub(super) fn take_over_seat(&mut self, key: &Arc<str>, number: u64, token: &Token) {
+    /// The entry has another's number from now on: the token of the ownership that it goes on from.
+    pub(super) fn take_over_entry(&mut self, key: &Arc<str>, number: u64, token: &Token) {
         if let Some(line) = self.lines.get_mut(key) {
             line.token = Some(token.clone());
-            self.seats.insert(number, Arc::clone(key));
+            self.entries.insert(number, Arc::clone(key));
             self.shard(key).to_acquire.push(Asker::Line(Arc::clone(key)));
         }
     }
@@ -137,7 +138,7 @@ impl Task {
         let line = self.lines.get_mut(key)?;
         let request = line.queue.request(now)?;
         let timer = mem::replace(&mut line.timer, Moment::NEVER);
-        self.timers.cancel(Timer::Look(request.number), timer);
+        self.timers.cancel(Timer::Recheck(request.number), timer);
         let token = line.token.clone()?;
         Some(AcquireRequest {
             key: Arc::clone(key),
@@ -147,43 +148,43 @@ impl Task {
         })
     }
 
-    /// The number of the seat of this line.
-    pub(super) fn seat_of(&self, key: &str) -> Option<u64> {
-        Some(self.lines.get(key)?.queue.seat()?.number())
+    /// The number of the entry of this line.
+    pub(super) fn entry_of(&self, key: &str) -> Option<u64> {
+        Some(self.lines.get(key)?.queue.entry()?.number())
     }
 
-    pub(super) fn take_seat_answer(
+    pub(super) fn take_entry_answer(
         &mut self,
         key: &Arc<str>,
         number: u64,
         sent_at: Moment,
         answer: Result<Acquisition, StoreError>,
     ) {
-        // A seat that was withdrawn meanwhile is undone by what was sent behind its request.
-        if self.seat_of(key) != Some(number) {
+        // A entry that was withdrawn meanwhile is undone by what was sent behind its request.
+        if self.entry_of(key) != Some(number) {
             return;
         }
         let now = self.now;
         match answer {
             Ok(Acquisition::Granted { fence, contended }) => {
-                self.take_seat_grant(key, number, sent_at, (fence, contended));
+                self.take_entry_grant(key, number, sent_at, (fence, contended));
             }
             Ok(Acquisition::Held { remaining, ticket, notifies }) => {
-                let looks = self.looks(number, notifies);
+                let rechecks = self.rechecks(number, notifies);
                 let Some(line) = self.lines.get_mut(key) else { return };
                 // It answers for the requests before it, too: they came first.
                 line.failure = None;
                 line.looked_at = sent_at;
-                let action = line.queue.held(number, remaining, ticket, looks, now);
+                let action = line.queue.held(number, remaining, ticket, rechecks, now);
                 self.follow(key, action);
                 self.end_overtime(key, now);
             }
             Err(error) if error.is_refusal() => self.refuse(key, &error),
             Err(error) => {
-                let looks = self.looks(number, false);
+                let rechecks = self.rechecks(number, false);
                 let Some(line) = self.lines.get_mut(key) else { return };
                 line.failure = Some(error);
-                let action = line.queue.unanswered(number, SILENCE_LIMIT, looks, now);
+                let action = line.queue.unanswered(number, rechecks, now);
                 self.follow(key, action);
                 self.end_silence(key, now);
                 self.end_overtime_unanswered(key);
@@ -191,26 +192,26 @@ impl Task {
         }
     }
 
-    fn take_seat_grant(
+    fn take_entry_grant(
         &mut self,
         key: &Arc<str>,
         number: u64,
         sent_at: Moment,
         (fence, contended): (u64, bool),
     ) {
-        let (looks, now) = (self.looks(number, false), self.now);
+        let (rechecks, now) = (self.rechecks(number, false), self.now);
         let Some(line) = self.lines.get_mut(key) else { return };
-        let granted = line.queue.seat().map_or(Duration::ZERO, |seat| seat.lease());
+        let granted = line.queue.entry().map_or(Duration::ZERO, |entry| entry.lease());
         if comes_too_late(sent_at, granted, now) {
             let Some(line) = self.lines.get_mut(key) else { return };
             line.failure =
                 Some(StoreError::unavailable("the answer came after the lease had run out"));
-            let action = line.queue.unanswered(number, SILENCE_LIMIT, looks, now);
+            let action = line.queue.unanswered(number, rechecks, now);
             return self.follow(key, action);
         }
-        if line.queue.seat().is_some_and(Seat::is_taken) {
+        if line.queue.entry().is_some_and(Entry::is_revoked) {
             line.failure = None;
-            let action = line.queue.ask_anew(number);
+            let action = line.queue.ask_again(number);
             return self.follow(key, action);
         }
         self.lose_key(key);
@@ -219,9 +220,9 @@ impl Task {
         let Action::Grant { caller, fencing_token } = action else {
             return self.follow(key, action);
         };
-        let Some(token) = self.end_seat(key, number) else { return };
+        let Some(token) = self.end_entry(key, number) else { return };
         let Some(caller) = self.take_caller(caller) else { return };
-        let grant = Grant { tenure: number, token, sent_at, lease: granted, fencing_token };
+        let grant = Grant { ownership: number, token, sent_at, lease: granted, fencing_token };
         let held = self.begin_hold(&*caller.acquire, grant);
         self.deliver(caller, number, held);
         self.forget_claim(key);
@@ -236,13 +237,13 @@ impl Task {
         Some(caller)
     }
 
-    pub(super) fn deliver(&mut self, caller: Caller, tenure: u64, held: Held) {
+    pub(super) fn deliver(&mut self, caller: Caller, ownership: u64, held: Held) {
         let number = caller.acquire.number;
         if let Err(Ok(unclaimed)) = caller.acquire.reply.send(Ok(held)) {
             // Its caller has just gone away. Released by this turn and not by the guard's drop,
             // whose message would come after a `flush` that is in the queue already.
             unclaimed.defuse();
-            self.unclaimed.push((tenure, number));
+            self.unclaimed.push((ownership, number));
         }
     }
 
@@ -256,16 +257,16 @@ impl Task {
 
     fn leave_line(&mut self, key: &Arc<str>, number: u64) {
         let Some(line) = self.lines.get_mut(key) else { return };
-        let before = line.queue.seat().map(Seat::number);
+        let before = line.queue.entry().map(Entry::number);
         let action = line.queue.leave(number);
-        let after = line.queue.seat().map(Seat::number);
+        let after = line.queue.entry().map(Entry::number);
         if after == Some(number) {
-            // The others keep the seat that was made for it.
-            self.seats.insert(number, Arc::clone(key));
+            // The others keep the entry that was made for it.
+            self.entries.insert(number, Arc::clone(key));
         }
         if let (Some(before), None, Action::None) = (before, after, action) {
             // It was never asked for, so there is nothing to undo.
-            self.end_seat(key, before);
+            self.end_entry(key, before);
         }
         self.follow(key, action);
     }
@@ -282,23 +283,24 @@ impl Task {
     fn refuse(&mut self, key: &Arc<str>, error: &StoreError) {
         let Some(line) = self.lines.get_mut(key) else { return };
         let first = line.queue.first();
-        let undo = line.queue.seat().is_some_and(Seat::leaves_something) || line.failure.is_some();
-        self.give_up_seat(key, undo);
+        let undo =
+            line.queue.entry().is_some_and(Entry::leaves_something) || line.failure.is_some();
+        self.give_up_entry(key, undo);
         if let Some(first) = first {
             self.refuse_caller(first, store_error(error, UNDONE));
         }
         if let Some(line) = self.lines.get_mut(key) {
-            let action = line.queue.take_seat();
+            let action = line.queue.enter();
             self.follow(key, action);
         }
     }
 
-    fn give_up_seat(&mut self, key: &Arc<str>, undo: bool) {
+    fn give_up_entry(&mut self, key: &Arc<str>, undo: bool) {
         let Some(line) = self.lines.get_mut(key) else { return };
         let lock = line.lock.clone();
-        let Some(number) = line.queue.seat().map(Seat::number) else { return };
-        let _ = line.queue.give_up_seat();
-        if let Some(token) = self.end_seat(key, number)
+        let Some(number) = line.queue.entry().map(Entry::number) else { return };
+        let _ = line.queue.give_up_entry();
+        if let Some(token) = self.end_entry(key, number)
             && undo
         {
             self.begin_release(number, &lock, &token, Moment::default(), None);
@@ -308,7 +310,7 @@ impl Task {
     /// A look has found the lock held: for those whose patience is over, it was the last.
     fn end_overtime(&mut self, key: &Arc<str>, now: Moment) {
         // What happened since that look began is looked at once more.
-        let again = |line: &Line| line.queue.seat().is_some_and(|seat| seat.is_asked_again());
+        let again = |line: &Line| line.queue.entry().is_some_and(|entry| entry.is_asked_again());
         while let Some(line) = self.lines.get(key)
             && let Some(first) = line.queue.first()
             && let Some(caller) = self.callers.get_mut(&first)
@@ -355,7 +357,7 @@ impl Task {
     /// Those that have borne the store's silence for as long as one may be asked to.
     fn end_silence(&mut self, key: &Arc<str>, now: Moment) {
         let Some(line) = self.lines.get(key) else { return };
-        let Some(since) = line.queue.seat().and_then(|seat| seat.silent_since()) else { return };
+        let Some(since) = line.queue.entry().and_then(|entry| entry.silent_since()) else { return };
         let failure = line.failure.clone();
         let borne = line.queue.callers().filter(|number| {
             let caller = self.callers.get(number);
@@ -366,7 +368,7 @@ impl Task {
         }
     }
 
-    /// The patience of a caller is over. Before it is told that the lock is held, somebody looks: the
+    /// The patience of a caller is over. Before it is told that the lock is held, somebody rechecks: the
     /// key may have gone in a way that nobody was told of.
     pub(super) fn caller_timer(&mut self, number: u64, now: Moment) {
         let Some(caller) = self.callers.get_mut(&number) else { return };
@@ -374,69 +376,69 @@ impl Task {
         let key = Arc::clone(&caller.acquire.lock.key);
         let Some(line) = self.lines.get_mut(&key) else { return };
         let is_first = line.queue.is_first(number);
-        let Some(seat) = line.queue.seat() else {
+        let Some(entry) = line.queue.entry() else {
             // It is held by this process.
             return self.refuse_busy(number);
         };
-        let is_asked = seat.asking_since().is_some();
-        if seat.silent_since().is_some() && !is_asked && !is_first {
+        let is_asked = entry.asking_since().is_some();
+        if entry.silent_since().is_some() && !is_asked && !is_first {
             let failure = line.failure.clone();
             return self.refuse_caller(number, unavailable(failure.as_ref()));
         }
         // The first in line would have been given the lock, so for others a look counts that is not
-        // quite the last: a crowd that gives up one after the other costs four looks a second.
+        // quite the last: a crowd that gives up one after the other costs four rechecks a second.
         if !is_asked && !is_first && now < line.looked_at + FRESH {
             return self.refuse_busy(number);
         }
         line.overtime.push(number);
-        if !is_asked && line.queue.seat().is_some_and(|seat| seat.silent_since().is_none()) {
-            self.look(&key);
+        if !is_asked && line.queue.entry().is_some_and(|entry| entry.silent_since().is_none()) {
+            self.recheck(&key);
         }
     }
 
-    pub(super) fn look_timer(&mut self, seat: u64, now: Moment) {
-        let Some(key) = self.key_of_seat(seat) else { return };
+    pub(super) fn recheck_timer(&mut self, entry: u64, now: Moment) {
+        let Some(key) = self.key_of_entry(entry) else { return };
         let Some(line) = self.lines.get_mut(&key) else { return };
         line.timer = Moment::NEVER;
         self.end_silence(&key, now);
-        self.look(&key);
+        self.recheck(&key);
     }
 
-    fn look(&mut self, key: &Arc<str>) {
+    fn recheck(&mut self, key: &Arc<str>) {
         if let Some(line) = self.lines.get_mut(key) {
-            let action = line.queue.look();
+            let action = line.queue.recheck();
             self.follow(key, action);
         }
     }
 
-    /// A seat is known by the caller it was made for, as long as that one waits.
-    fn key_of_seat(&self, number: u64) -> Option<Arc<str>> {
+    /// A entry is known by the caller it was made for, as long as that one waits.
+    fn key_of_entry(&self, number: u64) -> Option<Arc<str>> {
         let caller = self.callers.get(&number).map(|caller| &caller.acquire.lock.key);
-        caller.or_else(|| self.seats.get(&number)).cloned()
+        caller.or_else(|| self.entries.get(&number)).cloned()
     }
 
     pub(super) fn take_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Granted { number } if self.wake_burst(number, false) => {}
             Notice::Granted { number } => {
-                if let Some(key) = self.key_of_seat(number)
-                    && self.seat_of(&key) == Some(number)
+                if let Some(key) = self.key_of_entry(number)
+                    && self.entry_of(&key) == Some(number)
                 {
-                    self.look(&key);
+                    self.recheck(&key);
                 }
             }
             Notice::Contended { number } => {
                 self.attempt_wanted(number);
-                let key = self.key_of_hold(number).or_else(|| self.key_of_seat(number));
+                let key = self.key_of_hold(number).or_else(|| self.key_of_entry(number));
                 if let Some(line) = key.and_then(|key| self.lines.get_mut(&key)) {
-                    line.queue.wanted(number);
+                    line.queue.contended(number);
                 }
             }
             Notice::Revoked { number } => {
                 // It may be heard of before the grant is: they need not travel together.
-                let key = self.key_of_seat(number);
+                let key = self.key_of_entry(number);
                 let line = key.and_then(|key| self.lines.get_mut(&key));
-                let asked = line.is_some_and(|line| line.queue.taken(number));
+                let asked = line.is_some_and(|line| line.queue.revoked(number));
                 if !asked && !self.attempt_taken(number) {
                     self.lose_taken(number);
                 }
@@ -446,7 +448,7 @@ impl Task {
             }
             Notice::Connected(_) => {
                 for key in self.lines.keys().cloned().collect::<Vec<_>>() {
-                    self.look(&key);
+                    self.recheck(&key);
                 }
             }
             Notice::Replaced => self.renew_all(),
@@ -455,15 +457,15 @@ impl Task {
 
     /// The lock of this key has become free, as far as this process knows. Where wake-ups come,
     /// one comes if it is this process's turn.
-    pub(super) fn look_if_polling(&mut self, key: &Arc<str>) {
+    pub(super) fn recheck_if_polling(&mut self, key: &Arc<str>) {
         if self.delivery.load() == Delivery::Polling {
-            self.look(key);
+            self.recheck(key);
         }
     }
 
-    fn looks(&self, number: u64, told: bool) -> Looks {
+    fn rechecks(&self, number: u64, told: bool) -> Rechecks {
         let woken = self.delivery.load() != Delivery::Polling;
-        Looks { woken, told, jitter: self.jitter(number) }
+        Rechecks { woken, told, jitter: self.jitter(number) }
     }
 
     pub(super) fn close_callers(&mut self) {
@@ -475,8 +477,8 @@ impl Task {
 
 impl Line {
     /// How many wait here that the store does not count: all but the one that stands for them.
-    pub(super) fn waiters_behind_seat(&self) -> usize {
-        let queued = self.queue.seat().is_some_and(|seat| seat.is_queued());
+    pub(super) fn waiters_behind_entry(&self) -> usize {
+        let queued = self.queue.entry().is_some_and(|entry| entry.is_queued());
         self.queue.waiters() - usize::from(queued && self.queue.waiters() > 0)
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - [`command`]: what callers ask;
 //! - [`task`]: the loop; what happens in a turn, and in which order;
-//! - [`lines`]: callers that wait in line, and their seat in the store;
+//! - [`lines`]: callers that wait in line, and their entry in the store;
 //! - [`attempts`]: callers that ask for themselves;
 //! - [`held`]: one held lock, as its guard and the keeper share it;
 //! - [`holds`]: held locks: renewal, loss, extension;
@@ -68,10 +68,7 @@ use self::{
 };
 // What the model has in common with the keeper.
 #[cfg(test)]
-pub(crate) use self::{
-    holds::comes_too_late,
-    releases::{CLAIM_MARGIN, RETRY},
-};
+pub(crate) use self::{holds::comes_too_late, releases::CLAIM_MARGIN};
 use crate::{
     Status, Token,
     clock::Clock,
@@ -83,10 +80,6 @@ use crate::{
     process::Process,
     store::Store,
 };
-
-/// How long a store may stay silent before that is reported, and how long the last releases of a
-/// keeper that is being stopped may take.
-pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The callers' end of a keeper. The keeper lives as long as one of these does.
 pub(crate) struct Client {

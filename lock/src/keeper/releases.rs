@@ -3,7 +3,6 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use super::{
-    SILENCE_LIMIT,
     held::HoldName,
     holds::lost,
     reply::Reply,
@@ -13,15 +12,11 @@ use super::{
 use crate::{
     Error, Token,
     contract::{self, RESERVATION, ReleaseRequest, StoreError},
-    core::{Moment, queue::Action},
+    core::{Moment, outage::Outage, queue::Action},
     id::Named,
     keeper::{REPEATED, store_error},
     store::Store,
 };
-
-/// The pauses between two tries of a release.
-pub(crate) const RETRY: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_millis(500));
 
 /// How long a release is tried. Most leases have run out by then, and what a store has not
 /// answered for half a minute it will not answer soon.
@@ -34,9 +29,7 @@ pub(super) struct Release {
     /// `hold_at_least` keeps the key until then.
     keep_until: Moment,
     give_up_at: Moment,
-    /// When the first try was sent that had no answer.
-    silent_since: Option<Moment>,
-    tries: u32,
+    outage: Outage,
     timer: Moment,
     reply: Option<Reply<Result<(), Error>>>,
 }
@@ -79,7 +72,7 @@ impl Task {
         if undelivered && self.run_refused(name, remaining) {
             return;
         }
-        let Some(key) = self.key_of_hold(name.tenure) else { return };
+        let Some(key) = self.key_of_hold(name.ownership) else { return };
         let action = match self.lines.get_mut(&key) {
             Some(line) => line.queue.released(remaining),
             None => Action::Release,
@@ -87,29 +80,29 @@ impl Task {
         match action {
             Action::Grant { caller, fencing_token } => {
                 let Some(caller) = self.take_caller(caller) else { return };
-                let held = self.pass_hold_on(name.tenure, &*caller.acquire, fencing_token);
+                let held = self.pass_hold_on(name.ownership, &*caller.acquire, fencing_token);
                 if let Some(held) = held {
-                    self.deliver(caller, name.tenure, held);
+                    self.deliver(caller, name.ownership, held);
                 }
                 answer_release(reply);
             }
-            Action::AskAgain => {
-                if let Some((hold, _)) = self.take_hold(name.tenure) {
+            Action::Reacquire => {
+                if let Some((hold, _)) = self.take_hold(name.ownership) {
                     hold.set_deadline(Moment::NEVER);
-                    self.take_over_seat(&key, name.tenure, &hold.token);
+                    self.take_over_entry(&key, name.ownership, &hold.token);
                 }
                 answer_release(reply);
             }
             _ => {
-                if let Some((hold, keep_until)) = self.take_hold(name.tenure) {
+                if let Some((hold, keep_until)) = self.take_hold(name.ownership) {
                     // Released is not lost: whoever still waits for the loss waits for ever.
                     hold.set_deadline(Moment::NEVER);
                     // `hold_at_least` is for those that have held it.
                     let keep_until = if undelivered { Moment::default() } else { keep_until };
-                    self.begin_release(name.tenure, &hold.lock, &hold.token, keep_until, reply);
+                    self.begin_release(name.ownership, &hold.lock, &hold.token, keep_until, reply);
                 }
-                let next = match self.lines.get(&key).and_then(|line| line.queue.seat()) {
-                    Some(seat) if seat.is_new() => Action::Ask,
+                let next = match self.lines.get(&key).and_then(|line| line.queue.entry()) {
+                    Some(entry) if entry.is_new() => Action::Ask,
                     _ => Action::None,
                 };
                 self.follow(&key, next);
@@ -119,17 +112,17 @@ impl Task {
 
     /// Guards that found nobody to take them.
     pub(super) fn release_unclaimed(&mut self) -> bool {
-        let Some((tenure, caller)) = self.unclaimed.pop() else { return false };
-        self.release(HoldName { tenure, caller }, true, None);
+        let Some((ownership, caller)) = self.unclaimed.pop() else { return false };
+        self.release(HoldName { ownership, caller }, true, None);
         true
     }
 
     pub(super) fn release_all(&mut self) {
-        for tenure in self.tenures() {
-            if let Some((hold, keep_until)) = self.take_hold(tenure) {
+        for ownership in self.ownerships() {
+            if let Some((hold, keep_until)) = self.take_hold(ownership) {
                 hold.lost().raise();
-                self.begin_release(tenure, &hold.lock, &hold.token, keep_until, None);
-                self.leave_tenure(&hold.lock.key, tenure);
+                self.begin_release(ownership, &hold.lock, &hold.token, keep_until, None);
+                self.leave_ownership(&hold.lock.key, ownership);
             }
         }
     }
@@ -147,8 +140,7 @@ impl Task {
             token: token.clone(),
             keep_until,
             give_up_at: self.now + GIVE_UP_AFTER,
-            silent_since: None,
-            tries: 0,
+            outage: Outage::default(),
             timer: Moment::NEVER,
             reply,
         };
@@ -202,29 +194,29 @@ impl Task {
                 Ok(answer) => {
                     // After a try without an answer, a lock that is not ours was freed by that
                     // try: the same request twice is answered as once.
-                    let repeated = release.silent_since.is_some();
+                    let repeated = release.outage.since().is_some();
                     let ours = answer.ours || repeated;
                     if let Some(reply) = release.reply.take() {
                         let _ = reply.send(if ours { Ok(()) } else { Err(lost()) });
                     }
                     let Some(release) = self.releases.remove(&number) else { continue };
                     if release.keep_until > released.sent_at {
-                        // Nobody else looks at that moment: whoever is next knows of the lease.
+                        // Nobody else rechecks at that moment: whoever is next knows of the lease.
                         let kept_until = release.keep_until.max(now);
                         self.await_claim(&release.lock, number, release.token, kept_until);
                     } else if answer.handed_over || (repeated && !answer.ours) {
                         let claimed_by = now + RESERVATION;
                         self.await_claim(&release.lock, number, release.token, claimed_by);
                     }
-                    self.look_if_polling(&release.lock.key);
+                    self.recheck_if_polling(&release.lock.key);
                     self.run_ended(&release.lock.key);
                 }
                 Err(failure) => {
-                    let since = *release.silent_since.get_or_insert(released.sent_at);
+                    release.outage.failed(released.sent_at);
                     let refused = failure.is_refusal();
                     // Whoever waits for the answer is told in time that there is none; the release
                     // itself is tried on, for a lock that nobody holds must not stay taken.
-                    if (refused || now >= since + SILENCE_LIMIT)
+                    if (refused || release.outage.is_borne(now))
                         && let Some(reply) = release.reply.take()
                     {
                         let _ = reply.send(Err(store_error(&failure, REPEATED)));
@@ -232,14 +224,13 @@ impl Task {
                     // A connection that broke is tried again at once, ahead of whatever is asked
                     // next: whoever drops a guard and then acquires the same lock must find it
                     // free, if the new connection is there in time.
-                    release.tries += 1;
-                    if release.tries == 1 {
+                    if release.outage.failures() == 1 {
                         let key = Arc::clone(&release.lock.key);
                         self.shard(&key).to_release.push(number);
                         continue;
                     }
-                    let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
-                    self.timers.reset(Timer::Release(number), &mut release.timer, now + delay);
+                    let at = now + release.outage.pause();
+                    self.timers.reset(Timer::Release(number), &mut release.timer, at);
                 }
             }
         }
@@ -247,7 +238,7 @@ impl Task {
 
     /// Sees to it that a lock that was handed over is passed on if nobody claims it by then: a
     /// waiter that hangs, or whose wake-up was lost, delays the others by the window and no more.
-    /// Whoever released it is the one who knows that it was handed over, so it is the one who looks.
+    /// Whoever released it is the one who knows that it was handed over, so it is the one who rechecks.
     pub(super) fn await_claim(&mut self, lock: &Named, number: u64, token: Token, by: Moment) {
         self.forget_claim(&lock.key);
         let mut claim = Claim { number, lock: lock.clone(), token, timer: Moment::NEVER };

@@ -15,7 +15,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{
-    Command, SILENCE_LIMIT,
+    Command,
     attempts::{Acquired, Attempt},
     bulk::{Answered, Load},
     calls::{Called, PendingBurst, PendingCall, Untaken},
@@ -31,7 +31,7 @@ use crate::{
     Error, Token,
     clock::Clock,
     contract::CurrentDelivery,
-    core::{Jitter, Moment},
+    core::{Jitter, Moment, outage::SILENCE_LIMIT},
     store::Store,
 };
 
@@ -71,10 +71,10 @@ pub(super) struct Task {
     pub(super) callers: ByNumber<Caller>,
     /// What is known of each lock that somebody here holds or waits for, by its key.
     pub(super) lines: ByKey<Line>,
-    /// Where the seats are whose callers have left.
-    pub(super) seats: ByNumber<Arc<str>>,
+    /// Where the entries are whose callers have left.
+    pub(super) entries: ByNumber<Arc<str>>,
     pub(super) holds: Holds,
-    /// Tenure and caller of guards that nobody took.
+    /// Ownership and caller of guards that nobody took.
     pub(super) unclaimed: Vec<(u64, u64)>,
     pub(super) releases: ByNumber<Release>,
     /// Locks that were handed over, by their keys, until they are claimed.
@@ -143,7 +143,7 @@ impl Task {
             attempts: Default::default(),
             callers: Default::default(),
             lines: Default::default(),
-            seats: Default::default(),
+            entries: Default::default(),
             holds: Holds::default(),
             unclaimed: Vec::new(),
             releases: Default::default(),
@@ -367,7 +367,7 @@ impl Task {
                 Timer::Hold(number) => self.hold_timer(number, now),
                 Timer::Attempt(number) => self.attempt_timer(number),
                 Timer::Caller(number) => self.caller_timer(number, now),
-                Timer::Look(seat) => self.look_timer(seat, now),
+                Timer::Recheck(entry) => self.recheck_timer(entry, now),
                 Timer::Claim(number) => self.claim_timer(number),
                 Timer::Release(number) => self.release_timer(number, now),
                 Timer::Burst(number) => self.burst_timer(number),

@@ -13,8 +13,8 @@ pub(crate) enum Timer {
     Attempt(u64),
     /// The end of the patience of a caller in line.
     Caller(u64),
-    /// The next look of a line at its lock, by the number of its seat.
-    Look(u64),
+    /// The next look of a line at its lock, by the number of its entry.
+    Recheck(u64),
     /// The end of the time that the next holder of a lock had to claim it.
     Claim(u64),
     /// The next try of a release that was not answered.

@@ -127,7 +127,7 @@ enum Action {
 enum Step {
     /// The oldest reply reaches it.
     Deliver,
-    /// Its keeper looks at the timers.
+    /// Its keeper rechecks at the timers.
     Turn,
     /// A wake-up reaches it.
     Wake(Word),

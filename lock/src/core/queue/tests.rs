@@ -4,14 +4,13 @@ use super::*;
 
 const LEASE: Duration = Duration::from_secs(10);
 const HALF: Duration = Duration::from_secs(7);
-const LIMIT: Duration = Duration::from_secs(2);
 
 fn at(millis: u64) -> Moment {
     Moment::default() + Duration::from_millis(millis)
 }
 
-fn looks(woken: bool) -> Looks {
-    Looks { woken, told: true, jitter: Jitter::new(300) }
+fn rechecks(woken: bool) -> Rechecks {
+    Rechecks { woken, told: true, jitter: Jitter::new(300) }
 }
 
 fn token(fence: u64, hand_over: u64) -> u64 {
@@ -19,8 +18,8 @@ fn token(fence: u64, hand_over: u64) -> u64 {
 }
 
 /// A queue whose first caller, number 1, holds the lock.
-fn held(contended: bool) -> Queue {
-    let mut queue = Queue::default();
+fn held(contended: bool) -> LockState {
+    let mut queue = LockState::default();
     assert_eq!(queue.join(1, LEASE), Action::Ask);
     let request = queue.request(at(0)).unwrap();
     assert_eq!((request.number, request.if_held), (1, IfHeld::Wait));
@@ -31,7 +30,7 @@ fn held(contended: bool) -> Queue {
 
 #[test]
 fn one_asks_for_all_and_the_first_gets_it() {
-    let mut queue = Queue::default();
+    let mut queue = LockState::default();
     assert_eq!(queue.join(1, LEASE), Action::Ask);
     assert_eq!(queue.join(2, LEASE), Action::None);
     assert!(queue.request(at(0)).is_some());
@@ -40,12 +39,12 @@ fn one_asks_for_all_and_the_first_gets_it() {
     assert_eq!(queue.leave(1), Action::None);
     let action = queue.granted(1, 5, false);
     assert_eq!(action, Action::Grant { caller: 2, fencing_token: token(5, 0) });
-    assert_eq!(queue.tenure(), Some(1));
+    assert_eq!(queue.ownership(), Some(1));
 }
 
 #[test]
 fn the_last_one_to_leave_takes_the_seat_with_it() {
-    let mut queue = Queue::default();
+    let mut queue = LockState::default();
     queue.join(1, LEASE);
     assert_eq!(queue.leave(1), Action::None, "nothing was sent");
     assert!(queue.is_idle());
@@ -74,7 +73,7 @@ fn a_lock_that_nobody_else_wants_passes_from_caller_to_caller() {
     assert_eq!(last, token(5, 1023));
     // The room of one grant is used up: the store gives a new fence to the same token.
     queue.join(2000, LEASE);
-    assert_eq!(queue.released(HALF), Action::AskAgain);
+    assert_eq!(queue.released(HALF), Action::Reacquire);
     let request = queue.request(at(0)).unwrap();
     assert_eq!((request.number, request.if_held), (1, IfHeld::KeepWaiting(None)));
     let action = queue.granted(1, 6, false);
@@ -86,7 +85,7 @@ fn a_lock_that_is_wanted_elsewhere_goes_to_the_store() {
     for told_with_the_grant in [true, false] {
         let mut queue = held(told_with_the_grant);
         if !told_with_the_grant {
-            queue.wanted(1);
+            queue.contended(1);
         }
         queue.join(2, LEASE);
         assert_eq!(queue.released(HALF), Action::Release);
@@ -95,13 +94,13 @@ fn a_lock_that_is_wanted_elsewhere_goes_to_the_store() {
     }
     // Said of another token, or of the grant that is on its way.
     let mut queue = held(false);
-    queue.wanted(7);
+    queue.contended(7);
     queue.join(2, LEASE);
     assert!(matches!(queue.released(HALF), Action::Grant { .. }));
-    let mut queue = Queue::default();
+    let mut queue = LockState::default();
     queue.join(1, LEASE);
     queue.request(at(0)).unwrap();
-    queue.wanted(1);
+    queue.contended(1);
     queue.granted(1, 5, false);
     queue.join(2, LEASE);
     assert_eq!(queue.released(HALF), Action::Release);
@@ -131,18 +130,18 @@ fn what_does_not_fit_the_next_lease_is_asked_for_again() {
 fn a_token_that_holds_the_lock_is_never_just_forgotten() {
     let mut queue = held(false);
     queue.join(2, LEASE * 3);
-    assert_eq!(queue.released(HALF), Action::AskAgain);
+    assert_eq!(queue.released(HALF), Action::Reacquire);
     assert_eq!(queue.leave(2), Action::Withdraw { number: 1 });
 }
 
 #[test]
 fn looks_are_rare_where_wake_ups_come_and_never_later_than_the_holders_time() {
-    let look = |woken, remaining, place| {
-        let mut queue = Queue::default();
+    let look = |woken, remaining, ticket| {
+        let mut queue = LockState::default();
         queue.join(1, LEASE);
         queue.request(at(0)).unwrap();
-        match queue.held(1, remaining, place, looks(woken), at(0)) {
-            Action::LookAt(at) => at.after(Moment::default()),
+        match queue.held(1, remaining, ticket, rechecks(woken), at(0)) {
+            Action::RecheckAt(at) => at.after(Moment::default()),
             other => panic!("{other:?}"),
         }
     };
@@ -158,35 +157,35 @@ fn looks_are_rare_where_wake_ups_come_and_never_later_than_the_holders_time() {
 
 #[test]
 fn a_wake_up_during_a_look_makes_another() {
-    let mut queue = Queue::default();
+    let mut queue = LockState::default();
     queue.join(1, LEASE);
     queue.request(at(0)).unwrap();
-    assert_eq!(queue.look(), Action::None);
-    assert_eq!(queue.held(1, None, Some(7), looks(true), at(1)), Action::Ask);
+    assert_eq!(queue.recheck(), Action::None);
+    assert_eq!(queue.held(1, None, Some(7), rechecks(true), at(1)), Action::Ask);
     let request = queue.request(at(1)).unwrap();
     assert_eq!(request.if_held, IfHeld::KeepWaiting(Some(7)));
-    assert!(matches!(queue.held(1, None, Some(7), looks(true), at(2)), Action::LookAt(_)));
-    assert_eq!(queue.look(), Action::Ask);
+    assert!(matches!(queue.held(1, None, Some(7), rechecks(true), at(2)), Action::RecheckAt(_)));
+    assert_eq!(queue.recheck(), Action::Ask);
 }
 
 #[test]
 fn silence_is_looked_into_ever_more_rarely_until_its_limit() {
-    let mut queue = Queue::default();
+    let mut queue = LockState::default();
     queue.join(1, LEASE);
     let (mut now, mut tries) = (at(0), 0);
     while now < at(2000) {
         queue.request(now).unwrap();
-        let Action::LookAt(next) = queue.unanswered(1, LIMIT, looks(true), now) else {
-            panic!("it looks again")
+        let Action::RecheckAt(next) = queue.unanswered(1, rechecks(true), now) else {
+            panic!("it rechecks again")
         };
         assert!(next > now && next <= at(2000));
         (now, tries) = (next, tries + 1);
     }
     assert!((5..20).contains(&tries), "{tries}");
-    assert_eq!(queue.seat().unwrap().silent_since(), Some(at(0)));
+    assert_eq!(queue.entry().unwrap().silent_since(), Some(at(0)));
     queue.request(now).unwrap();
-    queue.held(1, None, None, looks(true), now);
-    assert_eq!(queue.seat().unwrap().silent_since(), None);
+    queue.held(1, None, None, rechecks(true), now);
+    assert_eq!(queue.entry().unwrap().silent_since(), None);
 }
 
 #[test]
@@ -211,14 +210,14 @@ fn those_that_leave_from_the_middle_are_passed_over() {
 
 #[test]
 fn a_lock_that_came_another_way_knows_of_the_seat() {
-    let mut queue = Queue::default();
+    let mut queue = LockState::default();
     queue.join(1, LEASE);
     queue.request(at(0)).unwrap();
-    // A single attempt of this process was first: the seat is in the store's queue.
+    // A single attempt of this process was first: the entry is in the store's queue.
     assert_eq!(queue.taken_by(9, 5, false), token(5, 0));
-    queue.held(1, None, Some(7), looks(true), at(1));
+    queue.held(1, None, Some(7), rechecks(true), at(1));
     assert_eq!(queue.released(HALF), Action::Release);
-    assert_eq!(queue.seat().unwrap().number(), 1, "and goes on waiting there");
+    assert_eq!(queue.entry().unwrap().number(), 1, "and goes on waiting there");
 }
 
 #[test]

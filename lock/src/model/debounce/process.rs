@@ -12,8 +12,9 @@ use crate::{
         Jitter, Moment,
         burst::{self, Answer, Burst, End, Next, Question},
         lease::{self, Lease},
+        outage::Outage,
     },
-    keeper::{RETRY, SILENCE_LIMIT, comes_too_late},
+    keeper::comes_too_late,
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
 };
 
@@ -27,7 +28,7 @@ pub(super) enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Releasing {
     number: u64,
-    tries: u32,
+    outage: Outage,
     timer: Moment,
 }
 
@@ -219,7 +220,7 @@ impl Process {
     fn register(&mut self, caller: u64, now: Moment) {
         let (made_at, leading) = (now, self.leading);
         let made = burst::Call { made_at, wait: WAIT, max_wait: None, leading };
-        let burst = self.burst.get_or_insert_with(|| Burst::new(SILENCE_LIMIT, Jitter::LEAST));
+        let burst = self.burst.get_or_insert_with(|| Burst::new(Jitter::LEAST));
         let (place, next) = burst.join(caller, made);
         self.pending.push(Pending { caller, place });
         self.follow_next(next);
@@ -461,7 +462,7 @@ impl Process {
 
     fn begin_release(&mut self, number: u64) {
         self.releases.retain(|release| release.number != number);
-        self.releases.push(Releasing { number, tries: 0, timer: Moment::NEVER });
+        self.releases.push(Releasing { number, outage: Outage::default(), timer: Moment::NEVER });
         self.to_release.push(number);
     }
 
@@ -480,12 +481,11 @@ impl Process {
             return;
         }
         let release = &mut self.releases[index];
-        release.tries += 1;
-        if release.tries == 1 {
+        release.outage.failed(Moment::default());
+        if release.outage.failures() == 1 {
             self.to_release.push(number);
         } else {
-            let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
-            release.timer = now + delay;
+            release.timer = now + release.outage.pause();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A client of the lock model: what its keeper does about one id, and its connection.
 //!
-//! The decisions are the real ones: [`Queue`] for those who wait and for the seat in the store,
+//! The decisions are the real ones: [`LockState`] for those who wait and for the entry in the store,
 //! [`Lease`] for what is held. What carries them out mirrors `keeper/lines.rs`, `keeper/holds.rs`
 //! and `keeper/releases.rs`; each method says which.
 
@@ -15,9 +15,10 @@ use crate::{
     core::{
         Jitter, Moment,
         lease::{self, Lease},
-        queue::{Action, Looks, Queue, Seat},
+        outage::{Outage, SILENCE_LIMIT},
+        queue::{Action, Entry, LockState, Rechecks},
     },
-    keeper::{CLAIM_MARGIN, RETRY, SILENCE_LIMIT, comes_too_late},
+    keeper::{CLAIM_MARGIN, comes_too_late},
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
     store::{Acquisition, RESERVATION, Release, Renewal},
 };
@@ -33,9 +34,8 @@ pub(super) struct Hold {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Releasing {
     number: u64,
-    /// A try had no answer.
-    silent: bool,
-    tries: u32,
+    /// Since when does not matter.
+    outage: Outage,
     timer: Moment,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Client {
     numbers: u64,
     /// Those who wait, and since when.
     callers: Vec<(u64, Moment)>,
-    queue: Queue,
+    queue: LockState,
     look_at: Moment,
     hold: Option<Hold>,
     releases: Vec<Releasing>,
@@ -62,8 +62,8 @@ pub(super) struct Client {
 }
 
 /// Without chance: the model is to be small.
-fn looks(told: bool) -> Looks {
-    Looks { woken: true, told, jitter: Jitter::LEAST }
+fn rechecks(told: bool) -> Rechecks {
+    Rechecks { woken: true, told, jitter: Jitter::LEAST }
 }
 
 impl Client {
@@ -72,7 +72,7 @@ impl Client {
             to_come: acquisitions,
             numbers: 0,
             callers: Vec::new(),
-            queue: Queue::default(),
+            queue: LockState::default(),
             look_at: Moment::NEVER,
             hold: None,
             releases: Vec::new(),
@@ -101,7 +101,7 @@ impl Client {
 
     /// Is this the number of a token that it waits or holds with?
     pub(super) fn wants(&self, number: u64) -> bool {
-        self.seat() == Some(number) || self.hold.as_ref().is_some_and(|hold| hold.number == number)
+        self.entry() == Some(number) || self.hold.as_ref().is_some_and(|hold| hold.number == number)
     }
 
     pub(super) fn is_releasing(&self, number: u64) -> bool {
@@ -110,14 +110,14 @@ impl Client {
 
     /// Would a wake-up change anything, now or later?
     pub(super) fn minds(&self, word: Word) -> bool {
-        let tenure = self.hold.as_ref().map(|hold| hold.number);
+        let ownership = self.hold.as_ref().map(|hold| hold.number);
         match word {
-            Word::Granted(number) => self.seat() == Some(number) || tenure == Some(number),
+            Word::Granted(number) => self.entry() == Some(number) || ownership == Some(number),
             // It decides whether the lock passes to the next caller here, if there is one.
             Word::Wanted(number) => {
                 let others = self.callers.len() + usize::from(self.to_come);
-                (self.seat() == Some(number) && others > 1)
-                    || (tenure == Some(number) && others > 0)
+                (self.entry() == Some(number) && others > 1)
+                    || (ownership == Some(number) && others > 0)
             }
         }
     }
@@ -158,7 +158,7 @@ impl Client {
         if self.look_at <= now {
             self.look_at = Moment::NEVER;
             self.end_silence(now);
-            let action = self.queue.look();
+            let action = self.queue.recheck();
             self.follow(action);
         }
         if let Some((number, _)) = self.claim.take_if(|(_, at)| *at <= now) {
@@ -230,14 +230,14 @@ impl Client {
                     }
                     self.begun.push(fencing_token);
                 }
-                Action::AskAgain => {
+                Action::Reacquire => {
                     self.hold = None;
                     self.to_ask = true;
                 }
                 _ => {
                     self.hold = None;
                     self.begin_release(number);
-                    if self.queue.seat().is_some_and(Seat::is_new) {
+                    if self.queue.entry().is_some_and(Entry::is_new) {
                         self.follow(Action::Ask);
                     }
                 }
@@ -251,12 +251,12 @@ impl Client {
         self.fire_timers(now);
         match word {
             Word::Granted(number) => {
-                if self.seat() == Some(number) {
-                    let action = self.queue.look();
+                if self.entry() == Some(number) {
+                    let action = self.queue.recheck();
                     self.follow(action);
                 }
             }
-            Word::Wanted(number) => self.queue.wanted(number),
+            Word::Wanted(number) => self.queue.contended(number),
         }
         self.send(now);
     }
@@ -277,8 +277,8 @@ impl Client {
         for (request, sent_at, reply) in unanswered {
             self.answered(request, sent_at, reply, now);
         }
-        // `Notice::Connected`: every waiter looks for itself.
-        let action = self.queue.look();
+        // `Notice::Connected`: every waiter rechecks for itself.
+        let action = self.queue.recheck();
         self.follow(action);
         self.send(now);
         left
@@ -303,16 +303,16 @@ impl Client {
         }
     }
 
-    fn seat(&self) -> Option<u64> {
-        self.queue.seat().map(Seat::number)
+    fn entry(&self) -> Option<u64> {
+        self.queue.entry().map(Entry::number)
     }
 
     /// `Task::follow`.
     fn follow(&mut self, action: Action) {
         match action {
             Action::Ask => self.to_ask = true,
-            Action::LookAt(at) => {
-                if self.queue.seat().is_some() {
+            Action::RecheckAt(at) => {
+                if self.queue.entry().is_some() {
                     self.look_at = at;
                 }
             }
@@ -322,7 +322,7 @@ impl Client {
                     self.begin_release(number);
                 }
             }
-            Action::None | Action::Grant { .. } | Action::Release | Action::AskAgain => {}
+            Action::None | Action::Grant { .. } | Action::Release | Action::Reacquire => {}
         }
     }
 
@@ -334,7 +334,7 @@ impl Client {
         answer: Option<Acquisition>,
         now: Moment,
     ) {
-        if self.seat() != Some(number) {
+        if self.entry() != Some(number) {
             return;
         }
         match answer {
@@ -342,16 +342,16 @@ impl Client {
                 self.take_seat_grant(number, sent_at, (fence, contended), now);
             }
             Some(Acquisition::Held { remaining, ticket, notifies }) => {
-                let action = self.queue.held(number, remaining, ticket, looks(notifies), now);
+                let action = self.queue.held(number, remaining, ticket, rechecks(notifies), now);
                 if self.mistake == Some(Mistake::NoFallbackLook)
-                    && matches!(action, Action::LookAt(_))
+                    && matches!(action, Action::RecheckAt(_))
                 {
                     return;
                 }
                 self.follow(action);
             }
             None => {
-                let action = self.queue.unanswered(number, SILENCE_LIMIT, looks(false), now);
+                let action = self.queue.unanswered(number, rechecks(false), now);
                 self.follow(action);
                 self.end_silence(now);
             }
@@ -366,9 +366,9 @@ impl Client {
         (fence, contended): (u64, bool),
         now: Moment,
     ) {
-        let granted = self.queue.seat().map_or(Duration::ZERO, Seat::lease);
+        let granted = self.queue.entry().map_or(Duration::ZERO, Entry::lease);
         if comes_too_late(sent_at, granted, now) && self.mistake != Some(Mistake::LateGrantCounts) {
-            let action = self.queue.unanswered(number, SILENCE_LIMIT, looks(false), now);
+            let action = self.queue.unanswered(number, rechecks(false), now);
             return self.follow(action);
         }
         // `Task::lose_key`.
@@ -404,7 +404,7 @@ impl Client {
         let event = match answer {
             Some(Renewal::Renewed { contended }) => {
                 if contended {
-                    self.queue.wanted(number);
+                    self.queue.contended(number);
                 }
                 lease::Event::Renewed { sent_at, remaining }
             }
@@ -437,9 +437,9 @@ impl Client {
     /// `Task::leave_line`.
     fn leave_line(&mut self, caller: u64) {
         self.callers.retain(|(waiting, _)| *waiting != caller);
-        let before = self.seat();
+        let before = self.entry();
         let action = self.queue.leave(caller);
-        if before.is_some() && self.seat().is_none() {
+        if before.is_some() && self.entry().is_none() {
             self.look_at = Moment::NEVER;
         }
         self.follow(action);
@@ -447,7 +447,7 @@ impl Client {
 
     /// `Task::end_silence`: who has borne it for long enough is told, and leaves.
     fn end_silence(&mut self, now: Moment) {
-        let Some(since) = self.queue.seat().and_then(Seat::silent_since) else { return };
+        let Some(since) = self.queue.entry().and_then(Entry::silent_since) else { return };
         let borne = |started: Moment| now >= started.max(since) + SILENCE_LIMIT;
         while let Some((caller, _)) = self.callers.iter().find(|(_, started)| borne(*started)) {
             self.leave_line(*caller);
@@ -458,7 +458,7 @@ impl Client {
     fn begin_release(&mut self, number: u64) {
         self.releases.retain(|release| release.number != number);
         let timer = Moment::NEVER;
-        self.releases.push(Releasing { number, silent: false, tries: 0, timer });
+        self.releases.push(Releasing { number, outage: Outage::default(), timer });
         self.to_release.push(number);
     }
 
@@ -469,17 +469,15 @@ impl Client {
         };
         let release = &mut self.releases[index];
         let Some(answer) = answer else {
-            release.silent = true;
-            release.tries += 1;
-            if release.tries == 1 {
+            release.outage.failed(Moment::default());
+            if release.outage.failures() == 1 {
                 self.to_release.push(number);
             } else {
-                let delay = RETRY.0.saturating_mul(1 << release.tries.min(8)).min(RETRY.1);
-                release.timer = now + delay;
+                release.timer = now + release.outage.pause();
             }
             return;
         };
-        let repeated = release.silent;
+        let repeated = release.outage.since().is_some();
         self.releases.remove(index);
         if answer.handed_over || (repeated && !answer.ours) {
             // `Task::await_claim`.
