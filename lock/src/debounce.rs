@@ -15,10 +15,10 @@ use crate::{
     Error, ErrorKind, LockGuard,
     context::Context,
     contract::WindowEnd,
+    core::engine::io::{Terms, WindowTerms},
     default,
     guarded::{OnLost, release_after, run_under},
     id::Named,
-    keeper::WindowTerms,
     limits::{self, LONGEST_LEASE},
     reentrancy,
 };
@@ -449,14 +449,13 @@ impl Debounce {
 
     async fn claim_with(&self, keys: (Named, Named)) -> Result<Option<LockGuard>, Error> {
         self.check().map_err(|error| error.on(&self.id))?;
-        let lease = limits::lease(self.context.lease())?;
-        let terms = WindowTerms {
+        let terms = Terms::of_run(limits::lease(self.context.lease())?, self.hold_at_most);
+        let window_terms = WindowTerms {
             wait: limits::whole_millis(self.wait),
             max_wait: self.max_wait.map(limits::whole_millis),
             leading: self.leading,
-            hold_at_most: self.hold_at_most,
         };
-        let held = self.context.client().call(keys, terms, lease).await?;
+        let held = self.context.client().call(keys, (window_terms, terms)).await?;
         Ok(held.map(LockGuard::new))
     }
 

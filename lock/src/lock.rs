@@ -5,10 +5,10 @@ use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use crate::{
     Error, LockGuard, Status, Token,
     context::Context,
-    core::wait::Patience,
+    core::engine::{io::Terms, patience::Patience},
     guarded::{OnLost, release_after, run_under},
     id::Named,
-    keeper::{Client, Held, Terms},
+    keeper::{Client, Held},
     limits,
     reentrancy::{self, Reentry},
 };
@@ -315,9 +315,9 @@ impl Lock {
     /// # }
     /// ```
     pub async fn adopt(&self, token: Token) -> Result<LockGuard, Error> {
-        let (lock, mut terms) = self.checked()?;
-        terms.patience = Patience::For(Duration::ZERO);
-        self.context.client().acquire(lock, terms, Some(token)).await.map(LockGuard::new)
+        let (lock, terms) = self.checked()?;
+        let once = Patience::For(Duration::ZERO);
+        self.context.client().acquire(lock, (terms, once), Some(token)).await.map(LockGuard::new)
     }
 
     fn named(&self) -> Result<Named, Error> {
@@ -327,7 +327,8 @@ impl Lock {
     /// What the keeper is asked for; it owns all it needs.
     pub(crate) fn request(&self) -> Result<Request, Error> {
         let (lock, terms) = self.checked()?;
-        Ok(Request { lock, terms, client: Arc::clone(self.context.client()) })
+        let client = Arc::clone(self.context.client());
+        Ok(Request { lock, terms, patience: self.patience, client })
     }
 
     /// The lock and its terms, if they can be.
@@ -356,12 +357,7 @@ impl Lock {
                 "`retry` with no attempts never tries: ask for one at least",
             ));
         }
-        Ok(Terms {
-            lease,
-            patience: self.patience,
-            hold_at_most: self.hold_at_most,
-            hold_at_least: self.hold_at_least,
-        })
+        Ok(Terms { lease, hold_at_most: self.hold_at_most, hold_at_least: self.hold_at_least })
     }
 }
 
@@ -369,6 +365,7 @@ impl Lock {
 pub(crate) struct Request {
     lock: Named,
     terms: Terms,
+    patience: Patience,
     client: Arc<Client>,
 }
 
@@ -379,7 +376,7 @@ impl Request {
 
     /// Would it be waited for, if somebody held it?
     fn waits(&self) -> bool {
-        match self.terms.patience {
+        match self.patience {
             Patience::For(wait) => !wait.is_zero(),
             Patience::Attempts { attempts, .. } => attempts > 1,
         }
@@ -416,7 +413,7 @@ impl Request {
     }
 
     pub(crate) async fn acquire(self) -> Result<LockGuard, Error> {
-        self.client.acquire(self.lock, self.terms, None).await.map(LockGuard::new)
+        self.client.acquire(self.lock, (self.terms, self.patience), None).await.map(LockGuard::new)
     }
 }
 

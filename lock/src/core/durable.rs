@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use crate::contract::{DurableFinish, SetAside};
+
 /// The pause before another try is never longer than that.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
@@ -23,7 +25,8 @@ pub(crate) struct Book {
     records: BTreeMap<String, Record>,
     /// When to look at each record.
     due: BTreeSet<(u64, String)>,
-    aside: BTreeMap<String, SetAside>,
+    /// Those that have failed for good, and how they are tried if they are taken back.
+    aside: BTreeMap<String, (SetAside, Retry)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,35 +55,12 @@ pub(crate) struct Retry {
     pub(crate) pause: Duration,
 }
 
-/// A call that has failed for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SetAside {
-    pub(crate) attempts: u32,
-    /// The generation of its last run.
-    pub(crate) generation: u64,
-    pub(crate) error: String,
-    retry: Retry,
-    pub(crate) arguments: String,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     Gone,
     NotYet(Duration),
     Running(Duration),
     Granted { call: u64, attempt: u32, arguments: String },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
-    /// Its lock was not the runner's any more: whoever has it, runs it again.
-    Lost,
-    Done,
-    /// It was called again meanwhile.
-    Again,
-    /// It is tried once more, in so long.
-    Retry(Duration),
-    SetAside,
 }
 
 /// How a run has ended.
@@ -170,51 +150,52 @@ impl Book {
 
     /// A run has ended, whose lock is still its runner's or not. The lock is free afterwards: between
     /// the two, nobody finds it taken for no reason.
-    pub(crate) fn finish(&mut self, id: &str, ours: bool, ended: &Ended<'_>, now: u64) -> Finish {
+    pub(crate) fn finish(
+        &mut self,
+        id: &str,
+        ours: bool,
+        ended: &Ended<'_>,
+        now: u64,
+    ) -> DurableFinish {
         let known = self.records.get(id).cloned();
-        let Some(mut record) = known.filter(|_| ours) else { return Finish::Lost };
+        let Some(mut record) = known.filter(|_| ours) else { return DurableFinish::Lost };
         if record.call != ended.call {
             record.look_at = record.due;
             self.put(id, Some(record));
-            return Finish::Again;
+            return DurableFinish::Again;
         }
         let Some(error) = ended.error else {
             self.put(id, None);
-            return Finish::Done;
+            return DurableFinish::Done;
         };
         record.attempts += 1;
         let retry = record.retry;
         if record.attempts >= retry.attempts {
-            let aside = SetAside {
-                attempts: record.attempts,
-                generation: ended.generation,
-                error: error.to_owned(),
-                retry,
-                arguments: record.arguments,
-            };
-            self.aside.insert(id.to_owned(), aside);
+            let (attempts, generation) = (record.attempts, ended.generation);
+            let (error, arguments) = (error.to_owned(), record.arguments);
+            let aside = SetAside::new(id.to_owned(), attempts, generation, error, arguments);
+            self.aside.insert(id.to_owned(), (aside, retry));
             self.put(id, None);
-            return Finish::SetAside;
+            return DurableFinish::SetAside;
         }
         let doubled = 1_u64 << (record.attempts - 1).min(20);
         let pause = millis(retry.pause).saturating_mul(doubled).min(millis(LONGEST_PAUSE));
         record.due = now + pause;
         record.look_at = record.due;
         self.put(id, Some(record));
-        Finish::Retry(Duration::from_millis(pause))
+        DurableFinish::Retry(Duration::from_millis(pause))
     }
 
     /// The calls that have failed for good.
-    pub(crate) fn aside(&self) -> impl Iterator<Item = (&String, &SetAside)> {
-        self.aside.iter()
+    pub(crate) fn aside(&self) -> impl Iterator<Item = &SetAside> {
+        self.aside.values().map(|(aside, _)| aside)
     }
 
     /// Takes a call from among them; `again` makes it due now, unless it was made anew since.
     pub(crate) fn take_back(&mut self, id: &str, again: bool, micros: u64) -> bool {
-        let Some(aside) = self.aside.remove(id) else { return false };
+        let Some((SetAside { arguments, .. }, retry)) = self.aside.remove(id) else { return false };
         if again && !self.records.contains_key(id) {
-            let SetAside { arguments, retry, .. } = &aside;
-            let call = Call { arguments, wait: Duration::ZERO, max_wait: None, retry: *retry };
+            let call = Call { arguments: &arguments, wait: Duration::ZERO, max_wait: None, retry };
             self.call(id, &call, micros);
         }
         true
@@ -284,7 +265,7 @@ mod tests {
         assert_eq!(book.due(10, 1180), (vec!["a".to_owned()], None));
         let (number, attempt, arguments) = granted(claim(&mut book, 1180));
         assert_eq!((attempt, &*arguments), (1, "2"));
-        assert_eq!(book.finish("a", true, &ended(number, None), 1200), Finish::Done);
+        assert_eq!(book.finish("a", true, &ended(number, None), 1200), DurableFinish::Done);
         assert!(book.is_empty());
         assert_eq!(claim(&mut book, 1300), Claim::Gone);
     }
@@ -307,7 +288,7 @@ mod tests {
         let (second, _) = call(&mut book, "2", 1110);
         let running = Some((false, ms(9000)));
         assert_eq!(book.claim("a", running, LEASE, 1210), Claim::Running(ms(9000)));
-        assert_eq!(book.finish("a", true, &ended(first, None), 1300), Finish::Again);
+        assert_eq!(book.finish("a", true, &ended(first, None), 1300), DurableFinish::Again);
         assert_eq!(granted(claim(&mut book, 1300)), (second, 1, "2".to_owned()));
     }
 
@@ -318,8 +299,8 @@ mod tests {
         granted(claim(&mut book, 1100));
         assert_eq!(book.due(10, 1100 + 9999).0, Vec::<String>::new());
         assert_eq!(granted(claim(&mut book, 1100 + 10_000)).0, number);
-        assert_eq!(book.finish("a", false, &ended(number, None), 12_000), Finish::Lost);
-        assert_eq!(book.finish("a", true, &ended(number, None), 12_000), Finish::Done);
+        assert_eq!(book.finish("a", false, &ended(number, None), 12_000), DurableFinish::Lost);
+        assert_eq!(book.finish("a", true, &ended(number, None), 12_000), DurableFinish::Done);
     }
 
     #[test]
@@ -338,15 +319,18 @@ mod tests {
         for pause in [50, 100] {
             granted(claim(&mut book, now));
             let finish = book.finish("a", true, &ended(number, Some("no")), now);
-            assert_eq!(finish, Finish::Retry(ms(pause)));
+            assert_eq!(finish, DurableFinish::Retry(ms(pause)));
             assert_eq!(claim(&mut book, now + pause - 1), Claim::NotYet(ms(1)));
             now += pause;
         }
         assert_eq!(granted(claim(&mut book, now)).1, 3);
-        assert_eq!(book.finish("a", true, &ended(number, Some("no")), now), Finish::SetAside);
+        assert_eq!(
+            book.finish("a", true, &ended(number, Some("no")), now),
+            DurableFinish::SetAside
+        );
         assert_eq!(claim(&mut book, now), Claim::Gone);
-        let (id, aside) = book.aside().next().unwrap();
-        assert_eq!((&**id, aside.attempts, &*aside.error), ("a", 3, "no"));
+        let aside = book.aside().next().unwrap();
+        assert_eq!((&*aside.id, aside.attempts, &*aside.error), ("a", 3, "no"));
         assert!(book.take_back("a", true, now * 1000));
         assert_eq!(granted(claim(&mut book, now)).1, 1);
         assert!(!book.take_back("a", true, now * 1000));
@@ -369,15 +353,21 @@ mod tests {
             let (number, _) = call_with(&mut book, "1", attempts, 1000);
             granted(claim(&mut book, 1100));
             let finish = book.finish("a", true, &ended(number, Some("no")), 1100);
-            assert_eq!(matches!(finish, Finish::Retry(_)), again, "{finish:?}");
+            assert_eq!(matches!(finish, DurableFinish::Retry(_)), again, "{finish:?}");
             book.take_back("a", false, 0);
         }
         // What was set aside is tried as often once more.
         let (number, _) = call_with(&mut book, "1", 1, 2000);
         granted(claim(&mut book, 2100));
-        assert_eq!(book.finish("a", true, &ended(number, Some("no")), 2100), Finish::SetAside);
+        assert_eq!(
+            book.finish("a", true, &ended(number, Some("no")), 2100),
+            DurableFinish::SetAside
+        );
         assert!(book.take_back("a", true, 2_200_000));
         let (number, ..) = granted(claim(&mut book, 2200));
-        assert_eq!(book.finish("a", true, &ended(number, Some("no")), 2200), Finish::SetAside);
+        assert_eq!(
+            book.finish("a", true, &ended(number, Some("no")), 2200),
+            DurableFinish::SetAside
+        );
     }
 }

@@ -4,13 +4,13 @@
 //! [`Moment`], jitter as a number. So the same code runs under table tests, a simulator, the
 //! memory store and Redis.
 
-pub(crate) mod burst;
 pub(crate) mod debounce;
 pub(crate) mod durable;
-pub(crate) mod lease;
-pub(crate) mod outage;
-pub(crate) mod queue;
-pub(crate) mod wait;
+#[cfg_attr(
+    not(feature = "durable"),
+    expect(dead_code, reason = "nobody else asks for what durable calls need")
+)]
+pub(crate) mod engine;
 
 use std::{
     ops::{Add, Sub},

@@ -15,7 +15,10 @@ use crate::{
     contract::{DueCalls, DueRequest, FinishRequest},
     core::{
         Jitter, Moment,
-        outage::{Outage, SILENCE_LIMIT},
+        engine::{
+            io::Terms,
+            outage::{Outage, SILENCE_LIMIT},
+        },
     },
     guarded::{OnLost, release_after, run_under},
     keeper::Claimed,
@@ -73,17 +76,17 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
         let lease = limits::lease(context.lease())?;
         // A run that takes too long is ended by its task, which says so while it holds the lock; the
         // lock ends by itself if that task cannot even be polled.
-        let terms =
-            (lease, registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT)));
-        let claim = context.client().claim(registered.book.clone(), Arc::clone(&id), run, terms);
+        let at_most = registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT));
+        let terms = Terms::of_run(lease, at_most);
+        let claim = context.client().claim(registered.book.clone(), run, terms);
         match claim.await {
-            Ok(Claimed::Granted { held, call, attempt, arguments }) => {
+            Ok(Some(Claimed { held, call, attempt, arguments })) => {
                 let guard = Arc::new(LockGuard::new(held));
                 let run = DurableRun { id, guard, attempt };
                 let (context, registered) = (context.clone(), Arc::clone(registered));
                 tokio::spawn(carry_out(context, registered, run, call, arguments, permit));
             }
-            Ok(Claimed::Nothing) => {}
+            Ok(None) => {}
             // What is wrong with one id is not wrong with those behind it.
             Err(error) if error.kind() == ErrorKind::Rejected => {
                 complain(context, registered, error)

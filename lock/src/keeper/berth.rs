@@ -33,10 +33,7 @@ use tokio::{
     task, time,
 };
 
-use super::{
-    Command,
-    task::{Task, Turn},
-};
+use super::turns::{Keeper, Message, Turn};
 use crate::{
     clock::Clock,
     core::Moment,
@@ -84,7 +81,7 @@ impl Drop for Home {
 /// A keeper that its callers drive.
 pub(super) struct Quay {
     /// `None` once it has ended.
-    task: Mutex<Option<Task>>,
+    task: Mutex<Option<Keeper>>,
     clock: Arc<dyn Clock>,
     /// Somebody wants a turn: whoever is in one takes another.
     asked: AtomicBool,
@@ -130,7 +127,7 @@ impl Wake for Alarm {
 }
 
 impl Berth {
-    pub(super) fn of_callers(task: Task, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn of_callers(task: Keeper, clock: Arc<dyn Clock>) -> Self {
         Self::Callers(Arc::new(Quay::new(task, clock, Vec::new())))
     }
 
@@ -139,7 +136,7 @@ impl Berth {
     /// `prepare` fails.
     pub(super) fn own_thread<F, Fut>(
         clock: Arc<dyn Clock>,
-        task: Task,
+        task: Keeper,
         prepare: F,
     ) -> Result<(Self, Started), Error>
     where
@@ -239,8 +236,8 @@ impl Berth {
     /// its queue. `None` if the keeper has ended.
     pub(super) fn tell(
         &self,
-        queue: &mpsc::UnboundedSender<Command>,
-        command: Command,
+        queue: &mpsc::UnboundedSender<Message>,
+        command: Message,
     ) -> Option<()> {
         let mut own = Some(command);
         match self {
@@ -326,10 +323,10 @@ impl Wake for Drivers {
 }
 
 impl Quay {
-    fn new(task: Task, clock: Arc<dyn Clock>, drivers: Vec<Arc<Alarm>>) -> Self {
+    fn new(task: Keeper, clock: Arc<dyn Clock>, drivers: Vec<Arc<Alarm>>) -> Self {
         let drivers = Drivers { list: Mutex::new(drivers), timeless: Mutex::default() };
         let drivers = Arc::new(drivers);
-        let ended = Arc::clone(&task.ended);
+        let ended = task.ended();
         Self {
             task: Mutex::new(Some(task)),
             clock,
@@ -342,7 +339,7 @@ impl Quay {
 
     /// Is there anything that has to be looked at later? If somebody is in a turn, there may be.
     fn goes_on(&self) -> bool {
-        self.peek(|task| task.is_some_and(Task::goes_on)).unwrap_or(true)
+        self.peek(|task| task.is_some_and(Keeper::goes_on)).unwrap_or(true)
     }
 
     /// Has it ended, for whatever reason?
@@ -352,7 +349,7 @@ impl Quay {
 
     /// Rechecks at the keeper, if nobody is in a turn. Whoever came meanwhile found it busy, and relies
     /// on one more.
-    fn peek<R>(&self, look: impl FnOnce(Option<&Task>) -> R) -> Option<R> {
+    fn peek<R>(&self, look: impl FnOnce(Option<&Keeper>) -> R) -> Option<R> {
         let seen = match self.task.try_lock() {
             Ok(task) => look(task.as_ref()),
             Err(_) => return None,
@@ -367,7 +364,7 @@ impl Quay {
     /// the rest. Never blocks: see [`turn`](Self::turn).
     ///
     /// Takes `own` along if it gets a turn, and leaves it where it is if not.
-    fn local_turn(&self, alarm: &Alarm, own: &mut Option<Command>) {
+    fn local_turn(&self, alarm: &Alarm, own: &mut Option<Message>) {
         self.asked.store(true, Ordering::SeqCst);
         while self.asked.load(Ordering::SeqCst) {
             let mut task = match self.task.try_lock() {
@@ -416,7 +413,7 @@ impl Quay {
     }
 
     /// A turn with a message that did not go through the queue, if nobody is in a turn.
-    fn turn_with(&self, own: &mut Option<Command>) {
+    fn turn_with(&self, own: &mut Option<Message>) {
         if let Ok(mut task) = self.task.try_lock()
             && let Some(keeper) = task.as_mut()
             && let Some(command) = own.take()
@@ -532,7 +529,7 @@ impl Driver {
             // leaves a timer rings.
             self.alarm.at.store(Moment::NEVER.as_nanos(), Ordering::SeqCst);
             quay.turn(self.alarm.runtime);
-            let next = match quay.peek(|task| task.map(Task::next_timer)) {
+            let next = match quay.peek(|task| task.map(Keeper::next_timer)) {
                 Some(Some(next)) => next,
                 Some(None) => return,
                 // Whoever is in a turn rings when it is over.

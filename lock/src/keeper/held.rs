@@ -10,15 +10,14 @@ use std::{
 };
 
 use super::{Client, signal::LossSignal};
-use crate::{Error, Token, clock::Clock, core::Moment, id::Named, mutant, process::Process};
-
-/// Which hold a guard is about: a ownership passes from caller to caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HoldName {
-    /// The number in the token.
-    pub(super) ownership: u64,
-    pub(super) caller: u64,
-}
+use crate::{
+    Error, Token,
+    clock::Clock,
+    core::{Moment, engine::io::HoldName},
+    id::Named,
+    mutant,
+    process::Process,
+};
 
 /// What a guard and the keeper share about one held lock.
 #[derive(Debug)]

@@ -11,6 +11,13 @@ use crate::contained::contained;
 #[derive(Debug)]
 pub(super) struct Reply<T>(Option<oneshot::Sender<T>>);
 
+/// Nobody waits.
+impl<T> Default for Reply<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
 /// An answer that can be waited for, and where it is given.
 pub(super) fn channel<T>() -> (Reply<T>, oneshot::Receiver<T>) {
     let (sender, receiver) = oneshot::channel();
@@ -28,11 +35,6 @@ impl<T> Reply<T> {
     /// Does nobody wait for it any more?
     pub(super) fn is_closed(&self) -> bool {
         self.0.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    /// Takes the reply out of its place, in which one is left that reaches nobody.
-    pub(super) fn take(&mut self) -> Self {
-        Self(self.0.take())
     }
 }
 

@@ -21,7 +21,7 @@ use self::{
     store::{Reply, Store, Token},
 };
 use super::{Seen, TICK};
-use crate::core::{Moment, burst::End};
+use crate::core::{Moment, engine::burst::End};
 
 /// Below a tick, so that the next window is due while a run goes on.
 const WAIT: Duration = Duration::from_millis(500);

@@ -10,11 +10,12 @@ use super::{WAIT, store::Reply};
 use crate::{
     core::{
         Jitter, Moment,
-        burst::{self, Answer, Burst, End, Next, Question},
-        lease::{self, Lease},
-        outage::Outage,
+        engine::{
+            burst::{self, Answer, Burst, End, Next, Question},
+            lease::{self, Lease, comes_too_late},
+            outage::Outage,
+        },
     },
-    keeper::comes_too_late,
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
 };
 

@@ -14,11 +14,13 @@ use super::{
 use crate::{
     core::{
         Jitter, Moment,
-        lease::{self, Lease},
-        outage::{Outage, SILENCE_LIMIT},
-        queue::{Action, Entry, LockState, Rechecks},
+        engine::{
+            hand_offs::MARGIN,
+            lease::{self, Lease, comes_too_late},
+            lock_state::{Action, Entry, LockState, Rechecks},
+            outage::{Outage, SILENCE_LIMIT},
+        },
     },
-    keeper::{CLAIM_MARGIN, comes_too_late},
     model::{CALL_LIMIT, LEASE, RENEW_LIMIT, connection::Connection},
     store::{Acquisition, RESERVATION, Release, Renewal},
 };
@@ -481,7 +483,7 @@ impl Client {
         self.releases.remove(index);
         if answer.handed_over || (repeated && !answer.ours) {
             // `Task::await_claim`.
-            self.claim = Some((number, now + RESERVATION + CLAIM_MARGIN));
+            self.claim = Some((number, now + RESERVATION + MARGIN));
         }
     }
 }

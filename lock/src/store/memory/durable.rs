@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::table::{Now, Table};
 use crate::{
     contract::{
-        self, ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
-        FinishRequest, KeepRequest, Kept, TakeBackRequest,
+        ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
+        FinishRequest, KeepRequest, Kept, SetAside, TakeBackRequest,
     },
-    core::durable::{Book, Call, Claim, Ended, Finish, Retry},
+    core::durable::{Book, Call, Claim, Ended, Retry},
     limits::whole_millis,
 };
 
@@ -68,29 +68,12 @@ impl Table {
             if ours {
                 table.locks.remove(run);
             }
-            match finish {
-                Finish::Lost => DurableFinish::Lost,
-                Finish::Done => DurableFinish::Done,
-                Finish::Again => DurableFinish::Again,
-                Finish::Retry(pause) => DurableFinish::Retry(pause),
-                Finish::SetAside => DurableFinish::SetAside,
-            }
+            finish
         })
     }
 
-    pub(super) fn set_aside(&mut self, book: &DurableBook, _: Now) -> Vec<contract::SetAside> {
-        self.step(book, |_, book| {
-            let aside = book.aside().map(|(id, aside)| {
-                contract::SetAside::new(
-                    id.clone(),
-                    aside.attempts,
-                    aside.generation,
-                    aside.error.clone(),
-                    aside.arguments.clone(),
-                )
-            });
-            aside.collect()
-        })
+    pub(super) fn set_aside(&mut self, book: &DurableBook, _: Now) -> Vec<SetAside> {
+        self.step(book, |_, book| book.aside().cloned().collect())
     }
 
     pub(super) fn take_back(&mut self, request: &TakeBackRequest, at: Now) -> bool {

@@ -11,9 +11,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Jitter, Moment, doubling, outage::Outage};
+use super::outage::Outage;
 use crate::{
     contract::{HEARTBEAT, IfHeld},
+    core::{Jitter, Moment, doubling},
     mutant,
 };
 

@@ -10,12 +10,12 @@ use std::{
 pub(super) type ByKey<V> = HashMap<Arc<str>, V, foldhash::fast::RandomState>;
 
 /// By a number of the keeper's own: nobody else chooses it, so spreading it is enough.
-pub(super) type ByNumber<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
+pub(crate) type ByNumber<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
 /// Spreads numbers that count up: a multiplication by the golden ratio puts them as far apart as
 /// can be (Knuth, The Art of Computer Programming, volume 3, section 6.4).
 #[derive(Default)]
-pub(super) struct NumberHasher(u64);
+pub(crate) struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {

@@ -1,10 +1,11 @@
 //! The patience of one caller that asks for itself: when to try again, and when to give up.
 //!
-//! Those that wait in line are in [`queue`](super::queue).
+//! Those that wait in line are in [`queued`](super::queued).
 
 use std::time::Duration;
 
-use super::{Jitter, Moment, outage::Outage};
+use super::outage::Outage;
+use crate::core::{Jitter, Moment};
 
 /// How long a caller is willing to wait for a held lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

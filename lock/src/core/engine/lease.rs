@@ -7,8 +7,10 @@
 
 use std::time::Duration;
 
-use super::{Jitter, Moment};
-use crate::mutant;
+use crate::{
+    core::{Jitter, Moment},
+    mutant,
+};
 
 /// What the owner of the state machine learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,11 @@ impl Lease {
         self.deadline
     }
 
+    /// For how long it is renewed.
+    pub(crate) fn length(&self) -> Duration {
+        self.lease
+    }
+
     /// The end that `hold_at_most` sets.
     pub(crate) fn end(&self) -> Moment {
         self.end
@@ -198,6 +205,11 @@ pub(crate) fn margin(lease: Duration) -> Duration {
         return Duration::ZERO;
     }
     (lease / 100).max(Duration::from_millis(2))
+}
+
+/// Would a grant of this lease be over before anybody could believe in it?
+pub(crate) fn comes_too_late(sent_at: Moment, lease: Duration, now: Moment) -> bool {
+    now >= sent_at + lease.saturating_sub(margin(lease))
 }
 
 #[cfg(test)]

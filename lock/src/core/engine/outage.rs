@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Jitter, Moment, doubling};
+use crate::core::{Jitter, Moment, doubling};
 
 /// How long a store may stay silent before that is reported, and how long the last releases of a
 /// client that is being shut down may take.

@@ -1,6 +1,6 @@
 //! One queue for all the timers of a keeper.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use crate::core::Moment;
 
@@ -9,18 +9,39 @@ use crate::core::Moment;
 pub(crate) enum Timer {
     /// A deadline or a renewal of a held lock.
     Hold(u64),
-    /// The next attempt of a caller that asks for itself.
-    Attempt(u64),
+    /// The next try of a caller that asks for itself.
+    Polled(u64),
     /// The end of the patience of a caller in line.
     Caller(u64),
     /// The next look of a line at its lock, by the number of its entry.
     Recheck(u64),
-    /// The end of the time that the next holder of a lock had to claim it.
-    Claim(u64),
+    /// The end of the time that the next holder of a lock had to take it up.
+    HandOff(u64),
     /// The next try of a release that was not answered.
     Release(u64),
     /// The next question about a burst of debounced calls.
     Burst(u64),
+}
+
+/// When the timer of one entry is due, if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scheduled(Moment);
+
+impl Default for Scheduled {
+    fn default() -> Self {
+        Self(Moment::NEVER)
+    }
+}
+
+impl Scheduled {
+    pub(crate) fn at(self) -> Moment {
+        self.0
+    }
+
+    /// It has just come out of its [`Timers`].
+    pub(crate) fn fired(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// Timers in the order in which they are due.
@@ -32,20 +53,20 @@ pub(crate) struct Timers(BTreeSet<(Moment, Timer)>);
 
 impl Timers {
     /// Moves a timer from where it was, if it was anywhere, to where it shall be.
-    pub(crate) fn reset(&mut self, timer: Timer, was: &mut Moment, at: Moment) {
-        if *was != at {
-            self.cancel(timer, *was);
-            *was = at;
+    pub(crate) fn reset(&mut self, timer: Timer, entry: &mut Scheduled, at: Moment) {
+        let was = mem::replace(&mut entry.0, at);
+        if was != at {
+            if was != Moment::NEVER {
+                self.0.remove(&(was, timer));
+            }
             if at != Moment::NEVER {
                 self.0.insert((at, timer));
             }
         }
     }
 
-    pub(crate) fn cancel(&mut self, timer: Timer, was: Moment) {
-        if was != Moment::NEVER {
-            self.0.remove(&(was, timer));
-        }
+    pub(crate) fn cancel(&mut self, timer: Timer, entry: &mut Scheduled) {
+        self.reset(timer, entry, Moment::NEVER);
     }
 
     /// Takes out the earliest timer, if it is due.
@@ -70,12 +91,12 @@ mod tests {
     #[test]
     fn timers_come_out_in_order_and_can_be_moved_and_withdrawn() {
         let mut timers = Timers::default();
-        let [mut a, mut b, mut c] = [Moment::NEVER; 3];
+        let [mut a, mut b, mut c] = [Scheduled::default(); 3];
         timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(30));
         timers.reset(Timer::Caller(2), &mut b, Moment::from_nanos(20));
         timers.reset(Timer::Release(3), &mut c, Moment::from_nanos(10));
         timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(5));
-        timers.cancel(Timer::Release(3), c);
+        timers.cancel(Timer::Release(3), &mut c);
         assert_eq!(timers.next(), Some(Moment::from_nanos(5)));
         assert_eq!(timers.pop_due(Moment::from_nanos(19)), Some(Timer::Hold(1)));
         assert_eq!(timers.pop_due(Moment::from_nanos(19)), None);

@@ -14,8 +14,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Jitter, Moment, doubling, outage::Outage};
-use crate::contract::GRACE;
+use super::outage::Outage;
+use crate::{
+    contract::GRACE,
+    core::{Jitter, Moment, doubling},
+};
 
 /// The pauses between two looks whether the run before has ended, where nothing tells.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));

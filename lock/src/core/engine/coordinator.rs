@@ -1,0 +1,684 @@
+//! The engine: the only one that decides what a client's store is told, and what its callers are.
+//!
+//! Each part keeps its own state to itself and says what follows for others: by what it returns, or
+//! by an [`Effect`]. What follows is done here, so what happens to a lock is read in this file.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use super::{
+    bulk::Bulk,
+    bursts::Bursts,
+    calls::{Answer, Asker, Call, Granted, Run, Said, Sent},
+    hand_offs::HandOffs,
+    holds::{Ended, Holds},
+    io::{
+        Acquire, Acquirer, Aftermath, Ask, Caller, Command, Grant, HoldName, Outcome, Output,
+        Refusal, Work,
+    },
+    lease::comes_too_late,
+    lock_state::Action,
+    outage::SILENCE_LIMIT,
+    patience::Patience,
+    polled::Polled,
+    queued::Queued,
+    releases::{GIVE_UP_AFTER, NOT_HELD, Released, Releases},
+    requests::Requests,
+    shutdown::Shutdown,
+    timers::Timer,
+    turn::{Effect, ShardOf, Turn},
+};
+use crate::{
+    contract::{
+        Acquisition, CurrentDelivery, DebounceReply, DurableClaim, Holder, Notice, RESERVATION,
+        Release, Renewal, StoreError,
+    },
+    core::Moment,
+};
+
+/// All that one client knows of its locks and debounced calls, and all that it decides.
+///
+/// Whatever happens goes in: [`command`](Self::command), [`answered`](Self::answered),
+/// [`notice`](Self::notice), [`timeout`](Self::timeout). After each of them, what callers are told
+/// comes out of [`poll`](Self::poll); at the end of a turn, what the store is asked comes out of
+/// [`poll_call`](Self::poll_call), in the order in which the calls have to begin. `C` is what its
+/// owner knows a caller by.
+pub(crate) struct Engine<C> {
+    turn: Turn<C>,
+    queued: Queued<C>,
+    polled: Polled<C>,
+    requests: Requests,
+    holds: Holds,
+    releases: Releases<C>,
+    hand_offs: HandOffs,
+    bursts: Bursts<C>,
+    bulk: Bulk<C>,
+    shutdown: Shutdown<C>,
+    /// A call that other calls have to come before.
+    held_back: Option<Call<C>>,
+    /// How many claims of durable calls have not been answered.
+    claiming: usize,
+}
+
+impl<C: Caller> Engine<C> {
+    pub(crate) fn new(
+        client: String,
+        numbers: Arc<AtomicU64>,
+        delivery: Arc<CurrentDelivery>,
+        shard_of: ShardOf,
+    ) -> Self {
+        Self {
+            turn: Turn::new(client, numbers, delivery, shard_of),
+            queued: Queued::default(),
+            polled: Polled::default(),
+            requests: Requests::default(),
+            holds: Holds::default(),
+            releases: Releases::default(),
+            hand_offs: HandOffs::default(),
+            bursts: Bursts::default(),
+            bulk: Bulk::default(),
+            shutdown: Shutdown::default(),
+            held_back: None,
+            claiming: 0,
+        }
+    }
+
+    // What goes in.
+
+    /// A caller asks for something.
+    pub(crate) fn command(&mut self, command: Command<C>, now: Moment) {
+        self.turn.now = now;
+        let command = if self.shutdown.has_begun() { command.undoes() } else { Ok(command) };
+        let turn = &mut self.turn;
+        match command {
+            Err(to) => turn.refuse(to, Refusal::Closed),
+            Ok(Command::Acquire(acquire)) => self.acquire(acquire),
+            Ok(Command::Call(call)) => self.bursts.join(*call, turn),
+            Ok(Command::Claim(claim)) => self.bulk.claim(*claim, turn),
+            Ok(Command::Cancel(number)) => {
+                self.queued.cancel(number, turn);
+                self.polled.cancel(number, turn);
+                self.bursts.cancel(number, turn);
+            }
+            Ok(Command::Release { hold, undelivered, to }) => self.release(hold, undelivered, to),
+            Ok(Command::RunTaken(hold)) if self.holds.is_believed(hold, now) => {
+                self.bursts.run_taken(hold.ownership, turn);
+            }
+            Ok(Command::RunTaken(hold)) => self.bursts.run_lost(hold.ownership, turn),
+            Ok(Command::Leak(hold)) => self.leak(hold),
+            Ok(Command::Expired(hold)) if self.holds.contains(hold) => self.lose(hold.ownership),
+            Ok(Command::Expired(_)) => {}
+            Ok(Command::Extend { hold, by, to }) => match self.holds.extension(hold, by, now) {
+                Ok(request) => self.bulk.extend(hold, request, to, turn),
+                Err(refusal) => turn.refuse(to, refusal),
+            },
+            Ok(Command::Ask(ask, to)) => self.ask(*ask, to),
+            Ok(Command::Flush(to)) => {
+                let undone = self.undone().collect();
+                self.shutdown.flush(undone, to);
+            }
+            Ok(Command::Shutdown(to)) => self.stop(SILENCE_LIMIT, Some(to)),
+        }
+        self.settle();
+    }
+
+    /// Its last caller is gone: what is left is undone.
+    pub(crate) fn abandon(&mut self, now: Moment) {
+        self.turn.now = now;
+        if !self.shutdown.has_begun() {
+            self.stop(GIVE_UP_AFTER, None);
+            self.settle();
+        }
+    }
+
+    /// The store has answered a call.
+    pub(crate) fn answered(&mut self, answer: Answer<C>, now: Moment) {
+        self.turn.now = now;
+        match answer {
+            Answer::Acquired(sent, answers) => {
+                self.requests.answered(&sent);
+                self.each(sent, answers, Self::acquired);
+            }
+            Answer::Renewed(sent, answers) => self.each(sent, answers, Self::renewed),
+            Answer::Released(sent, answers) => self.each(sent, answers, Self::released),
+            Answer::Extended(sent, answers) => self.in_bulk(sent, answers, Self::extended),
+            Answer::Holder(sent, answers) => self.in_bulk(sent, answers, Self::found),
+            Answer::ForceReleased(sent, answers) => {
+                self.in_bulk(sent, answers, Self::force_released);
+            }
+            Answer::Registered(sent, answers) => self.in_bulk(sent, answers, Self::registered),
+            Answer::WindowEnded(sent, answers) => self.in_bulk(sent, answers, Self::window_ended),
+            Answer::Claimed(sent, answers) => self.in_bulk(sent, answers, Self::claimed),
+            Answer::Kept(sent, answers) => self.pass(sent, answers, Outcome::Kept),
+            Answer::Due(sent, answers) => self.pass(sent, answers, Outcome::Due),
+            Answer::Finished(sent, answers) => self.pass(sent, answers, Outcome::Finished),
+            Answer::SetAside(sent, answers) => self.pass(sent, answers, Outcome::SetAside),
+            Answer::TakenBack(sent, answers) => self.pass(sent, answers, Outcome::Truth),
+        }
+        self.settle();
+    }
+
+    fn each<T, A>(
+        &mut self,
+        sent: Sent<T>,
+        answers: Vec<Said<A>>,
+        take: impl Fn(&mut Self, T, Moment, Said<A>),
+    ) {
+        for (asked, answer) in sent.asked.into_iter().zip(answers) {
+            take(self, asked, sent.sent_at, answer);
+        }
+    }
+
+    /// The same of a batch whose answers tell whether that part of the store is there.
+    fn in_bulk<T, A>(
+        &mut self,
+        sent: Sent<T>,
+        answers: Vec<Said<A>>,
+        take: impl Fn(&mut Self, T, Moment, Said<A>),
+    ) {
+        let others = self.bursts.wait_for(sent.shard);
+        if let Some(silence) = self.bulk.answered(&sent, &answers, others, &mut self.turn) {
+            self.bursts.give_up(sent.shard, &silence, &mut self.turn);
+        }
+        self.each(sent, answers, take);
+    }
+
+    /// The same of answers that are nobody's business but the callers'.
+    fn pass<A>(&mut self, sent: Sent<((), C)>, answers: Vec<Said<A>>, outcome: fn(A) -> Outcome) {
+        self.in_bulk(sent, answers, |engine, ((), to), _, answer| {
+            engine.tell(to, answer.map(outcome));
+        });
+    }
+
+    /// The store has something to say.
+    pub(crate) fn notice(&mut self, notice: Notice, now: Moment) {
+        self.turn.now = now;
+        let turn = &mut self.turn;
+        match notice {
+            Notice::Granted { number } => {
+                if !self.bursts.notice(number, false, turn) {
+                    self.queued.recheck_entry(number, turn);
+                }
+            }
+            Notice::Contended { number } => {
+                self.polled.contended(number);
+                self.queued.contended(number, self.holds.key(number).cloned());
+            }
+            // It may be heard of before the grant is: they need not travel together.
+            Notice::Revoked { number } => {
+                if !self.queued.revoked(number) && !self.polled.revoked(number) {
+                    self.lose(number);
+                }
+            }
+            Notice::Flushed { number } => {
+                self.bursts.notice(number, true, turn);
+            }
+            Notice::Connected(_) => self.queued.recheck_all(turn),
+            // It may have forgotten any lock: all are renewed now, and those that it has forgotten
+            // are lost.
+            Notice::Replaced => {
+                for number in self.holds.numbers() {
+                    if self.holds.doubt(number, &mut self.turn) {
+                        self.lose(number);
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Does what is due. Comes before anything else: after a stall, nobody may be told anything new
+    /// about a lock before its loss is declared.
+    pub(crate) fn timeout(&mut self, now: Moment) {
+        self.turn.now = now;
+        while let Some(timer) = self.turn.timers.pop_due(now) {
+            let turn = &mut self.turn;
+            match timer {
+                Timer::Hold(number) => {
+                    if self.holds.timer(number, turn) {
+                        self.lose(number);
+                    }
+                }
+                Timer::Polled(number) => self.polled.timer(number, turn),
+                Timer::Caller(number) => self.queued.caller_timer(number, turn),
+                Timer::Recheck(entry) => self.queued.recheck_timer(entry, turn),
+                Timer::HandOff(number) => self.hand_offs.timer(number, turn),
+                Timer::Release(number) => self.releases.timer(number, turn),
+                Timer::Burst(number) => self.bursts.timer(number, turn),
+            }
+            self.settle();
+        }
+    }
+
+    // What comes out.
+
+    /// What a caller is to be told next.
+    pub(crate) fn poll(&mut self) -> Option<Output<C>> {
+        self.turn.next_output()
+    }
+
+    /// What the store is to be asked next. Once there is nothing, the turn is over, and those are
+    /// told who waited for that.
+    pub(crate) fn poll_call(&mut self, now: Moment) -> Option<Call<C>> {
+        self.turn.now = now;
+        let call = self.next_call();
+        match &call {
+            Some(Call::Claim(batch)) => self.claiming += batch.requests.len(),
+            Some(_) => {}
+            None => self.end_turn(),
+        }
+        call
+    }
+
+    /// When [`timeout`](Self::timeout) is due.
+    pub(crate) fn next_timeout(&self) -> Option<Moment> {
+        let timers = self.turn.timers.next().into_iter();
+        timers.chain(self.holds.due_by()).chain(self.shutdown.ends_by()).min()
+    }
+
+    /// Is there a call to poll, or an end of a turn that somebody waits for?
+    pub(crate) fn wants_turn(&self) -> bool {
+        self.releases.are_due()
+            || self.requests.are_due()
+            || self.bursts.wait()
+            || self.bulk.is_due()
+            || self.shutdown.are_flushes_waiting()
+            || self.shutdown.has_begun()
+    }
+
+    /// Is everything done, and will nothing follow?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shutdown.has_ended()
+    }
+
+    // Which call is next.
+
+    fn next_call(&mut self) -> Option<Call<C>> {
+        // Releases go first: who drops a guard and then acquires the same lock must find it free.
+        let release = self.releases.next(&self.turn).map(Call::Release);
+        let held_back = || self.held_back.take();
+        let renewal = || self.holds.next(&self.turn).map(Call::Renew);
+        release
+            .or_else(held_back)
+            .or_else(renewal)
+            .or_else(|| self.bulk.next_extensions(self.turn.now))
+            .or_else(|| self.next_questions())
+            .or_else(|| self.next_acquires())
+            .or_else(|| self.bulk.next(self.turn.now))
+    }
+
+    fn next_questions(&mut self) -> Option<Call<C>> {
+        loop {
+            let shard = self.bursts.next_shard(|shard| self.bulk.room(shard) > 0)?;
+            let room = self.bulk.room(shard);
+            let batch = self.bursts.questions(shard, room, &mut self.turn);
+            self.settle();
+            if !batch.0.is_empty() {
+                let question = Call::Register(self.bulk.batch(batch, shard, self.turn.now));
+                // What was undone for them goes ahead: they must find the runs' locks free.
+                let Some(release) = self.releases.next(&self.turn) else {
+                    return Some(question);
+                };
+                self.held_back = Some(question);
+                return Some(Call::Release(release));
+            }
+        }
+    }
+
+    fn next_acquires(&mut self) -> Option<Call<C>> {
+        let batch = self.requests.next(self.turn.now, |asker| match asker {
+            Asker::Queued(key) => self.queued.request(key, &mut self.turn),
+            Asker::Polled(number) => Some((*number, self.polled.request(*number, &mut self.turn)?)),
+        });
+        batch.map(Call::Acquire)
+    }
+
+    /// The numbers of what is on its way to being released: releases, and what nobody waits for any
+    /// more, which ends in one.
+    fn undone(&self) -> impl Iterator<Item = u64> {
+        self.releases.numbers().chain(self.polled.abandoned()).chain(self.bursts.abandoned())
+    }
+
+    fn end_turn(&mut self) {
+        if self.shutdown.are_flushes_waiting() {
+            let undone = self.undone().collect();
+            self.shutdown.answer_flushes(&undone, &mut self.turn);
+        }
+        if self.shutdown.has_begun() {
+            let undone =
+                !self.releases.is_empty() || !self.polled.is_empty() || !self.bursts.is_empty();
+            let undone = undone || self.claiming > 0 || self.bulk.claims_wait();
+            let handed_over = self.hand_offs.are_due_soon(self.turn.now);
+            self.shutdown.end_if_done(undone, handed_over, &mut self.turn);
+        }
+    }
+
+    // What follows from what.
+
+    /// Does what the parts want of each other.
+    fn settle(&mut self) {
+        while let Some(effect) = self.turn.next_effect() {
+            match effect {
+                Effect::Request(asker) => {
+                    let key = match &asker {
+                        Asker::Queued(key) => Some(key),
+                        Asker::Polled(number) => self.polled.key(*number),
+                    };
+                    let shard = key.map_or(0, |key| self.turn.shard(key));
+                    self.requests.push(shard, asker);
+                }
+                Effect::Undo { number, key, token } => {
+                    let lock = (key, token);
+                    self.releases.begin(number, lock, Moment::default(), None, &self.turn);
+                }
+            }
+        }
+    }
+
+    fn acquire(&mut self, acquire: Box<Acquire<C>>) {
+        match acquire.patience {
+            Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
+                self.queued.join(acquire, wait, &mut self.turn);
+            }
+            _ => self.polled.begin(*acquire, &mut self.turn),
+        }
+    }
+
+    fn acquired(
+        &mut self,
+        (asker, number): (Asker, u64),
+        sent_at: Moment,
+        answer: Said<Acquisition>,
+    ) {
+        let turn = &mut self.turn;
+        let Asker::Queued(key) = asker else {
+            if let Some((acquirer, granted)) = self.polled.answered(number, sent_at, answer, turn) {
+                self.take(acquirer, granted, Work::Own);
+            }
+            return;
+        };
+        let granted = self.queued.answered(&key, number, sent_at, answer, turn);
+        let Some(granted) = granted else { return };
+        self.lose_key(&key);
+        let next = self.queued.granted(&key, &granted, &mut self.turn);
+        let Some((acquirer, fencing_token)) = next else { return };
+        self.hold(acquirer, granted, fencing_token, Work::Own);
+        self.hand_offs.forget(&key, &mut self.turn);
+        self.queued.refuse_overtime(&key, &mut self.turn);
+    }
+
+    fn registered(
+        &mut self,
+        (key, number): (Arc<str>, u64),
+        sent_at: Moment,
+        answer: Said<DebounceReply>,
+    ) {
+        let run = self.bursts.answered(&key, sent_at, answer, &mut self.turn);
+        let Some((fence, callers)) = run else { return };
+        match self.bursts.runner(number, callers) {
+            Some((acquirer, followed)) => {
+                let granted = self.granted_run(number, &acquirer, sent_at, fence);
+                self.take(acquirer, granted, Work::Burst { followed });
+            }
+            None => self.turn.undo(number, &key, &self.turn.token(number)),
+        }
+    }
+
+    fn claimed(&mut self, (run, to): (Run, C), sent_at: Moment, answer: Said<DurableClaim>) {
+        let Run { number, key, terms } = run;
+        self.claiming -= 1;
+        let late = self.shutdown.has_begun() || comes_too_late(sent_at, terms.lease, self.turn.now);
+        let failure = match answer {
+            Ok(DurableClaim::Granted { fence, call, attempt, arguments }) if !late => {
+                let acquirer = Acquirer { number, key, terms, to };
+                let granted = self.granted_run(number, &acquirer, sent_at, fence);
+                return self.take(acquirer, granted, Work::Durable { call, attempt, arguments });
+            }
+            Ok(DurableClaim::Granted { .. }) => StoreError::unavailable("the answer came too late"),
+            Ok(_) => return self.turn.answer(to, Ok(Outcome::NothingDue)),
+            Err(error) => error,
+        };
+        // Granted too late, or perhaps: nobody is there to do it.
+        if !failure.is_refusal() {
+            self.turn.undo(number, &key, &self.turn.token(number));
+        }
+        self.turn.refuse(to, Refusal::Failed(failure, Aftermath::Undone));
+    }
+
+    /// The lock of a run, which nobody waits for in the store.
+    fn granted_run(
+        &self,
+        ownership: u64,
+        acquirer: &Acquirer<C>,
+        sent_at: Moment,
+        fence: u64,
+    ) -> Granted {
+        let (token, lease) = (self.turn.token(ownership), acquirer.terms.lease);
+        Granted { ownership, token, sent_at, lease, fence, contended: false }
+    }
+
+    /// The store has granted a lock to somebody who did not wait in line for it.
+    fn take(&mut self, acquirer: Acquirer<C>, granted: Granted, work: Work) {
+        self.lose_key(&acquirer.key);
+        let fencing_token = self.queued.taken_by(&acquirer.key, &granted);
+        self.hold(acquirer, granted, fencing_token, work);
+    }
+
+    /// A lock is a caller's from now on. If that caller is gone, its owner lets go of it at once,
+    /// as of a hold that was not delivered.
+    fn hold(&mut self, acquirer: Acquirer<C>, granted: Granted, fencing_token: u64, work: Work) {
+        let Acquirer { number, key, terms, to } = acquirer;
+        let (holder, turn) = ((number, key, terms), &mut self.turn);
+        let deadline = self.holds.begin(holder, &granted, fencing_token, turn);
+        let hold = HoldName { ownership: granted.ownership, caller: number };
+        let token = granted.token;
+        turn.grant(to, Grant { hold, token, fencing_token, deadline, work });
+    }
+
+    /// The same ownership in the hands of the next caller.
+    fn pass_on(&mut self, ownership: u64, acquirer: Acquirer<C>, fencing_token: u64, work: Work) {
+        let Acquirer { number, terms, to, .. } = acquirer;
+        let turn = &mut self.turn;
+        let passed = self.holds.pass_on(ownership, (number, terms), fencing_token, turn);
+        if let Some((token, deadline)) = passed {
+            let hold = HoldName { ownership, caller: number };
+            turn.grant(to, Grant { hold, token, fencing_token, deadline, work });
+        }
+    }
+
+    /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it, or
+    /// to the store.
+    fn release(&mut self, hold: HoldName, undelivered: bool, to: Option<C>) {
+        let remaining = self.holds.passable(hold, undelivered, self.turn.now);
+        let key = self.holds.key(hold.ownership).cloned();
+        let (Some(remaining), Some(key)) = (remaining, key) else {
+            // Lost before; the guard's own end changes nothing.
+            return self.turn.refuse(to, Refusal::Lost(NOT_HELD));
+        };
+        if undelivered && self.pass_run_on(hold, &key, remaining) {
+            return;
+        }
+        let action = self.queued.released(&key, remaining);
+        if let Action::Grant { caller, fencing_token } = action {
+            if let Some(next) = self.queued.next(caller, &mut self.turn) {
+                self.pass_on(hold.ownership, next, fencing_token, Work::Own);
+            }
+            return self.turn.answer(to, Ok(Outcome::Done));
+        }
+        let Some(ended) = self.holds.end(hold.ownership, &mut self.turn) else { return };
+        if action == Action::Reacquire {
+            self.queued.reacquire(&key, hold.ownership, ended.token, &mut self.turn);
+            return self.turn.answer(to, Ok(Outcome::Done));
+        }
+        // `hold_at_least` is for those that have held it.
+        let keep_until = if undelivered { Moment::default() } else { ended.keep_until };
+        let lock = (ended.key, ended.token);
+        self.releases.begin(hold.ownership, lock, keep_until, to, &self.turn);
+        self.queued.ask_behind_release(&key, &mut self.turn);
+    }
+
+    /// If this was a run, and its caller went away before it had taken it: true if it is another's
+    /// now.
+    fn pass_run_on(&mut self, hold: HoldName, key: &str, remaining: Duration) -> bool {
+        if remaining.is_zero() {
+            self.bursts.run_lost(hold.ownership, &mut self.turn);
+            return false;
+        }
+        let fencing_token = self.holds.fencing_token(hold);
+        match (self.bursts.next_runner(hold.ownership), fencing_token) {
+            (Some((acquirer, followed)), Some(fencing_token)) => {
+                self.pass_on(hold.ownership, acquirer, fencing_token, Work::Burst { followed });
+                true
+            }
+            _ => {
+                self.bursts.run_undone(key);
+                false
+            }
+        }
+    }
+
+    fn leak(&mut self, hold: HoldName) {
+        if self.holds.contains(hold)
+            && let Some(Ended { key, .. }) = self.holds.end(hold.ownership, &mut self.turn)
+        {
+            self.queued.leave_ownership(&key, hold.ownership, &mut self.turn);
+        }
+    }
+
+    /// The lock was lost, and this process is the first to know. Where its lease has run out, the
+    /// store may hold the key for us still, though nobody believes in it any more; where the store
+    /// says that it is not ours, its key has gone in another way than by a release, and those who
+    /// wait for it have not been told; where it was taken away by force, this token may hold it
+    /// again. The same release is for all: it frees what is ours, and passes on what nobody holds.
+    fn lose(&mut self, ownership: u64) {
+        if let Some(Ended { key, token, .. }) = self.end_lost(ownership) {
+            self.turn.undo(ownership, &key, &token);
+            self.leave_lost(&key, ownership);
+        }
+    }
+
+    /// The store gives a lock to one at a time: who held it before, holds it no more.
+    fn lose_key(&mut self, key: &Arc<str>) {
+        if let Some(ownership) = self.queued.ownership(key)
+            && self.end_lost(ownership).is_some()
+        {
+            self.leave_lost(key, ownership);
+        }
+    }
+
+    fn end_lost(&mut self, ownership: u64) -> Option<Ended> {
+        let ended = self.holds.end(ownership, &mut self.turn)?;
+        self.turn.lose(ownership);
+        Some(ended)
+    }
+
+    fn leave_lost(&mut self, key: &Arc<str>, ownership: u64) {
+        self.queued.leave_ownership(key, ownership, &mut self.turn);
+        self.bursts.run_lost(ownership, &mut self.turn);
+    }
+
+    fn renewed(&mut self, lock: (u64, Duration), sent_at: Moment, answer: Said<Renewal>) {
+        let (number, _) = lock;
+        if let Ok(Renewal::Renewed { contended: true }) = answer {
+            self.queued.contended(number, self.holds.key(number).cloned());
+        }
+        if self.holds.renewed(lock, sent_at, answer, &mut self.turn) {
+            self.lose(number);
+        }
+    }
+
+    fn released(&mut self, number: u64, sent_at: Moment, answer: Said<Release>) {
+        let released = self.releases.answered(number, sent_at, answer, &mut self.turn);
+        let Some(Released { key, token, taken_up_by }) = released else { return };
+        if let Some(by) = taken_up_by {
+            self.hand_offs.watch(number, (Arc::clone(&key), token), by, &mut self.turn);
+        }
+        self.freed(&key);
+    }
+
+    /// Nobody here holds the lock of this key any more.
+    fn freed(&mut self, key: &Arc<str>) {
+        self.queued.recheck_if_polling(key, &mut self.turn);
+        self.bursts.run_ended(key, &mut self.turn);
+    }
+
+    // What is asked in bulk.
+
+    fn ask(&mut self, mut ask: Ask, to: C) {
+        if let Ask::EndWindow { run, end, waited, .. } = &mut ask {
+            *waited = self.bursts.end_window(run, *end, &mut self.turn);
+        }
+        self.bulk.ask(ask, to, &self.turn);
+    }
+
+    fn tell(&mut self, to: C, answer: Said<Outcome>) {
+        let failed = |error| Refusal::Failed(error, Aftermath::Unknown);
+        self.turn.answer(to, answer.map_err(failed));
+    }
+
+    fn extended(
+        &mut self,
+        (hold, to): (HoldName, C),
+        sent_at: Moment,
+        answer: Said<Option<Duration>>,
+    ) {
+        let remaining = match answer {
+            Ok(remaining) => remaining,
+            Err(error) => return self.tell(to, Err(error)),
+        };
+        if self.holds.extended(hold.ownership, sent_at, remaining, &mut self.turn) {
+            self.lose(hold.ownership);
+        }
+        let is_held = remaining.is_some() && self.holds.contains(hold);
+        let answer = if is_held { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
+        self.turn.answer(to, answer);
+    }
+
+    fn found(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Option<Holder>>) {
+        let behind = self.queued.waiters_behind_entry(&key);
+        let more = |holder: Holder| Holder { waiters: holder.waiters + behind, ..holder };
+        let holder = answer.map(|holder| Outcome::Holder(holder.map(more)));
+        let failed = |error| Refusal::Failed(error, Aftermath::Nothing);
+        self.turn.answer(to, holder.map_err(failed));
+    }
+
+    fn force_released(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Release>) {
+        if let Ok(Release { ours: true, .. }) = answer {
+            self.lose_key(&key);
+            self.freed(&key);
+        }
+        if let Ok(Release { handed_over: true, .. }) = answer {
+            // A token that holds nothing, to look after a lock that was never ours.
+            let number = self.turn.draw();
+            let lock = (key, self.turn.token(number));
+            let by = self.turn.now + RESERVATION;
+            self.hand_offs.watch(number, lock, by, &mut self.turn);
+        }
+        self.tell(to, answer.map(|answer| Outcome::Truth(answer.ours)));
+    }
+
+    fn window_ended(&mut self, (waited, to): (bool, C), _: Moment, answer: Said<bool>) {
+        self.tell(to, answer.map(|waits| Outcome::Truth(waits || waited)));
+    }
+
+    // The end.
+
+    /// Releases what is held, tells who waits, and ends once that is done.
+    fn stop(&mut self, limit: Duration, to: Option<C>) {
+        self.shutdown.begin(self.turn.now + limit, to);
+        let turn = &mut self.turn;
+        self.queued.close(turn);
+        self.polled.close(turn);
+        self.requests.close();
+        self.bursts.close(turn);
+        self.bulk.close(turn);
+        for number in self.holds.numbers() {
+            if let Some(Ended { key, token, keep_until }) = self.end_lost(number) {
+                self.queued.leave_ownership(&key, number, &mut self.turn);
+                self.releases.begin(number, (key, token), keep_until, None, &self.turn);
+            }
+        }
+    }
+}

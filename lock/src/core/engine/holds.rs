@@ -1,0 +1,288 @@
+//! Held locks: renewing them in batches, and finding them lost in time.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    calls::{BATCH, Batch, Granted, Said, Sent},
+    io::{HoldName, Refusal, Terms},
+    lease::{Action, Event, Lease},
+    maps::ByNumber,
+    releases::NOT_HELD,
+    shards::Shards,
+    timers::{Scheduled, Timer},
+    turn::Turn,
+};
+use crate::{
+    Token,
+    contract::{ExtendRequest, RenewRequest, Renewal},
+    core::Moment,
+    limits::LONGEST_LEASE,
+    mutant,
+};
+
+/// The locks that are held, by the numbers of their tokens.
+#[derive(Default)]
+pub(super) struct Holds {
+    by_ownership: ByNumber<Hold>,
+    /// Renewals that are due, the longest waiting first: the numbers of the locks, and for how long.
+    due: Shards<Vec<(u64, Duration)>>,
+    /// When they go out at the latest, whether they fill a batch or not.
+    due_by: Option<Moment>,
+}
+
+struct Hold {
+    caller: u64,
+    key: Arc<str>,
+    token: Token,
+    fencing_token: u64,
+    lease: Lease,
+    /// `hold_at_least` keeps the key until then, even when it is released before.
+    keep_until: Moment,
+    timer: Scheduled,
+}
+
+/// A hold that has ended.
+pub(super) struct Ended {
+    pub(super) key: Arc<str>,
+    pub(super) token: Token,
+    pub(super) keep_until: Moment,
+}
+
+impl Holds {
+    /// A lock is held from now on, until the deadline that is returned. Who held it before must have
+    /// lost it.
+    pub(super) fn begin<C>(
+        &mut self,
+        (caller, key, terms): (u64, Arc<str>, Terms),
+        granted: &Granted,
+        fencing_token: u64,
+        turn: &mut Turn<C>,
+    ) -> Moment {
+        let Granted { ownership, sent_at, lease, .. } = *granted;
+        let token = granted.token.clone();
+        let sent_at = if mutant::is("deadline from reply") { turn.now } else { sent_at };
+        let own = (terms.lease, terms.hold_at_most);
+        let lease = Lease::granted(sent_at, lease, own, turn.jitter(ownership));
+        let keep_until = turn.now + terms.hold_at_least;
+        let timer = Scheduled::default();
+        let mut hold = Hold { caller, key, token, fencing_token, lease, keep_until, timer };
+        let deadline = hold.watch(ownership, turn);
+        self.by_ownership.insert(ownership, hold);
+        deadline
+    }
+
+    /// The same ownership in the hands of the next caller: the token, and the deadline.
+    pub(super) fn pass_on<C>(
+        &mut self,
+        ownership: u64,
+        (caller, terms): (u64, Terms),
+        fencing_token: u64,
+        turn: &mut Turn<C>,
+    ) -> Option<(Token, Moment)> {
+        let jitter = turn.jitter(ownership);
+        let hold = self.by_ownership.get_mut(&ownership)?;
+        hold.lease.pass_on(turn.now, (terms.lease, terms.hold_at_most), jitter);
+        (hold.caller, hold.fencing_token) = (caller, fencing_token);
+        hold.keep_until = turn.now + terms.hold_at_least;
+        let deadline = hold.watch(ownership, turn);
+        Some((hold.token.clone(), deadline))
+    }
+
+    /// What is held under this name, unless it was lost, or is somebody else's by now.
+    fn named(&self, name: HoldName) -> Option<&Hold> {
+        self.by_ownership.get(&name.ownership).filter(|hold| hold.caller == name.caller)
+    }
+
+    pub(super) fn contains(&self, name: HoldName) -> bool {
+        self.named(name).is_some()
+    }
+
+    pub(super) fn fencing_token(&self, name: HoldName) -> Option<u64> {
+        Some(self.named(name)?.fencing_token)
+    }
+
+    /// May what is held under this name still be believed?
+    pub(super) fn is_believed(&self, name: HoldName, now: Moment) -> bool {
+        self.named(name).is_some_and(|hold| now < hold.lease.deadline())
+    }
+
+    /// How long a lock may be passed on to somebody else as it is: zero if it may not.
+    pub(super) fn passable(
+        &self,
+        name: HoldName,
+        undelivered: bool,
+        now: Moment,
+    ) -> Option<Duration> {
+        let hold = self.named(name)?;
+        let kept = !undelivered && hold.keep_until > now;
+        Some(if kept { Duration::ZERO } else { hold.lease.deadline().after(now) })
+    }
+
+    /// Forgets a hold; `None` if it was lost before.
+    pub(super) fn end<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> Option<Ended> {
+        let Hold { key, token, keep_until, mut timer, .. } =
+            self.by_ownership.remove(&ownership)?;
+        turn.timers.cancel(Timer::Hold(ownership), &mut timer);
+        Some(Ended { key, token, keep_until })
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.by_ownership.keys().copied().collect()
+    }
+
+    /// The key of what is held with the token of this number.
+    pub(super) fn key(&self, ownership: u64) -> Option<&Arc<str>> {
+        Some(&self.by_ownership.get(&ownership)?.key)
+    }
+
+    pub(super) fn timer<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> bool {
+        if let Some(hold) = self.by_ownership.get_mut(&ownership) {
+            hold.timer.fired();
+        }
+        self.step(ownership, Event::Timer, turn)
+    }
+
+    /// One event of one held lock: true if it is lost.
+    fn step<C>(&mut self, ownership: u64, event: Event, turn: &mut Turn<C>) -> bool {
+        let Some(hold) = self.by_ownership.get_mut(&ownership) else { return false };
+        match hold.lease.step(event, turn.now) {
+            Action::Lose(_) => return true,
+            Action::Wait => {}
+            Action::Renew { remaining } => {
+                // Waiting a thirtieth of the lease for company fills the batches, and takes a
+                // tenth of the time there is for a second and third try.
+                let by = turn.now + hold.lease.length() / 30;
+                self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
+                self.due.at(turn.shard(&hold.key)).push((ownership, remaining));
+            }
+        }
+        let deadline = hold.watch(ownership, turn);
+        if matches!(event, Event::Renewed { .. }) {
+            turn.believe(ownership, deadline);
+        }
+        false
+    }
+
+    /// The store may have forgotten this lock: it is renewed now, with all others.
+    pub(super) fn doubt<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> bool {
+        let still = self.step(ownership, Event::Doubted, turn);
+        if self.are_due() {
+            self.due_by = Some(turn.now);
+        }
+        still
+    }
+
+    fn are_due(&self) -> bool {
+        self.due.find(|due| !due.is_empty()).is_some()
+    }
+
+    pub(super) fn due_by(&self) -> Option<Moment> {
+        self.due_by
+    }
+
+    /// The next batch of renewals, if they fill one, or the first cannot wait longer.
+    pub(super) fn next<C>(
+        &mut self,
+        turn: &Turn<C>,
+    ) -> Option<Batch<RenewRequest, (u64, Duration)>> {
+        let overdue = self.due_by? <= turn.now;
+        loop {
+            let due =
+                self.due.find(|due| if overdue { !due.is_empty() } else { due.len() >= BATCH });
+            let Some(shard) = due else { break };
+            let due = self.due.at(shard);
+            let size = due.len().min(BATCH);
+            // A store answers a batch within what the shortest lease in it leaves: one that is too
+            // short for the way there must not take longer ones with it.
+            due[..size].sort_by_key(|(_, lease)| *lease);
+            let least = magnitude(due[0].1);
+            let alike = due[..size].iter().take_while(|(_, lease)| magnitude(*lease) == least);
+            let alike = alike.count();
+            let locks = due.drain(..alike);
+            // They may have been released while they waited.
+            let asked: Vec<_> =
+                locks.filter(|(number, _)| self.by_ownership.contains_key(number)).collect();
+            let requests = asked.iter().filter_map(|(number, lease)| {
+                let hold = self.by_ownership.get(number)?;
+                let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
+                Some(RenewRequest { key, token, lease: (*lease).max(Duration::from_millis(1)) })
+            });
+            let requests: Vec<_> = requests.collect();
+            if !requests.is_empty() {
+                return Some(Batch { requests, sent: Sent { asked, shard, sent_at: turn.now } });
+            }
+        }
+        if !self.are_due() {
+            self.due_by = None;
+        }
+        None
+    }
+
+    /// The store has answered one renewal of a batch.
+    pub(super) fn renewed<C>(
+        &mut self,
+        (ownership, lease): (u64, Duration),
+        sent_at: Moment,
+        answer: Said<Renewal>,
+        turn: &mut Turn<C>,
+    ) -> bool {
+        let sent_at = if mutant::is("deadline from reply") { turn.now } else { sent_at };
+        let event = match answer {
+            Ok(Renewal::Renewed { .. }) => Event::Renewed { sent_at, remaining: lease },
+            Ok(Renewal::NotOurs) => Event::NotOurs,
+            Err(_) if mutant::is("error counted as not ours") => Event::NotOurs,
+            // A refusal is not a loss either: a replica that cannot be written to, a server that is
+            // loading its data, says nothing about who holds the lock.
+            Err(_) => Event::Unknown,
+        };
+        self.step(ownership, event, turn)
+    }
+
+    /// What asks the store for that much more of a lease, if it may be had.
+    pub(super) fn extension(
+        &self,
+        name: HoldName,
+        by: Duration,
+        now: Moment,
+    ) -> Result<ExtendRequest, Refusal> {
+        let hold = self.named(name).ok_or(Refusal::Lost(NOT_HELD))?;
+        let until = hold.lease.deadline() + by;
+        if until > hold.lease.end() {
+            let message = "`hold_at_most` ends before that: extend by less, or allow more";
+            return Err(Refusal::Invalid(message.to_owned()));
+        }
+        if until.after(now) > LONGEST_LEASE {
+            return Err(Refusal::Invalid(format!(
+                "a lease may last {LONGEST_LEASE:?} at most: extend by less"
+            )));
+        }
+        let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
+        Ok(ExtendRequest { key, token, by })
+    }
+
+    /// The store has extended a lease, or says that the lock is not ours.
+    pub(super) fn extended<C>(
+        &mut self,
+        ownership: u64,
+        sent_at: Moment,
+        remaining: Option<Duration>,
+        turn: &mut Turn<C>,
+    ) -> bool {
+        let event =
+            remaining.map_or(Event::NotOurs, |remaining| Event::Renewed { sent_at, remaining });
+        self.step(ownership, event, turn)
+    }
+}
+
+impl Hold {
+    /// Sets the timer to what the lease wants next, and returns the deadline.
+    fn watch<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> Moment {
+        turn.timers.reset(Timer::Hold(ownership), &mut self.timer, self.lease.next_timer());
+        self.lease.deadline()
+    }
+}
+
+/// Leases of one magnitude can be renewed together: none is more than twice as long as another.
+fn magnitude(lease: Duration) -> u32 {
+    lease.as_millis().max(1).ilog2()
+}

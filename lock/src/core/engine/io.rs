@@ -1,0 +1,238 @@
+//! What goes into the engine, and what comes out of it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::patience::Patience;
+use crate::contract::{
+    DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest, KeepRequest, Kept, SetAside,
+    TakeBackRequest,
+};
+use crate::{
+    Token,
+    contract::{Holder, StoreError, WindowEnd},
+    core::Moment,
+};
+
+/// What a lock is acquired with; every field has been checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) lease: Duration,
+    pub(crate) hold_at_most: Option<Duration>,
+    pub(crate) hold_at_least: Duration,
+}
+
+impl Terms {
+    /// Of the lock of a run.
+    pub(crate) fn of_run(lease: Duration, hold_at_most: Option<Duration>) -> Self {
+        Self { lease, hold_at_most, hold_at_least: Duration::ZERO }
+    }
+}
+
+/// Somebody who asks for a lock. `to` is what its owner knows it by.
+pub(crate) struct Acquirer<C> {
+    pub(crate) number: u64,
+    pub(crate) key: Arc<str>,
+    pub(crate) terms: Terms,
+    pub(crate) to: C,
+}
+
+/// A lock is asked for.
+pub(crate) struct Acquire<C> {
+    pub(crate) acquirer: Acquirer<C>,
+    pub(crate) token: Token,
+    pub(crate) patience: Patience,
+    /// Take the lock over from this token instead of waiting for it.
+    pub(crate) adopt: Option<Token>,
+}
+
+/// When a debounced call runs; every field has been checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowTerms {
+    pub(crate) wait: Duration,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) leading: bool,
+}
+
+/// A debounced call, which asks for the lock of its run.
+pub(crate) struct DebouncedCall<C> {
+    pub(crate) acquirer: Acquirer<C>,
+    pub(crate) window: Arc<str>,
+    pub(crate) terms: WindowTerms,
+}
+
+/// The run of a durable call, which somebody wants to do.
+pub(crate) struct RunClaim<C> {
+    pub(crate) acquirer: Acquirer<C>,
+    pub(crate) book: DurableBook,
+    pub(crate) id: Arc<str>,
+}
+
+/// Which hold a guard is about: an ownership passes from caller to caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HoldName {
+    /// The number in the token.
+    pub(crate) ownership: u64,
+    pub(crate) caller: u64,
+}
+
+/// What callers ask.
+pub(crate) enum Command<C> {
+    Acquire(Box<Acquire<C>>),
+    Call(Box<DebouncedCall<C>>),
+    Claim(Box<RunClaim<C>>),
+    /// Nobody waits any more for what has this number.
+    Cancel(u64),
+    Release {
+        hold: HoldName,
+        /// Its guard never reached its caller: nobody has held the lock.
+        undelivered: bool,
+        to: Option<C>,
+    },
+    /// The caller of a run has it, and other calls wait for that.
+    RunTaken(HoldName),
+    Extend {
+        hold: HoldName,
+        by: Duration,
+        to: C,
+    },
+    Leak(HoldName),
+    /// Its holder has found the deadline passed, and believes in it no longer.
+    Expired(HoldName),
+    Ask(Box<Ask>, C),
+    Flush(C),
+    Shutdown(C),
+}
+
+impl<C> Command<C> {
+    /// The command if it undoes something, or waits for that; or who asks for something new.
+    pub(super) fn undoes(self) -> Result<Self, C> {
+        match self {
+            Self::Acquire(acquire) => Err(acquire.acquirer.to),
+            Self::Call(call) => Err(call.acquirer.to),
+            Self::Claim(claim) => Err(claim.acquirer.to),
+            Self::Ask(_, to) | Self::Extend { to, .. } => Err(to),
+            other => Ok(other),
+        }
+    }
+}
+
+/// What comes out for callers, in this order.
+pub(crate) enum Output<C> {
+    Granted {
+        to: C,
+        grant: Grant,
+    },
+    Answered {
+        to: C,
+        answer: Result<Outcome, Refusal>,
+    },
+    /// The lock is to be believed in until then.
+    Deadline {
+        ownership: u64,
+        at: Moment,
+    },
+    /// The lock is not to be believed in any longer.
+    Lost {
+        ownership: u64,
+    },
+}
+
+/// A lock that a caller has got.
+pub(crate) struct Grant {
+    pub(crate) hold: HoldName,
+    pub(crate) token: Token,
+    pub(crate) fencing_token: u64,
+    pub(crate) deadline: Moment,
+    pub(crate) work: Work,
+}
+
+/// What it was got for.
+pub(crate) enum Work {
+    Own,
+    /// The run of a burst. `followed`: other calls wait for this one to take it.
+    Burst {
+        followed: bool,
+    },
+    Durable {
+        call: u64,
+        attempt: u32,
+        arguments: String,
+    },
+}
+
+/// What else a caller may be told.
+pub(crate) enum Outcome {
+    Done,
+    /// Another call runs in the place of this one.
+    Superseded,
+    /// `waiters` includes those of this process that the store does not count.
+    Holder(Option<Holder>),
+    Truth(bool),
+    NothingDue,
+    Kept(Kept),
+    Due(DueCalls),
+    Finished(DurableFinish),
+    SetAside(Vec<SetAside>),
+}
+
+/// Why a caller does not get what it asked for.
+pub(crate) enum Refusal {
+    /// Somebody else held the lock for all of this time.
+    BusyFor(Duration),
+    /// Somebody else held it at each of so many tries, from the first to the last of which so long
+    /// went by.
+    BusyAtEach(u32, Duration),
+    Lost(&'static str),
+    Invalid(String),
+    Failed(StoreError, Aftermath),
+    Closed,
+}
+
+/// What becomes of a request that the store has not answered.
+#[derive(Clone, Copy)]
+pub(crate) enum Aftermath {
+    Undone,
+    Repeated,
+    Unknown,
+    Nothing,
+    NotSent,
+}
+
+/// What callers ask that changes nothing in the engine.
+pub(crate) enum Ask {
+    Holder(Arc<str>),
+    ForceRelease(Arc<str>),
+    /// `waited`: calls of this process waited for it.
+    EndWindow {
+        window: Arc<str>,
+        run: Arc<str>,
+        end: WindowEnd,
+        waited: bool,
+    },
+    Keep(KeepRequest),
+    Due(DueRequest),
+    Finish(FinishRequest),
+    SetAside(DurableBook),
+    TakeBack(TakeBackRequest),
+}
+
+impl Ask {
+    /// A key of what is asked about: all of it is in one part of the store.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Holder(key) | Self::ForceRelease(key) => key,
+            Self::EndWindow { run, .. } => run,
+            Self::Keep(KeepRequest { book, .. })
+            | Self::Due(DueRequest { book, .. })
+            | Self::Finish(FinishRequest { book, .. })
+            | Self::SetAside(book)
+            | Self::TakeBack(TakeBackRequest { book, .. }) => &book.due,
+        }
+    }
+}
+
+/// How one asks: is anybody there to hear the answer? By default, nobody.
+pub(crate) trait Caller: Default {
+    /// Does nobody wait for the answer any longer?
+    fn is_gone(&self) -> bool;
+}

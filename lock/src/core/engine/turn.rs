@@ -1,0 +1,135 @@
+//! What the parts of the engine have in common: the time, the timers, and what comes out.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    calls::Asker,
+    io::{Grant, Outcome, Output, Refusal},
+    timers::Timers,
+};
+use crate::{
+    Token,
+    contract::{CurrentDelivery, Delivery},
+    core::{Jitter, Moment},
+};
+
+/// More parts of a store than that share what they have.
+const MOST_SHARDS: usize = 1024;
+
+/// Which part of the store a key is in, counted from 0. It may change.
+pub(crate) type ShardOf = Box<dyn Fn(&str) -> usize + Send>;
+
+/// What one part of the engine wants of another.
+pub(super) enum Effect {
+    /// Ask the store for a lock.
+    Request(Asker),
+    /// Let go of what this token may hold, or wait for, in the store.
+    Undo { number: u64, key: Arc<str>, token: Token },
+}
+
+pub(super) struct Turn<C> {
+    /// The uuid in this client's tokens.
+    client: String,
+    /// Shared with the callers: no two tokens have one number.
+    numbers: Arc<AtomicU64>,
+    delivery: Arc<CurrentDelivery>,
+    shard_of: ShardOf,
+    /// What is done counts from there. A turn that was held up acts on a time that is too early,
+    /// which makes a lease shorter and never longer; a holder asks the clock itself.
+    pub(super) now: Moment,
+    pub(super) timers: Timers,
+    effects: VecDeque<Effect>,
+    outputs: VecDeque<Output<C>>,
+}
+
+impl<C> Turn<C> {
+    pub(super) fn new(
+        client: String,
+        numbers: Arc<AtomicU64>,
+        delivery: Arc<CurrentDelivery>,
+        shard_of: ShardOf,
+    ) -> Self {
+        Self {
+            client,
+            numbers,
+            delivery,
+            shard_of,
+            now: Moment::default(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// How notices travel at the moment.
+    pub(super) fn delivery(&self) -> Delivery {
+        self.delivery.load()
+    }
+
+    /// The number of the part of the store that this key is in.
+    pub(super) fn shard(&self, key: &str) -> usize {
+        (self.shard_of)(key) % MOST_SHARDS
+    }
+
+    /// A number that is larger than all before.
+    pub(super) fn draw(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The token of this number.
+    pub(super) fn token(&self, number: u64) -> Token {
+        Token::new(&self.client, number)
+    }
+
+    /// A number for jitter: the same sequence for no two clients, and no two entries alike.
+    pub(super) fn jitter(&self, number: u64) -> Jitter {
+        let seed = self.client.bytes().fold(number, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+        });
+        Jitter::new(seed >> 32)
+    }
+
+    pub(super) fn request(&mut self, asker: Asker) {
+        self.effects.push_back(Effect::Request(asker));
+    }
+
+    pub(super) fn undo(&mut self, number: u64, key: &Arc<str>, token: &Token) {
+        let (key, token) = (Arc::clone(key), token.clone());
+        self.effects.push_back(Effect::Undo { number, key, token });
+    }
+
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(super) fn grant(&mut self, to: C, grant: Grant) {
+        self.outputs.push_back(Output::Granted { to, grant });
+    }
+
+    pub(super) fn answer(&mut self, to: impl Into<Option<C>>, answer: Result<Outcome, Refusal>) {
+        let answered = to.into().map(|to| Output::Answered { to, answer });
+        self.outputs.extend(answered);
+    }
+
+    pub(super) fn refuse(&mut self, to: impl Into<Option<C>>, refusal: Refusal) {
+        self.answer(to, Err(refusal));
+    }
+
+    pub(super) fn believe(&mut self, ownership: u64, until: Moment) {
+        self.outputs.push_back(Output::Deadline { ownership, at: until });
+    }
+
+    pub(super) fn lose(&mut self, ownership: u64) {
+        self.outputs.push_back(Output::Lost { ownership });
+    }
+
+    pub(super) fn next_output(&mut self) -> Option<Output<C>> {
+        self.outputs.pop_front()
+    }
+}

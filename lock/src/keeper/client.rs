@@ -1,0 +1,514 @@
+//! The callers' end of a keeper.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    berth::{Berth, Started},
+    caller::{Caller, Told},
+    executor::Executor,
+    held::{Held, Hold},
+    refusal, reply,
+    turns::{Keeper, Message},
+};
+#[cfg(feature = "durable")]
+use crate::contract::{
+    DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest, KeepRequest, Kept, SetAside,
+    TakeBackRequest,
+};
+#[cfg(feature = "durable")]
+use crate::core::engine::io::RunClaim;
+use crate::{
+    Status, Token,
+    clock::Clock,
+    contained::contained,
+    contract::{CurrentDelivery, Delivery, Holder, Listener, Notice, WindowEnd},
+    core::engine::{
+        Engine, ShardOf,
+        io::{
+            Acquire, Acquirer, Ask, Command, DebouncedCall, HoldName, Outcome, Terms, WindowTerms,
+            Work,
+        },
+        patience::Patience,
+    },
+    error::Error,
+    events::Events,
+    id::Named,
+    mutant,
+    process::Process,
+    store::Store,
+};
+
+/// The callers' end of a keeper. The keeper lives as long as one of these does.
+pub(crate) struct Client {
+    /// The uuid in this client's tokens.
+    id: String,
+    messages: mpsc::UnboundedSender<Message>,
+    berth: Berth,
+    numbers: Arc<AtomicU64>,
+    delivery: Arc<CurrentDelivery>,
+    #[cfg_attr(
+        not(feature = "durable"),
+        expect(dead_code, reason = "only a durable call says more")
+    )]
+    events: Events,
+    process: Process,
+    #[cfg(feature = "durable")]
+    keeps_durable_calls: bool,
+}
+
+impl Client {
+    /// A client of an embedded store: its keeper runs on the runtimes of its callers.
+    pub(crate) fn embedded(
+        id: ClientId,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let id = id.0;
+        let (messages, queue) = mpsc::unbounded_channel();
+        let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
+        let engine =
+            Engine::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), Box::new(|_| 0));
+        let executor = Executor::new(Arc::clone(&store), store.embedded().is_some());
+        let keeper = Keeper::new(engine, executor, Arc::clone(&clock), queue);
+        #[cfg(feature = "__mutants")]
+        let host = Arc::clone(&clock);
+        let berth = Berth::of_callers(keeper, clock);
+        #[cfg(feature = "__mutants")]
+        host.when_it_goes_on(Box::new(berth.bell()));
+        let events = Events::default();
+        let listener = listener(messages.downgrade(), berth.bell(), &delivery, &events);
+        // An embedded store has every answer at once; one that has not, wakes nobody.
+        let mut listening = store.subscribe(&id, listener);
+        if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            delivery.set(how);
+        }
+        drop(listening);
+        let process = Process::current();
+        Arc::new(Self {
+            id,
+            messages,
+            berth,
+            numbers,
+            delivery,
+            events,
+            process,
+            #[cfg(feature = "durable")]
+            keeps_durable_calls: store.durable().is_some(),
+        })
+    }
+
+    /// A client of a store that is reached through a connection: its keeper, and all that the store
+    /// does, runs on a thread of its own. `connect` is done there, too, before anything else; what
+    /// it comes to can be waited for.
+    pub(crate) fn on_own_thread<F, Fut>(
+        id: ClientId,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        events: Events,
+        connect: F,
+    ) -> Result<(Arc<Self>, Started), Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), Error>>,
+    {
+        let id = id.0;
+        #[cfg(feature = "durable")]
+        let keeps_durable_calls = store.durable().is_some();
+        let (messages, queue) = mpsc::unbounded_channel();
+        let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
+        let shards = Arc::clone(&store);
+        // It is the store's code.
+        let shard_of: ShardOf =
+            Box::new(move |key| contained(|| shards.shard(key)).unwrap_or_default());
+        let engine = Engine::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), shard_of);
+        let executor = Executor::new(Arc::clone(&store), false);
+        let keeper = Keeper::new(engine, executor, Arc::clone(&clock), queue);
+        let prepare = {
+            let (id, delivery, events) = (id.clone(), Arc::clone(&delivery), events.clone());
+            let messages = messages.downgrade();
+            move |ring: Box<dyn Fn() + Send + Sync>| async move {
+                let listener = listener(messages, ring, &delivery, &events);
+                let how = store.subscribe(&id, listener).await;
+                // One that says how with each connect says so with the first one, too.
+                if how != delivery.load() {
+                    delivery.set(how);
+                    report(how, &events);
+                }
+                connect().await
+            }
+        };
+        let (berth, started) = Berth::own_thread(clock, keeper, prepare)?;
+        let process = Process::current();
+        let client = Self {
+            id,
+            messages,
+            berth,
+            numbers,
+            delivery,
+            events,
+            process,
+            #[cfg(feature = "durable")]
+            keeps_durable_calls,
+        };
+        Ok((Arc::new(client), started))
+    }
+
+    /// What is said to code of the user's.
+    #[cfg(feature = "durable")]
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Does its store keep durable calls?
+    #[cfg(feature = "durable")]
+    pub(crate) fn keeps_durable_calls(&self) -> bool {
+        self.keeps_durable_calls
+    }
+
+    /// Was it shut down?
+    #[cfg(feature = "durable")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.messages.is_closed()
+    }
+
+    /// Was it made in this process, and not in one that this was forked from?
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process.is_current()
+    }
+
+    /// Is this a lock of this client?
+    pub(crate) fn made(&self, hold: &Hold) -> bool {
+        hold.token.is_of(&self.id)
+    }
+
+    /// How notices travel at the moment.
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.delivery.load()
+    }
+
+    /// What its guards are in only as long as it is the current one.
+    pub(super) fn process(&self) -> Process {
+        self.process.clone()
+    }
+
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        lock: Named,
+        (terms, patience): (Terms, Patience),
+        adopt: Option<Token>,
+    ) -> Result<Held, Error> {
+        let told = self.asking_for(lock, terms, |acquirer| {
+            let owner = if mutant::is("owner per process") { 1 } else { acquirer.number };
+            let token = Token::new(&self.id, owner);
+            Command::Acquire(Box::new(Acquire { acquirer, token, patience, adopt }))
+        });
+        match told.await? {
+            Told::Granted(held, _) => Ok(held.delivered()),
+            Told::Else(_) => unreachable!("BUG: a lock is granted or refused"),
+        }
+    }
+
+    /// The guard of the run, or `None` if another call runs in the place of this one.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        (window, run): (Named, Named),
+        (window_terms, terms): (WindowTerms, Terms),
+    ) -> Result<Option<Held>, Error> {
+        let told = self.asking_for(run, terms, |acquirer| {
+            let (window, terms) = (window.key, window_terms);
+            Command::Call(Box::new(DebouncedCall { acquirer, window, terms }))
+        });
+        match told.await? {
+            Told::Granted(held, work) => {
+                if let Work::Burst { followed: true } = work {
+                    let _ = self.send(Command::RunTaken(held.hold().name));
+                }
+                Ok(Some(held.delivered()))
+            }
+            Told::Else(_) => Ok(None),
+        }
+    }
+
+    /// True if a call waited in the window.
+    pub(crate) async fn end_window(
+        &self,
+        (window, run): (Named, Named),
+        end: WindowEnd,
+    ) -> Result<bool, Error> {
+        let ask = Ask::EndWindow { window: window.key, run: run.key, end, waited: false };
+        self.ask(ask, truth).await.map_err(|error| error.on(&window.id))
+    }
+
+    pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {
+        let extended = self.answered(None, |to| Command::Extend { hold: hold.name, by, to });
+        extended.await.map(drop).map_err(|error| error.on(&hold.lock.id))
+    }
+
+    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
+        hold.let_go();
+        let released = self.answered(None, |caller| release(hold.name, false, Some(caller)));
+        released.await.map(drop).map_err(|error| error.on(&hold.lock.id))
+    }
+
+    /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
+    pub(crate) fn release_in_background(&self, hold: &Hold, undelivered: bool) {
+        hold.let_go();
+        // A keeper that is gone has been shut down, and has released everything.
+        let _ = self.send(release(hold.name, undelivered, None));
+    }
+
+    pub(crate) fn leak(&self, hold: &Hold) {
+        hold.let_go();
+        let _ = self.send(Command::Leak(hold.name));
+    }
+
+    pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
+        let holder = self.ask(Ask::Holder(lock.key), |outcome| match outcome {
+            Outcome::Holder(holder) => Some(holder),
+            _ => None,
+        });
+        let holder = holder.await.map_err(|error| error.on(&lock.id))?;
+        Ok(holder.map_or(Status::Free, |Holder { token, remaining, waiters }| Status::Held {
+            by_us: token.is_of(&self.id),
+            holder: token,
+            remaining: remaining.unwrap_or(Duration::MAX),
+            waiters,
+        }))
+    }
+
+    pub(crate) async fn force_release(&self, lock: Named) -> Result<bool, Error> {
+        self.ask(Ask::ForceRelease(lock.key), truth).await.map_err(|error| error.on(&lock.id))
+    }
+
+    pub(crate) async fn flush(&self) {
+        let _ = self.answered(None, Command::Flush).await;
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        let _ = self.answered(None, Command::Shutdown).await;
+    }
+
+    /// What the store answers to something that changes nothing in the engine.
+    async fn ask<T>(&self, ask: Ask, expected: fn(Outcome) -> Option<T>) -> Result<T, Error> {
+        let told = self.answered(None, |caller| Command::Ask(Box::new(ask), caller)).await?;
+        let outcome = if let Told::Else(outcome) = told { expected(outcome) } else { None };
+        Ok(outcome.expect("BUG: what was asked is answered"))
+    }
+
+    /// Asks for a lock. A caller that goes away says so at once, and a guard that is already on its
+    /// way to it is dropped, which releases it.
+    async fn asking_for(
+        self: &Arc<Self>,
+        lock: Named,
+        terms: Terms,
+        command: impl FnOnce(Acquirer<Caller>) -> Command<Caller>,
+    ) -> Result<Told, Error> {
+        /// Made before the first byte is sent, so that there is no moment without it.
+        struct Withdraw<'a> {
+            client: &'a Client,
+            number: Option<u64>,
+        }
+
+        impl Drop for Withdraw<'_> {
+            fn drop(&mut self) {
+                if let Some(number) = self.number {
+                    let _ = self.client.send(Command::Cancel(number));
+                }
+            }
+        }
+
+        let id = Arc::clone(&lock.id);
+        self.berth.ensure_timers().map_err(|error| error.on(&id))?;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let mut withdraw = Withdraw { client: self, number: Some(number) };
+        let key = Arc::clone(&lock.key);
+        let told = self.answered(Some((lock, Arc::clone(self))), |to| {
+            command(Acquirer { number, key, terms, to })
+        });
+        let told = told.await.map_err(|error| error.on(&id));
+        withdraw.number = None;
+        told
+    }
+
+    async fn answered(
+        &self,
+        lock: Option<(Named, Arc<Self>)>,
+        command: impl FnOnce(Caller) -> Command<Caller>,
+    ) -> Result<Told, Error> {
+        let (reply, told) = reply::channel();
+        self.send(command(Caller { reply, lock }))?;
+        self.berth.offer_timers();
+        match self.in_this_process(told).await {
+            Some(told) => told.map_err(|_| self.berth.gone())?.map_err(refusal::error),
+            None => Err(Error::forked()),
+        }
+    }
+
+    /// Waits for something that the keeper does: in a process that was forked meanwhile there is
+    /// nothing to wait for.
+    async fn in_this_process<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|context| match self.is_of_this_process() {
+            true => future.as_mut().poll(context).map(Some),
+            false => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn send(&self, command: Command<Caller>) -> Result<(), Error> {
+        if !self.is_of_this_process() {
+            return Err(Error::forked());
+        }
+        let message = Message::Command(command);
+        self.berth.tell(&self.messages, message).ok_or_else(|| self.berth.gone())
+    }
+}
+
+/// What is asked of the store for durable calls.
+#[cfg(feature = "durable")]
+impl Client {
+    pub(crate) async fn keep(&self, request: KeepRequest) -> Result<Kept, Error> {
+        let kept = |outcome| if let Outcome::Kept(kept) = outcome { Some(kept) } else { None };
+        self.ask_durable(Ask::Keep(request), kept).await
+    }
+
+    pub(crate) async fn due(&self, request: DueRequest) -> Result<DueCalls, Error> {
+        let due = |outcome| if let Outcome::Due(due) = outcome { Some(due) } else { None };
+        self.ask_durable(Ask::Due(request), due).await
+    }
+
+    pub(crate) async fn finish(&self, request: FinishRequest) -> Result<DurableFinish, Error> {
+        let end = |outcome| if let Outcome::Finished(end) = outcome { Some(end) } else { None };
+        self.ask_durable(Ask::Finish(request), end).await
+    }
+
+    pub(crate) async fn set_aside(&self, book: DurableBook) -> Result<Vec<SetAside>, Error> {
+        let aside =
+            |outcome| if let Outcome::SetAside(calls) = outcome { Some(calls) } else { None };
+        self.ask_durable(Ask::SetAside(book), aside).await
+    }
+
+    pub(crate) async fn take_back(&self, request: TakeBackRequest) -> Result<bool, Error> {
+        self.ask_durable(Ask::TakeBack(request), truth).await
+    }
+
+    async fn ask_durable<T>(
+        &self,
+        ask: Ask,
+        expected: fn(Outcome) -> Option<T>,
+    ) -> Result<T, Error> {
+        self.berth.ensure_timers()?;
+        self.ask(ask, expected).await
+    }
+
+    /// The run of this id, or `None` if there is nothing to run, or not now.
+    pub(crate) async fn claim(
+        self: &Arc<Self>,
+        book: DurableBook,
+        run: Named,
+        terms: Terms,
+    ) -> Result<Option<Claimed>, Error> {
+        let id = Arc::clone(&run.id);
+        let told = self.asking_for(run, terms, |acquirer| {
+            Command::Claim(Box::new(RunClaim { acquirer, book, id }))
+        });
+        Ok(match told.await? {
+            Told::Granted(held, Work::Durable { call, attempt, arguments }) => {
+                Some(Claimed { held: held.delivered(), call, attempt, arguments })
+            }
+            Told::Granted(..) | Told::Else(_) => None,
+        })
+    }
+}
+
+/// The run of a durable call, under its lock.
+#[cfg(feature = "durable")]
+pub(crate) struct Claimed {
+    pub(crate) held: Held,
+    pub(crate) call: u64,
+    pub(crate) attempt: u32,
+    pub(crate) arguments: String,
+}
+
+fn release(hold: HoldName, undelivered: bool, to: Option<Caller>) -> Command<Caller> {
+    Command::Release { hold, undelivered, to }
+}
+
+fn truth(outcome: Outcome) -> Option<bool> {
+    if let Outcome::Truth(truth) = outcome { Some(truth) } else { None }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The id is the public half of every token: enough to recognise a holder, not to forge it.
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .field("delivery", &format_args!("{:?}", self.delivery().to_string()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the store says goes to the keeper like any other message; `ring` sees to it that it is
+/// looked at.
+fn listener(
+    messages: mpsc::WeakUnboundedSender<Message>,
+    ring: impl Fn() + Send + Sync + 'static,
+    delivery: &Arc<CurrentDelivery>,
+    events: &Events,
+) -> Listener {
+    let (delivery, events) = (Arc::clone(delivery), events.clone());
+    Listener::new(move |notice| {
+        let Some(messages) = messages.upgrade() else { return false };
+        if let Some(notice) = notice {
+            if let Notice::Connected(how) = notice {
+                delivery.set(how);
+                report(how, &events);
+            }
+            let sent = messages.send(Message::Notice(notice)).is_ok();
+            // First, for it may have become the last end of the queue.
+            drop(messages);
+            ring();
+            return sent;
+        }
+        !messages.is_closed()
+    })
+}
+
+/// Says how notices travel, at each connect.
+fn report(delivery: Delivery, events: &Events) {
+    events.say(move || match delivery {
+        Delivery::Polling => tracing::info!(
+            target: "lock",
+            %delivery,
+            "the store does not push: waiters look four times a second"
+        ),
+        _ => tracing::debug!(target: "lock", %delivery, "the store wakes waiters"),
+    });
+}
+
+/// The uuid that the tokens of a client begin with: no two clients may have the same.
+pub(crate) struct ClientId(String);
+
+impl Default for ClientId {
+    fn default() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string())
+    }
+}
+
+impl From<u128> for ClientId {
+    fn from(id: u128) -> Self {
+        Self(uuid::Uuid::from_u128(id).simple().to_string())
+    }
+}

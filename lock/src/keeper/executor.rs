@@ -1,0 +1,199 @@
+//! Carries out on a store what the engine wants, in order.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::task;
+
+use super::caller::Caller;
+use crate::{
+    contained::contained,
+    contract::{StoreError, answer_each},
+    core::engine::calls::{Answer, Batch, Call, Sent},
+    store::{Answers, EmbeddedStore, Store},
+};
+
+type InFlight = Pin<Box<dyn Future<Output = Answer<Caller>> + Send>>;
+
+/// An operation on a batch, as a method of the store.
+type Operation<Q, A> = for<'a> fn(&'a (dyn Store + 'static), &'a [Q]) -> Answers<'a, A>;
+
+/// The same of a store that may have the answers at once.
+type AtOnce<Q, A> = fn(&dyn EmbeddedStore, &[Q], &mut Vec<Result<A, StoreError>>) -> bool;
+
+/// What the answers to a batch are to the engine.
+type Done<T, A> = fn(Sent<T>, Vec<Result<A, StoreError>>) -> Answer<Caller>;
+
+pub(super) struct Executor {
+    store: Arc<dyn Store>,
+    /// Its callers drive it, and it may have answers at once. Decided when it is made.
+    is_embedded: bool,
+    in_flight: FuturesUnordered<InFlight>,
+    /// What was answered at once.
+    answers: VecDeque<Answer<Caller>>,
+}
+
+impl Executor {
+    pub(super) fn new(store: Arc<dyn Store>, is_embedded: bool) -> Self {
+        Self { store, is_embedded, in_flight: FuturesUnordered::new(), answers: VecDeque::new() }
+    }
+
+    /// Begins a call.
+    pub(super) fn begin(&mut self, call: Call<Caller>) {
+        match call {
+            Call::Acquire(batch) => self.begin_or_answer(
+                batch,
+                (|store, batch, answers| store.acquire_now(batch, answers), <dyn Store>::acquire),
+                Answer::Acquired,
+            ),
+            Call::Renew(batch) => self.begin_or_answer(
+                batch,
+                (|store, batch, answers| store.renew_now(batch, answers), <dyn Store>::renew),
+                Answer::Renewed,
+            ),
+            Call::Release(batch) => self.begin_or_answer(
+                batch,
+                (|store, batch, answers| store.release_now(batch, answers), <dyn Store>::release),
+                Answer::Released,
+            ),
+            Call::Extend(batch) => self.begin_batch(batch, <dyn Store>::extend, Answer::Extended),
+            Call::Holder(batch) => self.begin_batch(batch, <dyn Store>::holder, Answer::Holder),
+            Call::ForceRelease(batch) => {
+                self.begin_batch(batch, <dyn Store>::force_release, Answer::ForceReleased);
+            }
+            Call::Register(batch) => {
+                self.begin_batch(batch, <dyn Store>::register, Answer::Registered);
+            }
+            Call::EndWindow(batch) => {
+                self.begin_batch(batch, <dyn Store>::end_window, Answer::WindowEnded);
+            }
+            Call::Claim(batch) => self.begin_batch(batch, <dyn Store>::claim, Answer::Claimed),
+            Call::Keep(batch) => self.begin_batch(batch, <dyn Store>::keep, Answer::Kept),
+            Call::Due(batch) => self.begin_batch(batch, <dyn Store>::due, Answer::Due),
+            Call::Finish(batch) => self.begin_batch(batch, <dyn Store>::finish, Answer::Finished),
+            Call::SetAside(batch) => {
+                self.begin_batch(batch, <dyn Store>::set_aside, Answer::SetAside);
+            }
+            Call::TakeBack(batch) => {
+                self.begin_batch(batch, <dyn Store>::take_back, Answer::TakenBack);
+            }
+        }
+    }
+
+    /// An answer that is there. `context` is woken when the next one comes.
+    pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<Answer<Caller>> {
+        if self.answers.is_empty() {
+            self.poll(context);
+        }
+        self.answers.pop_front()
+    }
+
+    /// An answer that came at once.
+    pub(super) fn next_at_once(&mut self) -> Option<Answer<Caller>> {
+        self.answers.pop_front()
+    }
+
+    /// Lets `context` be woken by what was begun since: it would wake nobody else.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) {
+        if !self.in_flight.is_empty()
+            && let Poll::Ready(Some(answer)) = self.in_flight.poll_next_unpin(context)
+        {
+            self.answers.push_back(answer);
+        }
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Will an answer come?
+    pub(super) fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// A call is polled once right here, since that is when a store begins an operation: so
+    /// operations begin in the order in which the engine wants them, which is what "in order" in the
+    /// store's contract rests on. Tokio's budget is lifted for it, or a turn with many calls would
+    /// leave some of them for later, in no order at all.
+    ///
+    /// A store that panics has not answered this call, which is all that it costs. `done` is given
+    /// an answer for each of the items.
+    fn begin_batch<Q, T, A>(
+        &mut self,
+        Batch { requests, sent }: Batch<Q, T>,
+        operation: Operation<Q, A>,
+        done: Done<T, A>,
+    ) where
+        Q: Send + Sync + 'static,
+        T: Send + 'static,
+        A: 'static,
+    {
+        let store = Arc::clone(&self.store);
+        let call = async move {
+            // The call itself is made inside of the future: it is the store's code, too.
+            let answers = caught(async { operation(&*store, &requests).await }).await;
+            done(sent, answer_each(answers, requests.len()))
+        };
+        let mut call: InFlight = Box::pin(task::unconstrained(call));
+        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => self.answers.push_back(answer),
+            // Polled again with a waker of its own as soon as the set is.
+            Poll::Pending => self.in_flight.push(call),
+        }
+    }
+
+    /// The same, without a future if the store has the answers at once.
+    fn begin_or_answer<Q, T, A>(
+        &mut self,
+        batch: Batch<Q, T>,
+        (at_once, operation): (AtOnce<Q, A>, Operation<Q, A>),
+        done: Done<T, A>,
+    ) where
+        Q: Send + Sync + 'static,
+        T: Send + 'static,
+        A: 'static,
+    {
+        match self.answers_at_once(&batch.requests, at_once) {
+            Some(answers) => self.answers.push_back(done(batch.sent, answers)),
+            None => self.begin_batch(batch, operation, done),
+        }
+    }
+
+    fn answers_at_once<Q, A>(
+        &self,
+        requests: &[Q],
+        at_once: AtOnce<Q, A>,
+    ) -> Option<Vec<Result<A, StoreError>>> {
+        if !self.is_embedded {
+            return None;
+        }
+        let mut answers = Vec::with_capacity(requests.len());
+        // The look-up is the store's code, too.
+        let look = || self.store.embedded().map(|store| at_once(store, requests, &mut answers));
+        match contained(look) {
+            Some(Some(true)) => Some(answer_each(Ok(answers), requests.len())),
+            Some(_) => None,
+            None => Some(answer_each(Err(panicked()), requests.len())),
+        }
+    }
+}
+
+/// What a future of the store's comes to, or that it has panicked.
+async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        contained(|| future.as_mut().poll(context))
+            .map_or_else(|| Poll::Ready(Err(panicked())), |poll| poll.map(Ok))
+    })
+    .await
+}
+
+fn panicked() -> StoreError {
+    StoreError::unavailable("the store has panicked: its message is on the standard error output")
+}

@@ -1,0 +1,64 @@
+//! Words for what the engine refuses: what happened, what to change, and what becomes of a request
+//! without an answer.
+
+use std::sync::Arc;
+
+use crate::{
+    contract::{Failure, StoreError},
+    core::engine::io::{Aftermath, Refusal},
+    error::{Error, ErrorKind},
+};
+
+/// Not an `impl From`: the compiler would name it to users whose error does not fit.
+pub(super) fn error(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::BusyFor(waited) => Error::busy_for(waited),
+        Refusal::BusyAtEach(tries, took) => Error::busy_at_each(tries, took),
+        Refusal::Lost(why) => Error::lost(why),
+        Refusal::Invalid(message) => Error::invalid(message),
+        Refusal::Failed(failure, aftermath) => failed(&failure, aftermath),
+        Refusal::Closed => Error::closed(),
+    }
+}
+
+fn words(aftermath: Aftermath) -> &'static str {
+    match aftermath {
+        Aftermath::Undone => "what was begun is undone in the background",
+        Aftermath::Repeated => "it is tried again in the background",
+        Aftermath::Unknown => "it may or may not have been done",
+        Aftermath::Nothing => "nothing was changed",
+        Aftermath::NotSent => "it was not sent",
+    }
+}
+
+/// What the server or the system said is the source, and no part of the text.
+fn failed(error: &StoreError, aftermath: Aftermath) -> Error {
+    use StoreError::{Rejected, Unavailable, Unsupported};
+
+    let without_answer = words(aftermath);
+    let (kind, source) = match error {
+        Unavailable(source) => (ErrorKind::Unavailable, source),
+        Rejected(source) => (ErrorKind::Rejected, source),
+        Unsupported(what) => return Error::unsupported(what),
+    };
+    if let Some(failure) = source.downcast_ref::<Failure>() {
+        let text = match kind {
+            ErrorKind::Unavailable => format!("{failure}; {without_answer}"),
+            _ => failure.to_string(),
+        };
+        let error = Error::new(kind, text);
+        return match failure.cause() {
+            Some(cause) => error.caused_by(Arc::clone(cause)),
+            None => error,
+        };
+    }
+    let text = match kind {
+        ErrorKind::Unavailable => format!(
+            "the store did not answer, so the outcome is not known: check that it is running and \
+             can be reached; {without_answer}"
+        ),
+        _ => "the store refused, and nothing was changed: see what the source of this error says"
+            .to_owned(),
+    };
+    Error::new(kind, text).caused_by(Arc::clone(source))
+}

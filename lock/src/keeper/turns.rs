@@ -1,0 +1,297 @@
+//! The keeper: what the engine wants is carried out here, one turn after the other. It decides
+//! nothing.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Waker},
+};
+
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use super::{
+    caller::{Caller, Told},
+    executor::Executor,
+    held::{Held, Hold},
+};
+use crate::{
+    clock::Clock,
+    contract::Notice,
+    core::{
+        Moment,
+        engine::{
+            Engine,
+            io::{Command, Grant, HoldName, Output},
+            maps::ByNumber,
+        },
+    },
+    mutant,
+};
+
+/// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
+/// looked at.
+const TURN: usize = 1024;
+
+/// What comes through the queue.
+pub(super) enum Message {
+    Command(Command<Caller>),
+    /// The store has something to say.
+    Notice(Notice),
+}
+
+pub(super) struct Keeper {
+    engine: Engine<Caller>,
+    executor: Executor,
+    clock: Arc<dyn Clock>,
+    /// What each guard shares with the keeper, by the number in its token.
+    holds: ByNumber<Arc<Hold>>,
+    queue: mpsc::UnboundedReceiver<Message>,
+    /// What was taken out of the queue, and waits for a turn on the keeper's own thread.
+    waiting: VecDeque<Message>,
+    /// It has ended because it was told to. Said before those are told who wait for the end.
+    ended: Arc<AtomicBool>,
+}
+
+/// What a turn of the keeper leaves.
+pub(super) enum Turn {
+    /// Nothing to do before that time, unless a message or an answer comes.
+    Wait(Option<Moment>),
+    /// Everything is done, and nothing will follow.
+    Ended,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        engine: Engine<Caller>,
+        executor: Executor,
+        clock: Arc<dyn Clock>,
+        queue: mpsc::UnboundedReceiver<Message>,
+    ) -> Self {
+        Self {
+            engine,
+            executor,
+            clock,
+            holds: ByNumber::default(),
+            queue,
+            waiting: VecDeque::new(),
+            ended: Arc::default(),
+        }
+    }
+
+    pub(super) fn ended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ended)
+    }
+
+    /// Does what needs no store, which is all there is to passing a lock on to the next caller in
+    /// line. True if there is more to do.
+    ///
+    /// `own` is a message that was not sent through the queue; it stays where it is if others have
+    /// to be taken first.
+    pub(super) fn local_turn(&mut self, own: &mut Option<Message>) -> bool {
+        // A timer that is due comes first, and may want the store.
+        let now = self.clock.now();
+        let overdue = self.engine.next_timeout().is_some_and(|next| next <= now);
+        if overdue || !self.waiting.is_empty() {
+            return true;
+        }
+        for _ in 0..TURN {
+            let message = match self.queue.try_recv() {
+                Ok(message) => message,
+                // What was sent before has been taken: the caller's own comes last.
+                Err(_) => match own.take() {
+                    Some(message) => message,
+                    None => break,
+                },
+            };
+            if !is_local(&message) {
+                // What comes behind it waits, too: messages keep their order.
+                self.waiting.push_back(message);
+                break;
+            }
+            self.take(message, now);
+        }
+        !self.waiting.is_empty() || self.engine.wants_turn() || !self.queue.is_empty()
+    }
+
+    /// Takes a message that was not sent through the queue, behind all that were.
+    pub(super) fn enqueue(&mut self, message: Message) {
+        while let Ok(earlier) = self.queue.try_recv() {
+            self.waiting.push_back(earlier);
+        }
+        self.waiting.push_back(message);
+    }
+
+    /// Does all there is to do now. `waker` is woken when an answer of the store comes.
+    pub(super) fn turn(&mut self, waker: &Waker) -> Turn {
+        let mut context = Context::from_waker(waker);
+        let now = self.clock.now();
+        self.engine.timeout(now);
+        self.carry_out(now);
+        for _ in 0..TURN {
+            if let Some(answer) = self.executor.next(&mut context) {
+                self.engine.answered(answer, now);
+                self.carry_out(now);
+                continue;
+            }
+            match self.waiting.pop_front().map_or_else(|| self.queue.try_recv(), Ok) {
+                Ok(message) => self.take(message, now),
+                Err(TryRecvError::Empty) => break,
+                // The last client is gone.
+                Err(TryRecvError::Disconnected) => {
+                    self.engine.abandon(now);
+                    self.carry_out(now);
+                    break;
+                }
+            }
+        }
+        self.send();
+        self.executor.poll(&mut context);
+        if self.engine.has_ended() {
+            return Turn::Ended;
+        }
+        let busy =
+            self.executor.has_answers() || !self.waiting.is_empty() || !self.queue.is_empty();
+        Turn::Wait(if busy { Some(now) } else { self.engine.next_timeout() })
+    }
+
+    /// When the next turn is due, if nothing happens before.
+    pub(super) fn next_timer(&self) -> Option<Moment> {
+        self.engine.next_timeout()
+    }
+
+    /// Does anything come after this turn: a timer, or an answer?
+    pub(super) fn goes_on(&self) -> bool {
+        self.next_timer().is_some() || self.executor.is_busy()
+    }
+
+    /// Sends what the turn has gathered. An answer that comes at once may want more to be sent: an
+    /// embedded store frees a lock for the next caller; a connection that is broken wants a release
+    /// tried again, ahead of the acquires.
+    fn send(&mut self) {
+        let now = self.clock.now();
+        loop {
+            if let Some(answer) = self.executor.next_at_once() {
+                self.engine.answered(answer, now);
+            } else if let Some(call) = self.engine.poll_call(now) {
+                self.executor.begin(call);
+            } else {
+                if self.engine.has_ended() {
+                    self.close(now);
+                }
+                if !self.carry_out(now) {
+                    return;
+                }
+            }
+            self.carry_out(now);
+        }
+    }
+
+    /// It has ended. A message that came in between is answered as one that comes later.
+    fn close(&mut self, now: Moment) {
+        self.ended.store(true, Ordering::Release);
+        self.queue.close();
+        while let Ok(message) = self.queue.try_recv() {
+            self.take(message, now);
+        }
+    }
+
+    fn take(&mut self, message: Message, now: Moment) {
+        match message {
+            Message::Notice(notice) => self.engine.notice(notice, now),
+            Message::Command(command) => {
+                match command {
+                    Command::Release { hold, .. } | Command::Leak(hold) => {
+                        self.look_at(hold, now);
+                        if self.holds.get(&hold.ownership).is_some_and(|held| held.name == hold) {
+                            self.holds.remove(&hold.ownership);
+                        }
+                    }
+                    Command::RunTaken(hold) => self.look_at(hold, now),
+                    _ => {}
+                }
+                self.engine.command(command, now);
+            }
+        }
+        self.carry_out(now);
+    }
+
+    /// Its holder may have found the deadline passed before the engine does: it believes in it no
+    /// longer, and so must nobody else.
+    fn look_at(&mut self, name: HoldName, now: Moment) {
+        let hold = self.holds.get(&name.ownership);
+        if hold.is_some_and(|hold| hold.name == name && hold.lost().is_raised()) {
+            self.engine.command(Command::Expired(name), now);
+        }
+    }
+
+    /// Carries out what comes out of the engine for callers. True if there was anything.
+    fn carry_out(&mut self, now: Moment) -> bool {
+        let mut any = false;
+        while let Some(output) = self.engine.poll() {
+            any = true;
+            match output {
+                Output::Granted { to, grant } => self.grant(to, grant, now),
+                Output::Answered { to, answer } => drop(to.reply.send(answer.map(Told::Else))),
+                Output::Deadline { ownership, at } => {
+                    let Some(hold) = self.holds.get(&ownership) else { continue };
+                    hold.set_deadline(at);
+                    self.look_at(hold.name, now);
+                }
+                Output::Lost { ownership } => {
+                    let hold = self.holds.remove(&ownership);
+                    if let Some(hold) = hold.filter(|_| !mutant::is("loss is not signalled")) {
+                        hold.lost().raise();
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    fn grant(&mut self, to: Caller, grant: Grant, now: Moment) {
+        let Grant { hold: name, token, fencing_token, deadline, work } = grant;
+        let Caller { reply, lock } = to;
+        let (lock, client) = lock.expect("BUG: only who asks for a lock is granted one");
+        let here = (Arc::clone(&self.clock), client.process());
+        let hold = Hold::new(name, (lock, token), fencing_token, deadline, here);
+        self.holds.insert(name.ownership, Arc::clone(&hold));
+        let held = Held::new(hold, client);
+        if let Err(Ok(Told::Granted(held, _))) = reply.send(Ok(Told::Granted(held, work))) {
+            // Its caller has just gone away. Released by this turn and not by the guard's drop,
+            // whose message would come after a `flush` that is in the queue already.
+            held.defuse();
+            self.holds.remove(&name.ownership);
+            let release = Command::Release { hold: name, undelivered: true, to: None };
+            self.engine.command(release, now);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Also when a store has panicked: nobody renews these locks any more, and those who believe
+        // in one must not.
+        for hold in self.holds.values() {
+            hold.lost().raise();
+        }
+    }
+}
+
+/// May a caller's own thread do this? Not a notice: an answer that came before it has to be taken
+/// before it.
+fn is_local(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Command(
+            Command::Acquire(_)
+                | Command::Call(_)
+                | Command::RunTaken(_)
+                | Command::Cancel(_)
+                | Command::Release { .. }
+                | Command::Leak(_)
+        )
+    )
+}
