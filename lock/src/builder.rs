@@ -173,7 +173,7 @@ pub struct LocksBuilder {
     beside: Beside,
     client_id: Option<u128>,
     #[cfg(feature = "__mutants")]
-    host: Option<Arc<crate::__Host>>,
+    host: Option<Arc<dyn crate::__Host>>,
     #[cfg(feature = "redis")]
     on_warning: Option<OnWarning>,
     #[cfg(feature = "redis")]
@@ -248,7 +248,7 @@ impl LocksBuilder {
     /// The machine of a simulation that an embedded store's client runs on.
     #[cfg(feature = "__mutants")]
     #[doc(hidden)]
-    pub fn __host(mut self, host: Arc<crate::__Host>) -> Self {
+    pub fn __host(mut self, host: Arc<dyn crate::__Host>) -> Self {
         self.host = Some(host);
         self
     }

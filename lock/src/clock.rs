@@ -14,9 +14,36 @@ pub(crate) trait Clock: Debug + Send + Sync + 'static {
         false
     }
 
-    /// What to ring then.
+    /// What to wake then.
     #[cfg(feature = "__mutants")]
-    fn when_it_goes_on(&self, _: Box<dyn Fn() + Send + Sync>) {}
+    fn when_it_goes_on(&self, _: std::task::Waker) {}
+}
+
+/// A machine of a simulation, in virtual time.
+#[cfg(feature = "__mutants")]
+#[doc(hidden)]
+pub trait Host: Debug + Send + Sync + 'static {
+    /// The time of its clock.
+    fn now(&self) -> Duration;
+    /// Whether all of it stands still.
+    fn is_stopped(&self) -> bool;
+    /// What to wake when it goes on.
+    fn when_it_goes_on(&self, keeper: std::task::Waker);
+}
+
+#[cfg(feature = "__mutants")]
+impl Clock for std::sync::Arc<dyn Host> {
+    fn now(&self) -> Moment {
+        Moment::since_origin((**self).now())
+    }
+
+    fn is_stopped(&self) -> bool {
+        (**self).is_stopped()
+    }
+
+    fn when_it_goes_on(&self, keeper: std::task::Waker) {
+        (**self).when_it_goes_on(keeper);
+    }
 }
 
 /// A clock that goes on while the machine is suspended.

@@ -217,6 +217,14 @@ impl Error {
         )
     }
 
+    pub(crate) fn panicked() -> Self {
+        Self::new(
+            ErrorKind::Unavailable,
+            "the keeper has ended unexpectedly, through a panic: see its message on the standard \
+             error output, and connect anew",
+        )
+    }
+
     pub(crate) fn unsupported(what: &str) -> Self {
         Self::new(
             ErrorKind::Unsupported,

@@ -298,7 +298,7 @@ mod warning;
 
 #[cfg(feature = "__mutants")]
 #[doc(hidden)]
-pub use crate::keeper::Host as __Host;
+pub use crate::clock::Host as __Host;
 pub use crate::{
     builder::LocksBuilder,
     debounce::Debounce,

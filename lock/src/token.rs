@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::text::{Decimal, concatenated};
+use crate::text::concatenated;
 
 /// The proof of one acquisition: whoever has it can renew, release and [adopt] the lock.
 ///
@@ -34,7 +34,7 @@ impl Token {
 
     /// The token of a client's n-th acquisition.
     pub(crate) fn new(client: &str, number: u64) -> Self {
-        Self(concatenated(&[client, ":", Decimal::of(number).as_str()]))
+        Self(concatenated(&[client, ":", itoa::Buffer::new().format(number)]))
     }
 
     /// The client and the number of its acquisition; a token of another form is a client of its

@@ -3,6 +3,8 @@
 
 use std::ffi::OsString;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::Error;
 #[cfg(feature = "redis")]
 use crate::{
@@ -19,6 +21,9 @@ mod watched;
 
 const SCHEMES: &str = "`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix:` or \
                        `memory:`";
+
+/// What has to be written otherwise in a URL (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The store that a URL names.
 pub(crate) enum Target {
@@ -256,15 +261,7 @@ pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<St
         ));
     };
     let host = upstash_host(&address)?;
-    let mut encoded = String::new();
-    for byte in token.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
+    let encoded = utf8_percent_encode(&token, RESERVED);
     Ok(format!("rediss://default:{encoded}@{host}:6379"))
 }
 

@@ -12,6 +12,7 @@
 //! LOCK_SEEDS=1000000 cargo test --release -p lock-tests --test suite simulation -- --nocapture
 //! ```
 
+mod host;
 mod network;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 };
 
 use lock::{
-    __Host as Host, ErrorKind, LockGuard, Locks,
+    ErrorKind, LockGuard, Locks,
     store::{AdminStore, MemoryStore},
 };
 use lock_tests::{Forgetting, History, Random, Section};
@@ -32,7 +33,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-use self::network::{Connection, Ledger, Network};
+use self::{
+    host::Host,
+    network::{Connection, Ledger, Network},
+};
 use crate::common::ms;
 
 /// How many seeds a run of the suite tries.

@@ -61,7 +61,7 @@ impl LocksBuilder {
             #[cfg(feature = "__mutants")]
             Some(Source::Store(store)) if self.host.is_some() => {
                 let host = self.host.expect("BUG: it was just there");
-                (Client::embedded(id, store, host), None)
+                (Client::embedded(id, store, Arc::new(host)), None)
             }
             Some(Source::Store(store)) => {
                 #[cfg(feature = "redis")]

@@ -15,11 +15,13 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    berth::{Berth, Started},
     caller::{Caller, Told},
     executor::Executor,
     held::{Held, Hold},
+    inline::InlineRunner,
     refusal, reply,
+    runner::Runner,
+    thread::{Started, ThreadRunner},
     turns::{Keeper, Message},
 };
 #[cfg(feature = "durable")]
@@ -35,7 +37,7 @@ use crate::{
     contained::contained,
     contract::{CurrentDelivery, Delivery, Holder, Listener, Notice, WindowEnd},
     core::engine::{
-        Engine, ShardOf,
+        Engine, ShardOf, Turn,
         io::{
             Acquire, Acquirer, Ask, Command, DebouncedCall, HoldName, Outcome, Terms, WindowTerms,
             Work,
@@ -50,22 +52,90 @@ use crate::{
     store::Store,
 };
 
+/// The one outcome that an answer can be.
+macro_rules! expected {
+    ($outcome:ident) => {
+        |outcome| if let Outcome::$outcome(it) = outcome { Some(it) } else { None }
+    };
+}
+
 /// The callers' end of a keeper. The keeper lives as long as one of these does.
 pub(crate) struct Client {
+    shared: Shared,
+    runner: Runner,
+    process: Process,
+}
+
+/// What a client has of its keeper before that runs.
+struct Shared {
     /// The uuid in this client's tokens.
     id: String,
     messages: mpsc::UnboundedSender<Message>,
-    berth: Berth,
     numbers: Arc<AtomicU64>,
     delivery: Arc<CurrentDelivery>,
-    #[cfg_attr(
-        not(feature = "durable"),
-        expect(dead_code, reason = "only a durable call says more")
-    )]
     events: Events,
-    process: Process,
     #[cfg(feature = "durable")]
     keeps_durable_calls: bool,
+}
+
+impl Shared {
+    fn new(
+        ClientId(id): ClientId,
+        store: &Arc<dyn Store>,
+        is_embedded: bool,
+        clock: &Arc<dyn Clock>,
+        events: Events,
+    ) -> (Self, Keeper) {
+        let (messages, queue) = mpsc::unbounded_channel();
+        let (numbers, delivery) = (Arc::new(AtomicU64::new(1)), Arc::<CurrentDelivery>::default());
+        let executor = Executor::new(Arc::clone(store), is_embedded);
+        let shards = Arc::clone(store);
+        // It is the store's code.
+        let shard_of: ShardOf = match is_embedded {
+            true => Box::new(|_| 0),
+            false => Box::new(move |key| contained(|| shards.shard(key)).unwrap_or_default()),
+        };
+        let turn = Turn::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), shard_of);
+        let keeper = Keeper::new(Engine::new(turn), executor, Arc::clone(clock), queue);
+        #[cfg(feature = "durable")]
+        let keeps_durable_calls = store.durable().is_some();
+        let shared = Self {
+            id,
+            messages,
+            numbers,
+            delivery,
+            events,
+            #[cfg(feature = "durable")]
+            keeps_durable_calls,
+        };
+        (shared, keeper)
+    }
+
+    /// Makes a listener: what the store says goes to the keeper like any other message, and the waker
+    /// sees to it that it is looked at.
+    fn listener(&self) -> impl FnOnce(Waker) -> Listener + Send + use<> {
+        let (delivery, events) = (Arc::clone(&self.delivery), self.events.clone());
+        let messages = self.messages.downgrade();
+        |waker| {
+            Listener::new(move |notice| {
+                let Some(messages) = messages.upgrade() else { return false };
+                let Some(notice) = notice else { return !messages.is_closed() };
+                if let Notice::Connected(how) = notice {
+                    delivery.set(how);
+                    report(how, &events);
+                }
+                let sent = messages.send(Message::Notice(notice)).is_ok();
+                // First, for it may have become the last end of the queue.
+                drop(messages);
+                waker.wake_by_ref();
+                sent
+            })
+        }
+    }
+
+    fn client(self, runner: Runner) -> Arc<Client> {
+        Arc::new(Client { shared: self, runner, process: Process::current() })
+    }
 }
 
 impl Client {
@@ -75,38 +145,19 @@ impl Client {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        let id = id.0;
-        let (messages, queue) = mpsc::unbounded_channel();
-        let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
-        let engine =
-            Engine::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), Box::new(|_| 0));
-        let executor = Executor::new(Arc::clone(&store), store.embedded().is_some());
-        let keeper = Keeper::new(engine, executor, Arc::clone(&clock), queue);
+        // Not so in a simulation, where a store on a network is run by its callers, too.
+        let is_embedded = store.embedded().is_some();
+        let (shared, keeper) = Shared::new(id, &store, is_embedded, &clock, Events::default());
+        let runner = InlineRunner::new(keeper, Arc::clone(&clock));
         #[cfg(feature = "__mutants")]
-        let host = Arc::clone(&clock);
-        let berth = Berth::of_callers(keeper, clock);
-        #[cfg(feature = "__mutants")]
-        host.when_it_goes_on(Box::new(berth.bell()));
-        let events = Events::default();
-        let listener = listener(messages.downgrade(), berth.bell(), &delivery, &events);
+        clock.when_it_goes_on(runner.waker());
         // An embedded store has every answer at once; one that has not, wakes nobody.
-        let mut listening = store.subscribe(&id, listener);
+        let mut listening = store.subscribe(&shared.id, shared.listener()(runner.waker()));
         if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            delivery.set(how);
+            shared.delivery.set(how);
         }
         drop(listening);
-        let process = Process::current();
-        Arc::new(Self {
-            id,
-            messages,
-            berth,
-            numbers,
-            delivery,
-            events,
-            process,
-            #[cfg(feature = "durable")]
-            keeps_durable_calls: store.durable().is_some(),
-        })
+        shared.client(Runner::Inline(runner))
     }
 
     /// A client of a store that is reached through a connection: its keeper, and all that the store
@@ -123,64 +174,39 @@ impl Client {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), Error>>,
     {
-        let id = id.0;
-        #[cfg(feature = "durable")]
-        let keeps_durable_calls = store.durable().is_some();
-        let (messages, queue) = mpsc::unbounded_channel();
-        let (delivery, numbers) = (Arc::<CurrentDelivery>::default(), Arc::new(AtomicU64::new(1)));
-        let shards = Arc::clone(&store);
-        // It is the store's code.
-        let shard_of: ShardOf =
-            Box::new(move |key| contained(|| shards.shard(key)).unwrap_or_default());
-        let engine = Engine::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), shard_of);
-        let executor = Executor::new(Arc::clone(&store), false);
-        let keeper = Keeper::new(engine, executor, Arc::clone(&clock), queue);
-        let prepare = {
-            let (id, delivery, events) = (id.clone(), Arc::clone(&delivery), events.clone());
-            let messages = messages.downgrade();
-            move |ring: Box<dyn Fn() + Send + Sync>| async move {
-                let listener = listener(messages, ring, &delivery, &events);
-                let how = store.subscribe(&id, listener).await;
-                // One that says how with each connect says so with the first one, too.
-                if how != delivery.load() {
-                    delivery.set(how);
-                    report(how, &events);
-                }
-                connect().await
+        let (shared, keeper) = Shared::new(id, &store, false, &clock, events);
+        let (id, delivery, events) =
+            (shared.id.clone(), Arc::clone(&shared.delivery), shared.events.clone());
+        let listener = shared.listener();
+        let prepare = move |waker| async move {
+            let how = store.subscribe(&id, listener(waker)).await;
+            // One that says how with each connect says so with the first one, too.
+            if how != delivery.load() {
+                delivery.set(how);
+                report(how, &events);
             }
+            connect().await
         };
-        let (berth, started) = Berth::own_thread(clock, keeper, prepare)?;
-        let process = Process::current();
-        let client = Self {
-            id,
-            messages,
-            berth,
-            numbers,
-            delivery,
-            events,
-            process,
-            #[cfg(feature = "durable")]
-            keeps_durable_calls,
-        };
-        Ok((Arc::new(client), started))
+        let (runner, started) = ThreadRunner::start(clock, keeper, prepare)?;
+        Ok((shared.client(Runner::Thread(runner)), started))
     }
 
     /// What is said to code of the user's.
     #[cfg(feature = "durable")]
     pub(crate) fn events(&self) -> &Events {
-        &self.events
+        &self.shared.events
     }
 
     /// Does its store keep durable calls?
     #[cfg(feature = "durable")]
     pub(crate) fn keeps_durable_calls(&self) -> bool {
-        self.keeps_durable_calls
+        self.shared.keeps_durable_calls
     }
 
     /// Was it shut down?
     #[cfg(feature = "durable")]
     pub(crate) fn has_ended(&self) -> bool {
-        self.messages.is_closed()
+        self.shared.messages.is_closed()
     }
 
     /// Was it made in this process, and not in one that this was forked from?
@@ -190,12 +216,12 @@ impl Client {
 
     /// Is this a lock of this client?
     pub(crate) fn made(&self, hold: &Hold) -> bool {
-        hold.token.is_of(&self.id)
+        hold.token.is_of(&self.shared.id)
     }
 
     /// How notices travel at the moment.
     pub(crate) fn delivery(&self) -> Delivery {
-        self.delivery.load()
+        self.shared.delivery.load()
     }
 
     /// What its guards are in only as long as it is the current one.
@@ -211,7 +237,7 @@ impl Client {
     ) -> Result<Held, Error> {
         let told = self.asking_for(lock, terms, |acquirer| {
             let owner = if mutant::is("owner per process") { 1 } else { acquirer.number };
-            let token = Token::new(&self.id, owner);
+            let token = Token::new(&self.shared.id, owner);
             Command::Acquire(Box::new(Acquire { acquirer, token, patience, adopt }))
         });
         match told.await? {
@@ -248,11 +274,11 @@ impl Client {
         end: WindowEnd,
     ) -> Result<bool, Error> {
         let ask = Ask::EndWindow { window: window.key, run: run.key, end, waited: false };
-        self.ask(ask, truth).await.map_err(|error| error.on(&window.id))
+        self.ask(ask, expected!(Truth)).await.map_err(|error| error.on(&window.id))
     }
 
     pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {
-        let extended = self.answered(None, |to| Command::Extend { hold: hold.name, by, to });
+        let extended = self.answered(None, |to| Command::Extend(hold.name, by, to));
         extended.await.map(drop).map_err(|error| error.on(&hold.lock.id))
     }
 
@@ -275,13 +301,10 @@ impl Client {
     }
 
     pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
-        let holder = self.ask(Ask::Holder(lock.key), |outcome| match outcome {
-            Outcome::Holder(holder) => Some(holder),
-            _ => None,
-        });
+        let holder = self.ask(Ask::Holder(lock.key), expected!(Holder));
         let holder = holder.await.map_err(|error| error.on(&lock.id))?;
         Ok(holder.map_or(Status::Free, |Holder { token, remaining, waiters }| Status::Held {
-            by_us: token.is_of(&self.id),
+            by_us: token.is_of(&self.shared.id),
             holder: token,
             remaining: remaining.unwrap_or(Duration::MAX),
             waiters,
@@ -289,7 +312,9 @@ impl Client {
     }
 
     pub(crate) async fn force_release(&self, lock: Named) -> Result<bool, Error> {
-        self.ask(Ask::ForceRelease(lock.key), truth).await.map_err(|error| error.on(&lock.id))
+        self.ask(Ask::ForceRelease(lock.key), expected!(Truth))
+            .await
+            .map_err(|error| error.on(&lock.id))
     }
 
     pub(crate) async fn flush(&self) {
@@ -330,8 +355,8 @@ impl Client {
         }
 
         let id = Arc::clone(&lock.id);
-        self.berth.ensure_timers().map_err(|error| error.on(&id))?;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.runner.ensure_timers().map_err(|error| error.on(&id))?;
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let mut withdraw = Withdraw { client: self, number: Some(number) };
         let key = Arc::clone(&lock.key);
         let told = self.answered(Some((lock, Arc::clone(self))), |to| {
@@ -349,9 +374,9 @@ impl Client {
     ) -> Result<Told, Error> {
         let (reply, told) = reply::channel();
         self.send(command(Caller { reply, lock }))?;
-        self.berth.offer_timers();
+        self.runner.offer_timers();
         match self.in_this_process(told).await {
-            Some(told) => told.map_err(|_| self.berth.gone())?.map_err(refusal::error),
+            Some(told) => told.map_err(|_| self.runner.gone())?.map_err(refusal::error),
             None => Err(Error::forked()),
         }
     }
@@ -372,7 +397,7 @@ impl Client {
             return Err(Error::forked());
         }
         let message = Message::Command(command);
-        self.berth.tell(&self.messages, message).ok_or_else(|| self.berth.gone())
+        self.runner.tell(&self.shared.messages, message).ok_or_else(|| self.runner.gone())
     }
 }
 
@@ -380,28 +405,23 @@ impl Client {
 #[cfg(feature = "durable")]
 impl Client {
     pub(crate) async fn keep(&self, request: KeepRequest) -> Result<Kept, Error> {
-        let kept = |outcome| if let Outcome::Kept(kept) = outcome { Some(kept) } else { None };
-        self.ask_durable(Ask::Keep(request), kept).await
+        self.ask_durable(Ask::Keep(request), expected!(Kept)).await
     }
 
     pub(crate) async fn due(&self, request: DueRequest) -> Result<DueCalls, Error> {
-        let due = |outcome| if let Outcome::Due(due) = outcome { Some(due) } else { None };
-        self.ask_durable(Ask::Due(request), due).await
+        self.ask_durable(Ask::Due(request), expected!(Due)).await
     }
 
     pub(crate) async fn finish(&self, request: FinishRequest) -> Result<DurableFinish, Error> {
-        let end = |outcome| if let Outcome::Finished(end) = outcome { Some(end) } else { None };
-        self.ask_durable(Ask::Finish(request), end).await
+        self.ask_durable(Ask::Finish(request), expected!(Finished)).await
     }
 
     pub(crate) async fn set_aside(&self, book: DurableBook) -> Result<Vec<SetAside>, Error> {
-        let aside =
-            |outcome| if let Outcome::SetAside(calls) = outcome { Some(calls) } else { None };
-        self.ask_durable(Ask::SetAside(book), aside).await
+        self.ask_durable(Ask::SetAside(book), expected!(SetAside)).await
     }
 
     pub(crate) async fn take_back(&self, request: TakeBackRequest) -> Result<bool, Error> {
-        self.ask_durable(Ask::TakeBack(request), truth).await
+        self.ask_durable(Ask::TakeBack(request), expected!(Truth)).await
     }
 
     async fn ask_durable<T>(
@@ -409,7 +429,7 @@ impl Client {
         ask: Ask,
         expected: fn(Outcome) -> Option<T>,
     ) -> Result<T, Error> {
-        self.berth.ensure_timers()?;
+        self.runner.ensure_timers()?;
         self.ask(ask, expected).await
     }
 
@@ -446,44 +466,14 @@ fn release(hold: HoldName, undelivered: bool, to: Option<Caller>) -> Command<Cal
     Command::Release { hold, undelivered, to }
 }
 
-fn truth(outcome: Outcome) -> Option<bool> {
-    if let Outcome::Truth(truth) = outcome { Some(truth) } else { None }
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The id is the public half of every token: enough to recognise a holder, not to forge it.
         f.debug_struct("Client")
-            .field("id", &self.id)
+            .field("id", &self.shared.id)
             .field("delivery", &format_args!("{:?}", self.delivery().to_string()))
             .finish_non_exhaustive()
     }
-}
-
-/// What the store says goes to the keeper like any other message; `ring` sees to it that it is
-/// looked at.
-fn listener(
-    messages: mpsc::WeakUnboundedSender<Message>,
-    ring: impl Fn() + Send + Sync + 'static,
-    delivery: &Arc<CurrentDelivery>,
-    events: &Events,
-) -> Listener {
-    let (delivery, events) = (Arc::clone(delivery), events.clone());
-    Listener::new(move |notice| {
-        let Some(messages) = messages.upgrade() else { return false };
-        if let Some(notice) = notice {
-            if let Notice::Connected(how) = notice {
-                delivery.set(how);
-                report(how, &events);
-            }
-            let sent = messages.send(Message::Notice(notice)).is_ok();
-            // First, for it may have become the last end of the queue.
-            drop(messages);
-            ring();
-            return sent;
-        }
-        !messages.is_closed()
-    })
 }
 
 /// Says how notices travel, at each connect.

@@ -35,8 +35,8 @@ pub(super) struct Executor {
     /// Its callers drive it, and it may have answers at once. Decided when it is made.
     is_embedded: bool,
     in_flight: FuturesUnordered<InFlight>,
-    /// What was answered at once.
-    answers: VecDeque<Answer<Caller>>,
+    /// What is there, most of it since it was answered at once.
+    pub(super) answers: VecDeque<Answer<Caller>>,
 }
 
 impl Executor {
@@ -94,11 +94,6 @@ impl Executor {
         self.answers.pop_front()
     }
 
-    /// An answer that came at once.
-    pub(super) fn next_at_once(&mut self) -> Option<Answer<Caller>> {
-        self.answers.pop_front()
-    }
-
     /// Lets `context` be woken by what was begun since: it would wake nobody else.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
         if !self.in_flight.is_empty()
@@ -106,10 +101,6 @@ impl Executor {
         {
             self.answers.push_back(answer);
         }
-    }
-
-    pub(super) fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
     }
 
     /// Will an answer come?

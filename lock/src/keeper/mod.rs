@@ -10,26 +10,30 @@
 //! - [`executor`]: how a call of the store begins, and where its answer goes;
 //! - [`held`], [`signal`]: one held lock, as its guard and the keeper share it;
 //! - [`refusal`]: the words for what is refused;
-//! - [`berth`]: where it lives: on a thread of its own, or wherever its callers are.
+//! - [`runner`]: who lets it take its turns: [`thread`], or [`inline`], its callers;
+//! - [`combiner`]: who is at it, and works for all who come meanwhile; [`unpark`]: what wakes a runner.
 
-mod berth;
 mod caller;
 mod client;
+mod combiner;
 mod executor;
 mod held;
-#[cfg(feature = "__mutants")]
-mod host;
+mod inline;
+#[cfg(all(test, lock_loom))]
+mod loom_tests;
 mod refusal;
 mod reply;
+mod runner;
 mod signal;
+mod sync;
+mod thread;
 mod turns;
+mod unpark;
 
 #[cfg(feature = "durable")]
 pub(crate) use self::client::Claimed;
-#[cfg(feature = "__mutants")]
-pub use self::host::Host;
 pub(crate) use self::{
-    berth::Started,
     client::{Client, ClientId},
     held::{Held, Hold},
+    thread::Started,
 };

@@ -1,12 +1,8 @@
 //! The signal of a loss: raised once, heard by whoever asks before or after.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering, fence},
-};
-
 use tokio_util::sync::CancellationToken;
 
+use super::sync::{AtomicBool, OnceLock, Ordering, fence};
 use crate::contained::contained;
 
 /// Says that a lock was lost. Most locks are never lost, and most guards never asked to say so:

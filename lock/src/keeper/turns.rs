@@ -3,6 +3,8 @@
 
 use std::{
     collections::VecDeque,
+    iter,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -55,14 +57,6 @@ pub(super) struct Keeper {
     ended: Arc<AtomicBool>,
 }
 
-/// What a turn of the keeper leaves.
-pub(super) enum Turn {
-    /// Nothing to do before that time, unless a message or an answer comes.
-    Wait(Option<Moment>),
-    /// Everything is done, and nothing will follow.
-    Ended,
-}
-
 impl Keeper {
     pub(super) fn new(
         engine: Engine<Caller>,
@@ -86,46 +80,36 @@ impl Keeper {
     }
 
     /// Does what needs no store, which is all there is to passing a lock on to the next caller in
-    /// line. True if there is more to do.
-    ///
-    /// `own` is a message that was not sent through the queue; it stays where it is if others have
-    /// to be taken first.
+    /// line. True if there is more to do. `own` is a message that was not sent through the queue; it
+    /// stays where it is if others have to be taken first.
     pub(super) fn local_turn(&mut self, own: &mut Option<Message>) -> bool {
         // A timer that is due comes first, and may want the store.
         let now = self.clock.now();
         let overdue = self.engine.next_timeout().is_some_and(|next| next <= now);
-        if overdue || !self.waiting.is_empty() {
-            return true;
-        }
         for _ in 0..TURN {
-            let message = match self.queue.try_recv() {
-                Ok(message) => message,
-                // What was sent before has been taken: the caller's own comes last.
-                Err(_) => match own.take() {
-                    Some(message) => message,
-                    None => break,
-                },
-            };
-            if !is_local(&message) {
-                // What comes behind it waits, too: messages keep their order.
-                self.waiting.push_back(message);
-                break;
+            if overdue || !self.waiting.is_empty() {
+                return true;
             }
-            self.take(message, now);
+            // The caller's own comes last.
+            match self.queue.try_recv().ok().or_else(|| own.take()) {
+                Some(message) if is_local(&message) => self.take(message, now),
+                // What comes behind it waits, too: messages keep their order.
+                Some(message) => self.waiting.push_back(message),
+                None => break,
+            }
         }
-        !self.waiting.is_empty() || self.engine.wants_turn() || !self.queue.is_empty()
+        self.engine.wants_turn() || !self.queue.is_empty()
     }
 
     /// Takes a message that was not sent through the queue, behind all that were.
     pub(super) fn enqueue(&mut self, message: Message) {
-        while let Ok(earlier) = self.queue.try_recv() {
-            self.waiting.push_back(earlier);
-        }
+        self.waiting.extend(iter::from_fn(|| self.queue.try_recv().ok()));
         self.waiting.push_back(message);
     }
 
-    /// Does all there is to do now. `waker` is woken when an answer of the store comes.
-    pub(super) fn turn(&mut self, waker: &Waker) -> Turn {
+    /// Does all there is to do now, and says when the next turn is due, if nothing happens before; it
+    /// breaks off when it has ended. `waker` is woken when an answer of the store comes.
+    pub(super) fn turn(&mut self, waker: &Waker) -> ControlFlow<(), Option<Moment>> {
         let mut context = Context::from_waker(waker);
         let now = self.clock.now();
         self.engine.timeout(now);
@@ -150,11 +134,11 @@ impl Keeper {
         self.send();
         self.executor.poll(&mut context);
         if self.engine.has_ended() {
-            return Turn::Ended;
+            return ControlFlow::Break(());
         }
-        let busy =
-            self.executor.has_answers() || !self.waiting.is_empty() || !self.queue.is_empty();
-        Turn::Wait(if busy { Some(now) } else { self.engine.next_timeout() })
+        let waits = !self.waiting.is_empty() || !self.queue.is_empty();
+        let busy = waits || !self.executor.answers.is_empty();
+        ControlFlow::Continue(if busy { Some(now) } else { self.engine.next_timeout() })
     }
 
     /// When the next turn is due, if nothing happens before.
@@ -173,7 +157,7 @@ impl Keeper {
     fn send(&mut self) {
         let now = self.clock.now();
         loop {
-            if let Some(answer) = self.executor.next_at_once() {
+            if let Some(answer) = self.executor.answers.pop_front() {
                 self.engine.answered(answer, now);
             } else if let Some(call) = self.engine.poll_call(now) {
                 self.executor.begin(call);
@@ -233,14 +217,14 @@ impl Keeper {
         while let Some(output) = self.engine.poll() {
             any = true;
             match output {
-                Output::Granted { to, grant } => self.grant(to, grant, now),
-                Output::Answered { to, answer } => drop(to.reply.send(answer.map(Told::Else))),
-                Output::Deadline { ownership, at } => {
+                Output::Granted(to, grant) => self.grant(to, grant, now),
+                Output::Answered(to, answer) => drop(to.reply.send(answer.map(Told::Else))),
+                Output::Deadline(ownership, at) => {
                     let Some(hold) = self.holds.get(&ownership) else { continue };
                     hold.set_deadline(at);
                     self.look_at(hold.name, now);
                 }
-                Output::Lost { ownership } => {
+                Output::Lost(ownership) => {
                     let hold = self.holds.remove(&ownership);
                     if let Some(hold) = hold.filter(|_| !mutant::is("loss is not signalled")) {
                         hold.lost().raise();

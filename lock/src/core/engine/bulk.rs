@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    calls::{BATCH, Batch, Call, Run, Said, Sent},
+    calls::{BATCH, Batch, Call, Said, Sent},
     io::{Acquirer, Aftermath, Ask, Caller, HoldName, Refusal, RunClaim},
     outage::Outage,
     shards::Shards,
@@ -52,7 +52,7 @@ struct Kinds<C> {
     finish: Queue<FinishRequest, (), C>,
     set_aside: Queue<DurableBook, (), C>,
     take_back: Queue<TakeBackRequest, (), C>,
-    claims: Queue<ClaimRequest, Run, C>,
+    claims: Queue<ClaimRequest, Acquirer<()>, C>,
 }
 
 /// Requests of one kind, in the order in which they came, and the call that a batch of them is.
@@ -202,7 +202,7 @@ impl<C: Caller> Bulk<C> {
         let shard = self.0.at(turn.shard(&book.due));
         let token = turn.token(number);
         let request = ClaimRequest::new(book, id, Arc::clone(&key), token, terms.lease);
-        shard.kinds.claims.push(request, Run { number, key, terms }, to);
+        shard.kinds.claims.push(request, Acquirer { number, key, terms, to: () }, to);
         shard.count += 1;
     }
 

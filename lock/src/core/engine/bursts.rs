@@ -135,11 +135,6 @@ impl<C> Bursts<C> {
         waiting.map(|(shard, _)| shard).find(|shard| has_room(*shard))
     }
 
-    /// Does anybody wait for the store to be asked?
-    pub(super) fn wait(&self) -> bool {
-        self.to_ask.find(|waiting| !waiting.is_empty()).is_some()
-    }
-
     /// Does anybody wait for this part of the store to be asked?
     pub(super) fn wait_for(&mut self, shard: usize) -> bool {
         !self.to_ask.at(shard).is_empty()

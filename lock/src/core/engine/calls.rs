@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::io::{HoldName, Terms};
+use super::io::{Acquirer, HoldName};
 use crate::{
     Token,
     contract::{
@@ -45,7 +45,7 @@ pub(crate) enum Call<C> {
     ForceRelease(Batch<Arc<str>, (Arc<str>, C)>),
     Register(Batch<DebounceRequest, (Arc<str>, u64)>),
     EndWindow(Batch<EndWindowRequest, (bool, C)>),
-    Claim(Batch<ClaimRequest, (Run, C)>),
+    Claim(Batch<ClaimRequest, (Acquirer<()>, C)>),
     Keep(Batch<KeepRequest, ((), C)>),
     Due(Batch<DueRequest, ((), C)>),
     Finish(Batch<FinishRequest, ((), C)>),
@@ -63,7 +63,7 @@ pub(crate) enum Answer<C> {
     ForceReleased(Sent<(Arc<str>, C)>, Vec<Said<Release>>),
     Registered(Sent<(Arc<str>, u64)>, Vec<Said<DebounceReply>>),
     WindowEnded(Sent<(bool, C)>, Vec<Said<bool>>),
-    Claimed(Sent<(Run, C)>, Vec<Said<DurableClaim>>),
+    Claimed(Sent<(Acquirer<()>, C)>, Vec<Said<DurableClaim>>),
     Kept(Sent<((), C)>, Vec<Said<Kept>>),
     Due(Sent<((), C)>, Vec<Said<DueCalls>>),
     Finished(Sent<((), C)>, Vec<Said<DurableFinish>>),
@@ -90,11 +90,4 @@ pub(crate) enum Asker {
     Queued(Arc<str>),
     /// The caller of this number, which asks for itself.
     Polled(u64),
-}
-
-/// The run of a durable call that is claimed: the number in its token, and its lock.
-pub(crate) struct Run {
-    pub(super) number: u64,
-    pub(super) key: Arc<str>,
-    pub(super) terms: Terms,
 }

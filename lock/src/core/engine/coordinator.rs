@@ -3,20 +3,16 @@
 //! Each part keeps its own state to itself and says what follows for others: by what it returns, or
 //! by an [`Effect`]. What follows is done here, so what happens to a lock is read in this file.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     bulk::Bulk,
     bursts::Bursts,
-    calls::{Answer, Asker, Call, Granted, Run, Said, Sent},
+    calls::{Answer, Asker, Call, Granted, Said, Sent},
     hand_offs::HandOffs,
     holds::{Ended, Holds},
     io::{
-        Acquire, Acquirer, Aftermath, Ask, Caller, Command, Grant, HoldName, Outcome, Output,
-        Refusal, Work,
+        Acquirer, Aftermath, Ask, Caller, Command, Grant, HoldName, Outcome, Output, Refusal, Work,
     },
     lease::comes_too_late,
     lock_state::Action,
@@ -24,16 +20,16 @@ use super::{
     patience::Patience,
     polled::Polled,
     queued::Queued,
-    releases::{GIVE_UP_AFTER, NOT_HELD, Released, Releases},
+    releases::{GIVE_UP_AFTER, NOT_HELD, Releases},
     requests::Requests,
     shutdown::Shutdown,
     timers::Timer,
-    turn::{Effect, ShardOf, Turn},
+    turn::{Effect, Turn},
 };
 use crate::{
     contract::{
-        Acquisition, CurrentDelivery, DebounceReply, DurableClaim, Holder, Notice, RESERVATION,
-        Release, Renewal, StoreError,
+        Acquisition, DebounceReply, DurableClaim, Holder, Notice, RESERVATION, Release, Renewal,
+        StoreError,
     },
     core::Moment,
 };
@@ -63,14 +59,9 @@ pub(crate) struct Engine<C> {
 }
 
 impl<C: Caller> Engine<C> {
-    pub(crate) fn new(
-        client: String,
-        numbers: Arc<AtomicU64>,
-        delivery: Arc<CurrentDelivery>,
-        shard_of: ShardOf,
-    ) -> Self {
+    pub(crate) fn new(turn: Turn<C>) -> Self {
         Self {
-            turn: Turn::new(client, numbers, delivery, shard_of),
+            turn,
             queued: Queued::default(),
             polled: Polled::default(),
             requests: Requests::default(),
@@ -94,7 +85,12 @@ impl<C: Caller> Engine<C> {
         let turn = &mut self.turn;
         match command {
             Err(to) => turn.refuse(to, Refusal::Closed),
-            Ok(Command::Acquire(acquire)) => self.acquire(acquire),
+            Ok(Command::Acquire(acquire)) => match acquire.patience {
+                Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
+                    self.queued.join(acquire, wait, turn);
+                }
+                _ => self.polled.begin(*acquire, turn),
+            },
             Ok(Command::Call(call)) => self.bursts.join(*call, turn),
             Ok(Command::Claim(claim)) => self.bulk.claim(*claim, turn),
             Ok(Command::Cancel(number)) => {
@@ -110,7 +106,7 @@ impl<C: Caller> Engine<C> {
             Ok(Command::Leak(hold)) => self.leak(hold),
             Ok(Command::Expired(hold)) if self.holds.contains(hold) => self.lose(hold.ownership),
             Ok(Command::Expired(_)) => {}
-            Ok(Command::Extend { hold, by, to }) => match self.holds.extension(hold, by, now) {
+            Ok(Command::Extend(hold, by, to)) => match self.holds.extension(hold, by, now) {
                 Ok(request) => self.bulk.extend(hold, request, to, turn),
                 Err(refusal) => turn.refuse(to, refusal),
             },
@@ -282,7 +278,7 @@ impl<C: Caller> Engine<C> {
     pub(crate) fn wants_turn(&self) -> bool {
         self.releases.are_due()
             || self.requests.are_due()
-            || self.bursts.wait()
+            || self.bursts.next_shard(|_| true).is_some()
             || self.bulk.is_due()
             || self.shutdown.are_flushes_waiting()
             || self.shutdown.has_begun()
@@ -377,15 +373,6 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    fn acquire(&mut self, acquire: Box<Acquire<C>>) {
-        match acquire.patience {
-            Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
-                self.queued.join(acquire, wait, &mut self.turn);
-            }
-            _ => self.polled.begin(*acquire, &mut self.turn),
-        }
-    }
-
     fn acquired(
         &mut self,
         (asker, number): (Asker, u64),
@@ -426,8 +413,13 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    fn claimed(&mut self, (run, to): (Run, C), sent_at: Moment, answer: Said<DurableClaim>) {
-        let Run { number, key, terms } = run;
+    fn claimed(
+        &mut self,
+        (run, to): (Acquirer<()>, C),
+        sent_at: Moment,
+        answer: Said<DurableClaim>,
+    ) {
+        let Acquirer { number, key, terms, .. } = run;
         self.claiming -= 1;
         let late = self.shutdown.has_begun() || comes_too_late(sent_at, terms.lease, self.turn.now);
         let failure = match answer {
@@ -474,7 +466,8 @@ impl<C: Caller> Engine<C> {
         let deadline = self.holds.begin(holder, &granted, fencing_token, turn);
         let hold = HoldName { ownership: granted.ownership, caller: number };
         let token = granted.token;
-        turn.grant(to, Grant { hold, token, fencing_token, deadline, work });
+        let grant = Grant { hold, token, fencing_token, deadline, work };
+        turn.tell(Output::Granted(to, grant));
     }
 
     /// The same ownership in the hands of the next caller.
@@ -484,7 +477,8 @@ impl<C: Caller> Engine<C> {
         let passed = self.holds.pass_on(ownership, (number, terms), fencing_token, turn);
         if let Some((token, deadline)) = passed {
             let hold = HoldName { ownership, caller: number };
-            turn.grant(to, Grant { hold, token, fencing_token, deadline, work });
+            let grant = Grant { hold, token, fencing_token, deadline, work };
+            turn.tell(Output::Granted(to, grant));
         }
     }
 
@@ -570,7 +564,7 @@ impl<C: Caller> Engine<C> {
 
     fn end_lost(&mut self, ownership: u64) -> Option<Ended> {
         let ended = self.holds.end(ownership, &mut self.turn)?;
-        self.turn.lose(ownership);
+        self.turn.tell(Output::Lost(ownership));
         Some(ended)
     }
 
@@ -591,7 +585,7 @@ impl<C: Caller> Engine<C> {
 
     fn released(&mut self, number: u64, sent_at: Moment, answer: Said<Release>) {
         let released = self.releases.answered(number, sent_at, answer, &mut self.turn);
-        let Some(Released { key, token, taken_up_by }) = released else { return };
+        let Some((key, token, taken_up_by)) = released else { return };
         if let Some(by) = taken_up_by {
             self.hand_offs.watch(number, (Arc::clone(&key), token), by, &mut self.turn);
         }

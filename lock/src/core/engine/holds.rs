@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     calls::{BATCH, Batch, Granted, Said, Sent},
-    io::{HoldName, Refusal, Terms},
+    io::{HoldName, Output, Refusal, Terms},
     lease::{Action, Event, Lease},
     maps::ByNumber,
     releases::NOT_HELD,
@@ -158,7 +158,7 @@ impl Holds {
         }
         let deadline = hold.watch(ownership, turn);
         if matches!(event, Event::Renewed { .. }) {
-            turn.believe(ownership, deadline);
+            turn.tell(Output::Deadline(ownership, deadline));
         }
         false
     }

@@ -90,11 +90,7 @@ pub(crate) enum Command<C> {
     },
     /// The caller of a run has it, and other calls wait for that.
     RunTaken(HoldName),
-    Extend {
-        hold: HoldName,
-        by: Duration,
-        to: C,
-    },
+    Extend(HoldName, Duration, C),
     Leak(HoldName),
     /// Its holder has found the deadline passed, and believes in it no longer.
     Expired(HoldName),
@@ -110,7 +106,7 @@ impl<C> Command<C> {
             Self::Acquire(acquire) => Err(acquire.acquirer.to),
             Self::Call(call) => Err(call.acquirer.to),
             Self::Claim(claim) => Err(claim.acquirer.to),
-            Self::Ask(_, to) | Self::Extend { to, .. } => Err(to),
+            Self::Ask(_, to) | Self::Extend(_, _, to) => Err(to),
             other => Ok(other),
         }
     }
@@ -118,23 +114,12 @@ impl<C> Command<C> {
 
 /// What comes out for callers, in this order.
 pub(crate) enum Output<C> {
-    Granted {
-        to: C,
-        grant: Grant,
-    },
-    Answered {
-        to: C,
-        answer: Result<Outcome, Refusal>,
-    },
-    /// The lock is to be believed in until then.
-    Deadline {
-        ownership: u64,
-        at: Moment,
-    },
-    /// The lock is not to be believed in any longer.
-    Lost {
-        ownership: u64,
-    },
+    Granted(C, Grant),
+    Answered(C, Result<Outcome, Refusal>),
+    /// What is held with the token of this number is to be believed in until then.
+    Deadline(u64, Moment),
+    /// It is not to be believed in any longer.
+    Lost(u64),
 }
 
 /// A lock that a caller has got.

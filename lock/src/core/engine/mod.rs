@@ -41,4 +41,7 @@ mod shutdown;
 mod timers;
 mod turn;
 
-pub(crate) use self::{coordinator::Engine, turn::ShardOf};
+pub(crate) use self::{
+    coordinator::Engine,
+    turn::{ShardOf, Turn},
+};

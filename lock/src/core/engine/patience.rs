@@ -16,25 +16,6 @@ pub(crate) enum Patience {
     Attempts { attempts: u32, delay: Duration },
 }
 
-/// What an attempt has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Somebody holds the lock.
-    Held,
-    /// No answer to what was asked at that time, or one that came too late to be used.
-    Unknown { asked_at: Moment },
-}
-
-/// What comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    TryAt(Moment),
-    /// Every attempt that was answered found the lock held, and patience is over.
-    Busy,
-    /// The store has not answered for as long as one may be asked to wait for that.
-    Unavailable,
-}
-
 #[derive(Debug)]
 pub(crate) struct Wait {
     patience: Patience,
@@ -58,24 +39,24 @@ impl Wait {
         self.answers
     }
 
-    pub(crate) fn step(&mut self, outcome: Outcome, now: Moment) -> Next {
-        match outcome {
-            Outcome::Unknown { asked_at } => {
-                let at = self.outage.retry_at(asked_at, self.jitter, now);
-                if self.outage.is_borne(now) { Next::Unavailable } else { Next::TryAt(at) }
+    /// Somebody holds the lock: when to try again, unless patience is over.
+    pub(crate) fn held(&mut self, now: Moment) -> Option<Moment> {
+        self.outage.end();
+        self.answers = self.answers.saturating_add(1);
+        match self.patience {
+            // No pause after the last attempt: nobody would use what it waits for.
+            Patience::Attempts { attempts, delay } => {
+                (self.answers < attempts).then_some(now + delay)
             }
-            Outcome::Held => {
-                self.outage.end();
-                self.answers = self.answers.saturating_add(1);
-                match self.patience {
-                    Patience::Attempts { attempts, delay } if self.answers < attempts => {
-                        Next::TryAt(now + delay)
-                    }
-                    // No pause after the last attempt: nobody would use what it waits for.
-                    Patience::Attempts { .. } | Patience::For(_) => Next::Busy,
-                }
-            }
+            Patience::For(_) => None,
         }
+    }
+
+    /// There was no answer to what was asked at that time, or one that came too late to be used: when
+    /// to try again, unless the store has been silent for as long as one may be asked to bear.
+    pub(crate) fn unanswered(&mut self, asked_at: Moment, now: Moment) -> Option<Moment> {
+        let at = self.outage.retry_at(asked_at, self.jitter, now);
+        (!self.outage.is_borne(now)).then_some(at)
     }
 }
 
@@ -93,41 +74,29 @@ mod tests {
 
     #[test]
     fn zero_is_one_attempt() {
-        assert_eq!(wait(Patience::For(Duration::ZERO)).step(Outcome::Held, at(1)), Next::Busy);
+        assert_eq!(wait(Patience::For(Duration::ZERO)).held(at(1)), None);
     }
 
     #[test]
     fn attempts_are_so_many_and_there_is_no_pause_after_the_last() {
         let delay = Duration::from_millis(500);
         let mut wait = wait(Patience::Attempts { attempts: 3, delay });
-        assert_eq!(wait.step(Outcome::Held, at(0)), Next::TryAt(at(500)));
-        assert_eq!(
-            wait.step(Outcome::Unknown { asked_at: at(500) }, at(500)).unwrap_try(),
-            "tries again"
-        );
-        assert_eq!(wait.step(Outcome::Held, at(600)), Next::TryAt(at(1100)));
-        assert_eq!(wait.step(Outcome::Held, at(1100)), Next::Busy);
+        assert_eq!(wait.held(at(0)), Some(at(500)));
+        assert!(wait.unanswered(at(500), at(500)).is_some(), "it counts for nothing");
+        assert_eq!(wait.held(at(600)), Some(at(1100)));
+        assert_eq!((wait.held(at(1100)), wait.answers()), (None, 3));
     }
 
     #[test]
     fn silence_is_borne_for_its_limit_and_forgotten_at_an_answer() {
         let mut wait = wait(Patience::For(Duration::ZERO));
         let mut now = at(0);
-        while let Next::TryAt(next) = wait.step(Outcome::Unknown { asked_at: now }, now) {
+        while let Some(next) = wait.unanswered(now, now) {
             assert!(next > now);
             now = next;
         }
         assert_eq!(now, at(2000));
-        assert_eq!(wait.step(Outcome::Held, at(2000)), Next::Busy);
+        assert_eq!(wait.held(at(2000)), None);
         assert_eq!(wait.silent_since(), None);
-    }
-
-    impl Next {
-        fn unwrap_try(self) -> &'static str {
-            match self {
-                Self::TryAt(_) => "tries again",
-                Self::Busy | Self::Unavailable => "gives up",
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     io::{Acquire, Acquirer, Aftermath, Refusal, Terms},
     lease::comes_too_late,
     maps::ByNumber,
-    patience::{Next, Outcome, Wait},
+    patience::Wait,
     timers::{Scheduled, Timer},
     turn::Turn,
 };
@@ -33,7 +33,6 @@ struct Poller<C> {
     wait: Wait,
     in_flight: bool,
     timer: Scheduled,
-    failure: Option<StoreError>,
     /// What was heard of its grant before the grant itself: others want it, or it was taken away.
     contended: bool,
     revoked: bool,
@@ -55,7 +54,6 @@ impl<C> Polled<C> {
             wait: Wait::new(patience, turn.jitter(number)),
             in_flight: false,
             timer: Scheduled::default(),
-            failure: None,
             contended: false,
             revoked: false,
             may_hold: false,
@@ -99,7 +97,7 @@ impl<C> Polled<C> {
             // by one before it that had no answer.
             let held = matches!(answer, Ok(Acquisition::Held { .. }));
             let refused = answer.as_ref().is_err_and(StoreError::is_refusal);
-            let undone = held || (refused && poller.failure.is_none() && !poller.may_hold);
+            let undone = held || (refused && !poller.may_have_it());
             if !undone && !mutant::is("cancelled acquire is not undone") {
                 poller.undo(number, turn);
             }
@@ -117,7 +115,7 @@ impl<C> Polled<C> {
                     // released only where there is none.
                     poller.revoked = false;
                     poller.may_hold = true;
-                    poller.wait.step(Outcome::Held, now)
+                    poller.held(now)
                 } else {
                     let poller = self.0.remove(&number)?;
                     let Poller { key, token, terms, .. } = poller;
@@ -127,45 +125,24 @@ impl<C> Polled<C> {
                     return Some((Acquirer { number, key, terms, to: poller.to? }, granted));
                 }
             }
-            Ok(Acquisition::Held { .. }) if poller.adopt.is_some() => {
-                let lost = Refusal::Lost("the store does not hold it for this token");
-                self.refuse(number, lost, turn);
-                return None;
-            }
             Ok(Acquisition::Held { .. }) => {
                 // It answers for the tries before it, too: they came first.
-                poller.failure = None;
                 poller.may_hold = false;
-                poller.wait.step(Outcome::Held, now)
+                let next = poller.held(now);
+                let lost = Refusal::Lost("the store does not hold it for this token");
+                if poller.adopt.is_some() { Err(lost) } else { next }
             }
-            Err(error) if error.is_refusal() => {
-                poller.undo_unknown(number, turn);
-                self.refuse(number, Refusal::Failed(error, Aftermath::Undone), turn);
-                return None;
-            }
+            Err(error) if error.is_refusal() => Err(Refusal::Failed(error, Aftermath::Undone)),
             Err(error) => poller.unanswered(sent_at, error, now),
         };
-        let refusal = match next {
-            Next::TryAt(at) => {
-                turn.timers.reset(Timer::Polled(number), &mut poller.timer, at);
-                return None;
+        match next {
+            Ok(at) => turn.timers.reset(Timer::Polled(number), &mut poller.timer, at),
+            Err(refusal) => {
+                poller.undo_unknown(number, turn);
+                turn.refuse(self.0.remove(&number)?.to, refusal);
             }
-            Next::Busy => Refusal::BusyAtEach(poller.wait.answers(), now.after(poller.started)),
-            Next::Unavailable => {
-                let failure = poller.failure.take();
-                let failure = failure.unwrap_or_else(|| StoreError::unavailable("no answer"));
-                Refusal::Failed(failure, Aftermath::Undone)
-            }
-        };
-        poller.undo_unknown(number, turn);
-        self.refuse(number, refusal, turn);
+        }
         None
-    }
-
-    fn refuse(&mut self, number: u64, refusal: Refusal, turn: &mut Turn<C>) {
-        let Some(mut poller) = self.0.remove(&number) else { return };
-        poller.end_timer(number, turn);
-        turn.refuse(poller.to, refusal);
     }
 
     /// Others wait for the lock that this caller may have got.
@@ -221,9 +198,25 @@ impl<C> Poller<C> {
         turn.timers.cancel(Timer::Polled(number), &mut self.timer);
     }
 
-    fn unanswered(&mut self, asked_at: Moment, error: StoreError, now: Moment) -> Next {
-        self.failure = Some(error);
-        self.wait.step(Outcome::Unknown { asked_at }, now)
+    /// When to try again, since somebody else holds the lock.
+    fn held(&mut self, now: Moment) -> Result<Moment, Refusal> {
+        let took = now.after(self.started);
+        let next = self.wait.held(now);
+        next.ok_or_else(|| Refusal::BusyAtEach(self.wait.answers(), took))
+    }
+
+    /// When to try again, since the store has not answered.
+    fn unanswered(
+        &mut self,
+        at: Moment,
+        error: StoreError,
+        now: Moment,
+    ) -> Result<Moment, Refusal> {
+        self.wait.unanswered(at, now).ok_or(Refusal::Failed(error, Aftermath::Undone))
+    }
+
+    fn may_have_it(&self) -> bool {
+        self.may_hold || self.wait.silent_since().is_some()
     }
 
     fn undo(&self, number: u64, turn: &mut Turn<C>) {
@@ -232,7 +225,7 @@ impl<C> Poller<C> {
 
     /// A try without an answer may have taken the lock, or one that was not believed.
     fn undo_unknown(&self, number: u64, turn: &mut Turn<C>) {
-        if self.may_hold || self.wait.silent_since().is_some() {
+        if self.may_have_it() {
             self.undo(number, turn);
         }
     }

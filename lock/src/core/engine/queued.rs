@@ -133,11 +133,6 @@ impl<C> Queued<C> {
         Some((request.number, AcquireRequest { key, token, lease, if_held }))
     }
 
-    /// The number of the entry of this lock.
-    fn entry(&self, key: &str) -> Option<u64> {
-        Some(self.locks.get(key)?.state.entry()?.number())
-    }
-
     /// What the store has answered to the request of an entry. A grant that may be believed is
     /// returned: nobody has it yet.
     pub(super) fn answered(
@@ -449,7 +444,11 @@ impl<C> Queued<C> {
     /// The store has something to say about this entry.
     pub(super) fn recheck_entry(&mut self, number: u64, turn: &mut Turn<C>) {
         if let Some(key) = self.key_of_entry(number)
-            && self.entry(&key) == Some(number)
+            && self
+                .locks
+                .get(&key)
+                .and_then(|lock| lock.state.entry())
+                .is_some_and(|entry| entry.number() == number)
         {
             self.recheck(&key, turn);
         }

@@ -44,14 +44,6 @@ struct Releasable<C> {
     to: Option<C>,
 }
 
-/// A lock that was released.
-pub(super) struct Released {
-    pub(super) key: Arc<str>,
-    pub(super) token: Token,
-    /// The time by which somebody has to have taken it up, if it was handed over or is kept.
-    pub(super) taken_up_by: Option<Moment>,
-}
-
 impl<C> Releases<C> {
     pub(super) fn begin(
         &mut self,
@@ -107,14 +99,15 @@ impl<C> Releases<C> {
         Some(Batch { requests, sent: Sent { asked, shard, sent_at: turn.now } })
     }
 
-    /// The store has answered one of a batch. `None` if it is not released yet.
+    /// The store has answered one of a batch: the key and the token, if that is released now, and the
+    /// time by which somebody has to have taken it up, if it was handed over or is kept.
     pub(super) fn answered(
         &mut self,
         number: u64,
         sent_at: Moment,
         answer: Said<Release>,
         turn: &mut Turn<C>,
-    ) -> Option<Released> {
+    ) -> Option<(Arc<str>, Token, Option<Moment>)> {
         let release = self.by_number.get_mut(&number)?;
         let answer = match answer {
             Ok(answer) => answer,
@@ -141,7 +134,7 @@ impl<C> Releases<C> {
             let handed_over = answer.handed_over || (repeated && !answer.ours);
             handed_over.then_some(turn.now + RESERVATION)
         };
-        Some(Released { key, token, taken_up_by })
+        Some((key, token, taken_up_by))
     }
 
     /// It is time to try again, or to give up.

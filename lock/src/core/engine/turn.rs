@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     calls::Asker,
-    io::{Grant, Outcome, Output, Refusal},
+    io::{Outcome, Output, Refusal},
     timers::Timers,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) enum Effect {
     Undo { number: u64, key: Arc<str>, token: Token },
 }
 
-pub(super) struct Turn<C> {
+pub(crate) struct Turn<C> {
     /// The uuid in this client's tokens.
     client: String,
     /// Shared with the callers: no two tokens have one number.
@@ -49,7 +49,7 @@ pub(super) struct Turn<C> {
 }
 
 impl<C> Turn<C> {
-    pub(super) fn new(
+    pub(crate) fn new(
         client: String,
         numbers: Arc<AtomicU64>,
         delivery: Arc<CurrentDelivery>,
@@ -108,25 +108,16 @@ impl<C> Turn<C> {
         self.effects.pop_front()
     }
 
-    pub(super) fn grant(&mut self, to: C, grant: Grant) {
-        self.outputs.push_back(Output::Granted { to, grant });
+    pub(super) fn tell(&mut self, output: Output<C>) {
+        self.outputs.push_back(output);
     }
 
     pub(super) fn answer(&mut self, to: impl Into<Option<C>>, answer: Result<Outcome, Refusal>) {
-        let answered = to.into().map(|to| Output::Answered { to, answer });
-        self.outputs.extend(answered);
+        self.outputs.extend(to.into().map(|to| Output::Answered(to, answer)));
     }
 
     pub(super) fn refuse(&mut self, to: impl Into<Option<C>>, refusal: Refusal) {
         self.answer(to, Err(refusal));
-    }
-
-    pub(super) fn believe(&mut self, ownership: u64, until: Moment) {
-        self.outputs.push_back(Output::Deadline { ownership, at: until });
-    }
-
-    pub(super) fn lose(&mut self, ownership: u64) {
-        self.outputs.push_back(Output::Lost { ownership });
     }
 
     pub(super) fn next_output(&mut self) -> Option<Output<C>> {

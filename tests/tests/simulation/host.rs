@@ -1,5 +1,5 @@
-//! A machine of a simulation (feature `__mutants`): its clock runs at a rate of its own, and all of
-//! it stands still for a while.
+//! A machine of a simulation: its clock runs at a rate of its own, and all of it stands still for a
+//! while.
 
 use std::{
     fmt,
@@ -15,14 +15,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::clock::Clock;
-use crate::core::Moment;
-
-type Bell = Box<dyn Fn() + Send + Sync>;
-
 /// The machine that one client of a simulation runs on, in virtual time.
-#[doc(hidden)]
-pub struct Host {
+pub(super) struct Host {
     origin: Instant,
     /// How much faster its clock runs than the others', in millionths.
     faster: i64,
@@ -30,43 +24,42 @@ pub struct Host {
     /// What waits until it goes on.
     waiting: Mutex<Vec<Waker>>,
     /// The keepers of it.
-    bells: Mutex<Vec<Bell>>,
+    keepers: Mutex<Vec<Waker>>,
 }
 
 impl Host {
     /// One with a clock that is faster by so many millionths, or slower.
-    #[must_use]
-    pub fn new(faster: i64) -> Self {
+    pub(super) fn new(faster: i64) -> Self {
         Self {
             origin: Instant::now(),
             faster,
             is_stopped: AtomicBool::new(false),
             waiting: Mutex::default(),
-            bells: Mutex::default(),
+            keepers: Mutex::default(),
         }
     }
 
     /// Stops everything on it. Its clock goes on.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
     }
 
     /// Lets everything on it go on.
-    pub fn go_on(&self) {
+    pub(super) fn go_on(&self) {
         self.is_stopped.store(false, Ordering::SeqCst);
         for waker in std::mem::take(&mut *lock(&self.waiting)) {
             waker.wake();
         }
-        for bell in &*lock(&self.bells) {
-            bell();
+        for keeper in &*lock(&self.keepers) {
+            keeper.wake_by_ref();
         }
     }
 
     /// Runs something on it, which stands still while it is stopped.
-    pub async fn run<F: Future>(&self, future: F) -> F::Output {
+    pub(super) async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|context| {
-            if self.is_stopped() {
+            if lock::__Host::is_stopped(self) {
                 lock(&self.waiting).push(context.waker().clone());
                 return Poll::Pending;
             }
@@ -76,24 +69,23 @@ impl Host {
     }
 
     /// How long it is for everybody else what is so long for this one.
-    #[must_use]
-    pub fn elsewhere(&self, time: Duration) -> Duration {
+    pub(super) fn elsewhere(&self, time: Duration) -> Duration {
         scaled(time, 1_000_000, 1_000_000 + self.faster)
     }
 }
 
-impl Clock for Host {
-    fn now(&self) -> Moment {
+impl lock::__Host for Host {
+    fn now(&self) -> Duration {
         let time = Instant::now().saturating_duration_since(self.origin);
-        Moment::since_origin(scaled(time, 1_000_000 + self.faster, 1_000_000))
+        scaled(time, 1_000_000 + self.faster, 1_000_000)
     }
 
     fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::SeqCst)
     }
 
-    fn when_it_goes_on(&self, bell: Bell) {
-        lock(&self.bells).push(bell);
+    fn when_it_goes_on(&self, keeper: Waker) {
+        lock(&self.keepers).push(keeper);
     }
 }
 

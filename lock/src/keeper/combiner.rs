@@ -1,0 +1,211 @@
+//! A value that everybody works on and nobody waits for.
+//!
+//! Whoever comes while somebody else is at work leaves a message and goes away: the one who is at
+//! work takes another turn ("flat combining").
+
+use std::{
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
+
+/// A value, and whose turn it is.
+pub(super) struct Combiner<T> {
+    /// `None` once it is gone. Never poisoned: a panic of the work is caught under the lock.
+    value: Mutex<Option<T>>,
+    /// Somebody found the value taken: whoever is in a turn takes another.
+    asked: AtomicBool,
+    is_gone: AtomicBool,
+}
+
+/// What to do while somebody else is in a turn.
+#[derive(Clone, Copy)]
+pub(super) enum Entry {
+    /// Leave the work to the other. A turn runs wakers, and those may drop guards, which come here
+    /// again on the same thread: they must never wait.
+    Try,
+    /// Wait until that turn is over.
+    Wait,
+}
+
+impl<T> Combiner<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self {
+            value: Mutex::new(Some(value)),
+            asked: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Has the work ended, or panicked? Said before the value is dropped.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// Works on the value as often as somebody asks meanwhile; `after` runs after each turn, when
+    /// others can have the value again. Returns what the last turn left: nothing if somebody else is
+    /// in a turn, who then works for this caller too, or if the value is gone.
+    ///
+    /// It is gone once the work breaks off. If the work panics, what the value knows may be wrong;
+    /// that it is gone is right.
+    ///
+    /// No message is overlooked: every step on `asked` is a read-modify-write, so they have one
+    /// order, and each knows what was done before those ahead of it. An entrant that finds the
+    /// value taken asks, and tries again; whoever lets go of the value looks.
+    ///
+    /// - If the asking is ahead of the looking, the looking finds it, or a turn has taken it back,
+    ///   and knows the message. No turn takes it back too early, that is, ahead of the asking: the
+    ///   asking would know that this turn has the value, and the second try would be about it.
+    /// - If the looking is ahead, the asking knows that the value was let go of: the second try
+    ///   finds it free, or with another holder, of whom the same is true.
+    ///
+    /// Nobody asks for another turn but on entering. So two who look and try in turns do not keep
+    /// each other busy.
+    pub(super) fn enter<L>(
+        &self,
+        entry: Entry,
+        mut work: impl FnMut(&mut T) -> ControlFlow<(), L>,
+        after: impl Fn(&L),
+    ) -> Option<L> {
+        let mut last = None;
+        let mut locked = self.lock(entry).or_else(|| {
+            self.asked.swap(true, Ordering::AcqRel);
+            self.lock(entry)
+        });
+        while let Some(mut value) = locked {
+            self.asked.swap(false, Ordering::AcqRel);
+            let present = value.as_mut()?;
+            match catch_unwind(AssertUnwindSafe(|| work(present))) {
+                Ok(ControlFlow::Continue(left)) => {
+                    drop(value);
+                    after(last.insert(left));
+                }
+                Ok(ControlFlow::Break(())) => {
+                    self.remove(value);
+                    return None;
+                }
+                Err(panic) => {
+                    self.remove(value);
+                    resume_unwind(panic);
+                }
+            }
+            // Not a load: it could miss what was asked, and the asking would not know of it.
+            if !self.asked.fetch_or(false, Ordering::AcqRel) {
+                break;
+            }
+            locked = self.lock(entry);
+        }
+        last
+    }
+
+    /// Drops the value, after the turn that somebody else may be in.
+    pub(super) fn clear(&self) {
+        self.lock(Entry::Wait).into_iter().for_each(|value| self.remove(value));
+    }
+
+    fn lock(&self, entry: Entry) -> Option<MutexGuard<'_, Option<T>>> {
+        match entry {
+            Entry::Try => self.value.try_lock().ok(),
+            Entry::Wait => self.value.lock().ok(),
+        }
+    }
+
+    /// What runs when the value is dropped may come here again, and finds it gone.
+    fn remove(&self, mut value: MutexGuard<'_, Option<T>>) {
+        self.is_gone.store(true, Ordering::Release);
+        let left = value.take();
+        drop(value);
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_during_a_turn_is_done_in_one_more() {
+        let combiner = Combiner::new(0);
+        let last = combiner.enter(
+            Entry::Try,
+            |turns| {
+                *turns += 1;
+                if *turns == 1 {
+                    let nested = combiner.enter(Entry::Try, |_| ControlFlow::Continue(()), |_| ());
+                    assert!(nested.is_none());
+                }
+                ControlFlow::Continue(*turns)
+            },
+            |_| assert!(combiner.value.try_lock().is_ok(), "others can have it"),
+        );
+        assert_eq!(last, Some(2));
+    }
+
+    #[test]
+    fn a_value_whose_work_panics_is_dropped_at_once() {
+        let waits = Arc::new(());
+        let combiner = Combiner::new(Arc::clone(&waits));
+        let panics =
+            || combiner.enter(Entry::Try, |_| -> ControlFlow<()> { panic!("a bug") }, |_| ());
+        catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+        assert!(combiner.is_gone());
+        assert_eq!(Arc::strong_count(&waits), 1, "whoever waits for it knows");
+        let entered = combiner.enter(Entry::Wait, |_| ControlFlow::Continue(()), |_| ());
+        assert!(entered.is_none());
+    }
+
+    #[test]
+    fn a_value_that_comes_back_when_it_is_dropped_is_gone() {
+        struct ComesBack(Arc<Combiner<Option<ComesBack>>>);
+
+        impl Drop for ComesBack {
+            fn drop(&mut self) {
+                assert!(self.0.is_gone());
+                self.0.enter(Entry::Wait, |_| -> ControlFlow<()> { unreachable!() }, |_| ());
+            }
+        }
+
+        let combiner = Arc::new(Combiner::new(None));
+        let value = ComesBack(Arc::clone(&combiner));
+        let mut value = Some(value);
+        let put = |slot: &mut Option<ComesBack>| {
+            *slot = value.take();
+            ControlFlow::Continue(())
+        };
+        combiner.enter(Entry::Try, put, |_| ());
+        combiner.enter(Entry::Try, |_| ControlFlow::<(), ()>::Break(()), |_| ());
+        assert_eq!(Arc::strong_count(&combiner), 1);
+    }
+
+    #[test]
+    fn of_many_that_come_at_once_all_are_served() {
+        const EACH: usize = 200;
+        let (combiner, inbox) = (Combiner::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for entry in [Entry::Try, Entry::Try, Entry::Wait] {
+                let (combiner, inbox) = (&combiner, &inbox);
+                scope.spawn(move || {
+                    for _ in 0..EACH {
+                        inbox.fetch_add(1, Relaxed);
+                        let work = |seen: &mut usize| {
+                            *seen += inbox.swap(0, Relaxed);
+                            ControlFlow::Continue(())
+                        };
+                        combiner.enter(entry, work, |_| ());
+                    }
+                });
+            }
+        });
+        let seen = combiner.enter(Entry::Try, |&mut seen| ControlFlow::Continue(seen), |_| ());
+        assert_eq!(seen, Some(3 * EACH));
+    }
+}

@@ -1,0 +1,211 @@
+//! The runners of a keeper whose store is embedded: on each runtime that a caller comes from.
+//!
+//! Whoever takes a turn talks to the store. So such a keeper needs no particular runtime to go on:
+//! runtimes may end (each `#[tokio::test]` has its own), or stand still, and a guard may be dropped
+//! outside of any.
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Wake, Waker},
+};
+
+use tokio::runtime::{Handle, Id};
+
+use super::{
+    combiner::{Combiner, Entry},
+    turns::{Keeper, Message},
+    unpark::{LONGEST_SLEEP, Unpark},
+};
+use crate::{
+    clock::Clock,
+    core::Moment,
+    error::{Error, ErrorKind},
+    runtime,
+};
+
+/// A keeper that its callers run.
+pub(super) struct InlineRunner {
+    combiner: Combiner<Keeper>,
+    clock: Arc<dyn Clock>,
+    /// It ended because it was told to.
+    ended: Arc<AtomicBool>,
+    runtimes: Arc<Runtimes>,
+    /// Wakes all runtimes.
+    waker: Waker,
+    /// The last runtime that was found to have no timers: it is not asked with each call.
+    timeless: Mutex<Option<Id>>,
+}
+
+/// The runtimes that look at timers, and what wakes them.
+#[derive(Default)]
+struct Runtimes(Mutex<Vec<(Id, Arc<Unpark>)>>);
+
+impl InlineRunner {
+    pub(super) fn new(keeper: Keeper, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let runtimes = Arc::<Runtimes>::default();
+        Arc::new(Self {
+            ended: keeper.ended(),
+            combiner: Combiner::new(keeper),
+            clock,
+            waker: Arc::clone(&runtimes).into(),
+            runtimes,
+            timeless: Mutex::default(),
+        })
+    }
+
+    /// What makes the keeper look at its queue soon, and not on the thread that wakes.
+    pub(super) fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Lets the keeper do all there is to do now, with a message that did not go through the queue,
+    /// and returns when the next turn is due. Never blocks: if another caller is in a turn, that
+    /// caller takes one more, and `own` stays where it is.
+    pub(super) fn turn(&self, own: &mut Option<Message>, on: Option<Id>) -> Option<Moment> {
+        #[cfg(feature = "__mutants")]
+        if self.clock.is_stopped() {
+            return None;
+        }
+        let turn = |keeper: &mut Keeper| {
+            own.take().into_iter().for_each(|message| keeper.enqueue(message));
+            keeper.turn(&self.waker)
+        };
+        let next = self.combiner.enter(Entry::Try, turn, |_| ()).flatten();
+        if next.is_some() {
+            self.runtimes.unpark_before(next, on);
+        }
+        next
+    }
+
+    /// Sees to it that timers are looked at on the caller's runtime, which the keeper of an
+    /// embedded store needs for whatever lasts: a held lock, a wait.
+    pub(super) fn ensure_timers(self: &Arc<Self>) -> Result<(), Error> {
+        let current = Handle::try_current().map_err(|_| {
+            Error::invalid(
+                "an embedded store is served by the caller's Tokio runtime, and this is outside \
+                 of one: call from a task, or use a Redis store",
+            )
+        })?;
+        let id = current.id();
+        if self.runtimes.has(id) {
+            return Ok(());
+        }
+        if !runtime::has_timers() {
+            return Err(Error::invalid(
+                "an embedded store needs the timers of the caller's Tokio runtime: build it with \
+                 `enable_time` or `enable_all`",
+            ));
+        }
+        let unpark = Arc::<Unpark>::default();
+        whole(&self.runtimes.0).push((id, Arc::clone(&unpark)));
+        current.spawn(OnRuntime { id, unpark, runner: Arc::downgrade(self) }.run());
+        // A runtime that is shut down drops the task right there.
+        if self.runtimes.has(id) { Ok(()) } else { Err(self.gone()) }
+    }
+
+    /// The same for a caller that needs no timer itself, if there is something that lasts: the
+    /// runtime where it began may have ended. Where there is no runtime, or one without timers,
+    /// nothing is seen to, and the call goes on as it can.
+    pub(super) fn offer_timers(self: &Arc<Self>) {
+        let Ok(current) = Handle::try_current() else { return };
+        let id = current.id();
+        if self.runtimes.has(id) || *whole(&self.timeless) == Some(id) || self.combiner.is_gone() {
+            return;
+        }
+        let look = |keeper: &mut Keeper| ControlFlow::Continue(keeper.goes_on());
+        // If somebody else is in a turn, there may be.
+        let goes_on = self.combiner.enter(Entry::Try, look, |_| ()).unwrap_or(true);
+        // Whoever came during the look relies on a turn.
+        self.turn(&mut None, None);
+        if goes_on && runtime::can_be_asked() && self.ensure_timers().is_err() {
+            *whole(&self.timeless) = Some(id);
+        }
+    }
+
+    pub(super) fn gone(&self) -> Error {
+        // In this order: whoever sees that it is gone sees why.
+        match (self.combiner.is_gone(), self.ended.load(Ordering::Acquire)) {
+            (_, true) => Error::closed(),
+            (true, false) => Error::panicked(),
+            (false, false) => Error::new(
+                ErrorKind::Unavailable,
+                "the Tokio runtime of this call was shut down: call from one that runs",
+            ),
+        }
+    }
+}
+
+impl Drop for InlineRunner {
+    fn drop(&mut self) {
+        // The tasks on the runtimes have nothing to wait for any more.
+        self.waker.wake_by_ref();
+    }
+}
+
+impl Runtimes {
+    fn has(&self, runtime: Id) -> bool {
+        whole(&self.0).iter().any(|&(id, _)| id == runtime)
+    }
+
+    /// Wakes those that would sleep beyond this time.
+    fn unpark_before(&self, next: Option<Moment>, but: Option<Id>) {
+        for (id, unpark) in &*whole(&self.0) {
+            if but != Some(*id) {
+                unpark.unpark_before(next);
+            }
+        }
+    }
+}
+
+impl Wake for Runtimes {
+    fn wake(self: Arc<Self>) {
+        for (_, unpark) in &*whole(&self.0) {
+            unpark.unpark();
+        }
+    }
+}
+
+/// What is changed in single steps is whole, also after a panic elsewhere.
+fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The task on one runtime, which takes a turn when a timer is due.
+struct OnRuntime {
+    id: Id,
+    unpark: Arc<Unpark>,
+    runner: Weak<InlineRunner>,
+}
+
+impl OnRuntime {
+    async fn run(self) {
+        let mut lingers = false;
+        while let Some(runner) = self.runner.upgrade() {
+            self.unpark.awake();
+            // Nothing, either, if somebody else is in a turn, who unparks after it.
+            let next = runner.turn(&mut None, Some(self.id));
+            if runner.combiner.is_gone() {
+                return;
+            }
+            let now = runner.clock.now();
+            drop(runner);
+            // Where locks come and go, the last timer is gone at one moment and the next one there
+            // at another: it would wake this task each time. So an idle one wakes by itself once
+            // more. Only once, for under a paused clock every timer makes time go on.
+            let until = next.or_else(|| lingers.then(|| now + LONGEST_SLEEP));
+            lingers = self.unpark.park(now, until).await || next.is_some();
+        }
+    }
+}
+
+impl Drop for OnRuntime {
+    fn drop(&mut self) {
+        if let Some(runner) = self.runner.upgrade() {
+            whole(&runner.runtimes.0).retain(|(_, unpark)| !Arc::ptr_eq(unpark, &self.unpark));
+        }
+    }
+}

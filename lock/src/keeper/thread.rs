@@ -1,0 +1,154 @@
+//! The runner of a keeper whose store is reached through a connection: on a thread of its own.
+//!
+//! It alone talks to the store, so no work of the callers can keep leases from being renewed, and
+//! requests that come while it is at it gather into one write.
+
+use std::{
+    future::Future,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+    thread,
+};
+
+use tokio::{runtime::Builder, sync::oneshot, task};
+
+use super::{
+    combiner::{Combiner, Entry},
+    turns::{Keeper, Message},
+    unpark::Unpark,
+};
+use crate::{
+    clock::Clock,
+    core::Moment,
+    error::{Error, ErrorKind},
+    process::Process,
+};
+
+/// The callers' hold on a keeper with a thread of its own. Dropped after the callers' end of the
+/// queue: the thread is woken to find that nobody is there any more.
+pub(super) struct ThreadRunner {
+    combiner: Arc<Combiner<Keeper>>,
+    unpark: Arc<Unpark>,
+    /// It ended because it was told to.
+    ended: Arc<AtomicBool>,
+    process: Process,
+}
+
+/// What the preparations on the thread come to.
+pub(crate) struct Started(oneshot::Receiver<Result<(), Error>>);
+
+impl Started {
+    pub(crate) async fn wait(self) -> Result<(), Error> {
+        self.0.await.map_err(|_| Error::panicked())?
+    }
+}
+
+impl ThreadRunner {
+    /// Starts the thread, on which everything else happens: first `prepare`, which is given what
+    /// wakes the thread, and then, if it succeeds, the keeper. The thread ends when all clients are
+    /// gone, or when `prepare` fails.
+    pub(super) fn start<F, Fut>(
+        clock: Arc<dyn Clock>,
+        keeper: Keeper,
+        prepare: F,
+    ) -> Result<(Self, Started), Error>
+    where
+        F: FnOnce(Waker) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), Error>>,
+    {
+        let ended = keeper.ended();
+        let (combiner, unpark) = (Arc::new(Combiner::new(keeper)), Arc::<Unpark>::default());
+        // Whatever happens to the thread is noticed by those who wait for it.
+        let own = OwnThread { combiner: Arc::clone(&combiner), unpark: Arc::clone(&unpark), clock };
+        let (started, outcome) = oneshot::channel();
+        let body = move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(no_thread(error)))),
+            };
+            runtime.block_on(async move {
+                let prepared = prepare(Arc::clone(&own.unpark).into()).await;
+                let is_prepared = prepared.is_ok();
+                // Whether or not somebody waits to hear it.
+                let _ = started.send(prepared);
+                if is_prepared {
+                    own.run().await;
+                }
+            });
+        };
+        thread::Builder::new().name("lock-keeper".into()).spawn(body).map_err(no_thread)?;
+        let runner = Self { combiner, unpark, ended, process: Process::current() };
+        Ok((runner, Started(outcome)))
+    }
+
+    /// Lets the keeper do, on a caller's thread, what needs no store, and wakes its own thread for
+    /// the rest. Takes `own` along if it gets a turn, and leaves it where it is if not.
+    pub(super) fn turn(&self, own: &mut Option<Message>) {
+        let turn = |keeper: &mut Keeper| {
+            let at_once = keeper.local_turn(own).then(Moment::default);
+            ControlFlow::Continue(at_once.or_else(|| keeper.next_timer()))
+        };
+        self.combiner.enter(Entry::Try, turn, |&next| self.unpark.unpark_before(next));
+    }
+
+    pub(super) fn gone(&self) -> Error {
+        if self.ended.load(Ordering::Acquire) { Error::closed() } else { Error::panicked() }
+    }
+}
+
+impl Drop for ThreadRunner {
+    fn drop(&mut self) {
+        // A child that was forked has no such thread; what wakes one may be locked there for ever.
+        if self.process.is_current() {
+            self.unpark.unpark();
+        }
+    }
+}
+
+/// What the thread has: it runs until the keeper is shut down, or all clients are gone and what
+/// they left is released.
+struct OwnThread {
+    combiner: Arc<Combiner<Keeper>>,
+    unpark: Arc<Unpark>,
+    clock: Arc<dyn Clock>,
+}
+
+impl OwnThread {
+    async fn run(self) {
+        let waker = Waker::from(Arc::clone(&self.unpark));
+        loop {
+            self.unpark.awake();
+            let left = self.combiner.enter(Entry::Wait, |keeper| keeper.turn(&waker), |_| ());
+            let Some(next) = left else { return };
+            let now = self.clock.now();
+            if next.is_some_and(|next| next <= now) {
+                // The connection's own task is on this thread, too.
+                task::yield_now().await;
+            } else {
+                self.unpark.park(now, next.or(Some(Moment::NEVER))).await;
+            }
+        }
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        // Also when the connection has panicked: nobody renews these locks any more, and the
+        // holders have to know.
+        self.combiner.clear();
+    }
+}
+
+fn no_thread(error: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "the keeper's thread could not be started ({error}): check the limits of this process"
+        ),
+    )
+    .caused_by(Arc::new(error))
+}
