@@ -1,7 +1,7 @@
 //! Which cores client and server run on.
 //!
 //! With one task, the kernel decides the outcome: it lets client and server share a core, where
-//! handing over costs little, or gives each its own, where it costs a wake-up; and it changes its
+//! handing over costs little, or gives each its own, where it costs a notice; and it changes its
 //! mind within seconds. `--split` gives the server a core of its own for good, which is nearer
 //! to a server on another machine.
 

@@ -87,7 +87,7 @@ async fn a_client_is_known_by_its_certificate() {
         let both = format!("{}{}", pkcs8.key, pkcs8.certificate);
         works(builder(&server).client_certificate(&*both, &*both)).await;
     }
-    // Where wake-ups come on a connection of their own, that one shows it, too.
+    // Where notices come on a connection of their own, that one shows it, too.
     let server = RedisServer::builder().tls(true).tls_auth_clients(true);
     let server = WatchedServer::start(server.flags(["--rename-command", "HELLO", ""]));
     let locks = showing(&server, &server.certificates().client()).build().await.unwrap();

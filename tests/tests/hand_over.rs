@@ -105,7 +105,7 @@ async fn a_lock_that_was_kept_is_handed_over_past_a_stopped_waiter() {
     assert!(delay < ms(1100) + NOISE, "{delay:?}");
 }
 
-/// Where a claim window has passed, one newcomer may pass the queue, but not its whole process.
+/// Where a reservation has passed, one newcomer may pass the queue, but not its whole process.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
     const LEASE: Duration = Duration::from_secs(60);
@@ -217,7 +217,7 @@ impl AdminStore for Gated {
     }
 }
 
-/// Answers and wake-ups need not travel together: whoever was forced out before it heard of its
+/// Answers and notices need not travel together: whoever was forced out before it heard of its
 /// grant must not believe in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_taken_by_force_before_its_grant_was_heard_of_is_not_held() {
@@ -281,10 +281,10 @@ async fn a_lock_taken_by_force_and_granted_again_is_not_released_by_what_went_be
     }
 }
 
-/// A caller that joins and leaves before the store was asked for it leaves nothing of its seat
+/// A caller that joins and leaves before the store was asked for it leaves nothing of its entry
 /// behind: neither in the books, nor to the next one, which would not hear what is said to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_was_never_asked_for_leaves_no_token_behind() {
+async fn an_entry_that_was_never_asked_for_leaves_no_token_behind() {
     let inner = MemoryStore::new();
     let (open, gate) = watch::channel(false);
     let ((there, is_there), (go_on, goes_on)) = (channel(), channel());

@@ -1,4 +1,4 @@
-//! Waiting between processes: order, the dead, lost wake-ups, and what it costs.
+//! Waiting between processes: order, the dead, lost notices, and what it costs.
 
 use std::{
     collections::BTreeMap,
@@ -78,7 +78,7 @@ async fn a_release_hands_over_in_the_order_of_arrival(engine: &Engine) {
     }
 }
 
-/// The seat in the store's queue belongs to the process, not to the caller it was made for.
+/// The entry in the store's queue belongs to the process, not to the caller it was made for.
 async fn the_next_caller_takes_the_place_of_one_that_leaves(engine: &Engine) {
     let guard = engine.locks().await.lock("a").acquire().await.unwrap();
     let (one, other) = (engine.locks().await, engine.locks().await);
@@ -290,7 +290,7 @@ fn check_order(server: &RedisServer, key: &str) -> usize {
 }
 
 /// A process that has died is passed over at once: the server knows that its connection is gone.
-/// One that is merely stopped has a claim window, and does not lose its place for good.
+/// One that is merely stopped has a reservation, and does not lose its place for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dead_and_the_stopped_delay_the_next_one_by_the_claim_window_at_most() {
     for kill in [true, false] {
@@ -347,7 +347,7 @@ async fn the_lock_of_a_holder_that_dies_is_had_when_its_lease_is_over() {
     }
 }
 
-/// All wake-ups lost, or every second one: it takes longer, and nobody hangs.
+/// All notices lost, or every second one: it takes longer, and nobody hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_wake_ups_cost_no_more_than_the_holders_remaining_time() {
     const LEASE: Duration = Duration::from_millis(1000);

@@ -27,7 +27,7 @@ pub(crate) async fn serve(way: &[&str], url: &str) -> String {
     }
 }
 
-/// How wake-ups travel.
+/// How notices travel.
 async fn hand_over(builder: impl Fn() -> LocksBuilder) -> Result<String, Error> {
     let (one, other) = (builder().build().await?, builder().build().await?);
     let guard = one.lock("a").acquire().await?;

@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::{
-    collections::VecDeque,
+    collections::{VecDeque, hash_map::Entry},
     iter,
     ops::ControlFlow,
     sync::{
@@ -188,9 +188,12 @@ impl Keeper {
             Message::Command(command) => {
                 match command {
                     Command::Release { hold, .. } | Command::Leak(hold) => {
-                        self.look_at(hold, now);
-                        if self.holds.get(&hold.ownership).is_some_and(|held| held.name == hold) {
-                            self.holds.remove(&hold.ownership);
+                        let is_its = |held: &mut Arc<Hold>| held.name == hold;
+                        if let Entry::Occupied(mut held) = self.holds.entry(hold.ownership)
+                            && is_its(held.get_mut())
+                            && held.remove().lost().is_raised()
+                        {
+                            self.engine.command(Command::Expired(hold), now);
                         }
                     }
                     Command::RunTaken(hold) => self.look_at(hold, now),

@@ -1,7 +1,7 @@
 //! The debounce model: calls of one id, in different processes.
 //!
 //! A call is told to the store, asks whether it may run, and claims the run; the run is renewed and
-//! ends. Requests, replies, processes and wake-ups suffer what they suffer in
+//! ends. Requests, replies, processes and notices suffer what they suffer in
 //! [`locks`](super::locks). What must hold: runs do not overlap while they may be believed, no
 //! older call runs after a newer one, and each call whose caller lives runs or is covered by a run.
 //!
@@ -52,7 +52,7 @@ struct Bound {
     running: u8,
     /// Ticks that pass before a call is made.
     calling: u8,
-    /// Cuts, crashes, cancelled calls and lost wake-ups, in all.
+    /// Cuts, crashes, cancelled calls and lost notices, in all.
     faults: u8,
 }
 
@@ -77,7 +77,7 @@ struct State {
     store: Store,
     processes: Vec<Arc<Process>>,
     alive: Vec<bool>,
-    /// Processes that a wake-up is on its way to.
+    /// Processes that a notice is on its way to.
     woken: Vec<bool>,
     stale: Vec<Vec<Request>>,
     /// What is done only after some time has passed.

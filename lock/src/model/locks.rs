@@ -20,7 +20,7 @@ use super::{LEASE, Seen, TICK};
 use crate::core::Moment;
 
 /// Nobody waits for longer than that, whatever happens within the bound: a dead waiter is believed
-/// for 15 s, and what follows takes a few leases and claim windows.
+/// for 15 s, and what follows takes a few leases and reservations.
 const END: Duration = Duration::from_secs(60);
 
 /// A mistake on purpose: the model must find what it breaks.
@@ -38,7 +38,7 @@ enum Mistake {
     CounterOnlyToken,
     /// A renewal takes a lock that is gone.
     RenewRecreates,
-    /// A waiter relies on its wake-up.
+    /// A waiter relies on its notice.
     NoFallbackLook,
     /// A request whose caller went away is forgotten.
     NothingIsUndone,
@@ -55,7 +55,7 @@ struct Bound {
     late: u8,
     /// Ticks that pass because a guard is held.
     holding: u8,
-    /// Cuts, crashes, cancelled acquires and lost wake-ups, in all.
+    /// Cuts, crashes, cancelled acquires and lost notices, in all.
     faults: u8,
     /// Losses of all data.
     wipes: u8,
@@ -78,7 +78,7 @@ struct State {
     /// Shared with the states before: a step changes one of them.
     clients: Vec<Arc<Client>>,
     alive: Vec<bool>,
-    /// Wake-ups on their way; they come in any order.
+    /// Notices on their way; they come in any order.
     words: Vec<Vec<Word>>,
     /// Requests of connections that are gone: the server may find them in its buffers.
     stale: Vec<Vec<Request>>,
@@ -129,7 +129,7 @@ enum Step {
     Deliver,
     /// Its keeper rechecks at the timers.
     Turn,
-    /// A wake-up reaches it.
+    /// A notice reaches it.
     Wake(Word),
 }
 

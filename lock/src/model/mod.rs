@@ -6,11 +6,11 @@
 //!
 //! # What is real, and what is a mirror
 //!
-//! The decisions are the library's own code, cloned and hashed as state: `core::lease`,
-//! `core::queue` (who waits in a process, its seat and its tenure), `core::debounce::Window`,
-//! `core::burst`, and the queue of the memory store. What carries them out is I/O in the library,
-//! and mirrored here, line by line: in [`locks`] and in [`debounce`], `store` is the memory store,
-//! which the scripts follow, and `client` or `process` is the keeper. A test holds the `store` of
+//! The decisions are the library's own code, cloned and hashed as state: `engine::lease`,
+//! `engine::lock_state` (who waits in a process, its entry and its ownership), `core::debounce::Window`,
+//! `engine::burst`, and the queue of the memory store. The other parts of the engine have more state
+//! than the model can bear yet, and are mirrored here, line by line: in [`locks`] and in [`debounce`], `store` is the memory store,
+//! which the scripts follow, and `client` or `process` is the engine. A test holds the `store` of
 //! locks to the memory store, and the tests of the workspace hold the scripts to that.
 //!
 //! # What is covered
@@ -20,7 +20,7 @@
 //! their order on a connection, and may be late, be lost with the connection, and be repeated; a
 //! request of a connection that is gone may be executed at any time later (a server that allows
 //! `CLIENT KILL` does not do that; the protocol bears it). Clients stop for ever, with or without
-//! the server's notice, or sleep past their deadline. Wake-ups come in any order, late, or never.
+//! the server's notice, or sleep past their deadline. Notices come in any order, late, or never.
 //! All data may be lost; then only the fences must still grow.
 //!
 //! [`debounce`]: callers of one id in three processes, and what may befall them is the same. A caller

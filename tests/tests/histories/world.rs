@@ -28,7 +28,7 @@ const FENCES: &str = "~fence";
 /// How many tasks each of the processes has.
 const TASKS: u64 = 16;
 
-/// The longest lease, and a claim window.
+/// The longest lease, and a reservation.
 const LONGEST_KEY: Duration = Duration::from_millis(2000 + 1000);
 
 pub(super) struct World {

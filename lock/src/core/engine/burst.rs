@@ -40,7 +40,7 @@ pub(crate) struct Call {
 /// The call that the store was asked about last, and the number that it knows it by.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Told {
+struct Registered {
     number: u64,
     place: u64,
     call: Call,
@@ -113,7 +113,7 @@ pub(crate) struct Burst {
     /// Who waits, with which call, by their places: of two, the one with the larger came later.
     callers: BTreeMap<u64, (u64, Call)>,
     last_place: u64,
-    told: Option<Told>,
+    registered: Option<Registered>,
     /// When the store was asked about that, if it has not answered.
     asked_at: Option<Moment>,
     /// A question about that had no answer: the run may be granted.
@@ -126,11 +126,11 @@ pub(crate) struct Burst {
     /// When to ask next; never before anything was answered.
     ask_at: Moment,
     /// The last answer said that a call of another process is newer.
-    behind: bool,
+    superseded_elsewhere: bool,
     /// Something happened since the store was asked.
     again: bool,
     /// Calls up to this place run as soon as they can.
-    hurried: u64,
+    flush_up_to: u64,
     outage: Outage,
     looks: u32,
     jitter: Jitter,
@@ -141,15 +141,15 @@ impl Burst {
         Self {
             callers: BTreeMap::new(),
             last_place: 0,
-            told: None,
+            registered: None,
             asked_at: None,
             unknown: false,
             undone: false,
             not_before: Moment::default(),
             ask_at: Moment::NEVER,
-            behind: false,
+            superseded_elsewhere: false,
             again: false,
-            hurried: 0,
+            flush_up_to: 0,
             outage: Outage::default(),
             looks: 0,
             jitter,
@@ -163,8 +163,8 @@ impl Burst {
 
     /// The number that the store is being asked about, if nobody is there for a run that it grants.
     pub(crate) fn abandoned(&self) -> Option<u64> {
-        let told = self.told.filter(|_| self.asked_at.is_some())?;
-        (!self.has_callers_until(told.place)).then_some(told.number)
+        let registered = self.registered.filter(|_| self.asked_at.is_some())?;
+        (!self.has_callers_until(registered.place)).then_some(registered.number)
     }
 
     fn has_callers_until(&self, place: u64) -> bool {
@@ -179,7 +179,7 @@ impl Burst {
         self.callers.insert(place, (caller, call));
         let next = if self.asked_at.is_some() {
             Next::Wait
-        } else if self.ask_at == Moment::NEVER || self.behind {
+        } else if self.ask_at == Moment::NEVER || self.superseded_elsewhere {
             // The store does not know that this process takes part, or takes another for the
             // newest, which would run without this call.
             Next::Ask
@@ -199,8 +199,9 @@ impl Burst {
             return Step { undo: self.take_unknown(), next: Next::Gone, ..Step::default() };
         }
         // One without an answer is asked about until it has one.
-        let told = self.told.filter(|told| told.place <= place && !self.unknown);
-        if !told.is_some_and(|told| self.stands_in(told.place)) {
+        let registered =
+            self.registered.filter(|registered| registered.place <= place && !self.unknown);
+        if !registered.is_some_and(|registered| self.stands_in(registered.place)) {
             return Step::default();
         }
         self.ask_at = self.after_others(self.ask_at);
@@ -215,14 +216,14 @@ impl Burst {
     /// When to ask for a call that is older than the one that is due then.
     fn after_others(&self, due: Moment) -> Moment {
         // If another process has the newest call, its grace has been counted.
-        due + if self.behind { Duration::ZERO } else { GRACE } + AFTER_OTHERS
+        due + if self.superseded_elsewhere { Duration::ZERO } else { GRACE } + AFTER_OTHERS
     }
 
     /// The number under which a run may have been granted, for it to be undone.
     fn take_unknown(&mut self) -> Option<u64> {
         let unknown = std::mem::take(&mut self.unknown);
         self.undone |= unknown;
-        self.told.filter(|_| unknown).map(|told| told.number)
+        self.registered.filter(|_| unknown).map(|registered| registered.number)
     }
 
     /// A run that was granted to callers of this burst was undone: none of them was there.
@@ -244,14 +245,14 @@ impl Burst {
 
     /// A run has ended, perhaps the one that it waits for.
     pub(crate) fn run_ended(&mut self) -> Next {
-        let stands_in = self.told.is_some_and(|told| self.stands_in(told.place));
+        let stands_in = self.registered.is_some_and(|registered| self.stands_in(registered.place));
         let waits = self.looks > 0 && !stands_in;
         if waits || self.asked_at.is_some() { self.look() } else { Next::Wait }
     }
 
     /// Its window was flushed.
-    pub(crate) fn hurry(&mut self) -> Next {
-        self.hurried = self.last_place;
+    pub(crate) fn flush(&mut self) -> Next {
+        self.flush_up_to = self.last_place;
         self.look()
     }
 
@@ -275,57 +276,59 @@ impl Burst {
             return None;
         }
         let (&place, &(_, call)) = self.callers.last_key_value()?;
-        let for_nobody = |told: Told| !self.has_callers_until(told.place);
-        let undo = if self.told.is_some_and(for_nobody) { self.take_unknown() } else { None };
+        let for_nobody = |registered: Registered| !self.has_callers_until(registered.place);
+        let undo = if self.registered.is_some_and(for_nobody) { self.take_unknown() } else { None };
         // Until it is known what became of it, it is asked about again, also if there is a newer
         // one: that would be superseded by a run that nobody has heard of.
-        let told = self.told.filter(|told| self.unknown || told.place >= place);
-        let mut told = told.unwrap_or_else(|| Told { number: draw(), place, call });
-        told.call.made_at = told.call.made_at.max(self.not_before);
-        self.told = Some(told);
+        let registered =
+            self.registered.filter(|registered| self.unknown || registered.place >= place);
+        let mut registered =
+            registered.unwrap_or_else(|| Registered { number: draw(), place, call });
+        registered.call.made_at = registered.call.made_at.max(self.not_before);
+        self.registered = Some(registered);
         self.asked_at = Some(now);
         self.again = false;
-        let mut call = told.call;
-        if told.place <= self.hurried {
+        let mut call = registered.call;
+        if registered.place <= self.flush_up_to {
             call.wait = Duration::ZERO;
         }
         let age = now.after(call.made_at);
-        Some((undo, Question { number: told.number, call, age }))
+        Some((undo, Question { number: registered.number, call, age }))
     }
 
     pub(crate) fn answered(&mut self, answer: Answer, now: Moment) -> Step {
-        let (Some(asked_at), Some(told)) = (self.asked_at.take(), self.told) else {
+        let (Some(asked_at), Some(registered)) = (self.asked_at.take(), self.registered) else {
             return Step::default();
         };
         if answer == Answer::Unknown {
-            return self.unanswered(told, asked_at, now);
+            return self.unanswered(registered, asked_at, now);
         }
         self.outage.end();
-        let (place, unknown) = (told.place, std::mem::take(&mut self.unknown));
+        let (place, unknown) = (registered.place, std::mem::take(&mut self.unknown));
         match answer {
             Answer::NotYet { left, newest } => {
                 self.looks = 0;
-                self.behind = !newest;
+                self.superseded_elsewhere = !newest;
                 self.wait_on(place, now + left.max(Duration::from_millis(1)), now)
             }
             Answer::Running(left) => {
                 // The lease of the run only bounds it: of a run elsewhere, nothing tells the end.
                 let look = doubling(POLL, self.looks);
                 self.looks = self.looks.saturating_add(1);
-                self.behind = false;
+                self.superseded_elsewhere = false;
                 let left = left.max(Duration::from_millis(1)).min(look);
                 self.wait_on(place, now + left, now)
             }
             Answer::Granted => {
                 let ended = self.end_until(place, End::Runs);
                 self.undone = ended.is_none();
-                let undo = self.undone.then_some(told.number);
+                let undo = self.undone.then_some(registered.number);
                 Step { undo, ended, next: self.go_on() }
             }
             Answer::Superseded if self.undone => {
                 // By what, nobody can tell: as a call that is made now, no run has covered it.
                 self.undone = false;
-                self.told = None;
+                self.registered = None;
                 self.not_before = now;
                 Step { next: self.go_on(), ..Step::default() }
             }
@@ -336,7 +339,7 @@ impl Burst {
             Answer::Refused => {
                 // A claim before this one may have been granted, and had no answer.
                 self.undone |= unknown;
-                let undo = unknown.then_some(told.number);
+                let undo = unknown.then_some(registered.number);
                 let ended = self.end_until(place, End::Refused);
                 Step { undo, ended, next: self.go_on() }
             }
@@ -356,7 +359,7 @@ impl Burst {
         if self.callers.is_empty() {
             return Next::Gone;
         }
-        self.behind = false;
+        self.superseded_elsewhere = false;
         self.looks = 0;
         Next::Ask
     }
@@ -375,16 +378,16 @@ impl Burst {
         } else {
             self.after_others(until)
         };
-        let at_once = self.again || (newest > asked && self.behind);
+        let at_once = self.again || (newest > asked && self.superseded_elsewhere);
         let next = if at_once { Next::Ask } else { Next::AskAt(self.ask_at) };
         Step { next, ..Step::default() }
     }
 
-    fn unanswered(&mut self, told: Told, asked_at: Moment, now: Moment) -> Step {
+    fn unanswered(&mut self, registered: Registered, asked_at: Moment, now: Moment) -> Step {
         self.ask_at = self.outage.retry_at(asked_at, self.jitter, now);
         if self.outage.is_borne(now) || self.callers.is_empty() {
             let ended = self.end_until(u64::MAX, End::Unavailable);
-            return Step { undo: Some(told.number), ended, next: Next::Gone };
+            return Step { undo: Some(registered.number), ended, next: Next::Gone };
         }
         self.unknown = true;
         Step { next: Next::AskAt(self.ask_at), ..Step::default() }

@@ -297,7 +297,7 @@ impl<C> Bursts<C> {
     pub(super) fn notice(&mut self, number: u64, flushed: bool, turn: &mut Turn<C>) -> bool {
         let Some(key) = self.keys.get(&number).cloned() else { return false };
         if let Some(pending) = self.by_key.get_mut(&key) {
-            let next = if flushed { pending.burst.hurry() } else { pending.burst.look() };
+            let next = if flushed { pending.burst.flush() } else { pending.burst.look() };
             self.follow_next(&key, next, turn);
         }
         true
@@ -321,7 +321,7 @@ impl<C> Bursts<C> {
         let Some(pending) = self.by_key.get_mut(key) else { return false };
         let waited = pending.burst.is_pending();
         let step = match end {
-            WindowEnd::Flush => Step { next: pending.burst.hurry(), ..Step::default() },
+            WindowEnd::Flush => Step { next: pending.burst.flush(), ..Step::default() },
             WindowEnd::Cancel => pending.burst.cancel(),
         };
         self.follow(key, step, turn);

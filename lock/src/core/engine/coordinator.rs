@@ -393,7 +393,6 @@ impl<C: Caller> Engine<C> {
         let Some((acquirer, fencing_token)) = next else { return };
         self.hold(acquirer, granted, fencing_token, Work::Own);
         self.hand_offs.forget(&key, &mut self.turn);
-        self.queued.refuse_overtime(&key, &mut self.turn);
     }
 
     fn registered(
@@ -485,16 +484,15 @@ impl<C: Caller> Engine<C> {
     /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it, or
     /// to the store.
     fn release(&mut self, hold: HoldName, undelivered: bool, to: Option<C>) {
-        let remaining = self.holds.passable(hold, undelivered, self.turn.now);
-        let key = self.holds.key(hold.ownership).cloned();
-        let (Some(remaining), Some(key)) = (remaining, key) else {
+        let passable = self.holds.passable(hold, undelivered, self.turn.now);
+        let Some((key, remaining)) = passable else {
             // Lost before; the guard's own end changes nothing.
             return self.turn.refuse(to, Refusal::Lost(NOT_HELD));
         };
         if undelivered && self.pass_run_on(hold, &key, remaining) {
             return;
         }
-        let action = self.queued.released(&key, remaining);
+        let action = self.queued.released(&key, remaining, &mut self.turn);
         if let Action::Grant { caller, fencing_token } = action {
             if let Some(next) = self.queued.next(caller, &mut self.turn) {
                 self.pass_on(hold.ownership, next, fencing_token, Work::Own);
@@ -510,7 +508,6 @@ impl<C: Caller> Engine<C> {
         let keep_until = if undelivered { Moment::default() } else { ended.keep_until };
         let lock = (ended.key, ended.token);
         self.releases.begin(hold.ownership, lock, keep_until, to, &self.turn);
-        self.queued.ask_behind_release(&key, &mut self.turn);
     }
 
     /// If this was a run, and its caller went away before it had taken it: true if it is another's

@@ -106,16 +106,18 @@ impl Holds {
         self.named(name).is_some_and(|hold| now < hold.lease.deadline())
     }
 
-    /// How long a lock may be passed on to somebody else as it is: zero if it may not.
+    /// The key of a lock, and how long it may be passed on to somebody else as it is: zero if it may
+    /// not.
     pub(super) fn passable(
         &self,
         name: HoldName,
         undelivered: bool,
         now: Moment,
-    ) -> Option<Duration> {
+    ) -> Option<(Arc<str>, Duration)> {
         let hold = self.named(name)?;
         let kept = !undelivered && hold.keep_until > now;
-        Some(if kept { Duration::ZERO } else { hold.lease.deadline().after(now) })
+        let remaining = if kept { Duration::ZERO } else { hold.lease.deadline().after(now) };
+        Some((Arc::clone(&hold.key), remaining))
     }
 
     /// Forgets a hold; `None` if it was lost before.

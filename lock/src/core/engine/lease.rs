@@ -179,7 +179,7 @@ impl Lease {
         self.deadline = expiry - margin(self.lease.max(remaining));
         // A third of the lease after the request, give or take a tenth, so that holds that began
         // together do not renew together for ever; then rounded up to a common grid, so that
-        // those that are due close together cost one wake-up and travel in one batch.
+        // those that are due close together cost one notice and travel in one batch.
         let third = self.lease / 3;
         let wait = self.jitter.between(third * 9 / 10, third * 11 / 10);
         self.renew_at = if expiry >= self.end {

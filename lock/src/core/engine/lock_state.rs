@@ -26,7 +26,7 @@ const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const HAND_OVER_BITS: u32 = 10;
 const MOST_HAND_OVERS: u64 = (1 << HAND_OVER_BITS) - 1;
 
-/// The shortest and the longest pause between two rechecks of a lock, where no wake-up comes.
+/// The shortest and the longest pause between two rechecks of a lock, where no notice comes.
 const POLL: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(250));
 
 /// A process's claim to one lock, and the callers behind it.
@@ -127,7 +127,7 @@ pub(crate) struct Request {
 /// How this store tells waiters that their turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rechecks {
-    /// It wakes them; a look is for what the wake-up may have missed.
+    /// It wakes them; a look is for what the notice may have missed.
     pub(crate) woken: bool,
     /// The holder tells them when it lets go of the lock, as far as the store knows.
     pub(crate) told: bool,
@@ -269,7 +269,7 @@ impl LockState {
             WATCH
         };
         let delay = rechecks.jitter.nth(entry.rechecks).between(shortest, longest);
-        // When the holder's time is up without a wake-up, nobody has released. A millisecond
+        // When the holder's time is up without a notice, nobody has released. A millisecond
         // more, because the store rounds down.
         let expiry = remaining.map_or(Duration::MAX, |left| left + Duration::from_millis(1));
         if rechecks.woken && mutant::is("no fallback look") {

@@ -55,6 +55,13 @@ struct LocalLock {
 }
 
 impl LocalLock {
+    /// The entry with this number is gone; its token, if it had one.
+    fn end_entry<C>(&mut self, number: u64, turn: &mut Turn<C>) -> Option<Token> {
+        turn.timers.cancel(Timer::Recheck(number), &mut self.timer);
+        self.failure = None;
+        self.token.take()
+    }
+
     fn is_silent(&self) -> bool {
         self.state.entry().is_some_and(|entry| entry.silent_since().is_some())
     }
@@ -95,28 +102,16 @@ impl<C> Queued<C> {
                 }
             }
             Action::Withdraw { number } => {
-                if let Some(token) = self.end_entry(key, number, turn) {
+                self.entries.remove(&number);
+                if let Some(token) = lock.end_entry(number, turn) {
                     turn.undo(number, key, &token);
                 }
             }
             Action::None | Action::Grant { .. } | Action::Release | Action::Reacquire => {}
         }
-        self.forget_if_idle(key);
-    }
-
-    fn forget_if_idle(&mut self, key: &Arc<str>) {
-        if self.locks.get(key).is_some_and(|lock| lock.state.is_idle()) {
+        if lock.state.is_idle() {
             self.locks.remove(key);
         }
-    }
-
-    /// The entry with this number is gone; its token, if it had one.
-    fn end_entry(&mut self, key: &str, number: u64, turn: &mut Turn<C>) -> Option<Token> {
-        let lock = self.locks.get_mut(key)?;
-        turn.timers.cancel(Timer::Recheck(number), &mut lock.timer);
-        self.entries.remove(&number);
-        lock.failure = None;
-        lock.token.take()
     }
 
     /// What the store is to be asked on behalf of those who wait for this lock.
@@ -184,8 +179,8 @@ impl<C> Queued<C> {
         None
     }
 
-    /// Gives a grant to the first in line, with the fencing token. `None` if nobody is there, and it
-    /// is undone.
+    /// Gives a grant to the first in line, with the fencing token: nobody here owns the lock any more.
+    /// `None` if nobody is there, and it is undone.
     pub(super) fn granted(
         &mut self,
         key: &Arc<str>,
@@ -199,8 +194,15 @@ impl<C> Queued<C> {
             self.follow(key, action, turn);
             return None;
         };
-        self.end_entry(key, number, turn);
-        Some((self.next(caller, turn)?, fencing_token))
+        self.entries.remove(&number);
+        lock.end_entry(number, turn);
+        let overtime = mem::take(&mut lock.overtime);
+        let next = self.next(caller, turn);
+        // The last recheck has shown that the lock is somebody's here.
+        for number in overtime {
+            self.refuse_busy(number, turn);
+        }
+        Some((next?, fencing_token))
     }
 
     /// Somebody who did not wait in line has got the lock: the fencing token.
@@ -223,21 +225,26 @@ impl<C> Queued<C> {
         }
     }
 
-    /// A guard lets go of the lock, whose lease still lasts for `remaining`.
-    pub(super) fn released(&mut self, key: &str, remaining: Duration) -> Action {
-        self.locks.get_mut(key).map_or(Action::Release, |lock| lock.state.released(remaining))
+    /// A guard lets go of the lock, whose lease still lasts for `remaining`. If it is to be released,
+    /// those who wait for it ask for themselves, behind that.
+    pub(super) fn released(
+        &mut self,
+        key: &Arc<str>,
+        remaining: Duration,
+        turn: &mut Turn<C>,
+    ) -> Action {
+        let Some(lock) = self.locks.get_mut(key) else { return Action::Release };
+        let action = lock.state.released(remaining);
+        if action == Action::Release {
+            let asks = lock.state.entry().is_some_and(Entry::is_new);
+            self.follow(key, if asks { Action::Ask } else { Action::None }, turn);
+        }
+        action
     }
 
     /// The caller that is next, which waits no longer.
     pub(super) fn next(&mut self, number: u64, turn: &mut Turn<C>) -> Option<Acquirer<C>> {
         Some(self.take(number, turn)?.acquire.acquirer)
-    }
-
-    /// The lock was released, and those who wait for it ask for themselves.
-    pub(super) fn ask_behind_release(&mut self, key: &Arc<str>, turn: &mut Turn<C>) {
-        let entry = self.locks.get(key).and_then(|lock| lock.state.entry());
-        let action = if entry.is_some_and(Entry::is_new) { Action::Ask } else { Action::None };
-        self.follow(key, action, turn);
     }
 
     /// The entry has another's number from now on: the token of the ownership that it goes on from.
@@ -281,7 +288,8 @@ impl<C> Queued<C> {
         }
         if let (Some(before), None, Action::None) = (before, after, action) {
             // It was never asked for, so there is nothing to undo.
-            self.end_entry(key, before, turn);
+            self.entries.remove(&before);
+            lock.end_entry(before, turn);
         }
         self.follow(key, action, turn);
     }
@@ -302,7 +310,8 @@ impl<C> Queued<C> {
             lock.state.entry().is_some_and(Entry::leaves_something) || lock.failure.is_some();
         if let Some(number) = lock.state.entry().map(Entry::number) {
             let _ = lock.state.give_up_entry();
-            if let Some(token) = self.end_entry(key, number, turn)
+            self.entries.remove(&number);
+            if let Some(token) = lock.end_entry(number, turn)
                 && undo
             {
                 turn.undo(number, key, &token);
@@ -339,7 +348,7 @@ impl<C> Queued<C> {
     }
 
     /// The last recheck has shown that the lock is somebody's.
-    pub(super) fn refuse_overtime(&mut self, key: &Arc<str>, turn: &mut Turn<C>) {
+    fn refuse_overtime(&mut self, key: &Arc<str>, turn: &mut Turn<C>) {
         let overtime = self.locks.get_mut(key).map(|lock| mem::take(&mut lock.overtime));
         for number in overtime.unwrap_or_default() {
             self.refuse_busy(number, turn);

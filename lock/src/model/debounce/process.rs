@@ -1,7 +1,7 @@
-//! A process of the debounce model: what its keeper does about the calls of one id.
+//! A process of the debounce model: what its engine does about the calls of one id.
 //!
 //! The decisions are the real ones: [`Burst`] for the calls, [`Lease`] for the run. What carries
-//! them out mirrors `keeper/calls.rs`, and the parts of `keeper/holds.rs` and `keeper/releases.rs`
+//! them out mirrors `engine/bursts.rs`, and the parts of `engine/holds.rs` and `engine/releases.rs`
 //! that a lock without a queue needs.
 
 use std::time::Duration;
@@ -146,7 +146,7 @@ impl Process {
         timers.min().unwrap_or(Moment::NEVER)
     }
 
-    /// `Task::turn`, with nothing but timers.
+    /// `Keeper::turn`, with nothing but timers.
     pub(super) fn turn(&mut self, now: Moment) {
         self.fire_timers(now);
         while let Some((request, sent_at, reply)) = self.calls.take_overdue(now) {
@@ -160,7 +160,7 @@ impl Process {
             self.step_lease(lease::Event::Timer, now);
         }
         if self.timer <= now {
-            // `Task::burst_timer`.
+            // `Bursts::timer`.
             self.timer = Moment::NEVER;
             self.look();
         }
@@ -172,7 +172,7 @@ impl Process {
         }
     }
 
-    /// `Task::send`: releases, renewals, questions.
+    /// `Engine::poll_call`: releases, renewals, questions.
     fn send(&mut self, now: Moment) {
         self.send_releases(now);
         if let Some(lease) = self.to_renew.take()
@@ -180,7 +180,7 @@ impl Process {
         {
             self.calls.send(Request::Renew { number, lease }, now, RENEW_LIMIT);
         }
-        // `Task::send_questions`.
+        // `Engine::next_questions`.
         if std::mem::take(&mut self.to_ask)
             && let Some(burst) = &mut self.burst
             && let Some((undo, question)) = burst.question(now, || {
@@ -207,7 +207,7 @@ impl Process {
         }
     }
 
-    /// A call is made: `Task::register`.
+    /// A call is made: `Bursts::join`.
     pub(super) fn call(&mut self, now: Moment) {
         self.fire_timers(now);
         self.to_come -= 1;
@@ -233,7 +233,7 @@ impl Process {
         Some(self.pending.remove(index).place)
     }
 
-    /// The caller goes away: `Task::cancel_call`, or its guard is dropped before it was taken.
+    /// The caller goes away: `Bursts::cancel`, or its guard is dropped before it was taken.
     pub(super) fn cancel(&mut self, caller: u64, now: Moment) {
         self.fire_timers(now);
         if self.untaken.as_ref().is_some_and(|untaken| untaken.runner == caller) {
@@ -247,7 +247,7 @@ impl Process {
         self.send(now);
     }
 
-    /// `Task::release` with a guard that was not taken, and `Task::run_refused`.
+    /// `Engine::release` with a guard that was not taken, and `Engine::pass_run_on`.
     fn refuse_run(&mut self, now: Moment) {
         if !self.is_held(now) {
             self.lose_untaken();
@@ -274,7 +274,7 @@ impl Process {
         None
     }
 
-    /// `Task::give_run`. A run that nobody waits for is as good as taken.
+    /// `Bursts::runner`. A run that nobody waits for is as good as taken.
     fn give_run(&mut self, runner: u64, older: Vec<u64>) {
         let followed = !older.is_empty();
         self.untaken = Some(Untaken { runner, older });
@@ -286,7 +286,7 @@ impl Process {
         }
     }
 
-    /// The caller of a run takes it: `Task::run_taken`.
+    /// The caller of a run takes it: `Bursts::run_taken`.
     pub(super) fn take_run(&mut self, now: Moment) {
         self.fire_timers(now);
         if self.is_held(now) {
@@ -335,7 +335,7 @@ impl Process {
         self.send(now);
     }
 
-    /// `Task::wake_burst`. Wake-ups name a call of the burst; any other changes nothing.
+    /// `Bursts::notice`. Notices name a call of the burst; any other changes nothing.
     pub(super) fn wake(&mut self, now: Moment) {
         self.fire_timers(now);
         self.look();
@@ -378,7 +378,7 @@ impl Process {
         }
     }
 
-    /// `Task::take_called`.
+    /// `Bursts::answered`.
     fn take_called(&mut self, number: u64, sent_at: Moment, reply: Option<Reply>, now: Moment) {
         let Some(burst) = &mut self.burst else { return };
         let late = comes_too_late(sent_at, LEASE, now);
@@ -398,7 +398,7 @@ impl Process {
             && let Some((_, mut callers)) = step.ended.take_if(|(end, _)| *end == End::Runs)
             && let Some(runner) = self.next_runner(&mut callers)
         {
-            // `Task::begin_run`.
+            // `Engine::registered`.
             if self.run.take().is_some() {
                 self.lose_untaken();
             }
@@ -410,7 +410,7 @@ impl Process {
         self.follow(step);
     }
 
-    /// `Task::follow_burst`.
+    /// `Bursts::follow`.
     fn follow(&mut self, step: burst::Step) {
         if let Some(number) = step.undo {
             self.begin_release(number);
@@ -443,7 +443,7 @@ impl Process {
         }
     }
 
-    /// `Task::step`.
+    /// `Holds::step`.
     fn step_lease(&mut self, event: lease::Event, now: Moment) {
         let Some((_, lease)) = &mut self.run else { return };
         match lease.step(event, now) {
@@ -453,7 +453,7 @@ impl Process {
         }
     }
 
-    /// `Task::lose`.
+    /// `Engine::lose`.
     fn lose(&mut self) {
         if let Some((number, _)) = self.run.take() {
             self.begin_release(number);
@@ -467,14 +467,14 @@ impl Process {
         self.to_release.push(number);
     }
 
-    /// `Task::take_released`; nobody queues for the lock of a run, so there is no claim to await.
+    /// `Releases::answered`; nobody queues for the lock of a run, so there is no claim to await.
     fn take_released(&mut self, number: u64, reply: Option<Reply>, now: Moment) {
         let Some(index) = self.releases.iter().position(|release| release.number == number) else {
             return;
         };
         if reply.is_some() {
             self.releases.remove(index);
-            // `Task::run_ended`.
+            // `Bursts::run_ended`.
             if let Some(burst) = &mut self.burst {
                 let next = burst.run_ended();
                 self.follow_next(next);

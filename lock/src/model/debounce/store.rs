@@ -52,7 +52,7 @@ impl Store {
         }
     }
 
-    /// `State::held`.
+    /// `Table::held`.
     fn running(&self, now: Moment) -> Option<(Token, Moment)> {
         self.run.filter(|(_, expiry)| now <= *expiry)
     }

@@ -1,8 +1,8 @@
-//! A client of the lock model: what its keeper does about one id, and its connection.
+//! A client of the lock model: what its engine does about one id, and its connection.
 //!
 //! The decisions are the real ones: [`LockState`] for those who wait and for the entry in the store,
-//! [`Lease`] for what is held. What carries them out mirrors `keeper/lines.rs`, `keeper/holds.rs`
-//! and `keeper/releases.rs`; each method says which.
+//! [`Lease`] for what is held. What carries them out mirrors `engine/queued.rs`, `engine/holds.rs`
+//! and `engine/releases.rs`; each method says which.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{
     store::{Acquisition, RESERVATION, Release, Renewal},
 };
 
-/// A guard, and what the keeper knows of it.
+/// A guard, and what the engine knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Hold {
     /// The number in the token.
@@ -110,7 +110,7 @@ impl Client {
         self.releases.iter().any(|release| release.number == number)
     }
 
-    /// Would a wake-up change anything, now or later?
+    /// Would a notice change anything, now or later?
     pub(super) fn minds(&self, word: Word) -> bool {
         let ownership = self.hold.as_ref().map(|hold| hold.number);
         match word {
@@ -143,7 +143,7 @@ impl Client {
         timers.chain([self.calls.next_end()]).min().unwrap_or(Moment::NEVER)
     }
 
-    /// `Task::turn` with nothing but timers: they, and calls that were not answered in time.
+    /// `Keeper::turn` with nothing but timers: they, and calls that were not answered in time.
     pub(super) fn turn(&mut self, now: Moment) {
         self.fire_timers(now);
         while let Some((request, sent_at, reply)) = self.calls.take_overdue(now) {
@@ -152,7 +152,7 @@ impl Client {
         self.send(now);
     }
 
-    /// `Task::fire_timers`. Before anything else in each turn.
+    /// `Engine::timeout`. Before anything else in each turn.
     fn fire_timers(&mut self, now: Moment) {
         if self.hold.as_ref().is_some_and(|hold| hold.lease.next_timer() <= now) {
             self.step(lease::Event::Timer, now);
@@ -174,7 +174,7 @@ impl Client {
         }
     }
 
-    /// `Task::send`: releases first.
+    /// `Engine::poll_call`: releases first.
     fn send(&mut self, now: Moment) {
         for number in std::mem::take(&mut self.to_release) {
             if self.releases.iter().any(|release| release.number == number) {
@@ -199,7 +199,7 @@ impl Client {
         self.calls.send(Request { number, what }, now, limit);
     }
 
-    /// A caller wants the lock: `Task::join`.
+    /// A caller wants the lock: `Queued::join`.
     pub(super) fn join(&mut self, now: Moment) {
         self.fire_timers(now);
         self.to_come -= 1;
@@ -210,14 +210,14 @@ impl Client {
         self.send(now);
     }
 
-    /// A caller waits no more: `Task::cancel_caller`.
+    /// A caller waits no more: `Queued::cancel`.
     pub(super) fn cancel(&mut self, caller: u64, now: Moment) {
         self.fire_timers(now);
         self.leave_line(caller);
         self.send(now);
     }
 
-    /// The guard is dropped: `Task::release`.
+    /// The guard is dropped: `Engine::release`.
     pub(super) fn drop_guard(&mut self, now: Moment) {
         self.fire_timers(now);
         if let Some(hold) = &self.hold {
@@ -248,7 +248,7 @@ impl Client {
         self.send(now);
     }
 
-    /// `Task::take_wake`.
+    /// `Engine::notice`.
     pub(super) fn wake(&mut self, word: Word, now: Moment) {
         self.fire_timers(now);
         match word {
@@ -309,7 +309,7 @@ impl Client {
         self.queue.entry().map(Entry::number)
     }
 
-    /// `Task::follow`.
+    /// `Queued::follow`.
     fn follow(&mut self, action: Action) {
         match action {
             Action::Ask => self.to_ask = true,
@@ -328,7 +328,7 @@ impl Client {
         }
     }
 
-    /// `Task::take_seat_answer`.
+    /// `Queued::answered`.
     fn take_seat_answer(
         &mut self,
         number: u64,
@@ -360,7 +360,7 @@ impl Client {
         }
     }
 
-    /// `Task::take_seat_grant`.
+    /// `Engine::acquired`.
     fn take_seat_grant(
         &mut self,
         number: u64,
@@ -373,7 +373,7 @@ impl Client {
             let action = self.queue.unanswered(number, rechecks(false), now);
             return self.follow(action);
         }
-        // `Task::lose_key`.
+        // `Engine::lose_key`.
         if self.hold.take().is_some() {
             let action = self.queue.lost();
             self.follow(action);
@@ -384,7 +384,7 @@ impl Client {
         };
         self.look_at = Moment::NEVER;
         self.callers.retain(|(waiting, _)| *waiting != caller);
-        // `Task::begin_hold`.
+        // `Holds::begin`.
         let from_reply = self.mistake == Some(Mistake::DeadlineFromReply);
         let sent_at = if from_reply { now } else { sent_at };
         let lease = Lease::granted(sent_at, granted, (LEASE, None), Jitter::LEAST);
@@ -393,7 +393,7 @@ impl Client {
         self.claim = None;
     }
 
-    /// `Task::take_renewed`.
+    /// `Holds::renewed`.
     fn take_renewed(
         &mut self,
         number: u64,
@@ -418,7 +418,7 @@ impl Client {
         }
     }
 
-    /// `Task::step`.
+    /// `Holds::step`.
     fn step(&mut self, event: lease::Event, now: Moment) {
         let Some(hold) = &mut self.hold else { return };
         match hold.lease.step(event, now) {
@@ -428,7 +428,7 @@ impl Client {
         }
     }
 
-    /// `Task::lose`.
+    /// `Engine::lose`.
     fn lose(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         self.begin_release(hold.number);
@@ -436,7 +436,7 @@ impl Client {
         self.follow(action);
     }
 
-    /// `Task::leave_line`.
+    /// `Queued::leave`.
     fn leave_line(&mut self, caller: u64) {
         self.callers.retain(|(waiting, _)| *waiting != caller);
         let before = self.entry();
@@ -447,7 +447,7 @@ impl Client {
         self.follow(action);
     }
 
-    /// `Task::end_silence`: who has borne it for long enough is told, and leaves.
+    /// `Queued::end_silence`: who has borne it for long enough is told, and leaves.
     fn end_silence(&mut self, now: Moment) {
         let Some(since) = self.queue.entry().and_then(Entry::silent_since) else { return };
         let borne = |started: Moment| now >= started.max(since) + SILENCE_LIMIT;
@@ -456,7 +456,7 @@ impl Client {
         }
     }
 
-    /// `Task::begin_release`. It is tried for half a minute, which is longer than the model lasts.
+    /// `Releases::begin`. It is tried for half a minute, which is longer than the model lasts.
     fn begin_release(&mut self, number: u64) {
         self.releases.retain(|release| release.number != number);
         let timer = Moment::NEVER;
@@ -464,7 +464,7 @@ impl Client {
         self.to_release.push(number);
     }
 
-    /// `Task::take_released`.
+    /// `Releases::answered`.
     fn take_released(&mut self, number: u64, answer: Option<Release>, now: Moment) {
         let Some(index) = self.releases.iter().position(|release| release.number == number) else {
             return;
@@ -482,7 +482,7 @@ impl Client {
         let repeated = release.outage.since().is_some();
         self.releases.remove(index);
         if answer.handed_over || (repeated && !answer.ours) {
-            // `Task::await_claim`.
+            // `HandOffs::watch`.
             self.claim = Some((number, now + RESERVATION + MARGIN));
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     store::memory_queue::Queue,
 };
 
-/// A wake-up, by the number in the token that it is for.
+/// A notice, by the number in the token that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Word {
     Granted(u64),
@@ -81,7 +81,7 @@ impl Store {
         EPOCH + now.as_nanos() / 1000 + self.wiped * 1000
     }
 
-    /// `State::held`.
+    /// `Table::held`.
     fn held(&mut self, now: Moment) -> Option<&mut (Token, Moment)> {
         self.lock.as_mut().filter(|(_, expiry)| now <= *expiry)
     }
@@ -90,7 +90,7 @@ impl Store {
         self.held(now).map(|(token, expiry)| (token.clone(), *expiry))
     }
 
-    /// `State::take`; the fence as in `fence.lua`.
+    /// `Table::take`; the fence as in `fence.lua`.
     fn take(&mut self, token: &Token, lease: Duration, now: Moment, shown: &mut Shown) -> u64 {
         shown.took_over_expired |= self.lock.as_ref().is_some_and(|(_, expiry)| now > *expiry);
         self.lock = Some((token.clone(), now + lease));
@@ -106,7 +106,7 @@ impl Store {
         self.fence
     }
 
-    /// `State::grant`.
+    /// `Table::grant`.
     fn grant(
         &mut self,
         token: &Token,
@@ -119,19 +119,19 @@ impl Store {
         Acquisition::Granted { fence: self.take(token, lease, now, shown), contended }
     }
 
-    /// `State::wait`; all clients listen, for those that poll do without wake-ups.
+    /// `Table::wait`; all clients listen, for those that poll do without notices.
     fn wait(&mut self, token: &Token, place: Option<u64>, now: Moment) -> u64 {
         let micros = self.micros(now);
         self.queue.wait(token, place, micros, (now, ALIVE), true)
     }
 
-    /// `State::first_waiter`, and `listens` in `queue.lua`.
+    /// `Table::first_waiter`, and `listens` in `queue.lua`.
     fn first_waiter(&mut self, now: Moment) -> Option<(Token, u64)> {
         let Self { queue, listens, .. } = self;
         queue.first(now, |token| listens[client_of(token)])
     }
 
-    /// `State::hand_over`, and `hand_over` in `queue.lua`.
+    /// `Table::hand_over`, and `hand_over` in `queue.lua`.
     fn hand_over(&mut self, waiter: Token, now: Moment, shown: &mut Shown) {
         shown.handed_over = true;
         shown.handed_to_dead |= !self.listens[client_of(&waiter)];
@@ -145,7 +145,7 @@ impl Store {
         };
     }
 
-    /// `State::tell`: nobody hears it whose connection is gone.
+    /// `Table::tell`: nobody hears it whose connection is gone.
     fn tell(&mut self, token: &Token, word: fn(u64) -> Word) {
         let client = client_of(token);
         if self.listens[client] {
@@ -208,7 +208,7 @@ impl Store {
         Acquisition::Held { remaining: Some(remaining), ticket: place, notifies }
     }
 
-    /// `State::notifies`.
+    /// `Table::notifies`.
     fn notifies(&self, holder: &Token) -> bool {
         self.listens[client_of(holder)]
     }

@@ -225,7 +225,7 @@ impl Table {
         let ours = holder.as_ref() == Some(token);
         self.leave(key, token);
         if let Some(other) = holder.filter(|_| !ours) {
-            // It may have come between a claim window that passed and this release.
+            // It may have come between a reservation that passed and this release.
             if self.queues.contains_key(key) {
                 self.tell(&other, |number| Notice::Contended { number });
             }

@@ -1,6 +1,6 @@
 -- Takes each lock KEYS[2i-1], whose queue is KEYS[2i], for a token, and draws the fences of all
 -- that are taken from the counter, which is the last key. ARGV[1] is the longest lease there can
--- be, ARGV[2] the claim window, ARGV[3] how long a waiter is alive, all in milliseconds; ARGV[4]
+-- be, ARGV[2] the reservation, ARGV[3] how long a waiter is alive, all in milliseconds; ARGV[4]
 -- the mark of this client's waiters. Then come, for each lock: the token, the lease in
 -- milliseconds, and what to do if another token holds it:
 --

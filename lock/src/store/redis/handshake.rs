@@ -194,7 +194,7 @@ impl Handshake {
         for script in scripts::ALL {
             script.load(&mut pipeline);
         }
-        // Before anybody can use the connection: no wake-up of what is asked on it is missed.
+        // Before anybody can use the connection: no notice of what is asked on it is missed.
         let listens = self.notices.ask(&mut pipeline, pushes);
         let began = Instant::now();
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());

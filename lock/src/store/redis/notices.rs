@@ -1,4 +1,4 @@
-//! Notices: where the wake-ups of a client come from, one channel for each client.
+//! Notices: where the notices of a client come from, one channel for each client.
 //!
 //! A server that speaks RESP3 pushes them on the connection that carries the requests, in order
 //! with the replies. For any other there is a second connection in pub/sub mode; and where even
@@ -30,7 +30,7 @@ use crate::{
     warning::{Warning, Warnings},
 };
 
-/// How often a connection that carries wake-ups only is asked whether it is alive.
+/// How often a connection that carries notices only is asked whether it is alive.
 const PING: Duration = Duration::from_secs(5);
 
 /// What one server notifies a client of, once somebody listens.
@@ -67,7 +67,7 @@ impl Notices {
         }
     }
 
-    /// How wake-ups travel at the moment.
+    /// How notices travel at the moment.
     pub(super) fn delivery(&self) -> Delivery {
         self.current.load()
     }

@@ -2,7 +2,7 @@
 --
 -- - The token, at its place: microseconds of the server's clock, larger than all places before.
 -- - Its mark, at the time until which it is alive, in milliseconds: '@' and the token if its client
---   listens to wake-ups, '?' and the token if it polls.
+--   listens to notices, '?' and the token if it polls.
 --
 -- Places are above FIRST_PLACE and times below, so the waiters are one range of the set and the
 -- marks another, each in order.
@@ -21,7 +21,7 @@ local function milliseconds()
 end
 
 -- Sends a word to the client of a token, if it has one. `pcall`, because a user may be forbidden
--- to publish: its clients do without wake-ups then.
+-- to publish: its clients do without notices then.
 local function tell(token, word)
   local client = client_of(token)
   if client then

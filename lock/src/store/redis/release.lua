@@ -32,7 +32,7 @@ local function release(key, queue, token, keep)
     redis.pcall('ZREM', queue, token, '@' .. token, '?' .. token)
   end
   if not ours then
-    -- It may have come between a claim window that passed and this release, and would not know
+    -- It may have come between a reservation that passed and this release, and would not know
     -- that others wait.
     if type(holder) == 'string' and waiting > 0 then
       tell(holder, 'wanted')

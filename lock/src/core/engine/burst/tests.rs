@@ -206,7 +206,7 @@ fn a_call_that_the_store_has_heard_of_leaves_its_place_to_other_processes_first(
     calls.answered(not_yet(100, true), 0);
     calls.burst.leave(2);
     assert_eq!(calls.join(3, 20), Next::AskAt(at(120)));
-    assert_eq!(calls.burst.hurry(), Next::Ask);
+    assert_eq!(calls.burst.flush(), Next::Ask);
     assert_eq!(calls.asked(21), (102, ms(1)));
 }
 
@@ -316,7 +316,7 @@ fn a_flush_hurries_the_calls_there_are_and_no_later_one() {
     calls.join(1, 0);
     calls.asked(0);
     calls.answered(not_yet(100, true), 0);
-    assert_eq!(calls.burst.hurry(), Next::Ask);
+    assert_eq!(calls.burst.flush(), Next::Ask);
     let (_, question) = calls.question(10);
     assert_eq!(question.call.wait, Duration::ZERO);
     calls.join(2, 11);

@@ -151,7 +151,7 @@ fn looks_are_rare_where_wake_ups_come_and_never_later_than_the_holders_time() {
     assert!(heartbeat.contains(&look(true, None, Some(7))));
     let short = Some(Duration::from_millis(30));
     assert_eq!(look(true, short, Some(7)), Duration::from_millis(31));
-    assert!(look(false, ten, Some(7)) <= POLL.0, "no wake-ups: it begins often");
+    assert!(look(false, ten, Some(7)) <= POLL.0, "no notices: it begins often");
     assert!(look(true, ten, None) <= POLL.0, "a store without a queue wakes nobody");
 }
 
