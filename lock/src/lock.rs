@@ -5,7 +5,7 @@ use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use crate::{
     Error, LockGuard, Status, Token,
     context::Context,
-    core::engine::{io::Terms, patience::Patience},
+    core::engine::io::{Patience, Terms},
     guarded::{OnLost, release_after, run_under},
     id::Named,
     keeper::{Client, Held},

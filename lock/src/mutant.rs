@@ -24,8 +24,8 @@ const SCRIPTS: [(&str, &str, &str); 8] = [
     ("failed extend releases", "  return -1", "  redis.call('DEL', KEYS[1]) return -1"),
     ("debounce claim without lease", "  redis.call('SET', KEYS[2], token, 'PX', ARGV[6])", ""),
     (
-        "place is not kept",
-        "  if kept then\n    place = tonumber(kept)\n  elseif place == 0 then",
+        "ticket is not kept",
+        "  if kept then\n    ticket = tonumber(kept)\n  elseif ticket == 0 then",
         "  if true then",
     ),
     ("no tombstone", "  if made <= window.ran then", "  if false then"),

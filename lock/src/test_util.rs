@@ -64,7 +64,6 @@ pub mod contract;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -242,50 +241,54 @@ impl FaultyStore {
 
     /// One call: what goes wrong with it is decided when it is first polled, and what takes effect
     /// does so then, in the order of the calls.
-    async fn call<T>(
-        &self,
+    fn call<'a, Q: Sync, A: Send + 'a>(
+        &'a self,
         operation: Operation,
-        items: usize,
-        inner: impl Future<Output = Vec<Result<T, StoreError>>>,
-    ) -> Vec<Result<T, StoreError>> {
-        let (fault, delay) = self.next(operation);
-        let failed = |error| answer_each(Err(error), items);
-        let answer = match fault {
-            None => inner.await,
-            Some(Fault::Unavailable) => {
-                failed(StoreError::unavailable("the test has cut the connection"))
+        batch: &'a [Q],
+        ask: fn(&'a (dyn Store + 'static), &'a [Q]) -> Answers<'a, A>,
+    ) -> Answers<'a, A> {
+        Box::pin(async move {
+            let (fault, delay) = self.next(operation);
+            let inner = || ask(&*self.0.inner, batch);
+            let failed = |error| answer_each(Err(error), batch.len());
+            let answer = match fault {
+                None => inner().await,
+                Some(Fault::Unavailable) => {
+                    failed(StoreError::unavailable("the test has cut the connection"))
+                }
+                Some(Fault::Rejected) => failed(StoreError::rejected("the test has it refused")),
+                Some(Fault::LostReply) => {
+                    drop(inner().await);
+                    failed(StoreError::unavailable("the test has lost the answer"))
+                }
+            };
+            if !delay.is_zero() && Handle::try_current().is_ok() {
+                tokio::time::sleep(delay).await;
             }
-            Some(Fault::Rejected) => failed(StoreError::rejected("the test has it refused")),
-            Some(Fault::LostReply) => {
-                drop(inner.await);
-                failed(StoreError::unavailable("the test has lost the answer"))
-            }
-        };
-        if !delay.is_zero() && Handle::try_current().is_ok() {
-            tokio::time::sleep(delay).await;
-        }
-        answer
+            answer
+        })
     }
 }
 
 impl Store for FaultyStore {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
-        let inner = self.0.inner.acquire(batch);
-        Box::pin(self.call(Operation::Acquire, batch.len(), inner))
+        self.call(Operation::Acquire, batch, <dyn Store>::acquire)
     }
 
     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
-        let inner = self.0.inner.renew(batch);
-        Box::pin(self.call(Operation::Renew, batch.len(), inner))
+        self.call(Operation::Renew, batch, <dyn Store>::renew)
     }
 
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
-        let inner = self.0.inner.release(batch);
-        Box::pin(self.call(Operation::Release, batch.len(), inner))
+        self.call(Operation::Release, batch, <dyn Store>::release)
     }
 
     fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
         self.0.inner.subscribe(client, listener)
+    }
+
+    fn shard(&self, key: &str) -> usize {
+        self.0.inner.shard(key)
     }
 
     fn admin(&self) -> Option<&dyn AdminStore> {
@@ -310,62 +313,51 @@ impl EmbeddedStore for FaultyStore {}
 
 impl AdminStore for FaultyStore {
     fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
-        let inner = self.0.inner.extend(batch);
-        Box::pin(self.call(Operation::Extend, batch.len(), inner))
+        self.call(Operation::Extend, batch, <dyn Store>::extend)
     }
 
     fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
-        let inner = self.0.inner.holder(keys);
-        Box::pin(self.call(Operation::Holder, keys.len(), inner))
+        self.call(Operation::Holder, keys, <dyn Store>::holder)
     }
 
     fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
-        let inner = self.0.inner.force_release(keys);
-        Box::pin(self.call(Operation::ForceRelease, keys.len(), inner))
+        self.call(Operation::ForceRelease, keys, <dyn Store>::force_release)
     }
 }
 
 impl DebounceStore for FaultyStore {
     fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
-        let inner = self.0.inner.register(batch);
-        Box::pin(self.call(Operation::Debounce, batch.len(), inner))
+        self.call(Operation::Debounce, batch, <dyn Store>::register)
     }
 
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
-        let inner = self.0.inner.end_window(batch);
-        Box::pin(self.call(Operation::EndWindow, batch.len(), inner))
+        self.call(Operation::EndWindow, batch, <dyn Store>::end_window)
     }
 }
 
 impl DurableStore for FaultyStore {
     fn keep<'a>(&'a self, batch: &'a [KeepRequest]) -> Answers<'a, Kept> {
-        let inner = self.0.inner.keep(batch);
-        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+        self.call(Operation::Durable, batch, <dyn Store>::keep)
     }
 
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
-        let inner = self.0.inner.due(batch);
-        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+        self.call(Operation::Durable, batch, <dyn Store>::due)
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
-        let inner = self.0.inner.claim(batch);
-        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+        self.call(Operation::Durable, batch, <dyn Store>::claim)
     }
 
     fn finish<'a>(&'a self, batch: &'a [FinishRequest]) -> Answers<'a, DurableFinish> {
-        let inner = self.0.inner.finish(batch);
-        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+        self.call(Operation::Durable, batch, <dyn Store>::finish)
     }
 
     fn set_aside<'a>(&'a self, books: &'a [DurableBook]) -> Answers<'a, Vec<SetAside>> {
-        let inner = self.0.inner.set_aside(books);
-        Box::pin(self.call(Operation::Durable, books.len(), inner))
+        self.call(Operation::Durable, books, <dyn Store>::set_aside)
     }
 
     fn take_back<'a>(&'a self, batch: &'a [TakeBackRequest]) -> Answers<'a, bool> {
-        let inner = self.0.inner.take_back(batch);
-        Box::pin(self.call(Operation::Durable, batch.len(), inner))
+        self.call(Operation::Durable, batch, <dyn Store>::take_back)
     }
 }
 

@@ -32,7 +32,7 @@ const MUTANTS: [(&str, &str); 19] = [
     ("no tombstone", "differential::both_stores_answer_alike"),
     ("hand-over to the crowd", "line::on_redis::another_client_gets_its_turn"),
     ("hand-over with the same token", "line::on_redis::callers_are_served_in_order"),
-    ("place is not kept", "differential::both_stores_answer_alike"),
+    ("ticket is not kept", "differential::both_stores_answer_alike"),
 ];
 
 /// What the suite says of one test with a mistake: true if it has failed.

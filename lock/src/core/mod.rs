@@ -45,7 +45,7 @@ impl Moment {
     /// The first multiple of `step` at or after this moment.
     ///
     /// Moments that were rounded with one step coincide, which is what turns many timers into
-    /// one notice.
+    /// one wake-up.
     pub(crate) fn round_up(self, step: Duration) -> Self {
         let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
         Self::from_nanos(self.as_nanos().div_ceil(step).saturating_mul(step))

@@ -184,7 +184,7 @@ where
             return answer;
         }
         let again_at = outage.retry_at(asked_at, Jitter::new(512), now());
-        if outage.is_borne(now()) {
+        if outage.is_over_limit(now()) {
             return answer;
         }
         time::sleep(again_at.after(now())).await;

@@ -2,29 +2,37 @@
 
 use std::sync::Arc;
 
-use super::{Client, held::Held, reply::Reply};
+use super::{
+    held::{Held, Owner},
+    reply::Reply,
+};
 use crate::{
     core::engine::io::{self, Outcome, Refusal, Work},
     id::Named,
 };
 
 /// What a caller is told.
-pub(super) enum Told {
+pub(super) enum Told<O: Owner> {
     /// It has the lock.
-    Granted(Held, Work),
+    Granted(Held<O>, Work),
     Else(Outcome),
 }
 
 /// One that waits for an answer.
-#[derive(Default)]
-pub(super) struct Caller {
-    pub(super) reply: Reply<Result<Told, Refusal>>,
-    /// The lock that it asks for, and the client that lets go of it.
-    pub(super) lock: Option<(Named, Arc<Client>)>,
+pub(super) struct Caller<O: Owner> {
+    pub(super) reply: Reply<Result<Told<O>, Refusal>>,
+    /// The lock that it asks for, and who lets go of it.
+    pub(super) lock: Option<(Named, Arc<O>)>,
 }
 
-impl io::Caller for Caller {
+impl<O: Owner> io::Caller for Caller<O> {
     fn is_gone(&self) -> bool {
         self.reply.is_closed()
+    }
+}
+
+impl<O: Owner> Default for Caller<O> {
+    fn default() -> Self {
+        Self { reply: Reply::default(), lock: None }
     }
 }

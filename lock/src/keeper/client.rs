@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     caller::{Caller, Told},
     executor::Executor,
-    held::{Held, Hold},
+    held::{self, Hold, Owner},
     inline::InlineRunner,
     refusal, reply,
     runner::Runner,
@@ -37,17 +37,15 @@ use crate::{
     contained::contained,
     contract::{CurrentDelivery, Delivery, Holder, Listener, Notice, WindowEnd},
     core::engine::{
-        Engine, ShardOf, Turn,
+        Engine, ShardOf, Shared,
         io::{
-            Acquire, Acquirer, Ask, Command, DebouncedCall, HoldName, Outcome, Terms, WindowTerms,
-            Work,
+            Acquire, Acquirer, Command, DebouncedCall, HoldName, Outcome, Patience, Query, Terms,
+            WindowTerms, Work,
         },
-        patience::Patience,
     },
     error::Error,
     events::Events,
     id::Named,
-    mutant,
     process::Process,
     store::Store,
 };
@@ -61,16 +59,16 @@ macro_rules! expected {
 
 /// The callers' end of a keeper. The keeper lives as long as one of these does.
 pub(crate) struct Client {
-    shared: Shared,
-    runner: Runner,
+    handle: Handle,
+    runner: Runner<Client>,
     process: Process,
 }
 
-/// What a client has of its keeper before that runs.
-struct Shared {
+/// What a client has of its keeper, whoever runs that.
+struct Handle {
     /// The uuid in this client's tokens.
     id: String,
-    messages: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedSender<Message<Client>>,
     numbers: Arc<AtomicU64>,
     delivery: Arc<CurrentDelivery>,
     events: Events,
@@ -78,14 +76,14 @@ struct Shared {
     keeps_durable_calls: bool,
 }
 
-impl Shared {
+impl Handle {
     fn new(
         ClientId(id): ClientId,
         store: &Arc<dyn Store>,
         is_embedded: bool,
         clock: &Arc<dyn Clock>,
         events: Events,
-    ) -> (Self, Keeper) {
+    ) -> (Self, Keeper<Client>) {
         let (messages, queue) = mpsc::unbounded_channel();
         let (numbers, delivery) = (Arc::new(AtomicU64::new(1)), Arc::<CurrentDelivery>::default());
         let executor = Executor::new(Arc::clone(store), is_embedded);
@@ -95,11 +93,11 @@ impl Shared {
             true => Box::new(|_| 0),
             false => Box::new(move |key| contained(|| shards.shard(key)).unwrap_or_default()),
         };
-        let turn = Turn::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), shard_of);
-        let keeper = Keeper::new(Engine::new(turn), executor, Arc::clone(clock), queue);
+        let shared = Shared::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), shard_of);
+        let keeper = Keeper::new(Engine::new(shared), executor, Arc::clone(clock), queue);
         #[cfg(feature = "durable")]
         let keeps_durable_calls = store.durable().is_some();
-        let shared = Self {
+        let handle = Self {
             id,
             messages,
             numbers,
@@ -108,7 +106,7 @@ impl Shared {
             #[cfg(feature = "durable")]
             keeps_durable_calls,
         };
-        (shared, keeper)
+        (handle, keeper)
     }
 
     /// Makes a listener: what the store says goes to the keeper like any other message, and the waker
@@ -133,8 +131,8 @@ impl Shared {
         }
     }
 
-    fn client(self, runner: Runner) -> Arc<Client> {
-        Arc::new(Client { shared: self, runner, process: Process::current() })
+    fn client(self, runner: Runner<Client>) -> Arc<Client> {
+        Arc::new(Client { handle: self, runner, process: Process::current() })
     }
 }
 
@@ -147,17 +145,17 @@ impl Client {
     ) -> Arc<Self> {
         // Not so in a simulation, where a store on a network is run by its callers, too.
         let is_embedded = store.embedded().is_some();
-        let (shared, keeper) = Shared::new(id, &store, is_embedded, &clock, Events::default());
+        let (handle, keeper) = Handle::new(id, &store, is_embedded, &clock, Events::default());
         let runner = InlineRunner::new(keeper, Arc::clone(&clock));
         #[cfg(feature = "__mutants")]
         clock.when_it_goes_on(runner.waker());
         // An embedded store has every answer at once; one that has not, wakes nobody.
-        let mut listening = store.subscribe(&shared.id, shared.listener()(runner.waker()));
+        let mut listening = store.subscribe(&handle.id, handle.listener()(runner.waker()));
         if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            shared.delivery.set(how);
+            handle.delivery.set(how);
         }
         drop(listening);
-        shared.client(Runner::Inline(runner))
+        handle.client(Runner::Inline(runner))
     }
 
     /// A client of a store that is reached through a connection: its keeper, and all that the store
@@ -174,10 +172,10 @@ impl Client {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), Error>>,
     {
-        let (shared, keeper) = Shared::new(id, &store, false, &clock, events);
+        let (handle, keeper) = Handle::new(id, &store, false, &clock, events);
         let (id, delivery, events) =
-            (shared.id.clone(), Arc::clone(&shared.delivery), shared.events.clone());
-        let listener = shared.listener();
+            (handle.id.clone(), Arc::clone(&handle.delivery), handle.events.clone());
+        let listener = handle.listener();
         let prepare = move |waker| async move {
             let how = store.subscribe(&id, listener(waker)).await;
             // One that says how with each connect says so with the first one, too.
@@ -188,25 +186,25 @@ impl Client {
             connect().await
         };
         let (runner, started) = ThreadRunner::start(clock, keeper, prepare)?;
-        Ok((shared.client(Runner::Thread(runner)), started))
+        Ok((handle.client(Runner::Thread(runner)), started))
     }
 
     /// What is said to code of the user's.
     #[cfg(feature = "durable")]
     pub(crate) fn events(&self) -> &Events {
-        &self.shared.events
+        &self.handle.events
     }
 
     /// Does its store keep durable calls?
     #[cfg(feature = "durable")]
     pub(crate) fn keeps_durable_calls(&self) -> bool {
-        self.shared.keeps_durable_calls
+        self.handle.keeps_durable_calls
     }
 
     /// Was it shut down?
     #[cfg(feature = "durable")]
     pub(crate) fn has_ended(&self) -> bool {
-        self.shared.messages.is_closed()
+        self.handle.messages.is_closed()
     }
 
     /// Was it made in this process, and not in one that this was forked from?
@@ -216,17 +214,12 @@ impl Client {
 
     /// Is this a lock of this client?
     pub(crate) fn made(&self, hold: &Hold) -> bool {
-        hold.token.is_of(&self.shared.id)
+        hold.token.is_of(&self.handle.id)
     }
 
     /// How notices travel at the moment.
     pub(crate) fn delivery(&self) -> Delivery {
-        self.shared.delivery.load()
-    }
-
-    /// What its guards are in only as long as it is the current one.
-    pub(super) fn process(&self) -> Process {
-        self.process.clone()
+        self.handle.delivery.load()
     }
 
     pub(crate) async fn acquire(
@@ -236,9 +229,7 @@ impl Client {
         adopt: Option<Token>,
     ) -> Result<Held, Error> {
         let told = self.asking_for(lock, terms, |acquirer| {
-            let owner = if mutant::is("owner per process") { 1 } else { acquirer.number };
-            let token = Token::new(&self.shared.id, owner);
-            Command::Acquire(Box::new(Acquire { acquirer, token, patience, adopt }))
+            Command::Acquire(Box::new(Acquire { acquirer, patience, adopt }))
         });
         match told.await? {
             Told::Granted(held, _) => Ok(held.delivered()),
@@ -254,7 +245,7 @@ impl Client {
     ) -> Result<Option<Held>, Error> {
         let told = self.asking_for(run, terms, |acquirer| {
             let (window, terms) = (window.key, window_terms);
-            Command::Call(Box::new(DebouncedCall { acquirer, window, terms }))
+            Command::Debounce(Box::new(DebouncedCall { acquirer, window, terms }))
         });
         match told.await? {
             Told::Granted(held, work) => {
@@ -273,38 +264,15 @@ impl Client {
         (window, run): (Named, Named),
         end: WindowEnd,
     ) -> Result<bool, Error> {
-        let ask = Ask::EndWindow { window: window.key, run: run.key, end, waited: false };
+        let ask = Query::EndWindow { window: window.key, run: run.key, end, waited: false };
         self.ask(ask, expected!(Truth)).await.map_err(|error| error.on(&window.id))
     }
 
-    pub(crate) async fn extend(&self, hold: &Hold, by: Duration) -> Result<(), Error> {
-        let extended = self.answered(None, |to| Command::Extend(hold.name, by, to));
-        extended.await.map(drop).map_err(|error| error.on(&hold.lock.id))
-    }
-
-    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
-        hold.let_go();
-        let released = self.answered(None, |caller| release(hold.name, false, Some(caller)));
-        released.await.map(drop).map_err(|error| error.on(&hold.lock.id))
-    }
-
-    /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
-    pub(crate) fn release_in_background(&self, hold: &Hold, undelivered: bool) {
-        hold.let_go();
-        // A keeper that is gone has been shut down, and has released everything.
-        let _ = self.send(release(hold.name, undelivered, None));
-    }
-
-    pub(crate) fn leak(&self, hold: &Hold) {
-        hold.let_go();
-        let _ = self.send(Command::Leak(hold.name));
-    }
-
     pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
-        let holder = self.ask(Ask::Holder(lock.key), expected!(Holder));
+        let holder = self.ask(Query::Holder(lock.key), expected!(Holder));
         let holder = holder.await.map_err(|error| error.on(&lock.id))?;
         Ok(holder.map_or(Status::Free, |Holder { token, remaining, waiters }| Status::Held {
-            by_us: token.is_of(&self.shared.id),
+            by_us: token.is_of(&self.handle.id),
             holder: token,
             remaining: remaining.unwrap_or(Duration::MAX),
             waiters,
@@ -312,7 +280,7 @@ impl Client {
     }
 
     pub(crate) async fn force_release(&self, lock: Named) -> Result<bool, Error> {
-        self.ask(Ask::ForceRelease(lock.key), expected!(Truth))
+        self.ask(Query::ForceRelease(lock.key), expected!(Truth))
             .await
             .map_err(|error| error.on(&lock.id))
     }
@@ -326,8 +294,8 @@ impl Client {
     }
 
     /// What the store answers to something that changes nothing in the engine.
-    async fn ask<T>(&self, ask: Ask, expected: fn(Outcome) -> Option<T>) -> Result<T, Error> {
-        let told = self.answered(None, |caller| Command::Ask(Box::new(ask), caller)).await?;
+    async fn ask<T>(&self, ask: Query, expected: fn(Outcome) -> Option<T>) -> Result<T, Error> {
+        let told = self.answered(None, |caller| Command::Query(Box::new(ask), caller)).await?;
         let outcome = if let Told::Else(outcome) = told { expected(outcome) } else { None };
         Ok(outcome.expect("BUG: what was asked is answered"))
     }
@@ -338,8 +306,8 @@ impl Client {
         self: &Arc<Self>,
         lock: Named,
         terms: Terms,
-        command: impl FnOnce(Acquirer<Caller>) -> Command<Caller>,
-    ) -> Result<Told, Error> {
+        command: impl FnOnce(Acquirer<Caller<Self>>) -> Command<Caller<Self>>,
+    ) -> Result<Told<Self>, Error> {
         /// Made before the first byte is sent, so that there is no moment without it.
         struct Withdraw<'a> {
             client: &'a Client,
@@ -356,7 +324,7 @@ impl Client {
 
         let id = Arc::clone(&lock.id);
         self.runner.ensure_timers().map_err(|error| error.on(&id))?;
-        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let number = self.handle.numbers.fetch_add(1, Ordering::Relaxed);
         let mut withdraw = Withdraw { client: self, number: Some(number) };
         let key = Arc::clone(&lock.key);
         let told = self.answered(Some((lock, Arc::clone(self))), |to| {
@@ -370,8 +338,8 @@ impl Client {
     async fn answered(
         &self,
         lock: Option<(Named, Arc<Self>)>,
-        command: impl FnOnce(Caller) -> Command<Caller>,
-    ) -> Result<Told, Error> {
+        command: impl FnOnce(Caller<Self>) -> Command<Caller<Self>>,
+    ) -> Result<Told<Self>, Error> {
         let (reply, told) = reply::channel();
         self.send(command(Caller { reply, lock }))?;
         self.runner.offer_timers();
@@ -392,12 +360,54 @@ impl Client {
         .await
     }
 
-    fn send(&self, command: Command<Caller>) -> Result<(), Error> {
+    fn send(&self, command: Command<Caller<Self>>) -> Result<(), Error> {
         if !self.is_of_this_process() {
             return Err(Error::forked());
         }
         let message = Message::Command(command);
-        self.runner.tell(&self.shared.messages, message).ok_or_else(|| self.runner.gone())
+        self.runner.tell(&self.handle.messages, message).ok_or_else(|| self.runner.gone())
+    }
+}
+
+impl Owner for Client {
+    fn release_in_background(&self, hold: &Hold, undelivered: bool) {
+        hold.let_go();
+        // A keeper that is gone has been shut down, and has released everything.
+        let _ = self.send(release(hold.name, undelivered, None));
+    }
+
+    fn process(&self) -> Process {
+        self.process.clone()
+    }
+}
+
+/// A lock that a client holds.
+pub(crate) type Held = held::Held<Client>;
+
+impl Held {
+    pub(crate) async fn extend(&self, by: Duration) -> Result<(), Error> {
+        let hold = self.hold();
+        let extended = self.owner().answered(None, |to| Command::Extend(hold.name, by, to));
+        extended.await.map(drop).map_err(|error| error.on(&hold.lock.id))
+    }
+
+    pub(crate) async fn release(self) -> Result<(), Error> {
+        // Answered before it is defused: a future that is dropped on the way drops this, whose second
+        // release finds nothing left to do.
+        let hold = self.hold();
+        hold.let_go();
+        let released = self.owner().answered(None, |to| release(hold.name, false, Some(to)));
+        let answer = released.await.map(drop).map_err(|error| error.on(&hold.lock.id));
+        self.defuse();
+        answer
+    }
+
+    pub(crate) fn leak(self) -> Token {
+        let token = self.hold().token.clone();
+        self.hold().let_go();
+        let _ = self.owner().send(Command::Leak(self.hold().name));
+        self.defuse();
+        token
     }
 }
 
@@ -405,28 +415,28 @@ impl Client {
 #[cfg(feature = "durable")]
 impl Client {
     pub(crate) async fn keep(&self, request: KeepRequest) -> Result<Kept, Error> {
-        self.ask_durable(Ask::Keep(request), expected!(Kept)).await
+        self.ask_durable(Query::Keep(request), expected!(Kept)).await
     }
 
     pub(crate) async fn due(&self, request: DueRequest) -> Result<DueCalls, Error> {
-        self.ask_durable(Ask::Due(request), expected!(Due)).await
+        self.ask_durable(Query::Due(request), expected!(Due)).await
     }
 
     pub(crate) async fn finish(&self, request: FinishRequest) -> Result<DurableFinish, Error> {
-        self.ask_durable(Ask::Finish(request), expected!(Finished)).await
+        self.ask_durable(Query::Finish(request), expected!(Finished)).await
     }
 
     pub(crate) async fn set_aside(&self, book: DurableBook) -> Result<Vec<SetAside>, Error> {
-        self.ask_durable(Ask::SetAside(book), expected!(SetAside)).await
+        self.ask_durable(Query::SetAside(book), expected!(SetAside)).await
     }
 
     pub(crate) async fn take_back(&self, request: TakeBackRequest) -> Result<bool, Error> {
-        self.ask_durable(Ask::TakeBack(request), expected!(Truth)).await
+        self.ask_durable(Query::TakeBack(request), expected!(Truth)).await
     }
 
     async fn ask_durable<T>(
         &self,
-        ask: Ask,
+        ask: Query,
         expected: fn(Outcome) -> Option<T>,
     ) -> Result<T, Error> {
         self.runner.ensure_timers()?;
@@ -462,7 +472,11 @@ pub(crate) struct Claimed {
     pub(crate) arguments: String,
 }
 
-fn release(hold: HoldName, undelivered: bool, to: Option<Caller>) -> Command<Caller> {
+fn release(
+    hold: HoldName,
+    undelivered: bool,
+    to: Option<Caller<Client>>,
+) -> Command<Caller<Client>> {
     Command::Release { hold, undelivered, to }
 }
 
@@ -470,7 +484,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The id is the public half of every token: enough to recognise a holder, not to forge it.
         f.debug_struct("Client")
-            .field("id", &self.shared.id)
+            .field("id", &self.handle.id)
             .field("delivery", &format_args!("{:?}", self.delivery().to_string()))
             .finish_non_exhaustive()
     }

@@ -11,7 +11,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::task;
 
-use super::caller::Caller;
+use super::{caller::Caller, held::Owner};
 use crate::{
     contained::contained,
     contract::{StoreError, answer_each},
@@ -19,7 +19,9 @@ use crate::{
     store::{Answers, EmbeddedStore, Store},
 };
 
-type InFlight = Pin<Box<dyn Future<Output = Answer<Caller>> + Send>>;
+type InFlight<O> = Pin<Box<dyn Future<Output = Answer<Caller<O>>> + Send>>;
+
+type AnyStore = dyn Store;
 
 /// An operation on a batch, as a method of the store.
 type Operation<Q, A> = for<'a> fn(&'a (dyn Store + 'static), &'a [Q]) -> Answers<'a, A>;
@@ -28,66 +30,66 @@ type Operation<Q, A> = for<'a> fn(&'a (dyn Store + 'static), &'a [Q]) -> Answers
 type AtOnce<Q, A> = fn(&dyn EmbeddedStore, &[Q], &mut Vec<Result<A, StoreError>>) -> bool;
 
 /// What the answers to a batch are to the engine.
-type Done<T, A> = fn(Sent<T>, Vec<Result<A, StoreError>>) -> Answer<Caller>;
+type Done<O, T, A> = fn(Sent<T>, Vec<Result<A, StoreError>>) -> Answer<Caller<O>>;
 
-pub(super) struct Executor {
+pub(super) struct Executor<O: Owner> {
     store: Arc<dyn Store>,
     /// Its callers drive it, and it may have answers at once. Decided when it is made.
     is_embedded: bool,
-    in_flight: FuturesUnordered<InFlight>,
+    in_flight: FuturesUnordered<InFlight<O>>,
     /// What is there, most of it since it was answered at once.
-    pub(super) answers: VecDeque<Answer<Caller>>,
+    pub(super) answers: VecDeque<Answer<Caller<O>>>,
 }
 
-impl Executor {
+impl<O: Owner> Executor<O> {
     pub(super) fn new(store: Arc<dyn Store>, is_embedded: bool) -> Self {
         Self { store, is_embedded, in_flight: FuturesUnordered::new(), answers: VecDeque::new() }
     }
 
     /// Begins a call.
-    pub(super) fn begin(&mut self, call: Call<Caller>) {
+    pub(super) fn begin(&mut self, call: Call<Caller<O>>) {
         match call {
-            Call::Acquire(batch) => self.begin_or_answer(
+            Call::Acquire(batch) => self.run_at_once(
                 batch,
-                (|store, batch, answers| store.acquire_now(batch, answers), <dyn Store>::acquire),
+                (|store, batch, answers| store.acquire_now(batch, answers), AnyStore::acquire),
                 Answer::Acquired,
             ),
-            Call::Renew(batch) => self.begin_or_answer(
+            Call::Renew(batch) => self.run_at_once(
                 batch,
-                (|store, batch, answers| store.renew_now(batch, answers), <dyn Store>::renew),
+                (|store, batch, answers| store.renew_now(batch, answers), AnyStore::renew),
                 Answer::Renewed,
             ),
-            Call::Release(batch) => self.begin_or_answer(
+            Call::Release(batch) => self.run_at_once(
                 batch,
-                (|store, batch, answers| store.release_now(batch, answers), <dyn Store>::release),
+                (|store, batch, answers| store.release_now(batch, answers), AnyStore::release),
                 Answer::Released,
             ),
-            Call::Extend(batch) => self.begin_batch(batch, <dyn Store>::extend, Answer::Extended),
-            Call::Holder(batch) => self.begin_batch(batch, <dyn Store>::holder, Answer::Holder),
+            Call::Extend(batch) => self.run(batch, AnyStore::extend, Answer::Extended),
+            Call::Holder(batch) => self.run(batch, AnyStore::holder, Answer::Holder),
             Call::ForceRelease(batch) => {
-                self.begin_batch(batch, <dyn Store>::force_release, Answer::ForceReleased);
+                self.run(batch, AnyStore::force_release, Answer::ForceReleased);
             }
             Call::Register(batch) => {
-                self.begin_batch(batch, <dyn Store>::register, Answer::Registered);
+                self.run(batch, AnyStore::register, Answer::Registered);
             }
             Call::EndWindow(batch) => {
-                self.begin_batch(batch, <dyn Store>::end_window, Answer::WindowEnded);
+                self.run(batch, AnyStore::end_window, Answer::WindowEnded);
             }
-            Call::Claim(batch) => self.begin_batch(batch, <dyn Store>::claim, Answer::Claimed),
-            Call::Keep(batch) => self.begin_batch(batch, <dyn Store>::keep, Answer::Kept),
-            Call::Due(batch) => self.begin_batch(batch, <dyn Store>::due, Answer::Due),
-            Call::Finish(batch) => self.begin_batch(batch, <dyn Store>::finish, Answer::Finished),
+            Call::Claim(batch) => self.run(batch, AnyStore::claim, Answer::Claimed),
+            Call::Keep(batch) => self.run(batch, AnyStore::keep, Answer::Kept),
+            Call::Due(batch) => self.run(batch, AnyStore::due, Answer::Due),
+            Call::Finish(batch) => self.run(batch, AnyStore::finish, Answer::Finished),
             Call::SetAside(batch) => {
-                self.begin_batch(batch, <dyn Store>::set_aside, Answer::SetAside);
+                self.run(batch, AnyStore::set_aside, Answer::SetAside);
             }
             Call::TakeBack(batch) => {
-                self.begin_batch(batch, <dyn Store>::take_back, Answer::TakenBack);
+                self.run(batch, AnyStore::take_back, Answer::TakenBack);
             }
         }
     }
 
     /// An answer that is there. `context` is woken when the next one comes.
-    pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<Answer<Caller>> {
+    pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<Answer<Caller<O>>> {
         if self.answers.is_empty() {
             self.poll(context);
         }
@@ -115,11 +117,11 @@ impl Executor {
     ///
     /// A store that panics has not answered this call, which is all that it costs. `done` is given
     /// an answer for each of the items.
-    fn begin_batch<Q, T, A>(
+    fn run<Q, T, A>(
         &mut self,
         Batch { requests, sent }: Batch<Q, T>,
         operation: Operation<Q, A>,
-        done: Done<T, A>,
+        done: Done<O, T, A>,
     ) where
         Q: Send + Sync + 'static,
         T: Send + 'static,
@@ -131,7 +133,7 @@ impl Executor {
             let answers = caught(async { operation(&*store, &requests).await }).await;
             done(sent, answer_each(answers, requests.len()))
         };
-        let mut call: InFlight = Box::pin(task::unconstrained(call));
+        let mut call: InFlight<O> = Box::pin(task::unconstrained(call));
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => self.answers.push_back(answer),
             // Polled again with a waker of its own as soon as the set is.
@@ -140,11 +142,11 @@ impl Executor {
     }
 
     /// The same, without a future if the store has the answers at once.
-    fn begin_or_answer<Q, T, A>(
+    fn run_at_once<Q, T, A>(
         &mut self,
         batch: Batch<Q, T>,
         (at_once, operation): (AtOnce<Q, A>, Operation<Q, A>),
-        done: Done<T, A>,
+        done: Done<O, T, A>,
     ) where
         Q: Send + Sync + 'static,
         T: Send + 'static,
@@ -152,7 +154,7 @@ impl Executor {
     {
         match self.answers_at_once(&batch.requests, at_once) {
             Some(answers) => self.answers.push_back(done(batch.sent, answers)),
-            None => self.begin_batch(batch, operation, done),
+            None => self.run(batch, operation, done),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One held lock: what its guard and the keeper share, and the half of a guard that releases.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Client, signal::LossSignal};
+use super::signal::LossSignal;
 use crate::{
-    Error, Token,
+    Token,
     clock::Clock,
     core::{Moment, engine::io::HoldName},
     id::Named,
@@ -108,23 +108,32 @@ impl Hold {
     }
 }
 
+/// Who lets go of held locks: the client that has acquired them.
+pub(crate) trait Owner: fmt::Debug + Send + Sync + 'static {
+    /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
+    fn release_in_background(&self, hold: &Hold, undelivered: bool);
+
+    /// Its guards are worth something in this process only.
+    fn process(&self) -> Process;
+}
+
 /// A lock that is released when this is dropped.
 ///
 /// The keeper makes it, so that a grant whose caller has gone away is released by the answer that
 /// nobody takes.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Held<O: Owner> {
     hold: Arc<Hold>,
-    client: Arc<Client>,
+    owner: Arc<O>,
     /// It has reached its caller; until then nobody has held the lock.
     delivered: bool,
     /// Somebody else takes care of the lock from here on.
     defused: bool,
 }
 
-impl Held {
-    pub(super) fn new(hold: Arc<Hold>, client: Arc<Client>) -> Self {
-        Self { hold, client, delivered: false, defused: false }
+impl<O: Owner> Held<O> {
+    pub(super) fn new(hold: Arc<Hold>, owner: Arc<O>) -> Self {
+        Self { hold, owner, delivered: false, defused: false }
     }
 
     pub(super) fn delivered(mut self) -> Self {
@@ -133,8 +142,8 @@ impl Held {
     }
 
     /// A lock that somebody else takes care of; dropping this releases nothing.
-    pub(crate) fn alias(hold: Arc<Hold>, client: Arc<Client>) -> Self {
-        Self { hold, client, delivered: true, defused: true }
+    pub(crate) fn alias(hold: Arc<Hold>, owner: Arc<O>) -> Self {
+        Self { hold, owner, delivered: true, defused: true }
     }
 
     /// Is it left to somebody else to release the lock?
@@ -151,30 +160,15 @@ impl Held {
         &self.hold
     }
 
-    pub(crate) async fn extend(&self, by: Duration) -> Result<(), Error> {
-        self.client.extend(&self.hold, by).await
-    }
-
-    pub(crate) async fn release(self) -> Result<(), Error> {
-        // Answered before it is defused: a future that is dropped on the way drops this, whose second
-        // release finds nothing left to do.
-        let answer = self.client.release(&self.hold).await;
-        self.defuse();
-        answer
-    }
-
-    pub(crate) fn leak(self) -> Token {
-        let token = self.hold.token.clone();
-        self.client.leak(&self.hold);
-        self.defuse();
-        token
+    pub(super) fn owner(&self) -> &O {
+        &self.owner
     }
 }
 
-impl Drop for Held {
+impl<O: Owner> Drop for Held<O> {
     fn drop(&mut self) {
         if !mem::replace(&mut self.defused, true) {
-            self.client.release_in_background(&self.hold, !self.delivered);
+            self.owner.release_in_background(&self.hold, !self.delivered);
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::{
     combiner::{Combiner, Entry},
+    held::Owner,
     turns::{Keeper, Message},
     unpark::{LONGEST_SLEEP, Unpark},
 };
@@ -28,8 +29,8 @@ use crate::{
 };
 
 /// A keeper that its callers run.
-pub(super) struct InlineRunner {
-    combiner: Combiner<Keeper>,
+pub(super) struct InlineRunner<O: Owner> {
+    combiner: Combiner<Keeper<O>>,
     clock: Arc<dyn Clock>,
     /// It ended because it was told to.
     ended: Arc<AtomicBool>,
@@ -44,8 +45,8 @@ pub(super) struct InlineRunner {
 #[derive(Default)]
 struct Runtimes(Mutex<Vec<(Id, Arc<Unpark>)>>);
 
-impl InlineRunner {
-    pub(super) fn new(keeper: Keeper, clock: Arc<dyn Clock>) -> Arc<Self> {
+impl<O: Owner> InlineRunner<O> {
+    pub(super) fn new(keeper: Keeper<O>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let runtimes = Arc::<Runtimes>::default();
         Arc::new(Self {
             ended: keeper.ended(),
@@ -65,12 +66,12 @@ impl InlineRunner {
     /// Lets the keeper do all there is to do now, with a message that did not go through the queue,
     /// and returns when the next turn is due. Never blocks: if another caller is in a turn, that
     /// caller takes one more, and `own` stays where it is.
-    pub(super) fn turn(&self, own: &mut Option<Message>, on: Option<Id>) -> Option<Moment> {
+    pub(super) fn turn(&self, own: &mut Option<Message<O>>, on: Option<Id>) -> Option<Moment> {
         #[cfg(feature = "__mutants")]
         if self.clock.is_stopped() {
             return None;
         }
-        let turn = |keeper: &mut Keeper| {
+        let turn = |keeper: &mut Keeper<O>| {
             own.take().into_iter().for_each(|message| keeper.enqueue(message));
             keeper.turn(&self.waker)
         };
@@ -116,7 +117,7 @@ impl InlineRunner {
         if self.runtimes.has(id) || *whole(&self.timeless) == Some(id) || self.combiner.is_gone() {
             return;
         }
-        let look = |keeper: &mut Keeper| ControlFlow::Continue(keeper.goes_on());
+        let look = |keeper: &mut Keeper<O>| ControlFlow::Continue(keeper.goes_on());
         // If somebody else is in a turn, there may be.
         let goes_on = self.combiner.enter(Entry::Try, look, |_| ()).unwrap_or(true);
         // Whoever came during the look relies on a turn.
@@ -139,7 +140,7 @@ impl InlineRunner {
     }
 }
 
-impl Drop for InlineRunner {
+impl<O: Owner> Drop for InlineRunner<O> {
     fn drop(&mut self) {
         // The tasks on the runtimes have nothing to wait for any more.
         self.waker.wake_by_ref();
@@ -175,13 +176,13 @@ fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The task on one runtime, which takes a turn when a timer is due.
-struct OnRuntime {
+struct OnRuntime<O: Owner> {
     id: Id,
     unpark: Arc<Unpark>,
-    runner: Weak<InlineRunner>,
+    runner: Weak<InlineRunner<O>>,
 }
 
-impl OnRuntime {
+impl<O: Owner> OnRuntime<O> {
     async fn run(self) {
         let mut lingers = false;
         while let Some(runner) = self.runner.upgrade() {
@@ -202,7 +203,7 @@ impl OnRuntime {
     }
 }
 
-impl Drop for OnRuntime {
+impl<O: Owner> Drop for OnRuntime<O> {
     fn drop(&mut self) {
         if let Some(runner) = self.runner.upgrade() {
             whole(&runner.runtimes.0).retain(|(_, unpark)| !Arc::ptr_eq(unpark, &self.unpark));

@@ -33,7 +33,7 @@ mod unpark;
 #[cfg(feature = "durable")]
 pub(crate) use self::client::Claimed;
 pub(crate) use self::{
-    client::{Client, ClientId},
-    held::{Held, Hold},
+    client::{Client, ClientId, Held},
+    held::Hold,
     thread::Started,
 };

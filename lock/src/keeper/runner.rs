@@ -11,21 +11,21 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{inline::InlineRunner, thread::ThreadRunner, turns::Message};
+use super::{held::Owner, inline::InlineRunner, thread::ThreadRunner, turns::Message};
 use crate::Error;
 
-pub(super) enum Runner {
-    Thread(ThreadRunner),
-    Inline(Arc<InlineRunner>),
+pub(super) enum Runner<O: Owner> {
+    Thread(ThreadRunner<O>),
+    Inline(Arc<InlineRunner<O>>),
 }
 
-impl Runner {
+impl<O: Owner> Runner<O> {
     /// Gives the keeper a message: right into its hands if nobody else is at it, or else through
     /// its queue. `None` if the keeper has ended.
     pub(super) fn tell(
         &self,
-        queue: &mpsc::UnboundedSender<Message>,
-        message: Message,
+        queue: &mpsc::UnboundedSender<Message<O>>,
+        message: Message<O>,
     ) -> Option<()> {
         let mut own = Some(message);
         self.turn(&mut own);
@@ -36,7 +36,7 @@ impl Runner {
         Some(())
     }
 
-    fn turn(&self, own: &mut Option<Message>) {
+    fn turn(&self, own: &mut Option<Message<O>>) {
         match self {
             Self::Thread(runner) => runner.turn(own),
             Self::Inline(runner) => _ = runner.turn(own, None),

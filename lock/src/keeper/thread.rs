@@ -18,6 +18,7 @@ use tokio::{runtime::Builder, sync::oneshot, task};
 
 use super::{
     combiner::{Combiner, Entry},
+    held::Owner,
     turns::{Keeper, Message},
     unpark::Unpark,
 };
@@ -30,8 +31,8 @@ use crate::{
 
 /// The callers' hold on a keeper with a thread of its own. Dropped after the callers' end of the
 /// queue: the thread is woken to find that nobody is there any more.
-pub(super) struct ThreadRunner {
-    combiner: Arc<Combiner<Keeper>>,
+pub(super) struct ThreadRunner<O: Owner> {
+    combiner: Arc<Combiner<Keeper<O>>>,
     unpark: Arc<Unpark>,
     /// It ended because it was told to.
     ended: Arc<AtomicBool>,
@@ -47,13 +48,13 @@ impl Started {
     }
 }
 
-impl ThreadRunner {
+impl<O: Owner> ThreadRunner<O> {
     /// Starts the thread, on which everything else happens: first `prepare`, which is given what
     /// wakes the thread, and then, if it succeeds, the keeper. The thread ends when all clients are
     /// gone, or when `prepare` fails.
     pub(super) fn start<F, Fut>(
         clock: Arc<dyn Clock>,
-        keeper: Keeper,
+        keeper: Keeper<O>,
         prepare: F,
     ) -> Result<(Self, Started), Error>
     where
@@ -87,8 +88,8 @@ impl ThreadRunner {
 
     /// Lets the keeper do, on a caller's thread, what needs no store, and wakes its own thread for
     /// the rest. Takes `own` along if it gets a turn, and leaves it where it is if not.
-    pub(super) fn turn(&self, own: &mut Option<Message>) {
-        let turn = |keeper: &mut Keeper| {
+    pub(super) fn turn(&self, own: &mut Option<Message<O>>) {
+        let turn = |keeper: &mut Keeper<O>| {
             let at_once = keeper.local_turn(own).then(Moment::default);
             ControlFlow::Continue(at_once.or_else(|| keeper.next_timer()))
         };
@@ -100,7 +101,7 @@ impl ThreadRunner {
     }
 }
 
-impl Drop for ThreadRunner {
+impl<O: Owner> Drop for ThreadRunner<O> {
     fn drop(&mut self) {
         // A child that was forked has no such thread; what wakes one may be locked there for ever.
         if self.process.is_current() {
@@ -111,13 +112,13 @@ impl Drop for ThreadRunner {
 
 /// What the thread has: it runs until the keeper is shut down, or all clients are gone and what
 /// they left is released.
-struct OwnThread {
-    combiner: Arc<Combiner<Keeper>>,
+struct OwnThread<O: Owner> {
+    combiner: Arc<Combiner<Keeper<O>>>,
     unpark: Arc<Unpark>,
     clock: Arc<dyn Clock>,
 }
 
-impl OwnThread {
+impl<O: Owner> OwnThread<O> {
     async fn run(self) {
         let waker = Waker::from(Arc::clone(&self.unpark));
         loop {
@@ -135,7 +136,7 @@ impl OwnThread {
     }
 }
 
-impl Drop for OwnThread {
+impl<O: Owner> Drop for OwnThread<O> {
     fn drop(&mut self) {
         // Also when the connection has panicked: nobody renews these locks any more, and the
         // holders have to know.

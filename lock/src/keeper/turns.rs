@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use super::{
     caller::{Caller, Told},
     executor::Executor,
-    held::{Held, Hold},
+    held::{Held, Hold, Owner},
 };
 use crate::{
     clock::Clock,
@@ -38,31 +38,31 @@ use crate::{
 const TURN: usize = 1024;
 
 /// What comes through the queue.
-pub(super) enum Message {
-    Command(Command<Caller>),
+pub(super) enum Message<O: Owner> {
+    Command(Command<Caller<O>>),
     /// The store has something to say.
     Notice(Notice),
 }
 
-pub(super) struct Keeper {
-    engine: Engine<Caller>,
-    executor: Executor,
+pub(super) struct Keeper<O: Owner> {
+    engine: Engine<Caller<O>>,
+    executor: Executor<O>,
     clock: Arc<dyn Clock>,
     /// What each guard shares with the keeper, by the number in its token.
     holds: ByNumber<Arc<Hold>>,
-    queue: mpsc::UnboundedReceiver<Message>,
+    queue: mpsc::UnboundedReceiver<Message<O>>,
     /// What was taken out of the queue, and waits for a turn on the keeper's own thread.
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<Message<O>>,
     /// It has ended because it was told to. Said before those are told who wait for the end.
     ended: Arc<AtomicBool>,
 }
 
-impl Keeper {
+impl<O: Owner> Keeper<O> {
     pub(super) fn new(
-        engine: Engine<Caller>,
-        executor: Executor,
+        engine: Engine<Caller<O>>,
+        executor: Executor<O>,
         clock: Arc<dyn Clock>,
-        queue: mpsc::UnboundedReceiver<Message>,
+        queue: mpsc::UnboundedReceiver<Message<O>>,
     ) -> Self {
         Self {
             engine,
@@ -82,7 +82,7 @@ impl Keeper {
     /// Does what needs no store, which is all there is to passing a lock on to the next caller in
     /// line. True if there is more to do. `own` is a message that was not sent through the queue; it
     /// stays where it is if others have to be taken first.
-    pub(super) fn local_turn(&mut self, own: &mut Option<Message>) -> bool {
+    pub(super) fn local_turn(&mut self, own: &mut Option<Message<O>>) -> bool {
         // A timer that is due comes first, and may want the store.
         let now = self.clock.now();
         let overdue = self.engine.next_timeout().is_some_and(|next| next <= now);
@@ -102,7 +102,7 @@ impl Keeper {
     }
 
     /// Takes a message that was not sent through the queue, behind all that were.
-    pub(super) fn enqueue(&mut self, message: Message) {
+    pub(super) fn enqueue(&mut self, message: Message<O>) {
         self.waiting.extend(iter::from_fn(|| self.queue.try_recv().ok()));
         self.waiting.push_back(message);
     }
@@ -125,7 +125,7 @@ impl Keeper {
                 Err(TryRecvError::Empty) => break,
                 // The last client is gone.
                 Err(TryRecvError::Disconnected) => {
-                    self.engine.abandon(now);
+                    self.engine.command(Command::Abandon, now);
                     self.carry_out(now);
                     break;
                 }
@@ -182,7 +182,7 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, message: Message, now: Moment) {
+    fn take(&mut self, message: Message<O>, now: Moment) {
         match message {
             Message::Notice(notice) => self.engine.notice(notice, now),
             Message::Command(command) => {
@@ -238,14 +238,14 @@ impl Keeper {
         any
     }
 
-    fn grant(&mut self, to: Caller, grant: Grant, now: Moment) {
+    fn grant(&mut self, to: Caller<O>, grant: Grant, now: Moment) {
         let Grant { hold: name, token, fencing_token, deadline, work } = grant;
         let Caller { reply, lock } = to;
-        let (lock, client) = lock.expect("BUG: only who asks for a lock is granted one");
-        let here = (Arc::clone(&self.clock), client.process());
+        let (lock, owner) = lock.expect("BUG: only who asks for a lock is granted one");
+        let here = (Arc::clone(&self.clock), owner.process());
         let hold = Hold::new(name, (lock, token), fencing_token, deadline, here);
         self.holds.insert(name.ownership, Arc::clone(&hold));
-        let held = Held::new(hold, client);
+        let held = Held::new(hold, owner);
         if let Err(Ok(Told::Granted(held, _))) = reply.send(Ok(Told::Granted(held, work))) {
             // Its caller has just gone away. Released by this turn and not by the guard's drop,
             // whose message would come after a `flush` that is in the queue already.
@@ -257,7 +257,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl<O: Owner> Drop for Keeper<O> {
     fn drop(&mut self) {
         // Also when a store has panicked: nobody renews these locks any more, and those who believe
         // in one must not.
@@ -269,12 +269,12 @@ impl Drop for Keeper {
 
 /// May a caller's own thread do this? Not a notice: an answer that came before it has to be taken
 /// before it.
-fn is_local(message: &Message) -> bool {
+fn is_local<O: Owner>(message: &Message<O>) -> bool {
     matches!(
         message,
         Message::Command(
             Command::Acquire(_)
-                | Command::Call(_)
+                | Command::Debounce(_)
                 | Command::RunTaken(_)
                 | Command::Cancel(_)
                 | Command::Release { .. }

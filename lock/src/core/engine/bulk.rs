@@ -9,10 +9,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     calls::{BATCH, Batch, Call, Said, Sent},
-    io::{Acquirer, Aftermath, Ask, Caller, HoldName, Refusal, RunClaim},
+    io::{Acquirer, Aftermath, Caller, HoldName, Query, Refusal, RunClaim},
     outage::Outage,
     shards::Shards,
-    turn::Turn,
+    shared::Shared,
 };
 use crate::{
     contract::{
@@ -66,7 +66,8 @@ type ToCall<Q, T, C> = fn(Batch<Q, (T, C)>) -> Call<C>;
 /// A [`Queue`] of any kind.
 trait Kind<C> {
     fn len(&self) -> usize;
-    fn refuse(&mut self, refuse: &mut dyn FnMut(C));
+    /// Those who asked, who are not to be served.
+    fn drain(&mut self) -> Vec<C>;
     /// The next batch, and how many are in it.
     fn next(&mut self, room: usize, shard: usize, now: Moment) -> Option<(usize, Call<C>)>;
 }
@@ -86,8 +87,8 @@ impl<Q, T, C: Caller> Kind<C> for Queue<Q, T, C> {
         self.waiting.len()
     }
 
-    fn refuse(&mut self, refuse: &mut dyn FnMut(C)) {
-        self.waiting.drain(..).for_each(|(_, _, to)| refuse(to));
+    fn drain(&mut self) -> Vec<C> {
+        self.waiting.drain(..).map(|(_, _, to)| to).collect()
     }
 
     /// Nothing that nobody waits for any more: a release by force that was given up must not be
@@ -165,42 +166,50 @@ impl<C: Caller> Waiting<C> {
         Some(call)
     }
 
-    fn refuse(&mut self, refuse: &mut dyn FnMut(C)) {
-        self.kinds.extensions.refuse(refuse);
-        self.kinds.others().into_iter().for_each(|kind| kind.refuse(refuse));
+    fn refuse(&mut self, refusal: impl Fn() -> Refusal, shared: &mut Shared<C>) {
+        let extensions: &mut dyn Kind<C> = &mut self.kinds.extensions;
+        let mut callers = extensions.drain();
+        callers.extend(self.kinds.others().into_iter().flat_map(|kind| kind.drain()));
+        callers.into_iter().for_each(|to| shared.refuse(to, refusal()));
         self.count = 0;
     }
 }
 
 impl<C: Caller> Bulk<C> {
-    pub(super) fn extend(&mut self, hold: HoldName, request: ExtendRequest, to: C, turn: &Turn<C>) {
-        let shard = self.0.at(turn.shard(&request.key));
+    pub(super) fn extend(
+        &mut self,
+        hold: HoldName,
+        request: ExtendRequest,
+        to: C,
+        shared: &Shared<C>,
+    ) {
+        let shard = self.0.at(shared.shard(&request.key));
         shard.kinds.extensions.push(request, hold, to);
         shard.count += 1;
     }
 
-    pub(super) fn ask(&mut self, ask: Ask, to: C, turn: &Turn<C>) {
-        let shard = self.0.at(turn.shard(ask.key()));
+    pub(super) fn ask(&mut self, query: Query, to: C, shared: &Shared<C>) {
+        let shard = self.0.at(shared.shard(query.key()));
         let kinds = &mut shard.kinds;
-        match ask {
-            Ask::Holder(key) => kinds.holders.push(Arc::clone(&key), key, to),
-            Ask::ForceRelease(key) => kinds.forced.push(Arc::clone(&key), key, to),
-            Ask::EndWindow { window, end, waited, .. } => {
+        match query {
+            Query::Holder(key) => kinds.holders.push(Arc::clone(&key), key, to),
+            Query::ForceRelease(key) => kinds.forced.push(Arc::clone(&key), key, to),
+            Query::EndWindow { window, end, waited, .. } => {
                 kinds.ends.push(EndWindowRequest::new(window, end), waited, to);
             }
-            Ask::Keep(request) => kinds.keep.push(request, (), to),
-            Ask::Due(request) => kinds.due.push(request, (), to),
-            Ask::Finish(request) => kinds.finish.push(request, (), to),
-            Ask::SetAside(book) => kinds.set_aside.push(book, (), to),
-            Ask::TakeBack(request) => kinds.take_back.push(request, (), to),
+            Query::Keep(request) => kinds.keep.push(request, (), to),
+            Query::Due(request) => kinds.due.push(request, (), to),
+            Query::Finish(request) => kinds.finish.push(request, (), to),
+            Query::SetAside(book) => kinds.set_aside.push(book, (), to),
+            Query::TakeBack(request) => kinds.take_back.push(request, (), to),
         }
         shard.count += 1;
     }
 
-    pub(super) fn claim(&mut self, claim: RunClaim<C>, turn: &Turn<C>) {
+    pub(super) fn claim(&mut self, claim: RunClaim<C>, shared: &Shared<C>) {
         let RunClaim { acquirer: Acquirer { number, key, terms, to }, book, id } = claim;
-        let shard = self.0.at(turn.shard(&book.due));
-        let token = turn.token(number);
+        let shard = self.0.at(shared.shard(&book.due));
+        let token = shared.token(number);
         let request = ClaimRequest::new(book, id, Arc::clone(&key), token, terms.lease);
         shard.kinds.claims.push(request, Acquirer { number, key, terms, to: () }, to);
         shard.count += 1;
@@ -250,7 +259,7 @@ impl<C: Caller> Bulk<C> {
         sent: &Sent<T>,
         answers: &[Said<A>],
         others: bool,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> Option<StoreError> {
         let shard = self.0.at(sent.shard);
         shard.on_their_way = shard.on_their_way.saturating_sub(sent.asked.len());
@@ -263,17 +272,14 @@ impl<C: Caller> Bulk<C> {
             return None;
         };
         shard.outage.failed(sent.sent_at);
-        if !shard.outage.is_borne(turn.now) {
+        if !shard.outage.is_over_limit(shared.now) {
             return None;
         }
-        let not_sent = || Refusal::Failed(silence.clone(), Aftermath::NotSent);
-        shard.refuse(&mut |to| turn.refuse(to, not_sent()));
+        shard.refuse(|| Refusal::Failed(silence.clone(), Aftermath::NotSent), shared);
         Some(silence.clone())
     }
 
-    pub(super) fn close(&mut self, turn: &mut Turn<C>) {
-        for shard in self.0.iter_mut() {
-            shard.refuse(&mut |to| turn.refuse(to, Refusal::Closed));
-        }
+    pub(super) fn close(&mut self, shared: &mut Shared<C>) {
+        self.0.iter_mut().for_each(|shard| shard.refuse(|| Refusal::Closed, shared));
     }
 }

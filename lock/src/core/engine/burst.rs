@@ -156,6 +156,11 @@ impl Burst {
         }
     }
 
+    /// Is the store being asked about it?
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked_at.is_some()
+    }
+
     /// Is there a caller that waits?
     pub(crate) fn is_pending(&self) -> bool {
         !self.callers.is_empty()
@@ -385,7 +390,7 @@ impl Burst {
 
     fn unanswered(&mut self, registered: Registered, asked_at: Moment, now: Moment) -> Step {
         self.ask_at = self.outage.retry_at(asked_at, self.jitter, now);
-        if self.outage.is_borne(now) || self.callers.is_empty() {
+        if self.outage.is_over_limit(now) || self.callers.is_empty() {
             let ended = self.end_until(u64::MAX, End::Unavailable);
             return Step { undo: Some(registered.number), ended, next: Next::Gone };
         }

@@ -12,8 +12,8 @@ use super::{
     lease::comes_too_late,
     maps::{ByKey, ByNumber},
     shards::Shards,
+    shared::Shared,
     timers::{Scheduled, Timer},
-    turn::Turn,
 };
 use crate::{
     contract::{DebounceReply, DebounceRequest, StoreError, WindowEnd},
@@ -55,38 +55,41 @@ struct PendingBurst {
     timer: Scheduled,
     /// The number of the call that the store knows.
     registered: Option<u64>,
+    /// That call may have been granted the run, which was released by force before it was heard of.
+    revoked: bool,
     failure: Option<StoreError>,
 }
 
 impl<C> Bursts<C> {
-    pub(super) fn join(&mut self, call: DebouncedCall<C>, turn: &mut Turn<C>) {
+    pub(super) fn join(&mut self, call: DebouncedCall<C>, shared: &mut Shared<C>) {
         let DebouncedCall { acquirer, window, terms } = call;
         let (number, key) = (acquirer.number, Arc::clone(&acquirer.key));
         let made = burst::Call {
-            made_at: turn.now,
+            made_at: shared.now,
             wait: terms.wait,
             max_wait: terms.max_wait,
             leading: terms.leading,
         };
         let pending = self.by_key.entry(Arc::clone(&key)).or_insert_with(|| PendingBurst {
-            burst: Burst::new(turn.jitter(number)),
+            burst: Burst::new(shared.jitter(number)),
             window,
             lease: acquirer.terms.lease,
             number,
             timer: Scheduled::default(),
             registered: None,
+            revoked: false,
             failure: None,
         });
         let (place, next) = pending.burst.join(number, made);
         self.keys.insert(pending.number, Arc::clone(&key));
         self.calls.insert(number, PendingCall { acquirer, place });
-        self.follow_next(&key, next, turn);
+        self.follow_next(&key, next, shared);
     }
 
     /// Carries out what a burst wants, but for a run that begins.
-    fn follow(&mut self, key: &Arc<str>, step: Step, turn: &mut Turn<C>) {
+    fn follow(&mut self, key: &Arc<str>, step: Step, shared: &mut Shared<C>) {
         if let Some(number) = step.undo {
-            undo(key, number, turn);
+            undo(key, number, shared);
         }
         let (end, callers) = step.ended.unwrap_or((End::Runs, Vec::new()));
         for number in callers {
@@ -100,28 +103,28 @@ impl<C> Bursts<C> {
                 }
                 End::Runs => break,
             };
-            self.answer(number, answer, turn);
+            self.answer(number, answer, shared);
         }
-        self.follow_next(key, step.next, turn);
+        self.follow_next(key, step.next, shared);
     }
 
-    fn answer(&mut self, number: u64, answer: Result<Outcome, Refusal>, turn: &mut Turn<C>) {
+    fn answer(&mut self, number: u64, answer: Result<Outcome, Refusal>, shared: &mut Shared<C>) {
         if let Some(pending) = self.calls.remove(&number) {
-            turn.answer(pending.acquirer.to, answer);
+            shared.answer(pending.acquirer.to, answer);
         }
     }
 
-    fn follow_next(&mut self, key: &Arc<str>, next: Next, turn: &mut Turn<C>) {
+    fn follow_next(&mut self, key: &Arc<str>, next: Next, shared: &mut Shared<C>) {
         let Some(pending) = self.by_key.get_mut(key) else { return };
         match next {
             Next::Wait => {}
-            Next::Ask => self.to_ask.at(turn.shard(key)).push_back(Arc::clone(key)),
+            Next::Ask => self.to_ask.at(shared.shard(key)).push_back(Arc::clone(key)),
             Next::AskAt(at) => {
-                turn.timers.reset(Timer::Burst(pending.number), &mut pending.timer, at);
+                shared.timers.reset(Timer::Burst(pending.number), &mut pending.timer, at);
             }
             Next::Gone => {
                 if let Some(mut pending) = self.by_key.remove(key) {
-                    turn.timers.cancel(Timer::Burst(pending.number), &mut pending.timer);
+                    shared.timers.cancel(Timer::Burst(pending.number), &mut pending.timer);
                     self.keys.remove(&pending.number);
                     pending.registered.and_then(|registered| self.keys.remove(&registered));
                 }
@@ -146,13 +149,13 @@ impl<C> Bursts<C> {
         &mut self,
         shard: usize,
         room: usize,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> (Vec<DebounceRequest>, Vec<(Arc<str>, u64)>) {
         let (mut requests, mut asked) = (Vec::new(), Vec::new());
         while asked.len() < room
             && let Some(key) = self.to_ask.at(shard).pop_front()
         {
-            if let Some((number, request)) = self.question(&key, turn) {
+            if let Some((number, request)) = self.question(&key, shared) {
                 requests.push(request);
                 asked.push((key, number));
             }
@@ -161,11 +164,16 @@ impl<C> Bursts<C> {
     }
 
     /// What to ask about a burst, and the call that the question names.
-    fn question(&mut self, key: &Arc<str>, turn: &mut Turn<C>) -> Option<(u64, DebounceRequest)> {
+    fn question(
+        &mut self,
+        key: &Arc<str>,
+        shared: &mut Shared<C>,
+    ) -> Option<(u64, DebounceRequest)> {
         let pending = self.by_key.get_mut(key)?;
-        let (before, question) = pending.burst.question(turn.now, || turn.draw())?;
+        let (before, question) = pending.burst.question(shared.now, || shared.draw())?;
         let number = question.number;
-        turn.timers.cancel(Timer::Burst(pending.number), &mut pending.timer);
+        pending.revoked = false;
+        shared.timers.cancel(Timer::Burst(pending.number), &mut pending.timer);
         // Notices name the call that the store knows.
         let registered = pending.registered.replace(number);
         if let Some(registered) = registered.filter(|registered| *registered != pending.number) {
@@ -173,10 +181,10 @@ impl<C> Bursts<C> {
         }
         self.keys.insert(number, Arc::clone(key));
         if let Some(before) = before {
-            undo(key, before, turn);
+            undo(key, before, shared);
         }
         let (window, lease, call) = (Arc::clone(&pending.window), pending.lease, question.call);
-        let token = turn.token(number);
+        let token = shared.token(number);
         let mut request = DebounceRequest::new(window, Arc::clone(key), token, call.wait, lease)
             .made_ago(whole_millis(question.age))
             .max_wait(call.max_wait)
@@ -188,10 +196,10 @@ impl<C> Bursts<C> {
     }
 
     /// This part of the store is silent: what waits to be asked there is not answered either.
-    pub(super) fn give_up(&mut self, shard: usize, silence: &StoreError, turn: &mut Turn<C>) {
+    pub(super) fn give_up(&mut self, shard: usize, silence: &StoreError, shared: &mut Shared<C>) {
         for key in mem::take(self.to_ask.at(shard)) {
-            if self.question(&key, turn).is_some() {
-                let _ = self.answered(&key, turn.now, Err(silence.clone()), turn);
+            if self.question(&key, shared).is_some() {
+                let _ = self.answered(&key, shared.now, Err(silence.clone()), shared);
             }
         }
     }
@@ -203,10 +211,10 @@ impl<C> Bursts<C> {
         key: &Arc<str>,
         sent_at: Moment,
         answer: Said<DebounceReply>,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> Option<(u64, Vec<u64>)> {
         let pending = self.by_key.get_mut(key)?;
-        let late = comes_too_late(sent_at, pending.lease, turn.now);
+        let late = comes_too_late(sent_at, pending.lease, shared.now);
         let mut granted = None;
         let answer = match answer {
             Ok(DebounceReply::NotYet { left, newest }) => Answer::NotYet { left, newest },
@@ -215,6 +223,12 @@ impl<C> Bursts<C> {
             Ok(DebounceReply::Granted { .. }) if late => {
                 let late = "the answer came after the lease had run out";
                 pending.failure = Some(StoreError::unavailable(late));
+                Answer::Unknown
+            }
+            // The same call asks again: if it was not this grant, it is granted that.
+            Ok(DebounceReply::Granted { .. }) if mem::take(&mut pending.revoked) => {
+                let revoked = "the run was released by force before its grant was heard of";
+                pending.failure = Some(StoreError::unavailable(revoked));
                 Answer::Unknown
             }
             Ok(DebounceReply::Granted { fence }) => {
@@ -227,12 +241,12 @@ impl<C> Bursts<C> {
                 if refused { Answer::Refused } else { Answer::Unknown }
             }
         };
-        let mut step = pending.burst.answered(answer, turn.now);
+        let mut step = pending.burst.answered(answer, shared.now);
         let run = granted.and_then(|fence| {
             let (_, callers) = step.ended.take_if(|(end, _)| *end == End::Runs)?;
             Some((fence, callers))
         });
-        self.follow(key, step, turn);
+        self.follow(key, step, shared);
         run
     }
 
@@ -269,45 +283,53 @@ impl<C> Bursts<C> {
     }
 
     /// The caller of a run has taken it: the older calls are superseded.
-    pub(super) fn run_taken(&mut self, ownership: u64, turn: &mut Turn<C>) {
+    pub(super) fn run_taken(&mut self, ownership: u64, shared: &mut Shared<C>) {
         for number in self.untaken.remove(&ownership).unwrap_or_default() {
-            self.answer(number, Ok(Outcome::Superseded), turn);
+            self.answer(number, Ok(Outcome::Superseded), shared);
         }
     }
 
     /// The lock of a run was lost before it began. The calls that it was to cover are no newer than
     /// it was, and newer ones may have run since: so they are not called again, but told.
-    pub(super) fn run_lost(&mut self, ownership: u64, turn: &mut Turn<C>) {
+    pub(super) fn run_lost(&mut self, ownership: u64, shared: &mut Shared<C>) {
         for number in self.untaken.remove(&ownership).unwrap_or_default() {
             let lost = "the run that was to cover this call was lost before it began";
-            self.answer(number, Err(Refusal::Lost(lost)), turn);
+            self.answer(number, Err(Refusal::Lost(lost)), shared);
         }
     }
 
-    pub(super) fn timer(&mut self, number: u64, turn: &mut Turn<C>) {
+    pub(super) fn timer(&mut self, number: u64, shared: &mut Shared<C>) {
         let Some(key) = self.keys.get(&number).cloned() else { return };
         if let Some(pending) = self.by_key.get_mut(&key) {
             pending.timer.fired();
             let next = pending.burst.look();
-            self.follow_next(&key, next, turn);
+            self.follow_next(&key, next, shared);
         }
     }
 
     /// The store has something to say about the burst of this call: true if there is one.
-    pub(super) fn notice(&mut self, number: u64, flushed: bool, turn: &mut Turn<C>) -> bool {
+    pub(super) fn notice(&mut self, number: u64, flushed: bool, shared: &mut Shared<C>) -> bool {
         let Some(key) = self.keys.get(&number).cloned() else { return false };
         if let Some(pending) = self.by_key.get_mut(&key) {
             let next = if flushed { pending.burst.flush() } else { pending.burst.look() };
-            self.follow_next(&key, next, turn);
+            self.follow_next(&key, next, shared);
         }
         true
     }
 
+    /// The run of this call was released by force: true if it may be granted, and was not heard of.
+    pub(super) fn revoked(&mut self, number: u64) -> bool {
+        let pending = self.keys.get(&number).and_then(|key| self.by_key.get_mut(key));
+        let asked = pending
+            .filter(|pending| pending.registered == Some(number) && pending.burst.is_asked());
+        asked.map(|pending| pending.revoked = true).is_some()
+    }
+
     /// A lock has become free: calls may wait for the end of that run.
-    pub(super) fn run_ended(&mut self, key: &Arc<str>, turn: &mut Turn<C>) {
+    pub(super) fn run_ended(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
         if let Some(pending) = self.by_key.get_mut(key) {
             let next = pending.burst.run_ended();
-            self.follow_next(key, next, turn);
+            self.follow_next(key, next, shared);
         }
     }
 
@@ -316,7 +338,7 @@ impl<C> Bursts<C> {
         &mut self,
         key: &Arc<str>,
         end: WindowEnd,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> bool {
         let Some(pending) = self.by_key.get_mut(key) else { return false };
         let waited = pending.burst.is_pending();
@@ -324,20 +346,20 @@ impl<C> Bursts<C> {
             WindowEnd::Flush => Step { next: pending.burst.flush(), ..Step::default() },
             WindowEnd::Cancel => pending.burst.cancel(),
         };
-        self.follow(key, step, turn);
+        self.follow(key, step, shared);
         waited
     }
 
-    pub(super) fn cancel(&mut self, number: u64, turn: &mut Turn<C>) {
+    pub(super) fn cancel(&mut self, number: u64, shared: &mut Shared<C>) {
         if let Some(PendingCall { acquirer, place }) = self.calls.remove(&number) {
-            self.leave(&acquirer.key, place, turn);
+            self.leave(&acquirer.key, place, shared);
         }
     }
 
-    fn leave(&mut self, key: &Arc<str>, place: u64, turn: &mut Turn<C>) {
+    fn leave(&mut self, key: &Arc<str>, place: u64, shared: &mut Shared<C>) {
         if let Some(pending) = self.by_key.get_mut(key) {
             let step = pending.burst.leave(place);
-            self.follow(key, step, turn);
+            self.follow(key, step, shared);
         }
     }
 
@@ -350,11 +372,11 @@ impl<C> Bursts<C> {
         self.by_key.values().filter_map(|pending| pending.burst.abandoned())
     }
 
-    pub(super) fn close(&mut self, turn: &mut Turn<C>) {
+    pub(super) fn close(&mut self, shared: &mut Shared<C>) {
         for number in self.calls.keys().copied().collect::<Vec<_>>() {
             if let Some(PendingCall { acquirer, place }) = self.calls.remove(&number) {
-                turn.refuse(acquirer.to, Refusal::Closed);
-                self.leave(&acquirer.key, place, turn);
+                shared.refuse(acquirer.to, Refusal::Closed);
+                self.leave(&acquirer.key, place, shared);
             }
         }
         self.untaken.clear();
@@ -363,7 +385,7 @@ impl<C> Bursts<C> {
 }
 
 /// A claim without an answer, or one whose caller is gone, may have taken the run's lock.
-fn undo<C>(key: &Arc<str>, number: u64, turn: &mut Turn<C>) {
-    let token = turn.token(number);
-    turn.undo(number, key, &token);
+fn undo<C>(key: &Arc<str>, number: u64, shared: &mut Shared<C>) {
+    let token = shared.token(number);
+    shared.undo(number, key, &token);
 }

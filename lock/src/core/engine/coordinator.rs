@@ -1,7 +1,8 @@
 //! The engine: the only one that decides what a client's store is told, and what its callers are.
 //!
 //! Each part keeps its own state to itself and says what follows for others: by what it returns, or
-//! by an [`Effect`]. What follows is done here, so what happens to a lock is read in this file.
+//! by an [`Effect`]. What follows is done here: what happens between the parts is read in this file,
+//! and it is over 500 lines long because that is read in one piece.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,27 +10,27 @@ use super::{
     bulk::Bulk,
     bursts::Bursts,
     calls::{Answer, Asker, Call, Granted, Said, Sent},
+    claims::Claims,
     hand_offs::HandOffs,
     holds::{Ended, Holds},
     io::{
-        Acquirer, Aftermath, Ask, Caller, Command, Grant, HoldName, Outcome, Output, Refusal, Work,
+        Acquirer, Aftermath, Caller, Command, Grant, HoldName, Outcome, Output, Patience, Query,
+        Refusal, Work,
     },
-    lease::comes_too_late,
+    lease::Event,
     lock_state::Action,
     outage::SILENCE_LIMIT,
-    patience::Patience,
     polled::Polled,
     queued::Queued,
     releases::{GIVE_UP_AFTER, NOT_HELD, Releases},
     requests::Requests,
+    shared::{Effect, Shared},
     shutdown::Shutdown,
     timers::Timer,
-    turn::{Effect, Turn},
 };
 use crate::{
     contract::{
         Acquisition, DebounceReply, DurableClaim, Holder, Notice, RESERVATION, Release, Renewal,
-        StoreError,
     },
     core::Moment,
 };
@@ -42,7 +43,7 @@ use crate::{
 /// [`poll_call`](Self::poll_call), in the order in which the calls have to begin. `C` is what its
 /// owner knows a caller by.
 pub(crate) struct Engine<C> {
-    turn: Turn<C>,
+    shared: Shared<C>,
     queued: Queued<C>,
     polled: Polled<C>,
     requests: Requests,
@@ -51,17 +52,16 @@ pub(crate) struct Engine<C> {
     hand_offs: HandOffs,
     bursts: Bursts<C>,
     bulk: Bulk<C>,
+    claims: Claims,
     shutdown: Shutdown<C>,
-    /// A call that other calls have to come before.
+    /// A question that has to be sent behind releases which it depends on.
     held_back: Option<Call<C>>,
-    /// How many claims of durable calls have not been answered.
-    claiming: usize,
 }
 
 impl<C: Caller> Engine<C> {
-    pub(crate) fn new(turn: Turn<C>) -> Self {
+    pub(crate) fn new(shared: Shared<C>) -> Self {
         Self {
-            turn,
+            shared,
             queued: Queued::default(),
             polled: Polled::default(),
             requests: Requests::default(),
@@ -70,9 +70,9 @@ impl<C: Caller> Engine<C> {
             hand_offs: HandOffs::default(),
             bursts: Bursts::default(),
             bulk: Bulk::default(),
+            claims: Claims::default(),
             shutdown: Shutdown::default(),
             held_back: None,
-            claiming: 0,
         }
     }
 
@@ -80,58 +80,50 @@ impl<C: Caller> Engine<C> {
 
     /// A caller asks for something.
     pub(crate) fn command(&mut self, command: Command<C>, now: Moment) {
-        self.turn.now = now;
-        let command = if self.shutdown.has_begun() { command.undoes() } else { Ok(command) };
-        let turn = &mut self.turn;
+        self.shared.now = now;
+        let command = if self.shutdown.has_begun() { command.if_it_undoes() } else { Ok(command) };
+        let shared = &mut self.shared;
         match command {
-            Err(to) => turn.refuse(to, Refusal::Closed),
+            Err(to) => shared.refuse(to, Refusal::Closed),
             Ok(Command::Acquire(acquire)) => match acquire.patience {
                 Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
-                    self.queued.join(acquire, wait, turn);
+                    self.queued.join(acquire, wait, shared);
                 }
-                _ => self.polled.begin(*acquire, turn),
+                _ => self.polled.begin(*acquire, shared),
             },
-            Ok(Command::Call(call)) => self.bursts.join(*call, turn),
-            Ok(Command::Claim(claim)) => self.bulk.claim(*claim, turn),
+            Ok(Command::Debounce(call)) => self.bursts.join(*call, shared),
+            Ok(Command::Claim(claim)) => self.bulk.claim(*claim, shared),
             Ok(Command::Cancel(number)) => {
-                self.queued.cancel(number, turn);
-                self.polled.cancel(number, turn);
-                self.bursts.cancel(number, turn);
+                self.queued.cancel(number, shared);
+                self.polled.cancel(number, shared);
+                self.bursts.cancel(number, shared);
             }
             Ok(Command::Release { hold, undelivered, to }) => self.release(hold, undelivered, to),
-            Ok(Command::RunTaken(hold)) if self.holds.is_believed(hold, now) => {
-                self.bursts.run_taken(hold.ownership, turn);
-            }
-            Ok(Command::RunTaken(hold)) => self.bursts.run_lost(hold.ownership, turn),
+            Ok(Command::RunTaken(hold)) => match self.holds.is_believed(hold, now) {
+                true => self.bursts.run_taken(hold.ownership, shared),
+                false => self.bursts.run_lost(hold.ownership, shared),
+            },
             Ok(Command::Leak(hold)) => self.leak(hold),
             Ok(Command::Expired(hold)) if self.holds.contains(hold) => self.lose(hold.ownership),
             Ok(Command::Expired(_)) => {}
             Ok(Command::Extend(hold, by, to)) => match self.holds.extension(hold, by, now) {
-                Ok(request) => self.bulk.extend(hold, request, to, turn),
-                Err(refusal) => turn.refuse(to, refusal),
+                Ok(request) => self.bulk.extend(hold, request, to, shared),
+                Err(refusal) => shared.refuse(to, refusal),
             },
-            Ok(Command::Ask(ask, to)) => self.ask(*ask, to),
+            Ok(Command::Query(query, to)) => self.query(*query, to),
             Ok(Command::Flush(to)) => {
-                let undone = self.undone().collect();
-                self.shutdown.flush(undone, to);
+                let unreleased = self.unreleased().collect();
+                self.shutdown.flush(unreleased, to);
             }
             Ok(Command::Shutdown(to)) => self.stop(SILENCE_LIMIT, Some(to)),
+            Ok(Command::Abandon) => self.stop(GIVE_UP_AFTER, None),
         }
         self.settle();
     }
 
-    /// Its last caller is gone: what is left is undone.
-    pub(crate) fn abandon(&mut self, now: Moment) {
-        self.turn.now = now;
-        if !self.shutdown.has_begun() {
-            self.stop(GIVE_UP_AFTER, None);
-            self.settle();
-        }
-    }
-
     /// The store has answered a call.
     pub(crate) fn answered(&mut self, answer: Answer<C>, now: Moment) {
-        self.turn.now = now;
+        self.shared.now = now;
         match answer {
             Answer::Acquired(sent, answers) => {
                 self.requests.answered(&sent);
@@ -156,6 +148,7 @@ impl<C: Caller> Engine<C> {
         self.settle();
     }
 
+    /// Takes the answers of a batch one by one.
     fn each<T, A>(
         &mut self,
         sent: Sent<T>,
@@ -167,7 +160,8 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// The same of a batch whose answers tell whether that part of the store is there.
+    /// Takes the answers of a batch that had to wait for room: they tell whether that part of the store
+    /// is there, for others that wait.
     fn in_bulk<T, A>(
         &mut self,
         sent: Sent<T>,
@@ -175,13 +169,13 @@ impl<C: Caller> Engine<C> {
         take: impl Fn(&mut Self, T, Moment, Said<A>),
     ) {
         let others = self.bursts.wait_for(sent.shard);
-        if let Some(silence) = self.bulk.answered(&sent, &answers, others, &mut self.turn) {
-            self.bursts.give_up(sent.shard, &silence, &mut self.turn);
+        if let Some(silence) = self.bulk.answered(&sent, &answers, others, &mut self.shared) {
+            self.bursts.give_up(sent.shard, &silence, &mut self.shared);
         }
         self.each(sent, answers, take);
     }
 
-    /// The same of answers that are nobody's business but the callers'.
+    /// Passes the answers of a batch on to its callers.
     fn pass<A>(&mut self, sent: Sent<((), C)>, answers: Vec<Said<A>>, outcome: fn(A) -> Outcome) {
         self.in_bulk(sent, answers, |engine, ((), to), _, answer| {
             engine.tell(to, answer.map(outcome));
@@ -190,12 +184,12 @@ impl<C: Caller> Engine<C> {
 
     /// The store has something to say.
     pub(crate) fn notice(&mut self, notice: Notice, now: Moment) {
-        self.turn.now = now;
-        let turn = &mut self.turn;
+        self.shared.now = now;
+        let shared = &mut self.shared;
         match notice {
             Notice::Granted { number } => {
-                if !self.bursts.notice(number, false, turn) {
-                    self.queued.recheck_entry(number, turn);
+                if !self.bursts.notice(number, false, shared) {
+                    self.queued.recheck_entry(number, shared);
                 }
             }
             Notice::Contended { number } => {
@@ -204,19 +198,22 @@ impl<C: Caller> Engine<C> {
             }
             // It may be heard of before the grant is: they need not travel together.
             Notice::Revoked { number } => {
-                if !self.queued.revoked(number) && !self.polled.revoked(number) {
+                let is_heard_first = self.queued.revoked(number)
+                    || self.polled.revoked(number)
+                    || self.bursts.revoked(number);
+                if !is_heard_first {
                     self.lose(number);
                 }
             }
             Notice::Flushed { number } => {
-                self.bursts.notice(number, true, turn);
+                self.bursts.notice(number, true, shared);
             }
-            Notice::Connected(_) => self.queued.recheck_all(turn),
+            Notice::Connected(_) => self.queued.recheck_all(shared),
             // It may have forgotten any lock: all are renewed now, and those that it has forgotten
             // are lost.
             Notice::Replaced => {
                 for number in self.holds.numbers() {
-                    if self.holds.doubt(number, &mut self.turn) {
+                    if self.holds.step(number, Event::Doubted, &mut self.shared) {
                         self.lose(number);
                     }
                 }
@@ -228,21 +225,21 @@ impl<C: Caller> Engine<C> {
     /// Does what is due. Comes before anything else: after a stall, nobody may be told anything new
     /// about a lock before its loss is declared.
     pub(crate) fn timeout(&mut self, now: Moment) {
-        self.turn.now = now;
-        while let Some(timer) = self.turn.timers.pop_due(now) {
-            let turn = &mut self.turn;
+        self.shared.now = now;
+        while let Some(timer) = self.shared.timers.pop_due(now) {
+            let shared = &mut self.shared;
             match timer {
                 Timer::Hold(number) => {
-                    if self.holds.timer(number, turn) {
+                    if self.holds.step(number, Event::Timer, shared) {
                         self.lose(number);
                     }
                 }
-                Timer::Polled(number) => self.polled.timer(number, turn),
-                Timer::Caller(number) => self.queued.caller_timer(number, turn),
-                Timer::Recheck(entry) => self.queued.recheck_timer(entry, turn),
-                Timer::HandOff(number) => self.hand_offs.timer(number, turn),
-                Timer::Release(number) => self.releases.timer(number, turn),
-                Timer::Burst(number) => self.bursts.timer(number, turn),
+                Timer::Polled(number) => self.polled.timer(number, shared),
+                Timer::Queued(number) => self.queued.caller_timer(number, shared),
+                Timer::Recheck(entry) => self.queued.recheck_timer(entry, shared),
+                Timer::HandOff(number) => self.hand_offs.timer(number, shared),
+                Timer::Release(number) => self.releases.timer(number, shared),
+                Timer::Burst(number) => self.bursts.timer(number, shared),
             }
             self.settle();
         }
@@ -252,16 +249,16 @@ impl<C: Caller> Engine<C> {
 
     /// What a caller is to be told next.
     pub(crate) fn poll(&mut self) -> Option<Output<C>> {
-        self.turn.next_output()
+        self.shared.next_output()
     }
 
     /// What the store is to be asked next. Once there is nothing, the turn is over, and those are
     /// told who waited for that.
     pub(crate) fn poll_call(&mut self, now: Moment) -> Option<Call<C>> {
-        self.turn.now = now;
+        self.shared.now = now;
         let call = self.next_call();
         match &call {
-            Some(Call::Claim(batch)) => self.claiming += batch.requests.len(),
+            Some(Call::Claim(batch)) => self.claims.sent(batch.requests.len()),
             Some(_) => {}
             None => self.end_turn(),
         }
@@ -270,7 +267,7 @@ impl<C: Caller> Engine<C> {
 
     /// When [`timeout`](Self::timeout) is due.
     pub(crate) fn next_timeout(&self) -> Option<Moment> {
-        let timers = self.turn.timers.next().into_iter();
+        let timers = self.shared.timers.next().into_iter();
         timers.chain(self.holds.due_by()).chain(self.shutdown.ends_by()).min()
     }
 
@@ -291,30 +288,32 @@ impl<C: Caller> Engine<C> {
 
     // Which call is next.
 
+    /// The order of the calls in a turn.
     fn next_call(&mut self) -> Option<Call<C>> {
+        let shared = &self.shared;
         // Releases go first: who drops a guard and then acquires the same lock must find it free.
-        let release = self.releases.next(&self.turn).map(Call::Release);
-        let held_back = || self.held_back.take();
-        let renewal = || self.holds.next(&self.turn).map(Call::Renew);
+        let release = self.releases.next(shared).map(Call::Release);
         release
-            .or_else(held_back)
-            .or_else(renewal)
-            .or_else(|| self.bulk.next_extensions(self.turn.now))
+            .or_else(|| self.held_back.take())
+            // What keeps locks comes before what takes them.
+            .or_else(|| self.holds.next(shared).map(Call::Renew))
+            .or_else(|| self.bulk.next_extensions(shared.now))
             .or_else(|| self.next_questions())
             .or_else(|| self.next_acquires())
-            .or_else(|| self.bulk.next(self.turn.now))
+            // What no lock depends on comes last.
+            .or_else(|| self.bulk.next(self.shared.now))
     }
 
     fn next_questions(&mut self) -> Option<Call<C>> {
         loop {
             let shard = self.bursts.next_shard(|shard| self.bulk.room(shard) > 0)?;
             let room = self.bulk.room(shard);
-            let batch = self.bursts.questions(shard, room, &mut self.turn);
+            let batch = self.bursts.questions(shard, room, &mut self.shared);
             self.settle();
             if !batch.0.is_empty() {
-                let question = Call::Register(self.bulk.batch(batch, shard, self.turn.now));
+                let question = Call::Register(self.bulk.batch(batch, shard, self.shared.now));
                 // What was undone for them goes ahead: they must find the runs' locks free.
-                let Some(release) = self.releases.next(&self.turn) else {
+                let Some(release) = self.releases.next(&self.shared) else {
                     return Some(question);
                 };
                 self.held_back = Some(question);
@@ -324,30 +323,39 @@ impl<C: Caller> Engine<C> {
     }
 
     fn next_acquires(&mut self) -> Option<Call<C>> {
-        let batch = self.requests.next(self.turn.now, |asker| match asker {
-            Asker::Queued(key) => self.queued.request(key, &mut self.turn),
-            Asker::Polled(number) => Some((*number, self.polled.request(*number, &mut self.turn)?)),
+        let batch = self.requests.next(self.shared.now, |asker| match asker {
+            Asker::Queued(key) => self.queued.request(key, &mut self.shared),
+            Asker::Polled(number) => {
+                Some((*number, self.polled.request(*number, &mut self.shared)?))
+            }
         });
         batch.map(Call::Acquire)
     }
 
-    /// The numbers of what is on its way to being released: releases, and what nobody waits for any
-    /// more, which ends in one.
-    fn undone(&self) -> impl Iterator<Item = u64> {
+    /// What a flush waits for: releases, and what nobody waits for any more, which ends in one. Not
+    /// claims of durable calls: no guard was dropped for them.
+    fn unreleased(&self) -> impl Iterator<Item = u64> {
         self.releases.numbers().chain(self.polled.abandoned()).chain(self.bursts.abandoned())
+    }
+
+    /// What a shutdown waits for: all of that, also where somebody waits for it, and claims.
+    fn is_unfinished(&self) -> bool {
+        !self.releases.is_empty()
+            || !self.polled.is_empty()
+            || !self.bursts.is_empty()
+            || !self.claims.is_empty()
+            || self.bulk.claims_wait()
     }
 
     fn end_turn(&mut self) {
         if self.shutdown.are_flushes_waiting() {
-            let undone = self.undone().collect();
-            self.shutdown.answer_flushes(&undone, &mut self.turn);
+            let unreleased = self.unreleased().collect();
+            self.shutdown.answer_flushes(&unreleased, &mut self.shared);
         }
         if self.shutdown.has_begun() {
-            let undone =
-                !self.releases.is_empty() || !self.polled.is_empty() || !self.bursts.is_empty();
-            let undone = undone || self.claiming > 0 || self.bulk.claims_wait();
-            let handed_over = self.hand_offs.are_due_soon(self.turn.now);
-            self.shutdown.end_if_done(undone, handed_over, &mut self.turn);
+            let is_unfinished = self.is_unfinished();
+            let handed_over = self.hand_offs.are_due_soon(self.shared.now);
+            self.shutdown.end_if_done(is_unfinished, handed_over, &mut self.shared);
         }
     }
 
@@ -355,19 +363,19 @@ impl<C: Caller> Engine<C> {
 
     /// Does what the parts want of each other.
     fn settle(&mut self) {
-        while let Some(effect) = self.turn.next_effect() {
+        while let Some(effect) = self.shared.next_effect() {
             match effect {
                 Effect::Request(asker) => {
                     let key = match &asker {
                         Asker::Queued(key) => Some(key),
                         Asker::Polled(number) => self.polled.key(*number),
                     };
-                    let shard = key.map_or(0, |key| self.turn.shard(key));
+                    let shard = key.map_or(0, |key| self.shared.shard(key));
                     self.requests.push(shard, asker);
                 }
                 Effect::Undo { number, key, token } => {
                     let lock = (key, token);
-                    self.releases.begin(number, lock, Moment::default(), None, &self.turn);
+                    self.releases.begin(number, lock, Moment::default(), None, &self.shared);
                 }
             }
         }
@@ -379,20 +387,21 @@ impl<C: Caller> Engine<C> {
         sent_at: Moment,
         answer: Said<Acquisition>,
     ) {
-        let turn = &mut self.turn;
+        let shared = &mut self.shared;
         let Asker::Queued(key) = asker else {
-            if let Some((acquirer, granted)) = self.polled.answered(number, sent_at, answer, turn) {
-                self.take(acquirer, granted, Work::Own);
+            if let Some((acquirer, granted)) = self.polled.answered(number, sent_at, answer, shared)
+            {
+                self.hold_directly(acquirer, granted, Work::Own);
             }
             return;
         };
-        let granted = self.queued.answered(&key, number, sent_at, answer, turn);
+        let granted = self.queued.answered(&key, number, sent_at, answer, shared);
         let Some(granted) = granted else { return };
         self.lose_key(&key);
-        let next = self.queued.granted(&key, &granted, &mut self.turn);
+        let next = self.queued.granted(&key, &granted, &mut self.shared);
         let Some((acquirer, fencing_token)) = next else { return };
         self.hold(acquirer, granted, fencing_token, Work::Own);
-        self.hand_offs.forget(&key, &mut self.turn);
+        self.hand_offs.forget(&key, &mut self.shared);
     }
 
     fn registered(
@@ -401,57 +410,29 @@ impl<C: Caller> Engine<C> {
         sent_at: Moment,
         answer: Said<DebounceReply>,
     ) {
-        let run = self.bursts.answered(&key, sent_at, answer, &mut self.turn);
+        let run = self.bursts.answered(&key, sent_at, answer, &mut self.shared);
         let Some((fence, callers)) = run else { return };
         match self.bursts.runner(number, callers) {
             Some((acquirer, followed)) => {
-                let granted = self.granted_run(number, &acquirer, sent_at, fence);
-                self.take(acquirer, granted, Work::Burst { followed });
+                let (token, lease) = (self.shared.token(number), acquirer.terms.lease);
+                let ownership = number;
+                let granted = Granted { ownership, token, sent_at, lease, fence, contended: false };
+                self.hold_directly(acquirer, granted, Work::Burst { followed });
             }
-            None => self.turn.undo(number, &key, &self.turn.token(number)),
+            None => self.shared.undo(number, &key, &self.shared.token(number)),
         }
     }
 
-    fn claimed(
-        &mut self,
-        (run, to): (Acquirer<()>, C),
-        sent_at: Moment,
-        answer: Said<DurableClaim>,
-    ) {
-        let Acquirer { number, key, terms, .. } = run;
-        self.claiming -= 1;
-        let late = self.shutdown.has_begun() || comes_too_late(sent_at, terms.lease, self.turn.now);
-        let failure = match answer {
-            Ok(DurableClaim::Granted { fence, call, attempt, arguments }) if !late => {
-                let acquirer = Acquirer { number, key, terms, to };
-                let granted = self.granted_run(number, &acquirer, sent_at, fence);
-                return self.take(acquirer, granted, Work::Durable { call, attempt, arguments });
-            }
-            Ok(DurableClaim::Granted { .. }) => StoreError::unavailable("the answer came too late"),
-            Ok(_) => return self.turn.answer(to, Ok(Outcome::NothingDue)),
-            Err(error) => error,
-        };
-        // Granted too late, or perhaps: nobody is there to do it.
-        if !failure.is_refusal() {
-            self.turn.undo(number, &key, &self.turn.token(number));
+    fn claimed(&mut self, claim: (Acquirer<()>, C), sent_at: Moment, answer: Said<DurableClaim>) {
+        let (is_closed, shared) = (self.shutdown.has_begun(), &mut self.shared);
+        let granted = self.claims.answered(claim, sent_at, answer, is_closed, shared);
+        if let Some((acquirer, granted, work)) = granted {
+            self.hold_directly(acquirer, granted, work);
         }
-        self.turn.refuse(to, Refusal::Failed(failure, Aftermath::Undone));
-    }
-
-    /// The lock of a run, which nobody waits for in the store.
-    fn granted_run(
-        &self,
-        ownership: u64,
-        acquirer: &Acquirer<C>,
-        sent_at: Moment,
-        fence: u64,
-    ) -> Granted {
-        let (token, lease) = (self.turn.token(ownership), acquirer.terms.lease);
-        Granted { ownership, token, sent_at, lease, fence, contended: false }
     }
 
     /// The store has granted a lock to somebody who did not wait in line for it.
-    fn take(&mut self, acquirer: Acquirer<C>, granted: Granted, work: Work) {
+    fn hold_directly(&mut self, acquirer: Acquirer<C>, granted: Granted, work: Work) {
         self.lose_key(&acquirer.key);
         let fencing_token = self.queued.taken_by(&acquirer.key, &granted);
         self.hold(acquirer, granted, fencing_token, work);
@@ -461,60 +442,60 @@ impl<C: Caller> Engine<C> {
     /// as of a hold that was not delivered.
     fn hold(&mut self, acquirer: Acquirer<C>, granted: Granted, fencing_token: u64, work: Work) {
         let Acquirer { number, key, terms, to } = acquirer;
-        let (holder, turn) = ((number, key, terms), &mut self.turn);
-        let deadline = self.holds.begin(holder, &granted, fencing_token, turn);
+        let (holder, shared) = ((number, key, terms), &mut self.shared);
+        let deadline = self.holds.begin(holder, &granted, fencing_token, shared);
         let hold = HoldName { ownership: granted.ownership, caller: number };
         let token = granted.token;
         let grant = Grant { hold, token, fencing_token, deadline, work };
-        turn.tell(Output::Granted(to, grant));
+        shared.tell(Output::Granted(to, grant));
     }
 
     /// The same ownership in the hands of the next caller.
     fn pass_on(&mut self, ownership: u64, acquirer: Acquirer<C>, fencing_token: u64, work: Work) {
         let Acquirer { number, terms, to, .. } = acquirer;
-        let turn = &mut self.turn;
-        let passed = self.holds.pass_on(ownership, (number, terms), fencing_token, turn);
+        let shared = &mut self.shared;
+        let passed = self.holds.pass_on(ownership, (number, terms), fencing_token, shared);
         if let Some((token, deadline)) = passed {
             let hold = HoldName { ownership, caller: number };
             let grant = Grant { hold, token, fencing_token, deadline, work };
-            turn.tell(Output::Granted(to, grant));
+            shared.tell(Output::Granted(to, grant));
         }
     }
 
     /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it, or
     /// to the store.
     fn release(&mut self, hold: HoldName, undelivered: bool, to: Option<C>) {
-        let passable = self.holds.passable(hold, undelivered, self.turn.now);
+        let passable = self.holds.passable(hold, undelivered, self.shared.now);
         let Some((key, remaining)) = passable else {
             // Lost before; the guard's own end changes nothing.
-            return self.turn.refuse(to, Refusal::Lost(NOT_HELD));
+            return self.shared.refuse(to, Refusal::Lost(NOT_HELD));
         };
         if undelivered && self.pass_run_on(hold, &key, remaining) {
             return;
         }
-        let action = self.queued.released(&key, remaining, &mut self.turn);
+        let action = self.queued.released(&key, remaining, &mut self.shared);
         if let Action::Grant { caller, fencing_token } = action {
-            if let Some(next) = self.queued.next(caller, &mut self.turn) {
-                self.pass_on(hold.ownership, next, fencing_token, Work::Own);
-            }
-            return self.turn.answer(to, Ok(Outcome::Done));
+            let next = self.queued.next(caller, &mut self.shared);
+            let next = next.expect("BUG: who waits in line is known");
+            self.pass_on(hold.ownership, next, fencing_token, Work::Own);
+            return self.shared.answer(to, Ok(Outcome::Done));
         }
-        let Some(ended) = self.holds.end(hold.ownership, &mut self.turn) else { return };
+        let ended = self.holds.end(hold.ownership, &mut self.shared);
+        let Ended { token, keep_until, .. } = ended.expect("BUG: it was held just now");
         if action == Action::Reacquire {
-            self.queued.reacquire(&key, hold.ownership, ended.token, &mut self.turn);
-            return self.turn.answer(to, Ok(Outcome::Done));
+            self.queued.reacquire(&key, hold.ownership, token, &mut self.shared);
+            return self.shared.answer(to, Ok(Outcome::Done));
         }
         // `hold_at_least` is for those that have held it.
-        let keep_until = if undelivered { Moment::default() } else { ended.keep_until };
-        let lock = (ended.key, ended.token);
-        self.releases.begin(hold.ownership, lock, keep_until, to, &self.turn);
+        let keep_until = if undelivered { Moment::default() } else { keep_until };
+        self.releases.begin(hold.ownership, (key, token), keep_until, to, &self.shared);
     }
 
     /// If this was a run, and its caller went away before it had taken it: true if it is another's
     /// now.
     fn pass_run_on(&mut self, hold: HoldName, key: &str, remaining: Duration) -> bool {
         if remaining.is_zero() {
-            self.bursts.run_lost(hold.ownership, &mut self.turn);
+            self.bursts.run_lost(hold.ownership, &mut self.shared);
             return false;
         }
         let fencing_token = self.holds.fencing_token(hold);
@@ -532,42 +513,36 @@ impl<C: Caller> Engine<C> {
 
     fn leak(&mut self, hold: HoldName) {
         if self.holds.contains(hold)
-            && let Some(Ended { key, .. }) = self.holds.end(hold.ownership, &mut self.turn)
+            && let Some(Ended { key, .. }) = self.holds.end(hold.ownership, &mut self.shared)
         {
-            self.queued.leave_ownership(&key, hold.ownership, &mut self.turn);
+            self.queued.leave_ownership(&key, hold.ownership, &mut self.shared);
         }
     }
 
-    /// The lock was lost, and this process is the first to know. Where its lease has run out, the
+    /// The lock was lost. Where its lease has run out, the
     /// store may hold the key for us still, though nobody believes in it any more; where the store
     /// says that it is not ours, its key has gone in another way than by a release, and those who
     /// wait for it have not been told; where it was taken away by force, this token may hold it
     /// again. The same release is for all: it frees what is ours, and passes on what nobody holds.
     fn lose(&mut self, ownership: u64) {
         if let Some(Ended { key, token, .. }) = self.end_lost(ownership) {
-            self.turn.undo(ownership, &key, &token);
-            self.leave_lost(&key, ownership);
+            self.shared.undo(ownership, &key, &token);
         }
     }
 
     /// The store gives a lock to one at a time: who held it before, holds it no more.
     fn lose_key(&mut self, key: &Arc<str>) {
-        if let Some(ownership) = self.queued.ownership(key)
-            && self.end_lost(ownership).is_some()
-        {
-            self.leave_lost(key, ownership);
+        if let Some(ownership) = self.queued.ownership(key) {
+            self.end_lost(ownership);
         }
     }
 
     fn end_lost(&mut self, ownership: u64) -> Option<Ended> {
-        let ended = self.holds.end(ownership, &mut self.turn)?;
-        self.turn.tell(Output::Lost(ownership));
+        let ended = self.holds.end(ownership, &mut self.shared)?;
+        self.shared.tell(Output::Lost(ownership));
+        self.queued.leave_ownership(&ended.key, ownership, &mut self.shared);
+        self.bursts.run_lost(ownership, &mut self.shared);
         Some(ended)
-    }
-
-    fn leave_lost(&mut self, key: &Arc<str>, ownership: u64) {
-        self.queued.leave_ownership(key, ownership, &mut self.turn);
-        self.bursts.run_lost(ownership, &mut self.turn);
     }
 
     fn renewed(&mut self, lock: (u64, Duration), sent_at: Moment, answer: Said<Renewal>) {
@@ -575,38 +550,38 @@ impl<C: Caller> Engine<C> {
         if let Ok(Renewal::Renewed { contended: true }) = answer {
             self.queued.contended(number, self.holds.key(number).cloned());
         }
-        if self.holds.renewed(lock, sent_at, answer, &mut self.turn) {
+        if self.holds.renewed(lock, sent_at, answer, &mut self.shared) {
             self.lose(number);
         }
     }
 
     fn released(&mut self, number: u64, sent_at: Moment, answer: Said<Release>) {
-        let released = self.releases.answered(number, sent_at, answer, &mut self.turn);
+        let released = self.releases.answered(number, sent_at, answer, &mut self.shared);
         let Some((key, token, taken_up_by)) = released else { return };
         if let Some(by) = taken_up_by {
-            self.hand_offs.watch(number, (Arc::clone(&key), token), by, &mut self.turn);
+            self.hand_offs.watch(number, (Arc::clone(&key), token), by, &mut self.shared);
         }
         self.freed(&key);
     }
 
     /// Nobody here holds the lock of this key any more.
     fn freed(&mut self, key: &Arc<str>) {
-        self.queued.recheck_if_polling(key, &mut self.turn);
-        self.bursts.run_ended(key, &mut self.turn);
+        self.queued.recheck_if_polling(key, &mut self.shared);
+        self.bursts.run_ended(key, &mut self.shared);
     }
 
     // What is asked in bulk.
 
-    fn ask(&mut self, mut ask: Ask, to: C) {
-        if let Ask::EndWindow { run, end, waited, .. } = &mut ask {
-            *waited = self.bursts.end_window(run, *end, &mut self.turn);
+    fn query(&mut self, mut query: Query, to: C) {
+        if let Query::EndWindow { run, end, waited, .. } = &mut query {
+            *waited = self.bursts.end_window(run, *end, &mut self.shared);
         }
-        self.bulk.ask(ask, to, &self.turn);
+        self.bulk.ask(query, to, &self.shared);
     }
 
     fn tell(&mut self, to: C, answer: Said<Outcome>) {
         let failed = |error| Refusal::Failed(error, Aftermath::Unknown);
-        self.turn.answer(to, answer.map_err(failed));
+        self.shared.answer(to, answer.map_err(failed));
     }
 
     fn extended(
@@ -619,12 +594,14 @@ impl<C: Caller> Engine<C> {
             Ok(remaining) => remaining,
             Err(error) => return self.tell(to, Err(error)),
         };
-        if self.holds.extended(hold.ownership, sent_at, remaining, &mut self.turn) {
+        let event =
+            remaining.map_or(Event::NotOurs, |remaining| Event::Renewed { sent_at, remaining });
+        if self.holds.step(hold.ownership, event, &mut self.shared) {
             self.lose(hold.ownership);
         }
         let is_held = remaining.is_some() && self.holds.contains(hold);
         let answer = if is_held { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
-        self.turn.answer(to, answer);
+        self.shared.answer(to, answer);
     }
 
     fn found(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Option<Holder>>) {
@@ -632,7 +609,7 @@ impl<C: Caller> Engine<C> {
         let more = |holder: Holder| Holder { waiters: holder.waiters + behind, ..holder };
         let holder = answer.map(|holder| Outcome::Holder(holder.map(more)));
         let failed = |error| Refusal::Failed(error, Aftermath::Nothing);
-        self.turn.answer(to, holder.map_err(failed));
+        self.shared.answer(to, holder.map_err(failed));
     }
 
     fn force_released(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Release>) {
@@ -642,10 +619,10 @@ impl<C: Caller> Engine<C> {
         }
         if let Ok(Release { handed_over: true, .. }) = answer {
             // A token that holds nothing, to look after a lock that was never ours.
-            let number = self.turn.draw();
-            let lock = (key, self.turn.token(number));
-            let by = self.turn.now + RESERVATION;
-            self.hand_offs.watch(number, lock, by, &mut self.turn);
+            let number = self.shared.draw();
+            let lock = (key, self.shared.token(number));
+            let by = self.shared.now + RESERVATION;
+            self.hand_offs.watch(number, lock, by, &mut self.shared);
         }
         self.tell(to, answer.map(|answer| Outcome::Truth(answer.ours)));
     }
@@ -658,17 +635,16 @@ impl<C: Caller> Engine<C> {
 
     /// Releases what is held, tells who waits, and ends once that is done.
     fn stop(&mut self, limit: Duration, to: Option<C>) {
-        self.shutdown.begin(self.turn.now + limit, to);
-        let turn = &mut self.turn;
-        self.queued.close(turn);
-        self.polled.close(turn);
+        self.shutdown.begin(self.shared.now + limit, to);
+        let shared = &mut self.shared;
+        self.queued.close(shared);
+        self.polled.close(shared);
         self.requests.close();
-        self.bursts.close(turn);
-        self.bulk.close(turn);
+        self.bursts.close(shared);
+        self.bulk.close(shared);
         for number in self.holds.numbers() {
             if let Some(Ended { key, token, keep_until }) = self.end_lost(number) {
-                self.queued.leave_ownership(&key, number, &mut self.turn);
-                self.releases.begin(number, (key, token), keep_until, None, &self.turn);
+                self.releases.begin(number, (key, token), keep_until, None, &self.shared);
             }
         }
     }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     maps::{ByKey, ByNumber},
+    shared::Shared,
     timers::{Scheduled, Timer},
-    turn::Turn,
 };
 use crate::{Token, contract::RESERVATION, core::Moment};
 
@@ -35,19 +35,19 @@ impl HandOffs {
         number: u64,
         (key, token): (Arc<str>, Token),
         by: Moment,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) {
-        self.forget(&key, turn);
+        self.forget(&key, shared);
         let mut hand_off = HandOff { number, token, timer: Scheduled::default() };
-        turn.timers.reset(Timer::HandOff(number), &mut hand_off.timer, by + MARGIN);
+        shared.timers.reset(Timer::HandOff(number), &mut hand_off.timer, by + MARGIN);
         self.keys.insert(number, Arc::clone(&key));
         self.by_key.insert(key, hand_off);
     }
 
     /// Somebody has taken it up, or another has seen to it since.
-    pub(super) fn forget<C>(&mut self, key: &str, turn: &mut Turn<C>) {
+    pub(super) fn forget<C>(&mut self, key: &str, shared: &mut Shared<C>) {
         if let Some(mut hand_off) = self.by_key.remove(key) {
-            turn.timers.cancel(Timer::HandOff(hand_off.number), &mut hand_off.timer);
+            shared.timers.cancel(Timer::HandOff(hand_off.number), &mut hand_off.timer);
             self.keys.remove(&hand_off.number);
         }
     }
@@ -59,10 +59,10 @@ impl HandOffs {
     }
 
     /// Nobody may have taken it up: the same release again changes nothing if somebody has.
-    pub(super) fn timer<C>(&mut self, number: u64, turn: &mut Turn<C>) {
+    pub(super) fn timer<C>(&mut self, number: u64, shared: &mut Shared<C>) {
         let Some(key) = self.keys.remove(&number) else { return };
         if let Some(hand_off) = self.by_key.remove(&key) {
-            turn.undo(number, &key, &hand_off.token);
+            shared.undo(number, &key, &hand_off.token);
         }
     }
 }

@@ -9,8 +9,8 @@ use super::{
     maps::ByNumber,
     releases::NOT_HELD,
     shards::Shards,
+    shared::Shared,
     timers::{Scheduled, Timer},
-    turn::Turn,
 };
 use crate::{
     Token,
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Holds {
     by_ownership: ByNumber<Hold>,
-    /// Renewals that are due, the longest waiting first: the numbers of the locks, and for how long.
+    /// Renewals that are due: the numbers of the locks, and for how long.
     due: Shards<Vec<(u64, Duration)>>,
     /// When they go out at the latest, whether they fill a batch or not.
     due_by: Option<Moment>,
@@ -56,17 +56,17 @@ impl Holds {
         (caller, key, terms): (u64, Arc<str>, Terms),
         granted: &Granted,
         fencing_token: u64,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> Moment {
         let Granted { ownership, sent_at, lease, .. } = *granted;
         let token = granted.token.clone();
-        let sent_at = if mutant::is("deadline from reply") { turn.now } else { sent_at };
+        let sent_at = if mutant::is("deadline from reply") { shared.now } else { sent_at };
         let own = (terms.lease, terms.hold_at_most);
-        let lease = Lease::granted(sent_at, lease, own, turn.jitter(ownership));
-        let keep_until = turn.now + terms.hold_at_least;
+        let lease = Lease::granted(sent_at, lease, own, shared.jitter(ownership));
+        let keep_until = shared.now + terms.hold_at_least;
         let timer = Scheduled::default();
         let mut hold = Hold { caller, key, token, fencing_token, lease, keep_until, timer };
-        let deadline = hold.watch(ownership, turn);
+        let deadline = hold.watch(ownership, shared);
         self.by_ownership.insert(ownership, hold);
         deadline
     }
@@ -77,14 +77,14 @@ impl Holds {
         ownership: u64,
         (caller, terms): (u64, Terms),
         fencing_token: u64,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> Option<(Token, Moment)> {
-        let jitter = turn.jitter(ownership);
+        let jitter = shared.jitter(ownership);
         let hold = self.by_ownership.get_mut(&ownership)?;
-        hold.lease.pass_on(turn.now, (terms.lease, terms.hold_at_most), jitter);
+        hold.lease.pass_on(shared.now, (terms.lease, terms.hold_at_most), jitter);
         (hold.caller, hold.fencing_token) = (caller, fencing_token);
-        hold.keep_until = turn.now + terms.hold_at_least;
-        let deadline = hold.watch(ownership, turn);
+        hold.keep_until = shared.now + terms.hold_at_least;
+        let deadline = hold.watch(ownership, shared);
         Some((hold.token.clone(), deadline))
     }
 
@@ -121,10 +121,10 @@ impl Holds {
     }
 
     /// Forgets a hold; `None` if it was lost before.
-    pub(super) fn end<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> Option<Ended> {
+    pub(super) fn end<C>(&mut self, ownership: u64, shared: &mut Shared<C>) -> Option<Ended> {
         let Hold { key, token, keep_until, mut timer, .. } =
             self.by_ownership.remove(&ownership)?;
-        turn.timers.cancel(Timer::Hold(ownership), &mut timer);
+        shared.timers.cancel(Timer::Hold(ownership), &mut timer);
         Some(Ended { key, token, keep_until })
     }
 
@@ -137,41 +137,31 @@ impl Holds {
         Some(&self.by_ownership.get(&ownership)?.key)
     }
 
-    pub(super) fn timer<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> bool {
-        if let Some(hold) = self.by_ownership.get_mut(&ownership) {
+    /// One event of one held lock: true if it is lost.
+    pub(super) fn step<C>(&mut self, ownership: u64, event: Event, shared: &mut Shared<C>) -> bool {
+        let Some(hold) = self.by_ownership.get_mut(&ownership) else { return false };
+        if event == Event::Timer {
             hold.timer.fired();
         }
-        self.step(ownership, Event::Timer, turn)
-    }
-
-    /// One event of one held lock: true if it is lost.
-    fn step<C>(&mut self, ownership: u64, event: Event, turn: &mut Turn<C>) -> bool {
-        let Some(hold) = self.by_ownership.get_mut(&ownership) else { return false };
-        match hold.lease.step(event, turn.now) {
-            Action::Lose(_) => return true,
+        match hold.lease.step(event, shared.now) {
+            Action::Lose => return true,
             Action::Wait => {}
             Action::Renew { remaining } => {
                 // Waiting a thirtieth of the lease for company fills the batches, and takes a
                 // tenth of the time there is for a second and third try.
-                let by = turn.now + hold.lease.length() / 30;
+                // A lock that may be gone is looked at now.
+                let doubted = event == Event::Doubted;
+                let wait = if doubted { Duration::ZERO } else { hold.lease.length() / 30 };
+                let by = shared.now + wait;
                 self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
-                self.due.at(turn.shard(&hold.key)).push((ownership, remaining));
+                self.due.at(shared.shard(&hold.key)).push((ownership, remaining));
             }
         }
-        let deadline = hold.watch(ownership, turn);
+        let deadline = hold.watch(ownership, shared);
         if matches!(event, Event::Renewed { .. }) {
-            turn.tell(Output::Deadline(ownership, deadline));
+            shared.tell(Output::Deadline(ownership, deadline));
         }
         false
-    }
-
-    /// The store may have forgotten this lock: it is renewed now, with all others.
-    pub(super) fn doubt<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> bool {
-        let still = self.step(ownership, Event::Doubted, turn);
-        if self.are_due() {
-            self.due_by = Some(turn.now);
-        }
-        still
     }
 
     fn are_due(&self) -> bool {
@@ -185,9 +175,9 @@ impl Holds {
     /// The next batch of renewals, if they fill one, or the first cannot wait longer.
     pub(super) fn next<C>(
         &mut self,
-        turn: &Turn<C>,
+        shared: &Shared<C>,
     ) -> Option<Batch<RenewRequest, (u64, Duration)>> {
-        let overdue = self.due_by? <= turn.now;
+        let overdue = self.due_by? <= shared.now;
         loop {
             let due =
                 self.due.find(|due| if overdue { !due.is_empty() } else { due.len() >= BATCH });
@@ -211,7 +201,7 @@ impl Holds {
             });
             let requests: Vec<_> = requests.collect();
             if !requests.is_empty() {
-                return Some(Batch { requests, sent: Sent { asked, shard, sent_at: turn.now } });
+                return Some(Batch { requests, sent: Sent { asked, shard, sent_at: shared.now } });
             }
         }
         if !self.are_due() {
@@ -226,9 +216,9 @@ impl Holds {
         (ownership, lease): (u64, Duration),
         sent_at: Moment,
         answer: Said<Renewal>,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> bool {
-        let sent_at = if mutant::is("deadline from reply") { turn.now } else { sent_at };
+        let sent_at = if mutant::is("deadline from reply") { shared.now } else { sent_at };
         let event = match answer {
             Ok(Renewal::Renewed { .. }) => Event::Renewed { sent_at, remaining: lease },
             Ok(Renewal::NotOurs) => Event::NotOurs,
@@ -237,7 +227,7 @@ impl Holds {
             // loading its data, says nothing about who holds the lock.
             Err(_) => Event::Unknown,
         };
-        self.step(ownership, event, turn)
+        self.step(ownership, event, shared)
     }
 
     /// What asks the store for that much more of a lease, if it may be had.
@@ -261,25 +251,12 @@ impl Holds {
         let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
         Ok(ExtendRequest { key, token, by })
     }
-
-    /// The store has extended a lease, or says that the lock is not ours.
-    pub(super) fn extended<C>(
-        &mut self,
-        ownership: u64,
-        sent_at: Moment,
-        remaining: Option<Duration>,
-        turn: &mut Turn<C>,
-    ) -> bool {
-        let event =
-            remaining.map_or(Event::NotOurs, |remaining| Event::Renewed { sent_at, remaining });
-        self.step(ownership, event, turn)
-    }
 }
 
 impl Hold {
     /// Sets the timer to what the lease wants next, and returns the deadline.
-    fn watch<C>(&mut self, ownership: u64, turn: &mut Turn<C>) -> Moment {
-        turn.timers.reset(Timer::Hold(ownership), &mut self.timer, self.lease.next_timer());
+    fn watch<C>(&mut self, ownership: u64, shared: &mut Shared<C>) -> Moment {
+        shared.timers.reset(Timer::Hold(ownership), &mut self.timer, self.lease.next_timer());
         self.lease.deadline()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::patience::Patience;
 use crate::contract::{
     DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest, KeepRequest, Kept, SetAside,
     TakeBackRequest,
@@ -12,6 +11,15 @@ use crate::{
     contract::{Holder, StoreError, WindowEnd},
     core::Moment,
 };
+
+/// How long a caller is willing to wait for a held lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// In line, for this long; zero is one try.
+    For(Duration),
+    /// So many tries, so far apart, without standing in line: what @upstash/lock does.
+    Attempts { attempts: u32, delay: Duration },
+}
 
 /// What a lock is acquired with; every field has been checked.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +47,6 @@ pub(crate) struct Acquirer<C> {
 /// A lock is asked for.
 pub(crate) struct Acquire<C> {
     pub(crate) acquirer: Acquirer<C>,
-    pub(crate) token: Token,
     pub(crate) patience: Patience,
     /// Take the lock over from this token instead of waiting for it.
     pub(crate) adopt: Option<Token>,
@@ -78,7 +85,7 @@ pub(crate) struct HoldName {
 /// What callers ask.
 pub(crate) enum Command<C> {
     Acquire(Box<Acquire<C>>),
-    Call(Box<DebouncedCall<C>>),
+    Debounce(Box<DebouncedCall<C>>),
     Claim(Box<RunClaim<C>>),
     /// Nobody waits any more for what has this number.
     Cancel(u64),
@@ -94,19 +101,21 @@ pub(crate) enum Command<C> {
     Leak(HoldName),
     /// Its holder has found the deadline passed, and believes in it no longer.
     Expired(HoldName),
-    Ask(Box<Ask>, C),
+    Query(Box<Query>, C),
     Flush(C),
     Shutdown(C),
+    /// Nobody can ask for anything any more: what is left is undone.
+    Abandon,
 }
 
 impl<C> Command<C> {
     /// The command if it undoes something, or waits for that; or who asks for something new.
-    pub(super) fn undoes(self) -> Result<Self, C> {
+    pub(super) fn if_it_undoes(self) -> Result<Self, C> {
         match self {
             Self::Acquire(acquire) => Err(acquire.acquirer.to),
-            Self::Call(call) => Err(call.acquirer.to),
+            Self::Debounce(call) => Err(call.acquirer.to),
             Self::Claim(claim) => Err(claim.acquirer.to),
-            Self::Ask(_, to) | Self::Extend(_, _, to) => Err(to),
+            Self::Query(_, to) | Self::Extend(_, _, to) => Err(to),
             other => Ok(other),
         }
     }
@@ -184,7 +193,7 @@ pub(crate) enum Aftermath {
 }
 
 /// What callers ask that changes nothing in the engine.
-pub(crate) enum Ask {
+pub(crate) enum Query {
     Holder(Arc<str>),
     ForceRelease(Arc<str>),
     /// `waited`: calls of this process waited for it.
@@ -201,7 +210,7 @@ pub(crate) enum Ask {
     TakeBack(TakeBackRequest),
 }
 
-impl Ask {
+impl Query {
     /// A key of what is asked about: all of it is in one part of the store.
     pub(super) fn key(&self) -> &str {
         match self {

@@ -37,17 +37,7 @@ pub(crate) enum Action {
     /// after an answer, or [`Event::Unknown`], was reported.
     Renew { remaining: Duration },
     /// The lock can no longer be trusted. Final: every later event answers the same.
-    Lose(Loss),
-}
-
-/// Why a lock was lost.
-#[cfg_attr(test, derive(Hash))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
-    /// The deadline passed without a renewal in time; the store may still hold the key for us.
-    Expired,
-    /// The store says that it is not ours.
-    NotOurs,
+    Lose,
 }
 
 /// The state of one held lock.
@@ -64,7 +54,7 @@ pub(crate) struct Lease {
     renewing: bool,
     failures: u32,
     jitter: Jitter,
-    loss: Option<Loss>,
+    is_lost: bool,
 }
 
 impl Lease {
@@ -85,7 +75,7 @@ impl Lease {
             renewing: false,
             failures: 0,
             jitter,
-            loss: None,
+            is_lost: false,
         };
         this.extend_to(sent_at, granted);
         this
@@ -123,7 +113,7 @@ impl Lease {
 
     /// When to report [`Event::Timer`], if nothing else happens before.
     pub(crate) fn next_timer(&self) -> Moment {
-        if self.loss.is_some() {
+        if self.is_lost {
             Moment::NEVER
         } else if self.renewing {
             self.deadline
@@ -135,18 +125,12 @@ impl Lease {
     pub(crate) fn step(&mut self, event: Event, now: Moment) -> Action {
         // Before anything else: a deadline that has passed is final. A renewal that is answered
         // after it changes nothing, for its holder may have been told already.
-        if self.loss.is_none() && now >= self.deadline {
-            self.loss = Some(Loss::Expired);
-        }
-        if let Some(loss) = self.loss {
-            return Action::Lose(loss);
+        self.is_lost |= now >= self.deadline || event == Event::NotOurs;
+        if self.is_lost {
+            return Action::Lose;
         }
         match event {
-            Event::Timer => {}
-            Event::NotOurs => {
-                self.loss = Some(Loss::NotOurs);
-                return Action::Lose(Loss::NotOurs);
-            }
+            Event::Timer | Event::NotOurs => {}
             Event::Renewed { sent_at, remaining } => {
                 self.renewing = false;
                 self.failures = 0;
@@ -179,7 +163,7 @@ impl Lease {
         self.deadline = expiry - margin(self.lease.max(remaining));
         // A third of the lease after the request, give or take a tenth, so that holds that began
         // together do not renew together for ever; then rounded up to a common grid, so that
-        // those that are due close together cost one notice and travel in one batch.
+        // those that are due close together cost one wake-up and travel in one batch.
         let third = self.lease / 3;
         let wait = self.jitter.between(third * 9 / 10, third * 11 / 10);
         self.renew_at = if expiry >= self.end {
@@ -254,9 +238,9 @@ mod tests {
     #[test]
     fn not_ours_is_lost_at_once_and_for_good() {
         let mut lease = lease();
-        assert_eq!(lease.step(Event::NotOurs, at(4000)), Action::Lose(Loss::NotOurs));
+        assert_eq!(lease.step(Event::NotOurs, at(4000)), Action::Lose);
         let renewed = Event::Renewed { sent_at: at(4000), remaining: LEASE };
-        assert_eq!(lease.step(renewed, at(4001)), Action::Lose(Loss::NotOurs));
+        assert_eq!(lease.step(renewed, at(4001)), Action::Lose);
         assert_eq!(lease.next_timer(), Moment::NEVER);
     }
 
@@ -265,7 +249,7 @@ mod tests {
         let mut lease = lease();
         assert_eq!(lease.step(Event::Doubted, at(1200)), Action::Renew { remaining: LEASE });
         assert_eq!(lease.step(Event::Doubted, at(1300)), Action::Wait, "one at a time");
-        assert_eq!(lease.step(Event::NotOurs, at(1400)), Action::Lose(Loss::NotOurs));
+        assert_eq!(lease.step(Event::NotOurs, at(1400)), Action::Lose);
     }
 
     #[test]
@@ -280,8 +264,8 @@ mod tests {
                     delays.push(lease.next_timer().after(now));
                     now = lease.next_timer();
                 }
-                Action::Lose(loss) => {
-                    assert_eq!((loss, now), (Loss::Expired, lease.deadline()));
+                Action::Lose => {
+                    assert_eq!(now, lease.deadline());
                     break;
                 }
                 Action::Wait => panic!("nothing to wait for at {now:?}"),
@@ -299,7 +283,7 @@ mod tests {
         lease.step(Event::Timer, due);
         let renewed = Event::Renewed { sent_at: due, remaining: LEASE };
         let late = at(1000) + LEASE;
-        assert_eq!(lease.step(renewed, late), Action::Lose(Loss::Expired));
+        assert_eq!(lease.step(renewed, late), Action::Lose);
     }
 
     #[test]

@@ -379,8 +379,8 @@ impl LockState {
     }
 
     /// The request that stands for them is undone: the next one begins anew.
-    pub(crate) fn give_up_entry(&mut self) -> Option<u64> {
-        self.entry.take().filter(|entry| entry.if_held != EntryState::New).map(|entry| entry.number)
+    pub(crate) fn give_up_entry(&mut self) {
+        self.entry = None;
     }
 
     /// Whoever is first makes the entry, if the lock is not here and there is none yet.
@@ -453,9 +453,9 @@ impl Entry {
         matches!(self.if_held, EntryState::At(_))
     }
 
-    /// When it was asked what has not been answered yet.
-    pub(crate) fn asking_since(&self) -> Option<Moment> {
-        self.asking.then_some(self.asked_at)
+    /// Is the store being asked for it?
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asking
     }
 
     /// Since when the store has been silent, if it is.

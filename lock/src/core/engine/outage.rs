@@ -30,8 +30,8 @@ impl Outage {
         self.failures
     }
 
-    /// Has the store been silent for as long as a caller may be asked to bear?
-    pub(crate) fn is_borne(&self, now: Moment) -> bool {
+    /// Has the store been silent for as long as a caller may be asked to wait for it?
+    pub(crate) fn is_over_limit(&self, now: Moment) -> bool {
         self.since.is_some_and(|since| now >= since + SILENCE_LIMIT)
     }
 
@@ -76,7 +76,7 @@ mod tests {
     fn tries_come_ever_more_rarely_and_once_more_at_the_limit() {
         let mut outage = Outage::default();
         let (mut now, mut pauses) = (at(100), Vec::new());
-        while !outage.is_borne(now) {
+        while !outage.is_over_limit(now) {
             let next = outage.retry_at(now, Jitter::new(300), now);
             pauses.push(next.after(now));
             now = next;
@@ -95,6 +95,6 @@ mod tests {
         outage.failed(at(0));
         outage.failed(at(1500));
         assert_eq!(outage.since(), Some(at(0)));
-        assert!(!outage.is_borne(at(1999)) && outage.is_borne(at(2000)));
+        assert!(!outage.is_over_limit(at(1999)) && outage.is_over_limit(at(2000)));
     }
 }

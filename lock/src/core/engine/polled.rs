@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use super::{
     calls::{Asker, Granted, Said},
-    io::{Acquire, Acquirer, Aftermath, Refusal, Terms},
+    io::{Acquire, Acquirer, Aftermath, Patience, Refusal, Terms},
     lease::comes_too_late,
     maps::ByNumber,
-    patience::Wait,
+    outage::Outage,
+    shared::Shared,
     timers::{Scheduled, Timer},
-    turn::Turn,
 };
 use crate::{
     Token,
     contract::{AcquireRequest, Acquisition, IfHeld, StoreError},
-    core::Moment,
+    core::{Jitter, Moment},
     mutant,
 };
 
@@ -29,7 +29,6 @@ struct Poller<C> {
     token: Token,
     terms: Terms,
     adopt: Option<Token>,
-    started: Moment,
     wait: Wait,
     in_flight: bool,
     timer: Scheduled,
@@ -41,17 +40,15 @@ struct Poller<C> {
 }
 
 impl<C> Polled<C> {
-    pub(super) fn begin(&mut self, acquire: Acquire<C>, turn: &mut Turn<C>) {
-        let Acquire { acquirer: Acquirer { number, key, terms, to }, token, patience, adopt } =
-            acquire;
+    pub(super) fn begin(&mut self, acquire: Acquire<C>, shared: &mut Shared<C>) {
+        let Acquire { acquirer: Acquirer { number, key, terms, to }, patience, adopt } = acquire;
         let poller = Poller {
             to: Some(to),
             key,
-            token,
+            token: shared.token(number),
             terms,
             adopt,
-            started: turn.now,
-            wait: Wait::new(patience, turn.jitter(number)),
+            wait: Wait::new(patience, shared.now, shared.jitter(number)),
             in_flight: false,
             timer: Scheduled::default(),
             contended: false,
@@ -59,7 +56,7 @@ impl<C> Polled<C> {
             may_hold: false,
         };
         self.0.insert(number, poller);
-        turn.request(Asker::Polled(number));
+        shared.request(Asker::Polled(number));
     }
 
     /// The key of the lock that this caller asks for.
@@ -68,16 +65,17 @@ impl<C> Polled<C> {
     }
 
     /// What the store is to be asked on behalf of this caller.
-    pub(super) fn request(&mut self, number: u64, turn: &mut Turn<C>) -> Option<AcquireRequest> {
+    pub(super) fn request(
+        &mut self,
+        number: u64,
+        shared: &mut Shared<C>,
+    ) -> Option<AcquireRequest> {
         let poller = self.0.get_mut(&number).filter(|poller| !poller.in_flight)?;
         poller.in_flight = true;
-        poller.end_timer(number, turn);
-        Some(AcquireRequest {
-            key: Arc::clone(&poller.key),
-            token: poller.token.clone(),
-            lease: poller.terms.lease,
-            if_held: poller.adopt.clone().map_or(IfHeld::GiveUp, IfHeld::Adopt),
-        })
+        poller.end_timer(number, shared);
+        let (key, token) = (Arc::clone(&poller.key), poller.token.clone());
+        let if_held = poller.adopt.clone().map_or(IfHeld::GiveUp, IfHeld::Adopt);
+        Some(AcquireRequest::new(key, token, poller.terms.lease).if_held(if_held))
     }
 
     /// What the store has answered. A grant that may be believed is returned: its fence, and whether
@@ -87,9 +85,9 @@ impl<C> Polled<C> {
         number: u64,
         sent_at: Moment,
         answer: Said<Acquisition>,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> Option<(Acquirer<C>, Granted)> {
-        let now = turn.now;
+        let now = shared.now;
         let poller = self.0.get_mut(&number)?;
         poller.in_flight = false;
         if poller.to.is_none() {
@@ -99,7 +97,7 @@ impl<C> Polled<C> {
             let refused = answer.as_ref().is_err_and(StoreError::is_refusal);
             let undone = held || (refused && !poller.may_have_it());
             if !undone && !mutant::is("cancelled acquire is not undone") {
-                poller.undo(number, turn);
+                poller.undo(number, shared);
             }
             self.0.remove(&number);
             return None;
@@ -108,14 +106,14 @@ impl<C> Polled<C> {
             Ok(Acquisition::Granted { fence, contended }) => {
                 if comes_too_late(sent_at, poller.terms.lease, now) {
                     let late = "the answer came after the lease had run out";
-                    poller.unanswered(sent_at, StoreError::unavailable(late), now)
+                    poller.wait.unanswered(sent_at, StoreError::unavailable(late), now)
                 } else if poller.revoked {
                     // Granted, and taken away by force before that was heard of. If it was not
                     // this grant, the next try is granted it: the token is the same, and is
                     // released only where there is none.
                     poller.revoked = false;
                     poller.may_hold = true;
-                    poller.held(now)
+                    poller.wait.held(now)
                 } else {
                     let poller = self.0.remove(&number)?;
                     let Poller { key, token, terms, .. } = poller;
@@ -128,18 +126,18 @@ impl<C> Polled<C> {
             Ok(Acquisition::Held { .. }) => {
                 // It answers for the tries before it, too: they came first.
                 poller.may_hold = false;
-                let next = poller.held(now);
+                let next = poller.wait.held(now);
                 let lost = Refusal::Lost("the store does not hold it for this token");
                 if poller.adopt.is_some() { Err(lost) } else { next }
             }
             Err(error) if error.is_refusal() => Err(Refusal::Failed(error, Aftermath::Undone)),
-            Err(error) => poller.unanswered(sent_at, error, now),
+            Err(error) => poller.wait.unanswered(sent_at, error, now),
         };
         match next {
-            Ok(at) => turn.timers.reset(Timer::Polled(number), &mut poller.timer, at),
+            Ok(at) => shared.timers.reset(Timer::Polled(number), &mut poller.timer, at),
             Err(refusal) => {
-                poller.undo_unknown(number, turn);
-                turn.refuse(self.0.remove(&number)?.to, refusal);
+                poller.undo_unknown(number, shared);
+                shared.refuse(self.0.remove(&number)?.to, refusal);
             }
         }
         None
@@ -158,28 +156,28 @@ impl<C> Polled<C> {
         poller.map(|poller| poller.revoked = true).is_some()
     }
 
-    pub(super) fn cancel(&mut self, number: u64, turn: &mut Turn<C>) {
+    pub(super) fn cancel(&mut self, number: u64, shared: &mut Shared<C>) {
         let Some(poller) = self.0.get_mut(&number) else { return };
         poller.to = None;
-        poller.end_timer(number, turn);
+        poller.end_timer(number, shared);
         if !poller.in_flight {
-            poller.undo_unknown(number, turn);
+            poller.undo_unknown(number, shared);
             self.0.remove(&number);
         }
     }
 
-    pub(super) fn close(&mut self, turn: &mut Turn<C>) {
+    pub(super) fn close(&mut self, shared: &mut Shared<C>) {
         for number in self.0.keys().copied().collect::<Vec<_>>() {
             let to = self.0.get_mut(&number).and_then(|poller| poller.to.take());
-            turn.refuse(to, Refusal::Closed);
-            self.cancel(number, turn);
+            shared.refuse(to, Refusal::Closed);
+            self.cancel(number, shared);
         }
     }
 
-    pub(super) fn timer(&mut self, number: u64, turn: &mut Turn<C>) {
+    pub(super) fn timer(&mut self, number: u64, shared: &mut Shared<C>) {
         if let Some(poller) = self.0.get_mut(&number) {
             poller.timer.fired();
-            turn.request(Asker::Polled(number));
+            shared.request(Asker::Polled(number));
         }
     }
 
@@ -194,39 +192,110 @@ impl<C> Polled<C> {
 }
 
 impl<C> Poller<C> {
-    fn end_timer(&mut self, number: u64, turn: &mut Turn<C>) {
-        turn.timers.cancel(Timer::Polled(number), &mut self.timer);
+    fn end_timer(&mut self, number: u64, shared: &mut Shared<C>) {
+        shared.timers.cancel(Timer::Polled(number), &mut self.timer);
     }
 
-    /// When to try again, since somebody else holds the lock.
+    fn may_have_it(&self) -> bool {
+        self.may_hold || self.wait.outage.since().is_some()
+    }
+
+    fn undo(&self, number: u64, shared: &mut Shared<C>) {
+        shared.undo(number, &self.key, &self.token);
+    }
+
+    /// A try without an answer may have taken the lock, or one that was not believed.
+    fn undo_unknown(&self, number: u64, shared: &mut Shared<C>) {
+        if self.may_have_it() {
+            self.undo(number, shared);
+        }
+    }
+}
+
+/// How long one caller tries.
+struct Wait {
+    patience: Patience,
+    started: Moment,
+    outage: Outage,
+    answers: u32,
+    jitter: Jitter,
+}
+
+impl Wait {
+    fn new(patience: Patience, started: Moment, jitter: Jitter) -> Self {
+        Self { patience, started, outage: Outage::default(), answers: 0, jitter }
+    }
+
+    /// Somebody else holds the lock: when to try again, unless patience is over.
     fn held(&mut self, now: Moment) -> Result<Moment, Refusal> {
-        let took = now.after(self.started);
-        let next = self.wait.held(now);
-        next.ok_or_else(|| Refusal::BusyAtEach(self.wait.answers(), took))
+        self.outage.end();
+        self.answers = self.answers.saturating_add(1);
+        match self.patience {
+            Patience::Attempts { attempts, delay } if self.answers < attempts => Ok(now + delay),
+            // No pause after the last attempt: nobody would use what it waits for.
+            _ => Err(Refusal::BusyAtEach(self.answers, now.after(self.started))),
+        }
     }
 
-    /// When to try again, since the store has not answered.
+    /// There was no answer to what was asked at that time, or one that came too late to be used: when
+    /// to try again, unless the store has been silent for as long as one may be asked to bear.
     fn unanswered(
         &mut self,
         at: Moment,
         error: StoreError,
         now: Moment,
     ) -> Result<Moment, Refusal> {
-        self.wait.unanswered(at, now).ok_or(Refusal::Failed(error, Aftermath::Undone))
+        let again_at = self.outage.retry_at(at, self.jitter, now);
+        let is_over = self.outage.is_over_limit(now);
+        if is_over { Err(Refusal::Failed(error, Aftermath::Undone)) } else { Ok(again_at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::default() + Duration::from_millis(millis)
     }
 
-    fn may_have_it(&self) -> bool {
-        self.may_hold || self.wait.silent_since().is_some()
+    fn wait(patience: Patience) -> Wait {
+        Wait::new(patience, at(0), Jitter::new(300))
     }
 
-    fn undo(&self, number: u64, turn: &mut Turn<C>) {
-        turn.undo(number, &self.key, &self.token);
+    fn unanswered(wait: &mut Wait, now: Moment) -> Result<Moment, Refusal> {
+        wait.unanswered(now, StoreError::unavailable("no answer"), now)
     }
 
-    /// A try without an answer may have taken the lock, or one that was not believed.
-    fn undo_unknown(&self, number: u64, turn: &mut Turn<C>) {
-        if self.may_have_it() {
-            self.undo(number, turn);
+    #[test]
+    fn zero_is_one_attempt() {
+        let busy = wait(Patience::For(Duration::ZERO)).held(at(1));
+        assert!(matches!(busy, Err(Refusal::BusyAtEach(1, _))));
+    }
+
+    #[test]
+    fn attempts_are_so_many_and_there_is_no_pause_after_the_last() {
+        let delay = Duration::from_millis(500);
+        let mut wait = wait(Patience::Attempts { attempts: 3, delay });
+        assert_eq!(wait.held(at(0)).ok(), Some(at(500)));
+        assert!(unanswered(&mut wait, at(500)).is_ok(), "it counts for nothing");
+        assert_eq!(wait.held(at(600)).ok(), Some(at(1100)));
+        let took = Duration::from_millis(1100);
+        assert!(matches!(wait.held(at(1100)), Err(Refusal::BusyAtEach(3, after)) if after == took));
+    }
+
+    #[test]
+    fn silence_is_borne_for_its_limit_and_forgotten_at_an_answer() {
+        let mut wait = wait(Patience::For(Duration::ZERO));
+        let mut now = at(0);
+        while let Ok(next) = unanswered(&mut wait, now) {
+            assert!(next > now);
+            now = next;
         }
+        assert_eq!(now, at(2000));
+        assert!(wait.held(at(2000)).is_err());
+        assert_eq!(wait.outage.since(), None);
     }
 }

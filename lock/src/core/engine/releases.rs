@@ -8,8 +8,8 @@ use super::{
     maps::ByNumber,
     outage::Outage,
     shards::Shards,
+    shared::Shared,
     timers::{Scheduled, Timer},
-    turn::Turn,
 };
 use crate::{
     Token,
@@ -51,14 +51,14 @@ impl<C> Releases<C> {
         (key, token): (Arc<str>, Token),
         keep_until: Moment,
         to: Option<C>,
-        turn: &Turn<C>,
+        shared: &Shared<C>,
     ) {
-        self.due.at(turn.shard(&key)).push(number);
+        self.due.at(shared.shard(&key)).push(number);
         let release = Releasable {
             key,
             token,
             keep_until,
-            give_up_at: turn.now + GIVE_UP_AFTER,
+            give_up_at: shared.now + GIVE_UP_AFTER,
             outage: Outage::default(),
             timer: Scheduled::default(),
             to,
@@ -80,7 +80,7 @@ impl<C> Releases<C> {
     }
 
     /// The next batch to send.
-    pub(super) fn next(&mut self, turn: &Turn<C>) -> Option<Batch<ReleaseRequest, u64>> {
+    pub(super) fn next(&mut self, shared: &Shared<C>) -> Option<Batch<ReleaseRequest, u64>> {
         let shard = self.due.find(|due| !due.is_empty())?;
         let due = self.due.at(shard);
         let asked: Vec<_> =
@@ -88,15 +88,12 @@ impl<C> Releases<C> {
         let requests = asked.iter().filter_map(|number| {
             let release = self.by_number.get(number)?;
             // Rounded up: at least means at least.
-            let keep = release.keep_until.after(turn.now).as_nanos().div_ceil(1_000_000);
-            Some(ReleaseRequest {
-                key: Arc::clone(&release.key),
-                token: release.token.clone(),
-                keep: Duration::from_millis(keep as u64),
-            })
+            let keep = release.keep_until.after(shared.now).as_nanos().div_ceil(1_000_000);
+            let request = ReleaseRequest::new(Arc::clone(&release.key), release.token.clone());
+            Some(request.keeping(Duration::from_millis(keep as u64)))
         });
         let requests = requests.collect();
-        Some(Batch { requests, sent: Sent { asked, shard, sent_at: turn.now } })
+        Some(Batch { requests, sent: Sent { asked, shard, sent_at: shared.now } })
     }
 
     /// The store has answered one of a batch: the key and the token, if that is released now, and the
@@ -106,15 +103,15 @@ impl<C> Releases<C> {
         number: u64,
         sent_at: Moment,
         answer: Said<Release>,
-        turn: &mut Turn<C>,
+        shared: &mut Shared<C>,
     ) -> Option<(Arc<str>, Token, Option<Moment>)> {
         let release = self.by_number.get_mut(&number)?;
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => {
-                release.failed(number, sent_at, failure, turn);
+                release.failed(number, sent_at, failure, shared);
                 if release.timer == Scheduled::default() {
-                    self.due.at(turn.shard(&release.key)).push(number);
+                    self.due.at(shared.shard(&release.key)).push(number);
                 }
                 return None;
             }
@@ -126,26 +123,26 @@ impl<C> Releases<C> {
         let repeated = outage.since().is_some();
         let was_ours = answer.ours || repeated;
         let told = if was_ours { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
-        turn.answer(to, told);
+        shared.answer(to, told);
         let taken_up_by = if keep_until > sent_at {
             // Nobody else looks at that moment: the next one knows of the lease only.
-            Some(keep_until.max(turn.now))
+            Some(keep_until.max(shared.now))
         } else {
             let handed_over = answer.handed_over || (repeated && !answer.ours);
-            handed_over.then_some(turn.now + RESERVATION)
+            handed_over.then_some(shared.now + RESERVATION)
         };
         Some((key, token, taken_up_by))
     }
 
     /// It is time to try again, or to give up.
-    pub(super) fn timer(&mut self, number: u64, turn: &Turn<C>) {
+    pub(super) fn timer(&mut self, number: u64, shared: &Shared<C>) {
         let Some(release) = self.by_number.get_mut(&number) else { return };
         release.timer.fired();
-        if turn.now >= release.give_up_at {
+        if shared.now >= release.give_up_at {
             // The lease frees the lock; nothing here knows more.
             self.by_number.remove(&number);
         } else {
-            self.due.at(turn.shard(&release.key)).push(number);
+            self.due.at(shared.shard(&release.key)).push(number);
         }
     }
 }
@@ -154,16 +151,22 @@ impl<C> Releasable<C> {
     /// A connection that broke is tried again at once, ahead of what is asked next: who drops a
     /// guard and then acquires the same lock must find it free, if the new connection is there in
     /// time. After that, there is a timer.
-    fn failed(&mut self, number: u64, sent_at: Moment, failure: StoreError, turn: &mut Turn<C>) {
+    fn failed(
+        &mut self,
+        number: u64,
+        sent_at: Moment,
+        failure: StoreError,
+        shared: &mut Shared<C>,
+    ) {
         self.outage.failed(sent_at);
         // A caller that waits for the answer is told in time that there is none; the release itself
         // is tried on, for a lock that nobody holds must not stay taken.
-        if failure.is_refusal() || self.outage.is_borne(turn.now) {
-            turn.refuse(self.to.take(), Refusal::Failed(failure, Aftermath::Repeated));
+        if failure.is_refusal() || self.outage.is_over_limit(shared.now) {
+            shared.refuse(self.to.take(), Refusal::Failed(failure, Aftermath::Repeated));
         }
         if self.outage.failures() > 1 {
-            let at = turn.now + self.outage.pause();
-            turn.timers.reset(Timer::Release(number), &mut self.timer, at);
+            let at = shared.now + self.outage.pause();
+            shared.timers.reset(Timer::Release(number), &mut self.timer, at);
         }
     }
 }

@@ -46,7 +46,8 @@ impl Requests {
         while let Some(shard) = self.0.find(Waiting::is_due) {
             let waiting = self.0.at(shard);
             let (mut asked, mut requests) = (Vec::new(), Vec::new());
-            while requests.len() < BATCH
+            let room = BATCH.min(MOST_ON_THEIR_WAY - waiting.on_their_way);
+            while requests.len() < room
                 && let Some(asker) = waiting.askers.pop_front()
             {
                 if let Some((number, request)) = request(&asker) {

@@ -2,32 +2,22 @@
 
 use std::{collections::BTreeSet, mem};
 
-use super::{io::Outcome, turn::Turn};
+use super::{io::Outcome, shared::Shared};
 use crate::core::Moment;
 
 #[derive(Default)]
 pub(super) struct Shutdown<C> {
-    stopping: Option<Stopping<C>>,
-    flushes: Vec<Flush<C>>,
+    /// When it ends at the latest, and who waits for that.
+    stopping: Option<(Moment, Vec<C>)>,
+    /// Flushes, and the numbers of what each waits for.
+    flushes: Vec<(Vec<u64>, C)>,
     has_ended: bool,
-}
-
-/// A shutdown that waits for the last releases, but not for ever.
-struct Stopping<C> {
-    by: Moment,
-    callers: Vec<C>,
-}
-
-/// A flush, and the numbers of what it waits for.
-struct Flush<C> {
-    undone: Vec<u64>,
-    to: C,
 }
 
 impl<C> Shutdown<C> {
     pub(super) fn begin(&mut self, by: Moment, to: Option<C>) {
-        let stopping = self.stopping.get_or_insert_with(|| Stopping { by, callers: Vec::new() });
-        stopping.callers.extend(to);
+        let (_, callers) = self.stopping.get_or_insert_with(|| (by, Vec::new()));
+        callers.extend(to);
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -40,42 +30,41 @@ impl<C> Shutdown<C> {
 
     /// When it ends, whatever is undone by then.
     pub(super) fn ends_by(&self) -> Option<Moment> {
-        self.stopping.as_ref().map(|stopping| stopping.by)
+        self.stopping.as_ref().map(|(by, _)| *by)
     }
 
     /// Tells `to` when all of these are done: what is on its way to being released.
     pub(super) fn flush(&mut self, undone: Vec<u64>, to: C) {
-        self.flushes.push(Flush { undone, to });
+        self.flushes.push((undone, to));
     }
 
     pub(super) fn are_flushes_waiting(&self) -> bool {
         !self.flushes.is_empty()
     }
 
-    pub(super) fn answer_flushes(&mut self, undone: &BTreeSet<u64>, turn: &mut Turn<C>) {
-        for mut flush in mem::take(&mut self.flushes) {
-            flush.undone.retain(|number| undone.contains(number));
-            if flush.undone.is_empty() {
-                turn.answer(flush.to, Ok(Outcome::Done));
+    pub(super) fn answer_flushes(&mut self, undone: &BTreeSet<u64>, shared: &mut Shared<C>) {
+        for (mut waits_for, to) in mem::take(&mut self.flushes) {
+            waits_for.retain(|number| undone.contains(number));
+            if waits_for.is_empty() {
+                shared.answer(to, Ok(Outcome::Done));
             } else {
-                self.flushes.push(flush);
+                self.flushes.push((waits_for, to));
             }
         }
     }
 
     /// Those who wait for the end are told once everything is released. The engine itself stays for
     /// the locks that it has handed over, until they have been taken up: the next holder may hang.
-    pub(super) fn end_if_done(&mut self, undone: bool, handed_over: bool, turn: &mut Turn<C>) {
-        let Some(stopping) = &mut self.stopping else { return };
-        let over = turn.now >= stopping.by;
+    pub(super) fn end_if_done(&mut self, undone: bool, handed_over: bool, shared: &mut Shared<C>) {
+        let Some((by, callers)) = &mut self.stopping else { return };
+        let over = shared.now >= *by;
         if undone && !over {
             return;
         }
         self.has_ended = over || !handed_over;
         let flushes = if self.has_ended { mem::take(&mut self.flushes) } else { Vec::new() };
-        let flushes = flushes.into_iter().map(|flush| flush.to);
-        for to in stopping.callers.drain(..).chain(flushes) {
-            turn.answer(to, Ok(Outcome::Done));
+        for to in callers.drain(..).chain(flushes.into_iter().map(|(_, to)| to)) {
+            shared.answer(to, Ok(Outcome::Done));
         }
     }
 }

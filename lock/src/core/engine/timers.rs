@@ -1,10 +1,10 @@
-//! One queue for all the timers of a keeper.
+//! One queue for all the timers of an engine.
 
 use std::{collections::BTreeSet, mem};
 
 use crate::core::Moment;
 
-/// Which entry of the keeper a timer belongs to.
+/// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// A deadline or a renewal of a held lock.
@@ -12,7 +12,7 @@ pub(crate) enum Timer {
     /// The next try of a caller that asks for itself.
     Polled(u64),
     /// The end of the patience of a caller in line.
-    Caller(u64),
+    Queued(u64),
     /// The next look of a line at its lock, by the number of its entry.
     Recheck(u64),
     /// The end of the time that the next holder of a lock had to take it up.
@@ -93,14 +93,14 @@ mod tests {
         let mut timers = Timers::default();
         let [mut a, mut b, mut c] = [Scheduled::default(); 3];
         timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(30));
-        timers.reset(Timer::Caller(2), &mut b, Moment::from_nanos(20));
+        timers.reset(Timer::Queued(2), &mut b, Moment::from_nanos(20));
         timers.reset(Timer::Release(3), &mut c, Moment::from_nanos(10));
         timers.reset(Timer::Hold(1), &mut a, Moment::from_nanos(5));
         timers.cancel(Timer::Release(3), &mut c);
         assert_eq!(timers.next(), Some(Moment::from_nanos(5)));
         assert_eq!(timers.pop_due(Moment::from_nanos(19)), Some(Timer::Hold(1)));
         assert_eq!(timers.pop_due(Moment::from_nanos(19)), None);
-        assert_eq!(timers.pop_due(Moment::from_nanos(20)), Some(Timer::Caller(2)));
+        assert_eq!(timers.pop_due(Moment::from_nanos(20)), Some(Timer::Queued(2)));
         assert_eq!(timers.next(), None);
     }
 }

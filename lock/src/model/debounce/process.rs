@@ -449,7 +449,7 @@ impl Process {
         match lease.step(event, now) {
             lease::Action::Wait => {}
             lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
-            lease::Action::Lose(_) => self.lose(),
+            lease::Action::Lose => self.lose(),
         }
     }
 

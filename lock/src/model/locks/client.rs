@@ -424,7 +424,7 @@ impl Client {
         match hold.lease.step(event, now) {
             lease::Action::Wait => {}
             lease::Action::Renew { remaining } => self.to_renew = Some(remaining),
-            lease::Action::Lose(_) => self.lose(),
+            lease::Action::Lose => self.lose(),
         }
     }
 

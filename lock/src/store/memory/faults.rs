@@ -44,7 +44,7 @@ impl MemoryStore {
         self.0.ahead.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// Sets the clock that fencing tokens and places in a queue are drawn from back.
+    /// Sets the clock that fencing tokens and tickets of a queue are drawn from back.
     #[doc(hidden)]
     pub fn __set_clock_back(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).expect("a simulated time");

@@ -6,7 +6,7 @@
 --
 --   ''        nothing
 --   'w'       join the queue
---   'w' and a number   keep that place in the queue; 0 if it is not known
+--   'w' and a number   keep that ticket in the queue; 0 if it is not known
 --   '=' and a token    take it over, if that token holds it
 --
 -- A lock that is free costs one command of the server, and its queue is not looked at: a release
@@ -17,7 +17,7 @@
 -- again in that moment would have the smaller fence of the two.
 --
 -- Answers the first fence, then for each lock: 1 if it was taken, 2 if it was and others wait (the
--- fences are theirs in order); {milliseconds that remain (-1: for ever), place in the queue (as
+-- fences are theirs in order); {milliseconds that remain (-1: for ever), ticket in the queue (as
 -- text; '' if it is not there), 1 if its holder will tell when it lets go, else 0} if it is held;
 -- the error's text if the keys are none of a lock.
 
@@ -43,17 +43,17 @@ local function remaining(key, holder)
   return left
 end
 
--- What it takes to let a token wait, or go on waiting, at a place, or at the end if that is 0.
-local function plan_to_wait(queue, token, place)
+-- What it takes to let a token wait, or go on waiting, at a ticket, or at the end if that is 0.
+local function plan_to_wait(queue, token, ticket)
   local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
   local kept = redis.call('ZSCORE', queue, token)
   local dead = redis.call('ZRANGEBYSCORE', queue, '-inf', math.floor(micros / 1000), 'LIMIT', 0, 10)
   local highest = tonumber(last[2] or '0')
-  local tells = place > 0 or kept or highest < FIRST_PLACE
+  local tells = ticket > 0 or kept or highest < FIRST_TICKET
   if kept then
-    place = tonumber(kept)
-  elseif place == 0 then
-    place = math.max(highest + 1, micros)
+    ticket = tonumber(kept)
+  elseif ticket == 0 then
+    ticket = math.max(highest + 1, micros)
   end
   local gone = {mark == '@' and '?' .. token or '@' .. token}
   for _, member in ipairs(dead) do
@@ -63,21 +63,21 @@ local function plan_to_wait(queue, token, place)
       gone[#gone + 1] = waiter
     end
   end
-  return {place = place, tells = tells, gone = gone}
+  return {ticket = ticket, tells = tells, gone = gone}
 end
 
 local function wait(queue, token, plan)
   redis.call('ZREM', queue, unpack(plan.gone))
   local alive_until = math.floor(micros / 1000) + life
-  redis.call('ZADD', queue, digits(plan.place), token, alive_until, mark .. token)
+  redis.call('ZADD', queue, digits(plan.ticket), token, alive_until, mark .. token)
   redis.call('PEXPIRE', queue, QUEUE_LIFE)
-  return digits(plan.place)
+  return digits(plan.ticket)
 end
 
 -- Takes a lock whose holder is known, and removes the dead at the head of its queue: 1, or 2 if
 -- others wait for it.
 local function take(key, queue, token, lease, dead)
-  local others = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'LIMIT', #dead / 3, 2)
+  local others = redis.call('ZRANGEBYSCORE', queue, FIRST_TICKET, '+inf', 'LIMIT', #dead / 3, 2)
   local contended = #others > 1 or (others[1] and others[1] ~= token)
   redis.call('SET', key, token, 'PX', lease)
   redis.call('ZREM', queue, token, '@' .. token, '?' .. token, unpack(dead))
@@ -102,8 +102,8 @@ local function acquire(key, queue, token, lease, what)
   if string.sub(what, 1, 1) ~= 'w' then
     return {holder and remaining(key, holder) or 0, '', 0}
   end
-  local place = tonumber(string.sub(what, 2)) or 0
-  local plan = plan_to_wait(queue, token, place)
+  local ticket = tonumber(string.sub(what, 2)) or 0
+  local plan = plan_to_wait(queue, token, ticket)
   if holder then
     -- The holder was told of the first that came, and knows of those that follow; but whoever is
     -- dead may have come in the time of another holder.
@@ -115,8 +115,8 @@ local function acquire(key, queue, token, lease, what)
     end
     return {left, wait(queue, token, plan), notified}
   end
-  local first, its_place, dead = first_waiter(queue)
-  if not first or first == token or (place > 0 and place < its_place) then
+  local first, its_ticket, dead = first_waiter(queue)
+  if not first or first == token or (ticket > 0 and ticket < its_ticket) then
     return take(key, queue, token, lease, dead)
   end
   -- A lease has run out, and somebody else is next.

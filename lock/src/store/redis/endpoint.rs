@@ -120,17 +120,6 @@ impl Endpoint {
         tls::open(host, *port, info.tcp_settings(), roots, certificate).await.map(Some)
     }
 
-    /// What a server behind TLS, which has ended the connection or not answered, has to say of it.
-    #[cfg(feature = "tls")]
-    pub(super) async fn last_words(&self, known: Refusal) -> Refusal {
-        tls::last_words::of(self, known).await
-    }
-
-    #[cfg(not(feature = "tls"))]
-    pub(super) async fn last_words(&self, known: Refusal) -> Refusal {
-        known
-    }
-
     /// What it shows of itself where this library opens TLS and the server asks for it.
     #[cfg(feature = "tls")]
     pub(super) fn shown(&self) -> Shown {

@@ -6,7 +6,7 @@
 -- Answers 1 if somebody held it, plus 2 if it was handed over.
 
 local holder = redis.call('GET', KEYS[1])
-local first, place, dead = first_waiter(KEYS[2])
+local first, ticket, dead = first_waiter(KEYS[2])
 local answer = holder and 1 or 0
 if first then
   hand_over(KEYS[1], KEYS[2], first, dead, ARGV[1])

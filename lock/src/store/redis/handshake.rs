@@ -354,17 +354,18 @@ async fn open(
             let stream = bounded("to the connect", open).await?.map_err(refused)?;
             greet(client, stream, config).await
         }
-        // The two round trips of TLS and the others have one bound.
-        _ => match time::timeout(STEP * 3, open_other(endpoint, client, config)).await {
-            Ok(Err(Failed::Otherwise(refusal))) if refusal.is_unexplained() => {
-                Err(endpoint.last_words(refusal).await.into())
-            }
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let refusal = Refusal::silent("to the connect", STEP * 3);
-                Err(endpoint.last_words(refusal).await.into())
-            }
-        },
+        _ => {
+            // The two round trips of TLS and the others have one bound.
+            let unexplained =
+                match time::timeout(STEP * 3, open_other(endpoint, client, config)).await {
+                    Ok(Err(Failed::Otherwise(refusal))) if refusal.is_unexplained() => refusal,
+                    Ok(outcome) => return outcome,
+                    Err(_) => Refusal::silent("to the connect", STEP * 3),
+                };
+            #[cfg(feature = "tls")]
+            let unexplained = super::tls::last_words::of(endpoint, unexplained).await;
+            Err(unexplained.into())
+        }
     }
 }
 
@@ -398,25 +399,24 @@ async fn last_words(host: &str, port: u16) -> Option<Refusal> {
 /// A connection, and what ends that which reads and writes for it, where that is ours to do.
 type Greeted = (MultiplexedConnection, Option<AbortHandle>);
 
-async fn greet<S>(
+/// What carries bytes both ways.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+async fn greet(
     client: &Client,
-    stream: S,
+    stream: impl Stream,
     config: AsyncConnectionConfig,
-) -> Result<Greeted, Failed>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> Result<Greeted, Failed> {
     bounded("to HELLO", hello(client, stream, config)).await?
 }
 
-async fn hello<S>(
+async fn hello(
     client: &Client,
-    stream: S,
+    stream: impl Stream,
     config: AsyncConnectionConfig,
-) -> Result<Greeted, Failed>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> Result<Greeted, Failed> {
     let settings = client.get_connection_info().redis_settings();
     let hello = MultiplexedConnection::new_with_config(settings, stream, config);
     let (connection, driver) = hello.await.map_err(Failed::of)?;

@@ -9,5 +9,5 @@ if not holder then
   return false
 end
 -- Each waiter that is alive has one mark.
-local waiters = redis.call('ZCOUNT', KEYS[2], milliseconds(), '(' .. FIRST_PLACE)
+local waiters = redis.call('ZCOUNT', KEYS[2], milliseconds(), '(' .. FIRST_TICKET)
 return {holder, redis.call('PTTL', KEYS[1]), waiters}

@@ -1,12 +1,12 @@
 -- The queue of a lock: one sorted set, with two members for each waiter.
 --
--- - The token, at its place: microseconds of the server's clock, larger than all places before.
+-- - The token, at its ticket: microseconds of the server's clock, larger than all tickets before.
 -- - Its mark, at the time until which it is alive, in milliseconds: '@' and the token if its client
 --   listens to notices, '?' and the token if it polls.
 --
--- Places are above FIRST_PLACE and times below, so the waiters are one range of the set and the
+-- Tickets are above FIRST_TICKET and times below, so the waiters are one range of the set and the
 -- marks another, each in order.
-local FIRST_PLACE = 1000000000000000
+local FIRST_TICKET = 1000000000000000
 
 -- A queue that nobody looks at any more goes by itself: longer than any waiter is alive.
 local QUEUE_LIFE = 20000
@@ -50,16 +50,16 @@ local function notifies(holder)
   return (answer.err or (answer[2] > 0 and answer[4] == 0)) and 1 or 0
 end
 
--- The first living waiter, if there is one, with its place; and the members of the dead before it,
+-- The first living waiter, if there is one, with its ticket; and the members of the dead before it,
 -- three for each, which whoever looks removes. A waiter that does not listen any more is no loss
--- even if it lives: it knows its place, and takes it again. `leaving` is a token that counts as
+-- even if it lives: it knows its ticket, and takes it again. `leaving` is a token that counts as
 -- dead.
 local function first_waiter(queue, leaving)
   local dead = {}
   local now
   -- No more than can be removed with one command.
   for i = 0, 999 do
-    local found = redis.call('ZRANGEBYSCORE', queue, FIRST_PLACE, '+inf', 'WITHSCORES', 'LIMIT', i, 1)
+    local found = redis.call('ZRANGEBYSCORE', queue, FIRST_TICKET, '+inf', 'WITHSCORES', 'LIMIT', i, 1)
     local token = found[1]
     if not token then
       return nil, nil, dead

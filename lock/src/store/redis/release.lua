@@ -17,13 +17,13 @@ local window = ARGV[1]
 local function release(key, queue, token, keep)
   local holder = redis.pcall('GET', key)
   local ours = holder == token
-  local first, place
+  local first, ticket
   local dead = {}
   local waiting = redis.pcall('ZCARD', queue)
   if type(waiting) ~= 'number' then
     waiting = 0
   elseif waiting > 0 and (ours or not holder) then
-    first, place, dead = first_waiter(queue, token)
+    first, ticket, dead = first_waiter(queue, token)
   elseif waiting > 0 and redis.call('ZSCORE', queue, token) then
     waiting = waiting - 2
   end

@@ -1,4 +1,4 @@
-//! What the parts of the engine have in common: the time, the timers, and what comes out.
+//! What the parts of an engine share: the time, the timers, and what comes out.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +17,7 @@ use crate::{
     Token,
     contract::{CurrentDelivery, Delivery},
     core::{Jitter, Moment},
+    mutant,
 };
 
 /// More parts of a store than that share what they have.
@@ -33,7 +34,7 @@ pub(super) enum Effect {
     Undo { number: u64, key: Arc<str>, token: Token },
 }
 
-pub(crate) struct Turn<C> {
+pub(crate) struct Shared<C> {
     /// The uuid in this client's tokens.
     client: String,
     /// Shared with the callers: no two tokens have one number.
@@ -48,7 +49,7 @@ pub(crate) struct Turn<C> {
     outputs: VecDeque<Output<C>>,
 }
 
-impl<C> Turn<C> {
+impl<C> Shared<C> {
     pub(crate) fn new(
         client: String,
         numbers: Arc<AtomicU64>,
@@ -84,7 +85,8 @@ impl<C> Turn<C> {
 
     /// The token of this number.
     pub(super) fn token(&self, number: u64) -> Token {
-        Token::new(&self.client, number)
+        let owner = if mutant::is("owner per process") { 1 } else { number };
+        Token::new(&self.client, owner)
     }
 
     /// A number for jitter: the same sequence for no two clients, and no two entries alike.
