@@ -649,3 +649,6 @@ impl<C: Caller> Engine<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,10 @@
 //!
 //! The parts keep their state to themselves. Each says what has to be undone of what it has begun:
 //!
-//! - [`queued`]: callers that wait in line: their patience, silence of the store, cancelling;
-//!   [`lock_state`]: one lock in this process: who is next, its entry in the store's queue, who owns it;
+//! - [`queued`]: callers that wait in line: their patience, and silence of the store;
+//!   [`lock_state`]: one lock in this process: who is next, who owns it, and its entry in the store's
+//!   queue: what is left to withdraw when callers cancel or are refused, and that a grant which was
+//!   revoked before it was heard of is asked for again;
 //! - [`polled`]: callers that ask for themselves, and when they try again;
 //! - [`requests`]: requests for locks in batches, and how many may be on their way;
 //! - [`holds`]: all held locks, and their renewals in batches; [`lease`]: until when one may be believed,

@@ -440,7 +440,7 @@ impl<C> Queued<C> {
     /// The lock of this key has become free, as far as this process knows. Where notices come, one
     /// comes if it is this process's turn.
     pub(super) fn recheck_if_polling(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
-        if shared.delivery() == Delivery::Polling {
+        if shared.delivery.load() == Delivery::Polling {
             self.recheck(key, shared);
         }
     }
@@ -501,6 +501,6 @@ impl<C> Queued<C> {
 }
 
 fn rechecks<C>(number: u64, told: bool, shared: &Shared<C>) -> Rechecks {
-    let woken = shared.delivery() != Delivery::Polling;
+    let woken = shared.delivery.load() != Delivery::Polling;
     Rechecks { woken, told, jitter: shared.jitter(number) }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Token,
-    contract::{CurrentDelivery, Delivery},
+    contract::CurrentDelivery,
     core::{Jitter, Moment},
     mutant,
 };
@@ -39,7 +39,8 @@ pub(crate) struct Shared<C> {
     client: String,
     /// Shared with the callers: no two tokens have one number.
     numbers: Arc<AtomicU64>,
-    delivery: Arc<CurrentDelivery>,
+    /// How notices travel at the moment.
+    pub(super) delivery: Arc<CurrentDelivery>,
     shard_of: ShardOf,
     /// What is done counts from there. A turn that was held up acts on a time that is too early,
     /// which makes a lease shorter and never longer; a holder asks the clock itself.
@@ -66,11 +67,6 @@ impl<C> Shared<C> {
             effects: VecDeque::new(),
             outputs: VecDeque::new(),
         }
-    }
-
-    /// How notices travel at the moment.
-    pub(super) fn delivery(&self) -> Delivery {
-        self.delivery.load()
     }
 
     /// The number of the part of the store that this key is in.
