@@ -18,8 +18,9 @@ use crate::{
     clock::TokioClock,
     context::Context,
     id::Prefix,
-    keeper::{Client, ClientId},
+    keeper::Client,
     store::{MemoryStore, Store},
+    token::ClientId,
     url::Beside,
 };
 

@@ -62,3 +62,18 @@ impl fmt::Debug for Token {
         f.write_str("Token(..)")
     }
 }
+
+/// The uuid that the tokens of a client begin with: no two clients may have the same.
+pub(crate) struct ClientId(pub(crate) String);
+
+impl Default for ClientId {
+    fn default() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string())
+    }
+}
+
+impl From<u128> for ClientId {
+    fn from(id: u128) -> Self {
+        Self(uuid::Uuid::from_u128(id).simple().to_string())
+    }
+}

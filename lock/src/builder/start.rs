@@ -9,9 +9,10 @@ use crate::{
     context::Context,
     events::Events,
     id::Prefix,
-    keeper::{Client, ClientId, Started},
+    keeper::{Client, Started},
     limits,
     store::{MemoryStore, Store},
+    token::ClientId,
     url::Target,
 };
 #[cfg(feature = "redis")]

@@ -48,6 +48,7 @@ use crate::{
     id::Named,
     process::Process,
     store::Store,
+    token::ClientId,
 };
 
 /// The one outcome that an answer can be.
@@ -143,7 +144,6 @@ impl Client {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        // Not so in a simulation, where a store on a network is run by its callers, too.
         let is_embedded = store.embedded().is_some();
         let (handle, keeper) = Handle::new(id, &store, is_embedded, &clock, Events::default());
         let runner = InlineRunner::new(keeper, Arc::clone(&clock));
@@ -187,24 +187,6 @@ impl Client {
         };
         let (runner, started) = ThreadRunner::start(clock, keeper, prepare)?;
         Ok((handle.client(Runner::Thread(runner)), started))
-    }
-
-    /// What is said to code of the user's.
-    #[cfg(feature = "durable")]
-    pub(crate) fn events(&self) -> &Events {
-        &self.handle.events
-    }
-
-    /// Does its store keep durable calls?
-    #[cfg(feature = "durable")]
-    pub(crate) fn keeps_durable_calls(&self) -> bool {
-        self.handle.keeps_durable_calls
-    }
-
-    /// Was it shut down?
-    #[cfg(feature = "durable")]
-    pub(crate) fn has_ended(&self) -> bool {
-        self.handle.messages.is_closed()
     }
 
     /// Was it made in this process, and not in one that this was forked from?
@@ -414,6 +396,21 @@ impl Held {
 /// What is asked of the store for durable calls.
 #[cfg(feature = "durable")]
 impl Client {
+    /// What is said to code of the user's.
+    pub(crate) fn events(&self) -> &Events {
+        &self.handle.events
+    }
+
+    /// Does its store keep durable calls?
+    pub(crate) fn keeps_durable_calls(&self) -> bool {
+        self.handle.keeps_durable_calls
+    }
+
+    /// Was it shut down?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.handle.messages.is_closed()
+    }
+
     pub(crate) async fn keep(&self, request: KeepRequest) -> Result<Kept, Error> {
         self.ask_durable(Query::Keep(request), expected!(Kept)).await
     }
@@ -500,19 +497,4 @@ fn report(delivery: Delivery, events: &Events) {
         ),
         _ => tracing::debug!(target: "lock", %delivery, "the store wakes waiters"),
     });
-}
-
-/// The uuid that the tokens of a client begin with: no two clients may have the same.
-pub(crate) struct ClientId(String);
-
-impl Default for ClientId {
-    fn default() -> Self {
-        Self(uuid::Uuid::new_v4().simple().to_string())
-    }
-}
-
-impl From<u128> for ClientId {
-    fn from(id: u128) -> Self {
-        Self(uuid::Uuid::from_u128(id).simple().to_string())
-    }
 }

@@ -33,7 +33,7 @@ mod unpark;
 #[cfg(feature = "durable")]
 pub(crate) use self::client::Claimed;
 pub(crate) use self::{
-    client::{Client, ClientId, Held},
+    client::{Client, Held},
     held::Hold,
     thread::Started,
 };

@@ -344,15 +344,9 @@ impl<C> Queued<C> {
             }
             self.refuse_busy(first, shared);
         }
-        if self.locks.get(key).is_some_and(|lock| !again(lock)) {
-            self.refuse_overtime(key, shared);
-        }
-    }
-
-    /// The last recheck has shown that the lock is somebody's.
-    fn refuse_overtime(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
-        let overtime = self.locks.get_mut(key).map(|lock| mem::take(&mut lock.overtime));
-        for number in overtime.unwrap_or_default() {
+        // It has shown that the lock is somebody's.
+        let Some(lock) = self.locks.get_mut(key).filter(|lock| !again(lock)) else { return };
+        for number in mem::take(&mut lock.overtime) {
             self.refuse_busy(number, shared);
         }
     }
