@@ -20,7 +20,7 @@ use crate::{
     core::{Jitter, Moment, doubling},
 };
 
-/// The pauses between two looks whether the run before has ended, where nothing tells.
+/// The pauses between two rechecks whether the run before has ended, where nothing tells.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// How much later than another process an older call of this one takes the place of one that the
@@ -132,7 +132,7 @@ pub(crate) struct Burst {
     /// Calls up to this place run as soon as they can.
     flush_up_to: u64,
     outage: Outage,
-    looks: u32,
+    rechecks: u32,
     jitter: Jitter,
 }
 
@@ -151,7 +151,7 @@ impl Burst {
             again: false,
             flush_up_to: 0,
             outage: Outage::default(),
-            looks: 0,
+            rechecks: 0,
             jitter,
         }
     }
@@ -237,7 +237,7 @@ impl Burst {
     }
 
     /// The time to ask has come, or something has happened.
-    pub(crate) fn look(&mut self) -> Next {
+    pub(crate) fn recheck(&mut self) -> Next {
         if self.asked_at.is_some() {
             self.again = true;
             Next::Wait
@@ -251,14 +251,14 @@ impl Burst {
     /// A run has ended, perhaps the one that it waits for.
     pub(crate) fn run_ended(&mut self) -> Next {
         let stands_in = self.registered.is_some_and(|registered| self.stands_in(registered.place));
-        let waits = self.looks > 0 && !stands_in;
-        if waits || self.asked_at.is_some() { self.look() } else { Next::Wait }
+        let waits = self.rechecks > 0 && !stands_in;
+        if waits || self.asked_at.is_some() { self.recheck() } else { Next::Wait }
     }
 
     /// Its window was flushed.
     pub(crate) fn flush(&mut self) -> Next {
         self.flush_up_to = self.last_place;
-        self.look()
+        self.recheck()
     }
 
     /// All calls are given up, for their burst was cancelled.
@@ -312,16 +312,16 @@ impl Burst {
         let (place, unknown) = (registered.place, std::mem::take(&mut self.unknown));
         match answer {
             Answer::NotYet { left, newest } => {
-                self.looks = 0;
+                self.rechecks = 0;
                 self.superseded_elsewhere = !newest;
                 self.wait_on(place, now + left.max(Duration::from_millis(1)), now)
             }
             Answer::Running(left) => {
                 // The lease of the run only bounds it: of a run elsewhere, nothing tells the end.
-                let look = doubling(POLL, self.looks);
-                self.looks = self.looks.saturating_add(1);
+                let recheck = doubling(POLL, self.rechecks);
+                self.rechecks = self.rechecks.saturating_add(1);
                 self.superseded_elsewhere = false;
-                let left = left.max(Duration::from_millis(1)).min(look);
+                let left = left.max(Duration::from_millis(1)).min(recheck);
                 self.wait_on(place, now + left, now)
             }
             Answer::Granted => {
@@ -365,7 +365,7 @@ impl Burst {
             return Next::Gone;
         }
         self.superseded_elsewhere = false;
-        self.looks = 0;
+        self.rechecks = 0;
         Next::Ask
     }
 

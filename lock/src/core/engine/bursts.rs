@@ -302,7 +302,7 @@ impl<C> Bursts<C> {
         let Some(key) = self.keys.get(&number).cloned() else { return };
         if let Some(pending) = self.by_key.get_mut(&key) {
             pending.timer.fired();
-            let next = pending.burst.look();
+            let next = pending.burst.recheck();
             self.follow_next(&key, next, shared);
         }
     }
@@ -311,7 +311,7 @@ impl<C> Bursts<C> {
     pub(super) fn notice(&mut self, number: u64, flushed: bool, shared: &mut Shared<C>) -> bool {
         let Some(key) = self.keys.get(&number).cloned() else { return false };
         if let Some(pending) = self.by_key.get_mut(&key) {
-            let next = if flushed { pending.burst.flush() } else { pending.burst.look() };
+            let next = if flushed { pending.burst.flush() } else { pending.burst.recheck() };
             self.follow_next(&key, next, shared);
         }
         true

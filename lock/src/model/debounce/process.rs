@@ -162,7 +162,7 @@ impl Process {
         if self.timer <= now {
             // `Bursts::timer`.
             self.timer = Moment::NEVER;
-            self.look();
+            self.recheck();
         }
         for release in &mut self.releases {
             if release.timer <= now {
@@ -338,7 +338,7 @@ impl Process {
     /// `Bursts::notice`. Notices name a call of the burst; any other changes nothing.
     pub(super) fn wake(&mut self, now: Moment) {
         self.fire_timers(now);
-        self.look();
+        self.recheck();
         self.send(now);
     }
 
@@ -436,9 +436,9 @@ impl Process {
         }
     }
 
-    fn look(&mut self) {
+    fn recheck(&mut self) {
         if let Some(burst) = &mut self.burst {
-            let next = burst.look();
+            let next = burst.recheck();
             self.follow_next(next);
         }
     }

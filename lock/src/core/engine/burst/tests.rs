@@ -73,7 +73,7 @@ fn a_thousand_calls_are_told_once_at_the_beginning_and_once_at_the_end() {
     for number in 2..1001 {
         assert_eq!(calls.join(number, 50), Next::AskAt(at(101)));
     }
-    assert_eq!(calls.burst.look(), Next::Ask);
+    assert_eq!(calls.burst.recheck(), Next::Ask);
     assert_eq!(calls.asked(101), (102, ms(51)));
     assert_eq!(calls.answered(not_yet(49, true), 102).next, Next::AskAt(at(151)));
     assert_eq!(calls.asked(151), (102, ms(101)), "the same call, by the same number");
@@ -305,7 +305,7 @@ fn a_run_that_goes_on_is_looked_at_ever_more_rarely() {
     }
     assert_eq!(pauses, [10, 20, 40, 80, 160, 250, 250]);
     calls.asked(0);
-    assert_eq!(calls.burst.look(), Next::Wait);
+    assert_eq!(calls.burst.recheck(), Next::Wait);
     let step = calls.answered(Answer::Running(ms(60_000)), 0);
     assert_eq!(step.next, Next::Ask, "it has ended meanwhile");
 }
