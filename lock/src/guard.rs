@@ -259,3 +259,99 @@ impl Future for Lost {
         if self.hold.is_held() { self.cancelled.as_mut().poll(context) } else { Poll::Ready(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::SeqCst},
+        },
+        time::Duration,
+    };
+
+    use crate::{Locks, store::*};
+
+    #[tokio::test(start_paused = true)]
+    async fn released_is_not_lost_when_its_deadline_has_passed() {
+        let locks = Locks::in_memory();
+        let lock = locks.lock("a").lease(Duration::from_millis(500));
+        let guard = lock.acquire().await.unwrap();
+        let (mut lost, token) = (Box::pin(guard.lost()), guard.lost_token());
+        guard.release().await.unwrap();
+        assert!(futures_util::poll!(lost.as_mut()).is_pending());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(futures_util::poll!(lost.as_mut()).is_pending(), "never, if it is released first");
+        assert!(!token.is_cancelled());
+    }
+
+    struct Stalls {
+        inner: MemoryStore,
+        entered: AtomicBool,
+        go: AtomicBool,
+    }
+
+    #[derive(Clone)]
+    struct Stalling(Arc<Stalls>);
+
+    impl Store for Stalling {
+        fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+            self.0.inner.acquire(batch)
+        }
+        fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+            self.0.inner.renew(batch)
+        }
+        fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+            self.0.inner.release(batch)
+        }
+        fn admin(&self) -> Option<&dyn AdminStore> {
+            Some(self)
+        }
+        fn embedded(&self) -> Option<&dyn EmbeddedStore> {
+            Some(self)
+        }
+    }
+    impl EmbeddedStore for Stalling {}
+    impl AdminStore for Stalling {
+        fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
+            Box::pin(async move {
+                self.0.entered.store(true, SeqCst);
+                while !self.0.go.load(SeqCst) {
+                    std::thread::yield_now();
+                }
+                self.0.inner.admin().unwrap().extend(batch).await
+            })
+        }
+        fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
+            self.0.inner.admin().unwrap().holder(keys)
+        }
+        fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
+            self.0.inner.admin().unwrap().force_release(keys)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_is_told_that_a_lock_was_extended_which_is_lost() {
+        let store = Stalling(Arc::new(Stalls {
+            inner: MemoryStore::default(),
+            entered: AtomicBool::new(false),
+            go: AtomicBool::new(false),
+        }));
+        let locks = Locks::builder().store(store.clone()).build().await.unwrap();
+        let lock = locks.lock("a").lease(Duration::from_secs(3));
+        let guard = Arc::new(lock.acquire().await.unwrap());
+        let watched = Arc::clone(&guard);
+        let watch = std::thread::spawn(move || {
+            while !store.0.entered.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            while watched.is_held() {
+                std::thread::yield_now();
+            }
+            store.0.go.store(true, SeqCst);
+        });
+        let extended = guard.extend(Duration::from_secs(60)).await;
+        watch.join().unwrap();
+        assert!(extended.is_err() || guard.is_held(), "told Ok of a lock that is lost");
+    }
+}

@@ -39,7 +39,7 @@ use crate::{
     core::engine::{
         Engine, ShardOf, Shared,
         io::{
-            Acquire, Acquirer, Command, DebouncedCall, HoldName, Outcome, Patience, Query, Terms,
+            Acquire, Acquirer, Command, DebouncedCall, Outcome, Patience, Query, Terms,
             WindowTerms, Work,
         },
     },
@@ -355,7 +355,7 @@ impl Owner for Client {
     fn release_in_background(&self, hold: &Hold, undelivered: bool) {
         hold.let_go();
         // A keeper that is gone has been shut down, and has released everything.
-        let _ = self.send(release(hold.name, undelivered, None));
+        let _ = self.send(Command::Release { hold: hold.name, undelivered, to: None });
     }
 
     fn process(&self) -> Process {
@@ -370,7 +370,10 @@ impl Held {
     pub(crate) async fn extend(&self, by: Duration) -> Result<(), Error> {
         let hold = self.hold();
         let extended = self.owner().answered(None, |to| Command::Extend(hold.name, by, to));
-        extended.await.map(drop).map_err(|error| error.on(&hold.lock.id))
+        // A holder that found the deadline passed before the answer came stays right.
+        let late = || Error::lost("its deadline had passed before the answer came");
+        let extended = extended.await.and_then(|_| hold.is_held().then_some(()).ok_or_else(late));
+        extended.map_err(|error| error.on(&hold.lock.id))
     }
 
     pub(crate) async fn release(self) -> Result<(), Error> {
@@ -378,7 +381,11 @@ impl Held {
         // release finds nothing left to do.
         let hold = self.hold();
         hold.let_go();
-        let released = self.owner().answered(None, |to| release(hold.name, false, Some(to)));
+        let released = self.owner().answered(None, |to| Command::Release {
+            hold: hold.name,
+            undelivered: false,
+            to: Some(to),
+        });
         let answer = released.await.map(drop).map_err(|error| error.on(&hold.lock.id));
         self.defuse();
         answer
@@ -467,14 +474,6 @@ pub(crate) struct Claimed {
     pub(crate) call: u64,
     pub(crate) attempt: u32,
     pub(crate) arguments: String,
-}
-
-fn release(
-    hold: HoldName,
-    undelivered: bool,
-    to: Option<Caller<Client>>,
-) -> Command<Caller<Client>> {
-    Command::Release { hold, undelivered, to }
 }
 
 impl fmt::Debug for Client {

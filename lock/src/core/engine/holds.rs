@@ -149,13 +149,14 @@ impl Holds {
             Action::Renew { remaining } => {
                 // Waiting a thirtieth of the lease for company fills the batches, and takes a
                 // tenth of the time there is for a second and third try.
-                // A lock that may be gone is looked at now.
-                let doubted = event == Event::Doubted;
-                let wait = if doubted { Duration::ZERO } else { hold.lease.length() / 30 };
-                let by = shared.now + wait;
+                let by = shared.now + hold.lease.length() / 30;
                 self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
                 self.due.at(shared.shard(&hold.key)).push((ownership, remaining));
             }
+        }
+        if event == Event::Doubted {
+            // Also one whose renewal waits for company already.
+            self.due_by = self.due_by.map(|due_by| due_by.min(shared.now));
         }
         let deadline = hold.watch(ownership, shared);
         if matches!(event, Event::Renewed { .. }) {
@@ -264,4 +265,39 @@ impl Hold {
 /// Leases of one magnitude can be renewed together: none is more than twice as long as another.
 fn magnitude(lease: Duration) -> u32 {
     lease.as_millis().max(1).ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[test]
+    fn a_doubted_lock_whose_renewal_waits_for_company_is_looked_at_now() {
+        let numbers = std::sync::Arc::new(AtomicU64::new(1));
+        let mut shared: Shared<()> =
+            Shared::new("c".to_owned(), numbers, std::sync::Arc::default(), Box::new(|_| 0));
+        shared.now = Moment::from_nanos(1_000_000_000);
+        let mut holds = Holds::default();
+        let lease = Duration::from_secs(3600);
+        let terms = Terms::of_run(lease, None);
+        let granted = Granted {
+            ownership: 1,
+            token: shared.token(1),
+            sent_at: shared.now,
+            lease,
+            fence: 1,
+            contended: false,
+        };
+        holds.begin((1, "k".into(), terms), &granted, 1, &mut shared);
+        let due = shared.timers.next().unwrap();
+        shared.now = due;
+        shared.timers.pop_due(due);
+        assert!(!holds.step(1, Event::Timer, &mut shared));
+        assert!(holds.next(&shared).is_none(), "it waits for company");
+        shared.now = due + Duration::from_millis(1);
+        assert!(!holds.step(1, Event::Doubted, &mut shared));
+        assert!(holds.next(&shared).is_some(), "a lock that may be gone is looked at now");
+    }
 }

@@ -83,8 +83,9 @@ impl<C> Releases<C> {
     pub(super) fn next(&mut self, shared: &Shared<C>) -> Option<Batch<ReleaseRequest, u64>> {
         let shard = self.due.find(|due| !due.is_empty())?;
         let due = self.due.at(shard);
-        let asked: Vec<_> =
+        let mut asked: Vec<_> =
             if due.len() > BATCH { due.drain(..BATCH).collect() } else { mem::take(due) };
+        asked.retain(|number| self.by_number.contains_key(number));
         let requests = asked.iter().filter_map(|number| {
             let release = self.by_number.get(number)?;
             // Rounded up: at least means at least.
@@ -93,7 +94,8 @@ impl<C> Releases<C> {
             Some(request.keeping(Duration::from_millis(keep as u64)))
         });
         let requests = requests.collect();
-        Some(Batch { requests, sent: Sent { asked, shard, sent_at: shared.now } })
+        let sent = Sent { asked, shard, sent_at: shared.now };
+        (!sent.asked.is_empty()).then_some(Batch { requests, sent })
     }
 
     /// The store has answered one of a batch: the key and the token, if that is released now, and the
