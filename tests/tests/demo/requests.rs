@@ -235,7 +235,9 @@ async fn calls_are_named_and_counted_as_they_are() {
     let instance = Instance::open(&copy);
     let mut page = instance.watch();
     instance.command(&json!({ "command": "try_acquire", "id": "a", "lease_ms": 60_000 }));
-    let view = page.until(|view| view["me"]["doing"] == "holding");
+    // It holds the lock a moment before its answer is written down.
+    page.until(|view| view["me"]["doing"] == "holding");
+    let view = page.until(|view| view["answers"][0]["call"].is_string());
     assert_eq!(view["answers"][0]["call"], "lock.try_acquire().await");
     for _ in 0..3 {
         instance.command(&json!({ "command": "extend", "by_ms": 10_000 }));
