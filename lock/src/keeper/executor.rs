@@ -67,24 +67,16 @@ impl<O: Owner> Executor<O> {
             Call::Extend(batch) => self.run(batch, AnyStore::extend, Answer::Extended),
             Call::Holder(batch) => self.run(batch, AnyStore::holder, Answer::Holder),
             Call::ForceRelease(batch) => {
-                self.run(batch, AnyStore::force_release, Answer::ForceReleased);
+                self.run(batch, AnyStore::force_release, Answer::ForceReleased)
             }
-            Call::Register(batch) => {
-                self.run(batch, AnyStore::register, Answer::Registered);
-            }
-            Call::EndWindow(batch) => {
-                self.run(batch, AnyStore::end_window, Answer::WindowEnded);
-            }
+            Call::Register(batch) => self.run(batch, AnyStore::register, Answer::Registered),
+            Call::EndWindow(batch) => self.run(batch, AnyStore::end_window, Answer::WindowEnded),
             Call::Claim(batch) => self.run(batch, AnyStore::claim, Answer::Claimed),
             Call::Keep(batch) => self.run(batch, AnyStore::keep, Answer::Kept),
             Call::Due(batch) => self.run(batch, AnyStore::due, Answer::Due),
             Call::Finish(batch) => self.run(batch, AnyStore::finish, Answer::Finished),
-            Call::SetAside(batch) => {
-                self.run(batch, AnyStore::set_aside, Answer::SetAside);
-            }
-            Call::TakeBack(batch) => {
-                self.run(batch, AnyStore::take_back, Answer::TakenBack);
-            }
+            Call::SetAside(batch) => self.run(batch, AnyStore::set_aside, Answer::SetAside),
+            Call::TakeBack(batch) => self.run(batch, AnyStore::take_back, Answer::TakenBack),
         }
     }
 

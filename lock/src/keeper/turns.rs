@@ -188,9 +188,8 @@ impl<O: Owner> Keeper<O> {
             Message::Command(command) => {
                 match command {
                     Command::Release { hold, .. } | Command::Leak(hold) => {
-                        let is_its = |held: &mut Arc<Hold>| held.name == hold;
-                        if let Entry::Occupied(mut held) = self.holds.entry(hold.ownership)
-                            && is_its(held.get_mut())
+                        if let Entry::Occupied(held) = self.holds.entry(hold.ownership)
+                            && held.get().name == hold
                             && held.remove().lost().is_raised()
                         {
                             self.engine.command(Command::Expired(hold), now);

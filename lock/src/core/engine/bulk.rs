@@ -157,7 +157,8 @@ impl<C: Caller> Waiting<C> {
         }
         let extensions = self.kinds.extensions.len();
         let mut kinds = self.kinds.others();
-        let mut in_turn = (self.first..self.first + kinds.len()).map(|kind| kind % 9);
+        let count = kinds.len();
+        let mut in_turn = (self.first..self.first + count).map(|kind| kind % count);
         let next = in_turn.find_map(|kind| Some((kind + 1, kinds[kind].next(room, shard, now)?)));
         self.count = extensions + kinds.iter().map(|kind| kind.len()).sum::<usize>();
         let (first, (count, call)) = next?;

@@ -372,6 +372,12 @@ impl<C> Bursts<C> {
         self.by_key.values().filter_map(|pending| pending.burst.abandoned())
     }
 
+    /// Is this the number of such a question?
+    pub(super) fn is_abandoned(&self, number: u64) -> bool {
+        let pending = self.keys.get(&number).and_then(|key| self.by_key.get(key));
+        pending.is_some_and(|pending| pending.burst.abandoned() == Some(number))
+    }
+
     pub(super) fn close(&mut self, shared: &mut Shared<C>) {
         for number in self.calls.keys().copied().collect::<Vec<_>>() {
             if let Some(PendingCall { acquirer, place }) = self.calls.remove(&number) {

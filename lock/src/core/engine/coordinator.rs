@@ -178,7 +178,7 @@ impl<C: Caller> Engine<C> {
     /// Passes the answers of a batch on to its callers.
     fn pass<A>(&mut self, sent: Sent<((), C)>, answers: Vec<Said<A>>, outcome: fn(A) -> Outcome) {
         self.in_bulk(sent, answers, |engine, ((), to), _, answer| {
-            engine.tell(to, answer.map(outcome));
+            engine.tell(to, answer.map(outcome), Aftermath::Unknown);
         });
     }
 
@@ -348,10 +348,13 @@ impl<C: Caller> Engine<C> {
     }
 
     fn end_turn(&mut self) {
-        if self.shutdown.are_flushes_waiting() {
-            let unreleased = self.unreleased().collect();
-            self.shutdown.answer_flushes(&unreleased, &mut self.shared);
-        }
+        // Only what a flush waits for is looked at: there may be very much else.
+        let is_unreleased = |number| {
+            self.releases.contains(number)
+                || self.polled.contains(number)
+                || self.bursts.is_abandoned(number)
+        };
+        self.shutdown.answer_flushes(is_unreleased, &mut self.shared);
         if self.shutdown.has_begun() {
             let is_unfinished = self.is_unfinished();
             let handed_over = self.hand_offs.are_due_soon(self.shared.now);
@@ -519,11 +522,11 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// The lock was lost. Where its lease has run out, the
-    /// store may hold the key for us still, though nobody believes in it any more; where the store
-    /// says that it is not ours, its key has gone in another way than by a release, and those who
-    /// wait for it have not been told; where it was taken away by force, this token may hold it
-    /// again. The same release is for all: it frees what is ours, and passes on what nobody holds.
+    /// The lock was lost. Where its lease has run out, the store may hold the key for us still, though
+    /// nobody believes in it any more; where the store says that it is not ours, its key has gone in
+    /// another way than by a release, and those who wait for it have not been told; where it was taken
+    /// away by force, this token may hold it again. The same release is for all: it frees what is ours,
+    /// and passes on what nobody holds.
     fn lose(&mut self, ownership: u64) {
         if let Some(Ended { key, token, .. }) = self.end_lost(ownership) {
             self.shared.undo(ownership, &key, &token);
@@ -579,8 +582,8 @@ impl<C: Caller> Engine<C> {
         self.bulk.ask(query, to, &self.shared);
     }
 
-    fn tell(&mut self, to: C, answer: Said<Outcome>) {
-        let failed = |error| Refusal::Failed(error, Aftermath::Unknown);
+    fn tell(&mut self, to: C, answer: Said<Outcome>, aftermath: Aftermath) {
+        let failed = |error| Refusal::Failed(error, aftermath);
         self.shared.answer(to, answer.map_err(failed));
     }
 
@@ -592,7 +595,7 @@ impl<C: Caller> Engine<C> {
     ) {
         let remaining = match answer {
             Ok(remaining) => remaining,
-            Err(error) => return self.tell(to, Err(error)),
+            Err(error) => return self.tell(to, Err(error), Aftermath::Unknown),
         };
         let event =
             remaining.map_or(Event::NotOurs, |remaining| Event::Renewed { sent_at, remaining });
@@ -608,8 +611,7 @@ impl<C: Caller> Engine<C> {
         let behind = self.queued.waiters_behind_entry(&key);
         let more = |holder: Holder| Holder { waiters: holder.waiters + behind, ..holder };
         let holder = answer.map(|holder| Outcome::Holder(holder.map(more)));
-        let failed = |error| Refusal::Failed(error, Aftermath::Nothing);
-        self.shared.answer(to, holder.map_err(failed));
+        self.tell(to, holder, Aftermath::Nothing);
     }
 
     fn force_released(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Release>) {
@@ -624,11 +626,13 @@ impl<C: Caller> Engine<C> {
             let by = self.shared.now + RESERVATION;
             self.hand_offs.watch(number, lock, by, &mut self.shared);
         }
-        self.tell(to, answer.map(|answer| Outcome::Truth(answer.ours)));
+        let ours = answer.map(|answer| Outcome::Truth(answer.ours));
+        self.tell(to, ours, Aftermath::Unknown);
     }
 
     fn window_ended(&mut self, (waited, to): (bool, C), _: Moment, answer: Said<bool>) {
-        self.tell(to, answer.map(|waits| Outcome::Truth(waits || waited)));
+        let waits = answer.map(|waits| Outcome::Truth(waits || waited));
+        self.tell(to, waits, Aftermath::Unknown);
     }
 
     // The end.

@@ -191,16 +191,14 @@ impl Holds {
             let least = magnitude(due[0].1);
             let alike = due[..size].iter().take_while(|(_, lease)| magnitude(*lease) == least);
             let alike = alike.count();
-            let locks = due.drain(..alike);
-            // They may have been released while they waited.
-            let asked: Vec<_> =
-                locks.filter(|(number, _)| self.by_ownership.contains_key(number)).collect();
-            let requests = asked.iter().filter_map(|(number, lease)| {
-                let hold = self.by_ownership.get(number)?;
+            let locks = due.drain(..alike).filter_map(|(number, lease)| {
+                // It may have been released while it waited.
+                let hold = self.by_ownership.get(&number)?;
                 let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
-                Some(RenewRequest { key, token, lease: (*lease).max(Duration::from_millis(1)) })
+                let asked = lease.max(Duration::from_millis(1));
+                Some(((number, lease), RenewRequest { key, token, lease: asked }))
             });
-            let requests: Vec<_> = requests.collect();
+            let (asked, requests): (Vec<_>, Vec<_>) = locks.unzip();
             if !requests.is_empty() {
                 return Some(Batch { requests, sent: Sent { asked, shard, sent_at: shared.now } });
             }

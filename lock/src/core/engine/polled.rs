@@ -185,6 +185,10 @@ impl<C> Polled<C> {
         self.0.is_empty()
     }
 
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.0.contains_key(&number)
+    }
+
     /// The numbers of those that nobody waits for any more, and whose answer is still to come.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = u64> {
         self.0.iter().filter(|(_, poller)| poller.to.is_none()).map(|(number, _)| *number)

@@ -448,13 +448,9 @@ impl<C> Queued<C> {
 
     /// The store has something to say about this entry.
     pub(super) fn recheck_entry(&mut self, number: u64, shared: &mut Shared<C>) {
-        if let Some(key) = self.key_of_entry(number)
-            && self
-                .locks
-                .get(&key)
-                .and_then(|lock| lock.state.entry())
-                .is_some_and(|entry| entry.number() == number)
-        {
+        let Some(key) = self.key_of_entry(number) else { return };
+        let entry = self.locks.get(&key).and_then(|lock| lock.state.entry());
+        if entry.is_some_and(|entry| entry.number() == number) {
             self.recheck(&key, shared);
         }
     }

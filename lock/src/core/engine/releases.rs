@@ -1,6 +1,6 @@
 //! Locks on their way to being free: releases are repeated until the store has answered.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     calls::{BATCH, Batch, Said, Sent},
@@ -71,6 +71,10 @@ impl<C> Releases<C> {
         self.by_number.keys().copied()
     }
 
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.by_number.contains_key(&number)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_number.is_empty()
     }
@@ -83,17 +87,15 @@ impl<C> Releases<C> {
     pub(super) fn next(&mut self, shared: &Shared<C>) -> Option<Batch<ReleaseRequest, u64>> {
         let shard = self.due.find(|due| !due.is_empty())?;
         let due = self.due.at(shard);
-        let mut asked: Vec<_> =
-            if due.len() > BATCH { due.drain(..BATCH).collect() } else { mem::take(due) };
-        asked.retain(|number| self.by_number.contains_key(number));
-        let requests = asked.iter().filter_map(|number| {
-            let release = self.by_number.get(number)?;
+        let batch = due.len().min(BATCH);
+        let locks = due.drain(..batch).filter_map(|number| {
+            let release = self.by_number.get(&number)?;
+            let request = ReleaseRequest::new(Arc::clone(&release.key), release.token.clone());
             // Rounded up: at least means at least.
             let keep = release.keep_until.after(shared.now).as_nanos().div_ceil(1_000_000);
-            let request = ReleaseRequest::new(Arc::clone(&release.key), release.token.clone());
-            Some(request.keeping(Duration::from_millis(keep as u64)))
+            Some((number, request.keeping(Duration::from_millis(keep as u64))))
         });
-        let requests = requests.collect();
+        let (asked, requests): (Vec<_>, Vec<_>) = locks.unzip();
         let sent = Sent { asked, shard, sent_at: shared.now };
         (!sent.asked.is_empty()).then_some(Batch { requests, sent })
     }

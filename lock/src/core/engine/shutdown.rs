@@ -1,6 +1,6 @@
 //! The end of an engine, and waiting for what is on its way to being undone.
 
-use std::{collections::BTreeSet, mem};
+use std::mem;
 
 use super::{io::Outcome, shared::Shared};
 use crate::core::Moment;
@@ -42,9 +42,13 @@ impl<C> Shutdown<C> {
         !self.flushes.is_empty()
     }
 
-    pub(super) fn answer_flushes(&mut self, undone: &BTreeSet<u64>, shared: &mut Shared<C>) {
+    pub(super) fn answer_flushes(
+        &mut self,
+        is_unreleased: impl Fn(u64) -> bool,
+        shared: &mut Shared<C>,
+    ) {
         for (mut waits_for, to) in mem::take(&mut self.flushes) {
-            waits_for.retain(|number| undone.contains(number));
+            waits_for.retain(|number| is_unreleased(*number));
             if waits_for.is_empty() {
                 shared.answer(to, Ok(Outcome::Done));
             } else {
