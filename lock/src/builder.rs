@@ -4,7 +4,7 @@ mod start;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-#[cfg(feature = "redis")]
+#[cfg(all(lock_mutants, feature = "redis"))]
 pub use self::start::redis_store;
 
 #[cfg(feature = "redis")]
@@ -20,7 +20,6 @@ use crate::{
     id::Prefix,
     keeper::Client,
     store::{MemoryStore, Store},
-    token::ClientId,
     url::Beside,
 };
 
@@ -109,7 +108,7 @@ impl Locks {
     #[must_use]
     pub fn in_memory() -> Self {
         let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(TokioClock::new()));
-        let client = Client::embedded(ClientId::default(), store, clock);
+        let client = Client::embedded(store, clock);
         Self::new(Context::new(client, Prefix::default(), (DEFAULT_LEASE, DEFAULT_WAIT)))
     }
 
@@ -136,9 +135,6 @@ impl Locks {
             lease: DEFAULT_LEASE,
             wait: DEFAULT_WAIT,
             beside: Beside::default(),
-            client_id: None,
-            #[cfg(feature = "__mutants")]
-            host: None,
             #[cfg(feature = "redis")]
             on_warning: None,
             #[cfg(feature = "redis")]
@@ -172,9 +168,6 @@ pub struct LocksBuilder {
     lease: Duration,
     wait: Duration,
     beside: Beside,
-    client_id: Option<u128>,
-    #[cfg(feature = "__mutants")]
-    host: Option<Arc<dyn crate::__Host>>,
     #[cfg(feature = "redis")]
     on_warning: Option<OnWarning>,
     #[cfg(feature = "redis")]
@@ -235,22 +228,6 @@ impl LocksBuilder {
     #[cfg(feature = "redis")]
     pub fn on_warning(mut self, listener: impl Fn(&Warning) + Send + Sync + 'static) -> Self {
         self.on_warning = Some(Box::new(listener));
-        self
-    }
-
-    /// The uuid of this client, which its tokens begin with and its jitter is drawn from: for a
-    /// simulation that has to be repeatable. No two clients of a store may have the same one.
-    #[doc(hidden)]
-    pub fn __client_id(mut self, id: u128) -> Self {
-        self.client_id = Some(id);
-        self
-    }
-
-    /// The machine of a simulation that an embedded store's client runs on.
-    #[cfg(feature = "__mutants")]
-    #[doc(hidden)]
-    pub fn __host(mut self, host: Arc<dyn crate::__Host>) -> Self {
-        self.host = Some(host);
         self
     }
 

@@ -2,48 +2,11 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use crate::{core::Moment, mutant};
+use lock_core::{Moment, mutant::Mutant};
 
 /// A source of [`Moment`]s that never goes back.
 pub(crate) trait Clock: Debug + Send + Sync + 'static {
     fn now(&self) -> Moment;
-
-    /// Does all of its machine stand still? Only in a simulation.
-    #[cfg(feature = "__mutants")]
-    fn is_stopped(&self) -> bool {
-        false
-    }
-
-    /// What to wake then.
-    #[cfg(feature = "__mutants")]
-    fn when_it_goes_on(&self, _: std::task::Waker) {}
-}
-
-/// A machine of a simulation, in virtual time.
-#[cfg(feature = "__mutants")]
-#[doc(hidden)]
-pub trait Host: Debug + Send + Sync + 'static {
-    /// The time of its clock.
-    fn now(&self) -> Duration;
-    /// Whether all of it stands still.
-    fn is_stopped(&self) -> bool;
-    /// What to wake when it goes on.
-    fn when_it_goes_on(&self, keeper: std::task::Waker);
-}
-
-#[cfg(feature = "__mutants")]
-impl Clock for std::sync::Arc<dyn Host> {
-    fn now(&self) -> Moment {
-        Moment::since_origin((**self).now())
-    }
-
-    fn is_stopped(&self) -> bool {
-        (**self).is_stopped()
-    }
-
-    fn when_it_goes_on(&self, keeper: std::task::Waker) {
-        (**self).when_it_goes_on(keeper);
-    }
 }
 
 /// A clock that goes on while the machine is suspended.
@@ -76,7 +39,7 @@ impl Clock for BootClock {
         #[cfg(not(target_vendor = "apple"))]
         const CLOCK: ClockId = ClockId::Boottime;
 
-        if mutant::is("wall clock") {
+        if Mutant::WallClock.is_on() {
             // The one that people set, and daemons.
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             return Moment::since_origin(now.unwrap_or_default());

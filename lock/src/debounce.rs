@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+use lock_core::{
+    contract::WindowEnd,
+    engine::io::{Terms, WindowTerms},
+};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
     Error, ErrorKind, LockGuard,
     context::Context,
-    contract::WindowEnd,
-    core::engine::io::{Terms, WindowTerms},
     default,
     guarded::{OnLost, release_after, run_under},
     id::Named,

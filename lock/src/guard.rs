@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use lock_core::{Token, limits::whole_millis};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    Error, Token,
+    Error,
     keeper::{Held, Hold},
-    limits::whole_millis,
 };
 
 /// A lock that is held until this guard is dropped, or until it is lost.
@@ -110,8 +110,8 @@ impl LockGuard {
         if self.hold().is_kept() { self.hold().remaining() } else { Duration::ZERO }
     }
 
-    /// How long ago its deadline was, on the clock of its host.
-    #[cfg(feature = "__mutants")]
+    /// How long ago its deadline was: has the keeper said so in time?
+    #[cfg(lock_mutants)]
     #[doc(hidden)]
     pub fn __overdue(&self) -> Duration {
         self.hold().overdue()

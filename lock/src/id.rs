@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{error::Error, text::concatenated};
+use lock_core::text::concatenated;
+
+use crate::error::Error;
 
 /// The longest id, in bytes.
 const LONGEST: usize = 1024;
@@ -68,10 +70,10 @@ impl Prefix {
 
     /// The keys of the durable calls of the function of this name.
     #[cfg(feature = "durable")]
-    pub(crate) fn book(&self, name: &str) -> Result<crate::contract::DurableBook, Error> {
+    pub(crate) fn book(&self, name: &str) -> Result<lock_core::contract::DurableBook, Error> {
         check(&name.into())?;
         let key = |kind| concatenated(&[&self.0, kind, name]);
-        Ok(crate::contract::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
+        Ok(lock_core::contract::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
     }
 
     /// The lock of a run of this function. The length of the name keeps it apart from the id.

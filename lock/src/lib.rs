@@ -247,7 +247,7 @@
 #![cfg_attr(not(feature = "tls"), doc = "[`LocksBuilder::root_certificate`]: #features")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "__fuzzing")]
+#[cfg(all(any(fuzzing, lock_mutants), feature = "redis"))]
 #[doc(hidden)]
 #[path = "fuzzing.rs"]
 pub mod __fuzzing;
@@ -260,8 +260,6 @@ mod builder;
 mod clock;
 mod contained;
 mod context;
-mod contract;
-mod core;
 #[cfg(feature = "redis")]
 mod credentials;
 mod debounce;
@@ -280,9 +278,6 @@ mod limits;
 mod lock;
 mod lock_set;
 mod locks;
-#[cfg(test)]
-mod model;
-mod mutant;
 mod process;
 mod reentrancy;
 mod runtime;
@@ -290,15 +285,12 @@ mod status;
 pub mod store;
 #[cfg(feature = "test-util")]
 pub mod test_util;
-mod text;
-mod token;
 mod url;
 #[cfg(feature = "redis")]
 mod warning;
 
-#[cfg(feature = "__mutants")]
-#[doc(hidden)]
-pub use crate::clock::Host as __Host;
+#[cfg(feature = "durable")]
+pub use crate::durable::{Durable, DurableOutput, DurableRun, Receipt};
 pub use crate::{
     builder::LocksBuilder,
     debounce::Debounce,
@@ -307,15 +299,12 @@ pub use crate::{
     lock::Lock,
     locks::Locks,
     status::Status,
-    token::Token,
-};
-#[cfg(feature = "durable")]
-pub use crate::{
-    contract::SetAside,
-    durable::{Durable, DurableOutput, DurableRun, Receipt},
 };
 #[cfg(feature = "redis")]
 pub use crate::{credentials::Credentials, warning::Warning};
+pub use lock_core::Token;
+#[cfg(feature = "durable")]
+pub use lock_core::contract::SetAside;
 pub use lock_macros::{debounced, locked};
 
 /// The README's examples are tests.

@@ -2,10 +2,14 @@
 
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
+use lock_core::{
+    Token,
+    engine::io::{Patience, Terms},
+};
+
 use crate::{
-    Error, LockGuard, Status, Token,
+    Error, LockGuard, Status,
     context::Context,
-    core::engine::io::{Patience, Terms},
     guarded::{OnLost, release_after, run_under},
     id::Named,
     keeper::{Client, Held},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Token;
+use lock_core::Token;
 
 /// Who holds a lock, as [`Lock::status`](crate::Lock::status) found it.
 ///

@@ -68,17 +68,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
-
-use crate::{
+use lock_core::{
     Token,
     contract::{
         AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
         DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
-        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Listener, Release, ReleaseRequest,
+        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest,
         RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, answer_each,
     },
-    store::{AdminStore, Answers, DebounceStore, DurableStore, EmbeddedStore, Store, StoreFuture},
+};
+use tokio::runtime::Handle;
+
+use crate::store::{
+    AdminStore, Answers, DebounceStore, DurableStore, EmbeddedStore, Listener, Store, StoreFuture,
 };
 
 /// For how long a thief keeps what it steals.

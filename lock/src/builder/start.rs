@@ -12,7 +12,6 @@ use crate::{
     keeper::{Client, Started},
     limits,
     store::{MemoryStore, Store},
-    token::ClientId,
     url::Target,
 };
 #[cfg(feature = "redis")]
@@ -34,7 +33,6 @@ impl LocksBuilder {
             self.beside.refuse_all()?;
         }
         let events = Events::default();
-        let id = self.client_id.map_or_else(ClientId::default, ClientId::from);
         #[cfg(feature = "redis")]
         let servers = Servers {
             min_replicas: self.min_replicas,
@@ -47,27 +45,22 @@ impl LocksBuilder {
                 Target::Memory => {
                     #[cfg(feature = "redis")]
                     servers.are_none()?;
-                    of_store(id, Arc::new(MemoryStore::new()), events)?
+                    of_store(Arc::new(MemoryStore::new()), events)?
                 }
                 #[cfg(feature = "redis")]
                 Target::Redis(layout) => {
-                    of_redis(id, RedisStore::new(*layout, servers)?, events, lazy)?
+                    of_redis(RedisStore::new(*layout, servers)?, events, lazy)?
                 }
             },
             #[cfg(feature = "redis")]
             Some(Source::Client(client)) => {
                 let store = RedisStore::new(Layout::One(Endpoint::of_client(*client)), servers)?;
-                of_redis(id, store, events, lazy)?
-            }
-            #[cfg(feature = "__mutants")]
-            Some(Source::Store(store)) if self.host.is_some() => {
-                let host = self.host.expect("BUG: it was just there");
-                (Client::embedded(id, store, Arc::new(host)), None)
+                of_redis(store, events, lazy)?
             }
             Some(Source::Store(store)) => {
                 #[cfg(feature = "redis")]
                 servers.are_none()?;
-                of_store(id, store, events)?
+                of_store(store, events)?
             }
             None => {
                 return Err(Error::invalid(
@@ -85,32 +78,27 @@ impl LocksBuilder {
 /// A client, and what its connection comes to, if it makes one.
 type Connecting = (Arc<Client>, Option<Started>);
 
-fn of_store(id: ClientId, store: Arc<dyn Store>, events: Events) -> Result<Connecting, Error> {
+fn of_store(store: Arc<dyn Store>, events: Events) -> Result<Connecting, Error> {
     if store.embedded().is_some() {
-        return Ok((Client::embedded(id, store, Arc::new(TokioClock::new())), None));
+        return Ok((Client::embedded(store, Arc::new(TokioClock::new())), None));
     }
     let clock = Arc::new(BootClock::new());
-    let (client, started) = Client::on_own_thread(id, clock, store, events, || async { Ok(()) })?;
+    let (client, started) = Client::on_own_thread(clock, store, events, || async { Ok(()) })?;
     Ok((client, Some(started)))
 }
 
 #[cfg(feature = "redis")]
-fn of_redis(
-    id: ClientId,
-    store: RedisStore,
-    events: Events,
-    lazy: bool,
-) -> Result<Connecting, Error> {
+fn of_redis(store: RedisStore, events: Events, lazy: bool) -> Result<Connecting, Error> {
     let store = Arc::new(store);
     let connection = Arc::clone(&store);
     let connect = move || async move { if lazy { Ok(()) } else { connection.connect().await } };
     let (client, started) =
-        Client::on_own_thread(id, Arc::new(BootClock::new()), store, events, connect)?;
+        Client::on_own_thread(Arc::new(BootClock::new()), store, events, connect)?;
     Ok((client, Some(started)))
 }
 
-/// The Redis store of a URL by itself, for the tests that compare the engines.
-#[cfg(feature = "redis")]
+/// The Redis store of a URL by itself, for the tests that compare the stores.
+#[cfg(all(lock_mutants, feature = "redis"))]
 pub async fn redis_store(
     url: &str,
 ) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {

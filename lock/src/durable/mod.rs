@@ -16,6 +16,10 @@ use std::{
     time::Duration,
 };
 
+use lock_core::{
+    contract::{DurableBook, KeepRequest, SetAside, TakeBackRequest},
+    table::book::LONGEST_PAUSE,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
@@ -30,13 +34,7 @@ use self::{
     registry::{Outcome, Registered, locked},
     worker::{insist, work},
 };
-use crate::{
-    Error,
-    context::Context,
-    contract::{DurableBook, KeepRequest, SetAside, TakeBackRequest},
-    core::durable::LONGEST_PAUSE,
-    runtime,
-};
+use crate::{Error, context::Context, runtime};
 
 /// How many runs of one function may go on in one process.
 const RUNS: usize = 64;

@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
+use lock_core::contract::DurableBook;
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinHandle,
     time::Instant,
 };
 
-use crate::{Error, LockGuard, contract::DurableBook};
+use crate::{Error, LockGuard};
 
 /// One run of a durable call, as its function sees it.
 #[derive(Debug)]

@@ -3,6 +3,15 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
+use lock_core::{
+    Moment,
+    contract::{DueCalls, DueRequest, FinishRequest},
+    engine::{
+        io::Terms,
+        outage::{Outage, SILENCE_LIMIT},
+    },
+    time::Jitter,
+};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{self, Instant},
@@ -12,14 +21,6 @@ use super::registry::{DurableRun, Registered, locked};
 use crate::{
     Error, ErrorKind, LockGuard,
     context::{Context, WeakContext},
-    contract::{DueCalls, DueRequest, FinishRequest},
-    core::{
-        Jitter, Moment,
-        engine::{
-            io::Terms,
-            outage::{Outage, SILENCE_LIMIT},
-        },
-    },
     guarded::{OnLost, release_after, run_under},
     keeper::Claimed,
     limits,
@@ -66,7 +67,7 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
     }
     let request = DueRequest::new(registered.book.clone(), limit);
     let now = Instant::now();
-    let DueCalls { ids, next } = context.client().due(request).await?;
+    let DueCalls { ids, next, .. } = context.client().due(request).await?;
     // Those that were due when this was asked are among the answers, or others have run them.
     locked(&registered.due).retain(|_, due| *due > now);
     for id in ids {

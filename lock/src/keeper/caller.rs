@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use lock_core::engine::io::{self, Outcome, Refusal, Work};
+
 use super::{
     held::{Held, Owner},
     reply::Reply,
 };
-use crate::{
-    core::engine::io::{self, Outcome, Refusal, Work},
-    id::Named,
-};
+use crate::id::Named;
 
 /// What a caller is told.
 pub(super) enum Told<O: Owner> {

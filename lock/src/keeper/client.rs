@@ -12,6 +12,24 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "durable")]
+use lock_core::contract::{
+    DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest, KeepRequest, Kept, SetAside,
+    TakeBackRequest,
+};
+#[cfg(feature = "durable")]
+use lock_core::engine::io::RunClaim;
+use lock_core::{
+    contract::{Delivery, Holder, Notice, WindowEnd},
+    engine::{
+        Engine, ShardOf,
+        io::{
+            Acquire, Acquirer, Command, DebouncedCall, Outcome, Patience, Query, Terms,
+            WindowTerms, Work,
+        },
+    },
+    token::{self, Token},
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -24,31 +42,15 @@ use super::{
     thread::{Started, ThreadRunner},
     turns::{Keeper, Message},
 };
-#[cfg(feature = "durable")]
-use crate::contract::{
-    DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest, KeepRequest, Kept, SetAside,
-    TakeBackRequest,
-};
-#[cfg(feature = "durable")]
-use crate::core::engine::io::RunClaim;
 use crate::{
-    Status, Token,
+    Status,
     clock::Clock,
     contained::contained,
-    contract::{CurrentDelivery, Delivery, Holder, Listener, Notice, WindowEnd},
-    core::engine::{
-        Engine, ShardOf, Shared,
-        io::{
-            Acquire, Acquirer, Command, DebouncedCall, Outcome, Patience, Query, Terms,
-            WindowTerms, Work,
-        },
-    },
     error::Error,
     events::Events,
     id::Named,
     process::Process,
-    store::Store,
-    token::ClientId,
+    store::{CurrentDelivery, Listener, Store},
 };
 
 /// The one outcome that an answer can be.
@@ -70,7 +72,7 @@ struct Handle {
     /// The uuid in this client's tokens.
     id: String,
     messages: mpsc::UnboundedSender<Message<Client>>,
-    numbers: Arc<AtomicU64>,
+    numbers: AtomicU64,
     delivery: Arc<CurrentDelivery>,
     events: Events,
     #[cfg(feature = "durable")]
@@ -79,30 +81,30 @@ struct Handle {
 
 impl Handle {
     fn new(
-        ClientId(id): ClientId,
         store: &Arc<dyn Store>,
         is_embedded: bool,
         clock: &Arc<dyn Clock>,
         events: Events,
     ) -> (Self, Keeper<Client>) {
         let (messages, queue) = mpsc::unbounded_channel();
-        let (numbers, delivery) = (Arc::new(AtomicU64::new(1)), Arc::<CurrentDelivery>::default());
+        let id = uuid::Uuid::new_v4().simple().to_string();
         let executor = Executor::new(Arc::clone(store), is_embedded);
         let shards = Arc::clone(store);
         // It is the store's code.
         let shard_of: ShardOf = match is_embedded {
-            true => Box::new(|_| 0),
-            false => Box::new(move |key| contained(|| shards.shard(key)).unwrap_or_default()),
+            true => Arc::new(|_| 0),
+            false => Arc::new(move |key| contained(|| shards.shard(key)).unwrap_or_default()),
         };
-        let shared = Shared::new(id.clone(), Arc::clone(&numbers), Arc::clone(&delivery), shard_of);
-        let keeper = Keeper::new(Engine::new(shared), executor, Arc::clone(clock), queue);
+        let engine = Engine::new(&*id, shard_of);
+        let keeper = Keeper::new(engine, executor, Arc::clone(clock), queue);
         #[cfg(feature = "durable")]
         let keeps_durable_calls = store.durable().is_some();
         let handle = Self {
             id,
             messages,
-            numbers,
-            delivery,
+            // The engine draws the odd ones.
+            numbers: AtomicU64::new(2),
+            delivery: Arc::default(),
             events,
             #[cfg(feature = "durable")]
             keeps_durable_calls,
@@ -139,20 +141,15 @@ impl Handle {
 
 impl Client {
     /// A client of an embedded store: its keeper runs on the runtimes of its callers.
-    pub(crate) fn embedded(
-        id: ClientId,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-    ) -> Arc<Self> {
+    pub(crate) fn embedded(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let is_embedded = store.embedded().is_some();
-        let (handle, keeper) = Handle::new(id, &store, is_embedded, &clock, Events::default());
+        let (handle, keeper) = Handle::new(&store, is_embedded, &clock, Events::default());
         let runner = InlineRunner::new(keeper, Arc::clone(&clock));
-        #[cfg(feature = "__mutants")]
-        clock.when_it_goes_on(runner.waker());
         // An embedded store has every answer at once; one that has not, wakes nobody.
         let mut listening = store.subscribe(&handle.id, handle.listener()(runner.waker()));
         if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             handle.delivery.set(how);
+            let _ = handle.messages.send(Message::Notice(Notice::Connected(how)));
         }
         drop(listening);
         handle.client(Runner::Inline(runner))
@@ -162,7 +159,6 @@ impl Client {
     /// does, runs on a thread of its own. `connect` is done there, too, before anything else; what
     /// it comes to can be waited for.
     pub(crate) fn on_own_thread<F, Fut>(
-        id: ClientId,
         clock: Arc<dyn Clock>,
         store: Arc<dyn Store>,
         events: Events,
@@ -172,16 +168,15 @@ impl Client {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), Error>>,
     {
-        let (handle, keeper) = Handle::new(id, &store, false, &clock, events);
-        let (id, delivery, events) =
-            (handle.id.clone(), Arc::clone(&handle.delivery), handle.events.clone());
+        let (handle, keeper) = Handle::new(&store, false, &clock, events);
+        let (id, delivery) = (handle.id.clone(), Arc::clone(&handle.delivery));
         let listener = handle.listener();
         let prepare = move |waker| async move {
-            let how = store.subscribe(&id, listener(waker)).await;
+            let listener = listener(waker);
+            let how = store.subscribe(&id, listener.clone()).await;
             // One that says how with each connect says so with the first one, too.
             if how != delivery.load() {
-                delivery.set(how);
-                report(how, &events);
+                listener.notify(Notice::Connected(how));
             }
             connect().await
         };
@@ -196,7 +191,7 @@ impl Client {
 
     /// Is this a lock of this client?
     pub(crate) fn made(&self, hold: &Hold) -> bool {
-        hold.token.is_of(&self.handle.id)
+        token::is_of(&hold.token, &self.handle.id)
     }
 
     /// How notices travel at the moment.
@@ -253,8 +248,8 @@ impl Client {
     pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
         let holder = self.ask(Query::Holder(lock.key), expected!(Holder));
         let holder = holder.await.map_err(|error| error.on(&lock.id))?;
-        Ok(holder.map_or(Status::Free, |Holder { token, remaining, waiters }| Status::Held {
-            by_us: token.is_of(&self.handle.id),
+        Ok(holder.map_or(Status::Free, |Holder { token, remaining, waiters, .. }| Status::Held {
+            by_us: token::is_of(&token, &self.handle.id),
             holder: token,
             remaining: remaining.unwrap_or(Duration::MAX),
             waiters,
@@ -306,7 +301,7 @@ impl Client {
 
         let id = Arc::clone(&lock.id);
         self.runner.ensure_timers().map_err(|error| error.on(&id))?;
-        let number = self.handle.numbers.fetch_add(1, Ordering::Relaxed);
+        let number = self.handle.numbers.fetch_add(2, Ordering::Relaxed);
         let mut withdraw = Withdraw { client: self, number: Some(number) };
         let key = Arc::clone(&lock.key);
         let told = self.answered(Some((lock, Arc::clone(self))), |to| {

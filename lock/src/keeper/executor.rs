@@ -9,13 +9,15 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use lock_core::{
+    contract::{StoreError, answer_each},
+    engine::calls::{Answer, Batch, Call, Sent},
+};
 use tokio::task;
 
 use super::{caller::Caller, held::Owner};
 use crate::{
     contained::contained,
-    contract::{StoreError, answer_each},
-    core::engine::calls::{Answer, Batch, Call, Sent},
     store::{Answers, EmbeddedStore, Store},
 };
 

@@ -9,15 +9,10 @@ use std::{
     time::Duration,
 };
 
+use lock_core::{Moment, Token, engine::io::HoldName, mutant::Mutant};
+
 use super::signal::LossSignal;
-use crate::{
-    Token,
-    clock::Clock,
-    core::{Moment, engine::io::HoldName},
-    id::Named,
-    mutant,
-    process::Process,
-};
+use crate::{clock::Clock, id::Named, process::Process};
 
 /// What a guard and the keeper share about one held lock.
 #[derive(Debug)]
@@ -66,7 +61,7 @@ impl Hold {
             return false;
         }
         // Released is not lost: who still waits for the loss waits for ever.
-        let looks = self.is_kept() && !mutant::is("no look at the clock");
+        let looks = self.is_kept() && !Mutant::NoLookAtTheClock.is_on();
         let held = !looks || self.clock.now() < self.deadline();
         if !held {
             self.lost.raise();
@@ -94,8 +89,8 @@ impl Hold {
         self.let_go.store(true, Ordering::Release);
     }
 
-    /// How long ago its deadline was.
-    #[cfg(feature = "__mutants")]
+    /// How long ago its deadline was; unlike [`is_held`](Self::is_held), it declares no loss.
+    #[cfg(lock_mutants)]
     pub(crate) fn overdue(&self) -> Duration {
         self.clock.now().after(self.deadline())
     }

@@ -13,6 +13,7 @@ use std::{
     task::{Wake, Waker},
 };
 
+use lock_core::Moment;
 use tokio::runtime::{Handle, Id};
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    core::Moment,
     error::{Error, ErrorKind},
     runtime,
 };
@@ -67,10 +67,6 @@ impl<O: Owner> InlineRunner<O> {
     /// and returns when the next turn is due. Never blocks: if another caller is in a turn, that
     /// caller takes one more, and `own` stays where it is.
     pub(super) fn turn(&self, own: &mut Option<Message<O>>, on: Option<Id>) -> Option<Moment> {
-        #[cfg(feature = "__mutants")]
-        if self.clock.is_stopped() {
-            return None;
-        }
         let turn = |keeper: &mut Keeper<O>| {
             own.take().into_iter().for_each(|message| keeper.enqueue(message));
             keeper.turn(&self.waker)

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use lock_core::Moment;
 use loom::{model::Builder, sync::atomic::AtomicBool, thread};
 
 use self::sync::{
@@ -28,7 +29,6 @@ use super::{
     signal::LossSignal,
     unpark::Unpark,
 };
-use crate::core::Moment;
 
 type Seen = Vec<bool>;
 

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use crate::{
+use lock_core::{
     contract::{Failure, StoreError},
-    core::engine::io::{Aftermath, Refusal},
-    error::{Error, ErrorKind},
+    engine::io::{Aftermath, Refusal},
 };
+
+use crate::error::{Error, ErrorKind};
 
 /// Not an `impl From`: the compiler would name it to users whose error does not fit.
 pub(super) fn error(refusal: Refusal) -> Error {
@@ -40,6 +41,7 @@ fn failed(error: &StoreError, aftermath: Aftermath) -> Error {
         Unavailable(source) => (ErrorKind::Unavailable, source),
         Rejected(source) => (ErrorKind::Rejected, source),
         Unsupported(what) => return Error::unsupported(what),
+        other => return Error::new(ErrorKind::Unavailable, format!("{other}; {without_answer}")),
     };
     if let Some(failure) = source.downcast_ref::<Failure>() {
         let text = match kind {

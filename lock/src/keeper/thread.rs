@@ -14,6 +14,7 @@ use std::{
     thread,
 };
 
+use lock_core::Moment;
 use tokio::{runtime::Builder, sync::oneshot, task};
 
 use super::{
@@ -24,7 +25,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    core::Moment,
     error::{Error, ErrorKind},
     process::Process,
 };

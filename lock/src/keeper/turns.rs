@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::{
-    collections::{VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     iter,
     ops::ControlFlow,
     sync::{
@@ -12,6 +12,16 @@ use std::{
     task::{Context, Waker},
 };
 
+use foldhash::fast::FixedState;
+use lock_core::{
+    Moment,
+    contract::Notice,
+    engine::{
+        Engine,
+        io::{Command, Grant, HoldName, Output},
+    },
+    mutant::Mutant,
+};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{
@@ -19,19 +29,7 @@ use super::{
     executor::Executor,
     held::{Held, Hold, Owner},
 };
-use crate::{
-    clock::Clock,
-    contract::Notice,
-    core::{
-        Moment,
-        engine::{
-            Engine,
-            io::{Command, Grant, HoldName, Output},
-            maps::ByNumber,
-        },
-    },
-    mutant,
-};
+use crate::clock::Clock;
 
 /// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
 /// looked at.
@@ -49,7 +47,7 @@ pub(super) struct Keeper<O: Owner> {
     executor: Executor<O>,
     clock: Arc<dyn Clock>,
     /// What each guard shares with the keeper, by the number in its token.
-    holds: ByNumber<Arc<Hold>>,
+    holds: HashMap<u64, Arc<Hold>, FixedState>,
     queue: mpsc::UnboundedReceiver<Message<O>>,
     /// What was taken out of the queue, and waits for a turn on the keeper's own thread.
     waiting: VecDeque<Message<O>>,
@@ -68,7 +66,7 @@ impl<O: Owner> Keeper<O> {
             engine,
             executor,
             clock,
-            holds: ByNumber::default(),
+            holds: HashMap::default(),
             queue,
             waiting: VecDeque::new(),
             ended: Arc::default(),
@@ -228,7 +226,7 @@ impl<O: Owner> Keeper<O> {
                 }
                 Output::Lost(ownership) => {
                     let hold = self.holds.remove(&ownership);
-                    if let Some(hold) = hold.filter(|_| !mutant::is("loss is not signalled")) {
+                    if let Some(hold) = hold.filter(|_| !Mutant::LossIsNotSignalled.is_on()) {
                         hold.lost().raise();
                     }
                 }

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, task::Wake, time::Duration};
 
+use lock_core::Moment;
 use tokio::time;
 
 use super::sync::{AtomicU64, Notify, Ordering};
-use crate::core::Moment;
 
 /// The longest sleep of a runner. Timers of the runtime stand still while the machine is
 /// suspended; the keeper's clock does not, and is looked at again at least this often.

@@ -24,7 +24,7 @@ pub use self::{
     },
     run::{ambient, finish, finish_all, given, run, run_all, want},
 };
-#[cfg(feature = "redis")]
+#[cfg(all(lock_mutants, feature = "redis"))]
 pub use crate::builder::redis_store;
 pub use crate::{
     guarded::OnLost,

@@ -1,12 +1,5 @@
 //! Locks in the memory of this process: the embedded default, and the reference of the contract.
 
-mod durable;
-#[cfg(feature = "__mutants")]
-mod faults;
-pub(crate) mod queue;
-mod table;
-mod window;
-
 use std::{
     fmt,
     future::ready,
@@ -14,22 +7,20 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-#[cfg(feature = "__mutants")]
-use std::sync::atomic::Ordering;
-
-#[cfg(feature = "__mutants")]
-pub use self::faults::Replica;
-use self::table::{Now, Table};
-use super::{AdminStore, Answers, DebounceStore, DurableStore, EmbeddedStore, Store, StoreFuture};
-use crate::{
-    clock::{Clock, TokioClock},
+use lock_core::{
     contract::{
         AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
         DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
-        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Listener, Release, ReleaseRequest,
+        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest,
         RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest,
     },
+    table::{Now, Table},
 };
+
+use super::{
+    AdminStore, Answers, DebounceStore, DurableStore, EmbeddedStore, Listener, Store, StoreFuture,
+};
+use crate::clock::{Clock, TokioClock};
 
 /// A store in the memory of this process.
 ///
@@ -59,13 +50,7 @@ struct Shared {
     clock: TokioClock,
     /// Microseconds since the Unix epoch at the clock's origin.
     epoch: u64,
-    table: Mutex<Table>,
-    /// By how many nanoseconds the clock was set ahead, and by how many microseconds that of the
-    /// fencing tokens was set back.
-    #[cfg(feature = "__mutants")]
-    ahead: std::sync::atomic::AtomicU64,
-    #[cfg(feature = "__mutants")]
-    behind: std::sync::atomic::AtomicU64,
+    table: Mutex<Table<Listener>>,
 }
 
 impl MemoryStore {
@@ -77,24 +62,17 @@ impl MemoryStore {
             clock: TokioClock::new(),
             epoch: u64::try_from(epoch.as_micros()).unwrap_or(0),
             table: Mutex::default(),
-            #[cfg(feature = "__mutants")]
-            ahead: Default::default(),
-            #[cfg(feature = "__mutants")]
-            behind: Default::default(),
         }))
     }
 
     /// One operation on the table, and the time at which it finds it.
-    fn at_once<T>(&self, operation: impl FnOnce(&mut Table, Now) -> T) -> T {
+    fn at_once<T>(&self, operation: impl FnOnce(&mut Table<Listener>, Now) -> T) -> T {
         // A panic cannot leave the table half changed: nothing below panics between two writes.
         let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
         table.sweep(now.moment);
         let answer = operation(&mut table, now);
-        if table.notices.is_empty() {
-            return answer;
-        }
-        let notices = std::mem::take(&mut table.notices);
+        let notices = table.notices();
         drop(table);
         for (listener, notice) in notices {
             listener.notify(notice);
@@ -107,7 +85,7 @@ impl MemoryStore {
         &self,
         batch: &[T],
         answers: &mut Vec<Result<A, StoreError>>,
-        operation: impl Fn(&mut Table, &T, Now) -> A,
+        operation: impl Fn(&mut Table<Listener>, &T, Now) -> A,
     ) -> bool {
         self.at_once(|table, now| {
             answers.extend(batch.iter().map(|request| Ok(operation(table, request, now))));
@@ -119,7 +97,7 @@ impl MemoryStore {
     fn each<'a, T: Sync, A: Send + 'a>(
         &'a self,
         batch: &'a [T],
-        operation: impl Fn(&mut Table, &T, Now) -> A + Send + 'a,
+        operation: impl Fn(&mut Table<Listener>, &T, Now) -> A + Send + 'a,
     ) -> Answers<'a, A> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(batch.len());
@@ -130,12 +108,7 @@ impl MemoryStore {
 
     fn now(&self) -> Now {
         let moment = self.0.clock.now();
-        #[cfg(feature = "__mutants")]
-        let moment = moment + Duration::from_nanos(self.0.ahead.load(Ordering::Relaxed));
-        let micros = self.0.epoch + moment.as_nanos() / 1000;
-        #[cfg(feature = "__mutants")]
-        let micros = micros - self.0.behind.load(Ordering::Relaxed);
-        Now { moment, micros }
+        Now { moment, micros: self.0.epoch + moment.as_nanos() / 1000 }
     }
 }
 
@@ -147,7 +120,7 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let locks = self.at_once(|table, _| table.locks.len());
+        let locks = self.at_once(|table, _| table.locks());
         f.debug_struct("MemoryStore").field("locks", &locks).finish_non_exhaustive()
     }
 }

@@ -21,6 +21,7 @@
 )]
 //! `docs/stores.md` in the repository goes through a store on files, which has the three methods.
 
+mod listener;
 mod memory;
 mod operations;
 #[cfg(feature = "redis")]
@@ -28,17 +29,13 @@ pub(crate) mod redis;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-pub use self::memory::MemoryStore;
-#[cfg(feature = "__mutants")]
-#[doc(hidden)]
-pub use self::memory::Replica as __Replica;
-#[cfg(test)]
-pub(crate) use self::memory::queue as memory_queue;
-pub use crate::contract::{
+pub(crate) use self::listener::CurrentDelivery;
+pub use self::{listener::Listener, memory::MemoryStore};
+pub use lock_core::contract::{
     AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery, DueCalls,
     DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest, ExtendRequest,
-    FinishRequest, Holder, IfHeld, KeepRequest, Kept, Listener, Notice, RESERVATION, Release,
-    ReleaseRequest, RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, WindowEnd,
+    FinishRequest, Holder, IfHeld, KeepRequest, Kept, Notice, RESERVATION, Release, ReleaseRequest,
+    RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, WindowEnd,
 };
 
 /// A boxed future, as the methods of a store return it.

@@ -3,8 +3,9 @@
 
 use std::{future::ready, sync::Arc, time::Duration};
 
+use lock_core::contract::answer_each;
+
 use super::*;
-use crate::contract::answer_each;
 
 /// `method: capability, Trait, "what it is for", [Request] => Answer;`
 macro_rules! operations {

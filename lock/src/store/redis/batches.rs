@@ -3,6 +3,7 @@
 use std::{collections::HashMap, pin::pin, task::Poll};
 
 use futures_util::future::join_all;
+use lock_core::contract::{StoreError, answer_each};
 use redis::Value;
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     topology::{Call, Items, Outcome, Part, Parts, Route, Topology},
     trouble::Address,
 };
-use crate::contract::{StoreError, answer_each};
 
 /// How the replies of calls are read.
 pub(super) struct Reading<R, G> {

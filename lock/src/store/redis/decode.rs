@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
-use crate::{
+use lock_core::{
     Token,
     contract::{
         Acquisition, DebounceReply, DueCalls, DurableClaim, DurableFinish, Holder, Kept, Release,
         Renewal, SetAside,
     },
-    limits::LONGEST_LEASE,
 };
+use redis::Value;
+
+use crate::limits::LONGEST_LEASE;
 
 /// An item that failed has the server's error as its answer.
 pub(super) fn acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisition, String>>> {

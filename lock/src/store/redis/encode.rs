@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lock_core::contract::{
+    ALIVE, ALIVE_POLLING, AcquireRequest, ClaimRequest, DebounceRequest, Delivery, DueRequest,
+    DurableBook, EndWindowRequest, ExtendRequest, FinishRequest, GRACE, IfHeld, KeepRequest,
+    RESERVATION, ReleaseRequest, RenewRequest, TakeBackRequest, WindowEnd,
+};
 use redis::{RedisWrite, ToRedisArgs};
 
 use super::{
@@ -13,14 +18,7 @@ use super::{
     },
     slots::Slot,
 };
-use crate::{
-    contract::{
-        ALIVE, ALIVE_POLLING, AcquireRequest, ClaimRequest, DebounceRequest, Delivery, DueRequest,
-        DurableBook, EndWindowRequest, ExtendRequest, FinishRequest, GRACE, IfHeld, KeepRequest,
-        RESERVATION, ReleaseRequest, RenewRequest, TakeBackRequest, WindowEnd,
-    },
-    limits::LONGEST_LEASE,
-};
+use crate::limits::LONGEST_LEASE;
 
 /// What a script is told about a lock that another token holds.
 struct IfHeldWord<'a>(&'a IfHeld);
@@ -28,12 +26,13 @@ struct IfHeldWord<'a>(&'a IfHeld);
 impl ToRedisArgs for IfHeldWord<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         match self.0 {
-            IfHeld::GiveUp => out.write_arg(b""),
             IfHeld::Wait => out.write_arg(b"w"),
             IfHeld::KeepWaiting(ticket) => {
                 out.write_arg_fmt(format_args!("w{}", ticket.unwrap_or(0)));
             }
             IfHeld::Adopt(token) => out.write_arg_fmt(format_args!("={}", token.as_str())),
+            // `GiveUp`, and the safe way for what there may be besides.
+            _ => out.write_arg(b""),
         }
     }
 }
@@ -48,8 +47,8 @@ pub(super) fn acquire(
     let home = naming.home(batch.first().map_or("", |request| &request.key));
     let delivery = delivery(home.slot());
     let (mark, alive) = match delivery {
-        Delivery::Polling => ("?", ALIVE_POLLING),
         Delivery::PubSub | Delivery::Push => ("@", ALIVE),
+        _ => ("?", ALIVE_POLLING),
     };
     let mut invocation = Invocation::of(&ACQUIRE, home.slot(), 2 * batch.len() + 1);
     for request in batch {
@@ -143,8 +142,8 @@ pub(super) fn register(request: &DebounceRequest, naming: &Naming) -> Invocation
 
 pub(super) fn end_window(request: &EndWindowRequest, naming: &Naming) -> Invocation {
     let word = match request.end {
-        WindowEnd::Flush => "flush",
         WindowEnd::Cancel => "cancel",
+        _ => "flush",
     };
     let home = naming.home(&request.window);
     Invocation::of(&END_WINDOW, home.slot(), 1).arg(home).arg(word)

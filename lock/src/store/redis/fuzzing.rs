@@ -1,9 +1,9 @@
 //! Every reader of what a server says, for the fuzz targets.
 
+use lock_core::contract::{Acquisition, DebounceReply, DurableClaim};
 use redis::Value;
 
 use super::{decode, notices};
-use crate::contract::{Acquisition, DebounceReply, DurableClaim};
 
 /// The largest fence with room for a fencing token below 2<sup>63</sup>.
 const LARGEST: u64 = 1 << 53;
@@ -28,7 +28,7 @@ pub fn reply(bytes: &[u8]) -> usize {
     }
     if let Some(debounced) = decode::debounced(value.clone()) {
         scripts += 1;
-        if let DebounceReply::Granted { fence } = debounced {
+        if let DebounceReply::Granted { fence, .. } = debounced {
             assert!(fence < LARGEST, "{fence}");
         }
     }

@@ -11,11 +11,13 @@ mod codes;
 mod decode;
 mod encode;
 mod endpoint;
-#[cfg(feature = "__fuzzing")]
+#[cfg(any(fuzzing, lock_mutants))]
 pub(crate) mod fuzzing;
 mod handshake;
 mod keys;
 mod link;
+#[cfg(lock_mutants)]
+mod mutants;
 mod node;
 mod notices;
 mod place;
@@ -34,6 +36,12 @@ mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
+use lock_core::contract::{
+    AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery, DueCalls,
+    DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest, ExtendRequest,
+    FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest, RenewRequest, Renewal,
+    SetAside, StoreError, TakeBackRequest, answer_each,
+};
 use redis::Value;
 
 #[cfg(feature = "tls")]
@@ -54,15 +62,7 @@ use self::{
     trouble::Address,
 };
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
-use crate::{
-    Error, ErrorKind,
-    contract::{
-        AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
-        DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
-        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Listener, Release, ReleaseRequest,
-        RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, answer_each,
-    },
-};
+use crate::{Error, ErrorKind, store::Listener};
 
 /// How long calls are tried that cannot be done for a moment and that nobody else tries again: several
 /// at once, for each has to wait for all of them, and one.

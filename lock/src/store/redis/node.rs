@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use lock_core::contract::{Delivery, StoreError};
 use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard, oneshot, watch},
@@ -42,12 +43,7 @@ use super::{
     stream::STEP,
     trouble::Address,
 };
-use crate::{
-    Error,
-    contract::{Delivery, Listener, StoreError},
-    events::Events,
-    warning::Warnings,
-};
+use crate::{Error, events::Events, store::Listener, warning::Warnings};
 
 pub(super) struct Node {
     places: Places,

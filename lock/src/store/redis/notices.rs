@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use lock_core::contract::{Delivery, Notice};
 use redis::{Cmd, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value, aio::PubSub};
 use tokio::{
     sync::oneshot,
@@ -26,7 +27,7 @@ use super::{
     stream::STEP,
 };
 use crate::{
-    contract::{CurrentDelivery, Delivery, Listener, Notice},
+    store::{CurrentDelivery, Listener},
     warning::{Warning, Warnings},
 };
 

@@ -20,7 +20,6 @@ use std::{
 use redis::{Cmd, Pipeline, ToRedisArgs, Value};
 
 use super::slots::Slot;
-use crate::mutant;
 
 /// One script, and the hash the server knows it by.
 pub(super) struct Script {
@@ -28,10 +27,17 @@ pub(super) struct Script {
     hash: LazyLock<String>,
 }
 
+/// The text of a script; where tests make mistakes on purpose, with the one that is to be in it.
+fn text(source: &'static str) -> Cow<'static, str> {
+    #[cfg(lock_mutants)]
+    let source = super::mutants::written(source);
+    source.into()
+}
+
 macro_rules! scripts {
     ($($name:ident = $($file:literal)+;)*) => {
         $(pub(super) static $name: Script = Script {
-            source: LazyLock::new(|| mutant::script(concat!($(include_str!($file)),+))),
+            source: LazyLock::new(|| text(concat!($(include_str!($file)),+))),
             hash: LazyLock::new(|| redis::Script::new(&$name.source).get_hash().to_owned()),
         };)*
 

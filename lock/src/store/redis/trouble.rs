@@ -6,15 +6,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use lock_core::{
+    contract::{Failure, StoreError},
+    limits::whole_millis,
+};
 use redis::{ConnectionAddr, RedisError, ServerError};
 
 use super::{
     codes::{advice_for, code, is_passing},
     refusal::Refusal,
-};
-use crate::{
-    contract::{Failure, StoreError},
-    limits::whole_millis,
 };
 
 /// Where a server is, without user and password: `host:port`, or the path of a socket.

@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lock_core::contract::{ExtendRequest, Holder, IfHeld, StoreError};
+
 use super::{LONG, Report, Suite, broken, demand, queue, try_each};
-use crate::{
-    contract::{ExtendRequest, Holder, IfHeld, StoreError},
-    store::{AdminStore, Answers},
-};
+use crate::store::{AdminStore, Answers};
 
 pub(super) async fn check(suite: &Suite<'_>) -> Report {
     let Some(store) = suite.store.admin() else { broken("admin", "the store does not offer it") };
@@ -35,7 +34,7 @@ async fn holder(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     let keys = [Arc::clone(&free), Arc::clone(&held)];
     let answers = supported(clause, 2, store.holder(&keys)).await;
     let Some(answers) = answers else { return false };
-    let [None, Some(Holder { token, remaining, waiters })] = &answers[..] else {
+    let [None, Some(Holder { token, remaining, waiters, .. })] = &answers[..] else {
         broken(clause, format_args!("one lock is free and one is held: {answers:?}"))
     };
     let limited = remaining.is_some_and(|left| left <= LONG && left > LONG / 2);

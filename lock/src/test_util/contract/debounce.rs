@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lock_core::contract::{DebounceReply, DebounceRequest, EndWindowRequest, GRACE, WindowEnd};
 use tokio::time::{Instant, sleep};
 
 use super::{BREAK, LATE, LONG, SHORT, Suite, broken, demand, one};
-use crate::{
-    contract::{DebounceReply, DebounceRequest, EndWindowRequest, GRACE, WindowEnd},
-    store::DebounceStore,
-};
+use crate::store::DebounceStore;
 
 /// One window, and calls of several clients in it.
 struct Window<'a> {
@@ -41,14 +39,14 @@ impl<'a> Window<'a> {
     /// The call is not due yet: how long it has to wait.
     async fn not_yet(&self, clause: &str, call: DebounceRequest, is_newest: bool) -> Duration {
         match self.ask(clause, call).await {
-            DebounceReply::NotYet { left, newest } if newest == is_newest => left,
+            DebounceReply::NotYet { left, newest, .. } if newest == is_newest => left,
             other => broken(clause, format_args!("not due, newest: {is_newest}; got {other:?}")),
         }
     }
 
     async fn runs(&self, clause: &str, call: DebounceRequest) -> u64 {
         match self.ask(clause, call).await {
-            DebounceReply::Granted { fence } => fence,
+            DebounceReply::Granted { fence, .. } => fence,
             other => broken(clause, format_args!("due, and not granted: {other:?}")),
         }
     }

@@ -2,16 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lock_core::contract::{
+    ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, FinishRequest,
+    KeepRequest, Kept, SetAside, TakeBackRequest,
+};
 use tokio::time::sleep;
 
 use super::{BREAK, LATE, LONG, SHORT, Suite, broken, demand, one};
-use crate::{
-    contract::{
-        ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
-        FinishRequest, KeepRequest, Kept, SetAside, TakeBackRequest,
-    },
-    store::DurableStore,
-};
+use crate::store::DurableStore;
 
 /// The calls of one function.
 struct Function<'a> {
@@ -70,7 +68,7 @@ impl<'a> Function<'a> {
         (arguments, attempt): (&str, u32),
     ) -> (u64, u64) {
         match self.claim(clause, number, lease).await {
-            DurableClaim::Granted { fence, call, attempt: which, arguments: got }
+            DurableClaim::Granted { fence, call, attempt: which, arguments: got, .. }
                 if which == attempt && got == arguments =>
             {
                 (call, fence)
@@ -109,7 +107,7 @@ async fn once(suite: &Suite<'_>) {
     let none = function.claim(clause, 1, LONG).await;
     demand(none == DurableClaim::Gone, clause, format_args!("nothing is kept: {none:?}"));
     let first = function.keep(clause, function.call("one", LONG)).await;
-    let DueCalls { ids, next } = function.due(clause, 10).await;
+    let DueCalls { ids, next, .. } = function.due(clause, 10).await;
     let later = ids.is_empty() && next.is_some_and(|left| left <= LONG);
     demand(later, clause, format_args!("due in a minute: {ids:?}, the next in {next:?}"));
     let early = function.claim(clause, 1, LONG).await;
@@ -122,7 +120,7 @@ async fn once(suite: &Suite<'_>) {
     let by_then = format!("at most {SHORT:?} after the first: {:?}", second.due_in);
     demand(second.due_in <= SHORT, "durable: due after `max_wait` at the latest", by_then);
     sleep(SHORT + BREAK).await;
-    let DueCalls { ids, next } = function.due(clause, 10).await;
+    let DueCalls { ids, next, .. } = function.due(clause, 10).await;
     let listed = ids == [ID] && next.is_none();
     demand(listed, clause, format_args!("one is due: {ids:?}, the next in {next:?}"));
 

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use lock_core::contract::{
+    AcquireRequest, IfHeld, ReleaseRequest, RenewRequest, Renewal, StoreError,
+};
+
 use super::{LONG, Suite, broken, demand, granted};
-use crate::contract::{AcquireRequest, IfHeld, ReleaseRequest, RenewRequest, Renewal, StoreError};
 
 /// The answers that were appended, if it was done; nothing may have been appended if not.
 fn at_once<T: Clone>(
@@ -49,6 +52,6 @@ pub(super) async fn check(suite: &Suite<'_>) {
     let released = answer.is_none_or(|answer| answer.ours);
     demand(released, clause, format_args!("`release_now` by the holder: {answer:?}"));
     let next = suite.acquire(clause, &key, 2, LONG, IfHeld::GiveUp).await;
-    let free = matches!(next, crate::contract::Acquisition::Granted { .. });
+    let free = matches!(next, crate::store::Acquisition::Granted { .. });
     demand(free == answer.is_some(), clause, format_args!("`release_now`: then {next:?}"));
 }

@@ -3,10 +3,12 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use futures_util::future::{join_all, join3};
+use lock_core::contract::{
+    AcquireRequest, Acquisition, IfHeld, ReleaseRequest, RenewRequest, Renewal,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{BREAK, LATE, LONG, SHORT, Suite, demand, each, granted, one};
-use crate::contract::{AcquireRequest, Acquisition, IfHeld, ReleaseRequest, RenewRequest, Renewal};
 
 pub(super) async fn check(suite: &Suite<'_>) {
     exclusion(suite).await;

@@ -36,17 +36,17 @@ mod queue;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
-use uuid::Uuid;
-
-use crate::{
+use lock_core::{
     Token,
     contract::{
         AcquireRequest, Acquisition, IfHeld, Release, ReleaseRequest, RenewRequest, Renewal,
         StoreError,
     },
-    store::{Answers, Store},
 };
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::store::{Answers, Store};
 
 /// A lease that lasts for as long as the test.
 const LONG: Duration = Duration::from_secs(60);
@@ -218,7 +218,7 @@ impl<'a> Suite<'a> {
     }
 
     fn token(&self, number: u64) -> Token {
-        Token::new(&self.client, number)
+        lock_core::token::made_by(&self.client, number)
     }
 
     async fn acquire(

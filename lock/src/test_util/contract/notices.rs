@@ -2,16 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lock_core::contract::{
+    Acquisition, DebounceRequest, Delivery, EndWindowRequest, IfHeld, Notice, WindowEnd,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{BOUND, BREAK, LATE, LONG, Suite, broken, demand, granted, one};
-use crate::{
-    contract::{
-        Acquisition, DebounceRequest, Delivery, EndWindowRequest, IfHeld, Listener, Notice,
-        WindowEnd,
-    },
-    store::Store,
-};
+use crate::{store::Listener, store::Store};
 
 /// What a client has heard.
 #[derive(Clone, Default)]

@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lock_core::contract::{ALIVE_POLLING, Acquisition, IfHeld, RESERVATION, ReleaseRequest};
 use tokio::time::{Instant, sleep};
 
 use super::{LATE, LONG, SHORT, Suite, demand, granted, one};
-use crate::{
-    contract::{ALIVE_POLLING, Acquisition, IfHeld, RESERVATION, ReleaseRequest},
-    store::Store,
-};
+use crate::store::Store;
 
 pub(super) async fn is_offered(store: &dyn Store) -> bool {
     let (clause, suite) = ("is there a queue", Suite::new(store));

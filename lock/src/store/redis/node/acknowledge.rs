@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use lock_core::contract::StoreError;
 use redis::Value;
 use tokio::{
     sync::watch,
@@ -18,10 +19,7 @@ use tokio::{
 };
 
 use super::{Live, Node};
-use crate::{
-    contract::StoreError,
-    warning::{Warning, Warnings},
-};
+use crate::warning::{Warning, Warnings};
 
 /// How long replicas may take at least and at most. They are asked at once, so a healthy one needs
 /// a round trip.

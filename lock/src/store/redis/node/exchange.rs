@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use lock_core::contract::StoreError;
 use redis::{RedisResult, Value};
 use tokio::time::{self, Instant};
 
@@ -16,7 +17,6 @@ use super::{
     acknowledge::{self, Acknowledgement},
     begin,
 };
-use crate::contract::StoreError;
 
 /// What matters about calls, beside what they say.
 #[derive(Clone, Copy, Default)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lock_core::contract::StoreError;
 use redis::Value;
 use tokio::sync::{MutexGuard, watch};
 
@@ -13,7 +14,6 @@ use super::{
     },
     map::Peer,
 };
-use crate::contract::StoreError;
 
 /// Calls that go to one node, in one write.
 pub(in crate::store::redis) struct Part {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use lock_core::contract::{Delivery, Failure, Notice, StoreError};
 use redis::RedisResult;
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard, Notify, watch},
@@ -34,10 +35,7 @@ use super::{
     recovery::Recovery,
     words::Words,
 };
-use crate::{
-    Error, ErrorKind,
-    contract::{Delivery, Failure, Listener, Notice, StoreError},
-};
+use crate::{Error, ErrorKind, store::Listener};
 
 /// How long a call waits for the first map: where it is known why there is none, and where it is not.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));

@@ -18,6 +18,7 @@ mod words;
 
 use std::sync::{Arc, OnceLock};
 
+use lock_core::contract::{Delivery, StoreError};
 use redis::{RedisResult, Value};
 
 pub(super) use self::{
@@ -27,10 +28,7 @@ pub(super) use self::{
 use self::{cluster::Cluster, one::One};
 pub(crate) use self::{layout::Layout, sentinels::Watched};
 use super::{keys::Naming, node::Terms, slots::Slot};
-use crate::{
-    Error,
-    contract::{Delivery, Listener, StoreError},
-};
+use crate::{Error, store::Listener};
 
 /// The nodes of a store.
 #[derive(Debug)]

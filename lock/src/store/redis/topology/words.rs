@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
+use lock_core::contract::Notice;
 use tokio::time::Instant;
-
-use crate::contract::Notice;
 
 /// How much later than the first the last node may say it: the nodes pass on some tens of milliseconds
 /// late at times.

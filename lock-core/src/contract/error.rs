@@ -1,0 +1,164 @@
+//! Why a store could not do what it was asked.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{Hash, Hasher},
+    mem,
+    sync::Arc,
+};
+
+/// Why a store could not do what it was asked.
+///
+/// The difference matters: a lock may have been taken by a request that was not answered, and is
+/// then undone; a request that was refused has changed nothing.
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use lock::store::StoreError;
+///
+/// let unknown = StoreError::unavailable("no answer within a second");
+/// assert!(unknown.to_string().contains("no answer"));
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No answer, or none in time: the operation may or may not have taken effect.
+    Unavailable(Arc<dyn std::error::Error + Send + Sync>),
+    /// The store refused: the operation did not take effect.
+    Rejected(Arc<dyn std::error::Error + Send + Sync>),
+    /// The store has no such operation; this names it.
+    Unsupported(Cow<'static, str>),
+}
+
+impl StoreError {
+    /// The outcome is not known.
+    pub fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(source.into()))
+    }
+
+    /// The store refused.
+    pub fn rejected(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Rejected(Arc::from(source.into()))
+    }
+
+    /// Whether it is known that nothing was changed.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether nothing was heard of the store.
+    pub fn is_silence(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        !source.downcast_ref::<Failure>().is_some_and(|failure| failure.is_answer)
+    }
+
+    /// The store cannot do what is named, ever: `"status"`, or `"locks that are held for ever"`.
+    pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unsupported(what.into())
+    }
+}
+
+/// The answers to a batch, one for each item: what went wrong with the call went wrong with each.
+pub fn answer_each<T>(
+    answers: Result<Vec<Result<T, StoreError>>, StoreError>,
+    items: usize,
+) -> Vec<Result<T, StoreError>> {
+    let (mut answers, missing) = match answers {
+        Ok(answers) if answers.len() == items => return answers,
+        Ok(answers) => {
+            let few = "the store gave fewer answers than it was asked for";
+            (answers, StoreError::unavailable(few))
+        }
+        Err(error) => (Vec::new(), error),
+    };
+    answers.resize_with(items, || Err(missing.clone()));
+    answers
+}
+
+/// What a store of this crate says about a failure: which server, what happened and what to change.
+///
+/// The caller's error shows this text, and has what the server or the system said as its source.
+/// The text of any other store's error is a source of the caller's error, and not part of its text.
+#[derive(Debug)]
+pub struct Failure {
+    text: String,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// The server has said so itself: it is there.
+    is_answer: bool,
+}
+
+impl Failure {
+    /// A failure in these words, and what the server or the system has said.
+    pub fn new(text: String, cause: Option<Arc<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { text, cause, is_answer: false }
+    }
+
+    /// The same, as the server has said it.
+    pub fn by_the_server(self) -> Self {
+        Self { is_answer: true, ..self }
+    }
+
+    /// The outcome is not known.
+    pub fn unavailable(self) -> StoreError {
+        StoreError::Unavailable(Arc::new(self))
+    }
+
+    /// The store refused.
+    pub fn rejected(self) -> StoreError {
+        StoreError::Rejected(Arc::new(self))
+    }
+
+    /// What the server or the system has said.
+    pub fn cause(&self) -> Option<&Arc<dyn std::error::Error + Send + Sync>> {
+        self.cause.as_ref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+/// By its kind: what is done about it depends on no more.
+impl Hash for StoreError {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        mem::discriminant(self).hash(state);
+    }
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(source) => write!(f, "Unavailable({source})"),
+            Self::Rejected(source) => write!(f, "Rejected({source})"),
+            Self::Unsupported(what) => write!(f, "Unsupported({what})"),
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(source) => write!(f, "no answer from the store: {source}"),
+            Self::Rejected(source) => write!(f, "the store refused: {source}"),
+            Self::Unsupported(what) => write!(f, "the store does not support {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unavailable(source) | Self::Rejected(source) => Some(&**source),
+            Self::Unsupported(_) => None,
+        }
+    }
+}

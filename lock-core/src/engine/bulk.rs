@@ -1,0 +1,288 @@
+//! Requests that there may be very many of, and that no held lock depends on: what debounced and
+//! durable calls ask, status, extensions, releases by force.
+//!
+//! They go to the store in batches, with a bound on what is on its way. So a flood of one kind is
+//! served in the order in which it came, each counted from when it is sent; and a renewal finds no
+//! more than that bound ahead of it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    calls::{BATCH, Batch, Call, Said, Sent},
+    io::{Acquirer, Aftermath, Caller, HoldName, Query, Refusal, RunClaim},
+    outage::Outage,
+    shards::Shards,
+    shared::Shared,
+};
+use crate::{
+    contract::{
+        ClaimRequest, DueRequest, DurableBook, EndWindowRequest, ExtendRequest, FinishRequest,
+        KeepRequest, StoreError, TakeBackRequest,
+    },
+    time::Moment,
+};
+
+/// How many of these requests may be on their way to one part of the store: some tens of milliseconds
+/// of a Redis server's time, and a round trip's worth on any link that is not very slow.
+const MOST_ON_THEIR_WAY: usize = 1000;
+
+#[derive(Clone, Default, Hash)]
+pub(super) struct Bulk<C>(Shards<Waiting<C>>);
+
+/// What waits to be sent to one part of the store, and how much is on its way. A batch is of one
+/// kind.
+#[derive(Clone, Default, Hash)]
+struct Waiting<C> {
+    on_their_way: usize,
+    /// That part has answered none of them.
+    outage: Outage,
+    kinds: Kinds<C>,
+    /// How many wait, of all kinds, and which of them comes first next time.
+    count: usize,
+    first: usize,
+}
+
+#[derive(Clone, Hash)]
+struct Kinds<C> {
+    extensions: Queue<ExtendRequest, HoldName, C>,
+    holders: Queue<Arc<str>, Arc<str>, C>,
+    forced: Queue<Arc<str>, Arc<str>, C>,
+    ends: Queue<EndWindowRequest, bool, C>,
+    keep: Queue<KeepRequest, (), C>,
+    due: Queue<DueRequest, (), C>,
+    finish: Queue<FinishRequest, (), C>,
+    set_aside: Queue<DurableBook, (), C>,
+    take_back: Queue<TakeBackRequest, (), C>,
+    claims: Queue<ClaimRequest, Acquirer<()>, C>,
+}
+
+/// Requests of one kind, in the order in which they came, and the call that a batch of them is.
+#[derive(Clone, Hash)]
+struct Queue<Q, T, C> {
+    waiting: VecDeque<(Q, T, C)>,
+    call: ToCall<Q, T, C>,
+}
+
+type ToCall<Q, T, C> = fn(Batch<Q, (T, C)>) -> Call<C>;
+
+/// A [`Queue`] of any kind.
+trait Kind<C> {
+    fn len(&self) -> usize;
+    /// Those who asked, who are not to be served.
+    fn drain(&mut self) -> Vec<C>;
+    /// The next batch, and how many are in it.
+    fn next(&mut self, room: usize, shard: usize, now: Moment) -> Option<(usize, Call<C>)>;
+}
+
+impl<Q, T, C> Queue<Q, T, C> {
+    fn new(call: ToCall<Q, T, C>) -> Self {
+        Self { waiting: VecDeque::new(), call }
+    }
+
+    fn push(&mut self, request: Q, about: T, to: C) {
+        self.waiting.push_back((request, about, to));
+    }
+}
+
+impl<Q, T, C: Caller> Kind<C> for Queue<Q, T, C> {
+    fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn drain(&mut self) -> Vec<C> {
+        self.waiting.drain(..).map(|(_, _, to)| to).collect()
+    }
+
+    /// Nothing that nobody waits for any more: a release by force that was given up must not be
+    /// carried out later, on another holder.
+    fn next(&mut self, room: usize, shard: usize, sent_at: Moment) -> Option<(usize, Call<C>)> {
+        let (mut requests, mut asked) = (Vec::new(), Vec::new());
+        while requests.len() < room
+            && let Some((request, about, to)) = self.waiting.pop_front()
+        {
+            if !to.is_gone() {
+                requests.push(request);
+                asked.push((about, to));
+            }
+        }
+        let count = requests.len();
+        let batch = Batch { requests, sent: Sent { asked, shard, sent_at } };
+        (count > 0).then(|| (count, (self.call)(batch)))
+    }
+}
+
+impl<C> Default for Kinds<C> {
+    fn default() -> Self {
+        Self {
+            extensions: Queue::new(Call::Extend),
+            holders: Queue::new(Call::Holder),
+            forced: Queue::new(Call::ForceRelease),
+            ends: Queue::new(Call::EndWindow),
+            keep: Queue::new(Call::Keep),
+            due: Queue::new(Call::Due),
+            finish: Queue::new(Call::Finish),
+            set_aside: Queue::new(Call::SetAside),
+            take_back: Queue::new(Call::TakeBack),
+            claims: Queue::new(Call::Claim),
+        }
+    }
+}
+
+impl<C: Caller> Kinds<C> {
+    /// All but the extensions.
+    fn others(&mut self) -> [&mut dyn Kind<C>; 9] {
+        let Self { holders, forced, ends, keep, due, finish, set_aside, take_back, claims, .. } =
+            self;
+        [holders, forced, ends, keep, due, finish, set_aside, take_back, claims]
+    }
+}
+
+impl<C: Caller> Waiting<C> {
+    /// How many more requests may go into a batch now.
+    fn room(&self) -> usize {
+        MOST_ON_THEIR_WAY.saturating_sub(self.on_their_way).min(BATCH)
+    }
+
+    fn next_extensions(&mut self, shard: usize, now: Moment) -> Option<Call<C>> {
+        let (count, call) = self.kinds.extensions.next(self.room(), shard, now)?;
+        self.count -= count;
+        self.on_their_way += count;
+        Some(call)
+    }
+
+    /// The next batch of the others. Each kind comes first in its turn, so that a flood of one of
+    /// them, which takes whatever room there is, does not keep the others waiting.
+    fn next(&mut self, shard: usize, now: Moment) -> Option<Call<C>> {
+        let room = self.room();
+        if self.count == 0 || room == 0 {
+            return None;
+        }
+        let extensions = self.kinds.extensions.len();
+        let mut kinds = self.kinds.others();
+        let count = kinds.len();
+        let mut in_turn = (self.first..self.first + count).map(|kind| kind % count);
+        let next = in_turn.find_map(|kind| Some((kind + 1, kinds[kind].next(room, shard, now)?)));
+        self.count = extensions + kinds.iter().map(|kind| kind.len()).sum::<usize>();
+        let (first, (count, call)) = next?;
+        self.first = first;
+        self.on_their_way += count;
+        Some(call)
+    }
+
+    fn refuse(&mut self, refusal: impl Fn() -> Refusal, shared: &mut Shared<C>) {
+        let extensions: &mut dyn Kind<C> = &mut self.kinds.extensions;
+        let mut callers = extensions.drain();
+        callers.extend(self.kinds.others().into_iter().flat_map(|kind| kind.drain()));
+        callers.into_iter().for_each(|to| shared.refuse(to, refusal()));
+        self.count = 0;
+    }
+}
+
+impl<C: Caller> Bulk<C> {
+    pub(super) fn extend(
+        &mut self,
+        hold: HoldName,
+        request: ExtendRequest,
+        to: C,
+        shared: &Shared<C>,
+    ) {
+        let shard = self.0.at(shared.shard(&request.key));
+        shard.kinds.extensions.push(request, hold, to);
+        shard.count += 1;
+    }
+
+    pub(super) fn ask(&mut self, query: Query, to: C, shared: &Shared<C>) {
+        let shard = self.0.at(shared.shard(query.key()));
+        let kinds = &mut shard.kinds;
+        match query {
+            Query::Holder(key) => kinds.holders.push(Arc::clone(&key), key, to),
+            Query::ForceRelease(key) => kinds.forced.push(Arc::clone(&key), key, to),
+            Query::EndWindow { window, end, waited, .. } => {
+                kinds.ends.push(EndWindowRequest::new(window, end), waited, to);
+            }
+            Query::Keep(request) => kinds.keep.push(request, (), to),
+            Query::Due(request) => kinds.due.push(request, (), to),
+            Query::Finish(request) => kinds.finish.push(request, (), to),
+            Query::SetAside(book) => kinds.set_aside.push(book, (), to),
+            Query::TakeBack(request) => kinds.take_back.push(request, (), to),
+        }
+        shard.count += 1;
+    }
+
+    pub(super) fn claim(&mut self, claim: RunClaim<C>, shared: &Shared<C>) {
+        let RunClaim { acquirer: Acquirer { number, key, terms, to }, book, id } = claim;
+        let shard = self.0.at(shared.shard(&book.due));
+        let token = shared.token(number);
+        let request = ClaimRequest::new(book, id, Arc::clone(&key), token, terms.lease);
+        shard.kinds.claims.push(request, Acquirer { number, key, terms, to: () }, to);
+        shard.count += 1;
+    }
+
+    pub(super) fn claims_wait(&self) -> bool {
+        self.0.iter().any(|shard| shard.kinds.claims.len() > 0)
+    }
+
+    /// How many more requests may go into a batch to this part of the store now.
+    pub(super) fn room(&mut self, shard: usize) -> usize {
+        self.0.at(shard).room()
+    }
+
+    /// A batch of somebody else's that has its place among them.
+    pub(super) fn batch<Q, T>(
+        &mut self,
+        (requests, asked): (Vec<Q>, Vec<T>),
+        shard: usize,
+        sent_at: Moment,
+    ) -> Batch<Q, T> {
+        self.0.at(shard).on_their_way += asked.len();
+        Batch { requests, sent: Sent { asked, shard, sent_at } }
+    }
+
+    /// The next call that extends leases: it comes early, for it is about locks that are held.
+    pub(super) fn next_extensions(&mut self, now: Moment) -> Option<Call<C>> {
+        let mut shards = self.0.iter_mut().enumerate();
+        shards.find_map(|(shard, waiting)| waiting.next_extensions(shard, now))
+    }
+
+    /// The next of the other calls.
+    pub(super) fn next(&mut self, now: Moment) -> Option<Call<C>> {
+        self.0.iter_mut().enumerate().find_map(|(shard, waiting)| waiting.next(shard, now))
+    }
+
+    /// Could anything be sent now?
+    pub(super) fn is_due(&self) -> bool {
+        self.0.find(|shard| shard.count > 0 && shard.room() > 0).is_some()
+    }
+
+    /// A batch was answered. What waits goes on if the store answers; if it has been silent for as
+    /// long as a caller may be asked to wait for an answer, nobody waits for a turn that will not
+    /// come: the silence is returned then. `others`: there are more that wait.
+    pub(super) fn answered<T, A>(
+        &mut self,
+        sent: &Sent<T>,
+        answers: &[Said<A>],
+        others: bool,
+        shared: &mut Shared<C>,
+    ) -> Option<StoreError> {
+        let shard = self.0.at(sent.shard);
+        shard.on_their_way = shard.on_their_way.saturating_sub(sent.asked.len());
+        let is_silence = |answer: &Said<A>| answer.as_ref().is_err_and(StoreError::is_silence);
+        let silence = answers.first().filter(|_| answers.iter().all(is_silence));
+        // Without anybody who is kept waiting by this silence, the next one begins anew.
+        let idle = shard.on_their_way == 0 && shard.count == 0 && !others;
+        let Some(Err(silence)) = silence.filter(|_| !idle) else {
+            shard.outage.end();
+            return None;
+        };
+        shard.outage.failed(sent.sent_at);
+        if !shard.outage.is_over_limit(shared.now) {
+            return None;
+        }
+        shard.refuse(|| Refusal::Failed(silence.clone(), Aftermath::NotSent), shared);
+        Some(silence.clone())
+    }
+
+    pub(super) fn close(&mut self, shared: &mut Shared<C>) {
+        self.0.iter_mut().for_each(|shard| shard.refuse(|| Refusal::Closed, shared));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the store is asked, and what it has answered.
+
+use std::{sync::Arc, time::Duration};
+
+use super::io::{Acquirer, HoldName};
+use crate::{
+    Token,
+    contract::{
+        AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, DueCalls,
+        DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest, ExtendRequest,
+        FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest, RenewRequest, Renewal,
+        SetAside, StoreError, TakeBackRequest,
+    },
+    time::Moment,
+};
+
+/// How many items go into one call of the store: scripts of more would keep a Redis server from
+/// its other clients for longer than a third of a millisecond.
+pub(super) const BATCH: usize = 100;
+
+/// Requests that go to the store together.
+#[derive(Clone, Hash)]
+pub struct Batch<Q, T> {
+    pub requests: Vec<Q>,
+    pub sent: Sent<T>,
+}
+
+/// What the engine has to know of each request of a batch when it is answered; it travels along.
+#[derive(Clone, Hash)]
+pub struct Sent<T> {
+    pub(super) asked: Vec<T>,
+    /// The part of the store that it was sent to.
+    pub(super) shard: usize,
+    pub(super) sent_at: Moment,
+}
+
+/// What the store says to one request.
+pub(super) type Said<A> = Result<A, StoreError>;
+
+/// What the store is to be asked. Calls begin in the order in which they come out.
+#[derive(Clone, Hash)]
+pub enum Call<C> {
+    Acquire(Batch<AcquireRequest, (Asker, u64)>),
+    Renew(Batch<RenewRequest, (u64, Duration)>),
+    Release(Batch<ReleaseRequest, u64>),
+    Extend(Batch<ExtendRequest, (HoldName, C)>),
+    Holder(Batch<Arc<str>, (Arc<str>, C)>),
+    ForceRelease(Batch<Arc<str>, (Arc<str>, C)>),
+    Register(Batch<DebounceRequest, (Arc<str>, u64)>),
+    EndWindow(Batch<EndWindowRequest, (bool, C)>),
+    Claim(Batch<ClaimRequest, (Acquirer<()>, C)>),
+    Keep(Batch<KeepRequest, ((), C)>),
+    Due(Batch<DueRequest, ((), C)>),
+    Finish(Batch<FinishRequest, ((), C)>),
+    SetAside(Batch<DurableBook, ((), C)>),
+    TakeBack(Batch<TakeBackRequest, ((), C)>),
+}
+
+/// What the store has answered to a [`Call`]: one answer for each request.
+#[derive(Clone, Hash)]
+pub enum Answer<C> {
+    Acquired(Sent<(Asker, u64)>, Vec<Said<Acquisition>>),
+    Renewed(Sent<(u64, Duration)>, Vec<Said<Renewal>>),
+    Released(Sent<u64>, Vec<Said<Release>>),
+    Extended(Sent<(HoldName, C)>, Vec<Said<Option<Duration>>>),
+    Holder(Sent<(Arc<str>, C)>, Vec<Said<Option<Holder>>>),
+    ForceReleased(Sent<(Arc<str>, C)>, Vec<Said<Release>>),
+    Registered(Sent<(Arc<str>, u64)>, Vec<Said<DebounceReply>>),
+    WindowEnded(Sent<(bool, C)>, Vec<Said<bool>>),
+    Claimed(Sent<(Acquirer<()>, C)>, Vec<Said<DurableClaim>>),
+    Kept(Sent<((), C)>, Vec<Said<Kept>>),
+    Due(Sent<((), C)>, Vec<Said<DueCalls>>),
+    Finished(Sent<((), C)>, Vec<Said<DurableFinish>>),
+    SetAside(Sent<((), C)>, Vec<Said<Vec<SetAside>>>),
+    TakenBack(Sent<((), C)>, Vec<Said<bool>>),
+}
+
+/// A lock that the store has granted.
+#[derive(Clone, Hash)]
+pub(super) struct Granted {
+    /// The number in the token.
+    pub(super) ownership: u64,
+    pub(super) token: Token,
+    /// When it was asked for; the lease counts from there.
+    pub(super) sent_at: Moment,
+    pub(super) lease: Duration,
+    pub(super) fence: u64,
+    /// Others wait for it.
+    pub(super) contended: bool,
+}
+
+/// On whose behalf the store is asked for a lock.
+#[derive(Clone, Hash)]
+pub enum Asker {
+    /// The callers that wait in line for the lock of this key.
+    Queued(Arc<str>),
+    /// The caller of this number, which asks for itself.
+    Polled(u64),
+}

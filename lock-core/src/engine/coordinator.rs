@@ -1,0 +1,664 @@
+//! The engine: the only one that decides what a client's store is told, and what its callers are.
+//!
+//! Each part keeps its own state to itself and says what follows for others: by what it returns, or
+//! by an [`Effect`]. What follows is done here: what happens between the parts is read in this file,
+//! and it is over 500 lines long because that is read in one piece.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    bulk::Bulk,
+    bursts::Bursts,
+    calls::{Answer, Asker, Call, Granted, Said, Sent},
+    claims::Claims,
+    hand_offs::HandOffs,
+    holds::{Ended, Holds},
+    io::{
+        Acquirer, Aftermath, Caller, Command, Grant, HoldName, Outcome, Output, Patience, Query,
+        Refusal, Work,
+    },
+    lease::Event,
+    lock_state::Action,
+    outage::SILENCE_LIMIT,
+    polled::Polled,
+    queued::Queued,
+    releases::{GIVE_UP_AFTER, NOT_HELD, Releases},
+    requests::Requests,
+    shared::{Effect, ShardOf, Shared},
+    shutdown::Shutdown,
+    timers::Timer,
+};
+use crate::{
+    contract::{
+        Acquisition, DebounceReply, DurableClaim, Holder, Notice, RESERVATION, Release, Renewal,
+    },
+    time::Moment,
+};
+
+/// All that one client knows of its locks and debounced calls, and all that it decides.
+///
+/// Whatever happens goes in: [`command`](Self::command), [`answered`](Self::answered),
+/// [`notice`](Self::notice), [`timeout`](Self::timeout). After each of them, what callers are told
+/// comes out of [`poll`](Self::poll); at the end of a turn, what the store is asked comes out of
+/// [`poll_call`](Self::poll_call), in the order in which the calls have to begin. `C` is what its
+/// owner knows a caller by.
+#[derive(Clone, Hash)]
+pub struct Engine<C> {
+    shared: Shared<C>,
+    queued: Queued<C>,
+    polled: Polled<C>,
+    requests: Requests,
+    holds: Holds,
+    releases: Releases<C>,
+    hand_offs: HandOffs,
+    bursts: Bursts<C>,
+    bulk: Bulk<C>,
+    claims: Claims,
+    shutdown: Shutdown<C>,
+    /// A question that has to be sent behind releases which it depends on.
+    held_back: Option<Call<C>>,
+}
+
+impl<C: Caller> Engine<C> {
+    /// The engine of the client whose tokens begin with `client`: no two clients may have the same.
+    /// `shard_of` tells in which part of the store a key is.
+    pub fn new(client: impl Into<Arc<str>>, shard_of: ShardOf) -> Self {
+        Self {
+            shared: Shared::new(client.into(), shard_of),
+            queued: Queued::default(),
+            polled: Polled::default(),
+            requests: Requests::default(),
+            holds: Holds::default(),
+            releases: Releases::default(),
+            hand_offs: HandOffs::default(),
+            bursts: Bursts::default(),
+            bulk: Bulk::default(),
+            claims: Claims::default(),
+            shutdown: Shutdown::default(),
+            held_back: None,
+        }
+    }
+
+    // What goes in.
+
+    /// A caller asks for something.
+    pub fn command(&mut self, command: Command<C>, now: Moment) {
+        self.shared.now = now;
+        let command = if self.shutdown.has_begun() { command.if_it_undoes() } else { Ok(command) };
+        let shared = &mut self.shared;
+        match command {
+            Err(to) => shared.refuse(to, Refusal::Closed),
+            Ok(Command::Acquire(acquire)) => match acquire.patience {
+                Patience::For(wait) if acquire.adopt.is_none() && !wait.is_zero() => {
+                    self.queued.join(acquire, wait, shared);
+                }
+                _ => self.polled.begin(*acquire, shared),
+            },
+            Ok(Command::Debounce(call)) => self.bursts.join(*call, shared),
+            Ok(Command::Claim(claim)) => self.bulk.claim(*claim, shared),
+            Ok(Command::Cancel(number)) => {
+                self.queued.cancel(number, shared);
+                self.polled.cancel(number, shared);
+                self.bursts.cancel(number, shared);
+            }
+            Ok(Command::Release { hold, undelivered, to }) => self.release(hold, undelivered, to),
+            Ok(Command::RunTaken(hold)) => match self.holds.is_believed(hold, now) {
+                true => self.bursts.run_taken(hold.ownership, shared),
+                false => self.bursts.run_lost(hold.ownership, shared),
+            },
+            Ok(Command::Leak(hold)) => self.leak(hold),
+            Ok(Command::Expired(hold)) if self.holds.contains(hold) => self.lose(hold.ownership),
+            Ok(Command::Expired(_)) => {}
+            Ok(Command::Extend(hold, by, to)) => match self.holds.extension(hold, by, now) {
+                Ok(request) => self.bulk.extend(hold, request, to, shared),
+                Err(refusal) => shared.refuse(to, refusal),
+            },
+            Ok(Command::Query(query, to)) => self.query(*query, to),
+            Ok(Command::Flush(to)) => {
+                let unreleased = self.unreleased().collect();
+                self.shutdown.flush(unreleased, to);
+            }
+            Ok(Command::Shutdown(to)) => self.stop(SILENCE_LIMIT, Some(to)),
+            Ok(Command::Abandon) => self.stop(GIVE_UP_AFTER, None),
+        }
+        self.settle();
+    }
+
+    /// The store has answered a call.
+    pub fn answered(&mut self, answer: Answer<C>, now: Moment) {
+        self.shared.now = now;
+        match answer {
+            Answer::Acquired(sent, answers) => {
+                self.requests.answered(&sent);
+                self.each(sent, answers, Self::acquired);
+            }
+            Answer::Renewed(sent, answers) => self.each(sent, answers, Self::renewed),
+            Answer::Released(sent, answers) => self.each(sent, answers, Self::released),
+            Answer::Extended(sent, answers) => self.in_bulk(sent, answers, Self::extended),
+            Answer::Holder(sent, answers) => self.in_bulk(sent, answers, Self::found),
+            Answer::ForceReleased(sent, answers) => {
+                self.in_bulk(sent, answers, Self::force_released);
+            }
+            Answer::Registered(sent, answers) => self.in_bulk(sent, answers, Self::registered),
+            Answer::WindowEnded(sent, answers) => self.in_bulk(sent, answers, Self::window_ended),
+            Answer::Claimed(sent, answers) => self.in_bulk(sent, answers, Self::claimed),
+            Answer::Kept(sent, answers) => self.pass(sent, answers, Outcome::Kept),
+            Answer::Due(sent, answers) => self.pass(sent, answers, Outcome::Due),
+            Answer::Finished(sent, answers) => self.pass(sent, answers, Outcome::Finished),
+            Answer::SetAside(sent, answers) => self.pass(sent, answers, Outcome::SetAside),
+            Answer::TakenBack(sent, answers) => self.pass(sent, answers, Outcome::Truth),
+        }
+        self.settle();
+    }
+
+    /// Takes the answers of a batch one by one.
+    fn each<T, A>(
+        &mut self,
+        sent: Sent<T>,
+        answers: Vec<Said<A>>,
+        take: impl Fn(&mut Self, T, Moment, Said<A>),
+    ) {
+        for (asked, answer) in sent.asked.into_iter().zip(answers) {
+            take(self, asked, sent.sent_at, answer);
+        }
+    }
+
+    /// Takes the answers of a batch that had to wait for room: they tell whether that part of the store
+    /// is there, for others that wait.
+    fn in_bulk<T, A>(
+        &mut self,
+        sent: Sent<T>,
+        answers: Vec<Said<A>>,
+        take: impl Fn(&mut Self, T, Moment, Said<A>),
+    ) {
+        let others = self.bursts.wait_for(sent.shard);
+        if let Some(silence) = self.bulk.answered(&sent, &answers, others, &mut self.shared) {
+            self.bursts.give_up(sent.shard, &silence, &mut self.shared);
+        }
+        self.each(sent, answers, take);
+    }
+
+    /// Passes the answers of a batch on to its callers.
+    fn pass<A>(&mut self, sent: Sent<((), C)>, answers: Vec<Said<A>>, outcome: fn(A) -> Outcome) {
+        self.in_bulk(sent, answers, |engine, ((), to), _, answer| {
+            engine.tell(to, answer.map(outcome), Aftermath::Unknown);
+        });
+    }
+
+    /// The store has something to say.
+    pub fn notice(&mut self, notice: Notice, now: Moment) {
+        self.shared.now = now;
+        let shared = &mut self.shared;
+        match notice {
+            Notice::Granted { number } => {
+                if !self.bursts.notice(number, false, shared) {
+                    self.queued.recheck_entry(number, shared);
+                }
+            }
+            Notice::Contended { number } => {
+                self.polled.contended(number);
+                self.queued.contended(number, self.holds.key(number).cloned());
+            }
+            // It may be heard of before the grant is: they need not travel together.
+            Notice::Revoked { number } => {
+                let is_heard_first = self.queued.revoked(number)
+                    || self.polled.revoked(number)
+                    || self.bursts.revoked(number);
+                if !is_heard_first {
+                    self.lose(number);
+                }
+            }
+            Notice::Flushed { number } => {
+                self.bursts.notice(number, true, shared);
+            }
+            Notice::Connected(delivery) => {
+                shared.delivery = delivery;
+                self.queued.recheck_all(shared);
+            }
+            // It may have forgotten any lock: all are renewed now, and those that it has forgotten
+            // are lost.
+            Notice::Replaced => {
+                for number in self.holds.numbers() {
+                    if self.holds.step(number, Event::Doubted, &mut self.shared) {
+                        self.lose(number);
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Does what is due. Comes before anything else: after a stall, nobody may be told anything new
+    /// about a lock before its loss is declared.
+    pub fn timeout(&mut self, now: Moment) {
+        self.shared.now = now;
+        while let Some(timer) = self.shared.timers.pop_due(now) {
+            let shared = &mut self.shared;
+            match timer {
+                Timer::Hold(number) => {
+                    if self.holds.step(number, Event::Timer, shared) {
+                        self.lose(number);
+                    }
+                }
+                Timer::Polled(number) => self.polled.timer(number, shared),
+                Timer::Queued(number) => self.queued.caller_timer(number, shared),
+                Timer::Recheck(entry) => self.queued.recheck_timer(entry, shared),
+                Timer::HandOff(number) => self.hand_offs.timer(number, shared),
+                Timer::Release(number) => self.releases.timer(number, shared),
+                Timer::Burst(number) => self.bursts.timer(number, shared),
+            }
+            self.settle();
+        }
+    }
+
+    // What comes out.
+
+    /// What a caller is to be told next.
+    pub fn poll(&mut self) -> Option<Output<C>> {
+        self.shared.next_output()
+    }
+
+    /// What the store is to be asked next. Once there is nothing, the turn is over, and those are
+    /// told who waited for that.
+    pub fn poll_call(&mut self, now: Moment) -> Option<Call<C>> {
+        self.shared.now = now;
+        let call = self.next_call();
+        match &call {
+            Some(Call::Claim(batch)) => self.claims.sent(batch.requests.len()),
+            Some(_) => {}
+            None => self.end_turn(),
+        }
+        call
+    }
+
+    /// When [`timeout`](Self::timeout) is due.
+    pub fn next_timeout(&self) -> Option<Moment> {
+        let timers = self.shared.timers.next().into_iter();
+        timers.chain(self.holds.due_by()).chain(self.shutdown.ends_by()).min()
+    }
+
+    /// Is there a call to poll, or an end of a turn that somebody waits for?
+    pub fn wants_turn(&self) -> bool {
+        self.releases.are_due()
+            || self.requests.are_due()
+            || self.bursts.next_shard(|_| true).is_some()
+            || self.bulk.is_due()
+            || self.shutdown.are_flushes_waiting()
+            || self.shutdown.has_begun()
+    }
+
+    /// Is everything done, and will nothing follow?
+    pub fn has_ended(&self) -> bool {
+        self.shutdown.has_ended()
+    }
+
+    // Which call is next.
+
+    /// The order of the calls in a turn.
+    fn next_call(&mut self) -> Option<Call<C>> {
+        let shared = &self.shared;
+        // Releases go first: who drops a guard and then acquires the same lock must find it free.
+        let release = self.releases.next(shared).map(Call::Release);
+        release
+            .or_else(|| self.held_back.take())
+            // What keeps locks comes before what takes them.
+            .or_else(|| self.holds.next(shared).map(Call::Renew))
+            .or_else(|| self.bulk.next_extensions(shared.now))
+            .or_else(|| self.next_questions())
+            .or_else(|| self.next_acquires())
+            // What no lock depends on comes last.
+            .or_else(|| self.bulk.next(self.shared.now))
+    }
+
+    fn next_questions(&mut self) -> Option<Call<C>> {
+        loop {
+            let shard = self.bursts.next_shard(|shard| self.bulk.room(shard) > 0)?;
+            let room = self.bulk.room(shard);
+            let batch = self.bursts.questions(shard, room, &mut self.shared);
+            self.settle();
+            if !batch.0.is_empty() {
+                let question = Call::Register(self.bulk.batch(batch, shard, self.shared.now));
+                // What was undone for them goes ahead: they must find the runs' locks free.
+                let Some(release) = self.releases.next(&self.shared) else {
+                    return Some(question);
+                };
+                self.held_back = Some(question);
+                return Some(Call::Release(release));
+            }
+        }
+    }
+
+    fn next_acquires(&mut self) -> Option<Call<C>> {
+        let batch = self.requests.next(self.shared.now, |asker| match asker {
+            Asker::Queued(key) => self.queued.request(key, &mut self.shared),
+            Asker::Polled(number) => {
+                Some((*number, self.polled.request(*number, &mut self.shared)?))
+            }
+        });
+        batch.map(Call::Acquire)
+    }
+
+    /// What a flush waits for: releases, and what nobody waits for any more, which ends in one. Not
+    /// claims of durable calls: no guard was dropped for them.
+    fn unreleased(&self) -> impl Iterator<Item = u64> {
+        self.releases.numbers().chain(self.polled.abandoned()).chain(self.bursts.abandoned())
+    }
+
+    /// What a shutdown waits for: all of that, also where somebody waits for it, and claims.
+    fn is_unfinished(&self) -> bool {
+        !self.releases.is_empty()
+            || !self.polled.is_empty()
+            || !self.bursts.is_empty()
+            || !self.claims.is_empty()
+            || self.bulk.claims_wait()
+    }
+
+    fn end_turn(&mut self) {
+        // Only what a flush waits for is looked at: there may be very much else.
+        let is_unreleased = |number| {
+            self.releases.contains(number)
+                || self.polled.contains(number)
+                || self.bursts.is_abandoned(number)
+        };
+        self.shutdown.answer_flushes(is_unreleased, &mut self.shared);
+        if self.shutdown.has_begun() {
+            let is_unfinished = self.is_unfinished();
+            let handed_over = self.hand_offs.are_due_soon(self.shared.now);
+            self.shutdown.end_if_done(is_unfinished, handed_over, &mut self.shared);
+        }
+    }
+
+    // What follows from what.
+
+    /// Does what the parts want of each other.
+    fn settle(&mut self) {
+        while let Some(effect) = self.shared.next_effect() {
+            match effect {
+                Effect::Request(asker) => {
+                    let key = match &asker {
+                        Asker::Queued(key) => Some(key),
+                        Asker::Polled(number) => self.polled.key(*number),
+                    };
+                    let shard = key.map_or(0, |key| self.shared.shard(key));
+                    self.requests.push(shard, asker);
+                }
+                Effect::Undo { number, key, token } => {
+                    let lock = (key, token);
+                    self.releases.begin(number, lock, Moment::default(), None, &self.shared);
+                }
+            }
+        }
+    }
+
+    fn acquired(
+        &mut self,
+        (asker, number): (Asker, u64),
+        sent_at: Moment,
+        answer: Said<Acquisition>,
+    ) {
+        let shared = &mut self.shared;
+        let Asker::Queued(key) = asker else {
+            if let Some((acquirer, granted)) = self.polled.answered(number, sent_at, answer, shared)
+            {
+                self.hold_directly(acquirer, granted, Work::Own);
+            }
+            return;
+        };
+        let granted = self.queued.answered(&key, number, sent_at, answer, shared);
+        let Some(granted) = granted else { return };
+        self.lose_key(&key);
+        let next = self.queued.granted(&key, &granted, &mut self.shared);
+        let Some((acquirer, fencing_token)) = next else { return };
+        self.hold(acquirer, granted, fencing_token, Work::Own);
+        self.hand_offs.forget(&key, &mut self.shared);
+    }
+
+    fn registered(
+        &mut self,
+        (key, number): (Arc<str>, u64),
+        sent_at: Moment,
+        answer: Said<DebounceReply>,
+    ) {
+        let run = self.bursts.answered(&key, sent_at, answer, &mut self.shared);
+        let Some((fence, callers)) = run else { return };
+        match self.bursts.runner(number, callers) {
+            Some((acquirer, followed)) => {
+                let (token, lease) = (self.shared.token(number), acquirer.terms.lease);
+                let ownership = number;
+                let granted = Granted { ownership, token, sent_at, lease, fence, contended: false };
+                self.hold_directly(acquirer, granted, Work::Burst { followed });
+            }
+            None => self.shared.undo(number, &key, &self.shared.token(number)),
+        }
+    }
+
+    fn claimed(&mut self, claim: (Acquirer<()>, C), sent_at: Moment, answer: Said<DurableClaim>) {
+        let (is_closed, shared) = (self.shutdown.has_begun(), &mut self.shared);
+        let granted = self.claims.answered(claim, sent_at, answer, is_closed, shared);
+        if let Some((acquirer, granted, work)) = granted {
+            self.hold_directly(acquirer, granted, work);
+        }
+    }
+
+    /// The store has granted a lock to somebody who did not wait in line for it.
+    fn hold_directly(&mut self, acquirer: Acquirer<C>, granted: Granted, work: Work) {
+        self.lose_key(&acquirer.key);
+        let fencing_token = self.queued.taken_by(&acquirer.key, &granted);
+        self.hold(acquirer, granted, fencing_token, work);
+    }
+
+    /// A lock is a caller's from now on. If that caller is gone, its owner lets go of it at once,
+    /// as of a hold that was not delivered.
+    fn hold(&mut self, acquirer: Acquirer<C>, granted: Granted, fencing_token: u64, work: Work) {
+        let Acquirer { number, key, terms, to } = acquirer;
+        let (holder, shared) = ((number, key, terms), &mut self.shared);
+        let deadline = self.holds.begin(holder, &granted, fencing_token, shared);
+        let hold = HoldName { ownership: granted.ownership, caller: number };
+        let token = granted.token;
+        let grant = Grant { hold, token, fencing_token, deadline, work };
+        shared.tell(Output::Granted(to, grant));
+    }
+
+    /// The same ownership in the hands of the next caller.
+    fn pass_on(&mut self, ownership: u64, acquirer: Acquirer<C>, fencing_token: u64, work: Work) {
+        let Acquirer { number, terms, to, .. } = acquirer;
+        let shared = &mut self.shared;
+        let passed = self.holds.pass_on(ownership, (number, terms), fencing_token, shared);
+        if let Some((token, deadline)) = passed {
+            let hold = HoldName { ownership, caller: number };
+            let grant = Grant { hold, token, fencing_token, deadline, work };
+            shared.tell(Output::Granted(to, grant));
+        }
+    }
+
+    /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it, or
+    /// to the store.
+    fn release(&mut self, hold: HoldName, undelivered: bool, to: Option<C>) {
+        let passable = self.holds.passable(hold, undelivered, self.shared.now);
+        let Some((key, remaining)) = passable else {
+            // Lost before; the guard's own end changes nothing.
+            return self.shared.refuse(to, Refusal::Lost(NOT_HELD));
+        };
+        if undelivered && self.pass_run_on(hold, &key, remaining) {
+            return;
+        }
+        let action = self.queued.released(&key, remaining, &mut self.shared);
+        if let Action::Grant { caller, fencing_token } = action {
+            let next = self.queued.next(caller, &mut self.shared);
+            let next = next.expect("BUG: who waits in line is known");
+            self.pass_on(hold.ownership, next, fencing_token, Work::Own);
+            return self.shared.answer(to, Ok(Outcome::Done));
+        }
+        let ended = self.holds.end(hold.ownership, &mut self.shared);
+        let Ended { token, keep_until, .. } = ended.expect("BUG: it was held just now");
+        if action == Action::Reacquire {
+            self.queued.reacquire(&key, hold.ownership, token, &mut self.shared);
+            return self.shared.answer(to, Ok(Outcome::Done));
+        }
+        // `hold_at_least` is for those that have held it.
+        let keep_until = if undelivered { Moment::default() } else { keep_until };
+        self.releases.begin(hold.ownership, (key, token), keep_until, to, &self.shared);
+    }
+
+    /// If this was a run, and its caller went away before it had taken it: true if it is another's
+    /// now.
+    fn pass_run_on(&mut self, hold: HoldName, key: &str, remaining: Duration) -> bool {
+        if remaining.is_zero() {
+            self.bursts.run_lost(hold.ownership, &mut self.shared);
+            return false;
+        }
+        let fencing_token = self.holds.fencing_token(hold);
+        match (self.bursts.next_runner(hold.ownership), fencing_token) {
+            (Some((acquirer, followed)), Some(fencing_token)) => {
+                self.pass_on(hold.ownership, acquirer, fencing_token, Work::Burst { followed });
+                true
+            }
+            _ => {
+                self.bursts.run_undone(key);
+                false
+            }
+        }
+    }
+
+    fn leak(&mut self, hold: HoldName) {
+        if self.holds.contains(hold)
+            && let Some(Ended { key, .. }) = self.holds.end(hold.ownership, &mut self.shared)
+        {
+            self.queued.leave_ownership(&key, hold.ownership, &mut self.shared);
+        }
+    }
+
+    /// The lock was lost. Where its lease has run out, the store may hold the key for us still, though
+    /// nobody believes in it any more; where the store says that it is not ours, its key has gone in
+    /// another way than by a release, and those who wait for it have not been told; where it was taken
+    /// away by force, this token may hold it again. The same release is for all: it frees what is ours,
+    /// and passes on what nobody holds.
+    fn lose(&mut self, ownership: u64) {
+        if let Some(Ended { key, token, .. }) = self.end_lost(ownership) {
+            self.shared.undo(ownership, &key, &token);
+        }
+    }
+
+    /// The store gives a lock to one at a time: who held it before, holds it no more.
+    fn lose_key(&mut self, key: &Arc<str>) {
+        if let Some(ownership) = self.queued.ownership(key) {
+            self.end_lost(ownership);
+        }
+    }
+
+    fn end_lost(&mut self, ownership: u64) -> Option<Ended> {
+        let ended = self.holds.end(ownership, &mut self.shared)?;
+        self.shared.tell(Output::Lost(ownership));
+        self.queued.leave_ownership(&ended.key, ownership, &mut self.shared);
+        self.bursts.run_lost(ownership, &mut self.shared);
+        Some(ended)
+    }
+
+    fn renewed(&mut self, lock: (u64, Duration), sent_at: Moment, answer: Said<Renewal>) {
+        let (number, _) = lock;
+        if let Ok(Renewal::Renewed { contended: true }) = answer {
+            self.queued.contended(number, self.holds.key(number).cloned());
+        }
+        if self.holds.renewed(lock, sent_at, answer, &mut self.shared) {
+            self.lose(number);
+        }
+    }
+
+    fn released(&mut self, number: u64, sent_at: Moment, answer: Said<Release>) {
+        let released = self.releases.answered(number, sent_at, answer, &mut self.shared);
+        let Some((key, token, taken_up_by)) = released else { return };
+        if let Some(by) = taken_up_by {
+            self.hand_offs.watch(number, (Arc::clone(&key), token), by, &mut self.shared);
+        }
+        self.freed(&key);
+    }
+
+    /// Nobody here holds the lock of this key any more.
+    fn freed(&mut self, key: &Arc<str>) {
+        self.queued.recheck_if_polling(key, &mut self.shared);
+        self.bursts.run_ended(key, &mut self.shared);
+    }
+
+    // What is asked in bulk.
+
+    fn query(&mut self, mut query: Query, to: C) {
+        if let Query::EndWindow { run, end, waited, .. } = &mut query {
+            *waited = self.bursts.end_window(run, *end, &mut self.shared);
+        }
+        self.bulk.ask(query, to, &self.shared);
+    }
+
+    fn tell(&mut self, to: C, answer: Said<Outcome>, aftermath: Aftermath) {
+        let failed = |error| Refusal::Failed(error, aftermath);
+        self.shared.answer(to, answer.map_err(failed));
+    }
+
+    fn extended(
+        &mut self,
+        (hold, to): (HoldName, C),
+        sent_at: Moment,
+        answer: Said<Option<Duration>>,
+    ) {
+        let remaining = match answer {
+            Ok(remaining) => remaining,
+            Err(error) => return self.tell(to, Err(error), Aftermath::Unknown),
+        };
+        let event =
+            remaining.map_or(Event::NotOurs, |remaining| Event::Renewed { sent_at, remaining });
+        if self.holds.step(hold.ownership, event, &mut self.shared) {
+            self.lose(hold.ownership);
+        }
+        let is_held = remaining.is_some() && self.holds.contains(hold);
+        let answer = if is_held { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
+        self.shared.answer(to, answer);
+    }
+
+    fn found(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Option<Holder>>) {
+        let behind = self.queued.waiters_behind_entry(&key);
+        let more = |holder: Holder| Holder { waiters: holder.waiters + behind, ..holder };
+        let holder = answer.map(|holder| Outcome::Holder(holder.map(more)));
+        self.tell(to, holder, Aftermath::Nothing);
+    }
+
+    fn force_released(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Release>) {
+        if let Ok(Release { ours: true, .. }) = answer {
+            self.lose_key(&key);
+            self.freed(&key);
+        }
+        if let Ok(Release { handed_over: true, .. }) = answer {
+            // A token that holds nothing, to look after a lock that was never ours.
+            let number = self.shared.draw();
+            let lock = (key, self.shared.token(number));
+            let by = self.shared.now + RESERVATION;
+            self.hand_offs.watch(number, lock, by, &mut self.shared);
+        }
+        let ours = answer.map(|answer| Outcome::Truth(answer.ours));
+        self.tell(to, ours, Aftermath::Unknown);
+    }
+
+    fn window_ended(&mut self, (waited, to): (bool, C), _: Moment, answer: Said<bool>) {
+        let waits = answer.map(|waits| Outcome::Truth(waits || waited));
+        self.tell(to, waits, Aftermath::Unknown);
+    }
+
+    // The end.
+
+    /// Releases what is held, tells who waits, and ends once that is done.
+    fn stop(&mut self, limit: Duration, to: Option<C>) {
+        self.shutdown.begin(self.shared.now + limit, to);
+        let shared = &mut self.shared;
+        self.queued.close(shared);
+        self.polled.close(shared);
+        self.requests.close();
+        self.bursts.close(shared);
+        self.bulk.close(shared);
+        for number in self.holds.numbers() {
+            if let Some(Ended { key, token, keep_until }) = self.end_lost(number) {
+                self.releases.begin(number, (key, token), keep_until, None, &self.shared);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

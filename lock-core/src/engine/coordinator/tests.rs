@@ -1,0 +1,165 @@
+//! The engine by itself: what goes in is written down here, and what comes out is looked at.
+
+use super::*;
+use crate::engine::io::{Acquire, DebouncedCall, Terms, WindowTerms};
+
+const LEASE: Duration = Duration::from_secs(10);
+
+impl Caller for u64 {
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+fn at(millis: u64) -> Moment {
+    Moment::default() + Duration::from_millis(millis)
+}
+
+fn engine() -> Engine<u64> {
+    Engine::new("client", Arc::new(|_| 0))
+}
+
+fn acquirer(number: u64, key: &str) -> Acquirer<u64> {
+    let terms = Terms::of_run(LEASE, None);
+    Acquirer { number, key: key.into(), terms, to: number }
+}
+
+/// A caller, known by its number, that waits in line, or tries once.
+fn acquire(number: u64, key: &str, wait: Duration) -> Command<u64> {
+    let (acquirer, patience) = (acquirer(number, key), Patience::For(wait));
+    Command::Acquire(Box::new(Acquire { acquirer, patience, adopt: None }))
+}
+
+fn release(ownership: u64, caller: u64, undelivered: bool) -> Command<u64> {
+    Command::Release { hold: HoldName { ownership, caller }, undelivered, to: None }
+}
+
+fn granted(fence: u64) -> Said<Acquisition> {
+    Ok(Acquisition::granted(fence))
+}
+
+/// What is asked of the store now, all of it acquires.
+fn asked(engine: &mut Engine<u64>, now: Moment) -> Sent<(Asker, u64)> {
+    match engine.poll_call(now) {
+        Some(Call::Acquire(batch)) => batch.sent,
+        _ => panic!("it asks for a lock"),
+    }
+}
+
+/// The callers that have got a lock since, with the fencing tokens.
+fn grants(engine: &mut Engine<u64>) -> Vec<(u64, u64)> {
+    let outputs = std::iter::from_fn(|| engine.poll());
+    let grants = outputs.filter_map(|output| match output {
+        Output::Granted(to, grant) => Some((to, grant.fencing_token)),
+        _ => None,
+    });
+    grants.collect()
+}
+
+/// An engine whose caller 1 holds the lock `a`.
+fn holding() -> Engine<u64> {
+    let mut engine = engine();
+    engine.command(acquire(1, "a", LEASE), at(0));
+    let sent = asked(&mut engine, at(0));
+    engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(1));
+    assert_eq!(grants(&mut engine), [(1, 7 << 10)]);
+    engine
+}
+
+#[test]
+fn a_release_goes_ahead_of_what_was_asked_before_it() {
+    let mut engine = holding();
+    engine.command(acquire(2, "b", Duration::ZERO), at(2));
+    engine.command(release(1, 1, false), at(2));
+    assert!(engine.wants_turn());
+    assert!(
+        matches!(engine.poll_call(at(2)), Some(Call::Release(batch)) if batch.sent.asked == [1])
+    );
+    asked(&mut engine, at(2));
+    assert!(engine.poll_call(at(2)).is_none());
+}
+
+#[test]
+fn a_lock_whose_caller_is_gone_is_the_next_ones_without_a_word_to_the_store() {
+    let mut engine = holding();
+    engine.command(acquire(2, "a", LEASE), at(2));
+    engine.command(release(1, 1, true), at(2));
+    assert_eq!(grants(&mut engine), [(2, (7 << 10) + 1)]);
+    assert!(engine.poll_call(at(2)).is_none());
+    // The guard of the caller that is gone has nothing to let go of any more.
+    engine.command(release(1, 1, false), at(3));
+    assert!(engine.poll_call(at(3)).is_none());
+}
+
+#[test]
+fn a_run_that_is_revoked_before_its_grant_is_heard_of_is_not_believed() {
+    let mut engine = engine();
+    let terms = WindowTerms { wait: LEASE, max_wait: None, leading: true };
+    let call = DebouncedCall { acquirer: acquirer(1, "run"), window: "window".into(), terms };
+    engine.command(Command::Debounce(Box::new(call)), at(0));
+    let Some(Call::Register(batch)) = engine.poll_call(at(0)) else { panic!("it asks") };
+    let number = batch.sent.asked[0].1;
+    engine.notice(Notice::Revoked { number }, at(1));
+    let granted = || vec![Ok(DebounceReply::Granted { fence: 7 })];
+    engine.answered(Answer::Registered(batch.sent, granted()), at(1));
+    assert_eq!(grants(&mut engine), []);
+    // The same call asks again, and has it then.
+    let again_at = engine.next_timeout().unwrap();
+    engine.timeout(again_at);
+    let Some(Call::Register(batch)) = engine.poll_call(again_at) else { panic!("it asks again") };
+    assert_eq!(batch.sent.asked[0].1, number);
+    engine.answered(Answer::Registered(batch.sent, granted()), again_at);
+    assert_eq!(grants(&mut engine), [(1, 7 << 10)]);
+}
+
+#[test]
+fn a_flush_waits_for_a_grant_that_nobody_waits_for() {
+    const FLUSH: u64 = 9;
+    let mut engine = engine();
+    engine.command(acquire(1, "a", Duration::ZERO), at(0));
+    let sent = asked(&mut engine, at(0));
+    engine.command(Command::Cancel(1), at(1));
+    engine.command(Command::Flush(FLUSH), at(1));
+    let flushed = |engine: &mut Engine<u64>, now| {
+        let idle = engine.poll_call(now).is_none();
+        let answered = std::iter::from_fn(|| engine.poll())
+            .any(|output| matches!(output, Output::Answered(FLUSH, Ok(Outcome::Done))));
+        (idle, answered)
+    };
+    assert_eq!(flushed(&mut engine, at(1)), (true, false));
+    engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(2));
+    let Some(Call::Release(batch)) = engine.poll_call(at(2)) else { panic!("it is undone") };
+    assert_eq!(flushed(&mut engine, at(2)), (true, false));
+    engine.answered(Answer::Released(batch.sent, vec![Ok(Release::freed())]), at(3));
+    assert_eq!(flushed(&mut engine, at(3)), (true, true));
+}
+
+#[test]
+fn a_deadline_is_declared_before_an_answer_that_came_meanwhile() {
+    let mut engine = holding();
+    let renew_at = engine.next_timeout().unwrap();
+    engine.timeout(renew_at);
+    let by = engine.next_timeout().unwrap();
+    let Some(Call::Renew(batch)) = engine.poll_call(by) else { panic!("it is renewed") };
+    let late = at(0) + LEASE;
+    engine.timeout(late);
+    engine.answered(Answer::Renewed(batch.sent, vec![Ok(Renewal::renewed())]), late);
+    let outputs: Vec<_> = std::iter::from_fn(|| engine.poll()).collect();
+    assert!(matches!(outputs[..], [Output::Lost(1)]), "and nothing else");
+    assert!(matches!(engine.poll_call(late), Some(Call::Release(_))), "the key may be ours still");
+}
+
+#[test]
+fn an_engine_that_ends_undoes_and_refuses() {
+    const END: u64 = 9;
+    let mut engine = holding();
+    engine.command(Command::Shutdown(END), at(2));
+    engine.command(acquire(2, "b", LEASE), at(2));
+    let outputs: Vec<_> = std::iter::from_fn(|| engine.poll()).collect();
+    assert!(matches!(outputs[..], [Output::Lost(1), Output::Answered(2, Err(Refusal::Closed))]));
+    let Some(Call::Release(batch)) = engine.poll_call(at(2)) else { panic!("it is released") };
+    assert!(engine.poll_call(at(2)).is_none() && !engine.has_ended());
+    engine.answered(Answer::Released(batch.sent, vec![Ok(Release::freed())]), at(3));
+    assert!(engine.poll_call(at(3)).is_none() && engine.has_ended());
+    assert!(matches!(engine.poll(), Some(Output::Answered(END, Ok(Outcome::Done)))));
+}

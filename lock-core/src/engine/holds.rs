@@ -1,0 +1,299 @@
+//! Held locks: renewing them in batches, and finding them lost in time.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    calls::{BATCH, Batch, Granted, Said, Sent},
+    io::{HoldName, Output, Refusal, Terms},
+    lease::{Action, Event, Lease},
+    releases::NOT_HELD,
+    shards::Shards,
+    shared::Shared,
+    timers::{Scheduled, Timer},
+};
+use crate::{
+    Token,
+    contract::{ExtendRequest, RenewRequest, Renewal},
+    limits::LONGEST_LEASE,
+    maps::ByNumber,
+    mutant::Mutant,
+    time::Moment,
+};
+
+/// The locks that are held, by the numbers of their tokens.
+#[derive(Clone, Default, Hash)]
+pub(super) struct Holds {
+    by_ownership: ByNumber<Hold>,
+    /// Renewals that are due: the numbers of the locks, and for how long.
+    due: Shards<Vec<(u64, Duration)>>,
+    /// When they go out at the latest, whether they fill a batch or not.
+    due_by: Option<Moment>,
+}
+
+#[derive(Clone, Hash)]
+struct Hold {
+    caller: u64,
+    key: Arc<str>,
+    token: Token,
+    fencing_token: u64,
+    lease: Lease,
+    /// `hold_at_least` keeps the key until then, even when it is released before.
+    keep_until: Moment,
+    timer: Scheduled,
+}
+
+/// A hold that has ended.
+#[derive(Clone, Hash)]
+pub(super) struct Ended {
+    pub(super) key: Arc<str>,
+    pub(super) token: Token,
+    pub(super) keep_until: Moment,
+}
+
+impl Holds {
+    /// A lock is held from now on, until the deadline that is returned. Who held it before must have
+    /// lost it.
+    pub(super) fn begin<C>(
+        &mut self,
+        (caller, key, terms): (u64, Arc<str>, Terms),
+        granted: &Granted,
+        fencing_token: u64,
+        shared: &mut Shared<C>,
+    ) -> Moment {
+        let Granted { ownership, sent_at, lease, .. } = *granted;
+        let token = granted.token.clone();
+        let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };
+        let own = (terms.lease, terms.hold_at_most);
+        let lease = Lease::granted(sent_at, lease, own, shared.jitter(ownership));
+        let keep_until = shared.now + terms.hold_at_least;
+        let timer = Scheduled::default();
+        let mut hold = Hold { caller, key, token, fencing_token, lease, keep_until, timer };
+        let deadline = hold.watch(ownership, shared);
+        self.by_ownership.insert(ownership, hold);
+        deadline
+    }
+
+    /// The same ownership in the hands of the next caller: the token, and the deadline.
+    pub(super) fn pass_on<C>(
+        &mut self,
+        ownership: u64,
+        (caller, terms): (u64, Terms),
+        fencing_token: u64,
+        shared: &mut Shared<C>,
+    ) -> Option<(Token, Moment)> {
+        let jitter = shared.jitter(ownership);
+        let hold = self.by_ownership.get_mut(&ownership)?;
+        hold.lease.pass_on(shared.now, (terms.lease, terms.hold_at_most), jitter);
+        (hold.caller, hold.fencing_token) = (caller, fencing_token);
+        hold.keep_until = shared.now + terms.hold_at_least;
+        let deadline = hold.watch(ownership, shared);
+        Some((hold.token.clone(), deadline))
+    }
+
+    /// What is held under this name, unless it was lost, or is somebody else's by now.
+    fn named(&self, name: HoldName) -> Option<&Hold> {
+        self.by_ownership.get(&name.ownership).filter(|hold| hold.caller == name.caller)
+    }
+
+    pub(super) fn contains(&self, name: HoldName) -> bool {
+        self.named(name).is_some()
+    }
+
+    pub(super) fn fencing_token(&self, name: HoldName) -> Option<u64> {
+        Some(self.named(name)?.fencing_token)
+    }
+
+    /// May what is held under this name still be believed?
+    pub(super) fn is_believed(&self, name: HoldName, now: Moment) -> bool {
+        self.named(name).is_some_and(|hold| now < hold.lease.deadline())
+    }
+
+    /// The key of a lock, and how long it may be passed on to somebody else as it is: zero if it may
+    /// not.
+    pub(super) fn passable(
+        &self,
+        name: HoldName,
+        undelivered: bool,
+        now: Moment,
+    ) -> Option<(Arc<str>, Duration)> {
+        let hold = self.named(name)?;
+        let kept = !undelivered && hold.keep_until > now;
+        let remaining = if kept { Duration::ZERO } else { hold.lease.deadline().after(now) };
+        Some((Arc::clone(&hold.key), remaining))
+    }
+
+    /// Forgets a hold; `None` if it was lost before.
+    pub(super) fn end<C>(&mut self, ownership: u64, shared: &mut Shared<C>) -> Option<Ended> {
+        let Hold { key, token, keep_until, mut timer, .. } =
+            self.by_ownership.remove(&ownership)?;
+        shared.timers.cancel(Timer::Hold(ownership), &mut timer);
+        Some(Ended { key, token, keep_until })
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.by_ownership.keys()
+    }
+
+    /// The key of what is held with the token of this number.
+    pub(super) fn key(&self, ownership: u64) -> Option<&Arc<str>> {
+        Some(&self.by_ownership.get(&ownership)?.key)
+    }
+
+    /// One event of one held lock: true if it is lost.
+    pub(super) fn step<C>(&mut self, ownership: u64, event: Event, shared: &mut Shared<C>) -> bool {
+        let Some(hold) = self.by_ownership.get_mut(&ownership) else { return false };
+        if event == Event::Timer {
+            hold.timer.fired();
+        }
+        match hold.lease.step(event, shared.now) {
+            Action::Lose => return true,
+            Action::Wait => {}
+            Action::Renew { remaining } => {
+                // Waiting a thirtieth of the lease for company fills the batches, and takes a
+                // tenth of the time there is for a second and third try.
+                let by = shared.now + hold.lease.length() / 30;
+                self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
+                self.due.at(shared.shard(&hold.key)).push((ownership, remaining));
+            }
+        }
+        if event == Event::Doubted {
+            // Also one whose renewal waits for company already.
+            self.due_by = self.due_by.map(|due_by| due_by.min(shared.now));
+        }
+        let deadline = hold.watch(ownership, shared);
+        if matches!(event, Event::Renewed { .. }) {
+            shared.tell(Output::Deadline(ownership, deadline));
+        }
+        false
+    }
+
+    fn are_due(&self) -> bool {
+        self.due.find(|due| !due.is_empty()).is_some()
+    }
+
+    pub(super) fn due_by(&self) -> Option<Moment> {
+        self.due_by
+    }
+
+    /// The next batch of renewals, if they fill one, or the first cannot wait longer.
+    pub(super) fn next<C>(
+        &mut self,
+        shared: &Shared<C>,
+    ) -> Option<Batch<RenewRequest, (u64, Duration)>> {
+        let overdue = self.due_by? <= shared.now;
+        loop {
+            let due =
+                self.due.find(|due| if overdue { !due.is_empty() } else { due.len() >= BATCH });
+            let Some(shard) = due else { break };
+            let due = self.due.at(shard);
+            let size = due.len().min(BATCH);
+            // A store answers a batch within what the shortest lease in it leaves: one that is too
+            // short for the way there must not take longer ones with it.
+            due[..size].sort_by_key(|(_, lease)| *lease);
+            let least = magnitude(due[0].1);
+            let alike = due[..size].iter().take_while(|(_, lease)| magnitude(*lease) == least);
+            let alike = alike.count();
+            let locks = due.drain(..alike).filter_map(|(number, lease)| {
+                // It may have been released while it waited.
+                let hold = self.by_ownership.get(&number)?;
+                let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
+                let asked = lease.max(Duration::from_millis(1));
+                Some(((number, lease), RenewRequest { key, token, lease: asked }))
+            });
+            let (asked, requests): (Vec<_>, Vec<_>) = locks.unzip();
+            if !requests.is_empty() {
+                return Some(Batch { requests, sent: Sent { asked, shard, sent_at: shared.now } });
+            }
+        }
+        if !self.are_due() {
+            self.due_by = None;
+        }
+        None
+    }
+
+    /// The store has answered one renewal of a batch.
+    pub(super) fn renewed<C>(
+        &mut self,
+        (ownership, lease): (u64, Duration),
+        sent_at: Moment,
+        answer: Said<Renewal>,
+        shared: &mut Shared<C>,
+    ) -> bool {
+        let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };
+        let event = match answer {
+            Ok(Renewal::Renewed { .. }) => Event::Renewed { sent_at, remaining: lease },
+            Ok(Renewal::NotOurs) => Event::NotOurs,
+            Err(_) if Mutant::ErrorCountedAsNotOurs.is_on() => Event::NotOurs,
+            // A refusal is not a loss either: a replica that cannot be written to, a server that is
+            // loading its data, says nothing about who holds the lock.
+            Err(_) => Event::Unknown,
+        };
+        self.step(ownership, event, shared)
+    }
+
+    /// What asks the store for that much more of a lease, if it may be had.
+    pub(super) fn extension(
+        &self,
+        name: HoldName,
+        by: Duration,
+        now: Moment,
+    ) -> Result<ExtendRequest, Refusal> {
+        let hold = self.named(name).ok_or(Refusal::Lost(NOT_HELD))?;
+        let until = hold.lease.deadline() + by;
+        if until > hold.lease.end() {
+            let message = "`hold_at_most` ends before that: extend by less, or allow more";
+            return Err(Refusal::Invalid(message.to_owned()));
+        }
+        if until.after(now) > LONGEST_LEASE {
+            return Err(Refusal::Invalid(format!(
+                "a lease may last {LONGEST_LEASE:?} at most: extend by less"
+            )));
+        }
+        let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
+        Ok(ExtendRequest { key, token, by })
+    }
+}
+
+impl Hold {
+    /// Sets the timer to what the lease wants next, and returns the deadline.
+    fn watch<C>(&mut self, ownership: u64, shared: &mut Shared<C>) -> Moment {
+        shared.timers.reset(Timer::Hold(ownership), &mut self.timer, self.lease.next_timer());
+        self.lease.deadline()
+    }
+}
+
+/// Leases of one magnitude can be renewed together: none is more than twice as long as another.
+fn magnitude(lease: Duration) -> u32 {
+    lease.as_millis().max(1).ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubted_lock_whose_renewal_waits_for_company_is_looked_at_now() {
+        let mut shared: Shared<()> = Shared::new("c".into(), Arc::new(|_| 0));
+        shared.now = Moment::from_nanos(1_000_000_000);
+        let mut holds = Holds::default();
+        let lease = Duration::from_secs(3600);
+        let terms = Terms::of_run(lease, None);
+        let granted = Granted {
+            ownership: 1,
+            token: shared.token(1),
+            sent_at: shared.now,
+            lease,
+            fence: 1,
+            contended: false,
+        };
+        holds.begin((1, "k".into(), terms), &granted, 1, &mut shared);
+        let due = shared.timers.next().unwrap();
+        shared.now = due;
+        shared.timers.pop_due(due);
+        assert!(!holds.step(1, Event::Timer, &mut shared));
+        assert!(holds.next(&shared).is_none(), "it waits for company");
+        shared.now = due + Duration::from_millis(1);
+        assert!(!holds.step(1, Event::Doubted, &mut shared));
+        assert!(holds.next(&shared).is_some(), "a lock that may be gone is looked at now");
+    }
+}

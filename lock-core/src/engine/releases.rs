@@ -1,0 +1,177 @@
+//! Locks on their way to being free: releases are repeated until the store has answered.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    calls::{BATCH, Batch, Said, Sent},
+    io::{Aftermath, Outcome, Refusal},
+    outage::Outage,
+    shards::Shards,
+    shared::Shared,
+    timers::{Scheduled, Timer},
+};
+use crate::{
+    Token,
+    contract::{RESERVATION, Release, ReleaseRequest, StoreError},
+    maps::ByNumber,
+    time::Moment,
+};
+
+/// How long a release is tried. Most leases have run out by then, and what a store has not
+/// answered for half a minute it will not answer soon.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// What a guard is told that has nothing to let go of.
+pub(super) const NOT_HELD: &str =
+    "the lock is held by this guard no more (its lease ran out, or it was taken away)";
+
+#[derive(Clone, Default, Hash)]
+pub(super) struct Releases<C> {
+    by_number: ByNumber<Releasable<C>>,
+    /// What the next calls release, by the parts of the store.
+    due: Shards<Vec<u64>>,
+}
+
+/// A lock that has no guard any more.
+#[derive(Clone, Hash)]
+struct Releasable<C> {
+    key: Arc<str>,
+    token: Token,
+    /// `hold_at_least` keeps the key until then.
+    keep_until: Moment,
+    give_up_at: Moment,
+    outage: Outage,
+    timer: Scheduled,
+    to: Option<C>,
+}
+
+impl<C> Releases<C> {
+    pub(super) fn begin(
+        &mut self,
+        number: u64,
+        (key, token): (Arc<str>, Token),
+        keep_until: Moment,
+        to: Option<C>,
+        shared: &Shared<C>,
+    ) {
+        self.due.at(shared.shard(&key)).push(number);
+        let release = Releasable {
+            key,
+            token,
+            keep_until,
+            give_up_at: shared.now + GIVE_UP_AFTER,
+            outage: Outage::default(),
+            timer: Scheduled::default(),
+            to,
+        };
+        self.by_number.insert(number, release);
+    }
+
+    /// The numbers of those that are not done.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.by_number.keys().into_iter()
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.by_number.contains_key(&number)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    pub(super) fn are_due(&self) -> bool {
+        self.due.find(|due| !due.is_empty()).is_some()
+    }
+
+    /// The next batch to send.
+    pub(super) fn next(&mut self, shared: &Shared<C>) -> Option<Batch<ReleaseRequest, u64>> {
+        let shard = self.due.find(|due| !due.is_empty())?;
+        let due = self.due.at(shard);
+        let batch = due.len().min(BATCH);
+        let locks = due.drain(..batch).filter_map(|number| {
+            let release = self.by_number.get(&number)?;
+            let request = ReleaseRequest::new(Arc::clone(&release.key), release.token.clone());
+            // Rounded up: at least means at least.
+            let keep = release.keep_until.after(shared.now).as_nanos().div_ceil(1_000_000);
+            Some((number, request.keeping(Duration::from_millis(keep as u64))))
+        });
+        let (asked, requests): (Vec<_>, Vec<_>) = locks.unzip();
+        let sent = Sent { asked, shard, sent_at: shared.now };
+        (!sent.asked.is_empty()).then_some(Batch { requests, sent })
+    }
+
+    /// The store has answered one of a batch: the key and the token, if that is released now, and the
+    /// time by which somebody has to have taken it up, if it was handed over or is kept.
+    pub(super) fn answered(
+        &mut self,
+        number: u64,
+        sent_at: Moment,
+        answer: Said<Release>,
+        shared: &mut Shared<C>,
+    ) -> Option<(Arc<str>, Token, Option<Moment>)> {
+        let release = self.by_number.get_mut(&number)?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => {
+                release.failed(number, sent_at, failure, shared);
+                if release.timer == Scheduled::default() {
+                    self.due.at(shared.shard(&release.key)).push(number);
+                }
+                return None;
+            }
+        };
+        let Releasable { key, token, keep_until, outage, to, .. } =
+            self.by_number.remove(&number)?;
+        // After a try without an answer, a lock that is not ours was freed by that try: the same
+        // request twice is answered as once.
+        let repeated = outage.since().is_some();
+        let was_ours = answer.ours || repeated;
+        let told = if was_ours { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
+        shared.answer(to, told);
+        let taken_up_by = if keep_until > sent_at {
+            // Nobody else looks at that moment: the next one knows of the lease only.
+            Some(keep_until.max(shared.now))
+        } else {
+            let handed_over = answer.handed_over || (repeated && !answer.ours);
+            handed_over.then_some(shared.now + RESERVATION)
+        };
+        Some((key, token, taken_up_by))
+    }
+
+    /// It is time to try again, or to give up.
+    pub(super) fn timer(&mut self, number: u64, shared: &Shared<C>) {
+        let Some(release) = self.by_number.get_mut(&number) else { return };
+        release.timer.fired();
+        if shared.now >= release.give_up_at {
+            // The lease frees the lock; nothing here knows more.
+            self.by_number.remove(&number);
+        } else {
+            self.due.at(shared.shard(&release.key)).push(number);
+        }
+    }
+}
+
+impl<C> Releasable<C> {
+    /// A connection that broke is tried again at once, ahead of what is asked next: who drops a
+    /// guard and then acquires the same lock must find it free, if the new connection is there in
+    /// time. After that, there is a timer.
+    fn failed(
+        &mut self,
+        number: u64,
+        sent_at: Moment,
+        failure: StoreError,
+        shared: &mut Shared<C>,
+    ) {
+        self.outage.failed(sent_at);
+        // A caller that waits for the answer is told in time that there is none; the release itself
+        // is tried on, for a lock that nobody holds must not stay taken.
+        if failure.is_refusal() || self.outage.is_over_limit(shared.now) {
+            shared.refuse(self.to.take(), Refusal::Failed(failure, Aftermath::Repeated));
+        }
+        if self.outage.failures() > 1 {
+            let at = shared.now + self.outage.pause();
+            shared.timers.reset(Timer::Release(number), &mut self.timer, at);
+        }
+    }
+}

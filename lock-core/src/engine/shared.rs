@@ -1,0 +1,128 @@
+//! What the parts of an engine share: the time, the timers, and what comes out.
+
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use super::{
+    calls::Asker,
+    io::{Outcome, Output, Refusal},
+    timers::Timers,
+};
+use crate::{
+    contract::Delivery,
+    mutant::Mutant,
+    time::{Jitter, Moment},
+    token::{self, Token},
+};
+
+/// More parts of a store than that share what they have.
+const MOST_SHARDS: usize = 1024;
+
+/// Which part of the store a key is in, counted from 0. It may change.
+pub type ShardOf = Arc<dyn Fn(&str) -> usize + Send + Sync>;
+
+/// What one part of the engine wants of another.
+#[derive(Clone)]
+pub(super) enum Effect {
+    /// Ask the store for a lock.
+    Request(Asker),
+    /// Let go of what this token may hold, or wait for, in the store.
+    Undo { number: u64, key: Arc<str>, token: Token },
+}
+
+#[derive(Clone)]
+pub(super) struct Shared<C> {
+    /// What this client's tokens begin with.
+    client: Arc<str>,
+    /// The last number that was drawn here: odd ones, for callers choose even ones.
+    drawn: u64,
+    /// How notices travel at the moment.
+    pub(super) delivery: Delivery,
+    shard_of: ShardOf,
+    /// What is done counts from there. A turn that was held up acts on a time that is too early,
+    /// which makes a lease shorter and never longer; a holder asks the clock itself.
+    pub(super) now: Moment,
+    pub(super) timers: Timers,
+    effects: VecDeque<Effect>,
+    outputs: VecDeque<Output<C>>,
+}
+
+impl<C> Shared<C> {
+    pub(super) fn new(client: Arc<str>, shard_of: ShardOf) -> Self {
+        Self {
+            client,
+            drawn: 0,
+            delivery: Delivery::Polling,
+            shard_of,
+            now: Moment::default(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The number of the part of the store that this key is in.
+    pub(super) fn shard(&self, key: &str) -> usize {
+        (self.shard_of)(key) % MOST_SHARDS
+    }
+
+    /// A number that is larger than all that were drawn before, and that no caller has.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.drawn = if self.drawn == 0 { 1 } else { self.drawn + 2 };
+        self.drawn
+    }
+
+    /// The token of this number.
+    pub(super) fn token(&self, number: u64) -> Token {
+        let owner = if Mutant::OwnerPerProcess.is_on() { 1 } else { number };
+        token::made_by(&self.client, owner)
+    }
+
+    /// A number for jitter: the same sequence for no two clients, and no two entries alike.
+    pub(super) fn jitter(&self, number: u64) -> Jitter {
+        let seed = self.client.bytes().fold(number, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+        });
+        Jitter::new(seed >> 32)
+    }
+
+    pub(super) fn request(&mut self, asker: Asker) {
+        self.effects.push_back(Effect::Request(asker));
+    }
+
+    pub(super) fn undo(&mut self, number: u64, key: &Arc<str>, token: &Token) {
+        let (key, token) = (Arc::clone(key), token.clone());
+        self.effects.push_back(Effect::Undo { number, key, token });
+    }
+
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(super) fn tell(&mut self, output: Output<C>) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn answer(&mut self, to: impl Into<Option<C>>, answer: Result<Outcome, Refusal>) {
+        self.outputs.extend(to.into().map(|to| Output::Answered(to, answer)));
+    }
+
+    pub(super) fn refuse(&mut self, to: impl Into<Option<C>>, refusal: Refusal) {
+        self.answer(to, Err(refusal));
+    }
+
+    pub(super) fn next_output(&mut self) -> Option<Output<C>> {
+        self.outputs.pop_front()
+    }
+}
+
+/// What decides what is done next. The rest is the same for every state of a client, or is in other
+/// parts, too (the timers), or is empty between two inputs.
+impl<C> Hash for Shared<C> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.drawn, self.delivery).hash(state);
+    }
+}

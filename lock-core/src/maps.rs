@@ -1,0 +1,112 @@
+//! The maps of the engine. Every lock passes through several of them, so hashing counts.
+//!
+//! What is decided must not depend on the order of a hash map, which is another one in each process: so
+//! these have no iterator that shows one.
+
+use std::{
+    borrow::Borrow,
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+/// By the key of a lock. Ids may come from anybody, so the hash is seeded.
+pub(crate) type ByKey<V> = Map<Arc<str>, V, foldhash::fast::RandomState>;
+
+/// By a number of the client's own: nobody else chooses it, so spreading it is enough.
+pub(crate) type ByNumber<V> = Map<u64, V, foldhash::fast::FixedState>;
+
+/// A hash map whose order nobody sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Map<K, V, S>(HashMap<K, V, S>);
+
+impl<K, V, S: Default> Default for Map<K, V, S> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key)
+    }
+
+    pub(crate) fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get_mut(key)
+    }
+
+    pub(crate) fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.contains_key(key)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.0.insert(key, value)
+    }
+
+    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.remove(key)
+    }
+
+    pub(crate) fn entry(&mut self, key: K) -> Entry<'_, K, V> {
+        self.0.entry(key)
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&K, &mut V) -> bool) {
+        self.0.retain(keep);
+    }
+}
+
+impl<K, V, S> Map<K, V, S> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Does this hold of any of them?
+    pub(crate) fn any(&self, mut holds: impl FnMut(&V) -> bool) -> bool {
+        self.0.values().any(&mut holds)
+    }
+}
+
+impl<K: Clone + Ord, V, S> Map<K, V, S> {
+    /// All keys, the smallest first.
+    pub(crate) fn keys(&self) -> Vec<K> {
+        self.keys_where(|_| true)
+    }
+
+    /// The keys of those of which this holds, the smallest first.
+    pub(crate) fn keys_where(&self, mut holds: impl FnMut(&V) -> bool) -> Vec<K> {
+        let all = self.0.iter().filter(|(_, value)| holds(value));
+        let mut keys: Vec<K> = all.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+}
+
+/// Two maps with the same entries have one hash, whatever their order.
+impl<K: Hash, V: Hash, S> Hash for Map<K, V, S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let one = foldhash::fast::FixedState::default();
+        let all = self.0.iter().map(|entry| one.hash_one(entry));
+        all.fold(self.0.len() as u64, u64::wrapping_add).hash(state);
+    }
+}

@@ -1,0 +1,92 @@
+//! Debounced calls in memory.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Now, Subscriber, Table,
+    window::{Call, Verdict},
+};
+use crate::{
+    contract::{DebounceReply, DebounceRequest, EndWindowRequest, Notice, WindowEnd},
+    limits::whole_millis,
+    mutant::Mutant,
+    token,
+};
+
+/// The operations on debounced calls.
+impl<L: Subscriber> Table<L> {
+    /// Takes note of a call, and lets it run if its burst is over.
+    pub fn register(&mut self, request: &DebounceRequest, at: Now) -> DebounceReply {
+        let Now { moment: now, micros } = at;
+        let token = &request.token;
+        let caller = token::parts(token);
+        let call = Call {
+            caller,
+            age: request.age,
+            wait: request.wait,
+            max_wait: request.max_wait,
+            leading: request.leading,
+        };
+        let (mut window, expiry) = match self.windows.get(&request.window) {
+            Some((window, expiry)) if now <= *expiry => (window.clone(), *expiry),
+            _ => Default::default(),
+        };
+        // A part of a millisecond counts as one: asking too early is in vain.
+        let until = |left: Duration| whole_millis(left + Duration::from_micros(999));
+        let running = self.held(&request.run, now);
+        let running = running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
+        let mut keep = Duration::ZERO;
+        let reply = match (running, window.ask(&call, micros)) {
+            // The answer to an earlier claim was lost.
+            (Some((true, _)), _) | (None, Verdict::Due) => {
+                for (client, number) in window.begin(caller, micros) {
+                    self.tell_client(&client, Notice::Granted { number });
+                }
+                let fence = self.take(&request.run, token, request.lease, at);
+                if Mutant::DebounceClaimWithoutLease.is_on() {
+                    self.locks.remove(&request.run);
+                }
+                DebounceReply::Granted { fence }
+            }
+            (_, Verdict::Superseded) => DebounceReply::Superseded,
+            (_, Verdict::NotYet { newest: false, .. }) if Mutant::SupersededByACall.is_on() => {
+                DebounceReply::Superseded
+            }
+            (_, Verdict::NotYet { left, newest }) => {
+                DebounceReply::NotYet { left: until(left), newest }
+            }
+            (Some((false, left)), Verdict::Due) => {
+                window.wait_for_run(caller, micros);
+                // Whoever waits keeps the window: a run may go on for longer than that.
+                keep = left;
+                DebounceReply::Running(whole_millis(left))
+            }
+        };
+        // A tombstone is never kept for less than somebody has asked for.
+        let kept_until = (now + window.due_in(micros).max(keep) + request.keep).max(expiry);
+        self.windows.insert(Arc::clone(&request.window), (window, kept_until));
+        reply
+    }
+
+    /// Ends a window before its time: true if a call waits in it.
+    pub fn end_window(&mut self, request: &EndWindowRequest, at: Now) -> bool {
+        let Now { moment: now, micros } = at;
+        let known = self.windows.get_mut(&request.window).filter(|(_, expiry)| now <= *expiry);
+        let Some((window, _)) = known else { return false };
+        let told: Vec<_> = match request.end {
+            WindowEnd::Flush => {
+                let newest = window.flush(micros);
+                newest.into_iter().map(|(of, number)| (of, Notice::Flushed { number })).collect()
+            }
+            WindowEnd::Cancel => {
+                let told = window.cancel(micros).unwrap_or_default();
+                told.into_iter().map(|(of, number)| (of, Notice::Granted { number })).collect()
+            }
+        };
+        let pending = !told.is_empty();
+        for (client, notice) in told {
+            self.tell_client(&client, notice);
+        }
+        pending
+    }
+}

@@ -1,0 +1,139 @@
+//! The queue of one lock in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use crate::{Token, time::Moment};
+
+/// Who waits for one lock, in the order of their tickets; and in the order in which they die, if they
+/// are not heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queue {
+    by_ticket: BTreeMap<u64, Token>,
+    by_end: BTreeSet<(Moment, u64)>,
+    waiters: HashMap<Token, Waiter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiter {
+    ticket: u64,
+    /// Not heard of after that, it is dead.
+    alive_until: Moment,
+    /// It hears when the lock is given to it; else it looks by itself.
+    listens: bool,
+}
+
+/// How many of the dead leave with one operation that does not look for the first.
+const SWEEP: usize = 10;
+
+impl Queue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// Does anybody but this token wait?
+    pub(crate) fn has_others(&self, token: &Token) -> bool {
+        self.waiters.len() > usize::from(self.waiters.contains_key(token))
+    }
+
+    /// Where a token waits.
+    pub(crate) fn ticket(&self, token: &Token) -> Option<u64> {
+        self.waiters.get(token).map(|waiter| waiter.ticket)
+    }
+
+    /// Is anybody in it alive? Mostly the first is.
+    pub(crate) fn has_living(&self, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
+        self.by_ticket.values().any(|token| self.lives(token, now, &hears))
+    }
+
+    pub(crate) fn living(&self, now: Moment) -> usize {
+        self.by_end.range((now, u64::MAX)..).count()
+    }
+
+    /// Until when anybody in it is alive.
+    pub(crate) fn expiry(&self) -> Moment {
+        self.by_end.last().map(|(end, _)| *end).unwrap_or_default()
+    }
+
+    /// Lets a token wait, or go on waiting: its ticket. Taken for dead, it keeps its ticket if nobody
+    /// has looked.
+    pub(crate) fn wait(
+        &mut self,
+        token: &Token,
+        ticket: Option<u64>,
+        micros: u64,
+        (now, alive): (Moment, Duration),
+        listens: bool,
+    ) -> u64 {
+        let last = self.by_ticket.last_key_value().map_or(0, |(ticket, _)| *ticket);
+        let mut ticket = self.ticket(token).or(ticket).unwrap_or_else(|| micros.max(last + 1));
+        self.leave(token);
+        self.forget_dead(now);
+        // A ticket that somebody made up must not push another waiter out.
+        while self.by_ticket.contains_key(&ticket) {
+            ticket += 1;
+        }
+        let waiter = Waiter { ticket, alive_until: now + alive, listens };
+        self.by_ticket.insert(ticket, token.clone());
+        self.by_end.insert((waiter.alive_until, ticket));
+        self.waiters.insert(token.clone(), waiter);
+        ticket
+    }
+
+    pub(crate) fn leave(&mut self, token: &Token) {
+        if let Some(waiter) = self.waiters.remove(token) {
+            self.by_ticket.remove(&waiter.ticket);
+            self.by_end.remove(&(waiter.alive_until, waiter.ticket));
+        }
+    }
+
+    /// The first living waiter and its ticket. Those before it, who are dead, are removed; one
+    /// that does not listen any more knows its ticket, and takes it again if it lives.
+    pub(crate) fn first(
+        &mut self,
+        now: Moment,
+        hears: impl Fn(&Token) -> bool,
+    ) -> Option<(Token, u64)> {
+        while let Some((ticket, token)) = self.by_ticket.first_key_value() {
+            let (ticket, token) = (*ticket, token.clone());
+            if self.lives(&token, now, &hears) {
+                return Some((token, ticket));
+            }
+            self.leave(&token);
+        }
+        None
+    }
+
+    fn lives(&self, token: &Token, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
+        self.waiters
+            .get(token)
+            .is_some_and(|waiter| waiter.alive_until > now && (!waiter.listens || hears(token)))
+    }
+
+    fn forget_dead(&mut self, now: Moment) {
+        let dead = self.by_end.range(..=(now, u64::MAX)).take(SWEEP);
+        let dead: Vec<_> = dead.map(|(_, ticket)| self.by_ticket[ticket].clone()).collect();
+        for token in dead {
+            self.leave(&token);
+        }
+    }
+}
+
+/// In the order of the tickets: a hash map has none.
+impl std::hash::Hash for Queue {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        for (ticket, token) in &self.by_ticket {
+            (ticket, token, self.waiters.get(token)).hash(state);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// In order.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.by_ticket.values()
+    }
+}

@@ -1,0 +1,133 @@
+//! Points in time, which come in from outside, and chance, which does too.
+
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// A point in time of one clock, counted from that clock's own origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Later than everything that happens.
+    pub const NEVER: Self = Self(Duration::from_nanos(u64::MAX));
+
+    /// This long after the origin.
+    #[must_use]
+    pub fn since_origin(elapsed: Duration) -> Self {
+        Self(elapsed.min(Self::NEVER.0))
+    }
+
+    /// So many nanoseconds after the origin.
+    #[must_use]
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
+    }
+
+    /// How many nanoseconds after the origin it is.
+    #[must_use]
+    pub fn as_nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How long it is from `now` until this moment; zero once it has passed.
+    #[must_use]
+    pub fn after(self, now: Self) -> Duration {
+        self.0.saturating_sub(now.0)
+    }
+
+    /// The first multiple of `step` at or after this moment.
+    ///
+    /// Moments that were rounded with one step coincide, which is what turns many timers into
+    /// one wake-up.
+    #[must_use]
+    pub fn round_up(self, step: Duration) -> Self {
+        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Self::from_nanos(self.as_nanos().div_ceil(step).saturating_mul(step))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self::since_origin(self.0.saturating_add(duration))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+}
+
+/// Jitter in 1,024ths: a number in `0..1024` that the caller draws once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Jitter(u16);
+
+impl Jitter {
+    /// For the model, which is to be without chance.
+    #[cfg(test)]
+    pub(crate) const LEAST: Self = Self(0);
+
+    /// The number that is drawn from this one.
+    #[must_use]
+    pub fn new(random: u64) -> Self {
+        Self((random % 1024) as u16)
+    }
+
+    /// Another number of the same sequence, well spread over the range for any run of `step`s.
+    ///
+    /// Multiples of the golden ratio leave the largest gaps between few points, so repeated tries
+    /// of one task, and the same try of many tasks, do not fall together.
+    pub(crate) fn nth(self, step: u32) -> Self {
+        Self(((u32::from(self.0)).wrapping_add(step.wrapping_mul(633)) % 1024) as u16)
+    }
+
+    /// A duration between `low` and `high`.
+    pub(crate) fn between(self, low: Duration, high: Duration) -> Duration {
+        low + high.saturating_sub(low) / 1024 * u32::from(self.0)
+    }
+}
+
+/// A pause that doubles with each step, from the first to the last.
+pub(crate) fn doubling((first, last): (Duration, Duration), step: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(step)).min(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_saturate_at_both_ends() {
+        assert_eq!(Moment::NEVER + Duration::MAX, Moment::NEVER);
+        assert_eq!(Moment::default() - Duration::from_secs(1), Moment::default());
+        assert_eq!(Moment::default().after(Moment::NEVER), Duration::ZERO);
+    }
+
+    #[test]
+    fn rounding_up_never_goes_back() {
+        let step = Duration::from_millis(47);
+        for nanos in [0, 1, 46_999_999, 47_000_000, 47_000_001] {
+            let moment = Moment::from_nanos(nanos);
+            let rounded = moment.round_up(step);
+            assert!(rounded >= moment && rounded.after(moment) < step, "{nanos}");
+            assert_eq!(rounded.round_up(step), rounded);
+        }
+    }
+
+    #[test]
+    fn jitter_stays_between_its_bounds() {
+        let (low, high) = (Duration::from_millis(90), Duration::from_millis(110));
+        for random in 0..5000 {
+            for step in 0..5 {
+                let drawn = Jitter::new(random).nth(step).between(low, high);
+                assert!((low..=high).contains(&drawn), "{drawn:?}");
+            }
+        }
+    }
+}

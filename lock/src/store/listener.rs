@@ -1,0 +1,71 @@
+//! Where the notices of a client go.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use lock_core::{
+    contract::{Delivery, Notice},
+    table::Subscriber,
+};
+
+/// Receives one client's notices from a [`Store`](crate::store::Store).
+///
+/// Clones are the same. It does not keep the client alive.
+#[derive(Clone)]
+pub struct Listener(Arc<Hear>);
+
+/// Takes a notice, or nothing, and says whether the client is still there.
+type Hear = dyn Fn(Option<Notice>) -> bool + Send + Sync;
+
+impl Listener {
+    pub(crate) fn new(hear: impl Fn(Option<Notice>) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    /// Passes a notice on to the client; false if the client is gone. Never blocks, and runs nothing
+    /// of the client's on this thread, so it may be called from within an operation.
+    pub fn notify(&self, notice: Notice) -> bool {
+        (self.0)(Some(notice))
+    }
+
+    /// Whether the client is still there.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        (self.0)(None)
+    }
+}
+
+impl Subscriber for Listener {
+    fn is_there(&self) -> bool {
+        self.is_open()
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
+/// How the notices of a client travel at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentDelivery(AtomicU8);
+
+impl CurrentDelivery {
+    pub(crate) fn set(&self, delivery: Delivery) {
+        self.0.store(delivery as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn load(&self) -> Delivery {
+        match self.0.load(Ordering::Relaxed) {
+            2 => Delivery::Push,
+            1 => Delivery::PubSub,
+            _ => Delivery::Polling,
+        }
+    }
+}
