@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::random::Random;
+use lock_judge::Random;
 
 /// Which way the bytes go that a fault of a [`Proxy`](super::Proxy) is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
