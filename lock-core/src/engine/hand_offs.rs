@@ -57,6 +57,10 @@ impl HandOffs {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     /// Does one end that will not have ended by itself for long?
     pub(super) fn are_due_soon(&self, now: Moment) -> bool {
         let soon = now + RESERVATION + MARGIN;

@@ -462,6 +462,18 @@ impl<C> Queued<C> {
         waiter.or_else(|| self.entries.get(&number)).cloned()
     }
 
+    /// Is this the number of an entry that callers wait with?
+    pub(super) fn is_entry(&self, number: u64) -> bool {
+        let lock = self.key_of_entry(number).and_then(|key| self.locks.get(&key));
+        let entry = lock.and_then(|lock| lock.state.entry());
+        entry.is_some_and(|entry| entry.number() == number)
+    }
+
+    /// Does nobody here hold a lock, or wait for one?
+    pub(super) fn is_empty(&self) -> bool {
+        self.callers.is_empty() && self.locks.is_empty()
+    }
+
     /// Others wait for the lock that this token holds, or has asked for. `key`: of what it holds.
     pub(super) fn contended(&mut self, number: u64, key: Option<Arc<str>>) {
         let key = key.or_else(|| self.key_of_entry(number));

@@ -13,7 +13,12 @@ mod durable;
 pub(crate) mod queue;
 pub(crate) mod window;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use self::{book::Book, queue::Queue, window::Window};
 use crate::{
@@ -48,8 +53,8 @@ pub trait Subscriber: Clone {
 pub struct Table<L> {
     locks: ByKey<Lock>,
     queues: ByKey<Queue>,
-    /// The clients that listen.
-    subscribers: HashMap<String, L>,
+    /// The clients that listen, and those that did and are gone: what they have sent may still come.
+    subscribers: HashMap<String, Option<L>>,
     /// What they are to be told, once the operation is over: who hears it may want to ask.
     notices: Vec<(L, Notice)>,
     windows: ByKey<(Window, Moment)>,
@@ -158,7 +163,7 @@ impl<L: Subscriber> Table<L> {
     /// Will the client of this holder release the lock here, which wakes those who wait?
     fn notifies(&self, holder: &Token) -> bool {
         let subscriber = self.subscribers.get(token::parts(holder).0);
-        subscriber.is_some_and(L::is_there)
+        subscriber.and_then(Option::as_ref).is_some_and(L::is_there)
     }
 
     fn tell(&mut self, token: &Token, notice: impl FnOnce(u64) -> Notice) {
@@ -167,7 +172,7 @@ impl<L: Subscriber> Table<L> {
     }
 
     fn tell_client(&mut self, client: &str, notice: Notice) {
-        if let Some(subscriber) = self.subscribers.get(client) {
+        if let Some(Some(subscriber)) = self.subscribers.get(client) {
             self.notices.push((subscriber.clone(), notice));
         }
     }
@@ -197,13 +202,15 @@ impl<L: Subscriber> Table<L> {
 impl<L: Subscriber> Table<L> {
     /// A client listens from now on; those that are gone are forgotten.
     pub fn subscribe(&mut self, client: &str, subscriber: L) {
-        self.subscribers.retain(|_, other| other.is_there());
-        self.subscribers.insert(client.to_owned(), subscriber);
+        self.subscribers.retain(|_, other| other.as_ref().is_some_and(L::is_there));
+        self.subscribers.insert(client.to_owned(), Some(subscriber));
     }
 
     /// A client listens no longer: its connection is gone.
     pub fn unsubscribe(&mut self, client: &str) {
-        self.subscribers.remove(client);
+        if let Some(subscriber) = self.subscribers.get_mut(client) {
+            *subscriber = None;
+        }
     }
 
     /// Whom the operations since the last call have something to say to, in order.
@@ -228,6 +235,31 @@ impl<L: Subscriber> Table<L> {
     pub fn fail_over(&mut self, replica: Self) {
         let subscribers = std::mem::take(&mut self.subscribers);
         *self = Self { subscribers, notices: Vec::new(), ..replica };
+    }
+}
+
+/// For those who check it.
+impl<L: Subscriber> Table<L> {
+    /// The token that holds the lock of this key, and until when: also one whose time is up, as long as
+    /// nobody has taken the lock since.
+    #[must_use]
+    pub fn last_holder(&self, key: &str) -> Option<(&Token, Moment)> {
+        self.locks.get(key).map(|lock| (&lock.token, lock.expiry))
+    }
+
+    /// Who waits for the lock of this key, in order, and until when each is alive.
+    pub fn waiters(&self, key: &str) -> impl Iterator<Item = (&Token, Moment)> {
+        self.queues.get(key).into_iter().flat_map(Queue::waiters)
+    }
+}
+
+impl<L> Hash for Table<L> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.locks, &self.queues, &self.windows, &self.books, self.fence).hash(state);
+        let clients = self.subscribers.iter().map(|(client, there)| (client, there.is_some()));
+        let mut clients: Vec<_> = clients.collect();
+        clients.sort_unstable();
+        clients.hash(state);
     }
 }
 
@@ -375,6 +407,6 @@ impl<L: Subscriber> Table<L> {
 }
 
 /// Does anybody hear what is said to the client of this token?
-fn hears<L>(subscribers: &HashMap<String, L>, token: &Token) -> bool {
-    subscribers.contains_key(token::parts(token).0)
+fn hears<L>(subscribers: &HashMap<String, Option<L>>, token: &Token) -> bool {
+    subscribers.get(token::parts(token).0).is_some_and(Option::is_some)
 }

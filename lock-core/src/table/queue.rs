@@ -106,6 +106,11 @@ impl Queue {
         None
     }
 
+    /// All in it, in order, and until when each is alive.
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = (&Token, Moment)> {
+        self.by_ticket.values().map(|token| (token, self.waiters[token].alive_until))
+    }
+
     fn lives(&self, token: &Token, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
         self.waiters
             .get(token)

@@ -1,0 +1,74 @@
+//! How the states of a world are walked through.
+
+use std::{
+    fmt::Debug,
+    hash::Hash,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
+};
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+/// What has happened in some state, so that a model that became empty is noticed.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(AtomicU32);
+
+impl Seen {
+    pub(crate) const LATE_ANSWER: u32 = 31;
+    pub(crate) const EXECUTED_STALE: u32 = 30;
+
+    pub(crate) fn note(&self, event: u32, happened: bool) {
+        if happened {
+            self.0.fetch_or(1 << event, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn has(&self, event: u32) -> bool {
+        self.0.load(Ordering::Relaxed) & (1 << event) != 0
+    }
+}
+
+/// Is the larger bound asked for?
+pub(crate) fn is_larger() -> bool {
+    std::env::var("LOCK_MODEL").is_ok_and(|bound| bound == "2")
+}
+
+/// Walks through all states, of which there must be at least so many.
+pub(crate) fn check<M>(name: &str, model: M, least: usize)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + PartialEq + Debug + Send + Sync,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let started = Instant::now();
+    let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
+    let checker = checker.spawn_bfs().join();
+    let states = checker.unique_state_count();
+    println!(
+        "{name}: {states} states, {} steps, depth {}, {:.1} s",
+        checker.state_count(),
+        checker.max_depth(),
+        started.elapsed().as_secs_f64(),
+    );
+    checker.assert_properties();
+    assert!(checker.is_done() && states >= least, "{name}: only {states} states");
+}
+
+/// Walks through the states of a model with a mistake until it breaks a property: which one, and after
+/// how many steps. Breadth first, so there is no shorter way.
+pub(crate) fn first_failure<M>(model: M) -> Option<(&'static str, usize, usize)>
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Clone + PartialEq + Debug + Send + Sync,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
+    let checker = checker.spawn_bfs().join();
+    let states = checker.unique_state_count();
+    let failures = checker
+        .discoveries()
+        .into_iter()
+        .filter(|(name, _)| checker.model().property(name).expectation.discovery_is_failure());
+    let failures = failures.map(|(name, path)| (name, path.into_actions().len(), states));
+    failures.min_by_key(|(_, steps, _)| *steps)
+}

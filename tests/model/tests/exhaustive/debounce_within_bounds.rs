@@ -1,0 +1,69 @@
+//! The bounds within which debounced calls are walked through.
+
+use crate::{
+    checker::{Seen, check, first_failure, is_larger},
+    debounce::Debounce,
+    world::{Bound, Scene},
+};
+
+const NOTHING: Bound = Bound { late: 0, lasting: 0, calling: 0, faults: 0, wipes: 0 };
+
+pub(crate) fn scene(calls: [u8; 3], bound: Bound) -> Scene<Debounce> {
+    let processes = calls.iter().filter(|count| **count > 0).count();
+    let seen = Seen::default();
+    let play = Debounce { calls: calls.to_vec(), leading: false, strict: false, seen };
+    Scene { play, processes, bound, ticking: false, seen: Seen::default() }
+}
+
+#[test]
+fn late_questions_answers_and_keepers() {
+    let bound = Bound { late: 1, lasting: 1, ..NOTHING };
+    check("late calls", scene([1, 1, 1], bound), 150_000);
+}
+
+#[test]
+fn cuts_crashes_and_callers_that_go_away() {
+    let bound = Bound { lasting: 1, faults: 1, ..NOTHING };
+    check("faults of calls", scene([2, 1, 1], bound), 800_000);
+}
+
+#[test]
+fn a_late_runner_and_calls_during_its_run() {
+    let bound = Bound { late: 1, lasting: 1, calling: 1, ..NOTHING };
+    check("late runs", scene([2, 1, 0], bound), 100_000);
+}
+
+#[test]
+fn the_first_call_of_a_burst_runs_at_once() {
+    let bound = Bound { late: 1, lasting: 1, ..NOTHING };
+    let mut leading = scene([1, 1, 1], bound);
+    leading.play.leading = true;
+    check("leading", leading, 50_000);
+}
+
+#[test]
+fn larger_bounds() {
+    if !is_larger() {
+        return;
+    }
+    let late = Bound { late: 1, lasting: 1, calling: 1, ..NOTHING };
+    check("larger: late calls", scene([2, 1, 1], late), 4_000_000);
+    let later = Bound { late: 2, lasting: 1, ..NOTHING };
+    check("larger: late twice", scene([2, 1, 0], later), 2_000_000);
+    let both = Bound { late: 1, faults: 1, ..NOTHING };
+    check("larger: a fault and a delay", scene([1, 1, 1], both), 3_000_000);
+}
+
+/// What the server does not know: how long a call was on its way. It counts from when it comes, and so
+/// do later calls of its process, whatever age they say (`Window::register`). So a call may run after a
+/// call of another process that was made later; later by no more than a request takes, which the other
+/// tests hold it to: for them no call is made before an earlier one of its process has come.
+#[test]
+fn calls_of_different_processes_are_in_order_but_for_the_time_of_a_request() {
+    let bound = Bound { late: 2, ..NOTHING };
+    let mut strict = scene([2, 1, 0], bound);
+    (strict.play.strict, strict.ticking) = (true, true);
+    let failure = first_failure(strict);
+    let name = failure.map(|(name, ..)| name);
+    assert_eq!(name, Some("no older call runs after a newer one"), "{failure:?}");
+}
