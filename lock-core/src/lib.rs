@@ -19,8 +19,6 @@ pub mod contract;
 pub mod engine;
 pub mod limits;
 mod maps;
-#[cfg(test)]
-mod model;
 pub mod mutant;
 pub mod table;
 pub mod text;

@@ -43,8 +43,6 @@ mutants! {
     HandOverWithTheSameToken,
     /// A holder goes on when the store says that its lock is not its own.
     NotOursIsIgnored,
-    /// A renewal that is on its way is sent once more.
-    RenewalsOverlap,
     /// A lock that was handed over is not looked after.
     HandOffIsNotWatched,
     /// A release without an answer is not repeated.
@@ -53,10 +51,6 @@ mutants! {
     RevokedGrantCounts,
     /// The older calls of a burst are told when its run is granted, and not when it is taken.
     SupersededBeforeTheRun,
-    /// A run that was granted to callers who are gone counts as one that ran.
-    UndoneRunCounts,
-    /// A question about a burst that had no answer is not asked again when a newer call comes.
-    UnknownClaimIsForgotten,
 
     // In the table, the reference of the stores.
     /// A release frees the lock, whoever holds it.

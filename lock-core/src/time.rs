@@ -69,10 +69,6 @@ impl Sub<Duration> for Moment {
 pub struct Jitter(u16);
 
 impl Jitter {
-    /// For the model, which is to be without chance.
-    #[cfg(test)]
-    pub(crate) const LEAST: Self = Self(0);
-
     /// The number that is drawn from this one.
     #[must_use]
     pub fn new(random: u64) -> Self {

@@ -32,6 +32,7 @@ use crate::{
     contract::{
         Acquisition, DebounceReply, DurableClaim, Holder, Notice, RESERVATION, Release, Renewal,
     },
+    mutant::Mutant,
     time::Moment,
 };
 
@@ -447,6 +448,9 @@ impl<C: Caller> Engine<C> {
         let Some((fence, callers)) = run else { return };
         match self.bursts.runner(number, callers) {
             Some((acquirer, followed)) => {
+                if Mutant::SupersededBeforeTheRun.is_on() {
+                    self.bursts.run_taken(number, &mut self.shared);
+                }
                 let (token, lease) = (self.shared.token(number), acquirer.terms.lease);
                 let ownership = number;
                 let granted = Granted { ownership, token, sent_at, lease, fence, contended: false };
@@ -591,7 +595,7 @@ impl<C: Caller> Engine<C> {
     fn released(&mut self, number: u64, sent_at: Moment, answer: Said<Release>) {
         let released = self.releases.answered(number, sent_at, answer, &mut self.shared);
         let Some((key, token, taken_up_by)) = released else { return };
-        if let Some(by) = taken_up_by {
+        if let Some(by) = taken_up_by.filter(|_| !Mutant::HandOffIsNotWatched.is_on()) {
             self.hand_offs.watch(number, (Arc::clone(&key), token), by, &mut self.shared);
         }
         self.freed(&key);

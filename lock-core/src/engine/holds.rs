@@ -222,6 +222,7 @@ impl Holds {
         let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };
         let event = match answer {
             Ok(Renewal::Renewed { .. }) => Event::Renewed { sent_at, remaining: lease },
+            Ok(Renewal::NotOurs) if Mutant::NotOursIsIgnored.is_on() => Event::Unknown,
             Ok(Renewal::NotOurs) => Event::NotOurs,
             Err(_) if Mutant::ErrorCountedAsNotOurs.is_on() => Event::NotOurs,
             // A refusal is not a loss either: a replica that cannot be written to, a server that is

@@ -37,16 +37,16 @@
 )]
 
 mod bulk;
-pub(crate) mod burst;
+mod burst;
 mod bursts;
 pub mod calls;
 mod claims;
 mod coordinator;
-pub(crate) mod hand_offs;
+mod hand_offs;
 mod holds;
 pub mod io;
-pub(crate) mod lease;
-pub(crate) mod lock_state;
+mod lease;
+mod lock_state;
 pub mod outage;
 mod polled;
 mod queued;

@@ -18,6 +18,7 @@ use crate::{
     Token,
     contract::{AcquireRequest, Acquisition, Delivery, StoreError},
     maps::{ByKey, ByNumber},
+    mutant::Mutant,
     time::Moment,
 };
 
@@ -146,7 +147,7 @@ impl<C> Queued<C> {
                     let late = "the answer came after the lease had run out";
                     lock.failure = Some(StoreError::unavailable(late));
                     lock.state.unanswered(number, rechecks(number, false, shared), shared.now)
-                } else if entry.is_revoked() {
+                } else if entry.is_revoked() && !Mutant::RevokedGrantCounts.is_on() {
                     lock.failure = None;
                     lock.state.ask_again(number)
                 } else {

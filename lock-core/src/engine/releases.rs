@@ -14,6 +14,7 @@ use crate::{
     Token,
     contract::{RESERVATION, Release, ReleaseRequest, StoreError},
     maps::ByNumber,
+    mutant::Mutant,
     time::Moment,
 };
 
@@ -113,6 +114,10 @@ impl<C> Releases<C> {
         let release = self.by_number.get_mut(&number)?;
         let answer = match answer {
             Ok(answer) => answer,
+            Err(_) if Mutant::ReleaseIsNotRepeated.is_on() => {
+                self.by_number.remove(&number);
+                return None;
+            }
             Err(failure) => {
                 release.failed(number, sent_at, failure, shared);
                 if release.timer == Scheduled::default() {

@@ -10,8 +10,8 @@
 pub mod book;
 mod debounced;
 mod durable;
-pub(crate) mod queue;
-pub(crate) mod window;
+mod queue;
+mod window;
 
 use std::{
     collections::HashMap,

@@ -134,11 +134,3 @@ impl std::hash::Hash for Queue {
         }
     }
 }
-
-#[cfg(test)]
-impl Queue {
-    /// In order.
-    pub(crate) fn tokens(&self) -> impl Iterator<Item = &Token> {
-        self.by_ticket.values()
-    }
-}

@@ -30,8 +30,10 @@ pub(super) struct Script {
 /// The text of a script; where tests make mistakes on purpose, with the one that is to be in it.
 fn text(source: &'static str) -> Cow<'static, str> {
     #[cfg(lock_mutants)]
-    let source = super::mutants::written(source);
-    source.into()
+    let text = super::mutants::written(source);
+    #[cfg(not(lock_mutants))]
+    let text = Cow::Borrowed(source);
+    text
 }
 
 macro_rules! scripts {

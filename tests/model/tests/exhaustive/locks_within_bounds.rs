@@ -8,7 +8,7 @@ use crate::{
 
 const NOTHING: Bound = Bound { late: 0, lasting: 0, calling: 0, faults: 0, wipes: 0 };
 
-fn scene(acquisitions: [u8; 3], bound: Bound) -> Scene<Locks> {
+pub(crate) fn scene(acquisitions: [u8; 3], bound: Bound) -> Scene<Locks> {
     let processes = acquisitions.iter().filter(|count| **count > 0).count();
     let play = Locks { acquisitions: acquisitions.to_vec(), seen: Seen::default() };
     Scene { play, processes, bound, ticking: false, seen: Seen::default() }

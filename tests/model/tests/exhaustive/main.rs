@@ -16,6 +16,7 @@ mod durable;
 mod durable_within_bounds;
 mod locks;
 mod locks_within_bounds;
+mod mistakes;
 mod world;
 
 use std::time::Duration;

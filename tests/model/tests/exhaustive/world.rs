@@ -133,6 +133,11 @@ impl<T: Hash> Kept<T> {
 }
 
 impl<T: Hash + Clone> Kept<T> {
+    /// What would come of changing it.
+    pub(crate) fn change_nothing<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.0.1.clone())
+    }
+
     /// Changes it.
     pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
         let mut value = self.0.1.clone();

@@ -1,12 +1,14 @@
 //! What has become of durable calls, and what must hold.
 
 use lock_core::{
-    contract::{DurableClaim, DurableFinish},
+    Moment,
+    contract::{DueRequest, DurableClaim, DurableFinish},
     engine::calls::{Answer, Call},
+    table::Now,
 };
 use stateright::Property;
 
-use super::{Durable, Event};
+use super::{Durable, Event, book};
 use crate::world::{Bound, Executed, Scene, World};
 
 #[derive(Clone, Default, Hash)]
@@ -22,6 +24,7 @@ pub(crate) struct Judge {
     generation: u64,
     generation_fell: bool,
     other_arguments_ran: bool,
+    was_dropped: bool,
 }
 
 impl Judge {
@@ -79,8 +82,12 @@ impl Durable {
                     }
                 }
             }
-            _ => {}
+            _ => return,
         }
+        // Looked at in a copy, for looking is an operation.
+        let at = Now { moment: Moment::NEVER, micros: u64::MAX };
+        let kept = world.table.change_nothing(|table| table.due(&DueRequest::new(book(), 1), at));
+        world.judge.was_dropped |= world.judge.is_owed() && kept.ids.is_empty();
     }
 }
 
@@ -106,6 +113,10 @@ pub(super) fn properties(play: &Durable, bound: Bound) -> Vec<Property<Scene<Dur
         Property::always("the generation grows from run to run", |_, world: &World<Durable>| {
             !world.judge.generation_fell
         }),
+        Property::always(
+            "a call that was kept stays until it is done",
+            |_, world: &World<Durable>| !world.judge.was_dropped,
+        ),
         seen!("a call is run, and done", Done),
     ];
     if play.calls.iter().sum::<u8>() > 1 {
