@@ -17,13 +17,13 @@ pub(crate) fn scene(calls: &[u8], bound: Bound) -> Scene<Durable> {
 #[test]
 fn late_calls_looks_and_runs() {
     let bound = Bound { late: 1, lasting: 1, ..NOTHING };
-    check("late durable calls", scene(&[1, 1], bound), 10_000);
+    check("late durable calls", scene(&[1, 1], bound), 430_000);
 }
 
 #[test]
 fn cuts_crashes_and_runs_that_are_aborted() {
     let bound = Bound { lasting: 1, faults: 1, ..NOTHING };
-    check("faults of durable calls", scene(&[1, 1], bound), 10_000);
+    check("faults of durable calls", scene(&[1, 1], bound), 210_000);
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn runs_that_fail() {
     let bound = Bound { lasting: 1, late: 1, ..NOTHING };
     let mut failing = scene(&[1, 0], bound);
     failing.play.fails = true;
-    check("failing durable calls", failing, 1_000);
+    check("failing durable calls", failing, 65_000);
 }
 
 #[test]

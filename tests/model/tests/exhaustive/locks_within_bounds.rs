@@ -17,31 +17,31 @@ pub(crate) fn scene(acquisitions: [u8; 3], bound: Bound) -> Scene<Locks> {
 #[test]
 fn late_requests_answers_and_keepers() {
     let bound = Bound { late: 1, lasting: 1, ..NOTHING };
-    check("late", scene([2, 1, 1], bound), 600_000);
+    check("late", scene([2, 1, 1], bound), 1_200_000);
 }
 
 #[test]
 fn a_late_holder_and_a_late_answer() {
     let bound = Bound { late: 2, lasting: 1, ..NOTHING };
-    check("late twice", scene([2, 1, 0], bound), 700_000);
+    check("late twice", scene([2, 1, 0], bound), 1_200_000);
 }
 
 #[test]
 fn cuts_crashes_withdrawals_and_lost_notices() {
     let bound = Bound { lasting: 1, faults: 1, ..NOTHING };
-    check("faults", scene([2, 1, 1], bound), 350_000);
+    check("faults", scene([2, 1, 1], bound), 1_000_000);
 }
 
 #[test]
 fn a_fault_and_a_delay() {
     let bound = Bound { late: 1, faults: 1, ..NOTHING };
-    check("a fault and a delay", scene([1, 1, 1], bound), 800_000);
+    check("a fault and a delay", scene([1, 1, 1], bound), 2_200_000);
 }
 
 #[test]
 fn fences_grow_across_a_loss_of_all_data() {
     let bound = Bound { lasting: 1, wipes: 1, late: 1, ..NOTHING };
-    check("loss of data", scene([2, 1, 0], bound), 50_000);
+    check("loss of data", scene([2, 1, 0], bound), 170_000);
 }
 
 #[test]
