@@ -71,6 +71,11 @@ impl Connection {
         self.0.front().is_some_and(|pending| pending.abandoned && pending.answer.is_some())
     }
 
+    /// Will nobody wait for the answer to the call that the store executes next, and that is the oldest?
+    pub fn is_next_late(&self) -> bool {
+        self.0.front().is_some_and(|pending| pending.abandoned && pending.answer.is_none())
+    }
+
     /// The answer to the oldest call, if somebody waits for it; it is gone in any case.
     pub fn take_answer(&mut self) -> Option<Answer<Who>> {
         let pending = self.has_answer().then(|| self.0.pop_front())??;

@@ -23,6 +23,10 @@ use std::time::Duration;
 
 use lock_core::{Token, token};
 
+/// Each state is made of some tens of small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One step of being late.
 const TICK: Duration = Duration::from_millis(600);
 

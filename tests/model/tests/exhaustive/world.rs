@@ -218,13 +218,13 @@ pub(crate) struct World<P: Play> {
     pub(crate) left: Bound,
     pub(crate) table: Kept<Table<Client>>,
     pub(crate) peers: Vec<Kept<Peer<P::Callers>>>,
-    pub(crate) alive: Vec<bool>,
+    pub(crate) alive: [bool; NAMES.len()],
     /// Which processes the server takes for connected.
-    pub(crate) connected: Vec<bool>,
-    /// Notices on their way; they come in any order.
-    words: Vec<Vec<Word>>,
+    pub(crate) connected: [bool; NAMES.len()],
+    /// Notices on their way, and to which process; they come in any order.
+    words: Vec<(usize, Word)>,
     /// Calls of connections that are gone: the server may find them in its buffers.
-    stale: Vec<Vec<Kept<Call<Who>>>>,
+    stale: Vec<(usize, Kept<Call<Who>>)>,
     /// What is done only after some time has passed.
     delayed: Vec<(usize, Step<P::Act>)>,
     /// How often all data was lost. Each loss takes a while.
@@ -243,8 +243,8 @@ impl<P: Play> Clone for World<P> {
             left: self.left,
             table: self.table.clone(),
             peers: self.peers.clone(),
-            alive: self.alive.clone(),
-            connected: self.connected.clone(),
+            alive: self.alive,
+            connected: self.connected,
             words: self.words.clone(),
             stale: self.stale.clone(),
             delayed: self.delayed.clone(),
@@ -349,10 +349,15 @@ impl<P: Play> World<P> {
     pub(crate) fn is_quiet(&self, play: &P) -> bool {
         self.living().all(|index| {
             self.peers[index].process.calls.is_empty()
-                && self.words[index].is_empty()
+                && self.words_to(index).next().is_none()
                 && self.timer_of(play, index) > self.now
                 && play.due(self, index).is_none()
         })
+    }
+
+    /// The notices that are on their way to a process.
+    fn words_to(&self, index: usize) -> impl Iterator<Item = Word> {
+        self.words.iter().filter(move |(to, _)| *to == index).map(|(_, word)| *word)
     }
 
     /// Is everybody on time from now on, and nothing lost? Then answers come with their execution, and
@@ -371,7 +376,7 @@ impl<P: Play> World<P> {
             let peer = &self.peers[index];
             let deliver = peer.process.calls.has_answer().then_some(Step::Deliver);
             let turn = (peer.process.next_timer() <= self.now).then_some(Step::Turn);
-            let words = self.words[index].iter().map(|word| Step::Hear(*word));
+            let words = self.words_to(index).map(Step::Hear);
             let act = play.due(self, index).map(Step::Act);
             let mut steps = deliver.into_iter().chain(turn).chain(words).chain(act);
             let step = steps.find(|step| !self.delayed.contains(&(index, *step)));
@@ -439,11 +444,11 @@ impl<P: Play> World<P> {
         let (answer, notices) =
             self.table.change(|table| (answer(table, call, at), table.notices()));
         for (Client(client), notice) in notices {
-            let (word, words) = (Word::of(notice), &mut self.words[client]);
+            let word = (client, Word::of(notice));
             if self.alive[client]
-                && let Err(place) = words.binary_search(&word)
+                && let Err(place) = self.words.binary_search(&word)
             {
-                words.insert(place, word);
+                self.words.insert(place, word);
             }
         }
         let after = self.holder(play.key());
@@ -475,10 +480,10 @@ impl<P: Play> Model for Scene<P> {
             left: self.bound,
             table: Kept::new(table),
             peers: (0..count).map(peer).collect(),
-            alive: vec![true; count],
-            connected: vec![true; count],
-            words: vec![Vec::new(); count],
-            stale: vec![Vec::new(); count],
+            alive: [true; NAMES.len()],
+            connected: [true; NAMES.len()],
+            words: Vec::new(),
+            stale: Vec::new(),
             delayed: Vec::new(),
             wiped: 0,
             clock: self.ticking.then_some(0),
@@ -493,7 +498,7 @@ impl<P: Play> Model for Scene<P> {
             let peer = &world.peers[index];
             let acts = play.faults(world, index).into_iter();
             actions.extend(acts.map(|act| Action::Fault(index, act)));
-            actions.extend(world.words[index].iter().map(|word| Action::Lose(index, *word)));
+            actions.extend(world.words_to(index).map(|word| Action::Lose(index, word)));
             if !peer.process.calls.is_empty() {
                 actions.push(Action::Cut(index));
             }
@@ -538,7 +543,7 @@ impl<P: Play> Model for Scene<P> {
             }
         }
         for index in 0..world.peers.len() {
-            if !world.stale[index].is_empty() {
+            if world.stale.iter().any(|(of, _)| *of == index) {
                 actions.push(Action::ExecuteStale(index));
             }
         }
@@ -578,7 +583,7 @@ impl<P: Play> Model for Scene<P> {
                 world.process(play, index, |process| process.turn(now));
             }
             Action::Step(index, Step::Hear(word)) => {
-                world.words[index].retain(|other| *other != word);
+                world.words.retain(|other| *other != (index, word));
                 world.process(play, index, |process| process.notice(word.notice(), now));
             }
             Action::Delay(index, step) => {
@@ -588,14 +593,20 @@ impl<P: Play> Model for Scene<P> {
             Action::Execute(index) => {
                 let peer = world.peers[index].clone();
                 let answer = world.execute(play, peer.process.calls.next_call()?);
-                world.peers[index].change(|peer| peer.process.calls.answer(answer));
                 if world.is_calm() {
-                    world.deliver(self, index);
+                    let late = peer.process.calls.is_next_late();
+                    self.seen.note(Seen::LATE_ANSWER, late);
+                    world.process(play, index, |process| {
+                        process.calls.answer(answer);
+                        process.take_answer(now)
+                    });
+                } else {
+                    world.peers[index].change(|peer| peer.process.calls.answer(answer));
                 }
             }
             Action::Lose(index, word) => {
                 world.left.faults -= 1;
-                world.words[index].retain(|other| *other != word);
+                world.words.retain(|other| *other != (index, word));
             }
             Action::Cut(index) => {
                 world.left.faults -= 1;
@@ -605,20 +616,21 @@ impl<P: Play> Model for Scene<P> {
                     left = calls;
                     told
                 });
-                world.stale[index].extend(left.into_iter().map(Kept::new));
+                world.stale.extend(left.into_iter().map(|call| (index, Kept::new(call))));
             }
             Action::ExecuteStale(index) => {
                 self.seen.note(Seen::EXECUTED_STALE, true);
                 world.has_executed_stale = true;
-                let call = world.stale[index].remove(0);
+                let next = world.stale.iter().position(|(of, _)| *of == index)?;
+                let (_, call) = world.stale.remove(next);
                 world.execute(play, &call);
             }
             Action::Crash(index, is_noticed) => {
                 world.left.faults -= 1;
                 world.alive[index] = false;
-                world.words[index].clear();
+                world.words.retain(|(to, _)| *to != index);
                 let left = world.peers[index].change(|peer| peer.process.calls.cut().0);
-                world.stale[index].extend(left.into_iter().map(Kept::new));
+                world.stale.extend(left.into_iter().map(|call| (index, Kept::new(call))));
                 let (process, callers) = (Process::new(NAMES[index]), play.callers(index));
                 world.peers[index] = Kept::new(Peer { process, callers });
                 if is_noticed {
@@ -632,11 +644,11 @@ impl<P: Play> Model for Scene<P> {
                 world.table.change(Table::lose_all);
             }
         }
+        // In which order they left different processes makes no difference.
+        world.stale.sort_by_key(|(of, _)| *of);
         // A notice about what a process knows nothing of changes nothing, now or later.
         let World { peers, words, .. } = &mut world;
-        for (words, peer) in words.iter_mut().zip(&*peers) {
-            words.retain(|word| peer.process.engine().is_in_use(word.number()));
-        }
+        words.retain(|(to, word)| peers[*to].process.engine().is_in_use(word.number()));
         world.has_executed_stale = world.has_executed_stale && play.has_leftovers(&world);
         Some(world)
     }
