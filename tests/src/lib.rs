@@ -10,7 +10,8 @@
 //! - [`Certificates`]: a certificate authority and what it signs for servers and clients, for TLS.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
 //! - [`Worker`]: another process, which uses the library and can be killed or stopped.
-//! - [`WallClock`]: the wall clock of such processes, which a test steps.
+//! - [`HostClock`]: the clocks of such processes, as if they ran on a host of their own.
+//! - [`Clock`]: one of them, as a process sees it.
 //! - [`Random`]: what a test draws, from a seed.
 //! - [`History`]: what holders of locks saw, and the judge of it.
 //! - [`end_with_this_process`], [`temporary_directory`]: nothing is left of a test process.
@@ -31,7 +32,7 @@ mod sentinels;
 mod server;
 mod signals;
 mod wait;
-mod wall_clock;
+mod host_clock;
 mod wire;
 mod worker;
 
@@ -44,5 +45,5 @@ pub use proxy::{Direction, Proxy};
 pub use sentinels::{SentinelEvent, SentinelEvents, Sentinels};
 pub use server::{RedisServer, RedisServerBuilder, ServerVersion};
 pub use wait::{Observation, eventually, ms, now};
-pub use wall_clock::WallClock;
+pub use host_clock::{Clock, HostClock, rate_between, rate_of};
 pub use worker::{WorkIds, Worker, worker_of_version_before};

@@ -1,19 +1,34 @@
 //! Times, and waiting for what another process does.
 
 use std::{
+    env,
     fmt::Debug,
     future::Future,
     panic::Location,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::host_clock::PAGE;
+
 const STEP: Duration = Duration::from_millis(5);
+
+/// The machine's `CLOCK_MONOTONIC`: under the shim of a [`HostClock`](crate::HostClock) another clock
+/// shows it.
+static MACHINE: LazyLock<ClockId> = LazyLock::new(|| {
+    if env::var_os(PAGE).is_some() { ClockId::MonotonicRaw } else { ClockId::Monotonic }
+});
 
 /// Nanoseconds of a clock that all processes of this machine share, and nobody sets.
 pub fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    read(*MACHINE)
+}
+
+/// What a clock shows, in nanoseconds.
+pub(crate) fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{children::end_with_this_process, signals, wall_clock::WallClock};
+use crate::{children::end_with_this_process, signals, host_clock::HostClock};
 
 /// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,8 @@ pub struct WorkIds {
     pub hot: Vec<String>,
     /// Those that there are besides.
     pub cold: Vec<String>,
+    /// Not of locks, but of debounced calls.
+    pub bursts: Vec<String>,
 }
 
 impl WorkIds {
@@ -53,10 +55,14 @@ impl WorkIds {
     pub fn all() -> Self {
         let numbered =
             |word: &str, count: u64| (0..count).map(|number| format!("{word}-{number}")).collect();
-        Self { hot: numbered("hot", 3), cold: numbered("cold", 300) }
+        Self {
+            hot: numbered("hot", 3),
+            cold: numbered("cold", 300),
+            bursts: numbered("burst", 8),
+        }
     }
 
-    /// Both.
+    /// All locks.
     pub fn iter(&self) -> impl Iterator<Item = &String> {
         self.hot.iter().chain(&self.cold)
     }
@@ -81,12 +87,12 @@ impl Worker {
         Self::spawn(&mut Command::new(program.as_ref()))
     }
 
-    /// Starts the program by this wall clock, which has to outlive it.
+    /// Starts the program by these clocks, which have to outlive it.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
-    pub fn start_by(clock: &WallClock, program: impl AsRef<Path>) -> Self {
+    pub fn start_by(clock: &HostClock, program: impl AsRef<Path>) -> Self {
         Self::spawn(Command::new(program.as_ref()).envs(clock.environment()))
     }
 

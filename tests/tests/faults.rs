@@ -9,7 +9,7 @@ use std::{
 };
 
 use lock::{ErrorKind, Locks, Status, locked};
-use lock_tests::{Direction, Proxy, RedisServer, WallClock, Worker, eventually, now};
+use lock_tests::{Direction, Proxy, RedisServer, HostClock, Worker, eventually, now};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -253,7 +253,7 @@ async fn repeat(server: &RedisServer, words: &[&str], each: Duration, time: Dura
 /// The deadline is kept on a clock that nobody sets.
 #[tokio::test]
 async fn a_step_of_the_wall_clock_changes_nothing() {
-    let clock = WallClock::build();
+    let clock = HostClock::build();
     let server = redis();
     let proxy = Proxy::start(server.port());
     let worker = || {

@@ -11,7 +11,10 @@
 //! call ID ARGUMENT                   called ID ARGUMENT NUMBER, or refused ID ARGUMENT
 //! work URL RESOURCE TASKS SEED [MIN-REPLICAS]
 //!                                    ready, then what workload.rs says
+//! debounce TASKS SEED                (also debounced calls)  what calls.rs says; after `work`
 //! finish                             done                   when the work has ended
+//! rate MILLIONTHS                    rate MEASURED          or it ends, if its clocks run otherwise
+//! times                              times MACHINE BOOT MACHINE MONOTONIC MACHINE WALL
 //! fork URL                           what fork.rs says, then done
 //! subscribe and panic                ready                  each event of the library panics
 //! subscribe and count                ready
@@ -24,12 +27,15 @@
 //! id, argument, generation and the server's time in microseconds.
 //!
 //! Times are in milliseconds; AT, START and END in nanoseconds of the machine's monotonic clock,
-//! which all processes share. It ends with its input.
+//! which all processes share, whatever clocks they live by. It ends with its input.
 #![forbid(unsafe_code)]
 
+mod calls;
+mod clocks;
 mod fork;
 mod subscriber;
 mod tls;
+mod watch;
 mod workload;
 
 use std::{
@@ -47,6 +53,8 @@ async fn main() {
     let mut guard: Option<LockGuard> = None;
     let mut durable: Option<Durable<u64>> = None;
     let mut work: Option<workload::Workload> = None;
+    // Until it is told another one.
+    let mut rate = 0;
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
         let known = || locks.as_ref().expect("`connect` comes first");
@@ -86,9 +94,18 @@ async fn main() {
                 let replicas = replicas.first().map_or(0, |replicas| number(replicas) as usize);
                 let builder = || Locks::builder().url(url).min_replicas(replicas);
                 let (tasks, seed) = (number(tasks), number(seed));
-                work = Some(workload::start(builder, resource, tasks, seed).await);
+                work = Some(workload::start(builder, resource, tasks, seed, rate).await);
                 say("ready");
             }
+            ["debounce", tasks, seed] => {
+                let work = work.as_mut().expect("`work` comes first");
+                work.debounce(number(tasks), number(seed));
+            }
+            ["rate", millionths] => {
+                rate = millionths.parse().expect("a number");
+                say(&format!("rate {}", clocks::check(rate)));
+            }
+            ["times"] => say(&clocks::times()),
             ["fork", url] => {
                 // It has a runtime of its own, which must not be one inside of another.
                 let url = url.to_owned();

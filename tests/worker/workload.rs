@@ -23,7 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::say;
+use crate::{
+    calls::{self, Calls},
+    say,
+    watch::Watch,
+};
 
 /// How often a holder looks whether it is still one.
 const STEP: Duration = ms(4);
@@ -63,6 +67,8 @@ pub(crate) struct Workload {
     locks: Locks,
     /// Kept to the end, so that what the process takes can be compared with the beginning.
     resource: MultiplexedConnection,
+    /// By how many millionths this process's clocks are faster than the machine's.
+    rate: i64,
 }
 
 /// Begins to work.
@@ -71,10 +77,11 @@ pub(crate) async fn start(
     resource: &str,
     tasks: u64,
     seed: u64,
+    rate: i64,
 ) -> Workload {
     let locks = loop {
         // The server may be down at the moment.
-        if let Ok(locks) = builder().build().await {
+        if let Ok(locks) = builder().lease(calls::LEASE).build().await {
             break locks;
         }
         sleep(ms(20)).await;
@@ -87,13 +94,14 @@ pub(crate) async fn start(
     let finishing = CancellationToken::new();
     usage();
     let ids = Arc::new(WorkIds::all());
-    let mut work = Workload { finishing, tasks: JoinSet::new(), locks, resource };
+    let mut work = Workload { finishing, tasks: JoinSet::new(), locks, resource, rate };
     for task in 0..tasks {
         let one = Task {
             locks: work.locks.clone(),
             resource: work.resource.clone(),
             ids: Arc::clone(&ids),
             random: Random::new(seed.wrapping_mul(1000).wrapping_add(task)),
+            rate,
         };
         work.tasks.spawn(one.run(work.finishing.clone()));
     }
@@ -102,6 +110,15 @@ pub(crate) async fn start(
 }
 
 impl Workload {
+    /// Makes debounced calls as well, in so many tasks.
+    pub(crate) fn debounce(&mut self, tasks: u64, seed: u64) {
+        let calls = Calls::new(self.locks.clone(), self.rate);
+        for task in 0..tasks {
+            let random = Random::new(seed.wrapping_mul(1000).wrapping_add(500 + task));
+            self.tasks.spawn(calls.clone().make(random, self.finishing.clone()));
+        }
+    }
+
     /// Lets each task finish what it does.
     pub(crate) async fn finish(mut self) {
         self.finishing.cancel();
@@ -120,6 +137,7 @@ struct Task {
     resource: MultiplexedConnection,
     ids: Arc<WorkIds>,
     random: Random,
+    rate: i64,
 }
 
 impl Task {
@@ -174,7 +192,7 @@ impl Task {
 
     async fn section(&mut self, id: &str, asked: u64, guard: LockGuard) {
         let granted = now();
-        let mut watch = Watch { id, guard: &guard, valid_until: 0 };
+        let mut watch = Watch::new(id, &guard, self.rate);
         let token = guard.fencing_token().to_string();
         // One that is lost already is no section, but its token was granted.
         if watch.look() {
@@ -193,10 +211,7 @@ impl Task {
                 say(&format!("refused {id} {token} {asked} {}", now()));
             }
         }
-        if guard.lost_token().is_cancelled() {
-            let how = if guard.__overdue().is_zero() { "told" } else { "late" };
-            say(&format!("lost {id} {token} {asked} {} {how}", now()));
-        }
+        watch.say_if_lost(asked);
         let until = watch.valid_until.min(now());
         // A validity ends before the release is asked for.
         match self.random.below(4) {
@@ -211,7 +226,7 @@ impl Task {
     }
 
     /// Holds it for a while, mostly a short one, and stops at a loss.
-    async fn hold(&mut self, watch: &mut Watch<'_>) {
+    async fn hold(&mut self, watch: &mut Watch<&LockGuard>) {
         let time = match self.random.below(1000) {
             0 => self.random.below(3_000_000),
             1..10 => self.random.below(300_000),
@@ -245,7 +260,7 @@ impl Task {
 
 /// Holds it, and only listens: whoever looks at a guard has it look at the clock, and so hears of a
 /// loss that nobody has signalled.
-async fn listen(watch: &Watch<'_>, end: u64) {
+async fn listen(watch: &Watch<&LockGuard>, end: u64) {
     let signal = watch.guard.lost_token();
     // Each of these looks comes after a sleep, so this process was running meanwhile, and so was
     // its keeper: a stop of the process costs one look, however long it lasts.
@@ -256,36 +271,6 @@ async fn listen(watch: &Watch<'_>, end: u64) {
             return watch.say_late();
         }
         sleep(STEP).await;
-    }
-}
-
-/// Until when a holder may take its lock for valid, as far as it has looked; 0 if it never might.
-struct Watch<'a> {
-    id: &'a str,
-    guard: &'a LockGuard,
-    valid_until: u64,
-}
-
-impl Watch<'_> {
-    /// Looks. A deadline that was renewed since the last look moves what is known of it; one that
-    /// has passed does not.
-    fn look(&mut self) -> bool {
-        let at = now();
-        let remaining = self.guard.remaining();
-        if !remaining.is_zero() {
-            self.valid_until = at + u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX);
-            return true;
-        }
-        let is_signalled = !self.guard.is_held() && self.guard.lost_token().is_cancelled();
-        if !is_signalled {
-            self.say_late();
-        }
-        self.valid_until = self.valid_until.min(at);
-        false
-    }
-
-    fn say_late(&self) {
-        say(&format!("late {} {}", self.id, self.guard.fencing_token()));
     }
 }
 

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{RedisServer, Settings, cluster_of_one, node, process::Start, tls};
 use crate::{
-    certificates::Certificates, children::temporary_directory, ports::Port, wall_clock::WallClock,
+    certificates::Certificates, children::temporary_directory, ports::Port, host_clock::HostClock,
 };
 
 /// The name of the Unix domain socket in the server's directory.
@@ -133,8 +133,8 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Lets the server live by this wall clock, which has to outlive it.
-    pub fn wall_clock(mut self, clock: &WallClock) -> Self {
+    /// Lets the server live by these clocks, which have to outlive it.
+    pub fn clock(mut self, clock: &HostClock) -> Self {
         self.environment = clock.environment();
         self
     }

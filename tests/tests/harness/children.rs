@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use lock_tests::{RedisServer, WallClock, Worker, end_with_this_process, eventually};
+use lock_tests::{RedisServer, HostClock, Worker, end_with_this_process, eventually};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::SOON;
@@ -21,8 +21,8 @@ fn a_process_with_children() {
     stopped.stop_process();
     let (worker, stopped_worker) = (worker(), worker());
     stopped_worker.stop();
-    let clock = WallClock::build();
-    let by_clock = RedisServer::builder().wall_clock(&clock).start();
+    let clock = HostClock::build();
+    let by_clock = RedisServer::builder().clock(&clock).start();
     let servers = [&server, &stopped, &by_clock].map(RedisServer::process_id);
     let ids = servers.into_iter().chain([worker.id(), stopped_worker.id()]);
     let ids: Vec<_> = ids.map(|id| id.to_string()).collect();

@@ -1,6 +1,6 @@
 //! The world with one server: with a standby, and clients behind proxies.
 
-use lock_tests::{Proxy, Random, RedisServer, WallClock, ms};
+use lock_tests::{Proxy, Random, RedisServer, HostClock, ms};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -26,20 +26,20 @@ pub(super) struct Servers {
     pub(super) primary: RedisServer,
     /// Takes the primary's place at a failover; not in use before.
     pub(super) standby: RedisServer,
-    pub(super) clock: WallClock,
+    pub(super) clock: HostClock,
     /// No data is lost before, because the counter is ahead of the clock.
     pub(super) keeps_data_until: u64,
 }
 
 impl Single {
     pub(super) fn start(seed: u64) -> Self {
-        let clock = WallClock::build();
+        let clock = HostClock::build();
         let server = || {
             RedisServer::builder()
                 .append_only(true)
                 .flag("--auto-aof-rewrite-min-size", "16mb")
                 .flag("--repl-diskless-sync-delay", "0")
-                .wall_clock(&clock)
+                .clock(&clock)
                 .start()
         };
         let (primary, standby) = (server(), server());

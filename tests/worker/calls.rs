@@ -1,0 +1,168 @@
+//! Debounced calls, without end, with a record of every call and of every run.
+//!
+//! ```text
+//! called ID NUMBER MADE BOUND      a call is made now; when all is well, it has its answer in BOUND
+//! began ID NUMBER TOKEN AT         its run began
+//! ended ID NUMBER UNTIL            its run, and how long its lock was taken for valid
+//! superseded ID NUMBER AT          another call runs in its place
+//! withdrawn ID NUMBER AT           its caller went away; its run may have begun
+//! errored ID NUMBER KIND AT        it came to nothing; its run may have begun
+//! ```
+//!
+//! BOUND is in milliseconds. A run that is lost says so as a hold does: see workload.rs.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lock::{Debounce, LockGuard, Locks};
+use lock_tests::{Random, WorkIds, ms, now};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{say, watch::Watch};
+
+/// Of a run. A process that is killed blocks its id for so long.
+pub(crate) const LEASE: Duration = ms(1000);
+
+/// How often a run looks whether its lock is still valid.
+const STEP: Duration = ms(4);
+
+/// What a call may need besides its burst when all is well: the runs before it, callers who went away
+/// without a word, and a busy machine.
+const BESIDES: Duration = ms(5000);
+
+/// The bursts of an id: when one is over.
+#[derive(Clone, Copy)]
+struct Burst {
+    wait: u64,
+    max_wait: Option<u64>,
+    leading: bool,
+}
+
+/// Of each id. The same in every process.
+const BURSTS: [Burst; 8] = [
+    Burst { wait: 30, max_wait: Some(150), leading: false },
+    Burst { wait: 50, max_wait: Some(250), leading: true },
+    Burst { wait: 80, max_wait: None, leading: false },
+    Burst { wait: 150, max_wait: Some(400), leading: false },
+    Burst { wait: 150, max_wait: None, leading: true },
+    Burst { wait: 300, max_wait: Some(600), leading: false },
+    Burst { wait: 300, max_wait: Some(900), leading: true },
+    Burst { wait: 400, max_wait: Some(800), leading: false },
+];
+
+impl Burst {
+    fn of(self, locks: &Locks, id: &str) -> Debounce {
+        let debounce = locks.debounce(id).wait(ms(self.wait)).leading(self.leading);
+        match self.max_wait {
+            Some(limit) => debounce.max_wait(ms(limit)),
+            None => debounce,
+        }
+    }
+
+    fn bound(self) -> Duration {
+        // Where nothing bounds a burst, it is over soon all the same: calls are rare.
+        ms(self.max_wait.unwrap_or(10 * self.wait)) + BESIDES
+    }
+}
+
+/// What all tasks of a process have in common.
+#[derive(Clone)]
+pub(crate) struct Calls {
+    locks: Locks,
+    ids: Arc<Vec<String>>,
+    /// Of the next call: they are made in the order of their numbers.
+    number: Arc<AtomicU64>,
+    rate: i64,
+}
+
+impl Calls {
+    pub(crate) fn new(locks: Locks, rate: i64) -> Self {
+        let ids = Arc::new(WorkIds::all().bursts);
+        assert_eq!(ids.len(), BURSTS.len(), "an id for each kind of burst");
+        Self { locks, ids, number: Arc::default(), rate }
+    }
+
+    /// One after the other.
+    pub(crate) async fn make(self, mut random: Random, finishing: CancellationToken) {
+        while !finishing.is_cancelled() {
+            // As long as that there is nobody who waits, and a process has no newer call.
+            let _ = timeout(ms(random.below(600)), finishing.cancelled()).await;
+            let place = random.below(BURSTS.len() as u64) as usize;
+            self.call(&self.ids[place], BURSTS[place], &mut random).await;
+        }
+    }
+
+    async fn call(&self, id: &str, burst: Burst, random: &mut Random) {
+        let debounce = burst.of(&self.locks, id);
+        let runs_for = match random.below(10) {
+            0 => ms(random.below(400)),
+            1..5 => ms(random.below(30)),
+            _ => Duration::ZERO,
+        };
+        let kept_for = if random.one_in(6) { ms(random.below(200)) } else { Duration::ZERO };
+        let patience = random.one_in(8).then(|| ms(random.below(2 * burst.wait)));
+        // Nothing is awaited from here to the first poll of the call.
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let made = now();
+        say(&format!("called {id} {number} {made} {}", burst.bound().as_millis()));
+        let call = debounce.call_with(async |guard| {
+            let mut run = Run::begin(id, number, made, guard, self.rate);
+            run.last(runs_for).await;
+            run
+        });
+        let answer = match patience {
+            None => call.await,
+            Some(patience) => match timeout(patience, call).await {
+                Ok(answer) => answer,
+                Err(_) => return say(&format!("withdrawn {id} {number} {}", now())),
+            },
+        };
+        match answer {
+            // The run holds its lock for as long as its guard is there.
+            Ok(Some(mut run)) => run.last(kept_for).await,
+            Ok(None) => say(&format!("superseded {id} {number} {}", now())),
+            Err(error) => {
+                say(&format!("errored {id} {number} {:?} {}", error.kind(), now()));
+                sleep(ms(random.below(30))).await;
+            }
+        }
+    }
+}
+
+/// A run, which says that it is over when it is dropped, however it comes to that.
+struct Run {
+    number: u64,
+    made: u64,
+    watch: Watch<Arc<LockGuard>>,
+}
+
+impl Run {
+    fn begin(id: &str, number: u64, made: u64, guard: Arc<LockGuard>, rate: i64) -> Self {
+        say(&format!("began {id} {number} {} {}", guard.fencing_token(), now()));
+        let mut watch = Watch::new(id, guard, rate);
+        watch.look();
+        Self { number, made, watch }
+    }
+
+    async fn last(&mut self, time: Duration) {
+        let end = now() + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        while now() < end && self.watch.look() {
+            sleep(STEP.min(Duration::from_nanos(end.saturating_sub(now())))).await;
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.watch.look();
+        self.watch.say_if_lost(self.made);
+        let until = self.watch.valid_until.min(now());
+        say(&format!("ended {} {} {until}", self.watch.id, self.number));
+    }
+}
