@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{children::end_with_this_process, signals, host_clock::HostClock};
+use crate::{children::end_with_this_process, host_clock::HostClock, signals};
 
 /// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,16 +55,12 @@ impl WorkIds {
     pub fn all() -> Self {
         let numbered =
             |word: &str, count: u64| (0..count).map(|number| format!("{word}-{number}")).collect();
-        Self {
-            hot: numbered("hot", 3),
-            cold: numbered("cold", 300),
-            bursts: numbered("burst", 8),
-        }
+        Self { hot: numbered("hot", 3), cold: numbered("cold", 300), bursts: numbered("burst", 8) }
     }
 
-    /// All locks.
+    /// All of them. What belongs to a debounced call is in the slot of the lock of that name.
     pub fn iter(&self) -> impl Iterator<Item = &String> {
-        self.hot.iter().chain(&self.cold)
+        self.hot.iter().chain(&self.cold).chain(&self.bursts)
     }
 }
 

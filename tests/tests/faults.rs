@@ -9,7 +9,7 @@ use std::{
 };
 
 use lock::{ErrorKind, Locks, Status, locked};
-use lock_tests::{Direction, Proxy, RedisServer, HostClock, Worker, eventually, now};
+use lock_tests::{Direction, HostClock, Proxy, RedisServer, Worker, eventually, now};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -3,6 +3,7 @@
 
 mod children;
 mod cluster;
+mod host_clock;
 mod proxy;
 mod replies;
 mod server;

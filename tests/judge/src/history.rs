@@ -5,6 +5,8 @@ use std::{
     fmt,
 };
 
+use crate::calls::{self, Call};
+
 /// One hold of one lock, as its holder saw it. Times are nanoseconds of a clock that all holders
 /// share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub struct History {
     forgettings: Vec<Forgetting>,
     refusals: Vec<Refusal>,
     losses: Vec<Loss>,
+    calls: Vec<Call>,
+    well_since: Option<u64>,
     violations: Vec<String>,
 }
 
@@ -93,6 +97,17 @@ pub struct Verdict {
     pub stale_hand_overs: usize,
     /// Holds that a store had forgotten before their holders let go of them.
     pub lost_after_forgetting: usize,
+    /// How many debounced calls there were.
+    pub calls: usize,
+    /// How many of them ran.
+    pub runs: usize,
+    /// How many were told that another call runs in their place.
+    pub superseded: usize,
+    /// How many of these may have been told so of a run that nobody has seen: of a call that failed or
+    /// was withdrawn, or one that a store forgot.
+    pub superseded_by_unknown: usize,
+    /// How many calls were made while all was well.
+    pub calls_while_well: usize,
     /// What must not be.
     pub violations: Vec<String>,
 }
@@ -118,6 +133,16 @@ impl History {
         self.losses.push(loss);
     }
 
+    /// Adds a debounced call, with all that came of it, in any order.
+    pub fn call(&mut self, call: Call) {
+        self.calls.push(call);
+    }
+
+    /// From then on nothing breaks, and nothing that was broken has an effect any more.
+    pub fn well_since(&mut self, at: u64) {
+        self.well_since = Some(at);
+    }
+
     /// Adds what somebody else has seen and what must not be.
     pub fn violation(&mut self, violation: impl fmt::Display) {
         self.violations.push(violation.to_string());
@@ -141,6 +166,8 @@ impl History {
     /// - **Exclusion while valid**: nobody was granted a lock before the time until which somebody
     ///   else took it for valid, unless a store forgot it in between; nor did anybody write.
     /// - **Nothing is lost before its time**, unless a store forgot it.
+    ///
+    /// What is judged of debounced calls, whose runs are locks as well, is in `calls.rs`.
     pub fn judge(self) -> Verdict {
         let mut verdict = Verdict { violations: self.violations, ..Verdict::default() };
         for refusal in &self.refusals {
@@ -165,6 +192,7 @@ impl History {
             tokens_grow(&mut sections, &self.forgettings, &mut verdict);
             one_at_a_time(&mut sections, &self.forgettings, &mut verdict);
         }
+        calls::judge(self.calls, &self.forgettings, self.well_since, &mut verdict);
         verdict
     }
 }
@@ -188,7 +216,7 @@ impl Verdict {
 }
 
 /// Has a store forgotten that lock in that time?
-fn is_forgotten(forgettings: &[Forgetting], id: &str, [from, to]: [u64; 2]) -> bool {
+pub(crate) fn is_forgotten(forgettings: &[Forgetting], id: &str, [from, to]: [u64; 2]) -> bool {
     forgettings.iter().any(|forgetting| {
         forgetting.id.as_ref().is_none_or(|of| of == id)
             && forgetting.to >= from
@@ -197,7 +225,11 @@ fn is_forgotten(forgettings: &[Forgetting], id: &str, [from, to]: [u64; 2]) -> b
 }
 
 /// Compares each grant with all that had been made before it was asked for.
-fn tokens_grow(sections: &mut [Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
+pub(crate) fn tokens_grow(
+    sections: &mut [Section],
+    forgettings: &[Forgetting],
+    verdict: &mut Verdict,
+) {
     let mut granted: Vec<(u64, u64)> =
         sections.iter().map(|section| (section.granted, section.token)).collect();
     granted.sort_unstable();
@@ -230,7 +262,11 @@ fn tokens_grow(sections: &mut [Section], forgettings: &[Forgetting], verdict: &m
 
 /// Compares each grant with all before it that were still valid. The one of them that lasts longest
 /// would not do: if a store forgot it, it would hide that the others overlap without any excuse.
-fn one_at_a_time(sections: &mut [Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
+pub(crate) fn one_at_a_time(
+    sections: &mut [Section],
+    forgettings: &[Forgetting],
+    verdict: &mut Verdict,
+) {
     sections.sort_unstable_by_key(|section| section.granted);
     let mut valid: Vec<&Section> = Vec::new();
     for section in sections.iter().filter(|section| section.granted <= section.valid_until) {

@@ -2,10 +2,12 @@
 //! what the holders saw. Neither knows the library, so a mistake in one cannot hide one in the other.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod history;
 mod random;
 
 pub use self::{
+    calls::{Call, Outcome},
     history::{Forgetting, History, Loss, Refusal, Section, Verdict},
     random::Random,
 };

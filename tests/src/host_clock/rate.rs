@@ -77,6 +77,7 @@ pub fn rate_of(clock: Clock) -> i64 {
 /// The same, between two readings beside the machine's time.
 #[must_use]
 pub fn rate_between(before: [u64; 2], after: [u64; 2]) -> i64 {
-    let [machines, shown] = [0, 1].map(|place| after[place].wrapping_sub(before[place]).cast_signed());
+    let [machines, shown] =
+        [0, 1].map(|place| after[place].wrapping_sub(before[place]).cast_signed());
     (shown - machines) * 1_000_000 / machines
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{RedisServer, Settings, cluster_of_one, node, process::Start, tls};
 use crate::{
-    certificates::Certificates, children::temporary_directory, ports::Port, host_clock::HostClock,
+    certificates::Certificates, children::temporary_directory, host_clock::HostClock, ports::Port,
 };
 
 /// The name of the Unix domain socket in the server's directory.

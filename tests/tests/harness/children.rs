@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use lock_tests::{RedisServer, HostClock, Worker, end_with_this_process, eventually};
+use lock_tests::{HostClock, RedisServer, Worker, end_with_this_process, eventually};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::SOON;

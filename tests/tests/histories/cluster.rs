@@ -27,7 +27,7 @@ use super::{
     end::End,
     prober::Prober,
     timings::Timings,
-    world::{Versions, World},
+    world::{Clocks, Versions, World},
 };
 
 /// How many processes lock.
@@ -93,7 +93,12 @@ impl Shards {
         let known = Mutex::new((cluster.ports().await, now()));
         Self {
             seed,
-            world: World::start(seed, iter::repeat_n(url.clone(), CLIENTS), versions),
+            world: World::start(
+                seed,
+                iter::repeat_n(url.clone(), CLIENTS),
+                versions,
+                Clocks::Shared,
+            ),
             ids,
             concerned: Prober::start(url.clone()),
             elsewhere: Prober::start(url.clone()),

@@ -49,12 +49,17 @@ impl fmt::Display for End {
         let Self { verdict, resource, .. } = self;
         write!(
             f,
-            "{} acquisitions, {} failed, {} faults of {} kinds, {} data losses, {} s: \
-             {} violations, {} overlaps, {} stale hand-overs and {} holds lost after a data loss, {} holds that \
+            "{} acquisitions, {} failed, {} debounced calls ({} while all was well), {} runs, {} superseded ({} by \
+             a run nobody saw), {} faults of {} kinds, {} data losses, {} s: {} violations, {} overlaps, {} stale hand-overs and {} holds lost after a data loss, {} holds that \
              ran out; writes {} accepted, {} refused as stale, {} lost without the check; leaks {}; a process \
              takes {}",
             verdict.acquisitions,
             self.failures.values().sum::<u64>(),
+            verdict.calls,
+            verdict.calls_while_well,
+            verdict.runs,
+            verdict.superseded,
+            verdict.superseded_by_unknown,
             self.faults(),
             self.faults.len(),
             self.forgettings,

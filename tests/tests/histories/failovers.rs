@@ -17,7 +17,7 @@ use super::{
     end::End,
     prober::Prober,
     timings::{NEXT_LOCK, Timings},
-    world::{Versions, World, ask, nanos},
+    world::{Clocks, Versions, World, ask, nanos},
 };
 
 /// How many replicas follow the primary.
@@ -76,7 +76,12 @@ impl Failovers {
         };
         Self {
             seed,
-            world: World::start(seed, iter::repeat_n(url.clone(), CLIENTS), versions),
+            world: World::start(
+                seed,
+                iter::repeat_n(url.clone(), CLIENTS),
+                versions,
+                Clocks::Shared,
+            ),
             events: SentinelEvents::of(&sentinels).await,
             sentinels,
             prober: Prober::start(url),

@@ -1,4 +1,4 @@
-//! What goes wrong in the world of a history, and the three hands that do it.
+//! What goes wrong in the world of a history, and the four hands that do it.
 
 use std::time::Duration;
 
@@ -51,8 +51,14 @@ const LOSSES: [&str; 6] = [
 /// What happens to a client's process.
 const PROCESS: [&str; 2] = ["client stopped", "client killed"];
 
+/// What happens to a client's wall clock.
+const STEPPED: &str = "client's clock stepped";
+
+/// How far it is from the machine's at most, in milliseconds.
+const STEPS: u64 = 5000;
+
 /// How many kinds there are.
-pub(super) const KINDS: usize = NETWORK.len() + SERVER.len() + LOSSES.len() + PROCESS.len();
+pub(super) const KINDS: usize = NETWORK.len() + SERVER.len() + LOSSES.len() + PROCESS.len() + 1;
 
 impl Single {
     pub(super) async fn break_network(&self, mut random: Random, enough: &CancellationToken) {
@@ -217,6 +223,19 @@ impl Single {
                 client.begin(&self.world);
             }
             self.world.count(kind);
+        }
+    }
+
+    pub(super) async fn step_clocks(&self, mut random: Random, enough: &CancellationToken) {
+        while !enough.is_cancelled() {
+            select! {
+                () = sleep(ms(2000 + random.below(4000))) => {}
+                () = enough.cancelled() => return,
+            }
+            let client = &self.world.clients[random.below(CLIENTS) as usize];
+            let clock = client.clock.as_ref().expect("each has its own");
+            clock.set(random.below(2 * STEPS).cast_signed() - STEPS.cast_signed());
+            self.world.count(STEPPED);
         }
     }
 }

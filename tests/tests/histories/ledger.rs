@@ -8,7 +8,7 @@ use std::{
 
 use lock_tests::{Forgetting, History, Loss, RedisServer, Refusal, Section, ms, now};
 
-use super::world::nanos;
+use super::{calls::Calls, world::nanos};
 
 /// How long an acquire may take: its `wait`, the time-out of a call, and what a process that is
 /// stopped for a while does not notice.
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(12);
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) history: History,
+    pub(super) calls: Calls,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) forgettings: u64,
@@ -58,6 +59,7 @@ impl Ledger {
     /// A client has ended, and whatever it was about to do may be done: its requests may be on
     /// their way still.
     pub(super) fn ended(&mut self, client: u64) {
+        self.calls.ended(client);
         let forcing = std::mem::take(&mut self.forcing);
         let (its, others) = forcing.into_iter().partition(|(of, ..)| *of == client);
         self.forcing = others;
@@ -73,6 +75,9 @@ impl Ledger {
 
     pub(super) fn hear(&mut self, client: u64, words: &[String]) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if self.calls.hear(client, &words) {
+            return;
+        }
         let took_too_long = |asked: u64, at: u64| at - asked > nanos(PATIENCE);
         match words[..] {
             ["section", id, token, asked, granted, until] => {
@@ -120,7 +125,7 @@ impl Ledger {
                 let numbers: Vec<u64> = numbers.iter().map(|word| number(word)).collect();
                 self.usage.push(numbers.try_into().expect("four numbers"));
             }
-            ["usage", ..] => {}
+            ["usage", ..] | ["rate", _] => {}
             ["ready"] => self.ready += 1,
             ["done"] => self.done += 1,
             _ => panic!("not understood: {words:?}"),
@@ -182,6 +187,6 @@ impl fmt::Display for Usage {
     }
 }
 
-fn number(word: &str) -> u64 {
+pub(super) fn number(word: &str) -> u64 {
     word.parse().expect("a number")
 }

@@ -22,6 +22,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
+mod calls;
 mod cluster;
 mod end;
 mod failovers;

@@ -1,17 +1,22 @@
 //! The world with one server: with a standby, and clients behind proxies.
 
-use lock_tests::{Proxy, Random, RedisServer, HostClock, ms};
+use std::time::Duration;
+
+use lock_tests::{HostClock, Proxy, Random, RedisServer, ms};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     end::End,
     faults::JUMP,
-    world::{Versions, World},
+    world::{Clocks, Versions, World},
 };
 
 /// How many processes lock.
 pub(super) const CLIENTS: u64 = 4;
+
+/// How long nothing breaks at the end.
+const CALM: Duration = Duration::from_millis(2500);
 
 pub(super) struct Single {
     seed: u64,
@@ -26,6 +31,7 @@ pub(super) struct Servers {
     pub(super) primary: RedisServer,
     /// Takes the primary's place at a failover; not in use before.
     pub(super) standby: RedisServer,
+    /// Of both.
     pub(super) clock: HostClock,
     /// No data is lost before, because the counter is ahead of the clock.
     pub(super) keeps_data_until: u64,
@@ -46,13 +52,18 @@ impl Single {
         let proxies: Vec<_> = (0..CLIENTS).map(|_| Proxy::start(primary.port())).collect();
         Self {
             seed,
-            world: World::start(seed, proxies.iter().map(Proxy::url), Versions::Two),
+            world: World::start(
+                seed,
+                proxies.iter().map(Proxy::url),
+                Versions::Two,
+                Clocks::OfTheirOwn,
+            ),
             proxies,
             servers: Servers { primary, standby, clock, keeps_data_until: 0 }.into(),
         }
     }
 
-    /// Breaks things until it is enough.
+    /// Breaks things until it is enough, mends everything, and leaves everybody alone for a while.
     pub(super) async fn run(&self, is_enough: impl Fn() -> bool) {
         let enough = CancellationToken::new();
         let watching = async {
@@ -67,14 +78,16 @@ impl Single {
                 self.break_network(Random::new(self.seed.wrapping_mul(3)), &enough),
                 self.break_server(Random::new(self.seed.wrapping_mul(3) + 1), &enough),
                 self.break_processes(Random::new(self.seed.wrapping_mul(3) + 2), &enough),
-            )
+                self.step_clocks(Random::new(!self.seed), &enough),
+            );
+            self.proxies.iter().for_each(Proxy::heal);
+            self.world.calm(CALM).await;
         };
         self.world.listen_until(breaking).await;
     }
 
-    /// Mends everything, lets everybody finish, and looks at what is left.
+    /// Lets everybody finish, and looks at what is left.
     pub(super) async fn end(self) -> End {
-        self.proxies.iter().for_each(Proxy::heal);
         self.world.finish().await;
         let servers = self.servers.into_inner();
         // What the clock of the server adds, and a margin.

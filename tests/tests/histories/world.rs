@@ -13,7 +13,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use lock_tests::{Forgetting, RedisServer, Worker, eventually, ms, now, worker_of_version_before};
+use lock_tests::{
+    Forgetting, HostClock, Random, RedisServer, Worker, eventually, ms, now,
+    worker_of_version_before,
+};
 use redis::FromRedisValue;
 use tokio::{select, time::sleep};
 
@@ -25,8 +28,16 @@ use super::{
 /// The only keys that may stay: one, or in a Cluster one for each slot in use.
 const FENCES: &str = "~fence";
 
-/// How many tasks each of the processes has.
+/// How many tasks each of the processes has that lock, and that make debounced calls.
 const TASKS: u64 = 16;
+const CALLERS: u64 = 4;
+
+/// By how many millionths a clock may run faster or slower than the machine's, and so the server's: a
+/// bit less than the hundredth that leases leave room for.
+const RATE: i64 = 9500;
+
+/// How long a fault has effects: the lease of a run whose process is gone, and connecting again.
+const SETTLED: Duration = Duration::from_millis(1500);
 
 /// The longest lease, and a reservation.
 const LONGEST_KEY: Duration = Duration::from_millis(2000 + 1000);
@@ -45,6 +56,10 @@ pub(super) struct Client {
     /// What it connects to, and what else its program is told.
     url: String,
     settings: String,
+    /// Whether it is of the version before, which knows nothing of debounced calls here, nor of rates.
+    is_old: bool,
+    /// Its own, if it has not the machine's.
+    pub(super) clock: Option<HostClock>,
     worker: Mutex<Worker>,
     number: AtomicU64,
 }
@@ -61,12 +76,22 @@ pub(super) enum Versions {
     },
 }
 
+/// By which clocks the processes live.
+#[derive(Clone, Copy)]
+pub(super) enum Clocks {
+    /// The machine's.
+    Shared,
+    /// Each by clocks with a rate of their own, and a wall clock that is stepped.
+    OfTheirOwn,
+}
+
 impl World {
     /// Begins to work, in a process for each of these URLs.
     pub(super) fn start(
         seed: u64,
         urls: impl IntoIterator<Item = String>,
         versions: Versions,
+        clocks: Clocks,
     ) -> Self {
         let mut clients: Vec<_> = urls.into_iter().map(Client::new).collect();
         match versions {
@@ -76,8 +101,12 @@ impl World {
             Versions::Two => {
                 if let Some(program) = worker_of_version_before() {
                     clients[1].program = program;
+                    clients[1].is_old = true;
                 }
             }
+        }
+        if matches!(clocks, Clocks::OfTheirOwn) {
+            clients.iter_mut().for_each(|client| client.clock = Some(HostClock::build()));
         }
         let world = Self {
             seed,
@@ -169,7 +198,8 @@ impl World {
             guard.unwrap().release().await.unwrap();
         }
         all.shutdown().await;
-        let ledger = self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ledger.calls.into_iter().for_each(|call| ledger.history.call(call));
         End {
             verdict: ledger.history.judge(),
             faults: ledger.faults,
@@ -208,6 +238,14 @@ impl World {
         *self.ledger().faults.entry(kind).or_default() += 1;
     }
 
+    /// Lets everybody go on where nothing breaks any more, for so long once the last fault has no
+    /// effect any more.
+    pub(super) async fn calm(&self, time: Duration) {
+        sleep(SETTLED).await;
+        self.ledger().history.well_since(now());
+        sleep(time).await;
+    }
+
     /// Everything was forgotten, between then and now.
     pub(super) fn forgetting(&self, from: u64) {
         let mut ledger = self.ledger();
@@ -238,21 +276,53 @@ impl Client {
     fn new(url: String) -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_worker"));
         let worker = Mutex::new(Worker::start(&program));
-        Self { program, url, settings: String::new(), worker, number: AtomicU64::new(0) }
+        Self {
+            program,
+            url,
+            settings: String::new(),
+            is_old: false,
+            clock: None,
+            worker,
+            number: AtomicU64::new(0),
+        }
     }
 
     /// Begins to work, in a new process.
     pub(super) fn begin(&self, world: &World) {
         let number = world.number.fetch_add(1, Ordering::Relaxed);
-        let mut worker = Worker::start(&self.program);
         let (url, resource, seed) = (&self.url, world.resource.url(), world.seed + number);
+        let mut worker = match &self.clock {
+            None => Worker::start(&self.program),
+            Some(clock) => {
+                // The version before asks the kernel what time it is, and sees steps only.
+                let rate = if self.is_old { 0 } else { any_rate(&mut Random::new(!seed)) };
+                clock.run_at(rate);
+                let mut worker = Worker::start_by(clock, &self.program);
+                if !self.is_old {
+                    worker.tell(&format!("rate {rate}"));
+                }
+                worker
+            }
+        };
         worker.tell(&format!("work {url} {resource} {TASKS} {seed}{}", self.settings));
+        if !self.is_old {
+            worker.tell(&format!("debounce {CALLERS} {seed}"));
+        }
         self.number.store(number, Ordering::Relaxed);
         *self.worker() = worker;
     }
 
     pub(super) fn worker(&self) -> MutexGuard<'_, Worker> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Mostly one of the two that are most apart.
+fn any_rate(random: &mut Random) -> i64 {
+    match random.below(3) {
+        0 => -RATE,
+        1 => RATE,
+        _ => random.below(2 * RATE.unsigned_abs()).cast_signed() - RATE,
     }
 }
 

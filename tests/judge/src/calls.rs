@@ -1,0 +1,342 @@
+//! What debounced calls came to, and whether it may have been.
+
+use std::collections::BTreeMap;
+
+use crate::history::{Forgetting, Section, Verdict, is_forgotten, one_at_a_time, tokens_grow};
+
+/// How long a request and its answer may take when all is well.
+const PROMPT: u64 = 500_000_000;
+
+/// One debounced call. Times are as those of a [`Section`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What was debounced.
+    pub id: String,
+    /// Who made it: a number for each client that there was.
+    pub client: u64,
+    /// A client makes its calls in the order of their numbers.
+    pub number: u64,
+    /// Before it was made.
+    pub made: u64,
+    /// How long it may take when all is well.
+    pub bound: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing so far.
+    Waits,
+    /// It ran.
+    Ran {
+        /// The fencing token of the run.
+        token: u64,
+        /// After it was granted.
+        begun: u64,
+        /// Until when its lock was taken for valid. Before `begun` if it never was.
+        valid_until: u64,
+    },
+    /// Another call ran in its place. After it was told so.
+    Superseded(u64),
+    /// Its caller went away, whether or not its run was granted. After that.
+    Withdrawn(u64),
+    /// It was told of an error, or its process was killed, whether or not its run was granted. After
+    /// that, and why.
+    Failed(u64, String),
+}
+
+impl Call {
+    /// When its client knew what came of it.
+    fn answered(&self) -> Option<u64> {
+        match self.outcome {
+            Outcome::Waits => None,
+            Outcome::Ran { begun, .. } => Some(begun),
+            Outcome::Superseded(at) | Outcome::Withdrawn(at) | Outcome::Failed(at, _) => Some(at),
+        }
+    }
+
+    /// By how much a store may be mistaken about when this call was made: a request that is repeated
+    /// says how old the call is, by a clock of another rate and in whole milliseconds.
+    fn mistaken(&self) -> u64 {
+        let age = self.answered().unwrap_or(self.made).saturating_sub(self.made);
+        age / 50 + 2_000_000
+    }
+
+    fn run(&self) -> Option<Section> {
+        let Outcome::Ran { token, begun, valid_until } = self.outcome else { return None };
+        Some(Section {
+            id: self.id.clone(),
+            client: self.client,
+            token,
+            asked: self.made,
+            standing_since: self.made,
+            granted: begun,
+            valid_until,
+        })
+    }
+}
+
+/// Judges all calls, which were made while all was well from some time on, if there is one.
+///
+/// - **Runs of one id do not overlap while valid**, and their **fencing tokens grow**: as for locks.
+/// - **Nobody is told that another call runs when none does**: it began after this one was made; or
+///   nobody can know whether it did.
+/// - **No older call of a client runs after a newer one.**
+/// - **While all is well**, every call is answered within its bound, no call fails, and none runs that
+///   a run before it has covered.
+pub(crate) fn judge(
+    calls: Vec<Call>,
+    forgettings: &[Forgetting],
+    well_since: Option<u64>,
+    verdict: &mut Verdict,
+) {
+    let mut of_ids: BTreeMap<String, Vec<Call>> = BTreeMap::new();
+    for call in calls {
+        of_ids.entry(call.id.clone()).or_default().push(call);
+    }
+    let is_well = |call: &Call| well_since.is_some_and(|since| call.made >= since);
+    for mut calls in of_ids.into_values() {
+        verdict.calls += calls.len();
+        let mut runs: Vec<Section> = calls.iter().filter_map(Call::run).collect();
+        verdict.runs += runs.len();
+        tokens_grow(&mut runs, forgettings, verdict);
+        one_at_a_time(&mut runs, forgettings, verdict);
+        // By now they are in the order in which they began.
+        tokens_follow(&runs, forgettings, verdict);
+        superseded_by_runs(&calls, &runs, forgettings, verdict);
+        calls.sort_unstable_by_key(|call| (call.client, call.number));
+        in_order(&calls, verdict);
+        calls.retain(is_well);
+        verdict.calls_while_well += calls.len();
+        answered_in_time(&calls, verdict);
+        covered_once(&calls, &runs, verdict);
+    }
+}
+
+/// Compares each run with the one that began before it.
+fn tokens_follow(runs: &[Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
+    for pair in runs.windows(2).filter(|pair| pair[1].token < pair[0].token) {
+        // What began late may have been granted before the other, if that was forgotten; or was over
+        // before it began.
+        let was_valid = pair[1].granted <= pair[1].valid_until;
+        if was_valid && !is_forgotten(forgettings, &pair[1].id, [pair[1].asked, pair[1].granted]) {
+            verdict.violations.push(format!("a later run, a smaller token: {pair:?}"));
+        }
+    }
+}
+
+/// Looks for the run of another call in whose favour each was given up.
+fn superseded_by_runs(
+    calls: &[Call],
+    runs: &[Section],
+    forgettings: &[Forgetting],
+    verdict: &mut Verdict,
+) {
+    for call in calls {
+        let Outcome::Superseded(at) = call.outcome else { continue };
+        verdict.superseded += 1;
+        let since = call.made.saturating_sub(call.mistaken());
+        let later = runs.partition_point(|run| run.granted < since);
+        if runs[later..].iter().any(|run| run.asked <= at) {
+            continue;
+        }
+        // What a client knows of its own calls it tells them as it is.
+        let may_have_run = calls.iter().any(|other| {
+            let (Outcome::Withdrawn(until) | Outcome::Failed(until, _)) = other.outcome else {
+                return false;
+            };
+            other.client != call.client && other.made <= at && until >= since
+        });
+        if may_have_run || is_forgotten(forgettings, &call.id, [call.made, at]) {
+            verdict.superseded_by_unknown += 1;
+        } else {
+            verdict.violations.push(format!("no call ran in place of this one: {call:?}"));
+        }
+    }
+}
+
+/// Looks at each client's runs in the order in which it made their calls.
+fn in_order(calls: &[Call], verdict: &mut Verdict) {
+    for of_one in calls.chunk_by(|one, other| one.client == other.client) {
+        let mut last = 0;
+        for call in of_one {
+            let Outcome::Ran { begun, .. } = call.outcome else { continue };
+            if begun < last {
+                verdict.violations.push(format!("ran after a newer call of its client: {call:?}"));
+            }
+            last = last.max(begun);
+        }
+    }
+}
+
+/// Of calls that were made while all was well.
+fn answered_in_time(calls: &[Call], verdict: &mut Verdict) {
+    for call in calls {
+        match (&call.outcome, call.answered()) {
+            (Outcome::Withdrawn(_), _) => {}
+            (Outcome::Failed(..), _) => {
+                verdict.violations.push(format!("failed while all was well: {call:?}"));
+            }
+            (_, Some(at)) if at.saturating_sub(call.made) <= call.bound => {}
+            _ => verdict.violations.push(format!("no answer in time: {call:?}")),
+        }
+    }
+}
+
+/// Of calls that were made while all was well: who had long been heard of when a run began has no run
+/// after it.
+fn covered_once(calls: &[Call], runs: &[Section], verdict: &mut Verdict) {
+    for call in calls {
+        let Outcome::Ran { token, begun, .. } = call.outcome else { continue };
+        let from = runs.partition_point(|run| run.granted <= call.made + PROMPT);
+        let cover = runs[from..].iter().find(|run| run.token != token && run.granted < begun);
+        if let Some(run) = cover {
+            verdict.violations.push(format!("ran although {run:?} had covered it: {call:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::History;
+
+    const MS: u64 = 1_000_000;
+
+    /// A call of this client, with its number; times in milliseconds.
+    fn call(client: u64, number: u64, made: u64, outcome: Outcome) -> Call {
+        Call { id: "a".into(), client, number, made: made * MS, bound: 3000 * MS, outcome }
+    }
+
+    fn ran(token: u64, [begun, valid_until]: [u64; 2]) -> Outcome {
+        Outcome::Ran { token, begun: begun * MS, valid_until: valid_until * MS }
+    }
+
+    fn superseded(at: u64) -> Outcome {
+        Outcome::Superseded(at * MS)
+    }
+
+    fn failed(at: u64) -> Outcome {
+        Outcome::Failed(at * MS, "Lost".into())
+    }
+
+    fn judged(calls: &[Call], well_since: Option<u64>, forgotten: Option<[u64; 2]>) -> Verdict {
+        let mut history = History::default();
+        calls.iter().for_each(|call| history.call(call.clone()));
+        if let Some([from, to]) = forgotten {
+            history.forgetting(Forgetting { id: None, from: from * MS, to: to * MS });
+        }
+        if let Some(since) = well_since {
+            history.well_since(since * MS);
+        }
+        history.judge()
+    }
+
+    /// All that is wrong with these calls, which nothing excuses, is this.
+    fn assert_found(calls: &[Call], well_since: Option<u64>, found: &str) {
+        let verdict = judged(calls, well_since, None);
+        assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
+        assert!(verdict.violations[0].starts_with(found), "{verdict:?}");
+    }
+
+    #[test]
+    fn bursts_in_order_are_no_violation() {
+        let calls = [
+            call(0, 0, 0, superseded(101)),
+            call(1, 0, 50, ran(1, [100, 140])),
+            call(0, 1, 120, ran(2, [220, 230])),
+            call(1, 1, 210, Outcome::Withdrawn(215 * MS)),
+        ];
+        let verdict = judged(&calls, Some(0), None);
+        assert!(verdict.violations.is_empty(), "{verdict:?}");
+        let counts = (verdict.calls, verdict.runs, verdict.superseded, verdict.calls_while_well);
+        assert_eq!((counts, verdict.acquisitions), ((4, 2, 1, 4), 0));
+    }
+
+    #[test]
+    fn runs_that_overlap_are_found_unless_the_store_forgot() {
+        let calls = [call(0, 0, 0, ran(1, [100, 200])), call(1, 0, 110, ran(2, [190, 210]))];
+        assert_found(&calls, None, "two valid at once");
+        let verdict = judged(&calls, None, Some([120, 130]));
+        assert_eq!((verdict.violations.len(), verdict.overlaps_after_forgetting), (0, 1));
+        // A run whose process was killed is over, as far as anybody can tell.
+        let calls = [call(0, 0, 0, ran(1, [100, 100])), call(1, 0, 110, ran(2, [190, 210]))];
+        assert!(judged(&calls, None, None).violations.is_empty());
+    }
+
+    #[test]
+    fn tokens_that_do_not_grow_are_found() {
+        let calls = [call(0, 0, 0, ran(2, [100, 110])), call(1, 0, 50, ran(1, [150, 160]))];
+        assert_found(&calls, None, "a later run, a smaller token");
+        assert!(judged(&calls, None, Some([60, 70])).violations.is_empty());
+        let calls = [call(0, 0, 0, ran(2, [100, 110])), call(1, 0, 50, ran(2, [150, 160]))];
+        assert_found(&calls, None, "one token for two grants");
+    }
+
+    #[test]
+    fn a_call_for_which_none_ran_is_found() {
+        // A run that began before the call was made, and one that was called after its answer.
+        let calls = [
+            call(1, 0, 0, ran(1, [50, 60])),
+            call(0, 0, 100, superseded(200)),
+            call(1, 1, 201, ran(2, [300, 310])),
+        ];
+        assert_found(&calls, None, "no call ran in place");
+        let verdict = judged(&calls, None, Some([120, 130]));
+        assert_eq!((verdict.violations.len(), verdict.superseded_by_unknown), (0, 1));
+    }
+
+    #[test]
+    fn a_run_that_nobody_has_seen_excuses_the_calls_that_it_may_cover() {
+        for (client, made, until, excused) in [
+            (1, 50, 150, true),
+            (1, 50, 250, true),
+            (1, 199, 210, true),
+            // It was over before, or came after.
+            (1, 50, 90, false),
+            (1, 201, 250, false),
+            // The same client knows.
+            (0, 50, 150, false),
+        ] {
+            for outcome in [failed(until), Outcome::Withdrawn(until * MS)] {
+                let other = call(client, 1, made, outcome);
+                let verdict = judged(&[call(0, 0, 100, superseded(200)), other], None, None);
+                assert_eq!(verdict.violations.is_empty(), excused, "{made} {until} {verdict:?}");
+                assert_eq!(verdict.superseded_by_unknown == 1, excused, "{verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_older_call_of_a_client_that_runs_later_is_found() {
+        let calls = [call(0, 1, 10, ran(1, [100, 110])), call(0, 0, 5, ran(2, [200, 210]))];
+        assert_found(&calls, None, "ran after a newer call");
+        let calls = [call(0, 1, 10, ran(1, [100, 110])), call(1, 0, 5, ran(2, [200, 210]))];
+        assert!(judged(&calls, None, None).violations.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_runs_although_it_was_covered_is_found_while_all_is_well() {
+        let calls = [call(0, 0, 0, ran(1, [700, 710])), call(1, 0, 100, ran(2, [1700, 1710]))];
+        assert_found(&calls, Some(0), "ran although");
+        assert!(judged(&calls, None, None).violations.is_empty());
+        // It may not have been heard of then.
+        let calls = [call(0, 0, 0, ran(1, [500, 510])), call(1, 0, 100, ran(2, [1500, 1510]))];
+        assert!(judged(&calls, Some(0), None).violations.is_empty());
+    }
+
+    #[test]
+    fn while_all_is_well_each_call_is_answered_in_time() {
+        for (outcome, found) in [
+            (Outcome::Waits, "no answer in time"),
+            (ran(1, [3101, 3200]), "no answer in time"),
+            (failed(150), "failed while all was well"),
+        ] {
+            assert_found(&[call(0, 0, 100, outcome.clone())], Some(100), found);
+            let earlier = judged(&[call(0, 0, 99, outcome)], Some(100), None);
+            assert!(earlier.violations.is_empty(), "{earlier:?}");
+        }
+    }
+}
