@@ -152,9 +152,20 @@ fn superseded_by_runs(
         if may_have_run || is_forgotten(forgettings, &call.id, [call.made, at]) {
             verdict.superseded_by_unknown += 1;
         } else {
-            verdict.violations.push(format!("no call ran in place of this one: {call:?}"));
+            let around = around(calls, since, at);
+            verdict.violations.push(format!("no call ran in place of {call:?}: {around:#?}"));
         }
     }
+}
+
+/// What else there was at that time, and shortly before and after it.
+fn around(calls: &[Call], since: u64, at: u64) -> Vec<&Call> {
+    const SHORTLY: u64 = 1_000_000_000;
+    let there = |call: &&Call| {
+        call.made <= at + SHORTLY
+            && call.answered().is_none_or(|answered| answered + SHORTLY >= since)
+    };
+    calls.iter().filter(there).collect()
 }
 
 /// Looks at each client's runs in the order in which it made their calls.

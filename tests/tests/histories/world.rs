@@ -174,7 +174,7 @@ impl World {
         let keys = async || join_all(servers.iter().map(|server| server.keys())).await.concat();
         let locks = async || {
             let keys = keys().await.into_iter();
-            keys.map(|(key, _, _)| key).filter(|key| key.starts_with("lock:")).collect::<Vec<_>>()
+            keys.map(|(key, _, _)| key).filter(|key| is_lock(key)).collect::<Vec<_>>()
         };
         let began = now();
         let mut leaks = locks().await;
@@ -315,6 +315,11 @@ impl Client {
     pub(super) fn worker(&self) -> MutexGuard<'_, Worker> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Is this key one of a lock, or of a run? The window of a debounce stays for a minute.
+fn is_lock(key: &str) -> bool {
+    (key.starts_with("lock:") || key.contains("lock:~run:")) && !key.contains("~debounce:")
 }
 
 /// Mostly one of the two that are most apart.
