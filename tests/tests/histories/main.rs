@@ -1,12 +1,15 @@
 //! Real processes that lock on a real server, while all of it breaks; and the judge of what they saw.
 //!
 //! Every client is a process that works under locks without end and writes down each hold
-//! (`worker/workload.rs`). At the end all is mended, everybody finishes, and the history is judged.
+//! (`worker/workload.rs`), and makes debounced calls and writes down each call and each run
+//! (`worker/calls.rs`). At the end all is mended, everybody finishes, and the history is judged.
 //! There are three worlds of that kind:
 //!
-//! - **One server** (`single.rs`, `faults.rs`): three hands break things at the same time: the
-//!   network of one client, the server, a client's process. `tests/soak MINUTES` does it for as long
-//!   as asked.
+//! - **One server** (`single.rs`, `faults.rs`): four hands break things at the same time: the
+//!   network of one client, the server, a client's process, a client's wall clock. Each process lives
+//!   by clocks of its own: all of them run faster or slower than the server's, by almost as much as a
+//!   lease leaves room for. Before the end nothing breaks for a while, and every debounced call has to
+//!   be answered in time. `tests/soak MINUTES` does it for as long as asked.
 //! - **Sentinels** (`failovers.rs`): the primary moves, again and again. `tests/soak failovers NUMBER`
 //!   does it so often in each way. `LOCK_MIN_REPLICAS=1` has one of the two replicas acknowledge each
 //!   lock.
@@ -15,7 +18,7 @@
 //!   `tests/soak cluster NUMBER` does it so often in each way.
 //!
 //! In the first two, one process is of the version before, if `tests/run` has built that; it knows no
-//! Cluster.
+//! Cluster, makes no debounced calls here, and its clocks are only stepped.
 //!
 //! A binary of its own, which runs before the suite and not beside it: it takes all the machine has,
 //! and the suite measures how soon things happen.
@@ -42,6 +45,10 @@ use self::{cluster::Shards, failovers::Failovers, single::Single, timings::NEXT_
 /// What a run of the suite holds at least. Less is no pass, but a run that says nothing.
 const ACQUISITIONS: usize = 50_000;
 const FAULTS: u64 = 150;
+
+/// Of debounced calls, and of those that are made while nothing breaks.
+const CALLS: usize = 300;
+const CALLS_WHILE_WELL: usize = 15;
 
 /// After so long a run that is still too quiet is given up.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -82,6 +89,8 @@ async fn what_holders_saw_under_faults_is_no_violation() {
     // Too quiet is no pass.
     let acquisitions = end.verdict.acquisitions;
     assert!(acquisitions >= ACQUISITIONS, "{acquisitions} acquisitions");
+    let (calls, while_well) = (end.verdict.calls, end.verdict.calls_while_well);
+    assert!(calls >= CALLS && while_well >= CALLS_WHILE_WELL, "{calls} calls, {while_well}");
     assert!(end.faults() >= FAULTS, "{} faults", end.faults());
     let kinds = &end.faults;
     assert_eq!(kinds.len(), faults::KINDS, "some kinds of faults never came: {kinds:?}");
