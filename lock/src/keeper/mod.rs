@@ -25,6 +25,8 @@ mod refusal;
 mod reply;
 mod runner;
 mod signal;
+#[cfg(all(test, not(lock_loom)))]
+mod stalls;
 mod sync;
 mod thread;
 mod turns;

@@ -184,6 +184,10 @@ impl<O: Owner> Keeper<O> {
         match message {
             Message::Notice(notice) => self.engine.notice(notice, now),
             Message::Command(command) => {
+                // A call that is dated before it was made is told of a run that came before it, and
+                // nothing runs for it: the process may have been stopped since the turn began.
+                let is_dated = matches!(command, Command::Debounce(_));
+                let now = if is_dated { self.clock.now().max(now) } else { now };
                 match command {
                     Command::Release { hold, .. } | Command::Leak(hold) => {
                         if let Entry::Occupied(held) = self.holds.entry(hold.ownership)
