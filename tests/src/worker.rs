@@ -45,6 +45,9 @@ pub struct WorkIds {
     pub hot: Vec<String>,
     /// Those that there are besides.
     pub cold: Vec<String>,
+    /// Those that one task of each process holds for long, while the others wait for it: who takes
+    /// them when their time is up is there to see it.
+    pub rivals: Vec<String>,
     /// Not of locks, but of debounced calls.
     pub bursts: Vec<String>,
 }
@@ -55,12 +58,17 @@ impl WorkIds {
     pub fn all() -> Self {
         let numbered =
             |word: &str, count: u64| (0..count).map(|number| format!("{word}-{number}")).collect();
-        Self { hot: numbered("hot", 3), cold: numbered("cold", 300), bursts: numbered("burst", 8) }
+        Self {
+            hot: numbered("hot", 3),
+            cold: numbered("cold", 300),
+            rivals: numbered("rival", 3),
+            bursts: numbered("burst", 8),
+        }
     }
 
     /// All of them. What belongs to a debounced call is in the slot of the lock of that name.
     pub fn iter(&self) -> impl Iterator<Item = &String> {
-        self.hot.iter().chain(&self.cold).chain(&self.bursts)
+        self.hot.iter().chain(&self.cold).chain(&self.rivals).chain(&self.bursts)
     }
 }
 

@@ -95,8 +95,9 @@ pub(crate) async fn start(
     usage();
     let ids = Arc::new(WorkIds::all());
     let mut work = Workload { finishing, tasks: JoinSet::new(), locks, resource, rate };
-    for task in 0..tasks {
+    for task in 0..tasks + ids.rivals.len() as u64 {
         let one = Task {
+            rival: task.checked_sub(tasks).map(|number| ids.rivals[number as usize].clone()),
             locks: work.locks.clone(),
             resource: work.resource.clone(),
             ids: Arc::clone(&ids),
@@ -133,6 +134,8 @@ impl Workload {
 }
 
 struct Task {
+    /// The one lock that it takes again and again, if it is such a task.
+    rival: Option<String>,
     locks: Locks,
     resource: MultiplexedConnection,
     ids: Arc<WorkIds>,
@@ -145,7 +148,8 @@ impl Task {
         while !finishing.is_cancelled() {
             let ids = Arc::clone(&self.ids);
             let ids = if self.random.one_in(8) { &ids.hot } else { &ids.cold };
-            let id = &ids[self.random.below(ids.len() as u64) as usize];
+            let any = &ids[self.random.below(ids.len() as u64) as usize];
+            let id = &self.rival.clone().unwrap_or_else(|| any.clone());
             if self.random.one_in(2000) {
                 let from = now();
                 // Said before it is done: who is killed in between says nothing afterwards.
@@ -170,7 +174,9 @@ impl Task {
 
     /// In one of the ways in which a lock can be asked for.
     async fn acquire(&mut self, id: &str) -> Result<Option<LockGuard>, ErrorKind> {
-        let lease = ms(300 + self.random.below(1700));
+        // Of one that is held for long it is short, so that a fault outlasts it.
+        let longest = if self.rival.is_some() { 500 } else { 1700 };
+        let lease = ms(300 + self.random.below(longest));
         let mut lock = self.locks.lock(id).lease(lease).wait(ms(3000));
         if self.random.one_in(50) {
             lock = lock.hold_at_least(ms(self.random.below(20)));
@@ -228,13 +234,14 @@ impl Task {
     /// Holds it for a while, mostly a short one, and stops at a loss.
     async fn hold(&mut self, watch: &mut Watch<&LockGuard>) {
         let time = match self.random.below(1000) {
+            _ if self.rival.is_some() => self.random.below(1_000_000),
             0 => self.random.below(3_000_000),
             1..10 => self.random.below(300_000),
             10..100 => self.random.below(10_000),
             _ => self.random.below(500),
         };
         let end = now() + time * 1000;
-        if time > 10_000 && self.random.one_in(2) {
+        if time > 10_000 && self.rival.is_none() && self.random.one_in(2) {
             return listen(watch, end).await;
         }
         let mut lost = std::pin::pin!(watch.guard.lost());
