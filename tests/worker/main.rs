@@ -11,7 +11,7 @@
 //! call ID ARGUMENT                   called ID ARGUMENT NUMBER, or refused ID ARGUMENT
 //! work URL RESOURCE TASKS SEED [MIN-REPLICAS]
 //!                                    ready, then what workload.rs says
-//! debounce TASKS SEED                (also debounced calls)  what calls.rs says; after `work`
+//! debounce TASKS SEED                what calls.rs says; comes after `work`
 //! finish                             done                   when the work has ended
 //! rate MILLIONTHS                    rate MEASURED          or it ends, if its clocks run otherwise
 //! times                              times MACHINE BOOT MACHINE MONOTONIC MACHINE WALL
