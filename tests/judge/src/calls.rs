@@ -88,7 +88,7 @@ impl Call {
 ///   a run before it has covered.
 pub(crate) fn judge(
     calls: Vec<Call>,
-    forgettings: &[Forgetting],
+    (forgettings, set_backs): (&[Forgetting], &[u64]),
     well_since: Option<u64>,
     verdict: &mut Verdict,
 ) {
@@ -105,7 +105,7 @@ pub(crate) fn judge(
         one_at_a_time(&mut runs, forgettings, verdict);
         // By now they are in the order in which they began.
         tokens_follow(&runs, forgettings, verdict);
-        superseded_by_runs(&calls, &runs, forgettings, verdict);
+        superseded_by_runs(&calls, &runs, (forgettings, set_backs), verdict);
         calls.sort_unstable_by_key(|call| (call.client, call.number));
         in_order(&calls, verdict);
         calls.retain(is_well);
@@ -131,7 +131,7 @@ fn tokens_follow(runs: &[Section], forgettings: &[Forgetting], verdict: &mut Ver
 fn superseded_by_runs(
     calls: &[Call],
     runs: &[Section],
-    forgettings: &[Forgetting],
+    (forgettings, set_backs): (&[Forgetting], &[u64]),
     verdict: &mut Verdict,
 ) {
     for call in calls {
@@ -151,11 +151,23 @@ fn superseded_by_runs(
         });
         if may_have_run || is_forgotten(forgettings, &call.id, [call.made, at]) {
             verdict.superseded_by_unknown += 1;
+        } else if set_backs
+            .iter()
+            .any(|set_back| (last_before(runs, since)..=at).contains(set_back))
+        {
+            // A store cannot tell how much time has passed while its clock was set back.
+            verdict.superseded_by_set_back += 1;
         } else {
             let around = around(calls, since, at);
             verdict.violations.push(format!("no call ran in place of {call:?}: {around:#?}"));
         }
     }
+}
+
+/// When the last run was asked for that began before this time.
+fn last_before(runs: &[Section], at: u64) -> u64 {
+    let before = runs.partition_point(|run| run.granted < at);
+    runs[..before].last().map_or(at, |run| run.asked)
 }
 
 /// What else there was at that time, and shortly before and after it.
@@ -317,6 +329,19 @@ mod tests {
                 assert_eq!(verdict.violations.is_empty(), excused, "{made} {until} {verdict:?}");
                 assert_eq!(verdict.superseded_by_unknown == 1, excused, "{verdict:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_excuses_what_a_run_before_it_may_be_taken_for() {
+        for (at, excused) in [(20, false), (55, true), (200, true), (201, false)] {
+            let mut history = History::default();
+            history.call(call(1, 0, 30, ran(1, [50, 60])));
+            history.call(call(0, 0, 100, superseded(200)));
+            history.set_back(at * MS);
+            let verdict = history.judge();
+            assert_eq!(verdict.violations.is_empty(), excused, "{at} {verdict:?}");
+            assert_eq!(verdict.superseded_by_set_back == 1, excused, "{at} {verdict:?}");
         }
     }
 

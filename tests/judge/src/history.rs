@@ -79,6 +79,7 @@ pub struct History {
     refusals: Vec<Refusal>,
     losses: Vec<Loss>,
     calls: Vec<Call>,
+    set_backs: Vec<u64>,
     well_since: Option<u64>,
     violations: Vec<String>,
 }
@@ -106,6 +107,9 @@ pub struct Verdict {
     /// How many of these may have been told so of a run that nobody has seen: of a call that failed or
     /// was withdrawn, or one that a store forgot.
     pub superseded_by_unknown: usize,
+    /// How many were told so of a run before them, which a clock that was set back has moved behind
+    /// them.
+    pub superseded_by_set_back: usize,
     /// How many calls were made while all was well.
     pub calls_while_well: usize,
     /// What must not be.
@@ -136,6 +140,11 @@ impl History {
     /// Adds a debounced call, with all that came of it, in any order.
     pub fn call(&mut self, call: Call) {
         self.calls.push(call);
+    }
+
+    /// The clock of the store was set back then.
+    pub fn set_back(&mut self, at: u64) {
+        self.set_backs.push(at);
     }
 
     /// From then on nothing breaks, and nothing that was broken has an effect any more.
@@ -192,7 +201,8 @@ impl History {
             tokens_grow(&mut sections, &self.forgettings, &mut verdict);
             one_at_a_time(&mut sections, &self.forgettings, &mut verdict);
         }
-        calls::judge(self.calls, &self.forgettings, self.well_since, &mut verdict);
+        let excuses = (&self.forgettings[..], &self.set_backs[..]);
+        calls::judge(self.calls, excuses, self.well_since, &mut verdict);
         verdict
     }
 }

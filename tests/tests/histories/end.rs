@@ -50,7 +50,7 @@ impl fmt::Display for End {
         write!(
             f,
             "{} acquisitions, {} failed, {} debounced calls ({} while all was well), {} runs, {} superseded ({} by \
-             a run nobody saw), {} faults of {} kinds, {} data losses, {} s: {} violations, {} overlaps, {} stale hand-overs and {} holds lost after a data loss, {} holds that \
+             a run nobody saw, {} as a clock was set back), {} faults of {} kinds, {} data losses, {} s: {} violations, {} overlaps, {} stale hand-overs and {} holds lost after a data loss, {} holds that \
              ran out; writes {} accepted, {} refused as stale, {} lost without the check; leaks {}; a process \
              takes {}",
             verdict.acquisitions,
@@ -60,6 +60,7 @@ impl fmt::Display for End {
             verdict.runs,
             verdict.superseded,
             verdict.superseded_by_unknown,
+            verdict.superseded_by_set_back,
             self.faults(),
             self.faults.len(),
             self.forgettings,

@@ -186,11 +186,13 @@ impl Single {
                 servers.clock.set(JUMP);
                 self.world.forgetting(from);
                 sleep(ms(random.below(500))).await;
+                self.world.set_back();
                 servers.clock.set(0);
                 servers.keeps_data_until = now() + nanos(ms(JUMP.unsigned_abs() + 500));
                 return;
             }
             "server's clock behind" => {
+                self.world.set_back();
                 servers.clock.set(-JUMP);
                 sleep(ms(random.below(500))).await;
                 // Back to the right time is a jump ahead.

@@ -262,6 +262,11 @@ impl World {
         }
     }
 
+    /// The clock of the servers is about to be set back.
+    pub(super) fn set_back(&self) {
+        self.ledger().history.set_back(now());
+    }
+
     /// What must not be, though no holder has seen it.
     pub(super) fn violation(&self, what: String) {
         self.ledger().history.violation(what);
