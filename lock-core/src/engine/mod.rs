@@ -1,34 +1,34 @@
 //! One client's decisions as a state machine without I/O.
 //!
-//! [`Engine`](coordinator::Engine) is told what happens and says what is to be done; who carries it
+//! `Engine`(coordinator::Engine) is told what happens and says what is to be done; who carries it
 //! out is somebody else.
 //!
-//! - [`coordinator`]: what goes in and comes out; what follows between the parts when a lock is granted,
+//! - `coordinator`: what goes in and comes out; what follows between the parts when a lock is granted,
 //!   passed on, released or lost; the order of the calls in a turn; what a flush and a shutdown wait for.
 //!
 //! The parts keep their state to themselves. Each says what has to be undone of what it has begun:
 //!
-//! - [`queued`]: callers that wait in line: their patience, and silence of the store;
-//!   [`lock_state`]: one lock in this process: who is next, who owns it, and its entry in the store's
+//! - `queued`: callers that wait in line: their patience, and silence of the store;
+//!   `lock_state`: one lock in this process: who is next, who owns it, and its entry in the store's
 //!   queue: what is left to withdraw when callers cancel or are refused, and that a grant which was
 //!   revoked before it was heard of is asked for again;
-//! - [`polled`]: callers that ask for themselves, and when they try again;
-//! - [`requests`]: requests for locks in batches, and how many may be on their way;
-//! - [`holds`]: all held locks, and their renewals in batches; [`lease`]: until when one may be believed,
+//! - `polled`: callers that ask for themselves, and when they try again;
+//! - `requests`: requests for locks in batches, and how many may be on their way;
+//! - `holds`: all held locks, and their renewals in batches; `lease`: until when one may be believed,
 //!   and that a grant comes too late;
-//! - [`releases`]: locks on their way to being free, and when a release is tried again;
-//!   [`hand_offs`]: that somebody takes up what was handed over;
-//! - [`bursts`]: debounced calls, and who gets a run; [`burst`]: those of one id;
-//! - [`claims`]: claims of the runs of durable calls;
-//! - [`bulk`]: what may wait until there is room for it;
-//! - [`shutdown`]: who is told of the end, and of flushes.
+//! - `releases`: locks on their way to being free, and when a release is tried again;
+//!   `hand_offs`: that somebody takes up what was handed over;
+//! - `bursts`: debounced calls, and who gets a run; `burst`: those of one id;
+//! - `claims`: claims of the runs of durable calls;
+//! - `bulk`: what may wait until there is room for it;
+//! - `shutdown`: who is told of the end, and of flushes.
 //!
 //! What they have in common:
 //!
-//! - [`io`], [`calls`]: what goes in and out, on the callers' side and on the store's;
-//! - [`shared`]: the time, the timers, what comes out; [`outage`]: silence of the store, and when to try
+//! - `io`, `calls`: what goes in and out, on the callers' side and on the store's;
+//! - `shared`: the time, the timers, what comes out; `outage`: silence of the store, and when to try
 //!   again;
-//! - [`shards`], [`timers`], [`maps`](crate::maps): what things are kept in.
+//! - `shards`, `timers`, `maps`: what things are kept in.
 
 #![expect(
     missing_docs,

@@ -3,9 +3,9 @@
 //! The time comes in with each operation, and notices go out in a list. This is the reference of the
 //! contract: the memory store is this behind a mutex, and the Redis scripts are compared with it.
 //!
-//! - [`queue`]: who waits for one lock;
-//! - [`window`]: the debounced calls of one id; [`debounced`]: the operations on them;
-//! - [`book`]: the durable calls of one function; [`durable`]: the operations on them.
+//! - `queue`: who waits for one lock;
+//! - `window`: the debounced calls of one id; `debounced`: the operations on them;
+//! - `book`: the durable calls of one function; `durable`: the operations on them.
 
 pub mod book;
 mod debounced;

@@ -1,5 +1,7 @@
 //! A process that stands still in the middle of a turn, as one that is stopped does, or a host.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
+
 use std::{
     pin::pin,
     sync::{
