@@ -1,0 +1,157 @@
+//! What the store was told of debounced calls, and what may become of them.
+//!
+//! It is held to what it can know: calls are in the order in which they were made, as far as each
+//! says how old it is when the store hears of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lock_core::{
+    contract::{DebounceRequest, EndWindowRequest, WindowEnd},
+    token,
+};
+
+use crate::judge::Judge;
+
+/// What is rounded, in microseconds.
+const GRAIN: u64 = 2000;
+
+#[derive(Default)]
+pub(crate) struct Bursts {
+    windows: BTreeMap<Arc<str>, Window>,
+    /// It fell back to what it knew before, which nobody knows here.
+    went_back: bool,
+}
+
+/// The calls of one id. Times are microseconds of the store's clock.
+#[derive(Default)]
+struct Window {
+    /// When each call was made, by its token.
+    made: BTreeMap<String, u64>,
+    /// The number of the last call of each client, and its time.
+    last: BTreeMap<String, (u64, u64)>,
+    newest: u64,
+    /// Up to when calls are covered by runs, and who ran last.
+    covered: u64,
+    ran: Option<String>,
+    /// Up to when calls are covered by what each client was granted, and by what it has taken.
+    granted: BTreeMap<String, u64>,
+    taken: BTreeMap<String, u64>,
+    by_grant: BTreeMap<String, u64>,
+    /// Up to when they were cancelled, in the store, and in each client.
+    cancelled: u64,
+    cancelled_by: BTreeMap<String, u64>,
+}
+
+impl Bursts {
+    fn window(&mut self, window: &Arc<str>) -> &mut Window {
+        self.windows.entry(Arc::clone(window)).or_default()
+    }
+
+    /// The store has lost what it knew.
+    pub(crate) fn forgotten(&mut self) {
+        for window in self.windows.values_mut() {
+            window.made.clear();
+            window.last.clear();
+            (window.newest, window.covered, window.ran) = (0, 0, None);
+        }
+    }
+
+    pub(crate) fn went_back(&mut self) {
+        self.went_back = true;
+    }
+
+    /// The store hears of a call.
+    pub(crate) fn told(&mut self, request: &DebounceRequest, micros: u64) {
+        let window = self.window(&request.window);
+        let token = request.token.as_str();
+        let (client, number) = token::parts(&request.token);
+        let (last, before) = window.last.get(client).copied().unwrap_or_default();
+        if window.made.contains_key(token) || number < last {
+            return;
+        }
+        let age = u64::try_from(request.age.as_micros()).unwrap_or(u64::MAX);
+        let mut made = micros.saturating_sub(age).max(before + 1);
+        if age == 0 {
+            made = made.max(window.newest + 1);
+        }
+        window.made.insert(token.to_owned(), made);
+        window.last.insert(client.to_owned(), (number, made));
+        window.newest = window.newest.max(made);
+    }
+
+    /// A run begins, or is told that it has begun: it covers all calls up to now, so that none of
+    /// them runs after it.
+    pub(crate) fn granted(&mut self, request: &DebounceRequest, judge: &mut Judge) {
+        let went_back = self.went_back;
+        let window = self.window(&request.window);
+        let token = request.token.as_str();
+        if window.ran.as_deref() == Some(token) {
+            // What came since is not covered.
+            return;
+        }
+        let made = window.made.get(token).copied().unwrap_or_default();
+        if made + GRAIN < window.covered && !went_back {
+            judge.violation(format!("{}: an older call runs after a newer one", request.window));
+        }
+        window.covered = window.covered.max(window.newest);
+        window.ran = Some(token.to_owned());
+        let (client, _) = token::parts(&request.token);
+        window.granted.insert(client.to_owned(), window.covered);
+        window.by_grant.insert(token.to_owned(), window.covered);
+    }
+
+    /// A window was ended, in which a call waited.
+    pub(crate) fn ended(&mut self, request: &EndWindowRequest, micros: u64) {
+        if request.end == WindowEnd::Cancel {
+            let window = self.window(&request.window);
+            window.covered = window.newest.max(micros);
+            window.cancelled = window.cancelled.max(window.covered);
+            window.ran = None;
+        }
+    }
+
+    /// A client is about to end a window: its own calls do not wait for the store.
+    pub(crate) fn asked_to_end(
+        &mut self,
+        client: &str,
+        (window, end): (&Arc<str>, WindowEnd),
+        micros: u64,
+    ) {
+        if end == WindowEnd::Cancel {
+            self.window(window).cancelled_by.insert(client.to_owned(), micros);
+        }
+    }
+
+    /// The caller of a run has it.
+    pub(crate) fn taken(&mut self, window: &Arc<str>, client: &str, token: &str) {
+        let window = self.window(window);
+        let until = window.by_grant.get(token).copied().unwrap_or_default();
+        let taken = window.taken.entry(client.to_owned()).or_default();
+        *taken = until.max(*taken);
+    }
+
+    /// A call was told that another one runs, or that its burst was cancelled: by which? Of a run of
+    /// its own process it is known whether anybody was there to do it.
+    pub(crate) fn superseded(
+        &mut self,
+        window: &Arc<str>,
+        client: &str,
+        [made, now]: [u64; 2],
+        judge: &mut Judge,
+    ) {
+        let of = self.window(window);
+        let others = of.granted.iter().filter(|(other, _)| *other != client);
+        let covered = others.map(|(_, until)| *until);
+        let own = [of.taken.get(client), of.cancelled_by.get(client)];
+        let until = covered.chain(own.into_iter().flatten().copied()).max();
+        let until = until.unwrap_or_default().max(of.cancelled);
+        // Its age was measured with a clock that may be faster.
+        let grain = GRAIN + (now - made) / 100;
+        if made > until + grain {
+            judge.violation(format!(
+                "{window}: superseded by nothing: made {} us after what runs have covered",
+                made - until
+            ));
+        }
+    }
+}

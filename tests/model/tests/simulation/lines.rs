@@ -1,0 +1,168 @@
+//! Who waits for each lock, who holds it and since when nobody does, as the store sees it; and
+//! whether those who wait are treated fairly.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use lock_core::{Token, contract::Delivery, token};
+
+use crate::{judge::Judge, process::Process, weather::Weather, world::MILLI};
+
+/// How long a notice takes, and a turn that follows it, where nothing goes wrong.
+const NOTICE: u64 = 20 * MILLI;
+
+/// For how long a lock is free at most although its queue is not empty, where only notices are lost:
+/// a reservation that runs out is looked after by who has handed the lock over.
+const TURN: u64 = 100 * MILLI;
+
+pub(crate) struct Lines {
+    weather: Weather,
+    lines: BTreeMap<Arc<str>, Line>,
+    /// Processes that were told that others wait for what the token of this number holds.
+    contended: BTreeSet<(String, u64)>,
+}
+
+#[derive(Default)]
+struct Line {
+    /// Who holds the lock, and until when unless it is renewed.
+    holder: Option<(Token, u64)>,
+    free_since: u64,
+    /// It became free because its time was up.
+    ran_out: bool,
+    /// Who stands in the queue, and since when.
+    queued: BTreeMap<String, u64>,
+    /// When nobody held it, of late.
+    gaps: Vec<(u64, u64)>,
+}
+
+impl Lines {
+    pub(crate) fn new(weather: Weather) -> Self {
+        Self { weather, lines: BTreeMap::new(), contended: BTreeSet::new() }
+    }
+
+    fn line(&mut self, key: &Arc<str>) -> &mut Line {
+        self.lines.entry(Arc::clone(key)).or_default()
+    }
+
+    pub(crate) fn forgotten(&mut self) {
+        for line in self.lines.values_mut() {
+            line.queued.clear();
+        }
+    }
+
+    pub(crate) fn set_ahead(&mut self, nanos: u64) {
+        for line in self.lines.values_mut() {
+            if let Some((_, until)) = &mut line.holder {
+                *until = until.saturating_sub(nanos);
+            }
+        }
+    }
+
+    /// Before anything is done to a lock: its time may be up.
+    pub(crate) fn look(&mut self, key: &Arc<str>, now: u64) {
+        let line = self.line(key);
+        // The store rounds down what remains.
+        if let Some((_, until)) = line.holder.take_if(|(_, until)| *until + MILLI < now) {
+            (line.free_since, line.ran_out) = (until, true);
+        }
+    }
+
+    /// After it.
+    pub(crate) fn now_held(
+        &mut self,
+        key: &Arc<str>,
+        holder: Option<(Token, Duration)>,
+        now: u64,
+        judge: &mut Judge,
+    ) {
+        let is_prompt = self.weather.is_calm();
+        let line = self.line(key);
+        match (holder, line.holder.is_some()) {
+            (Some((token, left)), was_held) => {
+                if !was_held {
+                    let since = line.free_since;
+                    let waited = |queued: &u64| now.saturating_sub(since.max(*queued));
+                    let longest = line.queued.values().map(waited).max().unwrap_or(0);
+                    if is_prompt && longest > TURN {
+                        let longest = Duration::from_nanos(longest);
+                        judge.violation(format!("{key}: free for {longest:?} though others wait"));
+                    }
+                    line.gaps.push((since, now));
+                }
+                line.queued.remove(token.as_str());
+                let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+                line.holder = Some((token, now.saturating_add(left)));
+            }
+            (None, true) => {
+                line.holder = None;
+                (line.free_since, line.ran_out) = (now, false);
+            }
+            (None, false) => {}
+        }
+    }
+
+    /// A token stands in the queue.
+    pub(crate) fn queued(&mut self, key: &Arc<str>, token: &Token, now: u64) {
+        self.line(key).queued.entry(token.as_str().to_owned()).or_insert(now);
+    }
+
+    /// It does not any more.
+    pub(crate) fn left(&mut self, key: &Arc<str>, token: &Token) {
+        self.line(key).queued.remove(token.as_str());
+    }
+
+    /// A token is granted a lock that was free, or its own already. Where nothing goes wrong, a
+    /// newcomer passes nobody, unless the time of the holder was up.
+    pub(crate) fn granted(
+        &mut self,
+        key: &Arc<str>,
+        token: &Token,
+        is_new: bool,
+        now: u64,
+        judge: &mut Judge,
+    ) {
+        let is_calm = self.weather.is_calm();
+        let line = self.line(key);
+        let was_queued = line.queued.remove(token.as_str()).is_some();
+        let passes = line.queued.values().any(|since| *since < now);
+        if is_calm && is_new && !was_queued && line.holder.is_none() && passes && !line.ran_out {
+            judge.violation(format!("{key}: a newcomer has passed those who wait"));
+        }
+    }
+
+    pub(crate) fn heard_of_contention(&mut self, client: &str, number: u64) {
+        self.contended.insert((client.to_owned(), number));
+    }
+
+    /// A process keeps a lock for its own next caller: what is wrong with that.
+    pub(crate) fn passed_on(
+        &mut self,
+        process: &Process,
+        key: &Arc<str>,
+        ownership: u64,
+        now: u64,
+    ) -> Option<String> {
+        if self.contended.contains(&(process.id.clone(), ownership)) {
+            return Some(format!("{key}: kept, though its holder knows that others wait"));
+        }
+        let hears = self.weather == Weather::Calm && process.delivery != Delivery::Polling;
+        let line = self.line(key);
+        let of_others = |token: &&String| token::is_of(&(**token).clone().into(), &process.id);
+        let others = line.queued.iter().filter(|(token, _)| !of_others(token));
+        let longest = others.map(|(_, since)| *since + NOTICE).min();
+        let waits = longest.is_some_and(|since| since < now);
+        (hears && waits).then(|| format!("{key}: kept, though others wait for long"))
+    }
+
+    /// For how long nobody held a lock, at a stretch, in this time.
+    pub(crate) fn longest_gap(&mut self, key: &Arc<str>, [from, to]: [u64; 2]) -> u64 {
+        self.look(key, to);
+        let line = self.line(key);
+        let open = line.holder.is_none().then_some((line.free_since, to));
+        let gaps = line.gaps.iter().copied().chain(open);
+        gaps.map(|(since, until)| until.min(to).saturating_sub(since.max(from))).max().unwrap_or(0)
+    }
+}
