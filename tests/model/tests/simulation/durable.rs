@@ -174,6 +174,8 @@ async fn carry_out(
     let longest = if worker.random.borrow_mut().one_in(5) { 3000 } else { 100 };
     let takes = worker.random.borrow_mut().below(longest * MILLI);
     if held.hold_for(takes).await {
+        // Nobody works under the lock any more, and the store frees it with the end of the run.
+        process.end_section(&held.hold);
         world.store.borrow_mut().books.ended(arguments);
         let error = (attempt <= arguments.fails).then(|| "it was to fail".into());
         let numbers = (call, held.hold.fencing_token);

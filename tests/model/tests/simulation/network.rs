@@ -3,14 +3,15 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    fmt,
     rc::Rc,
     sync::Arc,
 };
 
 use lock_core::{
     Token,
-    contract::{Delivery, Notice},
-    engine::calls::{Batch, Call},
+    contract::{Delivery, Notice, RenewRequest},
+    engine::calls::{Answer, Batch, Call},
 };
 use lock_judge::Random;
 use lock_model::server::no_answer;
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     /// Calls without an answer so far.
     in_flight: RefCell<BTreeMap<u64, Rc<Call<Caller>>>>,
     calls: Cell<u64>,
+    /// The last call that asked for a lock with each token.
+    asked: RefCell<BTreeMap<String, u64>>,
     /// When the last request arrives that was sent: those behind it arrive no earlier.
     arrival: Cell<u64>,
     /// Nothing passes until then.
@@ -50,6 +53,7 @@ impl Connection {
             random: RefCell::new(random),
             in_flight: RefCell::default(),
             calls: Cell::new(0),
+            asked: RefCell::default(),
             arrival: Cell::new(0),
             cut_until: Cell::new(0),
         }
@@ -89,8 +93,9 @@ impl Process {
         let connection = &self.connection;
         let seen = Seen::of(&call);
         world.digest.borrow_mut().add(&self.id, &seen, now);
-        self.judge_renewals(&call);
         let number = connection.calls.get();
+        self.judge_renewals(&call, number);
+        self.world.trace(|| format!("{} sends {number}: {seen}", self.id));
         connection.calls.set(number + 1);
         let call = Rc::new(call);
         connection.in_flight.borrow_mut().insert(number, Rc::clone(&call));
@@ -104,6 +109,7 @@ impl Process {
         self.world.on(now + limit, self, move |_, process| {
             let call = process.connection.in_flight.borrow_mut().remove(&number);
             if let Some(call) = call {
+                process.world.trace(|| format!("{} hears nothing of {number}", process.id));
                 process.answer(no_answer(&call));
             }
         });
@@ -122,6 +128,7 @@ impl Process {
         // It arrives, whatever becomes of who sent it.
         world.at(arrival, move |world| {
             let answer = world.execute(&call);
+            world.trace(|| format!("{} {number} is executed: {}", process.id, said(&answer)));
             if matches!(fate, Fate::Twice) {
                 world.execute(&call);
             }
@@ -132,20 +139,28 @@ impl Process {
             world.on(world.now() + back, &process, move |_, process| {
                 let waits = process.connection.in_flight.borrow_mut().remove(&number);
                 if waits.is_some() {
+                    process.world.trace(|| format!("{} hears of {number}", process.id));
                     process.answer(answer);
                 }
             });
         });
     }
 
-    /// One renewal of a lock at a time.
-    fn judge_renewals(&self, call: &Call<Caller>) {
+    /// One renewal of a hold at a time.
+    fn judge_renewals(&self, call: &Call<Caller>, number: u64) {
+        let mut asked = self.connection.asked.borrow_mut();
+        if let Call::Acquire(batch) = call {
+            let tokens = batch.requests.iter().map(|request| request.token.as_str().to_owned());
+            asked.extend(tokens.map(|token| (token, number)));
+        }
         let Call::Renew(batch) = call else { return };
-        for before in self.connection.in_flight.borrow().values() {
+        for (number, before) in &*self.connection.in_flight.borrow() {
             let Call::Renew(before) = &**before else { continue };
-            let is_on_its_way = |token| before.requests.iter().any(|other| other.token == token);
-            if batch.requests.iter().any(|request| is_on_its_way(request.token.clone())) {
-                self.world.violation("a renewal was sent that is on its way already");
+            for RenewRequest { token, .. } in &batch.requests {
+                let is_same_hold = asked.get(token.as_str()).is_none_or(|asked| asked < number);
+                if is_same_hold && before.requests.iter().any(|other| other.token == *token) {
+                    self.world.violation("a renewal was sent that is on its way already");
+                }
             }
         }
     }
@@ -188,6 +203,7 @@ impl Process {
             () if world.weather.is_calm() => false,
             () => connection.random.borrow_mut().one_in(20) || connection.is_cut(world.now()),
         };
+        world.trace(|| format!("{} is told, unless it is lost ({is_lost}): {notice:?}", self.id));
         if is_lost {
             return world.fault();
         }
@@ -227,6 +243,31 @@ impl Seen {
     }
 }
 
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(operation, items) = self;
+        f.write_str(operation)?;
+        items.iter().try_for_each(|(key, token)| {
+            write!(f, " {key} {}", token.as_ref().map_or("-", Token::as_str))
+        })
+    }
+}
+
+/// What the store has answered, for those who read a trace.
+fn said(answer: &Answer<Caller>) -> String {
+    match answer {
+        Answer::Acquired(_, answers) => format!("{answers:?}"),
+        Answer::Renewed(_, answers) => format!("{answers:?}"),
+        Answer::Released(_, answers) => format!("{answers:?}"),
+        Answer::Registered(_, answers) => format!("{answers:?}"),
+        Answer::Claimed(_, answers) => format!("{answers:?}"),
+        Answer::Finished(_, answers) => format!("{answers:?}"),
+        Answer::Due(_, answers) => format!("{answers:?}"),
+        Answer::Extended(_, answers) => format!("{answers:?}"),
+        _ => String::new(),
+    }
+}
+
 /// A digest of every request, in order: who asked what of which key, with which token, and when.
 ///
 /// What decides about requests may be rewritten, and must go on asking for the same.
@@ -263,7 +304,7 @@ impl Digest {
 
 impl World {
     /// What the store makes of a call that has arrived, and whom it tells.
-    fn execute(self: &Rc<Self>, call: &Call<Caller>) -> lock_core::engine::calls::Answer<Caller> {
+    fn execute(self: &Rc<Self>, call: &Call<Caller>) -> Answer<Caller> {
         let mut judge = self.judge.borrow_mut();
         let (answer, notices) = self.store.borrow_mut().execute(call, self.now(), &mut judge);
         drop(judge);

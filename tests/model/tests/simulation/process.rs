@@ -151,10 +151,11 @@ impl Process {
         key: Option<&Arc<str>>,
         command: impl FnOnce(Caller) -> Command<Caller>,
     ) -> Reply {
+        let has_ended = self.engine.borrow().has_ended();
         let slot = Rc::new(Slot {
             task: self.tasks.current(),
             key: key.cloned(),
-            answer: RefCell::default(),
+            answer: RefCell::new(has_ended.then_some(Err(Refusal::Closed))),
             is_closed: Cell::new(false),
         });
         self.send(command(Caller(Some(Rc::clone(&slot)))));
@@ -251,12 +252,14 @@ impl Process {
     fn take(self: &Rc<Self>, engine: &mut Engine<Caller>, message: Message, now: Moment) {
         match message {
             Message::Notice(notice) => {
+                self.world.trace(|| format!("{} hears {notice:?}", self.id));
                 if let Notice::Contended { number } = notice {
                     self.world.store.borrow_mut().heard_of_contention(&self.id, number);
                 }
                 engine.notice(notice, now);
             }
             Message::Command(command) => {
+                self.world.trace(|| format!("{} is asked: {}", self.id, asked(&command)));
                 match &command {
                     Command::Release { hold: name, .. } | Command::Leak(name) => {
                         self.let_go.borrow_mut().insert(name.ownership, self.world.now());
@@ -303,6 +306,7 @@ impl Process {
                     self.look_at(engine, hold.name, now);
                 }
                 Output::Lost(ownership) => {
+                    self.world.trace(|| format!("{} has lost {ownership}", self.id));
                     let hold = self.holds.borrow_mut().remove(&ownership);
                     if let Some(hold) = hold {
                         self.declare_lost(&hold, now);
@@ -337,6 +341,7 @@ impl Process {
         if matches!(work, Work::Own) && !fencing_token.is_multiple_of(1024) {
             self.world.store.borrow_mut().passed_on(self, &key, name.ownership);
         }
+        self.world.trace(|| format!("{} is granted {key} {name:?} until {deadline:?}", self.id));
         let hold = Rc::new(Hold {
             name,
             key,
@@ -411,5 +416,24 @@ impl Process {
         self.kill();
         let engine = Engine::new("gone", Arc::new(|_| 0));
         drop(mem::replace(&mut *self.engine.borrow_mut(), engine));
+    }
+}
+
+/// What a caller asks, for those who read a trace.
+fn asked(command: &Command<Caller>) -> String {
+    match command {
+        Command::Acquire(acquire) => format!("{} for {}", acquire.acquirer.number, acquire.acquirer.key),
+        Command::Debounce(call) => format!("{} to run", call.acquirer.number),
+        Command::Claim(claim) => format!("{} to run {}", claim.acquirer.number, claim.id),
+        Command::Cancel(number) => format!("cancel {number}"),
+        Command::Release { hold, undelivered, .. } => format!("release {hold:?} {undelivered}"),
+        Command::RunTaken(hold) => format!("taken {hold:?}"),
+        Command::Extend(hold, by, _) => format!("extend {hold:?} by {by:?}"),
+        Command::Leak(hold) => format!("leak {hold:?}"),
+        Command::Expired(hold) => format!("expired {hold:?}"),
+        Command::Query(..) => "query".to_owned(),
+        Command::Flush(_) => "flush".to_owned(),
+        Command::Shutdown(_) => "shutdown".to_owned(),
+        Command::Abandon => "abandon".to_owned(),
     }
 }

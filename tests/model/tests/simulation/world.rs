@@ -107,6 +107,7 @@ impl Ord for Event {
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) weather: Weather,
+    is_traced: bool,
     now: Cell<u64>,
     agenda: RefCell<BinaryHeap<Reverse<Event>>>,
     events: Cell<u64>,
@@ -136,6 +137,7 @@ impl World {
         Rc::new(Self {
             seed,
             weather,
+            is_traced: std::env::var_os("LOCK_TRACE").is_some(),
             now: Cell::new(SECOND),
             agenda: RefCell::default(),
             events: Cell::new(0),
@@ -183,6 +185,13 @@ impl World {
                 }),
             );
         });
+    }
+
+    /// Says what happens, if somebody wants to read it.
+    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            println!("{:>14} {}", self.now(), what());
+        }
     }
 
     pub(crate) fn fault(&self) {
@@ -253,7 +262,7 @@ impl World {
             self.run_for(500 * MILLI);
         }
         let processes = self.processes.borrow().clone();
-        for process in processes {
+        for process in processes.into_iter().filter(|process| !process.is_dead.get()) {
             let flushing = Rc::clone(&process);
             process.tasks.abort();
             process.spawn_counted(async move {
