@@ -632,7 +632,7 @@ impl<C: Caller> Engine<C> {
             Err(error) => return self.tell(to, Err(error), Aftermath::Unknown),
         };
         let event =
-            remaining.map_or(Event::NotOurs, |remaining| Event::Renewed { sent_at, remaining });
+            remaining.map_or(Event::NotOurs, |remaining| Event::Extended { sent_at, remaining });
         if self.holds.step(hold.ownership, event, &mut self.shared) {
             self.lose(hold.ownership);
         }

@@ -161,7 +161,7 @@ impl Holds {
             self.due_by = self.due_by.map(|due_by| due_by.min(shared.now));
         }
         let deadline = hold.watch(ownership, shared);
-        if matches!(event, Event::Renewed { .. }) {
+        if matches!(event, Event::Renewed { .. } | Event::Extended { .. }) {
             shared.tell(Output::Deadline(ownership, deadline));
         }
         false

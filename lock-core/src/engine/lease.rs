@@ -20,6 +20,8 @@ pub(crate) enum Event {
     /// The store keeps the lock for us for at least `remaining` from when it got the request,
     /// which was not before `sent_at`.
     Renewed { sent_at: Moment, remaining: Duration },
+    /// The same, as the answer to something else than a renewal: one that is on its way stays so.
+    Extended { sent_at: Moment, remaining: Duration },
     /// The store says that the lock is not ours.
     NotOurs,
     /// No answer, or an answer that says nothing about the lock: it may or may not be renewed.
@@ -135,6 +137,7 @@ impl Lease {
                 self.failures = 0;
                 self.extend_to(sent_at, remaining);
             }
+            Event::Extended { sent_at, remaining } => self.extend_to(sent_at, remaining),
             // A renewal finds out; one that is on its way is answered first.
             Event::Doubted => self.renew_at = now,
             Event::Unknown => {
@@ -301,6 +304,17 @@ mod tests {
         assert_eq!(lease.deadline(), at(1000) + LEASE * 4 - ms(360));
         let due = lease.next_timer();
         assert!(due >= at(1000) + LEASE * 3 + ms(2700), "{due:?}");
+    }
+
+    #[test]
+    fn a_renewal_on_its_way_stays_so_when_the_lease_is_extended() {
+        let mut lease = lease();
+        let due = lease.next_timer();
+        assert_eq!(lease.step(Event::Timer, due), Action::Renew { remaining: LEASE });
+        let extended = Event::Extended { sent_at: due, remaining: LEASE * 2 };
+        assert_eq!(lease.step(extended, due + ms(5)), Action::Wait);
+        assert_eq!(lease.deadline(), due + LEASE * 2 - ms(180));
+        assert_eq!(lease.step(Event::Timer, due + LEASE + ms(4500)), Action::Wait, "one at a time");
     }
 
     #[test]
