@@ -33,6 +33,8 @@ pub(super) struct Holds {
 #[derive(Clone, Hash)]
 struct Hold {
     caller: u64,
+    /// When its token asked for the lock. What was asked before is about a hold before this one.
+    asked_at: Moment,
     key: Arc<str>,
     token: Token,
     fencing_token: u64,
@@ -61,13 +63,15 @@ impl Holds {
         shared: &mut Shared<C>,
     ) -> Moment {
         let Granted { ownership, sent_at, lease, .. } = *granted;
+        let asked_at = sent_at;
         let token = granted.token.clone();
         let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };
         let own = (terms.lease, terms.hold_at_most);
         let lease = Lease::granted(sent_at, lease, own, shared.jitter(ownership));
         let keep_until = shared.now + terms.hold_at_least;
         let timer = Scheduled::default();
-        let mut hold = Hold { caller, key, token, fencing_token, lease, keep_until, timer };
+        let mut hold =
+            Hold { caller, asked_at, key, token, fencing_token, lease, keep_until, timer };
         let deadline = hold.watch(ownership, shared);
         self.by_ownership.insert(ownership, hold);
         deadline
@@ -219,6 +223,9 @@ impl Holds {
         answer: Said<Renewal>,
         shared: &mut Shared<C>,
     ) -> bool {
+        if self.by_ownership.get(&ownership).is_some_and(|hold| sent_at < hold.asked_at) {
+            return false;
+        }
         let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };
         let event = match answer {
             Ok(Renewal::Renewed { .. }) => Event::Renewed { sent_at, remaining: lease },

@@ -182,7 +182,9 @@ impl Store {
                 for ((request, answer), holder) in batch.requests.iter().zip(answers).zip(holders) {
                     self.lines.left(&request.key, &request.token);
                     let ours = matches!(answer, Ok(Release { ours: true, .. }));
-                    if ours != (holder.as_ref() == Some(&request.token)) {
+                    // The first of two in one batch may hand the lock over to the second.
+                    let same = batch.requests.iter().filter(|other| other.key == request.key);
+                    if ours != (holder.as_ref() == Some(&request.token)) && same.count() == 1 {
                         judge.violation(format!("{}: not ours, and released", request.key));
                     }
                 }

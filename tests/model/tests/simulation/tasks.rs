@@ -45,6 +45,9 @@ impl Tasks {
 impl Process {
     /// Begins a task.
     pub(crate) fn spawn(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) -> usize {
+        if self.is_dead.get() {
+            return 0;
+        }
         let task = {
             let mut tasks = self.tasks.tasks.borrow_mut();
             tasks.push(Some(Box::pin(future)));

@@ -13,6 +13,9 @@ use crate::{
     world::{IDS, LONGEST_LEASE, MILLI, World, lock_key, run_key},
 };
 
+/// From then on nothing is done to a world besides its network.
+const CLEARS_UP: u64 = 90_000 * MILLI;
+
 /// What is wrong with a world besides its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
@@ -71,7 +74,7 @@ impl Weather {
 pub(crate) fn blow(world: &Rc<World>, mut random: Random) {
     let at = world.now() + random.below(1500 * MILLI);
     world.at(at, move |world| {
-        if world.callers.get() > 0 {
+        if world.callers.get() > 0 && world.now() < CLEARS_UP {
             strike(world, &mut random);
             blow(world, random);
         }

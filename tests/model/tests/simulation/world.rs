@@ -254,6 +254,8 @@ impl World {
         if !self.run_until(LIMIT, |world| world.callers.get() == 0) {
             return self.violation("somebody is stuck");
         }
+        // What is on its way has come by then.
+        self.run_for(5 * SECOND);
         let limit = self.now() + LIMIT;
         while !self.store.borrow_mut().is_drained(self.now()) {
             if self.now() > limit {
