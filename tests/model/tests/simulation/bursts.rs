@@ -91,7 +91,11 @@ impl Bursts {
         }
         let made = window.made.get(token).copied().unwrap_or_default();
         if made + GRAIN < window.covered && !went_back {
-            judge.violation(format!("{}: an older call runs after a newer one", request.window));
+            judge.violation(format!(
+                "{}: an older call runs after a newer one: {token}, made at {made}, {} us before",
+                request.window,
+                window.covered - made
+            ));
         }
         window.covered = window.covered.max(window.newest);
         window.ran = Some(token.to_owned());
@@ -106,7 +110,6 @@ impl Bursts {
             let window = self.window(&request.window);
             window.covered = window.newest.max(micros);
             window.cancelled = window.cancelled.max(window.covered);
-            window.ran = None;
         }
     }
 

@@ -162,11 +162,11 @@ impl Drop for Reply {
     }
 }
 
-/// Counts a task that the world has to see the end of.
-struct Counted(Rc<World>);
+/// Counts what the world has to see the end of.
+pub(crate) struct Counted(Rc<World>);
 
 impl Counted {
-    fn new(world: &Rc<World>) -> Self {
+    pub(crate) fn new(world: &Rc<World>) -> Self {
         world.callers.set(world.callers.get() + 1);
         Self(Rc::clone(world))
     }

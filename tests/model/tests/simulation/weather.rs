@@ -10,6 +10,7 @@ use lock_judge::{Forgetting, Random};
 
 use crate::{
     process::Process,
+    tasks::Counted,
     world::{IDS, LONGEST_LEASE, MILLI, World, lock_key, run_key},
 };
 
@@ -154,7 +155,11 @@ fn end_a_process(world: &Rc<World>, process: &Rc<Process>, random: &mut Random) 
         }
     }
     let (back, mut random) = (random.below(6000 * MILLI), Random::new(random.any()));
-    world.at(world.now() + back, move |world| world.begin(client, 2, &mut random));
+    let counted = Counted::new(world);
+    world.at(world.now() + back, move |world| {
+        world.begin(client, 2, &mut random);
+        drop(counted);
+    });
 }
 
 fn lose_data(world: &Rc<World>, random: &mut Random) {
