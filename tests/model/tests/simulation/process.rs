@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
     mem,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
@@ -65,6 +65,8 @@ pub(crate) struct Process {
     numbers: Cell<u64>,
     /// How many of its callers wait for each lock.
     waiting: RefCell<BTreeMap<Arc<str>, u64>>,
+    /// Where its callers wait.
+    slots: RefCell<Vec<Weak<Slot>>>,
     /// When what has a token of this number was let go of.
     let_go: RefCell<BTreeMap<u64, u64>>,
     turn_at: Cell<u64>,
@@ -101,6 +103,7 @@ impl Process {
             // The engine draws the odd ones.
             numbers: Cell::new(2),
             waiting: RefCell::default(),
+            slots: RefCell::default(),
             let_go: RefCell::default(),
             turn_at: Cell::new(u64::MAX),
             random: RefCell::new(Random::new(random.any())),
@@ -158,6 +161,7 @@ impl Process {
             answer: RefCell::new(has_ended.then_some(Err(Refusal::Closed))),
             is_closed: Cell::new(false),
         });
+        self.slots.borrow_mut().push(Rc::downgrade(&slot));
         self.send(command(Caller(Some(Rc::clone(&slot)))));
         Reply(slot)
     }
@@ -244,8 +248,21 @@ impl Process {
             }
             self.carry_out(engine, now);
         }
-        if let Some(next) = engine.next_timeout().filter(|_| !engine.has_ended()) {
+        if engine.has_ended() {
+            self.close();
+        } else if let Some(next) = engine.next_timeout() {
             self.turn_by(self.host.when(next).max(self.world.now() + 1));
+        }
+    }
+
+    /// The keeper has ended: whoever still waits for it is told that.
+    fn close(self: &Rc<Self>) {
+        self.connection.forget();
+        self.answers.take();
+        for slot in self.slots.take().iter().filter_map(Weak::upgrade) {
+            if slot.answer.borrow().is_none() {
+                self.tell(&Caller(Some(slot)), Err(Refusal::Closed));
+            }
         }
     }
 

@@ -35,6 +35,13 @@ impl Tasks {
         }
     }
 
+    /// Those that have not ended.
+    pub(crate) fn left(&self, of: &str) -> String {
+        let tasks = self.tasks.borrow();
+        let left = tasks.iter().enumerate().filter(|(_, task)| task.is_some());
+        left.map(|(task, _)| format!(" {task} of {of}")).collect()
+    }
+
     /// Drops all of them.
     pub(crate) fn abort(&self) {
         let tasks: Vec<_> = self.tasks.borrow_mut().iter_mut().map(Option::take).collect();

@@ -17,6 +17,9 @@ use crate::{
 /// From then on nothing is done to a world besides its network.
 const CLEARS_UP: u64 = 90_000 * MILLI;
 
+/// How many processes end at most.
+const MOST_ENDS: u64 = 5;
+
 /// What is wrong with a world besides its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
@@ -129,7 +132,9 @@ fn end_a_window(process: &Rc<Process>, random: &mut Random) {
 }
 
 fn end_a_process(world: &Rc<World>, process: &Rc<Process>, random: &mut Random) {
-    if process.is_dead.get() || process.is_closing.get() {
+    // Few enough for a world to come to its end.
+    let is_enough = world.judge.borrow().totals.ended_processes == MOST_ENDS;
+    if is_enough || process.is_dead.get() || process.is_closing.get() {
         return;
     }
     world.judge.borrow_mut().totals.ended_processes += 1;

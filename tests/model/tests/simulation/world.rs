@@ -252,7 +252,8 @@ impl World {
         }
         weather::blow(self, Random::new(random.any()));
         if !self.run_until(LIMIT, |world| world.callers.get() == 0) {
-            return self.violation("somebody is stuck");
+            let tasks = self.all.borrow().iter().map(|p| p.tasks.left(&p.id)).collect::<String>();
+            return self.violation(format!("somebody is stuck:{tasks}"));
         }
         // What is on its way has come by then.
         self.run_for(5 * SECOND);
