@@ -18,8 +18,9 @@ const GRAIN: u64 = 2000;
 #[derive(Default)]
 pub(crate) struct Bursts {
     windows: BTreeMap<Arc<str>, Window>,
-    /// It fell back to what it knew before, which nobody knows here.
-    went_back: bool,
+    /// It fell back to what it knew before, or its clock was set back in a time in which nobody called:
+    /// what it can know of the order of the calls is not known here.
+    is_unknown: bool,
 }
 
 /// The calls of one id. Times are microseconds of the store's clock.
@@ -56,8 +57,9 @@ impl Bursts {
         }
     }
 
-    pub(crate) fn went_back(&mut self) {
-        self.went_back = true;
+    /// Nobody can tell what it knows from now on.
+    pub(crate) fn lost_track(&mut self) {
+        self.is_unknown = true;
     }
 
     /// The store hears of a call.
@@ -82,7 +84,7 @@ impl Bursts {
     /// A run begins, or is told that it has begun: it covers all calls up to now, so that none of
     /// them runs after it.
     pub(crate) fn granted(&mut self, request: &DebounceRequest, judge: &mut Judge) {
-        let went_back = self.went_back;
+        let is_unknown = self.is_unknown;
         let window = self.window(&request.window);
         let token = request.token.as_str();
         if window.ran.as_deref() == Some(token) {
@@ -90,7 +92,7 @@ impl Bursts {
             return;
         }
         let made = window.made.get(token).copied().unwrap_or_default();
-        if made + GRAIN < window.covered && !went_back {
+        if made + GRAIN < window.covered && !is_unknown {
             judge.violation(format!(
                 "{}: an older call runs after a newer one: {token}, made at {made}, {} us before",
                 request.window,

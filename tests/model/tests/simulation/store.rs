@@ -101,7 +101,7 @@ impl Store {
 
     pub(crate) fn fail_over(&mut self, replica: Table<Line>) {
         self.table.fail_over(replica);
-        self.bursts.went_back();
+        self.bursts.lost_track();
         self.books.forgotten();
         self.lines.forgotten();
     }
@@ -113,6 +113,7 @@ impl Store {
 
     pub(crate) fn set_clock_back(&mut self, millis: u64) {
         self.back += millis * 1000;
+        self.bursts.lost_track();
     }
 
     // What is asked.
