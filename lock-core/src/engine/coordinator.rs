@@ -648,9 +648,13 @@ impl<C: Caller> Engine<C> {
         self.tell(to, holder, Aftermath::Nothing);
     }
 
-    fn force_released(&mut self, (key, to): (Arc<str>, C), _: Moment, answer: Said<Release>) {
+    fn force_released(&mut self, (key, to): (Arc<str>, C), sent_at: Moment, answer: Said<Release>) {
         if let Ok(Release { ours: true, .. }) = answer {
-            self.lose_key(&key);
+            // Not what was asked for behind it, and heard of before.
+            let ownership = self.queued.ownership(&key);
+            if ownership.is_some_and(|ownership| !self.holds.is_asked_after(ownership, sent_at)) {
+                self.lose_key(&key);
+            }
             self.freed(&key);
         }
         if let Ok(Release { handed_over: true, .. }) = answer {

@@ -33,7 +33,7 @@ pub(super) struct Holds {
 #[derive(Clone, Hash)]
 struct Hold {
     caller: u64,
-    /// When its token asked for the lock. What was asked before is about a hold before this one.
+    /// When its token asked for the lock.
     asked_at: Moment,
     key: Arc<str>,
     token: Token,
@@ -171,6 +171,12 @@ impl Holds {
         false
     }
 
+    /// Did its token ask for the lock after that? Then what was asked at that time is not about this
+    /// hold: answers may overtake each other.
+    pub(super) fn is_asked_after(&self, ownership: u64, sent_at: Moment) -> bool {
+        self.by_ownership.get(&ownership).is_some_and(|hold| sent_at < hold.asked_at)
+    }
+
     fn are_due(&self) -> bool {
         self.due.find(|due| !due.is_empty()).is_some()
     }
@@ -223,7 +229,7 @@ impl Holds {
         answer: Said<Renewal>,
         shared: &mut Shared<C>,
     ) -> bool {
-        if self.by_ownership.get(&ownership).is_some_and(|hold| sent_at < hold.asked_at) {
+        if self.is_asked_after(ownership, sent_at) {
             return false;
         }
         let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };

@@ -154,8 +154,7 @@ impl Bursts {
         let grain = GRAIN + (now - made) / 100;
         if made > until + grain {
             judge.violation(format!(
-                "{window}: superseded by nothing: made {} us after what runs have covered",
-                made - until
+                "{window}: {client} is superseded by nothing at {now}: made at {made}, covered {until}"
             ));
         }
     }

@@ -32,6 +32,8 @@ struct Line {
     free_since: u64,
     /// It became free because its time was up.
     ran_out: bool,
+    /// Its holder came when the time of the one before was up, and may not know of others that wait.
+    is_newcomer: bool,
     /// Who stands in the queue, and since when.
     queued: BTreeMap<String, u64>,
     /// When nobody held it, of late.
@@ -127,6 +129,9 @@ impl Lines {
         let is_calm = self.weather.is_calm();
         let line = self.line(key);
         let was_queued = line.queued.remove(token.as_str()).is_some();
+        if line.holder.is_none() {
+            line.is_newcomer = is_new && line.ran_out;
+        }
         let passes = line.queued.values().any(|since| *since < now);
         if is_calm && is_new && !was_queued && line.holder.is_none() && passes && !line.ran_out {
             judge.violation(format!("{key}: a newcomer has passed those who wait"));
@@ -154,7 +159,7 @@ impl Lines {
         let others = line.queued.iter().filter(|(token, _)| !of_others(token));
         let longest = others.map(|(_, since)| *since + NOTICE).min();
         let waits = longest.is_some_and(|since| since < now);
-        (hears && waits).then(|| format!("{key}: kept, though others wait for long"))
+        (hears && waits && !line.is_newcomer).then(|| format!("{key}: kept, though others wait for long"))
     }
 
     /// For how long nobody held a lock, at a stretch, in this time.
