@@ -39,7 +39,11 @@ impl<L: Subscriber> Table<L> {
         let reply = match (running, window.ask(&call, micros)) {
             // The answer to an earlier claim was lost.
             (Some((true, _)), _) | (None, Verdict::Due) => {
-                for (client, number) in window.begin(caller, micros) {
+                // Granted again, it covers what it covered, and no more: also if its burst was
+                // cancelled since.
+                let waiting =
+                    if running.is_none() { window.begin(caller, micros) } else { Vec::new() };
+                for (client, number) in waiting {
                     self.tell_client(&client, Notice::Granted { number });
                 }
                 let fence = self.take(&request.run, token, request.lease, at);

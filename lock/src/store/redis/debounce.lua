@@ -94,8 +94,9 @@ local answer, told
 -- The run may be ours already: the answer to an earlier claim was lost.
 if running == token or (verdict == 'due' and not running) then
   told = {}
-  -- Granted again, it covers what it covered: a call that came meanwhile may be newer than it.
-  if window.ran_by ~= token then
+  -- Granted again, it covers what it covered, also if its burst was cancelled since: a call that
+  -- came meanwhile may be newer than it.
+  if running ~= token and window.ran_by ~= token then
     local covered = math.max(window.newest, clients[client] and clients[client].made or 0)
     told = waiting(window, clients, client, covered)
     window.ran_at = now
