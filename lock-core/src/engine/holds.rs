@@ -204,8 +204,9 @@ impl Holds {
             let alike = due[..size].iter().take_while(|(_, lease)| magnitude(*lease) == least);
             let alike = alike.count();
             let locks = due.drain(..alike).filter_map(|(number, lease)| {
-                // It may have been released while it waited.
-                let hold = self.by_ownership.get(&number)?;
+                // It may have been released while it waited, and granted anew since.
+                let hold = self.by_ownership.get(&number);
+                let hold = hold.filter(|hold| hold.lease.is_renewing())?;
                 let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
                 let asked = lease.max(Duration::from_millis(1));
                 Some(((number, lease), RenewRequest { key, token, lease: asked }))
