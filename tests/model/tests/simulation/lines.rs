@@ -129,8 +129,11 @@ impl Lines {
         let is_calm = self.weather.is_calm();
         let line = self.line(key);
         let was_queued = line.queued.remove(token.as_str()).is_some();
-        if line.holder.is_none() {
-            line.is_newcomer = is_new && line.ran_out;
+        // The store rounds down what remains: it may be up by now.
+        let is_up = |(holder, until): &(Token, u64)| *until <= now && holder != token;
+        let ran_out = line.holder.as_ref().map_or(line.ran_out, is_up);
+        if line.holder.as_ref().is_none_or(is_up) {
+            line.is_newcomer = is_new && ran_out;
         }
         let passes = line.queued.values().any(|since| *since < now);
         if is_calm && is_new && !was_queued && line.holder.is_none() && passes && !line.ran_out {

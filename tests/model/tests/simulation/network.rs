@@ -262,6 +262,7 @@ fn said(answer: &Answer<Caller>) -> String {
         Answer::Registered(_, answers) => format!("{answers:?}"),
         Answer::Claimed(_, answers) => format!("{answers:?}"),
         Answer::Finished(_, answers) => format!("{answers:?}"),
+        Answer::WindowEnded(_, answers) => format!("{answers:?}"),
         Answer::Due(_, answers) => format!("{answers:?}"),
         Answer::Extended(_, answers) => format!("{answers:?}"),
         _ => String::new(),
