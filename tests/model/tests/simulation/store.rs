@@ -101,6 +101,7 @@ impl Store {
 
     pub(crate) fn fail_over(&mut self, replica: Table<Line>) {
         self.table.fail_over(replica);
+        self.bursts.forgotten();
         self.bursts.lost_track();
         self.books.forgotten();
         self.lines.forgotten();
