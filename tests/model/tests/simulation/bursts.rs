@@ -18,8 +18,8 @@ const GRAIN: u64 = 2000;
 #[derive(Default)]
 pub(crate) struct Bursts {
     windows: BTreeMap<Arc<str>, Window>,
-    /// It fell back to what it knew before, or its clock was set back in a time in which nobody called:
-    /// what it can know of the order of the calls is not known here.
+    /// It fell back to what it knew before, or its clock was set back, of which it saw the part that
+    /// was longer than nobody called: what it can know of the calls is not known here.
     is_unknown: bool,
 }
 
@@ -144,6 +144,9 @@ impl Bursts {
         [made, now]: [u64; 2],
         judge: &mut Judge,
     ) {
+        if self.is_unknown {
+            return;
+        }
         let of = self.window(window);
         let others = of.granted.iter().filter(|(other, _)| *other != client);
         let covered = others.map(|(_, until)| *until);

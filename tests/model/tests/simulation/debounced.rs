@@ -45,9 +45,7 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
                 let mut judge = world.judge.borrow_mut();
                 judge.totals.superseded += 1;
                 let (bursts, client) = (&mut world.store.borrow_mut().bursts, &process.id);
-                if !world.weather.sets_clock_back() {
-                    bursts.superseded(&window_key(), client, [made, now], &mut judge);
-                }
+                bursts.superseded(&window_key(), client, [made, now], &mut judge);
             }
             Some(Ok(Told::Else(_))) => world.violation("a debounced call has another's answer"),
             Some(Err(Refusal::Closed)) if process.is_closing.get() => return,

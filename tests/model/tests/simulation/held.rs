@@ -1,13 +1,6 @@
 //! One held lock, as its holder has it: until when it believes in it, and that it lets go of it.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use lock_core::{
     Moment, Token,

@@ -162,7 +162,8 @@ impl Lines {
         let others = line.queued.iter().filter(|(token, _)| !of_others(token));
         let longest = others.map(|(_, since)| *since + NOTICE).min();
         let waits = longest.is_some_and(|since| since < now);
-        (hears && waits && !line.is_newcomer).then(|| format!("{key}: kept, though others wait for long"))
+        (hears && waits && !line.is_newcomer)
+            .then(|| format!("{key}: kept, though others wait for long"))
     }
 
     /// For how long nobody held a lock, at a stretch, in this time.

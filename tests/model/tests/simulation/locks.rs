@@ -32,7 +32,8 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
             process.sleep(random.below(300 * MILLI)).await;
         }
         let key = lock_key(random.below(IDS));
-        let hold = if random.one_in(5) { random.below(3000 * MILLI) } else { random.below(60 * MILLI) };
+        let hold =
+            if random.one_in(5) { random.below(3000 * MILLI) } else { random.below(60 * MILLI) };
         let mut terms = Terms::of_run(process.lease, None);
         if random.one_in(4) {
             terms.hold_at_least = ms(random.below(300));
@@ -40,7 +41,8 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
         // It never ends a hold where nothing goes wrong.
         if random.one_in(6) {
             let limit = process.lease + ms(random.below(1000));
-            let is_harmless = !process.world.weather.is_calm() || u128::from(hold) * 2 < limit.as_nanos();
+            let is_harmless =
+                !process.world.weather.is_calm() || u128::from(hold) * 2 < limit.as_nanos();
             terms.hold_at_most = is_harmless.then_some(limit);
         }
         let asked = process.world.now();

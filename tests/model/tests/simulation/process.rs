@@ -197,8 +197,9 @@ impl Process {
         async move {
             *process.waiting.borrow_mut().entry(Arc::clone(&key)).or_default() += 1;
             let mut withdraw = Withdraw(Rc::clone(&process), Some(number), Arc::clone(&key));
-            let told = process
-                .ask(Some(&key), |to| command(Acquirer { number, key: Arc::clone(&key), terms, to }));
+            let told = process.ask(Some(&key), |to| {
+                command(Acquirer { number, key: Arc::clone(&key), terms, to })
+            });
             let told = told.await;
             withdraw.1 = None;
             told
@@ -342,13 +343,7 @@ impl Process {
         }
     }
 
-    fn grant(
-        self: &Rc<Self>,
-        engine: &mut Engine<Caller>,
-        to: &Caller,
-        grant: Grant,
-        now: Moment,
-    ) {
+    fn grant(self: &Rc<Self>, engine: &mut Engine<Caller>, to: &Caller, grant: Grant, now: Moment) {
         let Grant { hold: name, token, fencing_token, deadline, work } = grant;
         let slot = to.0.as_ref().expect("who asks for a lock waits for it");
         let key = slot.key.clone().expect("who is granted a lock has asked for one");
@@ -356,6 +351,7 @@ impl Process {
             self.world.violation(format!("{key}: a grant that was over when it came"));
         }
         if matches!(work, Work::Own) && !fencing_token.is_multiple_of(1024) {
+            self.world.judge.borrow_mut().totals.handed_over += 1;
             self.world.store.borrow_mut().passed_on(self, &key, name.ownership);
         }
         self.world.trace(|| format!("{} is granted {key} {name:?} until {deadline:?}", self.id));
@@ -439,7 +435,9 @@ impl Process {
 /// What a caller asks, for those who read a trace.
 fn asked(command: &Command<Caller>) -> String {
     match command {
-        Command::Acquire(acquire) => format!("{} for {}", acquire.acquirer.number, acquire.acquirer.key),
+        Command::Acquire(acquire) => {
+            format!("{} for {}", acquire.acquirer.number, acquire.acquirer.key)
+        }
         Command::Debounce(call) => format!("{} to run", call.acquirer.number),
         Command::Claim(claim) => format!("{} to run {}", claim.acquirer.number, claim.id),
         Command::Cancel(number) => format!("cancel {number}"),

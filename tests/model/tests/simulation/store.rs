@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use lock_core::{
     Moment, Token,
     contract::{
-        Acquisition, DebounceReply, DurableClaim, DueRequest, IfHeld, Notice, Release, Renewal,
+        Acquisition, DebounceReply, DueRequest, DurableClaim, IfHeld, Notice, Release, Renewal,
         SetAside,
     },
     engine::{
@@ -101,7 +101,6 @@ impl Store {
 
     pub(crate) fn fail_over(&mut self, replica: Table<Line>) {
         self.table.fail_over(replica);
-        self.bursts.forgotten();
         self.bursts.lost_track();
         self.books.forgotten();
         self.lines.forgotten();

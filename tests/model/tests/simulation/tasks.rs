@@ -111,7 +111,11 @@ impl Process {
     }
 
     /// What a future comes to, unless it takes longer than this: then it is dropped.
-    pub(crate) async fn within<F: Future>(self: &Rc<Self>, nanos: u64, future: F) -> Option<F::Output> {
+    pub(crate) async fn within<F: Future>(
+        self: &Rc<Self>,
+        nanos: u64,
+        future: F,
+    ) -> Option<F::Output> {
         let mut future = pin!(future);
         let mut sleep = pin!(self.sleep(nanos));
         poll_fn(|context| {
