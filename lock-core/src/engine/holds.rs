@@ -311,4 +311,22 @@ mod tests {
         assert!(!holds.step(1, Event::Doubted, &mut shared));
         assert!(holds.next(&shared).is_some(), "a lock that may be gone is looked at now");
     }
+
+    #[test]
+    fn an_answer_from_before_a_hold_says_nothing_of_it() {
+        let mut shared: Shared<()> = Shared::new("c".into(), Arc::new(|_| 0));
+        let at = Moment::from_nanos;
+        shared.now = at(1_000_000_000);
+        let mut holds = Holds::default();
+        let lease = Duration::from_secs(9);
+        let token = shared.token(1);
+        let sent_at = shared.now;
+        let granted = Granted { ownership: 1, token, sent_at, lease, fence: 1, contended: false };
+        holds.begin((1, "k".into(), Terms::of_run(lease, None)), &granted, 1, &mut shared);
+        // The same token has held the lock before, and was renewed too late.
+        for (asked_at, is_lost) in [(at(999_999_999), false), (sent_at, true)] {
+            let answer = Ok(Renewal::NotOurs);
+            assert_eq!(holds.renewed((1, lease), asked_at, answer, &mut shared), is_lost);
+        }
+    }
 }

@@ -94,3 +94,44 @@ impl<L: Subscriber> Table<L> {
         pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::time::Moment;
+
+    #[derive(Clone)]
+    struct Line;
+
+    impl Subscriber for Line {
+        fn is_there(&self) -> bool {
+            true
+        }
+    }
+
+    fn at(millis: u64) -> Now {
+        let moment = Moment::from_nanos(millis * 1_000_000);
+        Now { moment, micros: 1_000_000_000 + millis * 1000 }
+    }
+
+    fn call(client: &str) -> DebounceRequest {
+        let (wait, lease) = (Duration::from_millis(100), Duration::from_secs(1));
+        DebounceRequest::new("w", "r", token::made_by(client, 1), wait, lease)
+    }
+
+    #[test]
+    fn a_run_that_is_granted_again_after_a_cancel_covers_no_call_that_came_since() {
+        let mut table: Table<Line> = Table::default();
+        table.register(&call("a"), at(0));
+        let granted = |reply| matches!(reply, DebounceReply::Granted { .. });
+        assert!(granted(table.register(&call("a"), at(100))), "an answer that is lost");
+        let pending = |reply| matches!(reply, DebounceReply::NotYet { newest: true, .. });
+        assert!(pending(table.register(&call("b"), at(150))));
+        assert!(table.end_window(&EndWindowRequest::new("w", WindowEnd::Cancel), at(160)));
+        assert!(pending(table.register(&call("c"), at(200))));
+        assert!(granted(table.register(&call("a"), at(210))), "it is its run still");
+        assert!(pending(table.register(&call("c"), at(220))), "it is newer than that run");
+    }
+}

@@ -9,7 +9,13 @@ use std::{
 
 use lock_core::{Token, contract::Delivery, token};
 
-use crate::{judge::Judge, process::Process, weather::Weather, world::MILLI};
+use crate::{
+    held::LONGEST_EXTENSION,
+    judge::Judge,
+    process::Process,
+    weather::Weather,
+    world::{LONGEST_LEASE, MILLI},
+};
 
 /// How long a notice takes, and a turn that follows it, where nothing goes wrong.
 const NOTICE: u64 = 20 * MILLI;
@@ -17,6 +23,9 @@ const NOTICE: u64 = 20 * MILLI;
 /// For how long a lock is free at most although its queue is not empty, where only notices are lost:
 /// a reservation that runs out is looked after by who has handed the lock over.
 const TURN: u64 = 100 * MILLI;
+
+/// How long a lock is held at most unless it is renewed.
+const LONGEST: Duration = Duration::from_millis(LONGEST_LEASE + LONGEST_EXTENSION);
 
 pub(crate) struct Lines {
     weather: Weather,
@@ -80,6 +89,10 @@ impl Lines {
         now: u64,
         judge: &mut Judge,
     ) {
+        let left = holder.as_ref().map_or(Duration::ZERO, |(_, left)| *left);
+        if left > LONGEST {
+            judge.violation(format!("{key}: held for {left:?}, though its holder may die"));
+        }
         let is_prompt = self.weather.is_calm();
         let line = self.line(key);
         match (holder, line.holder.is_some()) {

@@ -71,11 +71,13 @@ pub(crate) fn durable_run_key(id: &str) -> Arc<str> {
     id.into()
 }
 
+type What = Box<dyn FnOnce(&Rc<World>)>;
+
 /// Something that happens.
 struct Event {
     at: u64,
     number: u64,
-    what: Box<dyn FnOnce(&Rc<World>)>,
+    what: What,
 }
 
 impl Event {
