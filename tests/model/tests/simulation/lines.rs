@@ -24,8 +24,8 @@ const NOTICE: u64 = 20 * MILLI;
 /// a reservation that runs out is looked after by who has handed the lock over.
 const TURN: u64 = 100 * MILLI;
 
-/// How long a lock is held at most unless it is renewed.
-const LONGEST: Duration = Duration::from_millis(LONGEST_LEASE + LONGEST_EXTENSION);
+/// How long a lock is held at most unless it is renewed: an extension may come twice, and again.
+const LONGEST: Duration = Duration::from_millis(LONGEST_LEASE + 10 * LONGEST_EXTENSION);
 
 pub(crate) struct Lines {
     weather: Weather,
@@ -76,7 +76,9 @@ impl Lines {
     pub(crate) fn look(&mut self, key: &Arc<str>, now: u64) {
         let line = self.line(key);
         // The store rounds down what remains.
-        if let Some((_, until)) = line.holder.take_if(|(_, until)| *until + MILLI < now) {
+        if let Some((_, until)) =
+            line.holder.take_if(|(_, until)| until.saturating_add(MILLI) < now)
+        {
             (line.free_since, line.ran_out) = (until, true);
         }
     }

@@ -100,7 +100,10 @@ fn run_all(seeds: u64, go_on: bool) -> Sum {
                     println!("LOCK_SEED={seed} fails: {weather:?}: {}", violations[0]);
                     sum.failed.push(seed);
                 }
-                Err(_) => sum.failed.push(seed),
+                Err(_) => {
+                    println!("LOCK_SEED={seed} panics");
+                    sum.failed.push(seed);
+                }
             }
         }
     };
