@@ -24,10 +24,18 @@ use crate::{
 #[derive(Clone, Default, Hash)]
 pub(super) struct Holds {
     by_ownership: ByNumber<Hold>,
-    /// Renewals that are due: the numbers of the locks, and for how long.
-    due: Shards<Vec<(u64, Duration)>>,
+    due: Shards<Vec<Due>>,
     /// When they go out at the latest, whether they fill a batch or not.
     due_by: Option<Moment>,
+}
+
+/// A renewal that is due.
+#[derive(Clone, Copy, Hash)]
+struct Due {
+    ownership: u64,
+    /// Of which hold with that token.
+    asked_at: Moment,
+    lease: Duration,
 }
 
 #[derive(Clone, Hash)]
@@ -157,7 +165,8 @@ impl Holds {
                 // tenth of the time there is for a second and third try.
                 let by = shared.now + hold.lease.length() / 30;
                 self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
-                self.due.at(shared.shard(&hold.key)).push((ownership, remaining));
+                let due = Due { ownership, asked_at: hold.asked_at, lease: remaining };
+                self.due.at(shared.shard(&hold.key)).push(due);
             }
         }
         if event == Event::Doubted {
@@ -199,17 +208,17 @@ impl Holds {
             let size = due.len().min(BATCH);
             // A store answers a batch within what the shortest lease in it leaves: one that is too
             // short for the way there must not take longer ones with it.
-            due[..size].sort_by_key(|(_, lease)| *lease);
-            let least = magnitude(due[0].1);
-            let alike = due[..size].iter().take_while(|(_, lease)| magnitude(*lease) == least);
+            due[..size].sort_by_key(|due| due.lease);
+            let least = magnitude(due[0].lease);
+            let alike = due[..size].iter().take_while(|due| magnitude(due.lease) == least);
             let alike = alike.count();
-            let locks = due.drain(..alike).filter_map(|(number, lease)| {
+            let locks = due.drain(..alike).filter_map(|Due { ownership, asked_at, lease }| {
                 // It may have been released while it waited, and granted anew since.
-                let hold = self.by_ownership.get(&number);
-                let hold = hold.filter(|hold| hold.lease.is_renewing())?;
+                let hold = self.by_ownership.get(&ownership);
+                let hold = hold.filter(|hold| hold.asked_at == asked_at)?;
                 let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
                 let asked = lease.max(Duration::from_millis(1));
-                Some(((number, lease), RenewRequest { key, token, lease: asked }))
+                Some(((ownership, lease), RenewRequest { key, token, lease: asked }))
             });
             let (asked, requests): (Vec<_>, Vec<_>) = locks.unzip();
             if !requests.is_empty() {

@@ -107,11 +107,6 @@ impl Lease {
         self.lease
     }
 
-    /// Is a renewal wanted, or on its way?
-    pub(crate) fn is_renewing(&self) -> bool {
-        self.renewing
-    }
-
     /// The end that `hold_at_most` sets.
     pub(crate) fn end(&self) -> Moment {
         self.end

@@ -35,7 +35,7 @@ impl Host {
         scaled(moment.as_nanos(), 1_000_000, 1_000_000 + self.faster, true)
     }
 
-    /// How long it is for everybody else what is so long for this one.
+    /// How long that is for everybody else, which takes this time on its own clock.
     pub(crate) fn elsewhere(&self, time: Duration) -> u64 {
         self.when(Moment::since_origin(time))
     }

@@ -173,8 +173,8 @@ impl Process {
         }
     }
 
-    /// Nothing passes for a while. What is on its way arrives afterwards, if at all; and whoever
-    /// waits for an answer is told at once that none will come, or waits in vain.
+    /// Nothing passes for a while. What is on its way arrives afterwards, if at all; and those
+    /// who wait for an answer are told at once that none will come, or wait in vain.
     pub(crate) fn cut(self: &Rc<Self>, until: u64, is_noticed: bool) {
         self.connection.cut_until.set(until);
         self.world.fault();

@@ -256,7 +256,7 @@ impl Process {
         }
     }
 
-    /// The keeper has ended: whoever still waits for it is told that.
+    /// The keeper has ended: those who still wait for it are told that.
     fn close(self: &Rc<Self>) {
         self.connection.forget();
         self.answers.take();
