@@ -1,6 +1,6 @@
 //! One client's decisions as a state machine without I/O.
 //!
-//! `Engine`(coordinator::Engine) is told what happens and says what is to be done; who carries it
+//! [`Engine`] is told what happens and says what is to be done; who carries it
 //! out is somebody else.
 //!
 //! - `coordinator`: what goes in and comes out; what follows between the parts when a lock is granted,
