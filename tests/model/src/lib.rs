@@ -3,10 +3,12 @@
 //!
 //! - [`server`]: a store: what the table answers to a call of an engine;
 //! - [`connection`]: what is on its way between the two;
-//! - [`process`]: an engine and its connection, driven as the keeper drives them.
+//! - [`process`]: an engine and its connection, driven as the keeper drives them;
+//! - [`mistakes`]: the mistakes on purpose that are found here.
 #![forbid(unsafe_code)]
 
 pub mod connection;
+pub mod mistakes;
 pub mod process;
 pub mod server;
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use lock_core::mutant::Mutant::{self, *};
+use lock_model::mistakes::BY_EXHAUSTION;
 
 use crate::{
     checker::first_failure, debounce_within_bounds as debounce, durable_within_bounds as durable,
@@ -92,6 +93,7 @@ fn each_mistake_is_found() {
     if let Ok(number) = std::env::var("LOCK_MISTAKE") {
         return look_for(number.parse().unwrap());
     }
+    assert!(MISTAKES.iter().map(|(mutant, _)| mutant).eq(BY_EXHAUSTION), "the lists differ");
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {

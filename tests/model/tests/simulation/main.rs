@@ -42,6 +42,7 @@ mod host;
 mod judge;
 mod lines;
 mod locks;
+mod mistakes;
 mod network;
 mod process;
 mod store;

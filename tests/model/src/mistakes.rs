@@ -1,0 +1,36 @@
+//! Which mistakes are found here; the rest has a test in the suite (`tests/tests/mutants.rs`), where it is
+//! looked whether each has one.
+
+use lock_core::mutant::Mutant::{self, *};
+
+/// Found by the model checker.
+pub const BY_EXHAUSTION: &[Mutant] = &[
+    DeadlineFromReply,
+    LateGrantCounts,
+    OwnerPerProcess,
+    NoFallbackLook,
+    CancelledAcquireIsNotUndone,
+    HandOverWithTheSameToken,
+    ReleaseIsNotRepeated,
+    SupersededBeforeTheRun,
+    ReleaseWithoutOwnerCheck,
+    RenewRecreates,
+    CounterOnlyToken,
+    HandOverWithoutExpiry,
+    HandOverByFreeing,
+    DebounceClaimWithoutLease,
+    NoTombstone,
+    SupersededByACall,
+    DurableCallIsForgotten,
+    FinishRemovesNewerCall,
+];
+
+/// Found by the simulation: by clocks that differ, by who gets a turn, by what is forced or forgotten.
+pub const BY_CHANCE: &[Mutant] = &[
+    NoMargin,
+    ErrorCountedAsNotOurs,
+    NotOursIsIgnored,
+    HandOverToTheCrowd,
+    HandOffIsNotWatched,
+    RevokedGrantCounts,
+];
