@@ -1,5 +1,5 @@
-//! What reads the words of strangers, for the fuzz targets (feature `__fuzzing`, for tests of this
-//! crate).
+//! What reads the words of strangers, for the fuzz targets (`--cfg fuzzing`, or the flag of the tests of this
+//! repository).
 
 use crate::{Error, url};
 

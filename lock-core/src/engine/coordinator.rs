@@ -293,30 +293,6 @@ impl<C: Caller> Engine<C> {
         self.shutdown.has_ended()
     }
 
-    // For those who check it.
-
-    /// Does this client take care of what the token of this number may hold, or wait for, in the store?
-    /// It is in use, or on its way to being released.
-    pub fn takes_care_of(&self, number: u64) -> bool {
-        self.is_in_use(number) || self.releases.contains(number)
-    }
-
-    /// Does a caller hold, wait or ask with the token of this number?
-    pub fn is_in_use(&self, number: u64) -> bool {
-        self.holds.key(number).is_some()
-            || self.queued.is_entry(number)
-            || self.polled.contains(number)
-            || self.bursts.is_registered(number)
-    }
-
-    /// Is there nothing to do, and nothing to wait for?
-    pub fn is_idle(&self) -> bool {
-        !self.is_unfinished()
-            && self.queued.is_empty()
-            && self.holds.numbers().is_empty()
-            && self.hand_offs.is_empty()
-    }
-
     // Which call is next.
 
     /// The order of the calls in a turn.
@@ -692,5 +668,6 @@ impl<C: Caller> Engine<C> {
     }
 }
 
+mod inspection;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,9 @@ use self::judge::{End, Judge};
 use crate::{
     LEASE,
     checker::Seen,
-    world::{Bound, Executed, Play, Scene, World},
+    play::{Bound, Executed, Play},
+    scene::Scene,
+    world::World,
 };
 
 const WINDOW: &str = "w";

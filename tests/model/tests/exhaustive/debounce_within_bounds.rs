@@ -3,7 +3,8 @@
 use crate::{
     checker::{Seen, check, first_failure, is_larger},
     debounce::Debounce,
-    world::{Bound, Scene},
+    play::Bound,
+    scene::Scene,
 };
 
 const NOTHING: Bound = Bound { late: 0, lasting: 0, calling: 0, faults: 0, wipes: 0 };

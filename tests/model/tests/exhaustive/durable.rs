@@ -24,7 +24,9 @@ use self::judge::Judge;
 use crate::{
     LEASE,
     checker::Seen,
-    world::{Bound, Executed, Play, Scene, World},
+    play::{Bound, Executed, Play},
+    scene::Scene,
+    world::World,
 };
 
 const BOOK: [&str; 3] = ["due", "calls", "aside"];

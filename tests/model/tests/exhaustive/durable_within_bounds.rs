@@ -3,7 +3,8 @@
 use crate::{
     checker::{Seen, check, is_larger},
     durable::Durable,
-    world::{Bound, Scene},
+    play::Bound,
+    scene::Scene,
 };
 
 const NOTHING: Bound = Bound { late: 0, lasting: 0, calling: 0, faults: 0, wipes: 0 };

@@ -18,7 +18,9 @@ use crate::{
     LEASE,
     checker::Seen,
     client_of,
-    world::{Bound, Executed, Play, Scene, World},
+    play::{Bound, Executed, Play},
+    scene::Scene,
+    world::World,
 };
 
 const KEY: &str = "k";

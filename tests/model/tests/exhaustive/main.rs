@@ -5,7 +5,7 @@
 //!
 //! What is checked is the code itself: the engine of each process, the table as the server, and between
 //! them connections that keep their order, and may be late, be cut, and have their requests executed when
-//! nobody waits for them any more. See [`world`] for what can happen, and [`locks`], [`debounce`] and
+//! nobody waits for them any more. See [`scene`] for what can happen, and [`locks`], [`debounce`] and
 //! [`durable`] for what callers do and what must hold.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
@@ -14,9 +14,13 @@ mod debounce;
 mod debounce_within_bounds;
 mod durable;
 mod durable_within_bounds;
+mod kept;
 mod locks;
 mod locks_within_bounds;
 mod mistakes;
+mod play;
+mod scene;
+mod word;
 mod world;
 
 use std::time::Duration;

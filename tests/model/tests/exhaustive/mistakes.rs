@@ -15,7 +15,7 @@ use lock_model::mistakes::BY_EXHAUSTION;
 
 use crate::{
     checker::first_failure, debounce_within_bounds as debounce, durable_within_bounds as durable,
-    locks_within_bounds as locks, world::Bound,
+    locks_within_bounds as locks, play::Bound,
 };
 
 const LATE: Bound = Bound { late: 1, lasting: 1, calling: 0, faults: 0, wipes: 0 };

@@ -8,10 +8,7 @@ use lock_core::{
 };
 
 use super::{Debounce, Event};
-use crate::{
-    client_of,
-    world::{Executed, World},
-};
+use crate::{client_of, play::Executed, world::World};
 
 /// A process, and the number by which the server knows a call of it.
 type Registered = (usize, u64);

@@ -3,7 +3,7 @@
 use stateright::Property;
 
 use super::{Debounce, Event};
-use crate::world::{Bound, Scene};
+use crate::{play::Bound, scene::Scene};
 
 type World = crate::world::World<Debounce>;
 

@@ -9,7 +9,11 @@ use lock_core::{
 use stateright::Property;
 
 use super::{Durable, Event, book};
-use crate::world::{Bound, Executed, Scene, World};
+use crate::{
+    play::{Bound, Executed},
+    scene::Scene,
+    world::World,
+};
 
 #[derive(Clone, Default, Hash)]
 pub(crate) struct Judge {
