@@ -110,3 +110,28 @@ impl<K: Hash, V: Hash, S> Hash for Map<K, V, S> {
         all.fold(self.0.len() as u64, u64::wrapping_add).hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_shows_its_keys_in_their_order_and_has_one_hash() {
+        let hash = |map: &ByNumber<u64>| foldhash::fast::FixedState::default().hash_one(map);
+        let (mut up, mut down) = (ByNumber::default(), ByNumber::default());
+        for number in 0..100 {
+            up.insert(number, number * 2);
+            down.insert(99 - number, (99 - number) * 2);
+        }
+        assert_eq!(up.keys(), (0..100).collect::<Vec<_>>());
+        assert_eq!(up.keys_where(|value| *value > 190), [96, 97, 98, 99]);
+        assert!(up.any(|value| *value == 198) && !up.any(|value| *value == 199));
+        assert_eq!((up.len(), up.is_empty(), hash(&up)), (100, false, hash(&down)));
+        *down.get_mut(&7).unwrap() += 1;
+        assert_ne!(hash(&up), hash(&down));
+        down.retain(|number, _| *number < 3);
+        assert_eq!((down.len(), down.contains_key(&2), down.contains_key(&3)), (3, true, false));
+        down.clear();
+        assert!(down.is_empty());
+    }
+}

@@ -162,3 +162,41 @@ impl std::error::Error for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_of_a_batch_has_an_answer() {
+        let two = || Ok(vec![Ok(1), Ok(2)]);
+        let count = |answers: Vec<Result<i32, StoreError>>| {
+            let silent = answers.iter().filter(|answer| answer.is_err()).count();
+            (answers.len(), silent)
+        };
+        assert_eq!(count(answer_each(two(), 2)), (2, 0));
+        assert_eq!(count(answer_each(two(), 3)), (3, 1), "what is missing is not known");
+        assert_eq!(count(answer_each(two(), 1)), (1, 0));
+        assert_eq!(count(answer_each(Err(StoreError::rejected("no")), 3)), (3, 3));
+    }
+
+    #[test]
+    fn a_failure_says_what_it_is_and_what_the_cause_was() {
+        let cause: Arc<dyn std::error::Error + Send + Sync> = Arc::from(Box::from("refused"));
+        let failure = || Failure::new("h:6379: no".to_owned(), Some(Arc::clone(&cause)));
+        assert_eq!(failure().to_string(), "h:6379: no");
+        assert_eq!(std::error::Error::source(&failure()).unwrap().to_string(), "refused");
+        let silent = failure().unavailable();
+        assert!(silent.is_silence() && !silent.is_refusal());
+        let answer = failure().by_the_server().unavailable();
+        assert!(!answer.is_silence(), "a server that says something is there");
+        let refused = failure().rejected();
+        assert!(refused.is_refusal() && !refused.is_silence());
+        let text = [&silent, &refused, &StoreError::unsupported("status")].map(ToString::to_string);
+        assert_eq!(text[0], "no answer from the store: h:6379: no");
+        assert_eq!(text[1], "the store refused: h:6379: no");
+        assert_eq!(text[2], "the store does not support status");
+        assert!(std::error::Error::source(&silent).is_some());
+        assert_eq!(format!("{refused:?}"), "Rejected(h:6379: no)");
+    }
+}

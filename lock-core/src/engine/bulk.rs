@@ -286,3 +286,6 @@ impl<C: Caller> Bulk<C> {
         self.0.iter_mut().for_each(|shard| shard.refuse(|| Refusal::Closed, shared));
     }
 }
+
+#[cfg(test)]
+mod tests;

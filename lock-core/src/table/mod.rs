@@ -410,3 +410,6 @@ impl<L: Subscriber> Table<L> {
 fn hears<L>(subscribers: &HashMap<String, Option<L>>, token: &Token) -> bool {
     subscribers.get(token::parts(token).0).is_some_and(Option::is_some)
 }
+
+#[cfg(test)]
+mod tests;
