@@ -47,8 +47,6 @@ mutants! {
     HandOffIsNotWatched,
     /// A release without an answer is not repeated.
     ReleaseIsNotRepeated,
-    /// A lock that is taken away by force before its grant is heard of is held all the same.
-    RevokedGrantCounts,
     /// The older calls of a burst are told when its run is granted, and not when it is taken.
     SupersededBeforeTheRun,
 

@@ -16,7 +16,7 @@ use lock_model::mistakes::{BY_CHANCE, BY_EXHAUSTION};
 use lock_tests::end_with_this_process;
 
 /// Each mistake, and the test that must fail of it.
-const MUTANTS: [(Mutant, &str); 18] = [
+const MUTANTS: [(Mutant, &str); 19] = [
     (DeadlineFromReply, "keeper_worlds::what_is_decided"),
     (LossIsNotSignalled, "keeper_worlds::what_is_decided"),
     (OwnerPerProcess, "keeper_worlds::what_is_decided"),
@@ -25,6 +25,7 @@ const MUTANTS: [(Mutant, &str); 18] = [
     (ScriptCounterOnlyToken, "interoperation::fencing_tokens_grow_across_a_loss_of_all_data"),
     (NoFallbackLook, "waiting::lost_wake_ups_cost"),
     (ScriptSecondsAsTtl, "interoperation::the_key_holds_exactly_the_token"),
+    (NotOursIsIgnored, "faults::a_server_that_forgot_the_lock_costs_it"),
     (ErrorCountedAsNotOurs, "test_util::each_fault_is_the_error"),
     (ScriptFailedExtendReleases, "interoperation::a_failed_extension_frees_nobody"),
     (ScriptDebounceClaimWithoutLease, "debounce::on_redis::runs_never_overlap"),

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     contract::{
         Acquisition, DebounceReply, DurableClaim, Holder, Notice, RESERVATION, Release, Renewal,
+        StoreError,
     },
     mutant::Mutant,
     time::Moment,
@@ -407,6 +408,9 @@ impl<C: Caller> Engine<C> {
         };
         let granted = self.queued.answered(&key, number, sent_at, answer, shared);
         let Some(granted) = granted else { return };
+        if self.is_overtaken(&key, &granted) {
+            return self.queued.ask_again(&key, number, &mut self.shared);
+        }
         self.lose_key(&key);
         let next = self.queued.granted(&key, &granted, &mut self.shared);
         let Some((acquirer, fencing_token)) = next else { return };
@@ -444,8 +448,23 @@ impl<C: Caller> Engine<C> {
         }
     }
 
+    /// Does this process hold the lock by a later grant? Then this one was over when that was made: the
+    /// answers came in another order than the grants. Fences tell, for each is larger than all before.
+    fn is_overtaken(&self, key: &str, granted: &Granted) -> bool {
+        let held = self.queued.ownership(key).and_then(|ownership| self.holds.fence(ownership));
+        held.is_some_and(|held| granted.fence < held)
+    }
+
     /// The store has granted a lock to somebody who did not wait in line for it.
     fn hold_directly(&mut self, acquirer: Acquirer<C>, granted: Granted, work: Work) {
+        if self.is_overtaken(&acquirer.key, &granted) {
+            let Acquirer { key, to, .. } = acquirer;
+            self.shared.undo(granted.ownership, &key, &granted.token);
+            self.bursts.run_lost(granted.ownership, &mut self.shared);
+            let why = "a later grant of the lock was heard of before this one";
+            let failure = StoreError::unavailable(why);
+            return self.shared.refuse(to, Refusal::Failed(failure, Aftermath::Undone));
+        }
         self.lose_key(&acquirer.key);
         let fencing_token = self.queued.taken_by(&acquirer.key, &granted);
         self.hold(acquirer, granted, fencing_token, work);
@@ -609,7 +628,10 @@ impl<C: Caller> Engine<C> {
         };
         let event =
             remaining.map_or(Event::NotOurs, |remaining| Event::Extended { sent_at, remaining });
-        if self.holds.step(hold.ownership, event, &mut self.shared) {
+        // Not of what the same token was granted since: that may end sooner, for a grant gives the lease
+        // that was asked for and no more.
+        let is_of_this_hold = !self.holds.is_asked_after(hold.ownership, sent_at);
+        if is_of_this_hold && self.holds.step(hold.ownership, event, &mut self.shared) {
             self.lose(hold.ownership);
         }
         let is_held = remaining.is_some() && self.holds.contains(hold);

@@ -6,6 +6,7 @@ use super::{
     calls::{BATCH, Batch, Granted, Said, Sent},
     io::{HoldName, Output, Refusal, Terms},
     lease::{Action, Event, Lease},
+    lock_state::fence_of,
     releases::NOT_HELD,
     shards::Shards,
     shared::Shared,
@@ -113,6 +114,11 @@ impl Holds {
 
     pub(super) fn fencing_token(&self, name: HoldName) -> Option<u64> {
         Some(self.named(name)?.fencing_token)
+    }
+
+    /// The fence by which the store has granted what is held with this token.
+    pub(super) fn fence(&self, ownership: u64) -> Option<u64> {
+        Some(fence_of(self.by_ownership.get(&ownership)?.fencing_token))
     }
 
     /// May what is held under this name still be believed?

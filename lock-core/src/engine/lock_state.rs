@@ -26,6 +26,11 @@ const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const HAND_OVER_BITS: u32 = 10;
 const MOST_HAND_OVERS: u64 = (1 << HAND_OVER_BITS) - 1;
 
+/// The fence that a fencing token was made of.
+pub(super) fn fence_of(fencing_token: u64) -> u64 {
+    fencing_token >> HAND_OVER_BITS
+}
+
 /// The shortest and the longest pause between two rechecks of a lock, where no notice comes.
 const POLL: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(250));
 

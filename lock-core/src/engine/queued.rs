@@ -18,7 +18,6 @@ use crate::{
     Token,
     contract::{AcquireRequest, Acquisition, Delivery, StoreError},
     maps::{ByKey, ByNumber},
-    mutant::Mutant,
     time::Moment,
 };
 
@@ -147,7 +146,7 @@ impl<C> Queued<C> {
                     let late = "the answer came after the lease had run out";
                     lock.failure = Some(StoreError::unavailable(late));
                     lock.state.unanswered(number, rechecks(number, false, shared), shared.now)
-                } else if entry.is_revoked() && !Mutant::RevokedGrantCounts.is_on() {
+                } else if entry.is_revoked() {
                     lock.failure = None;
                     lock.state.ask_again(number)
                 } else {
@@ -176,6 +175,14 @@ impl<C> Queued<C> {
             }
         }
         None
+    }
+
+    /// A grant that may be over: the entry asks again.
+    pub(super) fn ask_again(&mut self, key: &Arc<str>, number: u64, shared: &mut Shared<C>) {
+        if let Some(lock) = self.locks.get_mut(key) {
+            let action = lock.state.ask_again(number);
+            self.follow(key, action, shared);
+        }
     }
 
     /// Gives a grant to the first in line, with the fencing token: nobody here owns the lock any more.

@@ -26,11 +26,5 @@ pub const BY_EXHAUSTION: &[Mutant] = &[
 ];
 
 /// Found by the simulation: by clocks that differ, by who gets a turn, by what is forced or forgotten.
-pub const BY_CHANCE: &[Mutant] = &[
-    NoMargin,
-    ErrorCountedAsNotOurs,
-    NotOursIsIgnored,
-    HandOverToTheCrowd,
-    HandOffIsNotWatched,
-    RevokedGrantCounts,
-];
+pub const BY_CHANCE: &[Mutant] =
+    &[NoMargin, ErrorCountedAsNotOurs, HandOverToTheCrowd, HandOffIsNotWatched];

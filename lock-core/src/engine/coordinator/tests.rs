@@ -163,3 +163,82 @@ fn an_engine_that_ends_undoes_and_refuses() {
     assert!(engine.poll_call(at(3)).is_none() && engine.has_ended());
     assert!(matches!(engine.poll(), Some(Output::Answered(END, Ok(Outcome::Done)))));
 }
+
+/// The callers that were told that they hold a lock, or that one is lost, in order.
+fn told(engine: &mut Engine<u64>) -> Vec<String> {
+    let outputs = std::iter::from_fn(|| engine.poll());
+    let told = outputs.filter_map(|output| match output {
+        Output::Granted(to, grant) => Some(format!("{to} has {}", grant.fencing_token >> 10)),
+        Output::Lost(ownership) => Some(format!("{ownership} lost")),
+        Output::Answered(to, Err(_)) => Some(format!("{to} refused")),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_lock_that_is_taken_by_force_before_its_grant_is_heard_of_is_asked_for_again() {
+    let mut engine = engine();
+    engine.command(acquire(2, "a", LEASE), at(0));
+    let sent = asked(&mut engine, at(0));
+    engine.notice(Notice::Revoked { number: 2 }, at(1));
+    engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(2));
+    assert!(told(&mut engine).is_empty(), "it may be over");
+    let again = asked(&mut engine, at(2));
+    assert_eq!(again.asked[0].1, 2, "with the same token, so that nothing has to be undone");
+    engine.answered(Answer::Acquired(again, vec![granted(8)]), at(3));
+    assert_eq!(told(&mut engine), ["2 has 8"]);
+    // Heard of after the grant, it ends the hold.
+    engine.notice(Notice::Revoked { number: 2 }, at(4));
+    assert_eq!(told(&mut engine), ["2 lost"]);
+}
+
+#[test]
+fn a_grant_that_is_heard_of_after_a_later_one_is_not_believed() {
+    // The one that waits in line asks first, and is answered last.
+    let mut engine = engine();
+    engine.command(acquire(2, "a", LEASE), at(0));
+    let first = asked(&mut engine, at(0));
+    engine.command(acquire(4, "a", Duration::ZERO), at(100));
+    let second = asked(&mut engine, at(100));
+    engine.answered(Answer::Acquired(second, vec![granted(9)]), at(101));
+    assert_eq!(told(&mut engine), ["4 has 9"]);
+    engine.answered(Answer::Acquired(first, vec![granted(7)]), at(150));
+    assert!(told(&mut engine).is_empty(), "the later one goes on");
+    assert_eq!(asked(&mut engine, at(150)).asked[0].1, 2, "and the earlier one waits for it");
+    // The same of one that does not wait: it is undone, and told.
+    engine.command(acquire(6, "a", Duration::ZERO), at(200));
+    let third = asked(&mut engine, at(200));
+    engine.answered(Answer::Acquired(third, vec![granted(8)]), at(201));
+    assert_eq!(told(&mut engine), ["6 refused"]);
+    assert!(
+        matches!(engine.poll_call(at(201)), Some(Call::Release(batch)) if batch.sent.asked == [6])
+    );
+}
+
+#[test]
+fn an_extension_of_a_hold_before_says_nothing_of_the_next_one_with_its_token() {
+    let mut engine = engine();
+    engine.command(acquire(2, "a", LEASE), at(0));
+    // The next in line wants a lease that is much longer: the store has to be asked for it.
+    let Command::Acquire(mut next) = acquire(4, "a", LEASE) else { unreachable!() };
+    next.acquirer.terms.lease = 3 * LEASE;
+    let sent = asked(&mut engine, at(0));
+    engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(1));
+    engine.command(Command::Acquire(next), at(2));
+    let hold = HoldName { ownership: 2, caller: 2 };
+    engine.command(Command::Extend(hold, 6 * LEASE, 2), at(3));
+    let Some(Call::Extend(extension)) = engine.poll_call(at(3)) else { panic!("an extension") };
+    engine.command(release(2, 2, false), at(4));
+    let again = asked(&mut engine, at(4));
+    engine.answered(Answer::Acquired(again, vec![granted(8)]), at(5));
+    assert_eq!(told(&mut engine), ["2 has 7", "4 has 8"]);
+    for answer in [Some(7 * LEASE), None] {
+        let sent = extension.sent.clone();
+        engine.answered(Answer::Extended(sent, vec![Ok(answer)]), at(6));
+        let told: Vec<_> = std::iter::from_fn(|| engine.poll()).collect();
+        let is_refusal =
+            |output: &Output<u64>| matches!(output, Output::Answered(2, Err(Refusal::Lost(_))));
+        assert!(told.iter().all(is_refusal) && told.len() == 1, "its guard holds nothing any more");
+    }
+}

@@ -35,12 +35,16 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
         let hold =
             if random.one_in(5) { random.below(3000 * MILLI) } else { random.below(60 * MILLI) };
         let mut terms = Terms::of_run(process.lease, None);
+        // What passes between callers with other leases is asked for anew, with the same token.
+        if random.one_in(3) {
+            terms.lease = (process.lease / 3).max(ms(400));
+        }
         if random.one_in(4) {
             terms.hold_at_least = ms(random.below(300));
         }
         // It never ends a hold where nothing goes wrong.
         if random.one_in(6) {
-            let limit = process.lease + ms(random.below(1000));
+            let limit = terms.lease + ms(random.below(1000));
             let is_harmless =
                 !process.world.weather.is_calm() || u128::from(hold) * 2 < limit.as_nanos();
             terms.hold_at_most = is_harmless.then_some(limit);
@@ -82,6 +86,11 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
         }
         if !held.hold_for(left).await && process.world.weather.is_calm() {
             process.world.violation(format!("{key}: lost where nothing goes wrong"));
+        }
+        if random.one_in(6) && terms.hold_at_most.is_none() {
+            // The caller that asked for it goes away: its answer may come when the lock is another's.
+            let by = ms(1 + random.below(LONGEST_EXTENSION));
+            process.within(random.below(4 * MILLI), held.extend(by)).await;
         }
         match random.below(8) {
             0 => leak(&process, held, &mut random),

@@ -35,8 +35,6 @@ pub(crate) struct Connection {
     asked: RefCell<BTreeMap<String, u64>>,
     /// When the last request arrives that was sent: those behind it arrive no earlier.
     arrival: Cell<u64>,
-    /// When the last answer comes, where they come in order.
-    heard: Cell<u64>,
     /// Nothing passes until then.
     cut_until: Cell<u64>,
 }
@@ -57,7 +55,6 @@ impl Connection {
             calls: Cell::new(0),
             asked: RefCell::default(),
             arrival: Cell::new(0),
-            heard: Cell::new(0),
             cut_until: Cell::new(0),
         }
     }
@@ -139,11 +136,8 @@ impl Process {
             if matches!(fate, Fate::ReplyLost) {
                 return;
             }
-            let mut at = world.now() + back;
-            if !world.weather.answers_overtake() {
-                at = at.max(process.connection.heard.get());
-                process.connection.heard.set(at);
-            }
+            // An answer may come before one to what was asked before.
+            let at = world.now() + back;
             world.on(at, &process, move |_, process| {
                 let waits = process.connection.in_flight.borrow_mut().remove(&number);
                 if waits.is_some() {

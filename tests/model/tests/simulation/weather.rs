@@ -65,12 +65,6 @@ impl Weather {
         self == Self::Deaf
     }
 
-    /// May an answer come before one to what was asked before? An engine bears that, but not from a
-    /// store that forgets as well: it hears last of a lock that was granted and forgotten first.
-    pub(crate) fn answers_overtake(self) -> bool {
-        self != Self::Forgetful
-    }
-
     pub(crate) fn may_stall(self) -> bool {
         self == Self::Stalls
     }
