@@ -3,6 +3,8 @@
 //! What is decided must not depend on the order of a hash map, which is another one in each process: so
 //! these have no iterator that shows one.
 
+#![expect(clippy::disallowed_types, reason = "the map that is wrapped here")]
+
 use std::{
     borrow::Borrow,
     collections::{HashMap, hash_map::Entry},

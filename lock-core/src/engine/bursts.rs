@@ -366,6 +366,7 @@ impl<C> Bursts<C> {
     }
 
     /// Does the store know a call of a burst by this number?
+    #[cfg(lock_mutants)]
     pub(super) fn is_registered(&self, number: u64) -> bool {
         let pending = self.keys.get(&number).and_then(|key| self.by_key.get(key));
         pending.is_some_and(|pending| pending.registered == Some(number))

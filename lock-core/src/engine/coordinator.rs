@@ -690,6 +690,7 @@ impl<C: Caller> Engine<C> {
     }
 }
 
-mod inspection;
+#[cfg(lock_mutants)]
+mod test_access;
 #[cfg(test)]
 mod tests;

@@ -57,6 +57,7 @@ impl HandOffs {
         }
     }
 
+    #[cfg(lock_mutants)]
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }

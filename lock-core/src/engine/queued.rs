@@ -471,6 +471,7 @@ impl<C> Queued<C> {
     }
 
     /// Is this the number of an entry that callers wait with?
+    #[cfg(lock_mutants)]
     pub(super) fn is_entry(&self, number: u64) -> bool {
         let lock = self.key_of_entry(number).and_then(|key| self.locks.get(&key));
         let entry = lock.and_then(|lock| lock.state.entry());
@@ -478,6 +479,7 @@ impl<C> Queued<C> {
     }
 
     /// Does nobody here hold a lock, or wait for one?
+    #[cfg(lock_mutants)]
     pub(super) fn is_empty(&self) -> bool {
         self.callers.is_empty() && self.locks.is_empty()
     }

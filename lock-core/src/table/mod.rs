@@ -11,10 +11,11 @@ pub mod book;
 mod debounced;
 mod durable;
 mod queue;
+#[cfg(lock_mutants)]
+mod test_access;
 mod window;
 
 use std::{
-    collections::HashMap,
     hash::{Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -54,7 +55,7 @@ pub struct Table<L> {
     locks: ByKey<Lock>,
     queues: ByKey<Queue>,
     /// The clients that listen, and those that did and are gone: what they have sent may still come.
-    subscribers: HashMap<String, Option<L>>,
+    subscribers: ByKey<Option<L>>,
     /// What they are to be told, once the operation is over: who hears it may want to ask.
     notices: Vec<(L, Notice)>,
     windows: ByKey<(Window, Moment)>,
@@ -76,7 +77,7 @@ impl<L> Default for Table<L> {
         Self {
             locks: ByKey::default(),
             queues: ByKey::default(),
-            subscribers: HashMap::new(),
+            subscribers: ByKey::default(),
             notices: Vec::new(),
             windows: ByKey::default(),
             books: ByKey::default(),
@@ -203,14 +204,7 @@ impl<L: Subscriber> Table<L> {
     /// A client listens from now on; those that are gone are forgotten.
     pub fn subscribe(&mut self, client: &str, subscriber: L) {
         self.subscribers.retain(|_, other| other.as_ref().is_some_and(L::is_there));
-        self.subscribers.insert(client.to_owned(), Some(subscriber));
-    }
-
-    /// A client listens no longer: its connection is gone.
-    pub fn unsubscribe(&mut self, client: &str) {
-        if let Some(subscriber) = self.subscribers.get_mut(client) {
-            *subscriber = None;
-        }
+        self.subscribers.insert(client.into(), Some(subscriber));
     }
 
     /// Whom the operations since the last call have something to say to, in order.
@@ -223,43 +217,14 @@ impl<L: Subscriber> Table<L> {
     pub fn locks(&self) -> usize {
         self.locks.len()
     }
-
-    /// All data is lost, and the counter of the fences with it. Clients stay connected.
-    pub fn lose_all(&mut self) {
-        let subscribers = std::mem::take(&mut self.subscribers);
-        *self = Self { subscribers, ..Self::default() };
-    }
-
-    /// A replica takes over, that has heard of nothing since it was cloned from this table. Clients
-    /// stay connected.
-    pub fn fail_over(&mut self, replica: Self) {
-        let subscribers = std::mem::take(&mut self.subscribers);
-        *self = Self { subscribers, notices: Vec::new(), ..replica };
-    }
-}
-
-/// For those who check it.
-impl<L: Subscriber> Table<L> {
-    /// The token that holds the lock of this key, and until when: also one whose time is up, as long as
-    /// nobody has taken the lock since.
-    #[must_use]
-    pub fn last_holder(&self, key: &str) -> Option<(&Token, Moment)> {
-        self.locks.get(key).map(|lock| (&lock.token, lock.expiry))
-    }
-
-    /// Who waits for the lock of this key, in order, and until when each is alive.
-    pub fn waiters(&self, key: &str) -> impl Iterator<Item = (&Token, Moment)> {
-        self.queues.get(key).into_iter().flat_map(Queue::waiters)
-    }
 }
 
 impl<L> Hash for Table<L> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.locks, &self.queues, &self.windows, &self.books, self.fence).hash(state);
-        let clients = self.subscribers.iter().map(|(client, there)| (client, there.is_some()));
-        let mut clients: Vec<_> = clients.collect();
-        clients.sort_unstable();
-        clients.hash(state);
+        // Clones of a subscriber are the same.
+        let there = self.subscribers.keys_where(Option::is_some);
+        (self.subscribers.keys(), there).hash(state);
     }
 }
 
@@ -407,9 +372,9 @@ impl<L: Subscriber> Table<L> {
 }
 
 /// Does anybody hear what is said to the client of this token?
-fn hears<L>(subscribers: &HashMap<String, Option<L>>, token: &Token) -> bool {
+fn hears<L>(subscribers: &ByKey<Option<L>>, token: &Token) -> bool {
     subscribers.get(token::parts(token).0).is_some_and(Option::is_some)
 }
 
-#[cfg(test)]
+#[cfg(all(test, lock_mutants))]
 mod tests;

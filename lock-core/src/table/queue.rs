@@ -1,19 +1,19 @@
 //! The queue of one lock in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use crate::{Token, time::Moment};
+use crate::{Token, maps::Map, time::Moment};
 
 /// Who waits for one lock, in the order of their tickets; and in the order in which they die, if they
 /// are not heard of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     by_ticket: BTreeMap<u64, Token>,
     by_end: BTreeSet<(Moment, u64)>,
-    waiters: HashMap<Token, Waiter>,
+    waiters: Map<Token, Waiter, foldhash::fast::RandomState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,8 +107,11 @@ impl Queue {
     }
 
     /// All in it, in order, and until when each is alive.
+    #[cfg(lock_mutants)]
     pub(crate) fn waiters(&self) -> impl Iterator<Item = (&Token, Moment)> {
-        self.by_ticket.values().map(|token| (token, self.waiters[token].alive_until))
+        self.by_ticket
+            .values()
+            .filter_map(|token| Some((token, self.waiters.get(token)?.alive_until)))
     }
 
     fn lives(&self, token: &Token, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {

@@ -1,4 +1,4 @@
-//! An engine as the model checker and the simulation look at it: nothing is changed by that.
+//! An engine as tests look at it (`--cfg lock_mutants`): nothing is changed by that.
 
 use super::Engine;
 use crate::engine::io::Caller;
