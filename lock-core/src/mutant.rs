@@ -51,7 +51,7 @@ mutants! {
     SupersededBeforeTheRun,
 
     // In the table, the reference of the stores.
-    /// A release frees the lock, whoever holds it.
+    /// A release frees the lock, also if another token holds it.
     ReleaseWithoutOwnerCheck,
     /// A renewal takes a lock that is gone.
     RenewRecreates,
@@ -81,7 +81,7 @@ mutants! {
     WallClock,
 
     // In the scripts of the Redis store.
-    /// `release.lua` frees the lock, whoever holds it.
+    /// `release.lua` frees the lock, also if another token holds it.
     ScriptReleaseWithoutOwnerCheck,
     /// `renew.lua` takes a lock that is gone.
     ScriptRenewRecreates,

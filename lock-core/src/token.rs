@@ -20,7 +20,6 @@ use crate::text::concatenated;
 /// assert_eq!(token.as_str(), "5f0c1c6e8b5f4d3c9a7e2b1d0f8e6a4c:7");
 /// assert_eq!(format!("{token:?}"), "Token(..)");
 /// ```
-///
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token(Arc<str>);
 

@@ -127,7 +127,7 @@ impl std::error::Error for Failure {
     }
 }
 
-/// By its kind: what is done about it depends on no more.
+/// By its kind: what is done about it depends on that only.
 impl Hash for StoreError {
     fn hash<H: Hasher>(&self, state: &mut H) {
         mem::discriminant(self).hash(state);

@@ -65,7 +65,7 @@ pub(crate) enum Answer {
     Granted,
     /// It refused; the same for any other call would be refused, too, but that is for it to hear.
     Refused,
-    /// The outcome is not known, or came too late to be of use.
+    /// The outcome is not known, or came too late to count.
     Unknown,
 }
 
@@ -191,7 +191,7 @@ impl Burst {
         (place, next)
     }
 
-    /// The caller at this place waits no more, if it is still there.
+    /// The caller at this place does not wait any longer, if it is still there.
     pub(crate) fn leave(&mut self, place: u64) -> Step {
         if self.callers.remove(&place).is_none() || self.asked_at.is_some() {
             return Step::default();

@@ -42,7 +42,7 @@ pub(super) struct Bursts<C> {
 #[derive(Clone, Hash)]
 struct PendingCall<C> {
     acquirer: Acquirer<C>,
-    /// In its burst; there no more once the run is to be its own, or that of a newer call.
+    /// In its burst, until the run is to be its own, or that of a newer call.
     place: u64,
 }
 

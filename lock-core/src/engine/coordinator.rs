@@ -562,7 +562,7 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// The store gives a lock to one at a time: who held it before, holds it no more.
+    /// The store gives a lock to one at a time: its holder before has it no longer.
     fn lose_key(&mut self, key: &Arc<str>) {
         if let Some(ownership) = self.queued.ownership(key) {
             self.end_lost(ownership);
@@ -629,7 +629,7 @@ impl<C: Caller> Engine<C> {
         let event =
             remaining.map_or(Event::NotOurs, |remaining| Event::Extended { sent_at, remaining });
         // Not of what the same token was granted since: that may end sooner, for a grant gives the lease
-        // that was asked for and no more.
+        // that was asked for.
         let is_of_this_hold = !self.holds.is_asked_after(hold.ownership, sent_at);
         if is_of_this_hold && self.holds.step(hold.ownership, event, &mut self.shared) {
             self.lose(hold.ownership);

@@ -1,8 +1,8 @@
 //! The callers of one process that want one lock: its local queue.
 //!
 //! They are served in the order in which they came. One request stands for all of them in the
-//! store: their **entry**, with one token and one ticket in the store's own queue, whoever of them
-//! it was made for. Once the lock is granted it is this process's **ownership**: the lock passes from
+//! store: their **entry**, with one token and one ticket in the store's own queue, for
+//! whichever caller it was made. Once the lock is granted it is this process's **ownership**: the lock passes from
 //! one caller to the next without a word to the store, each with a larger fencing token, until
 //! somebody elsewhere waits for it, too. Then the caller that holds it is the last of the ownership.
 //!
@@ -174,7 +174,7 @@ impl LockState {
         self.enter()
     }
 
-    /// A caller waits no more.
+    /// A caller does not wait any longer.
     pub(crate) fn leave(&mut self, caller: u64) -> Action {
         if self.is_first(caller) {
             self.waiting.pop_front();
@@ -205,7 +205,7 @@ impl LockState {
     /// What to ask the store for, if there is an entry and it is not asking already.
     pub(crate) fn request(&mut self, now: Moment) -> Option<Request> {
         let entry = self.entry.as_mut().filter(|entry| !entry.asking)?;
-        // Whoever is first by now gets what is asked for.
+        // The caller that is first by now gets what is asked for.
         entry.lease = self.waiting.front()?.lease;
         let if_held = match entry.if_held {
             EntryState::New => IfHeld::Wait,
@@ -337,7 +337,7 @@ impl LockState {
         Action::Ask
     }
 
-    /// Whoever held it for this process lets go of it. `remaining` is how long the lease still
+    /// The caller that held it for this process lets go of it. `remaining` is how long the lease still
     /// lasts; zero if it cannot be passed on.
     pub(crate) fn released(&mut self, remaining: Duration) -> Action {
         let Some(ownership) = &mut self.ownership else { return Action::None };
@@ -347,7 +347,7 @@ impl LockState {
         let keeps = !contended && self.entry.is_none() && !remaining.is_zero();
         let Some(next) = next.filter(|_| keeps) else {
             self.ownership = None;
-            // Behind the release, for whoever comes next.
+            // Behind the release, for the caller that comes next.
             let _ = self.enter();
             return Action::Release;
         };
@@ -383,7 +383,7 @@ impl LockState {
         self.entry = None;
     }
 
-    /// Whoever is first makes the entry, if the lock is not here and there is none yet.
+    /// The caller that is first makes the entry, if the lock is not here and there is none yet.
     pub(crate) fn enter(&mut self) -> Action {
         match self.waiting.front() {
             Some(first) if self.entry.is_none() && self.ownership.is_none() => {

@@ -39,7 +39,7 @@ impl<L: Subscriber> Table<L> {
         let reply = match (running, window.ask(&call, micros)) {
             // The answer to an earlier claim was lost.
             (Some((true, _)), _) | (None, Verdict::Due) => {
-                // Granted again, it covers what it covered, and no more: also if its burst was
+                // Granted again, it covers what it covered and nothing else: also if its burst was
                 // cancelled since.
                 let waiting =
                     if running.is_none() { window.begin(caller, micros) } else { Vec::new() };
@@ -61,7 +61,7 @@ impl<L: Subscriber> Table<L> {
             }
             (Some((false, left)), Verdict::Due) => {
                 window.wait_for_run(caller, micros);
-                // Whoever waits keeps the window: a run may go on for longer than that.
+                // A call that waits keeps the window: a run may go on for longer than that.
                 keep = left;
                 DebounceReply::Running(whole_millis(left))
             }

@@ -250,7 +250,7 @@ impl<L: Subscriber> Table<L> {
             (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
             (Some((holder, _)), IfHeld::Wait) => {
                 // The holder was told of the first that came, and knows of those that follow;
-                // but whoever is dead may have come in the time of another holder.
+                // but a dead one may have come in the time of another holder.
                 if !self.is_waited_for(key, now) {
                     self.tell(holder, |number| Notice::Contended { number });
                 }

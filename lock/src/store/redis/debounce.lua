@@ -7,7 +7,7 @@
 -- '1'. It is kept for ARGV[7] milliseconds beyond that, as a tombstone. ARGV[8] is how many
 -- milliseconds the newest caller may be late before another one may take its place.
 --
--- Follows `Window::ask` and `Window::begin` in core/debounce.rs.
+-- Follows `Window::ask` and `Window::begin` in lock-core/src/table/window.rs.
 --
 -- Answers {'granted', fence}, {'superseded'}, {'not yet', milliseconds, 1 if it is the newest} or
 -- {'running', milliseconds that remain of that run's lock}.

@@ -2,7 +2,7 @@
 -- latest ARGV[4] milliseconds after the first that was not run ('' for no such bound). If its runs
 -- fail, it is tried ARGV[5] times in all, the second time after ARGV[6] milliseconds.
 --
--- Follows `Book::call` in core/durable.rs. Answers {number of the call, milliseconds until it is due}.
+-- Follows `Book::call` in lock-core/src/table/book.rs. Answers {number of the call, milliseconds until it is due}.
 
 local micros = now_in_microseconds()
 local retry = {limit = tonumber(ARGV[5]), pause = tonumber(ARGV[6])}

@@ -2,7 +2,7 @@
 -- KEYS[3] with the token ARGV[2] for ARGV[3] milliseconds and draws a fence from the counter
 -- KEYS[4].
 --
--- Follows `Book::claim` in core/durable.rs.
+-- Follows `Book::claim` in lock-core/src/table/book.rs.
 --
 -- Answers {'gone'}, {'not yet', milliseconds}, {'running', milliseconds that remain of that run's
 -- lock} or {'granted', fence, number of the call, attempt, arguments}.

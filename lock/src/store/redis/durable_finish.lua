@@ -4,7 +4,7 @@
 -- hour at most. After the last try it is set aside in the hash KEYS[3], with its generation
 -- ARGV[4], as "attempts generation limit pause length-of-reason reason arguments".
 --
--- Frees the run's lock. Follows `Book::finish` in core/durable.rs. Answers 'lost', 'done', 'again',
+-- Frees the run's lock. Follows `Book::finish` in lock-core/src/table/book.rs. Answers 'lost', 'done', 'again',
 -- 'aside', or the milliseconds until the next try.
 
 local id = ARGV[1]

@@ -1,7 +1,7 @@
 -- Ends the window KEYS[1] before its time: if ARGV[1] is 'flush', it is due now, and its newest
 -- caller is told; if it is 'cancel', its calls count as covered without a run, and all are told.
 --
--- Follows `Window::flush` and `Window::cancel` in core/debounce.rs.
+-- Follows `Window::flush` and `Window::cancel` in lock-core/src/table/window.rs.
 --
 -- Answers 1 if a call waits in the window, else 0.
 

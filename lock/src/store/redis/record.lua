@@ -1,6 +1,6 @@
 -- The durable calls of a function: KEYS[1] is the order in which its ids are to be looked at, a
 -- sorted set by milliseconds of the server's clock; KEYS[2] the hash of their records, "call first
--- due attempts claimed limit pause arguments" as in `Record` of core/durable.rs; the limit and the
+-- due attempts claimed limit pause arguments" as in `Record` of lock-core/src/table/book.rs; the limit and the
 -- pause in milliseconds are those of `Retry`.
 
 -- They are kept for a month after the last change.

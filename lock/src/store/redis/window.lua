@@ -1,4 +1,4 @@
--- The window of a debounce: a hash. Its fields are those of `Window` in core/debounce.rs, all times
+-- The window of a debounce: a hash. Its fields are those of `Window` in lock-core/src/table/window.rs, all times
 -- in microseconds of the server's clock: newest and newest_caller, the time of the newest call and
 -- its token; ran, ran_by and ran_at, what a run has covered, who ran, and since when; first, due and
 -- clock; and for each client, under 'of:' and its name, its own number for its last call and that
