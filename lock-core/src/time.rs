@@ -126,4 +126,11 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn pauses_double_up_to_the_last() {
+        let (first, last) = (Duration::from_millis(20), Duration::from_millis(500));
+        let pauses: Vec<_> = (0..7).map(|step| doubling((first, last), step).as_millis()).collect();
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 500, 500]);
+    }
 }

@@ -334,4 +334,20 @@ mod tests {
         assert_eq!(now, lease.deadline());
         assert!(now < at(0) + limit && now >= at(0) + limit - ms(100), "{now:?}");
     }
+
+    #[test]
+    fn the_next_holder_goes_on_from_what_is_left_and_from_the_renewal_on_its_way() {
+        let mut held = lease();
+        let due = held.next_timer();
+        held.step(Event::Timer, due);
+        held.step(Event::Unknown, due + ms(10));
+        held.step(Event::Timer, held.next_timer());
+        let (deadline, failures) = (held.deadline(), held.failures);
+        assert_eq!(failures, 1);
+        // A shorter lease keeps less of a margin, and what was granted with the longer one is kept to.
+        held.pass_on(at(9000), (LEASE / 9, None), Jitter::new(0));
+        assert_eq!(held.deadline(), deadline);
+        assert!(held.renewing, "one at a time");
+        assert_eq!(held.failures, failures);
+    }
 }

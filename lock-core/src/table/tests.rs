@@ -2,6 +2,7 @@
 //! model checker and the simulation see.
 
 use super::*;
+use crate::contract::DebounceRequest;
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -228,14 +229,16 @@ fn a_release_by_force_tells_the_holder_and_hands_over() {
 
 #[test]
 fn what_has_expired_is_forgotten_as_the_table_grows() {
-    let mut table = table();
+    let (mut table, mut most) = (table(), 0);
     for number in 0..200 {
         let key = format!("{number}");
         let short = AcquireRequest::new(key, token("a", 2), Duration::from_millis(1));
         table.sweep(at(number * 10).moment);
         table.acquire(&short, at(number * 10));
         assert!(table.locks() <= 65, "{} locks at {number}", table.locks());
+        most = most.max(table.locks());
     }
+    assert_eq!(most, 65, "and not with each operation");
     // Two of them each, and what is still to come stays.
     table.acquire(&request(&token("a", 2), IfHeld::GiveUp), at(3_000));
     ticket(table.acquire(&request(&token("b", 2), IfHeld::Wait), at(3_000)));
@@ -268,4 +271,38 @@ fn clients_that_are_gone_are_forgotten_when_another_comes() {
     table.unsubscribe("b");
     table.subscribe("d", Client("d", true));
     assert_eq!(table.subscribers.keys(), ["a".into(), "d".into()]);
+}
+
+#[test]
+fn windows_and_queues_count_for_that_as_locks_do() {
+    let mut table = table();
+    let keep = Duration::from_millis(1);
+    for number in 0..200 {
+        let token = token("a", 2 * number + 1);
+        let (window, run) = (format!("window {number}"), format!("run {number}"));
+        let mut call = DebounceRequest::new(window, run, token, keep, LEASE);
+        call.keep = keep;
+        table.sweep(at(number * 10).moment);
+        table.register(&call, at(number * 10));
+        assert!(table.windows.len() <= 65, "{} windows", table.windows.len());
+    }
+}
+
+#[test]
+fn a_queue_that_everybody_has_left_is_none() {
+    let mut table = table();
+    table.acquire(&request(&token("a", 2), IfHeld::GiveUp), at(0));
+    ticket(table.acquire(&request(&token("b", 2), IfHeld::Wait), at(0)));
+    table.release(&ReleaseRequest::new("k", token("b", 2)), at(1));
+    let renewal = table.renew(&RenewRequest::new("k", token("a", 2), LEASE), at(1));
+    assert_eq!(renewal, Renewal::renewed().contended(false));
+}
+
+#[test]
+fn a_ticket_that_another_has_is_not_given_twice() {
+    let mut table = table();
+    table.acquire(&request(&token("a", 2), IfHeld::GiveUp), at(0));
+    let first = ticket(table.acquire(&request(&token("b", 2), IfHeld::Wait), at(0)));
+    let made_up = request(&token("b", 4), IfHeld::KeepWaiting(Some(first)));
+    assert_eq!(ticket(table.acquire(&made_up, at(0))), first + 1);
 }

@@ -1,5 +1,10 @@
 //! The engine by itself: what goes in is written down here, and what comes out is looked at.
 
+mod bounds;
+mod callers;
+mod holds;
+mod queries;
+
 use super::*;
 use crate::engine::io::{Acquire, DebouncedCall, Terms, WindowTerms};
 
@@ -28,6 +33,14 @@ fn acquirer(number: u64, key: &str) -> Acquirer<u64> {
 fn acquire(number: u64, key: &str, wait: Duration) -> Command<u64> {
     let (acquirer, patience) = (acquirer(number, key), Patience::For(wait));
     Command::Acquire(Box::new(Acquire { acquirer, patience, adopt: None }))
+}
+
+/// A caller makes a debounced call, which runs at once if it is the first.
+fn debounce(engine: &mut Engine<u64>, number: u64, run: &str, now: Moment) {
+    let terms = WindowTerms { wait: LEASE, max_wait: None, leading: true };
+    let window = format!("window of {run}").into();
+    let call = DebouncedCall { acquirer: acquirer(number, run), window, terms };
+    engine.command(Command::Debounce(Box::new(call)), now);
 }
 
 fn release(ownership: u64, caller: u64, undelivered: bool) -> Command<u64> {
