@@ -430,6 +430,38 @@ mod tests {
             window.begin((&client, 1), at(number * 1000 + 100));
         }
         assert!(window.clients.len() <= MANY + 1, "{}", window.clients.len());
+        // The last ones are known, whatever becomes of those before them.
+        assert!((440..500).all(|number| window.clients.contains_key(&format!("client {number}"))));
+    }
+
+    #[test]
+    fn a_few_clients_are_remembered_for_good() {
+        let mut window = Window::default();
+        ask(&mut window, ("a", 5), 0);
+        window.begin(("a", 5), at(100));
+        ask(&mut window, B, 3_600_000);
+        assert_eq!(ask(&mut window, ("a", 4), 3_600_001), Verdict::Superseded, "an old request");
+    }
+
+    #[test]
+    fn of_two_calls_of_one_time_the_one_that_is_told_later_is_the_newer() {
+        let mut window = Window::default();
+        ask(&mut window, A, 0);
+        let same = Call { age: ms(10), ..call(B) };
+        assert!(matches!(window.ask(&same, at(10)), Verdict::NotYet { newest: true, .. }));
+        assert!(matches!(ask(&mut window, A, 10), Verdict::NotYet { newest: false, .. }));
+        // Also where the clock stands still.
+        assert!(matches!(ask(&mut window, ("c", 1), 10), Verdict::NotYet { newest: true, .. }));
+        assert!(matches!(ask(&mut window, ("d", 1), 10), Verdict::NotYet { newest: true, .. }));
+    }
+
+    #[test]
+    fn a_run_tells_those_that_it_covers_and_not_the_one_that_ran_before() {
+        let mut window = Window::default();
+        ask(&mut window, A, 0);
+        window.begin(A, at(100));
+        ask(&mut window, B, 200);
+        assert!(window.begin(B, at(300)).is_empty());
     }
 
     #[test]
