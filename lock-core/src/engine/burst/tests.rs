@@ -341,3 +341,22 @@ fn a_cancel_tells_all_and_undoes_a_grant_on_its_way() {
     let step = calls.burst.cancel();
     assert_eq!((step.ended, step.next), (superseded(&[1]), Next::Gone));
 }
+
+#[test]
+fn the_last_caller_that_leaves_has_an_unknown_claim_undone() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    let (number, _) = calls.asked(0);
+    assert_eq!(calls.burst.answered(Answer::Unknown, at(10)).undo, None);
+    let left = calls.burst.leave(1);
+    assert_eq!((left.undo, left.next), (Some(number), Next::Gone));
+}
+
+#[test]
+fn a_burst_whose_callers_left_while_it_was_asked_about_is_gone() {
+    let mut calls = Calls::new();
+    calls.join(1, 0);
+    calls.asked(0);
+    assert_eq!(calls.burst.leave(1), Step::default(), "its answer is still to come");
+    assert_eq!(calls.burst.answered(not_yet(100, true), at(10)).next, Next::Gone);
+}

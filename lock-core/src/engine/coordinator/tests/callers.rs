@@ -72,3 +72,21 @@ fn a_run_that_its_caller_does_not_take_is_the_next_ones_and_undone_if_there_is_n
     assert!(told(&mut engine).is_empty(), "by what, nobody can tell");
     assert!(matches!(engine.poll_call(at(4)), Some(Call::Register(_))), "it asks as a new one");
 }
+
+#[test]
+fn a_burst_that_is_flushed_is_asked_about_at_once() {
+    let mut engine = engine();
+    let terms = WindowTerms { wait: LEASE, max_wait: None, leading: false };
+    let call = DebouncedCall { acquirer: acquirer(2, "run"), window: "window".into(), terms };
+    engine.command(Command::Debounce(Box::new(call)), at(0));
+    let Some(Call::Register(batch)) = engine.poll_call(at(0)) else { panic!("it asks") };
+    let not_yet = DebounceReply::not_yet(LEASE, true);
+    engine.answered(Answer::Registered(batch.sent, vec![Ok(not_yet)]), at(1));
+    assert!(engine.poll_call(at(1)).is_none());
+    let (window, run) = ("window".into(), "run".into());
+    let end = crate::contract::WindowEnd::Flush;
+    let flush = Query::EndWindow { window, run, end, waited: false };
+    engine.command(Command::Query(Box::new(flush), 100), at(2));
+    let Some(Call::Register(batch)) = engine.poll_call(at(2)) else { panic!("it asks") };
+    assert_eq!(batch.requests[0].wait, Duration::ZERO);
+}

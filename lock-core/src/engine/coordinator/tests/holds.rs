@@ -89,9 +89,14 @@ fn what_a_token_that_goes_on_may_hold_is_undone_if_the_store_refuses() {
 #[test]
 fn what_was_asked_without_an_answer_is_undone_if_the_store_refuses_at_last() {
     let silence = || Err(StoreError::unavailable("no answer"));
-    for (first, is_undone) in
-        [(Some(silence()), true), (Some(Ok(Acquisition::held(Some(LEASE)))), false), (None, false)]
-    {
+    let held = || Acquisition::held(Some(LEASE));
+    for (first, is_undone) in [
+        (Some(silence()), true),
+        // It stands in the queue there.
+        (Some(Ok(held().waiting(7, true))), true),
+        (Some(Ok(held())), false),
+        (None, false),
+    ] {
         let mut engine = engine();
         engine.command(acquire(2, "a", LEASE), at(0));
         let mut sent = asked(&mut engine, at(0));
