@@ -15,24 +15,28 @@ impl Moment {
 
     /// This long after the origin.
     #[must_use]
+    #[inline]
     pub fn since_origin(elapsed: Duration) -> Self {
         Self(elapsed.min(Self::NEVER.0))
     }
 
     /// So many nanoseconds after the origin.
     #[must_use]
+    #[inline]
     pub fn from_nanos(nanos: u64) -> Self {
         Self(Duration::from_nanos(nanos))
     }
 
     /// How many nanoseconds after the origin it is.
     #[must_use]
+    #[inline]
     pub fn as_nanos(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// How long it is from `now` until this moment; zero once it has passed.
     #[must_use]
+    #[inline]
     pub fn after(self, now: Self) -> Duration {
         self.0.saturating_sub(now.0)
     }
@@ -51,6 +55,7 @@ impl Moment {
 impl Add<Duration> for Moment {
     type Output = Self;
 
+    #[inline]
     fn add(self, duration: Duration) -> Self {
         Self::since_origin(self.0.saturating_add(duration))
     }
@@ -59,6 +64,7 @@ impl Add<Duration> for Moment {
 impl Sub<Duration> for Moment {
     type Output = Self;
 
+    #[inline]
     fn sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))
     }
@@ -71,6 +77,7 @@ pub struct Jitter(u16);
 impl Jitter {
     /// The number that is drawn from this one.
     #[must_use]
+    #[inline]
     pub fn new(random: u64) -> Self {
         Self((random % 1024) as u16)
     }
@@ -79,11 +86,13 @@ impl Jitter {
     ///
     /// Multiples of the golden ratio leave the largest gaps between few points, so repeated tries
     /// of one task, and the same try of many tasks, do not fall together.
+    #[inline]
     pub(crate) fn nth(self, step: u32) -> Self {
         Self(((u32::from(self.0)).wrapping_add(step.wrapping_mul(633)) % 1024) as u16)
     }
 
     /// A duration between `low` and `high`.
+    #[inline]
     pub(crate) fn between(self, low: Duration, high: Duration) -> Duration {
         low + high.saturating_sub(low) / 1024 * u32::from(self.0)
     }

@@ -25,7 +25,8 @@ fn late_questions_answers_and_keepers() {
 #[test]
 fn cuts_crashes_and_callers_that_go_away() {
     let bound = Bound { lasting: 1, faults: 1, ..NOTHING };
-    check("faults of calls", scene([2, 1, 1], bound), 2_800_000);
+    check("faults of calls", scene([1, 1, 1], bound), 220_000);
+    check("faults of bursts", scene([2, 1, 0], bound), 130_000);
 }
 
 #[test]
@@ -47,6 +48,8 @@ fn larger_bounds() {
     if !is_larger() {
         return;
     }
+    let faults = Bound { lasting: 1, faults: 1, ..NOTHING };
+    check("larger: faults of calls", scene([2, 1, 1], faults), 2_800_000);
     let late = Bound { late: 1, lasting: 1, calling: 1, ..NOTHING };
     check("larger: late calls", scene([2, 1, 1], late), 4_000_000);
     let later = Bound { late: 2, lasting: 1, ..NOTHING };
