@@ -42,7 +42,7 @@ where
     M::Action: Clone + PartialEq + Debug,
 {
     let started = Instant::now();
-    let most = MOST * least;
+    let most = if is_larger() { MOST_LARGER } else { MOST * least };
     let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.target_state_count(most).spawn_bfs().join();
     let states = checker.unique_state_count();
@@ -59,6 +59,9 @@ where
 
 /// More steps than that for each state there must be are without end.
 const MOST: usize = 8;
+
+/// The same for all that is walked through on request: as many as fit into the memory of a large machine.
+const MOST_LARGER: usize = 200_000_000;
 
 /// A mistake that is not found within so many steps is as good as not found.
 const MOST_BEFORE_FAILURE: usize = 5_000_000;
