@@ -87,7 +87,8 @@ fn a_window_had_callers_if_there_were_some_here_or_elsewhere() {
 
 #[test]
 fn anything_that_is_to_be_sent_or_told_wants_a_turn() {
-    let begin: [(&str, fn(&mut Engine<u64>)); 6] = [
+    type Begin = fn(&mut Engine<u64>);
+    let begin: [(&str, Begin); 6] = [
         ("an acquire", |engine| engine.command(acquire(2, "a", LEASE), at(0))),
         ("a debounced call", |engine| debounce(engine, 2, "run", at(0))),
         ("a question", |engine| query(engine, Query::Holder("a".into()), at(0))),
