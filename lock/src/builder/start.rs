@@ -16,12 +16,13 @@ use crate::{
 };
 #[cfg(feature = "redis")]
 use crate::{
-    store::{
-        AdminStore, DebounceStore, DurableStore,
-        redis::{Endpoint, Layout, Provider, RedisStore, Servers},
-    },
-    url::Beside,
+    store::redis::{Endpoint, Layout, Provider, RedisStore, Servers},
     warning::Warnings,
+};
+#[cfg(all(lock_mutants, feature = "redis"))]
+use crate::{
+    store::{AdminStore, DebounceStore, DurableStore},
+    url::Beside,
 };
 
 impl LocksBuilder {
