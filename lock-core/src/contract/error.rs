@@ -43,12 +43,12 @@ impl StoreError {
     }
 
     /// Whether it is known that nothing was changed.
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
 
     /// Whether nothing was heard of the store.
-    pub fn is_silence(&self) -> bool {
+    pub(crate) fn is_silence(&self) -> bool {
         let Self::Unavailable(source) = self else { return false };
         !source.downcast_ref::<Failure>().is_some_and(|failure| failure.is_answer)
     }

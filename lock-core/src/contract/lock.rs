@@ -81,9 +81,9 @@ pub enum Acquisition {
         /// The token's ticket in the queue, if it waits there: larger than all that were drawn
         /// before.
         ticket: Option<u64>,
-        /// The holder is a client that is connected and notifies those who wait when it
-        /// releases the lock. Of any other holder's release nothing is heard, so those who wait for
-        /// it ask several times a second.
+        /// The holder is a client that is connected and notifies those who wait when it releases
+        /// the lock. Of any other holder's release nothing is heard, so those who wait for it ask
+        /// several times a second.
         notifies: bool,
     },
 }

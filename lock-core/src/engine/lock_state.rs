@@ -1,9 +1,9 @@
 //! The callers of one process that want one lock: its local queue.
 //!
 //! They are served in the order in which they came. One request stands for all of them in the
-//! store: their **entry**, with one token and one ticket in the store's own queue, for
-//! whichever caller it was made. Once the lock is granted it is this process's **ownership**: the lock passes from
-//! one caller to the next without a word to the store, each with a larger fencing token, until
+//! store: their **entry**, with one token and one ticket in the store's own queue, for whichever
+//! caller it was made. Once the lock is granted it is this process's **ownership**: the lock passes
+//! from one caller to the next without a word to the store, each with a larger fencing token, until
 //! somebody elsewhere waits for it, too. Then the caller that holds it is the last of the ownership.
 //!
 //! That is what makes a hand-over cheap, and what keeps it fair: processes take turns in the order
