@@ -41,7 +41,9 @@ pub use children::{end_with_this_process, temporary_directory};
 pub use cluster::{Cluster, ClusterBuilder, SlotMove};
 pub use commands::{ClientCommand, CommandCounts, CommandWatch};
 pub use host_clock::{Clock, HostClock, rate_between, rate_of};
-pub use lock_judge::{Call, Forgetting, History, Loss, Outcome, Random, Refusal, Section, Verdict};
+pub use lock_judge::{
+    Call, Fate, Forgetting, History, Loss, Outcome, Random, Refusal, Section, Verdict,
+};
 pub use proxy::{Direction, Proxy};
 pub use sentinels::{SentinelEvent, SentinelEvents, Sentinels};
 pub use server::{RedisServer, RedisServerBuilder, ServerVersion};

@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod fate;
 mod history;
 mod random;
 
 pub use self::{
     calls::{Call, Outcome},
+    fate::Fate,
     history::{Forgetting, History, Loss, Refusal, Section, Verdict},
     random::Random,
 };

@@ -9,8 +9,17 @@ use lock_core::{
 
 use crate::{Who, server::no_answer};
 
-/// How long a call may take, as in the Redis store; a renewal as long as the lease that it asks for.
-pub const CALL_LIMIT: Duration = Duration::from_secs(1);
+/// How long a call may take, as in the Redis store.
+const CALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long this call may take: a renewal as long as the shortest lease that it asks for.
+pub fn limit_of<C>(call: &Call<C>) -> Duration {
+    let shortest = match call {
+        Call::Renew(batch) => batch.requests.iter().map(|request| request.lease).min(),
+        _ => None,
+    };
+    shortest.unwrap_or(CALL_LIMIT)
+}
 
 /// Calls on their way, and their answers on the way back.
 #[derive(Clone, Default, Hash)]
@@ -31,11 +40,7 @@ struct Pending {
 impl Connection {
     /// Sends a call.
     pub fn send(&mut self, call: Call<Who>, now: Moment) {
-        let limit = match &call {
-            Call::Renew(batch) => batch.requests.iter().map(|request| request.lease).min(),
-            _ => None,
-        };
-        let ends_at = now + limit.unwrap_or(CALL_LIMIT);
+        let ends_at = now + limit_of(&call);
         self.0.push_back(Pending { call, ends_at, answer: None, abandoned: false });
     }
 

@@ -17,7 +17,7 @@ use lock::store::{
     DebounceStore, Delivery, EmbeddedStore, EndWindowRequest, ExtendRequest, Holder, Listener,
     MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture,
 };
-use lock_tests::Random;
+use lock_tests::{Fate, Random};
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
@@ -35,6 +35,18 @@ pub(super) struct Ledger {
     fences: HashMap<Arc<str>, u64>,
     /// Those that did not grow. Judged at the end: a panic here would only be a reply that is lost.
     pub(super) violations: Vec<String>,
+}
+
+impl Ledger {
+    fn note(&mut self, requests: &[AcquireRequest], answers: &[Result<Acquisition, StoreError>]) {
+        for (AcquireRequest { key, .. }, answer) in requests.iter().zip(answers) {
+            let Ok(Acquisition::Granted { fence, .. }) = answer else { continue };
+            let last = self.fences.insert(Arc::clone(key), *fence).unwrap_or(0);
+            if *fence <= last {
+                self.violations.push(format!("{key}: {fence} granted after {last}"));
+            }
+        }
+    }
 }
 
 /// A connection of one client to the shared store.
@@ -56,14 +68,6 @@ pub(super) struct Connection {
     pub(super) has_ended: AtomicBool,
 }
 
-enum Fate {
-    Answered,
-    /// Executed twice, as it is if it was sent again: the second answer comes to nobody.
-    Twice,
-    RequestLost,
-    ReplyLost,
-}
-
 impl Connection {
     /// One exchange: the operation takes effect at its arrival, whether or not anybody waits.
     async fn exchange<T, F>(
@@ -82,13 +86,10 @@ impl Connection {
                 + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
             let back = ms(random.below(4))
                 + if !self.calm && random.one_in(40) { ms(random.below(1500)) } else { ms(0) };
-            let fate = match random.below(30) {
+            let fate = match Fate::draw(&mut random) {
                 _ if self.has_ended.load(Ordering::Relaxed) => Fate::RequestLost,
                 _ if self.calm => Fate::Answered,
-                0 => Fate::RequestLost,
-                1 => Fate::ReplyLost,
-                2 => Fate::Twice,
-                _ => Fate::Answered,
+                fate => fate,
             };
             let cut = *self.cut_until.lock().unwrap();
             let mut arrival = self.arrival.lock().unwrap();
@@ -149,47 +150,43 @@ fn unknown<T>(items: usize) -> impl FnOnce() -> Vec<Result<T, StoreError>> {
     move || (0..items).map(|_| Err(StoreError::unavailable("simulated"))).collect()
 }
 
+impl Network {
+    /// One exchange about a batch, which the store executes with this.
+    fn carry<'a, Q, A, F>(
+        &'a self,
+        batch: &[Q],
+        execute: impl Fn(MemoryStore, Vec<Q>) -> F + Send + 'static,
+    ) -> Answers<'a, A>
+    where
+        Q: Clone + Send + 'static,
+        A: Send + 'static,
+        F: Future<Output = Vec<Result<A, StoreError>>> + Send + 'a,
+    {
+        let (store, requests) = (self.0.store.clone(), batch.to_vec());
+        let operation = move || execute(store.clone(), requests.clone());
+        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+    }
+}
+
 impl Store for Network {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
-        let (connection, requests) = (Arc::clone(&self.0), batch.to_vec());
-        let operation = move || {
-            let (connection, requests) = (Arc::clone(&connection), requests.clone());
+        let ledger = Arc::clone(&self.0.ledger);
+        self.carry(batch, move |store, requests| {
+            let ledger = Arc::clone(&ledger);
             async move {
-                let answers = connection.store.acquire(&requests).await;
-                let mut ledger = connection.ledger.lock().unwrap();
-                for (request, answer) in requests.iter().zip(&answers) {
-                    if let Ok(Acquisition::Granted { fence, .. }) = answer {
-                        let last =
-                            ledger.fences.insert(Arc::clone(&request.key), *fence).unwrap_or(0);
-                        if *fence <= last {
-                            let key = &request.key;
-                            ledger.violations.push(format!("{key}: {fence} granted after {last}"));
-                        }
-                    }
-                }
-                drop(ledger);
+                let answers = store.acquire(&requests).await;
+                ledger.lock().unwrap().note(&requests, &answers);
                 answers
             }
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+        })
     }
 
     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = move || {
-            let (store, requests) = (store.clone(), requests.clone());
-            async move { store.renew(&requests).await }
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+        self.carry(batch, |store, requests| async move { store.renew(&requests).await })
     }
 
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = move || {
-            let (store, requests) = (store.clone(), requests.clone());
-            async move { store.release(&requests).await }
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+        self.carry(batch, |store, requests| async move { store.release(&requests).await })
     }
 
     fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
@@ -214,12 +211,7 @@ impl EmbeddedStore for Network {}
 
 impl AdminStore for Network {
     fn extend<'a>(&'a self, batch: &'a [ExtendRequest]) -> Answers<'a, Option<Duration>> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = move || {
-            let (store, requests) = (store.clone(), requests.clone());
-            async move { store.extend(&requests).await }
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+        self.carry(batch, |store, requests| async move { store.extend(&requests).await })
     }
 
     fn holder<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
@@ -233,20 +225,10 @@ impl AdminStore for Network {
 
 impl DebounceStore for Network {
     fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = move || {
-            let (store, requests) = (store.clone(), requests.clone());
-            async move { store.register(&requests).await }
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+        self.carry(batch, |store, requests| async move { store.register(&requests).await })
     }
 
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
-        let (store, requests) = (self.0.store.clone(), batch.to_vec());
-        let operation = move || {
-            let (store, requests) = (store.clone(), requests.clone());
-            async move { store.end_window(&requests).await }
-        };
-        Box::pin(self.0.exchange(operation, unknown(batch.len())))
+        self.carry(batch, |store, requests| async move { store.end_window(&requests).await })
     }
 }

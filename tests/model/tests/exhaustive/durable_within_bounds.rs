@@ -7,29 +7,27 @@ use crate::{
     scene::Scene,
 };
 
-const NOTHING: Bound = Bound { late: 0, lasting: 0, calling: 0, faults: 0, wipes: 0 };
-
 /// Each process has a worker, also one that makes no call.
 pub(crate) fn scene(calls: &[u8], bound: Bound) -> Scene<Durable> {
     let play = Durable { calls: calls.to_vec(), fails: false, seen: Seen::default() };
-    Scene { play, processes: calls.len(), bound, ticking: false, seen: Seen::default() }
+    Scene::new(play, calls.len(), bound)
 }
 
 #[test]
 fn late_calls_looks_and_runs() {
-    let bound = Bound { late: 1, lasting: 1, ..NOTHING };
+    let bound = Bound { late: 1, lasting: 1, ..Bound::default() };
     check("late durable calls", scene(&[1, 1], bound), 430_000);
 }
 
 #[test]
 fn cuts_crashes_and_runs_that_are_aborted() {
-    let bound = Bound { lasting: 1, faults: 1, ..NOTHING };
+    let bound = Bound { lasting: 1, faults: 1, ..Bound::default() };
     check("faults of durable calls", scene(&[1, 1], bound), 210_000);
 }
 
 #[test]
 fn runs_that_fail() {
-    let bound = Bound { lasting: 1, late: 1, ..NOTHING };
+    let bound = Bound { lasting: 1, late: 1, ..Bound::default() };
     let mut failing = scene(&[1, 0], bound);
     failing.play.fails = true;
     check("failing durable calls", failing, 65_000);
@@ -40,8 +38,8 @@ fn larger_bounds() {
     if !is_larger() {
         return;
     }
-    let both = Bound { late: 1, lasting: 1, faults: 1, ..NOTHING };
+    let both = Bound { late: 1, lasting: 1, faults: 1, ..Bound::default() };
     check("larger: durable calls", scene(&[1, 1], both), 100_000);
-    let three = Bound { lasting: 1, faults: 1, ..NOTHING };
+    let three = Bound { lasting: 1, faults: 1, ..Bound::default() };
     check("larger: three workers", scene(&[1, 1, 0], three), 100_000);
 }

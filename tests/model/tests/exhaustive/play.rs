@@ -2,9 +2,8 @@
 
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
-use lock_core::Moment;
 use lock_core::{
-    Token,
+    Moment, Token,
     engine::{
         calls::{Answer, Call},
         io::Output,

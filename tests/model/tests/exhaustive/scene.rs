@@ -24,6 +24,12 @@ pub(crate) struct Scene<P> {
     pub(crate) seen: Seen,
 }
 
+impl<P> Scene<P> {
+    pub(crate) fn new(play: P, processes: usize, bound: Bound) -> Self {
+        Self { play, processes, bound, ticking: false, seen: Seen::default() }
+    }
+}
+
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action<A> {

@@ -13,8 +13,8 @@ use lock_core::{
     contract::{Delivery, Notice, RenewRequest},
     engine::calls::{Answer, Batch, Call},
 };
-use lock_judge::Random;
-use lock_model::server::no_answer;
+use lock_judge::{Fate, Random};
+use lock_model::{connection::limit_of, server::no_answer};
 
 use crate::{
     process::Process,
@@ -22,9 +22,6 @@ use crate::{
     tasks::Caller,
     world::{MILLI, World},
 };
-
-/// How long a call may take, as on a real connection.
-const CALL_LIMIT: u64 = 1000 * MILLI;
 
 pub(crate) struct Connection {
     random: RefCell<Random>,
@@ -37,14 +34,6 @@ pub(crate) struct Connection {
     arrival: Cell<u64>,
     /// Nothing passes until then.
     cut_until: Cell<u64>,
-}
-
-enum Fate {
-    Answered,
-    /// Executed twice, as it is if it was sent again: the second answer comes to nobody.
-    Twice,
-    RequestLost,
-    ReplyLost,
 }
 
 impl Connection {
@@ -75,13 +64,8 @@ impl Connection {
     }
 
     fn fate(&self, is_calm: bool) -> Fate {
-        match self.random.borrow_mut().below(30) {
-            _ if is_calm => Fate::Answered,
-            0 => Fate::RequestLost,
-            1 => Fate::ReplyLost,
-            2 => Fate::Twice,
-            _ => Fate::Answered,
-        }
+        let fate = Fate::draw(&mut self.random.borrow_mut());
+        if is_calm { Fate::Answered } else { fate }
     }
 }
 
@@ -99,13 +83,7 @@ impl Process {
         connection.calls.set(number + 1);
         let call = Rc::new(call);
         connection.in_flight.borrow_mut().insert(number, Rc::clone(&call));
-        let limit = match &*call {
-            Call::Renew(batch) => {
-                let shortest = batch.requests.iter().map(|request| request.lease).min();
-                shortest.map_or(CALL_LIMIT, |lease| lease.as_nanos() as u64)
-            }
-            _ => CALL_LIMIT,
-        };
+        let limit = limit_of(&call).as_nanos() as u64;
         self.world.on(now + limit, self, move |_, process| {
             let call = process.connection.in_flight.borrow_mut().remove(&number);
             if let Some(call) = call {

@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -138,7 +139,7 @@ pub(crate) enum Told {
 pub(crate) struct Slot {
     pub(crate) task: usize,
     /// The lock that it asks for.
-    pub(crate) key: Option<std::sync::Arc<str>>,
+    pub(crate) key: Option<Arc<str>>,
     pub(crate) answer: RefCell<Option<Result<Told, Refusal>>>,
     pub(crate) is_closed: Cell<bool>,
 }
