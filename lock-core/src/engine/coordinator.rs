@@ -199,7 +199,7 @@ impl<C: Caller> Engine<C> {
             }
             Notice::Contended { number } => {
                 self.polled.contended(number);
-                self.queued.contended(number, self.holds.key(number).cloned());
+                self.queued.contended(number, self.holds.key(number).cloned(), &mut self.shared);
             }
             // It may be heard of before the grant is: they need not travel together.
             Notice::Revoked { number } => {
@@ -384,9 +384,8 @@ impl<C: Caller> Engine<C> {
                     let shard = key.map_or(0, |key| self.shared.shard(key));
                     self.requests.push(shard, asker);
                 }
-                Effect::Undo { number, key, token } => {
-                    let lock = (key, token);
-                    self.releases.begin(number, lock, Moment::default(), None, &self.shared);
+                Effect::Undo { number, key, token, look_at } => {
+                    self.releases.undo(number, (key, token), look_at, &self.shared);
                 }
             }
         }
@@ -580,7 +579,7 @@ impl<C: Caller> Engine<C> {
     fn renewed(&mut self, lock: (u64, Duration), sent_at: Moment, answer: Said<Renewal>) {
         let (number, _) = lock;
         if let Ok(Renewal::Renewed { contended: true }) = answer {
-            self.queued.contended(number, self.holds.key(number).cloned());
+            self.queued.contended(number, self.holds.key(number).cloned(), &mut self.shared);
         }
         if self.holds.renewed(lock, sent_at, answer, &mut self.shared) {
             self.lose(number);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Token,
-    contract::{AcquireRequest, Acquisition, Delivery, StoreError},
+    contract::{AcquireRequest, Acquisition, Delivery, RESERVATION, StoreError},
     maps::{ByKey, ByNumber},
     time::Moment,
 };
@@ -102,8 +102,12 @@ impl<C> Queued<C> {
             }
             Action::Withdraw { number } => {
                 self.entries.remove(&number);
+                // Where it was about to look, the lock may be reserved for a waiter that its own last
+                // look has handed it to, and that has not heard of it: nobody else looks then.
+                let look_at = lock.timer.at();
                 if let Some(token) = lock.end_entry(number, shared) {
-                    shared.undo(number, key, &token);
+                    let is_near = look_at <= shared.now + RESERVATION;
+                    shared.undo_and_look(number, key, &token, is_near.then_some(look_at));
                 }
             }
             Action::None | Action::Grant { .. } | Action::Release | Action::Reacquire => {}
@@ -485,10 +489,14 @@ impl<C> Queued<C> {
     }
 
     /// Others wait for the lock that this token holds, or has asked for. `key`: of what it holds.
-    pub(super) fn contended(&mut self, number: u64, key: Option<Arc<str>>) {
-        let key = key.or_else(|| self.key_of_entry(number));
-        if let Some(lock) = key.and_then(|key| self.locks.get_mut(&key)) {
+    pub(super) fn contended(&mut self, number: u64, key: Option<Arc<str>>, shared: &mut Shared<C>) {
+        let Some(key) = key.or_else(|| self.key_of_entry(number)) else { return };
+        if let Some(lock) = self.locks.get_mut(&key) {
             lock.state.contended(number);
+            if lock.state.entry().is_some_and(|entry| entry.number() == number) {
+                // It holds the lock already, so the notice of the grant is late, or lost.
+                self.recheck(&key, shared);
+            }
         }
     }
 

@@ -40,6 +40,8 @@ struct Releasable<C> {
     token: Token,
     /// `hold_at_least` keeps the key until then.
     keep_until: Moment,
+    /// When the lock may be free without anybody who knows.
+    look_at: Option<Moment>,
     give_up_at: Moment,
     outage: Outage,
     timer: Scheduled,
@@ -47,6 +49,20 @@ struct Releasable<C> {
 }
 
 impl<C> Releases<C> {
+    /// Lets go of what nobody here wants any longer.
+    pub(super) fn undo(
+        &mut self,
+        number: u64,
+        lock: (Arc<str>, Token),
+        look_at: Option<Moment>,
+        shared: &Shared<C>,
+    ) {
+        self.begin(number, lock, Moment::default(), None, shared);
+        if let Some(release) = self.by_number.get_mut(&number) {
+            release.look_at = look_at;
+        }
+    }
+
     pub(super) fn begin(
         &mut self,
         number: u64,
@@ -60,6 +76,7 @@ impl<C> Releases<C> {
             key,
             token,
             keep_until,
+            look_at: None,
             give_up_at: shared.now + GIVE_UP_AFTER,
             outage: Outage::default(),
             timer: Scheduled::default(),
@@ -126,7 +143,7 @@ impl<C> Releases<C> {
                 return None;
             }
         };
-        let Releasable { key, token, keep_until, outage, to, .. } =
+        let Releasable { key, token, keep_until, look_at, outage, to, .. } =
             self.by_number.remove(&number)?;
         // After a try without an answer, a lock that is not ours was freed by that try: the same
         // request twice is answered as once.
@@ -139,7 +156,8 @@ impl<C> Releases<C> {
             Some(keep_until.max(shared.now))
         } else {
             let handed_over = answer.handed_over || (repeated && !answer.ours);
-            handed_over.then_some(shared.now + RESERVATION)
+            let reserved_until = handed_over.then_some(shared.now + RESERVATION);
+            reserved_until.or(look_at.map(|at| at.max(shared.now)))
         };
         Some((key, token, taken_up_by))
     }

@@ -29,8 +29,9 @@ pub type ShardOf = Arc<dyn Fn(&str) -> usize + Send + Sync>;
 pub(super) enum Effect {
     /// Ask the store for a lock.
     Request(Asker),
-    /// Let go of what this token may hold, or wait for, in the store.
-    Undo { number: u64, key: Arc<str>, token: Token },
+    /// Let go of what this token may hold, or wait for, in the store; and look at the lock once more
+    /// at a moment at which nobody else may.
+    Undo { number: u64, key: Arc<str>, token: Token, look_at: Option<Moment> },
 }
 
 #[derive(Clone)]
@@ -94,8 +95,19 @@ impl<C> Shared<C> {
     }
 
     pub(super) fn undo(&mut self, number: u64, key: &Arc<str>, token: &Token) {
+        self.undo_and_look(number, key, token, None);
+    }
+
+    /// Undoes what this token may hold, and looks at the lock once more at that moment.
+    pub(super) fn undo_and_look(
+        &mut self,
+        number: u64,
+        key: &Arc<str>,
+        token: &Token,
+        look_at: Option<Moment>,
+    ) {
         let (key, token) = (Arc::clone(key), token.clone());
-        self.effects.push_back(Effect::Undo { number, key, token });
+        self.effects.push_back(Effect::Undo { number, key, token, look_at });
     }
 
     pub(super) fn next_effect(&mut self) -> Option<Effect> {

@@ -4,6 +4,7 @@ mod bounds;
 mod callers;
 mod holds;
 mod queries;
+mod waiting;
 
 use super::*;
 use crate::engine::io::{Acquire, DebouncedCall, Terms, WindowTerms};

@@ -21,7 +21,7 @@ use crate::{
 const NOTICE: u64 = 20 * MILLI;
 
 /// For how long a lock is free at most although its queue is not empty, where only notices are lost:
-/// a reservation that runs out is looked after by who has handed the lock over.
+/// a reservation that runs out is looked after by who has handed the lock over, also by a look.
 const TURN: u64 = 100 * MILLI;
 
 /// How long a lock is held at most unless it is renewed: an extension may come twice, and again.
