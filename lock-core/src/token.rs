@@ -1,13 +1,13 @@
 //! Lock tokens: who holds a lock, as the store writes it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::text::concatenated;
 
 /// The proof of one acquisition: with it, the lock can be renewed, released and adopted.
 ///
 /// It is what the store keeps under the lock's key, unique for each acquisition: the client's
-/// uuid, a colon and a counter. `LockGuard::leak` hands it out so that another process can
+/// uuid, a colon and a number that grows, the microseconds since the Unix epoch at which it was made. `LockGuard::leak` hands it out so that another process can
 /// adopt the lock (`Lock::adopt`); it can be sent there as text.
 ///
 /// A token is a secret: it is in no message and no `Debug` output. Treat it like a password.
@@ -29,7 +29,30 @@ impl Token {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// When the token was made, as the time since the Unix epoch on its client's clock; `None` if it
+    /// does not say, as those of other clients and of older versions of this library.
+    ///
+    /// ```
+    /// # mod lock { pub use lock_core::Token; }
+    /// use std::time::Duration;
+    /// use lock::Token;
+    ///
+    /// let token = Token::from("5f0c1c6e8b5f4d3c9a7e2b1d0f8e6a4c:1790000000000000".to_owned());
+    /// assert_eq!(token.made_at(), Some(Duration::from_secs(1_790_000_000)));
+    /// assert_eq!(Token::from("somebody else's".to_owned()).made_at(), None);
+    /// ```
+    #[must_use]
+    pub fn made_at(&self) -> Option<Duration> {
+        let (_, number) = parts(self);
+        TIMES.contains(&number).then(|| Duration::from_micros(number))
+    }
 }
+
+/// The numbers that are times: a client counts in the microseconds of its clock, from one acquisition
+/// to the next by two at least. From the year 2005 on, so that a plain counter is none, and up to
+/// what a script can compare.
+const TIMES: std::ops::Range<u64> = 1 << 50..1 << 53;
 
 /// The token of a client's acquisition with this number.
 #[must_use]
@@ -43,6 +66,17 @@ pub fn parts(token: &Token) -> (&str, u64) {
     let parts = token.0.rsplit_once(':');
     let parts = parts.and_then(|(client, number)| Some((client, number.parse().ok()?)));
     parts.unwrap_or((&*token.0, 0))
+}
+
+/// Has the token the form that this library gives to its own?
+#[must_use]
+pub fn is_of_this_library(token: &Token) -> bool {
+    let parts = token.0.rsplit_once(':');
+    parts.is_some_and(|(client, number)| {
+        client.len() == 32
+            && client.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && number.parse::<u64>().is_ok()
+    })
 }
 
 /// Was this token made by that client?

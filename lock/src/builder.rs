@@ -18,6 +18,7 @@ use crate::{
     clock::TokioClock,
     context::Context,
     id::Prefix,
+    introduction::Introduction,
     keeper::Client,
     store::{MemoryStore, Store},
     url::Beside,
@@ -108,7 +109,8 @@ impl Locks {
     #[must_use]
     pub fn in_memory() -> Self {
         let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(TokioClock::new()));
-        let client = Client::embedded(store, clock);
+        let introduction = Introduction::unnamed(Prefix::default());
+        let client = Client::embedded(store, clock, introduction);
         Self::new(Context::new(client, Prefix::default(), (DEFAULT_LEASE, DEFAULT_WAIT)))
     }
 
@@ -132,6 +134,7 @@ impl Locks {
         LocksBuilder {
             source: None,
             prefix: Prefix::default().as_str().to_owned(),
+            name: None,
             lease: DEFAULT_LEASE,
             wait: DEFAULT_WAIT,
             beside: Beside::default(),
@@ -165,6 +168,7 @@ impl Locks {
 pub struct LocksBuilder {
     source: Option<Source>,
     prefix: String,
+    name: Option<String>,
     lease: Duration,
     wait: Duration,
     beside: Beside,
@@ -237,6 +241,15 @@ impl LocksBuilder {
     /// clients and this library exclude each other.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// The name of this instance, as `billing-7`, for operators who ask
+    /// [who holds a lock](crate::Holder). Default: none; host and process are known all the same.
+    ///
+    /// It need not be unique. From 1 to 256 bytes.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 

@@ -1,5 +1,7 @@
 //! Debounce: a burst of calls, one run.
 
+mod status;
+
 use std::{
     fmt,
     future::Future,
@@ -14,6 +16,9 @@ use lock_core::{
     engine::io::{Terms, WindowTerms},
 };
 use tokio::{runtime::Handle, task::JoinHandle};
+
+pub use self::status::DebounceStatus;
+pub(crate) use self::status::status;
 
 use crate::{
     Error, ErrorKind, LockGuard,
@@ -407,7 +412,7 @@ impl Debounce {
     /// ```
     pub async fn end_run(&self) -> Result<bool, Error> {
         let (_, run) = self.context.prefix().debounce(&self.id)?;
-        self.context.client().force_release(run).await
+        self.context.client().force_release(run, None).await
     }
 
     /// The guard of the run, once this call has its turn; `None` if another runs in its place.

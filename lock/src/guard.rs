@@ -325,8 +325,8 @@ mod tests {
         fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
             self.0.inner.admin().unwrap().holder(keys)
         }
-        fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
-            self.0.inner.admin().unwrap().force_release(keys)
+        fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
+            self.0.inner.admin().unwrap().force_release(batch)
         }
     }
 

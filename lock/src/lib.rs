@@ -83,7 +83,7 @@
 //! | that too, in a handler whose client may hang up | `detached` in the attribute, or [`Debounce::spawn`] |
 //! | calls that survive the death of their caller | [`Durable`], or `durable` in the attribute |
 //! | to pass a lock to another process | [`LockGuard::leak`] there, [`Lock::adopt`] here |
-//! | to see who holds a lock, and to free it by hand | [`Lock::status`], [`Lock::force_release`] (not `DEL`) |
+//! | to see who holds a lock, and to free it by hand | [`Lock::status`], [`Locks::list`], [`Lock::force_release`] (not `DEL`) |
 //! | to start while the server is down | [`LocksBuilder::build_lazy`] |
 //! | to know of trouble before a call fails | [`LocksBuilder::on_warning`] |
 //! | to test code that takes locks | [`Locks::in_memory`], [`Locks::scope`], [`test_util`] |
@@ -272,9 +272,12 @@ mod events;
 pub mod fenced;
 mod guard;
 mod guarded;
+mod holder;
 mod id;
+mod introduction;
 mod keeper;
 mod limits;
+mod listing;
 mod lock;
 mod lock_set;
 mod locks;
@@ -290,12 +293,16 @@ mod url;
 mod warning;
 
 #[cfg(feature = "durable")]
-pub use crate::durable::{Durable, DurableOutput, DurableRun, Receipt};
+pub use crate::durable::{
+    Durable, DurableCalls, DurableOutput, DurableRun, Receipt, Waiting, WaitingCall,
+};
 pub use crate::{
     builder::LocksBuilder,
-    debounce::Debounce,
+    debounce::{Debounce, DebounceStatus},
     error::{AlreadyInstalled, Error, ErrorKind},
     guard::LockGuard,
+    holder::Holder,
+    listing::{Listed, ListedDebounce},
     lock::Lock,
     locks::Locks,
     status::Status,

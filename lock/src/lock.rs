@@ -255,7 +255,9 @@ impl Lock {
     ///
     /// Safe; nothing is changed.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.context.client().status(self.named()?).await
+        let (lock, client) = (self.named()?, self.context.client());
+        let holder = client.holder(lock.key).await.map_err(|error| error.on(&lock.id))?;
+        Ok(Status::of(holder, client).await)
     }
 
     /// Frees the lock, whoever holds it; false if nobody did.
@@ -286,7 +288,40 @@ impl Lock {
     /// # }
     /// ```
     pub async fn force_release(&self) -> Result<bool, Error> {
-        self.context.client().force_release(self.named()?).await
+        self.context.client().force_release(self.named()?, None).await
+    }
+
+    /// Frees the lock if this token holds it, as one that [`status`](Self::status) has shown; false
+    /// if it does not.
+    ///
+    /// As [`force_release`](Self::force_release), which frees the lock also if another has got it in
+    /// the time that it took to decide.
+    ///
+    /// # Errors
+    ///
+    /// As [`force_release`](Self::force_release).
+    ///
+    /// # Cancel safety
+    ///
+    /// The lock may or may not be freed if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::Status;
+    /// # let locks = lock::Locks::in_memory();
+    /// # let _guard = locks.lock("report").acquire().await?;
+    /// let report = locks.lock("report");
+    /// if let Status::Held { holders, .. } = report.status().await? {
+    ///     // ... an operator looks at the holder, and decides
+    ///     assert!(report.force_release_holder(&holders[0].token).await?);
+    ///     assert!(!report.force_release_holder(&holders[0].token).await?, "it holds it no longer");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn force_release_holder(&self, holder: &Token) -> Result<bool, Error> {
+        self.context.client().force_release(self.named()?, Some(holder.clone())).await
     }
 
     /// Takes over a lock that was [leaked](LockGuard::leak), by another process perhaps.

@@ -2,7 +2,12 @@
 
 use std::{fmt, future::Future};
 
-use crate::{AlreadyInstalled, Debounce, Lock, context::Context, default};
+#[cfg(feature = "durable")]
+use crate::DurableCalls;
+use crate::{
+    AlreadyInstalled, Debounce, Error, Listed, ListedDebounce, Lock, context::Context, default,
+    listing,
+};
 
 /// The locks and debounces of one store: the entry point of this crate.
 ///
@@ -103,6 +108,89 @@ impl Locks {
     #[must_use]
     pub fn current() -> Option<Self> {
         default::current().map(Self)
+    }
+
+    /// Lists the locks that are held and whose ids begin with `prefix`, in the order of their ids, at
+    /// most `limit` of them; the empty prefix is all of this `Locks`, under its own prefix.
+    ///
+    /// For operators: the store looks at all of its keys, page by page (Redis: `SCAN`), which does not
+    /// keep it from its other clients. Locks that are taken or released meanwhile may be in the list or
+    /// not. Where this `Locks` has an empty [prefix](crate::LocksBuilder::prefix), only locks of this
+    /// library are listed: any other key of the database might be one.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the store has no such listing; `Unavailable`, `Rejected` (the user may not
+    /// `SCAN`), `Closed`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let _guard = locks.lock("invoice:7").acquire().await?;
+    /// for lock in locks.list("invoice:", 100).await? {
+    ///     println!("{} is held, and {} wait for it", lock.id, lock.waiters);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<Listed>, Error> {
+        listing::locks(&self.0, prefix, limit).await
+    }
+
+    /// Lists the debounces whose ids begin with `prefix` and that have a call waiting, or a run; as
+    /// [`list`](Self::list).
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// for debounce in locks.list_debounces("", 100).await? {
+    ///     println!("{}: {:?}", debounce.id, debounce.status);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list_debounces(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedDebounce>, Error> {
+        listing::debounces(&self.0, prefix, limit).await
+    }
+
+    /// Lists the names of the functions that have durable calls, at most `limit` of them; as
+    /// [`list`](Self::list).
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; nothing is changed.
+    #[cfg(feature = "durable")]
+    pub async fn list_durable(&self, limit: usize) -> Result<Vec<String>, Error> {
+        listing::functions(&self.0, limit).await
+    }
+
+    /// The durable calls of the function of this name, for operators: without its code. Does nothing
+    /// yet; a name that is not allowed is reported by the first call.
+    #[cfg(feature = "durable")]
+    pub fn durable_calls(&self, name: impl Into<String>) -> DurableCalls {
+        DurableCalls::new(&self.0, name.into())
     }
 
     /// Waits until every release that a drop has begun was answered, or given up after half a

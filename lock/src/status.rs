@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lock_core::Token;
+use lock_core::contract;
+
+use crate::{Holder, keeper::Client};
 
 /// Who holds a lock, as [`Lock::status`](crate::Lock::status) found it.
 ///
@@ -16,7 +18,9 @@ use lock_core::Token;
 /// let locks = Locks::in_memory();
 /// let _guard = locks.lock("report").acquire().await?;
 /// match locks.lock("report").status().await? {
-///     Status::Held { by_us, remaining, .. } => println!("held, by us: {by_us}, for {remaining:?}"),
+///     Status::Held { holders, remaining, .. } => {
+///         println!("held by {:?}, for {remaining:?} unless it is renewed", holders[0].name);
+///     }
 ///     _ => println!("free"),
 /// }
 /// # Ok(())
@@ -32,8 +36,8 @@ pub enum Status {
     Held {
         /// A guard of this [`Locks`](crate::Locks), or one of its clones, holds it.
         by_us: bool,
-        /// The token of the holder, whichever client it is.
-        holder: Token,
+        /// Those that hold it, whichever clients they are.
+        holders: Vec<Holder>,
         /// What remains of the holder's lease; [`Duration::MAX`] if another client took the key
         /// for ever.
         remaining: Duration,
@@ -41,4 +45,13 @@ pub enum Status {
         /// each other client, which stands for all of its own.
         waiters: usize,
     },
+}
+
+impl Status {
+    pub(crate) async fn of(holder: Option<contract::Holder>, client: &Client) -> Self {
+        let Some(holder) = holder else { return Self::Free };
+        let by_us = client.is_ours(&holder.token);
+        let (remaining, waiters) = (holder.remaining.unwrap_or(Duration::MAX), holder.waiters);
+        Self::Held { by_us, holders: vec![Holder::of(holder, client).await], remaining, waiters }
+    }
 }

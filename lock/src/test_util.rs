@@ -71,10 +71,11 @@ use std::{
 use lock_core::{
     Token,
     contract::{
-        AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
-        DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
-        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest,
-        RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, answer_each,
+        AcquireRequest, Acquisition, ClaimRequest, ClientRecord, DebounceReply, DebounceRequest,
+        Delivery, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
+        ExtendRequest, FinishRequest, ForceReleaseRequest, Holder, IntroduceRequest, KeepRequest,
+        Kept, Release, ReleaseRequest, RenewRequest, Renewal, ScanPage, ScanRequest, SetAside,
+        StoreError, TakeBackRequest, WaitingCalls, answer_each,
     },
 };
 use tokio::runtime::Handle;
@@ -146,10 +147,18 @@ pub enum Operation {
     Holder,
     /// [`AdminStore::force_release`], a batch of them.
     ForceRelease,
+    /// [`AdminStore::introduce`], a batch of them.
+    Introduce,
+    /// [`AdminStore::client`], a batch of them.
+    Client,
+    /// [`AdminStore::scan`], a batch of them.
+    Scan,
     /// [`DebounceStore::register`], a batch of them.
     Debounce,
     /// [`DebounceStore::end_window`], a batch of them.
     EndWindow,
+    /// [`DebounceStore::due_in`], a batch of them.
+    DueIn,
     /// Any method of [`DurableStore`], a batch of one kind.
     Durable,
 }
@@ -322,8 +331,20 @@ impl AdminStore for FaultyStore {
         self.call(Operation::Holder, keys, <dyn Store>::holder)
     }
 
-    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
-        self.call(Operation::ForceRelease, keys, <dyn Store>::force_release)
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
+        self.call(Operation::ForceRelease, batch, <dyn Store>::force_release)
+    }
+
+    fn introduce<'a>(&'a self, batch: &'a [IntroduceRequest]) -> Answers<'a, ()> {
+        self.call(Operation::Introduce, batch, <dyn Store>::introduce)
+    }
+
+    fn client<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<ClientRecord>> {
+        self.call(Operation::Client, keys, <dyn Store>::client)
+    }
+
+    fn scan<'a>(&'a self, batch: &'a [ScanRequest]) -> Answers<'a, ScanPage> {
+        self.call(Operation::Scan, batch, <dyn Store>::scan)
     }
 }
 
@@ -335,6 +356,10 @@ impl DebounceStore for FaultyStore {
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
         self.call(Operation::EndWindow, batch, <dyn Store>::end_window)
     }
+
+    fn due_in<'a>(&'a self, windows: &'a [Arc<str>]) -> Answers<'a, Option<Duration>> {
+        self.call(Operation::DueIn, windows, <dyn Store>::due_in)
+    }
 }
 
 impl DurableStore for FaultyStore {
@@ -344,6 +369,10 @@ impl DurableStore for FaultyStore {
 
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
         self.call(Operation::Durable, batch, <dyn Store>::due)
+    }
+
+    fn waiting<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, WaitingCalls> {
+        self.call(Operation::Durable, batch, <dyn Store>::waiting)
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {

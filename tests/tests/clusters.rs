@@ -73,7 +73,7 @@ async fn the_contract_is_kept_on_a_cluster() {
     let store = redis_store(&cluster.url()).await.unwrap();
     let report = contract::all(&store).await;
     assert_eq!(report.skipped, ["embedded"], "{report}");
-    assert_eq!(report.checked.len(), 8, "{report}");
+    assert_eq!(report.checked.len(), 12, "{report}");
 }
 
 /// Ids of any form, on all nodes and many at once: a lock has the name that other clients would give

@@ -12,11 +12,12 @@ use futures_util::FutureExt;
 use lock::{
     __private::redis_store,
     store::{
-        AcquireRequest, Acquisition, AdminStore, Answers, ClaimRequest, DebounceReply,
-        DebounceRequest, DebounceStore, Delivery, DueCalls, DueRequest, DurableBook, DurableClaim,
-        DurableFinish, DurableStore, EmbeddedStore, EndWindowRequest, ExtendRequest, FinishRequest,
-        Holder, IfHeld, KeepRequest, Kept, Listener, MemoryStore, Release, ReleaseRequest,
-        RenewRequest, Renewal, SetAside, Store, StoreError, StoreFuture, TakeBackRequest,
+        AcquireRequest, Acquisition, AdminStore, Answers, ClaimRequest, ClientRecord,
+        DebounceReply, DebounceRequest, DebounceStore, Delivery, DueCalls, DueRequest, DurableBook,
+        DurableClaim, DurableFinish, DurableStore, EmbeddedStore, EndWindowRequest, ExtendRequest,
+        FinishRequest, ForceReleaseRequest, Holder, IfHeld, IntroduceRequest, KeepRequest, Kept,
+        Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, ScanPage,
+        ScanRequest, SetAside, Store, StoreError, StoreFuture, TakeBackRequest, WaitingCalls,
     },
     test_util::contract,
 };
@@ -27,13 +28,17 @@ use crate::common::{WatchedServer, ms};
 #[path = "../../examples/own_store/store.rs"]
 mod own_store;
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 13] = [
     "locks",
     "queue",
     "admin: holder",
     "admin: extend",
     "admin: force_release",
+    "admin: introduce, client",
+    "admin: scan",
+    "debounce: due_in",
     "debounce",
+    "durable: waiting",
     "durable",
     "embedded",
     "notices",
@@ -131,6 +136,11 @@ enum Mistake {
     HolderSaysNobody,
     ExtendSets,
     ForceFreesNothing,
+    ForcesAnyHolder,
+    RecordsStay,
+    ScansItsOwnKeys,
+    NothingIsDue,
+    NothingWaits,
     RunsTheOldest,
     CancelDoesNothing,
     FinishKeepsTheLock,
@@ -181,7 +191,9 @@ impl Mistaken {
         match (self.mistake, &request.if_held) {
             (NeverExpires, _) => request.lease = request.lease.max(ms(60_000)),
             (AdoptsTwice, IfHeld::Adopt(_)) => {
-                self.store.force_release(&[Arc::clone(&request.key)]).await;
+                self.store
+                    .force_release(&[ForceReleaseRequest::new(Arc::clone(&request.key))])
+                    .await;
                 request.if_held = IfHeld::GiveUp;
             }
             // The last ticket is the smallest. To the outside they grow.
@@ -357,15 +369,45 @@ impl AdminStore for Mistaken {
         self.store.holder(keys)
     }
 
-    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
         if self.is(ForceFreesNothing) {
             return Box::pin(async move {
-                let holders = self.store.holder(keys).await.into_iter();
+                let keys: Vec<_> = batch.iter().map(|request| Arc::clone(&request.key)).collect();
+                let holders = self.store.holder(&keys).await.into_iter();
                 let freed = |held: bool| if held { Release::freed() } else { Release::not_ours() };
                 holders.map(|holder| holder.map(|holder| freed(holder.is_some()))).collect()
             });
         }
-        self.store.force_release(keys)
+        if self.is(ForcesAnyHolder) {
+            let any = |request: &ForceReleaseRequest| request.clone().only_from(None);
+            let batch: Vec<_> = batch.iter().map(any).collect();
+            return Box::pin(async move { self.store.force_release(&batch).await });
+        }
+        self.store.force_release(batch)
+    }
+
+    fn introduce<'a>(&'a self, batch: &'a [IntroduceRequest]) -> Answers<'a, ()> {
+        Box::pin(async move {
+            let mut batch = batch.to_vec();
+            if self.is(RecordsStay) {
+                batch.iter_mut().for_each(|request| request.keep = ms(600_000));
+            }
+            self.store.introduce(&batch).await
+        })
+    }
+
+    fn client<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<ClientRecord>> {
+        self.store.client(keys)
+    }
+
+    fn scan<'a>(&'a self, batch: &'a [ScanRequest]) -> Answers<'a, ScanPage> {
+        Box::pin(async move {
+            let mut answers = self.store.scan(batch).await;
+            if self.is(ScansItsOwnKeys) {
+                answers.iter_mut().flatten().for_each(|page| page.ids.push("~run:a".into()));
+            }
+            answers
+        })
     }
 }
 
@@ -390,6 +432,13 @@ impl DebounceStore for Mistaken {
         }
         self.store.end_window(batch)
     }
+
+    fn due_in<'a>(&'a self, windows: &'a [Arc<str>]) -> Answers<'a, Option<Duration>> {
+        if self.is(NothingIsDue) {
+            return Box::pin(async { windows.iter().map(|_| Ok(None)).collect() });
+        }
+        self.store.due_in(windows)
+    }
 }
 
 impl DurableStore for Mistaken {
@@ -399,6 +448,13 @@ impl DurableStore for Mistaken {
 
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
         self.store.due(batch)
+    }
+
+    fn waiting<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, WaitingCalls> {
+        if self.is(NothingWaits) {
+            return Box::pin(async { batch.iter().map(|_| Ok(WaitingCalls::default())).collect() });
+        }
+        self.store.waiting(batch)
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {
@@ -458,6 +514,11 @@ async fn each_mistake_breaks_the_clause_that_it_is_against() {
         (HolderSaysNobody, "holder says who holds a lock"),
         (ExtendSets, "extend adds to what remains"),
         (ForceFreesNothing, "force_release takes the lock away"),
+        (ForcesAnyHolder, "force_release leaves the lock of another holder alone"),
+        (RecordsStay, "a record expires"),
+        (ScansItsOwnKeys, "scan has each lock that is held, and nothing else"),
+        (NothingIsDue, "due_in says when the call is due that waits"),
+        (NothingWaits, "waiting counts the calls that wait"),
         (RunsTheOldest, "debounce: not before its time"),
         (CancelDoesNothing, "debounce: flush"),
         (FinishKeepsTheLock, "durable: finish frees the run's lock"),

@@ -7,7 +7,10 @@ use std::collections::HashMap;
 
 use lock::{
     Token,
-    store::{AcquireRequest, Acquisition, IfHeld, ReleaseRequest, RenewRequest, Renewal, Store},
+    store::{
+        AcquireRequest, Acquisition, ForceReleaseRequest, IfHeld, ReleaseRequest, RenewRequest,
+        Renewal, Store,
+    },
 };
 use lock_tests::{Worker, eventually};
 use tokio::time::sleep;
@@ -74,7 +77,14 @@ async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
                 4
             }
             "lock:forced" => {
-                assert!(!store.force_release(&[key.into()]).await.remove(0).unwrap().handed_over);
+                assert!(
+                    !store
+                        .force_release(&[ForceReleaseRequest::new(key)])
+                        .await
+                        .remove(0)
+                        .unwrap()
+                        .handed_over
+                );
                 granted(store, request(key, 4, 30_000)).await;
                 4
             }

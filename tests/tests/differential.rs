@@ -4,6 +4,7 @@
 //! Times are compared in classes, for the two clocks are not the same.
 
 use std::{
+    collections::BTreeSet,
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
@@ -14,8 +15,9 @@ use lock::{
     store::{
         AcquireRequest, Acquisition, AdminStore, ClaimRequest, DebounceReply, DebounceRequest,
         DebounceStore, DueRequest, DurableBook, DurableClaim, DurableStore, EndWindowRequest,
-        ExtendRequest, FinishRequest, IfHeld, KeepRequest, MemoryStore, ReleaseRequest,
-        RenewRequest, Store, StoreError, TakeBackRequest, WindowEnd,
+        ExtendRequest, FinishRequest, ForceReleaseRequest, IfHeld, KeepRequest, MemoryStore,
+        ReleaseRequest, RenewRequest, ScanFor, ScanRequest, Store, StoreError, TakeBackRequest,
+        WindowEnd,
     },
 };
 use proptest::{
@@ -69,11 +71,14 @@ enum Operation {
     Release { items: Vec<(u8, u8, bool)> },
     Extend { key: u8, token: u8 },
     Holder { key: u8 },
-    ForceRelease { key: u8 },
+    ForceRelease { key: u8, only_from: Option<u8> },
+    ScanLocks,
     Call { key: u8, token: u8, new: bool, late: bool, limited: bool, leading: bool },
     EndWindow { key: u8, flush: bool },
+    DueIn { key: u8 },
     DurableCall { id: u8, limited: bool, once: bool },
     DurableDue,
+    DurableWaiting,
     DurableClaim { id: u8, token: u8 },
     DurableFinish { id: u8, token: u8, fails: bool },
     DurableTakeBack { id: u8, again: bool },
@@ -110,16 +115,20 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|items| Release { items: each_once(items, |(key, token, _)| (*key, *token)) }),
         2 => (key.clone(), token.clone()).prop_map(|(key, token)| Extend { key, token }),
         2 => key.clone().prop_map(|key| Holder { key }),
-        1 => key.clone().prop_map(|key| ForceRelease { key }),
+        2 => (key.clone(), proptest::option::of(token.clone()))
+            .prop_map(|(key, only_from)| ForceRelease { key, only_from }),
+        1 => Just(ScanLocks),
         8 => (key.clone(), token, any::<[bool; 4]>()).prop_map(
             |(key, token, [new, late, limited, leading])| {
                 Call { key, token, new, late, limited, leading }
             }
         ),
-        2 => (key, any::<bool>()).prop_map(|(key, flush)| EndWindow { key, flush }),
+        2 => (key.clone(), any::<bool>()).prop_map(|(key, flush)| EndWindow { key, flush }),
+        1 => key.prop_map(|key| DueIn { key }),
         3 => (0..2_u8, any::<[bool; 2]>())
             .prop_map(|(id, [limited, once])| DurableCall { id, limited, once }),
         2 => Just(DurableDue),
+        1 => Just(DurableWaiting),
         4 => (0..2_u8, 0..2_u8).prop_map(|(id, token)| DurableClaim { id, token }),
         3 => (0..2_u8, 0..2_u8, any::<bool>())
             .prop_map(|(id, token, fails)| DurableFinish { id, token, fails }),
@@ -260,8 +269,14 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                     None => "free".to_owned(),
                 }
             }
-            Operation::ForceRelease { key: k } => {
-                format!("{:?}", self.store.force_release(&[key(*k).into()]).await.remove(0)?)
+            Operation::ForceRelease { key: k, only_from } => {
+                let request = ForceReleaseRequest::new(key(*k)).only_from(only_from.map(token));
+                format!("{:?}", self.store.force_release(&[request]).await.remove(0)?)
+            }
+            Operation::ScanLocks => {
+                let request = ScanRequest::new(ScanFor::Locks, "", 1000).ids("k");
+                let page = self.store.scan(&[request]).await.remove(0)?;
+                format!("{:?}", page.ids.iter().collect::<BTreeSet<_>>())
             }
             Operation::Call { key: k, token: t, new, late, limited, leading } => {
                 let number = &mut self.calls[usize::from(k * 3 + t)];
@@ -284,6 +299,10 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                     other => format!("{other:?}"),
                 }
             }
+            Operation::DueIn { key: k } => {
+                let windows = [own("debounce", k).into()];
+                class(self.store.due_in(&windows).await.remove(0)?)
+            }
             Operation::EndWindow { key: k, flush } => {
                 let end = if *flush { WindowEnd::Flush } else { WindowEnd::Cancel };
                 let request = EndWindowRequest::new(own("debounce", k), end);
@@ -297,6 +316,14 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                 let kept = self.store.keep(&[request]).await.remove(0)?;
                 let last = std::mem::replace(&mut self.durable[usize::from(*id)], kept.call);
                 format!("called, grows: {}, due {}", kept.call > last, class(Some(kept.due_in)))
+            }
+            Operation::DurableWaiting => {
+                let request = DueRequest::new(book(), 10);
+                let mut waiting = self.store.waiting(&[request]).await.remove(0)?;
+                // Two that are due in one millisecond of one store may not be in the other.
+                waiting.calls.sort_unstable();
+                let calls = waiting.calls.iter().map(|(id, left)| (id, class(Some(*left))));
+                format!("{} wait: {:?}", waiting.count, calls.collect::<Vec<_>>())
             }
             Operation::DurableDue => {
                 let mut due = self.store.due(&[DueRequest::new(book(), 10)]).await.remove(0)?;

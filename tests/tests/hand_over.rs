@@ -13,8 +13,8 @@ use lock::{
     ErrorKind, Lock, Locks, Status,
     store::{
         AcquireRequest, Acquisition, AdminStore, Answers, DebounceStore, Delivery, ExtendRequest,
-        Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
-        StoreError, StoreFuture,
+        ForceReleaseRequest, Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest,
+        Renewal, Store, StoreError, StoreFuture,
     },
 };
 use lock_tests::{RedisServer, Worker, eventually};
@@ -212,7 +212,7 @@ impl AdminStore for Gated {
         self.inner.holder(batch)
     }
 
-    fn force_release<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Release> {
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
         self.inner.force_release(batch)
     }
 }

@@ -44,10 +44,10 @@ async fn bare_clients_and_this_library_exclude_each_other() {
 
         assert!(bare_acquire(&mut bare, key, "theirs").await);
         assert!(lock.try_acquire().await.unwrap().is_none());
-        let Status::Held { by_us, holder, remaining, .. } = lock.status().await.unwrap() else {
+        let Status::Held { by_us, holders, remaining, .. } = lock.status().await.unwrap() else {
             panic!("it is held")
         };
-        assert!(!by_us && holder.as_str() == "theirs" && remaining <= ms(5000));
+        assert!(!by_us && holders[0].token.as_str() == "theirs" && remaining <= ms(5000));
         let waiting = tokio::spawn({
             let lock = lock.clone();
             async move { lock.acquire().await }

@@ -25,6 +25,7 @@ mod keeper_worlds;
 mod line;
 mod macros;
 mod mutants;
+mod operators;
 mod postgresql;
 mod regressions;
 mod replicas;

@@ -14,8 +14,9 @@ use std::{
 use lock::{
     ErrorKind, Locks, Status,
     store::{
-        AcquireRequest, Acquisition, AdminStore, Answers, DebounceStore, ExtendRequest, Holder,
-        MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
+        AcquireRequest, Acquisition, AdminStore, Answers, DebounceStore, ExtendRequest,
+        ForceReleaseRequest, Holder, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal,
+        Store,
     },
 };
 use lock_tests::{Direction, Proxy, RedisServer, eventually};
@@ -239,7 +240,7 @@ impl AdminStore for Told {
         })
     }
 
-    fn force_release<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Release> {
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
         self.inner.force_release(batch)
     }
 }

@@ -152,10 +152,10 @@ async fn row_6_the_status_is_true_for_every_asker() {
     let _: String = ask(&mut bare, "SET a 12345 NX PX 5000").await;
     let other = raw(&server.url()).await;
     for locks in [&locks, &other] {
-        let Status::Held { by_us, holder, .. } = locks.lock("a").status().await.unwrap() else {
+        let Status::Held { by_us, holders, .. } = locks.lock("a").status().await.unwrap() else {
             panic!("it is held")
         };
-        assert!(!by_us && holder.as_str() == "12345");
+        assert!(!by_us && holders[0].token.as_str() == "12345");
     }
 }
 

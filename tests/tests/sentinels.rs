@@ -180,7 +180,7 @@ async fn the_contract_is_kept_behind_sentinels() {
     let store = redis_store(&sentinels.url()).await.unwrap();
     let report = contract::all(&store).await;
     assert_eq!(report.skipped, ["embedded"], "{report}");
-    assert_eq!(report.checked.len(), 8, "{report}");
+    assert_eq!(report.checked.len(), 12, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

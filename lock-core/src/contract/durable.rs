@@ -138,6 +138,25 @@ impl DueCalls {
     }
 }
 
+/// Which calls of a function are kept and have not failed for good, for operators: the answer to a
+/// [`DueRequest`] that asks for all and not only for those that are due.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct WaitingCalls {
+    /// How many there are.
+    pub count: usize,
+    /// The ids of those that are due first, each with the time until then; zero if it is due.
+    pub calls: Vec<(String, Duration)>,
+}
+
+impl WaitingCalls {
+    /// So many calls, of which these are due first.
+    #[must_use]
+    pub fn new(count: usize, calls: Vec<(String, Duration)>) -> Self {
+        Self { count, calls }
+    }
+}
+
 /// One call to be run, if it is due and no other run goes on.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]

@@ -255,30 +255,3 @@ impl ExtendRequest {
         Self { key: key.into(), token, by }
     }
 }
-
-/// Who holds a lock.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Holder {
-    /// The token of the holder.
-    pub token: Token,
-    /// How long it keeps the lock unless it renews it; `None` if it never expires.
-    pub remaining: Option<Duration>,
-    /// How many tokens wait in the queue.
-    pub waiters: usize,
-}
-
-impl Holder {
-    /// A holder with this token, and nobody who waits.
-    #[must_use]
-    pub fn new(token: Token, remaining: Option<Duration>) -> Self {
-        Self { token, remaining, waiters: 0 }
-    }
-
-    /// Sets how many tokens wait in the queue.
-    #[must_use]
-    pub fn waiters(mut self, waiters: usize) -> Self {
-        self.waiters = waiters;
-        self
-    }
-}

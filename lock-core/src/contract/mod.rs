@@ -6,6 +6,7 @@ mod durable;
 mod error;
 mod lock;
 mod notice;
+mod operator;
 
 use std::time::Duration;
 
@@ -13,14 +14,17 @@ pub use self::{
     debounce::{DebounceReply, DebounceRequest, EndWindowRequest, WindowEnd},
     durable::{
         ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
-        FinishRequest, KeepRequest, Kept, SetAside, TakeBackRequest,
+        FinishRequest, KeepRequest, Kept, SetAside, TakeBackRequest, WaitingCalls,
     },
     error::{Failure, StoreError, answer_each},
     lock::{
-        AcquireRequest, Acquisition, ExtendRequest, Holder, IfHeld, Release, ReleaseRequest,
-        RenewRequest, Renewal,
+        AcquireRequest, Acquisition, ExtendRequest, IfHeld, Release, ReleaseRequest, RenewRequest,
+        Renewal,
     },
     notice::{Delivery, Notice},
+    operator::{
+        ClientRecord, ForceReleaseRequest, Holder, IntroduceRequest, ScanFor, ScanPage, ScanRequest,
+    },
 };
 
 /// How long a lock that was handed over is reserved for its next holder.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     contract::{
         ClaimRequest, DueRequest, DurableBook, EndWindowRequest, ExtendRequest, FinishRequest,
-        KeepRequest, StoreError, TakeBackRequest,
+        ForceReleaseRequest, KeepRequest, ScanRequest, StoreError, TakeBackRequest,
     },
     time::Moment,
 };
@@ -46,10 +46,14 @@ struct Waiting<C> {
 struct Kinds<C> {
     extensions: Queue<ExtendRequest, HoldName, C>,
     holders: Queue<Arc<str>, Arc<str>, C>,
-    forced: Queue<Arc<str>, Arc<str>, C>,
+    clients: Queue<Arc<str>, (), C>,
+    scans: Queue<ScanRequest, (), C>,
+    forced: Queue<ForceReleaseRequest, Arc<str>, C>,
+    due_in: Queue<Arc<str>, (), C>,
     ends: Queue<EndWindowRequest, bool, C>,
     keep: Queue<KeepRequest, (), C>,
     due: Queue<DueRequest, (), C>,
+    waiting: Queue<DueRequest, (), C>,
     finish: Queue<FinishRequest, (), C>,
     set_aside: Queue<DurableBook, (), C>,
     take_back: Queue<TakeBackRequest, (), C>,
@@ -116,10 +120,14 @@ impl<C> Default for Kinds<C> {
         Self {
             extensions: Queue::new(Call::Extend),
             holders: Queue::new(Call::Holder),
+            clients: Queue::new(Call::Client),
+            scans: Queue::new(Call::Scan),
             forced: Queue::new(Call::ForceRelease),
+            due_in: Queue::new(Call::DueIn),
             ends: Queue::new(Call::EndWindow),
             keep: Queue::new(Call::Keep),
             due: Queue::new(Call::Due),
+            waiting: Queue::new(Call::Waiting),
             finish: Queue::new(Call::Finish),
             set_aside: Queue::new(Call::SetAside),
             take_back: Queue::new(Call::TakeBack),
@@ -130,10 +138,13 @@ impl<C> Default for Kinds<C> {
 
 impl<C: Caller> Kinds<C> {
     /// All but the extensions.
-    fn others(&mut self) -> [&mut dyn Kind<C>; 9] {
-        let Self { holders, forced, ends, keep, due, finish, set_aside, take_back, claims, .. } =
-            self;
-        [holders, forced, ends, keep, due, finish, set_aside, take_back, claims]
+    fn others(&mut self) -> [&mut dyn Kind<C>; 13] {
+        let Self { holders, clients, scans, forced, ends, due_in, .. } = self;
+        let Self { keep, due, waiting, finish, set_aside, take_back, claims, .. } = self;
+        [
+            holders, clients, scans, forced, ends, due_in, keep, due, waiting, finish, set_aside,
+            take_back, claims,
+        ]
     }
 }
 
@@ -196,12 +207,19 @@ impl<C: Caller> Bulk<C> {
         let kinds = &mut shard.kinds;
         match query {
             Query::Holder(key) => kinds.holders.push(Arc::clone(&key), key, to),
-            Query::ForceRelease(key) => kinds.forced.push(Arc::clone(&key), key, to),
+            Query::Client(key) => kinds.clients.push(key, (), to),
+            Query::Scan(request) => kinds.scans.push(request, (), to),
+            Query::ForceRelease(request) => {
+                let key = Arc::clone(&request.key);
+                kinds.forced.push(request, key, to);
+            }
+            Query::DueIn { window, .. } => kinds.due_in.push(window, (), to),
             Query::EndWindow { window, end, waited, .. } => {
                 kinds.ends.push(EndWindowRequest::new(window, end), waited, to);
             }
             Query::Keep(request) => kinds.keep.push(request, (), to),
             Query::Due(request) => kinds.due.push(request, (), to),
+            Query::Waiting(request) => kinds.waiting.push(request, (), to),
             Query::Finish(request) => kinds.finish.push(request, (), to),
             Query::SetAside(book) => kinds.set_aside.push(book, (), to),
             Query::TakeBack(request) => kinds.take_back.push(request, (), to),

@@ -21,6 +21,7 @@ use super::{
     lock_state::Action,
     outage::SILENCE_LIMIT,
     polled::Polled,
+    presence::Presence,
     queued::Queued,
     releases::{GIVE_UP_AFTER, NOT_HELD, Releases},
     requests::Requests,
@@ -30,8 +31,8 @@ use super::{
 };
 use crate::{
     contract::{
-        Acquisition, DebounceReply, DurableClaim, Holder, Notice, RESERVATION, Release, Renewal,
-        StoreError,
+        Acquisition, ClientRecord, DebounceReply, DurableClaim, Holder, Notice, RESERVATION,
+        Release, Renewal, StoreError,
     },
     mutant::Mutant,
     time::Moment,
@@ -56,6 +57,7 @@ pub struct Engine<C> {
     bursts: Bursts<C>,
     bulk: Bulk<C>,
     claims: Claims,
+    presence: Presence,
     shutdown: Shutdown<C>,
     /// A question that has to be sent behind releases which it depends on.
     held_back: Option<Call<C>>,
@@ -76,9 +78,17 @@ impl<C: Caller> Engine<C> {
             bursts: Bursts::default(),
             bulk: Bulk::default(),
             claims: Claims::default(),
+            presence: Presence::default(),
             shutdown: Shutdown::default(),
             held_back: None,
         }
+    }
+
+    /// Keeps this record of the client in the store, under this key, for operators to read.
+    #[must_use]
+    pub fn introducing(mut self, key: impl Into<Arc<str>>, record: ClientRecord) -> Self {
+        self.presence = Presence::new(key.into(), record);
+        self
     }
 
     // What goes in.
@@ -96,7 +106,10 @@ impl<C: Caller> Engine<C> {
                 }
                 _ => self.polled.begin(*acquire, shared),
             },
-            Ok(Command::Debounce(call)) => self.bursts.join(*call, shared),
+            Ok(Command::Debounce(call)) => {
+                shared.saw(call.acquirer.number);
+                self.bursts.join(*call, shared);
+            }
             Ok(Command::Claim(claim)) => self.bulk.claim(*claim, shared),
             Ok(Command::Cancel(number)) => {
                 self.queued.cancel(number, shared);
@@ -138,6 +151,11 @@ impl<C: Caller> Engine<C> {
             Answer::Released(sent, answers) => self.each(sent, answers, Self::released),
             Answer::Extended(sent, answers) => self.in_bulk(sent, answers, Self::extended),
             Answer::Holder(sent, answers) => self.in_bulk(sent, answers, Self::found),
+            Answer::Client(sent, answers) => self.pass(sent, answers, Outcome::Client),
+            Answer::Scanned(sent, answers) => self.pass(sent, answers, Outcome::Page),
+            Answer::DueIn(sent, answers) => self.pass(sent, answers, Outcome::DueIn),
+            // It comes again with later renewals, whatever the answer is.
+            Answer::Introduced(..) => {}
             Answer::ForceReleased(sent, answers) => {
                 self.in_bulk(sent, answers, Self::force_released);
             }
@@ -146,6 +164,7 @@ impl<C: Caller> Engine<C> {
             Answer::Claimed(sent, answers) => self.in_bulk(sent, answers, Self::claimed),
             Answer::Kept(sent, answers) => self.pass(sent, answers, Outcome::Kept),
             Answer::Due(sent, answers) => self.pass(sent, answers, Outcome::Due),
+            Answer::Waiting(sent, answers) => self.pass(sent, answers, Outcome::Waiting),
             Answer::Finished(sent, answers) => self.pass(sent, answers, Outcome::Finished),
             Answer::SetAside(sent, answers) => self.pass(sent, answers, Outcome::SetAside),
             Answer::TakenBack(sent, answers) => self.pass(sent, answers, Outcome::Truth),
@@ -214,6 +233,7 @@ impl<C: Caller> Engine<C> {
                 self.bursts.notice(number, true, shared);
             }
             Notice::Connected(delivery) => {
+                self.presence.forgotten();
                 shared.delivery = delivery;
                 self.queued.recheck_all(shared);
             }
@@ -285,6 +305,7 @@ impl<C: Caller> Engine<C> {
             || self.requests.are_due()
             || self.bursts.next_shard(|_| true).is_some()
             || self.bulk.is_due()
+            || self.presence.is_due()
             || self.shutdown.are_flushes_waiting()
             || self.shutdown.has_begun()
     }
@@ -310,6 +331,7 @@ impl<C: Caller> Engine<C> {
             .or_else(|| self.next_acquires())
             // What no lock depends on comes last.
             .or_else(|| self.bulk.next(self.shared.now))
+            .or_else(|| self.presence.next(&self.shared).map(Call::Introduce))
     }
 
     fn next_questions(&mut self) -> Option<Call<C>> {
@@ -580,6 +602,9 @@ impl<C: Caller> Engine<C> {
         let (number, _) = lock;
         if let Ok(Renewal::Renewed { contended: true }) = answer {
             self.queued.contended(number, self.holds.key(number).cloned(), &mut self.shared);
+        }
+        if answer.is_ok() {
+            self.presence.renewed(lock.1, self.shared.now);
         }
         if self.holds.renewed(lock, sent_at, answer, &mut self.shared) {
             self.lose(number);

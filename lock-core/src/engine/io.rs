@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::contract::{
-    DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest, KeepRequest, Kept, SetAside,
-    TakeBackRequest,
-};
 use crate::{
     Token,
-    contract::{Holder, StoreError, WindowEnd},
+    contract::{
+        ClientRecord, DueCalls, DueRequest, DurableBook, DurableFinish, FinishRequest,
+        ForceReleaseRequest, Holder, KeepRequest, Kept, ScanPage, ScanRequest, SetAside,
+        StoreError, TakeBackRequest, WaitingCalls, WindowEnd,
+    },
     time::Moment,
 };
 
@@ -176,6 +176,11 @@ pub enum Outcome {
     Due(DueCalls),
     Finished(DurableFinish),
     SetAside(Vec<SetAside>),
+    Client(Option<ClientRecord>),
+    Page(ScanPage),
+    /// How long it is until a debounced call is due, if one waits.
+    DueIn(Option<Duration>),
+    Waiting(WaitingCalls),
 }
 
 /// Why a caller does not get what it asked for.
@@ -206,7 +211,15 @@ pub enum Aftermath {
 #[derive(Clone, Hash)]
 pub enum Query {
     Holder(Arc<str>),
-    ForceRelease(Arc<str>),
+    /// The record of a client, by its key.
+    Client(Arc<str>),
+    Scan(ScanRequest),
+    ForceRelease(ForceReleaseRequest),
+    /// When the call is due that waits in this window; the run's key tells where that is.
+    DueIn {
+        window: Arc<str>,
+        run: Arc<str>,
+    },
     /// `waited`: calls of this process waited for it.
     EndWindow {
         window: Arc<str>,
@@ -216,6 +229,8 @@ pub enum Query {
     },
     Keep(KeepRequest),
     Due(DueRequest),
+    /// All that wait, and not only those that are due.
+    Waiting(DueRequest),
     Finish(FinishRequest),
     SetAside(DurableBook),
     TakeBack(TakeBackRequest),
@@ -225,10 +240,15 @@ impl Query {
     /// A key of what is asked about: all of it is in one part of the store.
     pub(super) fn key(&self) -> &str {
         match self {
-            Self::Holder(key) | Self::ForceRelease(key) => key,
-            Self::EndWindow { run, .. } => run,
+            Self::Holder(key)
+            | Self::Client(key)
+            | Self::ForceRelease(ForceReleaseRequest { key, .. }) => key,
+            // In all parts, one after the other.
+            Self::Scan(ScanRequest { prefix, .. }) => prefix,
+            Self::EndWindow { run, .. } | Self::DueIn { run, .. } => run,
             Self::Keep(KeepRequest { book, .. })
             | Self::Due(DueRequest { book, .. })
+            | Self::Waiting(DueRequest { book, .. })
             | Self::Finish(FinishRequest { book, .. })
             | Self::SetAside(book)
             | Self::TakeBack(TakeBackRequest { book, .. }) => &book.due,

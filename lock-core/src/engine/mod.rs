@@ -21,6 +21,7 @@
 //! - `bursts`: debounced calls, and who gets a run; `burst`: those of one id;
 //! - `claims`: claims of the runs of durable calls;
 //! - `bulk`: what may wait until there is room for it;
+//! - `presence`: the record that says to operators who this client is;
 //! - `shutdown`: who is told of the end, and of flushes.
 //!
 //! What they have in common:
@@ -49,6 +50,7 @@ mod lease;
 mod lock_state;
 pub mod outage;
 mod polled;
+mod presence;
 mod queued;
 mod releases;
 mod requests;

@@ -76,6 +76,11 @@ impl<C> Shared<C> {
         self.drawn
     }
 
+    /// A caller has drawn this number, which may say when: what is drawn here from now on is larger.
+    pub(super) fn saw(&mut self, number: u64) {
+        self.drawn = self.drawn.max(number.saturating_sub(1) | 1);
+    }
+
     /// The token of this number.
     pub(super) fn token(&self, number: u64) -> Token {
         let owner = if Mutant::OwnerPerProcess.is_on() { 1 } else { number };

@@ -205,7 +205,22 @@ impl Book {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.aside.is_empty()
+        !self.has_waiting() && !self.has_set_aside()
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    pub(crate) fn has_set_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
+    /// How many calls wait, and when those are due that are first, so many at most.
+    pub(crate) fn waiting(&self, limit: usize, now: u64) -> (usize, Vec<(String, Duration)>) {
+        let first = self.due.iter().take(limit);
+        let until = |at: u64| Duration::from_millis(at.saturating_sub(now));
+        (self.due.len(), first.map(|(at, id)| (id.clone(), until(*at))).collect())
     }
 
     fn put(&mut self, id: &str, record: Option<Record>) {

@@ -93,6 +93,13 @@ impl<L: Subscriber> Table<L> {
         }
         pending
     }
+
+    /// How long it is until the call that waits in a window is due; `None` if none does.
+    pub fn due_in(&mut self, window: &Arc<str>, at: Now) -> Option<Duration> {
+        let Now { moment: now, micros } = at;
+        let (window, _) = self.windows.get(window).filter(|(_, expiry)| now <= *expiry)?;
+        window.is_waited_in().then(|| whole_millis(window.due_in(micros)))
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     contract::{
         ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish,
-        FinishRequest, KeepRequest, Kept, SetAside, TakeBackRequest,
+        FinishRequest, KeepRequest, Kept, SetAside, TakeBackRequest, WaitingCalls,
     },
     limits::whole_millis,
 };
@@ -42,6 +42,14 @@ impl<L: Subscriber> Table<L> {
         self.step(&request.book, |_, book| {
             let (ids, next) = book.due(request.limit, at.micros / 1000);
             DueCalls::new(ids, next)
+        })
+    }
+
+    /// Says which calls wait.
+    pub fn waiting(&mut self, request: &DueRequest, at: Now) -> WaitingCalls {
+        self.step(&request.book, |_, book| {
+            let (count, calls) = book.waiting(request.limit, at.micros / 1000);
+            WaitingCalls::new(count, calls)
         })
     }
 

@@ -5,11 +5,13 @@
 //!
 //! - `queue`: who waits for one lock;
 //! - `window`: the debounced calls of one id; `debounced`: the operations on them;
-//! - `book`: the durable calls of one function; `durable`: the operations on them.
+//! - `book`: the durable calls of one function; `durable`: the operations on them;
+//! - `operator`: who holds a lock, and what there is.
 
 pub mod book;
 mod debounced;
 mod durable;
+mod operator;
 mod queue;
 #[cfg(lock_mutants)]
 mod test_access;
@@ -24,7 +26,7 @@ use std::{
 use self::{book::Book, queue::Queue, window::Window};
 use crate::{
     contract::{
-        ALIVE, ALIVE_POLLING, AcquireRequest, Acquisition, ExtendRequest, Holder, IfHeld, Notice,
+        ALIVE, ALIVE_POLLING, AcquireRequest, Acquisition, ClientRecord, IfHeld, Notice,
         RESERVATION, Release, ReleaseRequest, RenewRequest, Renewal,
     },
     limits::whole_millis,
@@ -61,6 +63,8 @@ pub struct Table<L> {
     windows: ByKey<(Window, Moment)>,
     /// Durable calls, by the key of their book's order.
     books: ByKey<Book>,
+    /// What clients say of themselves.
+    records: ByKey<(ClientRecord, Moment)>,
     fence: u64,
     /// The number of entries at which expired ones are looked for.
     sweep_at: usize,
@@ -81,6 +85,7 @@ impl<L> Default for Table<L> {
             notices: Vec::new(),
             windows: ByKey::default(),
             books: ByKey::default(),
+            records: ByKey::default(),
             fence: 0,
             sweep_at: 0,
         }
@@ -179,7 +184,7 @@ impl<L: Subscriber> Table<L> {
     }
 
     fn entries(&self) -> usize {
-        self.locks.len() + self.windows.len() + self.queues.len()
+        self.locks.len() + self.windows.len() + self.queues.len() + self.records.len()
     }
 
     /// Forgets what has expired, whenever the number of entries has doubled: each entry pays for
@@ -196,6 +201,7 @@ impl<L: Subscriber> Table<L> {
         self.locks.retain(|_, lock| now <= lock.expiry);
         self.windows.retain(|_, (_, expiry)| now <= *expiry);
         self.queues.retain(|_, queue| now <= queue.expiry());
+        self.records.retain(|_, (_, expiry)| now <= *expiry);
     }
 }
 
@@ -222,6 +228,7 @@ impl<L: Subscriber> Table<L> {
 impl<L> Hash for Table<L> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.locks, &self.queues, &self.windows, &self.books, self.fence).hash(state);
+        self.records.hash(state);
         // Clones of a subscriber are the same.
         let there = self.subscribers.keys_where(Option::is_some);
         (self.subscribers.keys(), there).hash(state);
@@ -332,42 +339,6 @@ impl<L: Subscriber> Table<L> {
             self.hand_over(key, first, now);
         }
         Release { ours, handed_over }
-    }
-
-    /// Adds to what remains of a lock.
-    pub fn extend(&mut self, request: &ExtendRequest, at: Now) -> Option<Duration> {
-        let now = at.moment;
-        self.held_by(&request.key, &request.token, now).map(|lock| {
-            lock.expiry = lock.expiry + request.by;
-            whole_millis(lock.expiry.after(now))
-        })
-    }
-
-    /// Says who holds a lock.
-    pub fn holder(&mut self, key: &Arc<str>, at: Now) -> Option<Holder> {
-        let now = at.moment;
-        let waiters = self.queues.get(key).map_or(0, |queue| queue.living(now));
-        self.held(key, now).map(|lock| Holder {
-            token: lock.token.clone(),
-            remaining: Some(whole_millis(lock.expiry.after(now))),
-            waiters,
-        })
-    }
-
-    /// Takes a lock away from its holder.
-    pub fn force_release(&mut self, key: &Arc<str>, at: Now) -> Release {
-        let now = at.moment;
-        let holder = self.held(key, now).map(|lock| lock.token.clone());
-        self.locks.remove(key);
-        let first = self.first_waiter(key, now);
-        let answer = Release { ours: holder.is_some(), handed_over: first.is_some() };
-        if let Some((first, _)) = first {
-            self.hand_over(key, first, now);
-        }
-        if let Some(holder) = holder {
-            self.tell(&holder, |number| Notice::Revoked { number });
-        }
-        answer
     }
 }
 

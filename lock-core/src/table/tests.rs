@@ -2,7 +2,7 @@
 //! model checker and the simulation see.
 
 use super::*;
-use crate::contract::DebounceRequest;
+use crate::contract::{DebounceRequest, ExtendRequest, ForceReleaseRequest};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -216,12 +216,12 @@ fn an_extension_adds_to_what_remains() {
 #[test]
 fn a_release_by_force_tells_the_holder_and_hands_over() {
     let mut table = table();
-    assert_eq!(table.force_release(&"k".into(), at(0)), Release::not_ours());
+    assert_eq!(table.force_release(&ForceReleaseRequest::new("k"), at(0)), Release::not_ours());
     table.acquire(&request(&token("a", 2), IfHeld::GiveUp), at(0));
     ticket(table.acquire(&request(&token("b", 2), IfHeld::Wait), at(0)));
     table.notices();
     let handed_over = Release::freed().handed_over(true);
-    assert_eq!(table.force_release(&"k".into(), at(0)), handed_over);
+    assert_eq!(table.force_release(&ForceReleaseRequest::new("k"), at(0)), handed_over);
     let told =
         [notice("b", Notice::Granted { number: 2 }), notice("a", Notice::Revoked { number: 2 })];
     assert_eq!(table.notices(), told);

@@ -212,6 +212,11 @@ impl Window {
         clients.map(|(client, (number, _))| (client.clone(), *number)).collect()
     }
 
+    /// Does a call wait in it?
+    pub(crate) fn is_waited_in(&self) -> bool {
+        self.newest > self.ran
+    }
+
     /// How long the window still has something to wait for.
     pub(crate) fn due_in(&self, now: u64) -> Duration {
         let due = if self.newest > self.ran { self.due } else { 0 };

@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     events::Events,
     id::Prefix,
+    introduction::Introduction,
     keeper::{Client, Started},
     limits,
     store::{MemoryStore, Store},
@@ -33,6 +34,7 @@ impl LocksBuilder {
         if !matches!(self.source, Some(Source::Url(_))) {
             self.beside.refuse_all()?;
         }
+        let introduction = Introduction::new(prefix.clone(), self.name)?;
         let events = Events::default();
         #[cfg(feature = "redis")]
         let servers = Servers {
@@ -46,22 +48,22 @@ impl LocksBuilder {
                 Target::Memory => {
                     #[cfg(feature = "redis")]
                     servers.are_none()?;
-                    of_store(Arc::new(MemoryStore::new()), events)?
+                    of_store(Arc::new(MemoryStore::new()), (introduction, events))?
                 }
                 #[cfg(feature = "redis")]
                 Target::Redis(layout) => {
-                    of_redis(RedisStore::new(*layout, servers)?, events, lazy)?
+                    of_redis(RedisStore::new(*layout, servers)?, (introduction, events), lazy)?
                 }
             },
             #[cfg(feature = "redis")]
             Some(Source::Client(client)) => {
                 let store = RedisStore::new(Layout::One(Endpoint::of_client(*client)), servers)?;
-                of_redis(store, events, lazy)?
+                of_redis(store, (introduction, events), lazy)?
             }
             Some(Source::Store(store)) => {
                 #[cfg(feature = "redis")]
                 servers.are_none()?;
-                of_store(store, events)?
+                of_store(store, (introduction, events))?
             }
             None => {
                 return Err(Error::invalid(
@@ -76,25 +78,28 @@ impl LocksBuilder {
     }
 }
 
+/// What a client says of itself in the store, and where it says what happens.
+type Says = (Introduction, Events);
+
 /// A client, and what its connection comes to, if it makes one.
 type Connecting = (Arc<Client>, Option<Started>);
 
-fn of_store(store: Arc<dyn Store>, events: Events) -> Result<Connecting, Error> {
+fn of_store(store: Arc<dyn Store>, says: Says) -> Result<Connecting, Error> {
     if store.embedded().is_some() {
-        return Ok((Client::embedded(store, Arc::new(TokioClock::new())), None));
+        return Ok((Client::embedded(store, Arc::new(TokioClock::new()), says.0), None));
     }
     let clock = Arc::new(BootClock::new());
-    let (client, started) = Client::on_own_thread(clock, store, events, || async { Ok(()) })?;
+    let (client, started) = Client::on_own_thread(clock, store, says, || async { Ok(()) })?;
     Ok((client, Some(started)))
 }
 
 #[cfg(feature = "redis")]
-fn of_redis(store: RedisStore, events: Events, lazy: bool) -> Result<Connecting, Error> {
+fn of_redis(store: RedisStore, says: Says, lazy: bool) -> Result<Connecting, Error> {
     let store = Arc::new(store);
     let connection = Arc::clone(&store);
     let connect = move || async move { if lazy { Ok(()) } else { connection.connect().await } };
     let (client, started) =
-        Client::on_own_thread(Arc::new(BootClock::new()), store, events, connect)?;
+        Client::on_own_thread(Arc::new(BootClock::new()), store, says, connect)?;
     Ok((client, Some(started)))
 }
 

@@ -4,6 +4,7 @@
 //! due, claims it, and runs it under a lock. A call of this process is looked at when it is due; for
 //! those of others, the worker looks now and then.
 
+mod calls;
 pub(crate) mod registry;
 mod worker;
 
@@ -29,7 +30,10 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::registry::{DurableOutput, DurableRun};
+pub use self::{
+    calls::{DurableCalls, Waiting, WaitingCall},
+    registry::{DurableOutput, DurableRun},
+};
 use self::{
     registry::{Outcome, Registered, locked},
     worker::{insist, work},

@@ -4,10 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -20,7 +17,7 @@ use lock_core::contract::{
 #[cfg(feature = "durable")]
 use lock_core::engine::io::RunClaim;
 use lock_core::{
-    contract::{Delivery, Holder, Notice, WindowEnd},
+    contract::{Delivery, Notice, WindowEnd},
     engine::{
         Engine, ShardOf,
         io::{
@@ -37,18 +34,19 @@ use super::{
     executor::Executor,
     held::{self, Hold, Owner},
     inline::InlineRunner,
+    numbers::Numbers,
     refusal, reply,
     runner::Runner,
     thread::{Started, ThreadRunner},
     turns::{Keeper, Message},
 };
 use crate::{
-    Status,
     clock::Clock,
     contained::contained,
     error::Error,
     events::Events,
     id::Named,
+    introduction::Introduction,
     process::Process,
     store::{CurrentDelivery, Listener, Store},
 };
@@ -59,6 +57,7 @@ macro_rules! expected {
         |outcome| if let Outcome::$outcome(it) = outcome { Some(it) } else { None }
     };
 }
+pub(super) use expected;
 
 /// The callers' end of a keeper. The keeper lives as long as one of these does.
 pub(crate) struct Client {
@@ -72,7 +71,8 @@ struct Handle {
     /// The uuid in this client's tokens.
     id: String,
     messages: mpsc::UnboundedSender<Message<Client>>,
-    numbers: AtomicU64,
+    numbers: Numbers,
+    introduction: Introduction,
     delivery: Arc<CurrentDelivery>,
     events: Events,
     #[cfg(feature = "durable")]
@@ -84,6 +84,7 @@ impl Handle {
         store: &Arc<dyn Store>,
         is_embedded: bool,
         clock: &Arc<dyn Clock>,
+        introduction: Introduction,
         events: Events,
     ) -> (Self, Keeper<Client>) {
         let (messages, queue) = mpsc::unbounded_channel();
@@ -96,14 +97,15 @@ impl Handle {
             false => Arc::new(move |key| contained(|| shards.shard(key)).unwrap_or_default()),
         };
         let engine = Engine::new(&*id, shard_of);
+        let engine = engine.introducing(introduction.key_of(&id), introduction.record());
         let keeper = Keeper::new(engine, executor, Arc::clone(clock), queue);
         #[cfg(feature = "durable")]
         let keeps_durable_calls = store.durable().is_some();
         let handle = Self {
             id,
             messages,
-            // The engine draws the odd ones.
-            numbers: AtomicU64::new(2),
+            numbers: Numbers::new(Arc::clone(clock)),
+            introduction,
             delivery: Arc::default(),
             events,
             #[cfg(feature = "durable")]
@@ -141,9 +143,14 @@ impl Handle {
 
 impl Client {
     /// A client of an embedded store: its keeper runs on the runtimes of its callers.
-    pub(crate) fn embedded(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn embedded(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        introduction: Introduction,
+    ) -> Arc<Self> {
         let is_embedded = store.embedded().is_some();
-        let (handle, keeper) = Handle::new(&store, is_embedded, &clock, Events::default());
+        let (handle, keeper) =
+            Handle::new(&store, is_embedded, &clock, introduction, Events::default());
         let runner = InlineRunner::new(keeper, Arc::clone(&clock));
         // An embedded store has every answer at once; one that has not, wakes nobody.
         let mut listening = store.subscribe(&handle.id, handle.listener()(runner.waker()));
@@ -161,14 +168,14 @@ impl Client {
     pub(crate) fn on_own_thread<F, Fut>(
         clock: Arc<dyn Clock>,
         store: Arc<dyn Store>,
-        events: Events,
+        (introduction, events): (Introduction, Events),
         connect: F,
     ) -> Result<(Arc<Self>, Started), Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), Error>>,
     {
-        let (handle, keeper) = Handle::new(&store, false, &clock, events);
+        let (handle, keeper) = Handle::new(&store, false, &clock, introduction, events);
         let (id, delivery) = (handle.id.clone(), Arc::clone(&handle.delivery));
         let listener = handle.listener();
         let prepare = move |waker| async move {
@@ -192,6 +199,16 @@ impl Client {
     /// Is this a lock of this client?
     pub(crate) fn made(&self, hold: &Hold) -> bool {
         token::is_of(&hold.token, &self.handle.id)
+    }
+
+    /// The first part of its tokens.
+    pub(super) fn id(&self) -> &str {
+        &self.handle.id
+    }
+
+    /// What is said of it to operators.
+    pub(crate) fn introduction(&self) -> &Introduction {
+        &self.handle.introduction
     }
 
     /// How notices travel at the moment.
@@ -245,23 +262,6 @@ impl Client {
         self.ask(ask, expected!(Truth)).await.map_err(|error| error.on(&window.id))
     }
 
-    pub(crate) async fn status(&self, lock: Named) -> Result<Status, Error> {
-        let holder = self.ask(Query::Holder(lock.key), expected!(Holder));
-        let holder = holder.await.map_err(|error| error.on(&lock.id))?;
-        Ok(holder.map_or(Status::Free, |Holder { token, remaining, waiters, .. }| Status::Held {
-            by_us: token::is_of(&token, &self.handle.id),
-            holder: token,
-            remaining: remaining.unwrap_or(Duration::MAX),
-            waiters,
-        }))
-    }
-
-    pub(crate) async fn force_release(&self, lock: Named) -> Result<bool, Error> {
-        self.ask(Query::ForceRelease(lock.key), expected!(Truth))
-            .await
-            .map_err(|error| error.on(&lock.id))
-    }
-
     pub(crate) async fn flush(&self) {
         let _ = self.answered(None, Command::Flush).await;
     }
@@ -271,7 +271,11 @@ impl Client {
     }
 
     /// What the store answers to something that changes nothing in the engine.
-    async fn ask<T>(&self, ask: Query, expected: fn(Outcome) -> Option<T>) -> Result<T, Error> {
+    pub(super) async fn ask<T>(
+        &self,
+        ask: Query,
+        expected: fn(Outcome) -> Option<T>,
+    ) -> Result<T, Error> {
         let told = self.answered(None, |caller| Command::Query(Box::new(ask), caller)).await?;
         let outcome = if let Told::Else(outcome) = told { expected(outcome) } else { None };
         Ok(outcome.expect("BUG: what was asked is answered"))
@@ -301,7 +305,7 @@ impl Client {
 
         let id = Arc::clone(&lock.id);
         self.runner.ensure_timers().map_err(|error| error.on(&id))?;
-        let number = self.handle.numbers.fetch_add(2, Ordering::Relaxed);
+        let number = self.handle.numbers.draw();
         let mut withdraw = Withdraw { client: self, number: Some(number) };
         let key = Arc::clone(&lock.key);
         let told = self.answered(Some((lock, Arc::clone(self))), |to| {

@@ -68,6 +68,10 @@ impl<O: Owner> Executor<O> {
             ),
             Call::Extend(batch) => self.run(batch, AnyStore::extend, Answer::Extended),
             Call::Holder(batch) => self.run(batch, AnyStore::holder, Answer::Holder),
+            Call::Client(batch) => self.run(batch, AnyStore::client, Answer::Client),
+            Call::Scan(batch) => self.run(batch, AnyStore::scan, Answer::Scanned),
+            Call::Introduce(batch) => self.run(batch, AnyStore::introduce, Answer::Introduced),
+            Call::DueIn(batch) => self.run(batch, AnyStore::due_in, Answer::DueIn),
             Call::ForceRelease(batch) => {
                 self.run(batch, AnyStore::force_release, Answer::ForceReleased)
             }
@@ -76,6 +80,7 @@ impl<O: Owner> Executor<O> {
             Call::Claim(batch) => self.run(batch, AnyStore::claim, Answer::Claimed),
             Call::Keep(batch) => self.run(batch, AnyStore::keep, Answer::Kept),
             Call::Due(batch) => self.run(batch, AnyStore::due, Answer::Due),
+            Call::Waiting(batch) => self.run(batch, AnyStore::waiting, Answer::Waiting),
             Call::Finish(batch) => self.run(batch, AnyStore::finish, Answer::Finished),
             Call::SetAside(batch) => self.run(batch, AnyStore::set_aside, Answer::SetAside),
             Call::TakeBack(batch) => self.run(batch, AnyStore::take_back, Answer::TakenBack),

@@ -5,7 +5,8 @@
 //! guard can be dropped anywhere, a future can be abandoned anywhere, and renewing cannot race
 //! with releasing: one engine decides both.
 //!
-//! - [`client`]: what callers ask; [`caller`], [`reply`]: how each is told;
+//! - [`client`]: what callers ask; [`operators`]: what they ask about locks of others; [`numbers`]: what
+//!   each is known by; [`caller`], [`reply`]: how each is told;
 //! - [`turns`]: what happens in a turn, and in which order;
 //! - [`executor`]: how a call of the store begins, and where its answer goes;
 //! - [`held`], [`signal`]: one held lock, as its guard and the keeper share it;
@@ -21,6 +22,8 @@ mod held;
 mod inline;
 #[cfg(all(test, lock_loom))]
 mod loom_tests;
+mod numbers;
+mod operators;
 mod refusal;
 mod reply;
 mod runner;

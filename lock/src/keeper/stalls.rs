@@ -27,7 +27,8 @@ use super::Client;
 use crate::{
     clock::Clock,
     events::Events,
-    id::Named,
+    id::{Named, Prefix},
+    introduction::Introduction,
     store::{Answers, DebounceStore, Store},
 };
 
@@ -119,7 +120,7 @@ async fn a_call_that_is_made_after_a_stall_is_not_dated_before_it() {
         let (client, started) = Client::on_own_thread(
             Arc::clone(&clock) as _,
             Arc::clone(&ages) as _,
-            Events::default(),
+            (Introduction::unnamed(Prefix::default()), Events::default()),
             || async { Ok(()) },
         )
         .unwrap();

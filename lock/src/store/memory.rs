@@ -9,10 +9,11 @@ use std::{
 
 use lock_core::{
     contract::{
-        AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery,
-        DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
-        ExtendRequest, FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest,
-        RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest,
+        AcquireRequest, Acquisition, ClaimRequest, ClientRecord, DebounceReply, DebounceRequest,
+        Delivery, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
+        ExtendRequest, FinishRequest, ForceReleaseRequest, Holder, IntroduceRequest, KeepRequest,
+        Kept, Release, ReleaseRequest, RenewRequest, Renewal, ScanPage, ScanRequest, SetAside,
+        StoreError, TakeBackRequest, WaitingCalls,
     },
     table::{Now, Table},
 };
@@ -195,8 +196,20 @@ impl AdminStore for MemoryStore {
         self.each(keys, Table::holder)
     }
 
-    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
-        self.each(keys, Table::force_release)
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
+        self.each(batch, Table::force_release)
+    }
+
+    fn introduce<'a>(&'a self, batch: &'a [IntroduceRequest]) -> Answers<'a, ()> {
+        self.each(batch, Table::introduce)
+    }
+
+    fn client<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<ClientRecord>> {
+        self.each(keys, Table::client)
+    }
+
+    fn scan<'a>(&'a self, batch: &'a [ScanRequest]) -> Answers<'a, ScanPage> {
+        self.each(batch, Table::scan)
     }
 }
 
@@ -208,6 +221,10 @@ impl DebounceStore for MemoryStore {
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
         self.each(batch, Table::end_window)
     }
+
+    fn due_in<'a>(&'a self, windows: &'a [Arc<str>]) -> Answers<'a, Option<Duration>> {
+        self.each(windows, Table::due_in)
+    }
 }
 
 impl DurableStore for MemoryStore {
@@ -217,6 +234,10 @@ impl DurableStore for MemoryStore {
 
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
         self.each(batch, Table::due)
+    }
+
+    fn waiting<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, WaitingCalls> {
+        self.each(batch, Table::waiting)
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {

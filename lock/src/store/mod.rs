@@ -10,7 +10,7 @@
 //! | capability | needed for | offered by |
 //! |---|---|---|
 //! | [`Store::subscribe`] | waiters with a [ticket](Acquisition::waiting) are notified, instead of polling | its own answer |
-//! | [`AdminStore`] | `extend`, `status`, `force_release`, `end_run` | [`Store::admin`] |
+//! | [`AdminStore`] | `extend`, `status`, `list`, `force_release`, `end_run` | [`Store::admin`] |
 //! | [`DebounceStore`] | `debounce`, `#[debounced]` | [`Store::debounce`] |
 //! | [`DurableStore`] | durable debounce | [`Store::durable`] |
 //! | [`EmbeddedStore`] | a store in this process, without a thread | [`Store::embedded`] |
@@ -29,13 +29,16 @@ pub(crate) mod redis;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use lock_core::contract::answer_each;
+
 pub(crate) use self::listener::CurrentDelivery;
 pub use self::{listener::Listener, memory::MemoryStore};
 pub use lock_core::contract::{
-    AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery, DueCalls,
-    DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest, ExtendRequest,
-    FinishRequest, Holder, IfHeld, KeepRequest, Kept, Notice, RESERVATION, Release, ReleaseRequest,
-    RenewRequest, Renewal, SetAside, StoreError, TakeBackRequest, WindowEnd,
+    AcquireRequest, Acquisition, ClaimRequest, ClientRecord, DebounceReply, DebounceRequest,
+    Delivery, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
+    ExtendRequest, FinishRequest, ForceReleaseRequest, Holder, IfHeld, IntroduceRequest,
+    KeepRequest, Kept, Notice, RESERVATION, Release, ReleaseRequest, RenewRequest, Renewal,
+    ScanFor, ScanPage, ScanRequest, SetAside, StoreError, TakeBackRequest, WaitingCalls, WindowEnd,
 };
 
 /// A boxed future, as the methods of a store return it.
@@ -66,7 +69,8 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// # Names of keys
 ///
 /// A lock's key is what the application gives it: prefix and id. Keys of the library's own have a `~`
-/// between them: the window `~debounce:ID` and the lock `~run:ID` of a debounce, and the book
+/// between them: the window `~debounce:ID` and the lock `~run:ID` of a debounce, the record
+/// `~client:CLIENT` of a client, and the book
 /// `~due:NAME`, `~calls:NAME`, `~aside:NAME` of a durable function with the locks of its runs,
 /// `~durable:LENGTH-OF-NAME:NAME:ID`. One request names keys of one id, or of one function. No prefix
 /// contains a `~` and no id begins with one.
@@ -177,9 +181,11 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// The capability behind [`extend`](crate::LockGuard::extend), [`status`](crate::Lock::status),
-/// [`force_release`](crate::Lock::force_release) and [`end_run`](crate::Debounce::end_run).
+/// [`list`](crate::Locks::list), [`force_release`](crate::Lock::force_release) and
+/// [`end_run`](crate::Debounce::end_run).
 ///
-/// A store may answer a single method with [`StoreError::unsupported`].
+/// A store may answer a single method with [`StoreError::unsupported`], as the methods with a default
+/// do.
 pub trait AdminStore: Send + Sync {
     /// Adds to what remains of each lock that is held by its token, and says what remains then.
     /// `None` if it is not held by it.
@@ -188,9 +194,31 @@ pub trait AdminStore: Send + Sync {
     /// Says who holds the lock of each key, if anybody does.
     fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>>;
 
-    /// Takes the lock of each key away from its holder, and notifies that client; then as
-    /// [`release`](Store::release). [`Release::ours`] says whether anybody held it.
-    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release>;
+    /// Takes each lock away from its holder, and notifies that client; then as
+    /// [`release`](Store::release). [`Release::ours`] says whether it was held, by the token that
+    /// the request names if it names one. A lock that another token holds is left as it is.
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release>;
+
+    /// Keeps what a client says of itself, until it expires.
+    fn introduce<'a>(&'a self, batch: &'a [IntroduceRequest]) -> Answers<'a, ()> {
+        unsupported("what clients say of themselves", batch.len())
+    }
+
+    /// Says what was kept of each client, by the keys of the records.
+    fn client<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<ClientRecord>> {
+        unsupported("what clients say of themselves", keys.len())
+    }
+
+    /// Says which ids the store has something of, page by page. A page must not keep the store from
+    /// its other clients for more than a few milliseconds.
+    fn scan<'a>(&'a self, batch: &'a [ScanRequest]) -> Answers<'a, ScanPage> {
+        unsupported("listing", batch.len())
+    }
+}
+
+/// The answers of a store that has no such method.
+fn unsupported<'a, A: Send + 'a>(what: &'static str, items: usize) -> Answers<'a, A> {
+    Box::pin(std::future::ready(answer_each(Err(StoreError::unsupported(what)), items)))
 }
 
 /// The capability behind [`Locks::debounce`](crate::Locks::debounce).
@@ -202,6 +230,11 @@ pub trait DebounceStore: Send + Sync {
     /// Ends each window before its time; false if no call waits in it. A run that goes on is left
     /// alone.
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool>;
+
+    /// Says how long it is until the call is due that waits in each window; `None` if none does.
+    fn due_in<'a>(&'a self, windows: &'a [Arc<str>]) -> Answers<'a, Option<Duration>> {
+        unsupported("asking about a debounce", windows.len())
+    }
 }
 
 /// The capability behind durable debounce: calls that are kept in the store.
@@ -214,6 +247,12 @@ pub trait DurableStore: Send + Sync {
 
     /// Says which calls are due.
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls>;
+
+    /// Says which calls wait for each function, whether they are due or not, at most as many of them
+    /// as the request says.
+    fn waiting<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, WaitingCalls> {
+        unsupported("listing durable calls", batch.len())
+    }
 
     /// Lets each call run, if it is due and no other run of its id goes on.
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim>;

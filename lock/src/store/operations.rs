@@ -29,11 +29,16 @@ macro_rules! operations {
 operations! {
     extend: admin, AdminStore, "extending a lease", [ExtendRequest] => Option<Duration>;
     holder: admin, AdminStore, "asking who holds a lock", [Arc<str>] => Option<Holder>;
-    force_release: admin, AdminStore, "releasing a lock by force", [Arc<str>] => Release;
+    force_release: admin, AdminStore, "releasing a lock by force", [ForceReleaseRequest] => Release;
+    introduce: admin, AdminStore, "what clients say of themselves", [IntroduceRequest] => ();
+    client: admin, AdminStore, "what clients say of themselves", [Arc<str>] => Option<ClientRecord>;
+    scan: admin, AdminStore, "listing", [ScanRequest] => ScanPage;
     register: debounce, DebounceStore, "debounced calls", [DebounceRequest] => DebounceReply;
     end_window: debounce, DebounceStore, "debounced calls", [EndWindowRequest] => bool;
+    due_in: debounce, DebounceStore, "debounced calls", [Arc<str>] => Option<Duration>;
     keep: durable, DurableStore, "durable calls", [KeepRequest] => Kept;
     due: durable, DurableStore, "durable calls", [DueRequest] => DueCalls;
+    waiting: durable, DurableStore, "durable calls", [DueRequest] => WaitingCalls;
     claim: durable, DurableStore, "durable calls", [ClaimRequest] => DurableClaim;
     finish: durable, DurableStore, "durable calls", [FinishRequest] => DurableFinish;
     set_aside: durable, DurableStore, "durable calls", [DurableBook] => Vec<SetAside>;

@@ -14,8 +14,9 @@ use std::{
 use futures_util::FutureExt;
 use lock::store::{
     AcquireRequest, Acquisition, AdminStore, Answers, DebounceReply, DebounceRequest,
-    DebounceStore, Delivery, EmbeddedStore, EndWindowRequest, ExtendRequest, Holder, Listener,
-    MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store, StoreError, StoreFuture,
+    DebounceStore, Delivery, EmbeddedStore, EndWindowRequest, ExtendRequest, ForceReleaseRequest,
+    Holder, Listener, MemoryStore, Release, ReleaseRequest, RenewRequest, Renewal, Store,
+    StoreError, StoreFuture,
 };
 use lock_tests::{Fate, Random};
 use tokio::{
@@ -218,7 +219,7 @@ impl AdminStore for Network {
         self.0.store.holder(batch)
     }
 
-    fn force_release<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Release> {
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
         self.0.store.force_release(batch)
     }
 }

@@ -91,7 +91,7 @@ fn requests_go_in_batches_in_order_up_to_a_bound_on_what_is_on_its_way() {
 #[test]
 fn what_nobody_waits_for_any_more_is_not_asked() {
     let (mut bulk, shared) = (Bulk::default(), shared());
-    bulk.ask(Query::ForceRelease("a".into()), Asks(1, true), &shared);
+    bulk.ask(Query::ForceRelease(ForceReleaseRequest::new("a")), Asks(1, true), &shared);
     assert!(bulk.next(at(0)).is_none());
     assert!(!bulk.is_due(), "it is gone");
 }
@@ -100,7 +100,7 @@ fn what_nobody_waits_for_any_more_is_not_asked() {
 fn each_kind_comes_first_in_its_turn() {
     let (mut bulk, shared) = (Bulk::default(), shared());
     (0..250).for_each(|number| ask(&mut bulk, "a", number, &shared));
-    bulk.ask(Query::ForceRelease("a".into()), Asks(1000, false), &shared);
+    bulk.ask(Query::ForceRelease(ForceReleaseRequest::new("a")), Asks(1000, false), &shared);
     let book = DurableBook::new("a", "a", "a");
     bulk.ask(Query::SetAside(book.clone()), Asks(1001, false), &shared);
     let terms = Terms::of_run(Duration::from_secs(10), None);

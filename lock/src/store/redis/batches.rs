@@ -223,6 +223,19 @@ pub(super) fn numbers<T>(
     }
 }
 
+/// Reads a reply with an answer for each item, or the error of the server's that is one.
+pub(super) fn each_or_error<T>(
+    read: impl Fn(Value, usize) -> Option<Vec<Result<T, String>>>,
+) -> impl Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>> {
+    move |address, reply, items| match read(reply, items) {
+        Some(answers) => {
+            let refused = |error: String| address.refused(&error);
+            answers.into_iter().map(|answer| answer.map_err(refused)).collect()
+        }
+        None => answer_each(Err(address.makes_no_sense()), items),
+    }
+}
+
 /// Reads a reply about one item; an answer that makes no sense is an answer that is not known.
 pub(super) fn one<T>(
     read: impl Fn(Value) -> Option<T>,

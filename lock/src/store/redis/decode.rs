@@ -5,8 +5,8 @@ use std::time::Duration;
 use lock_core::{
     Token,
     contract::{
-        Acquisition, DebounceReply, DueCalls, DurableClaim, DurableFinish, Holder, Kept, Release,
-        Renewal, SetAside,
+        Acquisition, ClientRecord, DebounceReply, DueCalls, DurableClaim, DurableFinish, Holder,
+        Kept, Release, Renewal, SetAside, WaitingCalls,
     },
 };
 use redis::Value;
@@ -40,19 +40,85 @@ pub(super) fn acquired(reply: Value, items: usize) -> Option<Vec<Result<Acquisit
     (answers.len() == items).then_some(answers)
 }
 
-pub(super) fn holder(reply: Value) -> Option<Option<Holder>> {
-    let values = match reply {
-        Value::Nil => return Some(None),
-        Value::Array(values) => values,
-        _ => return None,
+/// An item that failed has the server's error as its answer.
+pub(super) fn holders(reply: Value, items: usize) -> Option<Vec<Result<Option<Holder>, String>>> {
+    let mut values = array(reply)?.into_iter();
+    let now = remaining(integer(values.next()?)?)?;
+    let answer = |value: Value| match value {
+        Value::Nil => Some(Ok(None)),
+        Value::Array(held) => match &held[..] {
+            [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] => {
+                // Another client's token may be any bytes.
+                let token = Token::from(String::from_utf8_lossy(token).into_owned());
+                let waiters = usize::try_from(*waiters).ok()?;
+                let holder = Holder::new(token, remaining(*left)).waiters(waiters);
+                Some(Ok(Some(holder.seen_at(now))))
+            }
+            _ => None,
+        },
+        Value::BulkString(error) => Some(Err(String::from_utf8_lossy(&error).into_owned())),
+        _ => None,
     };
-    let [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] = &values[..] else {
-        return None;
-    };
-    // Another client's token may be any bytes.
-    let token = Token::from(String::from_utf8_lossy(token).into_owned());
-    let waiters = usize::try_from(*waiters).ok()?;
-    Some(Some(Holder::new(token, remaining(*left)).waiters(waiters)))
+    let answers: Vec<_> = values.map(answer).collect::<Option<_>>()?;
+    (answers.len() == items).then_some(answers)
+}
+
+/// RESP3 has a type for it.
+fn pairs(reply: Value) -> Option<Vec<(Value, Value)>> {
+    match reply {
+        Value::Map(pairs) => Some(pairs),
+        reply => {
+            let mut values = array(reply)?.into_iter();
+            let pairs = std::iter::from_fn(|| Some((values.next()?, values.next()?)));
+            Some(pairs.collect())
+        }
+    }
+}
+
+pub(super) fn client(reply: Value) -> Option<Option<ClientRecord>> {
+    let fields = pairs(reply)?;
+    if fields.is_empty() {
+        return Some(None);
+    }
+    let (mut record, mut host, mut pid) = (ClientRecord::unknown(), None, None);
+    for (field, value) in fields {
+        // Anybody may have written it: what cannot be read is not known.
+        let value = text(&value);
+        match text(&field).as_deref() {
+            Some("name") => record = record.name(value),
+            Some("host") => host = value,
+            Some("pid") => pid = value.and_then(|pid| pid.parse().ok()),
+            Some("version") => record = record.version(value),
+            // What later versions may say.
+            _ => {}
+        }
+    }
+    Some(Some(record.process(host, pid)))
+}
+
+/// A page of names, and the server's cursor.
+pub(super) fn scanned(reply: Value) -> Option<(String, Vec<String>)> {
+    match array(reply)?.as_slice() {
+        [cursor, Value::Array(names)] => {
+            // No key of ours has a name that is no text.
+            Some((text(cursor)?, names.iter().filter_map(text).collect()))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn due_in(reply: Value) -> Option<Option<Duration>> {
+    integer(reply).map(remaining)
+}
+
+pub(super) fn waiting(reply: Value) -> Option<WaitingCalls> {
+    let mut values = array(reply)?.into_iter();
+    let count = usize::try_from(integer(values.next()?)?).ok()?;
+    let mut calls = Vec::new();
+    while let Some(id) = values.next() {
+        calls.push((text(&id)?, remaining(integer(values.next()?)?)?));
+    }
+    Some(WaitingCalls::new(count, calls))
 }
 
 pub(super) fn debounced(reply: Value) -> Option<DebounceReply> {
@@ -146,14 +212,9 @@ pub(super) fn finished(reply: Value) -> Option<DurableFinish> {
     }
 }
 
-/// RESP3 has a type for it.
 pub(super) fn set_aside(reply: Value) -> Option<Vec<SetAside>> {
-    let values = match reply {
-        Value::Map(pairs) => pairs.into_iter().flat_map(|(id, text)| [id, text]).collect(),
-        reply => array(reply)?,
-    };
-    let pairs = values.chunks_exact(2);
-    pairs.map(|pair| read_set_aside(text(&pair[0])?, &text(&pair[1])?)).collect()
+    let calls = pairs(reply)?.into_iter();
+    calls.map(|(id, written)| read_set_aside(text(&id)?, &text(&written)?)).collect()
 }
 
 /// What durable_finish.lua has written: "attempts generation limit pause length-of-reason reason

@@ -4,17 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use lock_core::contract::{
     ALIVE, ALIVE_POLLING, AcquireRequest, ClaimRequest, DebounceRequest, Delivery, DueRequest,
-    DurableBook, EndWindowRequest, ExtendRequest, FinishRequest, GRACE, IfHeld, KeepRequest,
-    RESERVATION, ReleaseRequest, RenewRequest, TakeBackRequest, WindowEnd,
+    DurableBook, EndWindowRequest, ExtendRequest, FinishRequest, ForceReleaseRequest, GRACE,
+    IfHeld, IntroduceRequest, KeepRequest, RESERVATION, ReleaseRequest, RenewRequest, ScanFor,
+    ScanRequest, TakeBackRequest, WindowEnd,
 };
 use redis::{RedisWrite, ToRedisArgs};
 
 use super::{
     keys::Naming,
     scripts::{
-        ACQUIRE, DEBOUNCE, DURABLE_ASIDE, DURABLE_CALL, DURABLE_CLAIM, DURABLE_DUE, DURABLE_FINISH,
-        DURABLE_TAKE_BACK, END_WINDOW, EXTEND, FORCE_RELEASE, HOLDER, Invocation, RELEASE, RENEW,
-        Script,
+        ACQUIRE, CLIENT, DEBOUNCE, DUE_IN, DURABLE_ASIDE, DURABLE_CALL, DURABLE_CLAIM, DURABLE_DUE,
+        DURABLE_FINISH, DURABLE_TAKE_BACK, DURABLE_WAITING, END_WINDOW, EXTEND, FORCE_RELEASE,
+        HOLDER, INTRODUCE, Invocation, RELEASE, RENEW, SCAN, Script,
     },
     slots::Slot,
 };
@@ -111,17 +112,75 @@ pub(super) fn extend(request: &ExtendRequest, naming: &Naming) -> Invocation {
         .arg(millis(LONGEST_LEASE))
 }
 
-pub(super) fn holder(key: &Arc<str>, naming: &Naming) -> Invocation {
-    let home = naming.home(key);
-    Invocation::of(&HOLDER, home.slot(), 2).arg(home).arg(home.queue())
+/// One call for all of these locks, whose keys are in one slot.
+pub(super) fn holders(keys: &[&Arc<str>], naming: &Naming) -> Invocation {
+    let slot = naming.home(keys.first().map_or("", |key| key)).slot();
+    let mut invocation = Invocation::of(&HOLDER, slot, 2 * keys.len());
+    for key in keys {
+        let home = naming.home(key);
+        invocation = invocation.arg(home).arg(home.queue());
+    }
+    invocation
 }
 
-pub(super) fn force_release(key: &Arc<str>, naming: &Naming) -> Invocation {
-    let home = naming.home(key);
+pub(super) fn force_release(request: &ForceReleaseRequest, naming: &Naming) -> Invocation {
+    let home = naming.home(&request.key);
     Invocation::of(&FORCE_RELEASE, home.slot(), 2)
         .arg(home)
         .arg(home.queue())
         .arg(millis(RESERVATION))
+        .arg(request.holder.as_ref().map_or("", |holder| holder.as_str()))
+}
+
+pub(super) fn introduce(request: &IntroduceRequest, naming: &Naming) -> Invocation {
+    let home = naming.home(&request.key);
+    let invocation = Invocation::of(&INTRODUCE, home.slot(), 1).arg(home).arg(millis(request.keep));
+    let record = &request.record;
+    let pid = record.pid.map(|pid| pid.to_string());
+    // There is one field at least.
+    let says = [
+        ("client", Some(&*request.key)),
+        ("name", record.name.as_deref()),
+        ("host", record.host.as_deref()),
+        ("pid", pid.as_deref()),
+        ("version", record.version.as_deref()),
+    ];
+    says.into_iter()
+        .filter_map(|(field, value)| Some((field, value?)))
+        .fold(invocation, |invocation, (field, value)| invocation.arg(field).arg(value))
+}
+
+pub(super) fn client(key: &Arc<str>, naming: &Naming) -> Invocation {
+    let home = naming.home(key);
+    Invocation::of(&CLIENT, home.slot(), 1).arg(home)
+}
+
+/// One page of the node that has this slot.
+pub(super) fn scan(
+    request: &ScanRequest,
+    (slot, cursor): (Slot, &str),
+    naming: &Naming,
+) -> Invocation {
+    let ScanRequest { what, prefix, ids, count, .. } = request;
+    let kind = match what {
+        ScanFor::Debounces | ScanFor::SetAside => "hash",
+        ScanFor::Waiting => "zset",
+        _ => "string",
+    };
+    Invocation::of(&SCAN, slot, 0)
+        .arg(cursor)
+        .arg(naming.pattern(&format!("{prefix}{}{ids}", what.infix())))
+        .arg((*count).max(1))
+        .arg(kind)
+}
+
+pub(super) fn due_in(window: &Arc<str>, naming: &Naming) -> Invocation {
+    let home = naming.home(window);
+    Invocation::of(&DUE_IN, home.slot(), 1).arg(home)
+}
+
+pub(super) fn waiting(request: &DueRequest, naming: &Naming) -> Invocation {
+    of_book(&DURABLE_WAITING, 1, &request.book, naming).arg(request.limit)
 }
 
 pub(super) fn register(request: &DebounceRequest, naming: &Naming) -> Invocation {

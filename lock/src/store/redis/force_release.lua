@@ -1,11 +1,15 @@
--- Takes the lock KEYS[1], whose queue is KEYS[2], away from whoever holds it, and tells that
--- client. Hands it to the first living waiter, for ARGV[1] milliseconds to claim it, or frees it.
+-- Takes the lock KEYS[1], whose queue is KEYS[2], away from its holder, and tells that client; only
+-- from the token ARGV[2], if that is not ''. Hands it to the first living waiter, for ARGV[1]
+-- milliseconds to claim it, or frees it.
 --
 -- GET fails on a key of another type: what is not a lock is not deleted.
 --
--- Answers 1 if somebody held it, plus 2 if it was handed over.
+-- Answers 1 if it was held by whom it should, plus 2 if it was handed over.
 
 local holder = redis.call('GET', KEYS[1])
+if ARGV[2] ~= '' and holder ~= ARGV[2] then
+  return 0
+end
 local first, ticket, dead = first_waiter(KEYS[2])
 local answer = holder and 1 or 0
 if first then

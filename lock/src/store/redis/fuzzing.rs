@@ -38,8 +38,12 @@ pub fn reply(bytes: &[u8]) -> usize {
             assert!(fence < LARGEST, "{fence}");
         }
     }
+    scripts += (1..4).filter(|&items| decode::holders(value.clone(), items).is_some()).count();
     let others = [
-        decode::holder(value.clone()).is_some(),
+        decode::client(value.clone()).is_some(),
+        decode::scanned(value.clone()).is_some(),
+        decode::due_in(value.clone()).is_some(),
+        decode::waiting(value.clone()).is_some(),
         decode::extended(value.clone()).is_some(),
         decode::was_there(value.clone()).is_some(),
         decode::kept(value.clone()).is_some(),

@@ -29,6 +29,23 @@ impl Naming {
         matches!(self, Self::Slotted { .. })
     }
 
+    /// The pattern of the names of all keys that begin so; of the library's own, whichever their tags.
+    pub(super) fn pattern(&self, beginning: &str) -> String {
+        let Self::Slotted { prefix } = self else { return format!("{}*", literal(beginning)) };
+        let is_own = beginning.strip_prefix(&**prefix).is_some_and(|own| own.starts_with('~'));
+        format!("{}{}*", if is_own { "{*}" } else { "" }, literal(beginning))
+    }
+
+    /// A name without its tag, if it has one of the library's.
+    pub(super) fn untagged<'a>(&self, name: &'a str) -> &'a str {
+        let Self::Slotted { prefix } = self else { return name };
+        let rest = name.strip_prefix('{').and_then(|tagged| tagged.split_once('}'));
+        let own = rest
+            .map(|(_, key)| key)
+            .filter(|key| key.strip_prefix(&**prefix).is_some_and(|own| namesake(own).is_some()));
+        own.unwrap_or(name)
+    }
+
     /// Where a key is, with all that stands beside it.
     pub(super) fn home<'a>(&self, key: &'a str) -> Home<'a> {
         let Self::Slotted { prefix } = self else { return Home { key, place: Place::Anywhere } };
@@ -40,12 +57,24 @@ impl Naming {
     }
 }
 
-/// What a key of the library's own is named after: the id of a debounce, or a function. Those of one
-/// namesake are in one slot.
+/// What matches this text and nothing else, in a pattern of the server's.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+/// What a key of the library's own is named after: the id of a debounce, a function, or a client. Those
+/// of one namesake are in one slot.
 fn namesake(own: &str) -> Option<&str> {
     let (kind, rest) = own.strip_prefix('~')?.split_once(':')?;
     match kind {
-        "debounce" | "run" | "due" | "calls" | "aside" => Some(rest),
+        "debounce" | "run" | "due" | "calls" | "aside" | "client" => Some(rest),
         // The id of the call comes behind the function.
         "durable" => {
             let (length, rest) = rest.split_once(':')?;
@@ -211,6 +240,21 @@ mod tests {
         let naming = Naming::Slotted { prefix: "lock:".into() };
         for key in ["lock:a~run:b", "~run:b", "lock:~other:b", "lock:~durable:x:b"] {
             assert_eq!(written(naming.home(key)), key);
+        }
+    }
+
+    #[test]
+    fn a_pattern_finds_names_by_what_they_begin_with() {
+        let naming = Naming::Slotted { prefix: "lock:".into() };
+        assert_eq!(naming.pattern("lock:a*[b"), r"lock:a\*\[b*");
+        assert_eq!(naming.pattern("lock:~debounce:a"), "{*}lock:~debounce:a*");
+        assert_eq!(Naming::Plain.pattern("lock:~debounce:"), "lock:~debounce:*");
+        for key in ["lock:~debounce:{a}", "lock:~client:a", "lock:~run:}"] {
+            assert_eq!(naming.untagged(&written(naming.home(key))), key);
+            assert_eq!(Naming::Plain.untagged(key), key);
+        }
+        for key in ["{a}lock:b", "lock:a", "{", "{}"] {
+            assert_eq!(naming.untagged(key), key, "an id, or somebody else's");
         }
     }
 

@@ -36,11 +36,13 @@ mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use lock_core::contract::{
-    AcquireRequest, Acquisition, ClaimRequest, DebounceReply, DebounceRequest, Delivery, DueCalls,
-    DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest, ExtendRequest,
-    FinishRequest, Holder, KeepRequest, Kept, Release, ReleaseRequest, RenewRequest, Renewal,
-    SetAside, StoreError, TakeBackRequest, answer_each,
+    AcquireRequest, Acquisition, ClaimRequest, ClientRecord, DebounceReply, DebounceRequest,
+    Delivery, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, EndWindowRequest,
+    ExtendRequest, FinishRequest, ForceReleaseRequest, Holder, IntroduceRequest, KeepRequest, Kept,
+    Release, ReleaseRequest, RenewRequest, Renewal, ScanPage, ScanRequest, SetAside, StoreError,
+    TakeBackRequest, WaitingCalls,
 };
 use redis::Value;
 
@@ -54,19 +56,14 @@ pub(crate) use self::{
 };
 
 use self::{
-    batches::{Reading, numbers, one, one_for_each, one_for_each_slot},
+    batches::{Reading, each_or_error, numbers, one, one_for_each, one_for_each_slot},
     keys::Naming,
     node::Terms,
     scripts::Invocation,
     topology::{Making, Topology},
-    trouble::Address,
 };
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{Error, ErrorKind, store::Listener};
-
-/// How long calls are tried that cannot be done for a moment and that nobody else tries again: several
-/// at once, for each has to wait for all of them, and one.
-const TRIED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// The store on a Redis server, or on one after the other.
 #[derive(Debug)]
@@ -101,8 +98,7 @@ impl RedisStore {
         read: impl Fn(Value) -> Option<T>,
     ) -> Vec<Result<T, StoreError>> {
         let calls = |naming: &Naming| one_for_each(batch, |request| write(request, naming));
-        let tried_for = if batch.len() == 1 { TRIED.1 } else { TRIED.0 };
-        let terms = Terms { tried_for: Some(tried_for), in_any_order, ..Terms::default() };
+        let terms = Terms { in_any_order, ..Terms::tried(batch.len()) };
         let reading = Reading { read: one(read), is_grant: |_: &T| false };
         self.topology.perform(calls, batch.len(), terms, reading).await
     }
@@ -122,6 +118,32 @@ impl RedisStore {
             .perform(calls, batch.len(), terms, Reading { read: one(read), is_grant })
             .await
     }
+
+    /// One page, of one node: the cursor is a slot of that node's, and the node's own cursor.
+    async fn scan_page(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
+        let at = request.cursor.as_deref().and_then(|cursor| cursor.split_once(':'));
+        let at = at.and_then(|(slot, cursor)| Some((slot.parse().ok()?, cursor)));
+        let (slot, cursor) = match at {
+            Some(at) => at,
+            None => match self.topology.node_from(0).await? {
+                Some(slot) => (slot, "0"),
+                None => return Ok(ScanPage::default()),
+            },
+        };
+        let write =
+            |request: &ScanRequest, naming: &Naming| encode::scan(request, (slot, cursor), naming);
+        let page = self.each(std::slice::from_ref(request), true, write, decode::scanned).await;
+        let page = page.into_iter().next();
+        let missing = || Err(StoreError::unavailable("the store has left it out"));
+        let (next, names) = page.unwrap_or_else(missing)?;
+        let next = match next.as_str() {
+            "0" => self.topology.node_from(slot + 1).await?.map(|slot| format!("{slot}:0")),
+            next => Some(format!("{slot}:{next}")),
+        };
+        let naming = self.topology.naming();
+        let ids = names.iter().filter_map(|name| request.id_in(naming.untagged(name)));
+        Ok(ScanPage::new(ids.map(Into::into).collect(), next.map(Into::into)))
+    }
 }
 
 impl Store for RedisStore {
@@ -138,15 +160,9 @@ impl Store for RedisStore {
             };
             let lease = batch.iter().map(|request| request.lease).min();
             let terms = Terms { grants: lease, ..Terms::default() };
-            let read = |address: &Address, reply, items| match decode::acquired(reply, items) {
-                Some(answers) => {
-                    let refused = |error: String| address.refused(&error);
-                    answers.into_iter().map(|answer| answer.map_err(refused)).collect()
-                }
-                None => answer_each(Err(address.makes_no_sense()), items),
-            };
             let is_grant = |answer: &Acquisition| matches!(answer, Acquisition::Granted { .. });
-            self.topology.perform(calls, batch.len(), terms, Reading { read, is_grant }).await
+            let reading = Reading { read: each_or_error(decode::acquired), is_grant };
+            self.topology.perform(calls, batch.len(), terms, reading).await
         })
     }
 
@@ -214,12 +230,33 @@ impl AdminStore for RedisStore {
     }
 
     fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
-        Box::pin(self.each(keys, true, encode::holder, decode::holder))
+        Box::pin(async move {
+            let calls = |naming: &Naming| {
+                let write = |keys: &[&Arc<str>]| encode::holders(keys, naming);
+                one_for_each_slot(keys, naming, |key| key, write)
+            };
+            let reading = Reading { read: each_or_error(decode::holders), is_grant: |_: &_| false };
+            let terms = Terms { in_any_order: true, ..Terms::tried(keys.len()) };
+            self.topology.perform(calls, keys.len(), terms, reading).await
+        })
     }
 
-    fn force_release<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Release> {
+    fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release> {
         let read = |reply| decode::integer(reply).and_then(decode::released);
-        Box::pin(self.each(keys, false, encode::force_release, read))
+        Box::pin(self.each(batch, false, encode::force_release, read))
+    }
+
+    fn introduce<'a>(&'a self, batch: &'a [IntroduceRequest]) -> Answers<'a, ()> {
+        let read = |reply| decode::was_there(reply).map(drop);
+        Box::pin(self.each(batch, true, encode::introduce, read))
+    }
+
+    fn client<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<ClientRecord>> {
+        Box::pin(self.each(keys, true, encode::client, decode::client))
+    }
+
+    fn scan<'a>(&'a self, batch: &'a [ScanRequest]) -> Answers<'a, ScanPage> {
+        Box::pin(join_all(batch.iter().map(|request| self.scan_page(request))))
     }
 }
 
@@ -233,6 +270,10 @@ impl DebounceStore for RedisStore {
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool> {
         Box::pin(self.each(batch, false, encode::end_window, decode::was_there))
     }
+
+    fn due_in<'a>(&'a self, windows: &'a [Arc<str>]) -> Answers<'a, Option<Duration>> {
+        Box::pin(self.each(windows, true, encode::due_in, decode::due_in))
+    }
 }
 
 impl DurableStore for RedisStore {
@@ -242,6 +283,10 @@ impl DurableStore for RedisStore {
 
     fn due<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, DueCalls> {
         Box::pin(self.each(batch, true, encode::due, decode::due))
+    }
+
+    fn waiting<'a>(&'a self, batch: &'a [DueRequest]) -> Answers<'a, WaitingCalls> {
+        Box::pin(self.each(batch, true, encode::waiting, decode::waiting))
     }
 
     fn claim<'a>(&'a self, batch: &'a [ClaimRequest]) -> Answers<'a, DurableClaim> {

@@ -57,14 +57,19 @@ scripts! {
     EXTEND = "extend.lua";
     HOLDER = "queue.lua" "holder.lua";
     FORCE_RELEASE = "queue.lua" "force_release.lua";
+    INTRODUCE = "introduce.lua";
+    CLIENT = "client.lua";
+    SCAN = "scan.lua";
     DEBOUNCE = "fence.lua" "queue.lua" "window.lua" "debounce.lua";
     DURABLE_CALL = "record.lua" "durable_call.lua";
     DURABLE_DUE = "durable_due.lua";
+    DURABLE_WAITING = "durable_waiting.lua";
     DURABLE_CLAIM = "fence.lua" "record.lua" "durable_claim.lua";
     DURABLE_FINISH = "record.lua" "durable_finish.lua";
     DURABLE_ASIDE = "durable_aside.lua";
     DURABLE_TAKE_BACK = "record.lua" "durable_take_back.lua";
     END_WINDOW = "queue.lua" "window.lua" "end_window.lua";
+    DUE_IN = "window.lua" "due_in.lua";
 }
 
 impl Script {

@@ -1,10 +1,14 @@
 //! What an operator asks for.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use lock_core::contract::{ExtendRequest, Holder, IfHeld, StoreError};
+use lock_core::contract::{
+    ClientRecord, ExtendRequest, ForceReleaseRequest, Holder, IfHeld, IntroduceRequest, ScanFor,
+    ScanRequest, StoreError,
+};
+use tokio::time::sleep;
 
-use super::{LONG, Report, Suite, broken, demand, queue, try_each};
+use super::{LATE, LONG, Report, SHORT, Suite, broken, demand, queue, try_each};
 use crate::store::{AdminStore, Answers};
 
 pub(super) async fn check(suite: &Suite<'_>) -> Report {
@@ -13,11 +17,17 @@ pub(super) async fn check(suite: &Suite<'_>) -> Report {
     report.note("admin: holder", holder(suite, store).await);
     report.note("admin: extend", extend(suite, store).await);
     report.note("admin: force_release", force_release(suite, store).await);
+    report.note("admin: introduce, client", records(suite, store).await);
+    report.note("admin: scan", scan(suite, store).await);
     report
 }
 
 /// `None` if the store does not support the method.
-async fn supported<T>(clause: &str, items: usize, answers: Answers<'_, T>) -> Option<Vec<T>> {
+pub(super) async fn supported<T>(
+    clause: &str,
+    items: usize,
+    answers: Answers<'_, T>,
+) -> Option<Vec<T>> {
     let answers = try_each(clause, items, answers).await.into_iter();
     let supported = |answer| match answer {
         Err(StoreError::Unsupported(_)) => None,
@@ -73,8 +83,9 @@ async fn extend(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
 async fn force_release(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     let (clause, key) = ("force_release takes the lock away", suite.key("force"));
     suite.take(clause, &key, 1, LONG).await;
-    let keys = [suite.key("force, free"), Arc::clone(&key)];
-    let answers = supported(clause, 2, store.force_release(&keys)).await;
+    let by_force = |key: &Arc<str>| ForceReleaseRequest::new(Arc::clone(key));
+    let forced = [by_force(&suite.key("force, free")), by_force(&key)];
+    let answers = supported(clause, 2, store.force_release(&forced)).await;
     let Some(answers) = answers else { return false };
     let ours: Vec<_> = answers.iter().map(|answer| answer.ours).collect();
     demand(ours == [false, true], clause, format_args!("one was free, one held: {answers:?}"));
@@ -82,13 +93,85 @@ async fn force_release(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     demand(!kept, clause, "its holder has it still");
     suite.take(clause, &key, 2, LONG).await;
 
+    let clause = "force_release leaves the lock of another holder alone";
+    let only_from = |number| [by_force(&key).only_from(Some(suite.token(number)))];
+    let answers = supported(clause, 1, store.force_release(&only_from(1))).await;
+    let ours = answers.is_some_and(|answers| answers[0].ours);
+    demand(!ours, clause, "it says that the token before held it");
+    suite.is_held(clause, &key, 3).await;
+    let answers = supported(clause, 1, store.force_release(&only_from(2))).await;
+    demand(answers.is_some_and(|answers| answers[0].ours), clause, "its holder was named");
+    suite.take(clause, &key, 2, LONG).await;
+
     let clause = "force_release hands over";
     if queue::is_offered(suite.store).await {
         suite.acquire(clause, &key, 3, LONG, IfHeld::Wait).await;
-        let answers = supported(clause, 1, store.force_release(&keys[1..])).await;
+        let answers = supported(clause, 1, store.force_release(&forced[1..])).await;
         let given = answers.is_some_and(|answers| answers[0].ours && answers[0].handed_over);
         demand(given, clause, "one waits, and was not given the lock");
         suite.take(clause, &key, 3, LONG).await;
     }
     true
+}
+
+async fn records(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
+    let clause = "a record is kept, and replaced by the next one";
+    let key = suite.own_key("client", "a client");
+    let record = ClientRecord::unknown().name(Some("one".into())).version(Some("1.2".into()));
+    let first = IntroduceRequest::new(Arc::clone(&key), record, LONG);
+    if supported(clause, 1, store.introduce(&[first])).await.is_none() {
+        return false;
+    }
+    let host = Some("a host".to_owned());
+    let record = ClientRecord::unknown().name(Some("other \n {}".into())).process(host, Some(7));
+    let second = IntroduceRequest::new(Arc::clone(&key), record.clone(), LONG);
+    supported(clause, 1, store.introduce(&[second])).await;
+    let keys = [suite.own_key("client", "nobody"), Arc::clone(&key)];
+    let kept = supported(clause, 2, store.client(&keys)).await.unwrap_or_default();
+    demand(kept == [None, Some(record.clone())], clause, format_args!("{kept:?}"));
+
+    let clause = "a record expires";
+    let short = IntroduceRequest::new(Arc::clone(&key), record, SHORT);
+    supported(clause, 1, store.introduce(&[short])).await;
+    sleep(SHORT + LATE).await;
+    let kept = supported(clause, 1, store.client(&keys[1..])).await.unwrap_or_default();
+    demand(kept == [None], clause, format_args!("{kept:?} after {:?}", SHORT + LATE));
+    true
+}
+
+async fn scan(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
+    let clause = "scan has each lock that is held, and nothing else";
+    // Of patterns, and of the library's own keys.
+    let ids = ["scan*1", "scan[2]", "scan?3", "scan\\4", "scan~run:5"].map(|name| suite.key(name));
+    for id in &ids {
+        suite.take(clause, id, 1, LONG).await;
+    }
+    suite.take(clause, &suite.own_key("run", "scan"), 1, LONG).await;
+    suite.take(clause, &suite.key("another"), 1, LONG).await;
+    let Some(found) = all_pages(clause, store, &suite.key("scan")).await else { return false };
+    demand(found == ids.iter().cloned().collect(), clause, format_args!("{found:?}"));
+    let one = all_pages(clause, store, &suite.key("scan*")).await.unwrap_or_default();
+    demand(one == [Arc::clone(&ids[0])].into(), clause, format_args!("one begins so: {one:?}"));
+    for id in &ids {
+        suite.release(clause, id, 1).await;
+    }
+    let none = all_pages(clause, store, &suite.key("scan")).await.unwrap_or_default();
+    demand(none.is_empty(), clause, format_args!("all were released: {none:?}"));
+    true
+}
+
+/// The locks whose keys begin so.
+async fn all_pages(
+    clause: &str,
+    store: &dyn AdminStore,
+    beginning: &Arc<str>,
+) -> Option<BTreeSet<Arc<str>>> {
+    let first = ScanRequest::new(ScanFor::Locks, "", 10).ids(Arc::clone(beginning));
+    let (mut found, mut next) = (BTreeSet::new(), Some(first.clone()));
+    while let Some(request) = next {
+        let page = supported(clause, 1, store.scan(&[request])).await?.remove(0);
+        found.extend(page.ids);
+        next = page.next.map(|cursor| first.clone().after(Some(cursor)));
+    }
+    Some(found)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use lock_core::contract::{DebounceReply, DebounceRequest, EndWindowRequest, GRACE, WindowEnd};
 use tokio::time::{Instant, sleep};
 
-use super::{BREAK, LATE, LONG, SHORT, Suite, broken, demand, one};
+use super::{BREAK, LATE, LONG, SHORT, Suite, admin::supported, broken, demand, one};
 use crate::store::DebounceStore;
 
 /// One window, and calls of several clients in it.
@@ -190,4 +190,24 @@ async fn ends(suite: &Suite<'_>) {
     window.is_superseded(clause, window.call(0, 1, LONG)).await;
     let again = window.end(clause, WindowEnd::Cancel).await;
     demand(!again, clause, "a window that was cancelled is cancelled again");
+}
+
+/// False if the store does not support it.
+pub(super) async fn due_in(suite: &Suite<'_>) -> bool {
+    let clause = "due_in says when the call is due that waits";
+    let window = Window::new(suite, "due in");
+    let ask = || async {
+        let windows = [Arc::clone(&window.window)];
+        supported(clause, 1, window.store.due_in(&windows)).await.map(|answers| answers[0])
+    };
+    let Some(nobody) = ask().await else { return false };
+    demand(nobody.is_none(), clause, format_args!("nobody has called: {nobody:?}"));
+    window.not_yet(clause, window.call(0, 1, LONG), true).await;
+    let due_in = ask().await.flatten();
+    let right = due_in.is_some_and(|left| left <= LONG && left > LONG / 2);
+    demand(right, clause, format_args!("due in {LONG:?}: {due_in:?}"));
+    window.end(clause, WindowEnd::Cancel).await;
+    let cancelled = ask().await.flatten();
+    demand(cancelled.is_none(), clause, format_args!("it was cancelled: {cancelled:?}"));
+    true
 }

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use lock_core::contract::{
     ClaimRequest, DueCalls, DueRequest, DurableBook, DurableClaim, DurableFinish, FinishRequest,
-    KeepRequest, Kept, SetAside, TakeBackRequest,
+    KeepRequest, Kept, SetAside, TakeBackRequest, WaitingCalls,
 };
 use tokio::time::sleep;
 
-use super::{BREAK, LATE, LONG, SHORT, Suite, broken, demand, one};
+use super::{BREAK, LATE, LONG, SHORT, Suite, admin::supported, broken, demand, one};
 use crate::store::DurableStore;
 
 /// The calls of one function.
@@ -203,4 +203,28 @@ async fn retry(suite: &Suite<'_>) {
     demand(take_back(forget).await, clause, "what was set aside is not there, to be forgotten");
     let gone = function.claim(clause, 6, LONG).await;
     demand(gone == DurableClaim::Gone, clause, format_args!("forgotten, and run: {gone:?}"));
+}
+
+/// False if the store does not support it.
+pub(super) async fn waiting(suite: &Suite<'_>) -> bool {
+    let clause = "waiting counts the calls that wait";
+    let function = Function::new(suite, "waiting");
+    let ask = |limit| {
+        let request = [DueRequest::new(function.book.clone(), limit)];
+        async move {
+            let answers = supported(clause, 1, function.store.waiting(&request)).await;
+            answers.map(|mut answers| answers.remove(0))
+        }
+    };
+    let Some(none) = ask(10).await else { return false };
+    demand(none == WaitingCalls::default(), clause, format_args!("nobody has called: {none:?}"));
+    let later = KeepRequest::new(function.book.clone(), "another id", "1", LONG);
+    function.keep(clause, later).await;
+    function.keep(clause, function.call("2", LONG / 2)).await;
+    let first = ask(1).await.unwrap_or_default();
+    let right = matches!(&first.calls[..], [(id, left)] if id == ID && *left <= LONG / 2);
+    demand(first.count == 2 && right, clause, format_args!("two wait: {first:?}"));
+    let none = ask(0).await.unwrap_or_default();
+    demand(none.count == 2 && none.calls.is_empty(), clause, format_args!("none of two: {none:?}"));
+    true
 }

@@ -113,10 +113,12 @@ pub async fn all(store: &dyn Store) -> Report {
     }
     if store.debounce().is_some() {
         debounce(store).await;
+        report.note("debounce: due_in", debounce::due_in(&Suite::new(store)).await);
     }
     report.note("debounce", store.debounce().is_some());
     if store.durable().is_some() {
         durable(store).await;
+        report.note("durable: waiting", durable::waiting(&Suite::new(store)).await);
     }
     report.note("durable", store.durable().is_some());
     if store.embedded().is_some() {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lock_core::contract::{
-    Acquisition, DebounceRequest, Delivery, EndWindowRequest, IfHeld, Notice, WindowEnd,
+    Acquisition, DebounceRequest, Delivery, EndWindowRequest, ForceReleaseRequest, IfHeld, Notice,
+    WindowEnd,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -70,7 +71,7 @@ pub(super) async fn check(store: &dyn Store) -> bool {
         suite.take(clause, &key, 2, LONG).await;
     }
     if let Some(admin) = store.admin() {
-        let released = admin.force_release(&[Arc::clone(&key)]).await;
+        let released = admin.force_release(&[ForceReleaseRequest::new(Arc::clone(&key))]).await;
         if released.iter().all(Result::is_ok) {
             heard.demand("notices: revoked", Notice::Revoked { number: 2 }).await;
         }

@@ -210,12 +210,19 @@ impl Seen {
             Call::Release(b) => Self("release", items(b, |q| (&q.key, Some(&q.token)))),
             Call::Extend(b) => Self("extend", items(b, |q| (&q.key, Some(&q.token)))),
             Call::Holder(b) => Self("holder", items(b, |key| (key, None))),
-            Call::ForceRelease(b) => Self("force_release", items(b, |key| (key, None))),
+            Call::Client(b) => Self("client", items(b, |key| (key, None))),
+            Call::Scan(b) => Self("scan", items(b, |q| (&q.prefix, None))),
+            Call::Introduce(b) => Self("introduce", items(b, |q| (&q.key, None))),
+            Call::DueIn(b) => Self("due_in", items(b, |key| (key, None))),
+            Call::ForceRelease(b) => {
+                Self("force_release", items(b, |q| (&q.key, q.holder.as_ref())))
+            }
             Call::Register(b) => Self("debounce", items(b, |q| (&q.window, Some(&q.token)))),
             Call::EndWindow(b) => Self("end_window", items(b, |q| (&q.window, None))),
             Call::Claim(b) => Self("claim", items(b, |q| (&q.run, Some(&q.token)))),
             Call::Keep(b) => Self("keep", items(b, |q| (&q.id, None))),
             Call::Due(b) => Self("due", items(b, |q| (&q.book.due, None))),
+            Call::Waiting(b) => Self("waiting", items(b, |q| (&q.book.due, None))),
             Call::Finish(b) => Self("finish", items(b, |q| (&q.run, Some(&q.token)))),
             Call::SetAside(b) => Self("set_aside", items(b, |q| (&q.aside, None))),
             Call::TakeBack(b) => Self("take_back", items(b, |q| (&q.id, None))),

@@ -215,8 +215,8 @@ impl Store {
                 }
             }
             (Call::ForceRelease(batch), _) => {
-                for key in &batch.requests {
-                    let id = Some(key.to_string());
+                for request in &batch.requests {
+                    let id = Some(request.key.to_string());
                     judge.history.forgetting(Forgetting { id, from: now, to: now });
                 }
             }
@@ -294,7 +294,7 @@ fn locks_of(call: &Call<Caller>) -> Vec<Arc<str>> {
         Call::Renew(batch) => batch.requests.iter().map(|q| Arc::clone(&q.key)).collect(),
         Call::Release(batch) => batch.requests.iter().map(|q| Arc::clone(&q.key)).collect(),
         Call::Extend(batch) => batch.requests.iter().map(|q| Arc::clone(&q.key)).collect(),
-        Call::ForceRelease(batch) => batch.requests.clone(),
+        Call::ForceRelease(batch) => batch.requests.iter().map(|q| Arc::clone(&q.key)).collect(),
         Call::Register(batch) => batch.requests.iter().map(|q| Arc::clone(&q.run)).collect(),
         Call::Claim(batch) => batch.requests.iter().map(|q| Arc::clone(&q.run)).collect(),
         Call::Finish(batch) => batch.requests.iter().map(|q| Arc::clone(&q.run)).collect(),

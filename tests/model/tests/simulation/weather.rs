@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use lock_core::{
-    contract::Notice,
+    contract::{ForceReleaseRequest, Notice},
     engine::io::{Command, Query},
 };
 use lock_judge::{Forgetting, Random};
@@ -108,7 +108,7 @@ fn strike(world: &Rc<World>, random: &mut Random) {
             };
             let asking = Rc::clone(&process);
             process.spawn(async move {
-                let _ = asking.query(Query::ForceRelease(key)).await;
+                let _ = asking.query(Query::ForceRelease(ForceReleaseRequest::new(key))).await;
             });
         }
         Weather::Forgetful => lose_data(world, random),

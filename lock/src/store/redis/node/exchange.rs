@@ -36,6 +36,18 @@ pub(in crate::store::redis) struct Terms {
     pub(in crate::store::redis) asking: bool,
 }
 
+/// How long calls are tried that cannot be done for a moment and that nobody else tries again: several
+/// at once, for each has to wait for all of them, and one.
+const TRIED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+
+impl Terms {
+    /// Of so many calls that nobody else tries again.
+    pub(in crate::store::redis) fn tried(calls: usize) -> Self {
+        let tried_for = if calls == 1 { TRIED.1 } else { TRIED.0 };
+        Self { tried_for: Some(tried_for), ..Self::default() }
+    }
+}
+
 impl Node {
     /// Calls scripts in one write, each by its hash, and those again by their source that the server
     /// does not know. Answers a reply for each; the server's errors are replies, too.

@@ -213,6 +213,12 @@ impl Cluster {
         Ok(Parts { parts, gate: Some(gate) })
     }
 
+    /// See `Topology::node_from`.
+    pub(super) async fn node_from(&self, slot: Slot) -> Result<Option<Slot>, StoreError> {
+        let (_, map) = self.0.first_map().await?;
+        Ok(map.owners.first_slots().find(|first| *first >= slot))
+    }
+
     /// Was nothing sent for the slot of this call since?
     pub(super) fn is_last(&self, call: &Call) -> bool {
         self.0.sent(call).load(Ordering::Relaxed) == call.sent

@@ -221,6 +221,15 @@ impl Owners {
         (number != NOBODY).then_some(usize::from(number))
     }
 
+    /// The first slot of each primary that has any, in their order.
+    pub(super) fn first_slots(&self) -> impl Iterator<Item = Slot> {
+        let mut seen = vec![false; self.primaries.len()];
+        (0..SLOTS as Slot).filter(move |slot| {
+            let owner = self.number(*slot).and_then(|number| seen.get_mut(number));
+            owner.is_some_and(|seen| !std::mem::replace(seen, true))
+        })
+    }
+
     /// Has this node a slot that another one had?
     pub(super) fn took_over(&self, peer: &Peer, before: &Self) -> bool {
         self.of.iter().zip(&before.of).any(|(now, before_it)| {

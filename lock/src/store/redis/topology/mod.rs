@@ -99,6 +99,18 @@ impl Topology {
         }
     }
 
+    /// A slot of the next node, where nodes are in the order of their first slots: the first one that is
+    /// not below this slot. `None` behind the last node.
+    pub(super) async fn node_from(&self, slot: Slot) -> Result<Option<Slot>, StoreError> {
+        match self.current() {
+            Nodes::One(_) => Ok((slot == 0).then_some(0)),
+            Nodes::Cluster(cluster) => {
+                discovery::begin(cluster);
+                cluster.node_from(slot).await
+            }
+        }
+    }
+
     /// How notices about the locks of a slot travel at the moment.
     pub(super) fn delivery(&self, slot: Slot) -> Delivery {
         match self.current() {

@@ -1,0 +1,245 @@
+//! What operators ask about locks, and what they do to them.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::Token;
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The token of the holder.
+    pub token: Token,
+    /// How long it keeps the lock unless it renews it; `None` if it never expires.
+    pub remaining: Option<Duration>,
+    /// How many tokens wait in the queue.
+    pub waiters: usize,
+    /// How long ago the token was made, by the store's clock; `None` if the token does not say. Its
+    /// client may have waited since then.
+    pub held_for: Option<Duration>,
+}
+
+impl Holder {
+    /// A holder with this token, and nobody who waits.
+    #[must_use]
+    pub fn new(token: Token, remaining: Option<Duration>) -> Self {
+        Self { token, remaining, waiters: 0, held_for: None }
+    }
+
+    /// Sets how many tokens wait in the queue.
+    #[must_use]
+    pub fn waiters(mut self, waiters: usize) -> Self {
+        self.waiters = waiters;
+        self
+    }
+
+    /// Sets how long ago the token was made, if it [says so](Token::made_at): `now` is the store's
+    /// clock, in time since the Unix epoch.
+    ///
+    /// ```
+    /// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::Holder; } }
+    /// use std::time::Duration;
+    /// use lock::{Token, store::Holder};
+    ///
+    /// let token = Token::from("5f0c1c6e8b5f4d3c9a7e2b1d0f8e6a4c:1790000000000000".to_owned());
+    /// let holder = Holder::new(token, None).seen_at(Duration::from_secs(1_790_000_003));
+    /// assert_eq!(holder.held_for, Some(Duration::from_secs(3)));
+    /// ```
+    #[must_use]
+    pub fn seen_at(mut self, now: Duration) -> Self {
+        // The client's clock may be ahead of the store's.
+        self.held_for = self.token.made_at().map(|made_at| now.saturating_sub(made_at));
+        self
+    }
+}
+
+/// One lock to be released by force.
+#[derive(Clone, Debug, Hash)]
+#[non_exhaustive]
+pub struct ForceReleaseRequest {
+    /// The lock's key.
+    pub key: Arc<str>,
+    /// Only if this token holds it; `None`: whichever does.
+    pub holder: Option<Token>,
+}
+
+impl ForceReleaseRequest {
+    /// A request to take the lock of this key away from its holder.
+    #[must_use]
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        Self { key: key.into(), holder: None }
+    }
+
+    /// Sets the only holder that the lock is taken away from.
+    #[must_use]
+    pub fn only_from(mut self, holder: Option<Token>) -> Self {
+        self.holder = holder;
+        self
+    }
+}
+
+/// What a client says of itself, for operators who ask who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ClientRecord {
+    /// The name that its application has given it.
+    pub name: Option<String>,
+    /// The name of its machine.
+    pub host: Option<String>,
+    /// The number of its process there.
+    pub pid: Option<u32>,
+    /// The version of this library that it runs.
+    pub version: Option<String>,
+}
+
+impl ClientRecord {
+    /// The record of a client of which nothing is known.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { name: None, host: None, pid: None, version: None }
+    }
+
+    /// Sets the name that the application has given the client.
+    #[must_use]
+    pub fn name(mut self, name: Option<String>) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Sets the name of the machine and the number of the process there.
+    #[must_use]
+    pub fn process(mut self, host: Option<String>, pid: Option<u32>) -> Self {
+        (self.host, self.pid) = (host, pid);
+        self
+    }
+
+    /// Sets the version of this library that the client runs.
+    #[must_use]
+    pub fn version(mut self, version: Option<String>) -> Self {
+        self.version = version;
+        self
+    }
+}
+
+/// The record of one client, to be kept for a while.
+#[derive(Clone, Debug, Hash)]
+#[non_exhaustive]
+pub struct IntroduceRequest {
+    /// The key of the record.
+    pub key: Arc<str>,
+    /// What it says.
+    pub record: ClientRecord,
+    /// How long it is kept unless the client comes again; whole milliseconds.
+    pub keep: Duration,
+}
+
+impl IntroduceRequest {
+    /// A request to keep this record under this key.
+    #[must_use]
+    pub fn new(key: impl Into<Arc<str>>, record: ClientRecord, keep: Duration) -> Self {
+        Self { key: key.into(), record, keep }
+    }
+}
+
+/// What a [`ScanRequest`] looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ScanFor {
+    /// Locks: not those of the library's own runs.
+    Locks,
+    /// Debounced calls: their windows.
+    Debounces,
+    /// Functions that have durable calls which wait.
+    Waiting,
+    /// Functions that have durable calls which have failed for good.
+    SetAside,
+}
+
+impl ScanFor {
+    /// What stands between the prefix and the id in a key of this kind.
+    #[must_use]
+    pub fn infix(self) -> &'static str {
+        match self {
+            Self::Locks => "",
+            Self::Debounces => "~debounce:",
+            Self::Waiting => "~due:",
+            Self::SetAside => "~aside:",
+        }
+    }
+}
+
+/// One page of the ids that a store has something of.
+#[derive(Clone, Debug, Hash)]
+#[non_exhaustive]
+pub struct ScanRequest {
+    /// What is looked for.
+    pub what: ScanFor,
+    /// What the keys begin with.
+    pub prefix: Arc<str>,
+    /// What the ids begin with.
+    pub ids: Arc<str>,
+    /// Where the page before [ended](ScanPage::next); `None` for the first one.
+    pub cursor: Option<Arc<str>>,
+    /// How many keys the store looks at for one page, about.
+    pub count: usize,
+}
+
+impl ScanRequest {
+    /// A request for the first page of the ids behind this prefix.
+    #[must_use]
+    pub fn new(what: ScanFor, prefix: impl Into<Arc<str>>, count: usize) -> Self {
+        Self { what, prefix: prefix.into(), ids: "".into(), cursor: None, count }
+    }
+
+    /// Sets what the ids begin with.
+    #[must_use]
+    pub fn ids(mut self, begin_with: impl Into<Arc<str>>) -> Self {
+        self.ids = begin_with.into();
+        self
+    }
+
+    /// Sets where the page before has ended.
+    #[must_use]
+    pub fn after(mut self, cursor: Option<Arc<str>>) -> Self {
+        self.cursor = cursor;
+        self
+    }
+
+    /// The id in this key, if it is one that is looked for.
+    ///
+    /// ```
+    /// # mod lock { pub mod store { pub use lock_core::contract::{ScanFor, ScanRequest}; } }
+    /// use lock::store::{ScanFor, ScanRequest};
+    ///
+    /// let locks = ScanRequest::new(ScanFor::Locks, "lock:", 100).ids("invoice:");
+    /// assert_eq!(locks.id_in("lock:invoice:7"), Some("invoice:7"));
+    /// assert_eq!(locks.id_in("lock:~run:invoice:7"), None);
+    /// ```
+    #[must_use]
+    pub fn id_in<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let id = key.strip_prefix(&*self.prefix)?.strip_prefix(self.what.infix())?;
+        // The library's own keys have a tilde where an id has none.
+        (id.starts_with(&*self.ids) && !id.starts_with('~')).then_some(id)
+    }
+}
+
+/// The answer to a [`ScanRequest`].
+///
+/// An id that has something from the first page to the last is in one of them at least, and may be in
+/// several.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ScanPage {
+    /// The ids, in any order.
+    pub ids: Vec<Arc<str>>,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<Arc<str>>,
+}
+
+impl ScanPage {
+    /// A page with these ids.
+    #[must_use]
+    pub fn new(ids: Vec<Arc<str>>, next: Option<Arc<str>>) -> Self {
+        Self { ids, next }
+    }
+}

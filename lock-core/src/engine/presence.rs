@@ -1,0 +1,72 @@
+//! The record of this client in the store, which says to operators who holds its locks.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    calls::{Batch, Sent},
+    shared::Shared,
+};
+use crate::{
+    contract::{ClientRecord, IntroduceRequest},
+    time::Moment,
+};
+
+/// The record is written again this long after it was, with the renewals that come then.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// How long it is kept at least.
+const KEEP: Duration = Duration::from_secs(10 * 60);
+
+/// It is written at each connect, and then with renewals: an acquire costs no request more. So the
+/// record of a client that holds a lock for longer than a third of the lease is there for as long as
+/// it holds it. That of a client that has renewed nothing for a while may be gone.
+#[derive(Clone, Default, Hash)]
+pub(super) struct Presence(Option<Box<Record>>);
+
+#[derive(Clone, Hash)]
+struct Record {
+    key: Arc<str>,
+    says: ClientRecord,
+    is_due: bool,
+    /// When it was sent last; a request that fails is made again as late as one that does not.
+    sent_at: Option<Moment>,
+    /// The longest lease that was renewed: the next renewal may be a third of it away.
+    longest: Duration,
+}
+
+impl Presence {
+    pub(super) fn new(key: Arc<str>, says: ClientRecord) -> Self {
+        let longest = Duration::ZERO;
+        Self(Some(Box::new(Record { key, says, is_due: false, sent_at: None, longest })))
+    }
+
+    /// The store may not have the record.
+    pub(super) fn forgotten(&mut self) {
+        if let Some(record) = &mut self.0 {
+            record.is_due = true;
+        }
+    }
+
+    /// A lock was renewed, for so long.
+    pub(super) fn renewed(&mut self, lease: Duration, now: Moment) {
+        if let Some(record) = &mut self.0 {
+            record.longest = record.longest.max(lease);
+            record.is_due |= record.sent_at.is_none_or(|at| now >= at + REFRESH);
+        }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.0.as_ref().is_some_and(|record| record.is_due)
+    }
+
+    pub(super) fn next<C>(&mut self, shared: &Shared<C>) -> Option<Batch<IntroduceRequest, ()>> {
+        let record = self.0.as_mut().filter(|record| record.is_due)?;
+        record.is_due = false;
+        record.sent_at = Some(shared.now);
+        let keep = KEEP.max(2 * record.longest);
+        let request = IntroduceRequest::new(Arc::clone(&record.key), record.says.clone(), keep);
+        let shard = shared.shard(&record.key);
+        let sent = Sent { asked: vec![()], shard, sent_at: shared.now };
+        Some(Batch { requests: vec![request], sent })
+    }
+}

@@ -1,0 +1,58 @@
+//! Who holds a lock, as operators are told.
+
+use std::time::Duration;
+
+use lock_core::{Token, contract};
+
+use crate::keeper::Client;
+
+/// A holder of a lock: what the store knows of it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{Locks, Status};
+///
+/// let locks = Locks::builder().url("memory:").name("billing-7").build().await?;
+/// let _guard = locks.lock("report").acquire().await?;
+/// if let Status::Held { holders, .. } = locks.lock("report").status().await? {
+///     assert_eq!(holders[0].name.as_deref(), Some("billing-7"));
+///     assert_eq!(holders[0].pid, Some(std::process::id()));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The token that holds the lock, for
+    /// [`force_release_holder`](crate::Lock::force_release_holder). It is a secret, and `Debug` does
+    /// not show it.
+    pub token: Token,
+    /// The name that its application has given it, with
+    /// [`LocksBuilder::name`](crate::LocksBuilder::name).
+    pub name: Option<String>,
+    /// The name of its machine, or of its container.
+    pub host: Option<String>,
+    /// The number of its process there.
+    pub pid: Option<u32>,
+    /// The version of this library that it runs.
+    pub version: Option<String>,
+    /// How long ago the holder asked for the lock; if it had to wait, it has held the lock for less.
+    /// Where a lock passes from one task of a process to the next, this counts from the first one. It is
+    /// the difference of the store's clock and the holder's.
+    pub held_for: Option<Duration>,
+}
+
+impl Holder {
+    pub(crate) async fn of(holder: contract::Holder, client: &Client) -> Self {
+        let record = client.record_of(&holder.token).await;
+        Self::known(holder, record)
+    }
+
+    pub(crate) fn known(holder: contract::Holder, record: contract::ClientRecord) -> Self {
+        let contract::ClientRecord { name, host, pid, version, .. } = record;
+        let contract::Holder { token, held_for, .. } = holder;
+        Self { token, name, host, pid, version, held_for }
+    }
+}

@@ -1,0 +1,81 @@
+//! The numbers of acquisitions, which say when they were made.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lock_core::Moment;
+
+use crate::clock::Clock;
+
+/// Draws even numbers, each larger than all before: the engine draws the odd ones.
+///
+/// A number is the microseconds since the Unix epoch at which it was drawn, or two above the last if
+/// two are drawn in one. So a token says to operators when it was made, at no cost in the store. The
+/// time goes on from when this was made by the clock of the keeper: a wall clock that is set later
+/// changes nothing, and nothing but what operators read depends on it.
+pub(super) struct Numbers {
+    clock: Arc<dyn Clock>,
+    /// Microseconds since the Unix epoch at the clock's origin.
+    epoch: u64,
+    last: AtomicU64,
+}
+
+impl Numbers {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_micros()).unwrap_or_default();
+        let epoch = now.saturating_sub(micros(clock.now()));
+        Self { clock, epoch, last: AtomicU64::new(0) }
+    }
+
+    pub(super) fn draw(&self) -> u64 {
+        let now = (self.epoch + micros(self.clock.now())) & !1;
+        let next = |last: u64| now.max(last + 2);
+        // Relaxed: that all are different is all that counts.
+        let drawn =
+            self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        next(drawn.unwrap_or_default())
+    }
+}
+
+fn micros(moment: Moment) -> u64 {
+    moment.as_nanos() / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+    use crate::clock::TokioClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn numbers_are_even_times_that_grow() {
+        let numbers = Numbers::new(Arc::new(TokioClock::new()));
+        let first = numbers.draw();
+        assert_eq!(numbers.draw(), first + 2);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let later = numbers.draw();
+        assert!(later % 2 == 0 && later - first > 999_000 && later - first < 1_001_000, "{later}");
+        let made_at = lock_core::token::made_by("client", later).made_at();
+        assert_eq!(made_at, Some(Duration::from_micros(later)));
+    }
+
+    #[test]
+    fn numbers_that_are_drawn_at_once_are_different() {
+        let numbers = Numbers::new(Arc::new(crate::clock::BootClock::new()));
+        let mut drawn: Vec<u64> = thread::scope(|scope| {
+            let draw = || (0..2000).map(|_| numbers.draw()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(draw)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn.len(), 8000);
+    }
+}

@@ -1,0 +1,71 @@
+//! What operators ask about locks, whichever client holds them.
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(feature = "durable")]
+use lock_core::contract::{DueRequest, WaitingCalls};
+use lock_core::{
+    contract::{ClientRecord, ForceReleaseRequest, Holder, ScanPage, ScanRequest},
+    engine::io::{Outcome, Query},
+    token::{self, Token},
+};
+
+use super::client::{Client, expected};
+use crate::{error::Error, id::Named};
+
+impl Client {
+    /// Was this token made by this client?
+    pub(crate) fn is_ours(&self, token: &Token) -> bool {
+        token::is_of(token, self.id())
+    }
+
+    /// Who holds the lock of this key. Waiters of this process that the store does not count are
+    /// among those that wait.
+    pub(crate) async fn holder(&self, key: Arc<str>) -> Result<Option<Holder>, Error> {
+        self.ask(Query::Holder(key), expected!(Holder)).await
+    }
+
+    /// What the client of this token has said of itself, as far as it is known: who holds a lock can
+    /// be told without it.
+    pub(crate) async fn record_of(&self, token: &Token) -> ClientRecord {
+        if self.is_ours(token) {
+            return self.introduction().record();
+        }
+        // Other clients, and older versions of this library, have no record.
+        let known =
+            token.made_at().is_some().then(|| self.introduction().key_of(token::parts(token).0));
+        let Some(key) = known else { return ClientRecord::unknown() };
+        let record = self.ask(Query::Client(key), expected!(Client)).await;
+        record.ok().flatten().unwrap_or_else(ClientRecord::unknown)
+    }
+
+    /// Takes a lock away from its holder, or from this one only; false if it was not held by it.
+    pub(crate) async fn force_release(
+        &self,
+        lock: Named,
+        only_from: Option<Token>,
+    ) -> Result<bool, Error> {
+        let request = ForceReleaseRequest::new(lock.key).only_from(only_from);
+        let released = self.ask(Query::ForceRelease(request), expected!(Truth)).await;
+        released.map_err(|error| error.on(&lock.id))
+    }
+
+    pub(crate) async fn scan(&self, request: ScanRequest) -> Result<ScanPage, Error> {
+        self.ask(Query::Scan(request), expected!(Page)).await
+    }
+
+    /// How long it is until the call is due that waits in this window, if one does.
+    pub(crate) async fn due_in(
+        &self,
+        window: Named,
+        run: Named,
+    ) -> Result<Option<Duration>, Error> {
+        let ask = Query::DueIn { window: window.key, run: run.key };
+        self.ask(ask, expected!(DueIn)).await.map_err(|error| error.on(&window.id))
+    }
+
+    #[cfg(feature = "durable")]
+    pub(crate) async fn waiting(&self, request: DueRequest) -> Result<WaitingCalls, Error> {
+        self.ask(Query::Waiting(request), expected!(Waiting)).await
+    }
+}
