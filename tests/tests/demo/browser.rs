@@ -256,9 +256,11 @@ impl Browser {
             let message: Value = serde_json::from_str(text).expect("an event is JSON");
             let message = &message["message"];
             let request = &message["params"];
-            // A browser begins with a page of its own.
+            // A browser begins with a page of its own, and that has frames.
             let by = request["documentURL"].as_str().unwrap_or_default();
-            if message["method"] == "Network.requestWillBeSent" && !by.starts_with("chrome://") {
+            let is_browsers =
+                ["chrome:", "chrome-untrusted:"].iter().any(|own| by.starts_with(own));
+            if message["method"] == "Network.requestWillBeSent" && !is_browsers {
                 let url = request["request"]["url"].as_str().unwrap_or_default();
                 assert!(url.starts_with(&self.origin) || url.starts_with("data:"), "asked {url}");
                 requests += 1;
