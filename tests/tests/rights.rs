@@ -150,6 +150,14 @@ async fn use_everything(
     let waiter = tokio::spawn(other.lock(id("d")).wait(ms(10_000)).acquire());
     let waits = async || Ok(matches!(lock("d").status().await?, Status::Held { waiters: 1, .. }));
     soon("the waiter's turn", waits).await?;
+    // Of another client; and a list, which a user without that right does without.
+    assert_or_err(
+        matches!(other.lock(id("d")).status().await?, Status::Held { .. }),
+        "it is free",
+    )?;
+    let _ = other.list(&id(""), 10).await;
+    let _ = debounce().status().await?;
+    let _ = locks.durable_calls(format!("f:{user}")).waiting(10).await?;
     held.release().await?;
     waiter.await??.release().await?;
     locks.flush().await;

@@ -61,7 +61,10 @@ mod tests {
         assert_eq!(numbers.draw(), first + 2);
         tokio::time::advance(Duration::from_secs(1)).await;
         let later = numbers.draw();
-        assert!(later % 2 == 0 && later - first > 999_000 && later - first < 1_001_000, "{later}");
+        assert!(
+            later.is_multiple_of(2) && later - first > 999_000 && later - first < 1_001_000,
+            "{later}"
+        );
         let made_at = lock_core::token::made_by("client", later).made_at();
         assert_eq!(made_at, Some(Duration::from_micros(later)));
     }

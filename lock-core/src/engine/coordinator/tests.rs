@@ -3,6 +3,7 @@
 mod bounds;
 mod callers;
 mod holds;
+mod presence;
 mod queries;
 mod waiting;
 
