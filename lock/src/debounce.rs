@@ -154,7 +154,7 @@ impl Debounce {
     /// or if the burst was [cancelled](Self::cancel): a call of this process has begun its run by
     /// then; one of another process was granted it. That it comes to its end is not known: it may
     /// fail, be stopped with its caller, or die with its process, also right after it was granted
-    /// the run. Durable calls (feature `durable`) are run again then.
+    /// the run, or while it was. Durable calls (feature `durable`) are run again then.
     ///
     /// # Errors
     ///

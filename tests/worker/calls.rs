@@ -120,7 +120,10 @@ impl Calls {
             None => call.await,
             Some(patience) => match timeout(patience, call).await {
                 Ok(answer) => answer,
-                Err(_) => return say(&format!("withdrawn {id} {number} {}", now())),
+                Err(_) => {
+                    self.until_it_is_answered().await;
+                    return say(&format!("withdrawn {id} {number} {}", now()));
+                }
             },
         };
         match answer {
@@ -128,10 +131,19 @@ impl Calls {
             Ok(Some(mut run)) => run.last(kept_for).await,
             Ok(None) => say(&format!("superseded {id} {number} {}", now())),
             Err(error) => {
+                self.until_it_is_answered().await;
                 say(&format!("errored {id} {number} {:?} {}", error.kind(), now()));
                 sleep(ms(random.below(30))).await;
             }
         }
+    }
+}
+
+impl Calls {
+    /// Of a call that nobody waits for any more, a request may be on its way for as long as the network
+    /// holds it back, and may be granted the run when it arrives.
+    async fn until_it_is_answered(&self) {
+        self.locks.flush().await;
     }
 }
 

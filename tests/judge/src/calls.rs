@@ -40,10 +40,11 @@ pub enum Outcome {
     },
     /// Another call ran in its place. After it was told so.
     Superseded(u64),
-    /// Its caller went away, whether or not its run was granted. After that.
+    /// Its caller went away, whether or not its run was granted. After that, and after what was asked
+    /// for it was answered: a request that was on its way may be granted the run when it arrives.
     Withdrawn(u64),
     /// It was told of an error, or its process was killed, whether or not its run was granted. After
-    /// that, and why.
+    /// that, as for one that was withdrawn; and why.
     Failed(u64, String),
 }
 

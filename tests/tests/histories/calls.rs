@@ -1,10 +1,13 @@
 //! What the clients say of their debounced calls, put together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use lock_tests::{Call, Outcome, ms, now};
 
 use super::{ledger::number, world::nanos};
+
+/// How long a request is on its way at most: no fault of the network or the server lasts longer.
+const HELD_UP: Duration = Duration::from_secs(3);
 
 /// All calls, by their client and their number.
 #[derive(Default)]
@@ -49,11 +52,12 @@ impl Calls {
         true
     }
 
-    /// A client was killed, and with it all calls that wait.
+    /// A client was killed, and with it all calls that wait. What it has sent may still arrive, for as
+    /// long as the network or the server is held up.
     pub(super) fn ended(&mut self, client: u64) {
         let its = self.0.range_mut((client, 0)..=(client, u64::MAX));
         for (_, call) in its.filter(|(_, call)| call.outcome == Outcome::Waits) {
-            call.outcome = Outcome::Failed(now(), "killed".to_owned());
+            call.outcome = Outcome::Failed(now() + nanos(HELD_UP), "killed".to_owned());
         }
     }
 
