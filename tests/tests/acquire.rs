@@ -6,7 +6,7 @@ use lock::{ErrorKind, Locks, Status};
 use lock_tests::{Direction, Proxy, eventually};
 use tokio::{sync::Mutex, task::JoinSet, time::Instant};
 
-use crate::common::{Engine, is_fence, ms, on_both_stores};
+use crate::common::{Engine, may_stay, ms, on_both_stores};
 
 on_both_stores! {
     waits_until_the_holder_lets_go,
@@ -280,10 +280,10 @@ async fn ten_thousand_cancelled_acquires_leave_no_key() {
     for _ in 0..2 {
         locks.lock("round trip").status().await.unwrap();
     }
-    let left: Vec<_> = server.keys().await.into_iter().filter(|(key, ..)| !is_fence(key)).collect();
+    let left: Vec<_> = server.keys().await.into_iter().filter(|(key, ..)| !may_stay(key)).collect();
     let late = left.len();
     eventually(ms(500), || async {
-        let keys = server.keys().await.into_iter().filter(|(key, ..)| !is_fence(key));
+        let keys = server.keys().await.into_iter().filter(|(key, ..)| !may_stay(key));
         let keys: Vec<_> = keys.collect();
         if keys.is_empty() { Ok(()) } else { Err(keys) }
     })

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::common::Heard;
+use crate::common::{Heard, may_stay};
 
 /// For what takes a failover: the nodes need three to five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ async fn assert_clean(cluster: &Cluster) {
     for server in cluster.primaries().await {
         eventually(ms(5000), || async {
             let keys = server.keys().await;
-            let left = |key: &str| !key.starts_with("~fence:") && !key.contains("~debounce:");
+            let left = |key: &str| !may_stay(key) && !key.contains("~debounce:");
             let left: Vec<_> = keys.into_iter().filter(|(key, ..)| left(key)).collect();
             if left.is_empty() { Ok(()) } else { Err(left) }
         })

@@ -27,6 +27,11 @@ pub(crate) fn is_fence(key: &str) -> bool {
     key == FENCE || key.starts_with("~fence:{")
 }
 
+/// May it stay when everything is released? What clients say of themselves does, until it expires.
+pub(crate) fn may_stay(key: &str) -> bool {
+    is_fence(key) || key.contains("~client:")
+}
+
 /// A store that several `Locks` can share, as several instances of a service would.
 pub(crate) enum Engine {
     Memory(MemoryStore),
@@ -122,6 +127,17 @@ impl Heard {
         })
         .await;
     }
+}
+
+/// Waits until so many clients have said who they are, which they do behind the connect: for tests
+/// that count commands.
+pub(crate) async fn introduced(server: &RedisServer, clients: usize) {
+    eventually(ms(5000), async || {
+        let keys = server.keys().await;
+        let records = keys.iter().filter(|(key, ..)| key.contains("~client:")).count();
+        if records == clients { Ok(()) } else { Err(keys) }
+    })
+    .await;
 }
 
 /// Has a server do something, whatever it answers.

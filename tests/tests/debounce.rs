@@ -12,7 +12,7 @@ use lock::{Debounce, Error, ErrorKind, Locks, Status};
 use lock_tests::{Direction, Proxy, RedisServer, eventually};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::common::{Engine, is_fence, ms, on_both_stores};
+use crate::common::{Engine, may_stay, ms, on_both_stores};
 
 on_both_stores! {
     a_burst_runs_once_with_the_last_call,
@@ -199,7 +199,7 @@ async fn a_withdrawn_call_leaves_nothing(engine: &Engine) {
         let keys = server.keys().await;
         let run = keys.iter().find(|(key, ..)| key.contains("~run:"));
         assert!(run.is_none(), "the lock of a run is left: {keys:?}");
-        assert!(keys.iter().all(|(key, _, left)| is_fence(key) || *left > 0), "{keys:?}");
+        assert!(keys.iter().all(|(key, _, left)| may_stay(key) || *left > 0), "{keys:?}");
     }
 }
 

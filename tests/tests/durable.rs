@@ -16,7 +16,7 @@ use lock::{
 use lock_tests::{RedisServer, Worker, eventually};
 use serde::{Deserialize, Serialize};
 
-use crate::common::{Engine, is_fence, ms, on_both_stores};
+use crate::common::{Engine, may_stay, ms, on_both_stores};
 
 on_both_stores! {
     the_last_arguments_of_a_burst_run_once,
@@ -95,7 +95,7 @@ async fn the_last_arguments_of_a_burst_run_once(engine: &Engine) {
     // Nothing is left: no call, no lock.
     if let Engine::Redis(server) = engine {
         let left: Vec<_> =
-            server.keys().await.into_iter().filter(|(key, ..)| !is_fence(key)).collect();
+            server.keys().await.into_iter().filter(|(key, ..)| !may_stay(key)).collect();
         assert!(left.is_empty(), "{left:?}");
     }
     assert!(reindex.set_aside().await.unwrap().is_empty());
@@ -309,7 +309,7 @@ async fn a_call_that_was_made_during_a_run_comes_right_after_it(engine: &Engine)
     })
     .await;
     if let Engine::Redis(server) = engine {
-        soon(async || server.keys().await.iter().all(|(key, ..)| is_fence(key))).await;
+        soon(async || server.keys().await.iter().all(|(key, ..)| may_stay(key))).await;
     }
     assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
 }
@@ -630,7 +630,7 @@ async fn ten_thousand_bursts_survive_whoever_is_killed() {
     eventually(ms(60_000), async || {
         let keys = server.keys().await;
         let left: Vec<_> = keys.into_iter().map(|(key, ..)| key).collect();
-        let left: Vec<_> = left.into_iter().filter(|key| !is_fence(key) && key != "log").collect();
+        let left: Vec<_> = left.into_iter().filter(|key| !may_stay(key) && key != "log").collect();
         if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lock::{Error, ErrorKind, Locks};
 use lock_tests::{Certificates, Proxy, RedisServer, eventually};
 
-use crate::common::{Engine, FENCE, WatchedServer, is_fence, ms, on_both_stores};
+use crate::common::{Engine, FENCE, WatchedServer, may_stay, ms, on_both_stores};
 
 on_both_stores! { arguments_that_cannot_be_are_refused }
 
@@ -68,7 +68,7 @@ async fn arguments_that_cannot_be_are_refused(engine: &Engine) {
     locks.flush().await;
     if let Engine::Redis(server) = engine {
         let keys = server.keys().await;
-        assert!(keys.iter().all(|(key, ..)| is_fence(key)), "something is left: {keys:?}");
+        assert!(keys.iter().all(|(key, ..)| may_stay(key)), "something is left: {keys:?}");
     }
 }
 
@@ -85,7 +85,7 @@ async fn a_fence_counter_that_is_none_is_named_and_nothing_is_taken() {
         let refused = locks.debounce("a").wait(ms(1)).call(|| async {}).await.unwrap_err();
         check(&refused, ErrorKind::Rejected, &[FENCE, "delete"]);
         let keys = server.keys().await;
-        assert!(keys.iter().all(|(key, ..)| is_fence(key)), "{text}: {keys:?}");
+        assert!(keys.iter().all(|(key, ..)| may_stay(key)), "{text}: {keys:?}");
     }
     let _: () = redis::cmd("DEL").arg(FENCE).query_async(&mut connection).await.unwrap();
     drop(locks.lock("a").acquire().await.unwrap());

@@ -13,7 +13,7 @@ use lock::{Locks, Status};
 use lock_tests::{RedisServer, eventually};
 use tokio::task::JoinSet;
 
-use crate::common::{Engine, WatchedServer, is_fence, ms, on_both_stores};
+use crate::common::{Engine, WatchedServer, may_stay, ms, on_both_stores};
 
 on_both_stores!(
     callers_are_served_in_order_with_growing_tokens,
@@ -262,7 +262,7 @@ async fn a_hundred_thousand_waits_given_up_at_random_leave_nothing() {
     }
     cancelled_at_random(clients.clone(), 100_000, 8).await;
     let left: Vec<_> =
-        server.keys().await.into_iter().filter(|(key, _, _)| !is_fence(key)).collect();
+        server.keys().await.into_iter().filter(|(key, _, _)| !may_stay(key)).collect();
     assert!(left.is_empty(), "{left:?}");
     // A client's channel goes with it.
     let connection = server.connection().await;

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use lock::{ErrorKind, Lock, Locks, Status};
 use lock_tests::{Proxy, RedisServer, Worker, eventually};
 
-use crate::common::{Engine, WatchedServer, is_fence, ms, on_both_stores};
+use crate::common::{Engine, WatchedServer, introduced, may_stay, ms, on_both_stores};
 
 /// What a busy machine may add to a bound that the library keeps by itself.
 const NOISE: Duration = Duration::from_millis(150);
@@ -43,7 +43,7 @@ async fn until_waiting(lock: &Lock, count: usize) {
 
 async fn keys(server: &RedisServer) -> Vec<String> {
     let keys = server.keys().await.into_iter().map(|(key, _, _)| key);
-    keys.filter(|key| !is_fence(key)).collect()
+    keys.filter(|key| !may_stay(key)).collect()
 }
 
 on_both_stores!(
@@ -493,6 +493,7 @@ async fn attempts_are_as_many_commands() {
     let server = WatchedServer::start(RedisServer::builder());
     let _guard = Engine::locks_of(&server).await.lock("a").acquire().await.unwrap();
     let locks = Engine::locks_of(&server).await;
+    introduced(&server, 2).await;
     let before = server.commands().await;
     locks.lock("a").wait(Duration::ZERO).acquire().await.unwrap_err();
     assert!(locks.lock("a").try_acquire().await.unwrap().is_none());

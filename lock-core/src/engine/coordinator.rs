@@ -233,7 +233,7 @@ impl<C: Caller> Engine<C> {
                 self.bursts.notice(number, true, shared);
             }
             Notice::Connected(delivery) => {
-                self.presence.forgotten();
+                self.presence.connected(now);
                 shared.delivery = delivery;
                 self.queued.recheck_all(shared);
             }

@@ -14,6 +14,10 @@ use crate::{
 /// The record is written again this long after it was, with the renewals that come then.
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// How long after it was written it is not written for a connect: a connection on which something was
+/// answered is replaced at once when it breaks, and one that breaks each time must not be.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// How long it is kept at least.
 const KEEP: Duration = Duration::from_secs(10 * 60);
 
@@ -28,6 +32,8 @@ struct Record {
     key: Arc<str>,
     says: ClientRecord,
     is_due: bool,
+    /// The store may not have it.
+    is_doubted: bool,
     /// When it was sent last; a request that fails is made again as late as one that does not.
     sent_at: Option<Moment>,
     /// The longest lease that was renewed: the next renewal may be a third of it away.
@@ -37,13 +43,15 @@ struct Record {
 impl Presence {
     pub(super) fn new(key: Arc<str>, says: ClientRecord) -> Self {
         let longest = Duration::ZERO;
-        Self(Some(Box::new(Record { key, says, is_due: false, sent_at: None, longest })))
+        let (is_due, is_doubted) = (false, true);
+        Self(Some(Box::new(Record { key, says, is_due, is_doubted, sent_at: None, longest })))
     }
 
-    /// The store may not have the record.
-    pub(super) fn forgotten(&mut self) {
+    /// There is a new connection: the store may not have the record.
+    pub(super) fn connected(&mut self, now: Moment) {
         if let Some(record) = &mut self.0 {
-            record.is_due = true;
+            record.is_doubted = true;
+            record.look(now);
         }
     }
 
@@ -51,7 +59,7 @@ impl Presence {
     pub(super) fn renewed(&mut self, lease: Duration, now: Moment) {
         if let Some(record) = &mut self.0 {
             record.longest = record.longest.max(lease);
-            record.is_due |= record.sent_at.is_none_or(|at| now >= at + REFRESH);
+            record.look(now);
         }
     }
 
@@ -61,12 +69,19 @@ impl Presence {
 
     pub(super) fn next<C>(&mut self, shared: &Shared<C>) -> Option<Batch<IntroduceRequest, ()>> {
         let record = self.0.as_mut().filter(|record| record.is_due)?;
-        record.is_due = false;
+        (record.is_due, record.is_doubted) = (false, false);
         record.sent_at = Some(shared.now);
         let keep = KEEP.max(2 * record.longest);
         let request = IntroduceRequest::new(Arc::clone(&record.key), record.says.clone(), keep);
         let shard = shared.shard(&record.key);
         let sent = Sent { asked: vec![()], shard, sent_at: shared.now };
         Some(Batch { requests: vec![request], sent })
+    }
+}
+
+impl Record {
+    fn look(&mut self, now: Moment) {
+        let pause = if self.is_doubted { PAUSE } else { REFRESH };
+        self.is_due |= self.sent_at.is_none_or(|at| now >= at + pause);
     }
 }

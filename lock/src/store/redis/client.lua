@@ -1,4 +1,16 @@
--- What a client has said of itself, in the hash KEYS[1]: fields and their values; nothing if it is not
--- known.
+-- What a client has said of itself, as introduce.lua has written it under KEYS[1].
+--
+-- Answers fields and their values; nothing if it is not known, or if something else stands there.
 
-return redis.call('HGETALL', KEYS[1])
+local text = redis.call('GET', KEYS[1])
+local is_json, record = pcall(cjson.decode, text or '{}')
+local answer = {}
+if is_json and type(record) == 'table' then
+  for field, value in pairs(record) do
+    if type(field) == 'string' and type(value) == 'string' then
+      answer[#answer + 1] = field
+      answer[#answer + 1] = value
+    end
+  end
+end
+return answer

@@ -137,9 +137,7 @@ pub(super) fn introduce(request: &IntroduceRequest, naming: &Naming) -> Invocati
     let invocation = Invocation::of(&INTRODUCE, home.slot(), 1).arg(home).arg(millis(request.keep));
     let record = &request.record;
     let pid = record.pid.map(|pid| pid.to_string());
-    // There is one field at least.
     let says = [
-        ("client", Some(&*request.key)),
         ("name", record.name.as_deref()),
         ("host", record.host.as_deref()),
         ("pid", pid.as_deref()),
