@@ -44,7 +44,22 @@ where
     let started = Instant::now();
     let most = if is_larger() { MOST_LARGER } else { MOST * least };
     let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
-    let checker = checker.target_state_count(most).spawn_bfs().join();
+    let checker = checker.target_state_count(most);
+    if is_larger() {
+        // Depth first, only those on the way are kept: of the others, a number each.
+        judge(name, &checker.spawn_dfs().join(), (least, most), started);
+    } else {
+        judge(name, &checker.spawn_bfs().join(), (least, most), started);
+    }
+}
+
+/// What the walk has come to.
+fn judge<M>(name: &str, checker: &impl Checker<M>, (least, most): (usize, usize), started: Instant)
+where
+    M: Model,
+    M::State: Hash + Clone + PartialEq + Debug,
+    M::Action: Clone + PartialEq + Debug,
+{
     let states = checker.unique_state_count();
     println!(
         "{name}: {states} states, {} steps, depth {}, {:.1} s",
