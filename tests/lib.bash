@@ -2,7 +2,7 @@
 # a package, which version was before, and what a log of `cargo test` says. To be sourced.
 
 # Tests wait for times and for other processes more than they compute.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(getconf _NPROCESSORS_ONLN)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(getconf _NPROCESSORS_ONLN)))}
 
 # server_version PROGRAM: `Redis 7.0.15`, `Valkey 8.1.8`. Fails, saying why, if it is neither.
 server_version() {
