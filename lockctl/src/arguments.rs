@@ -1,0 +1,257 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// What the program is called, wherever that is said.
+pub(crate) const NAME: &str = env!("CARGO_PKG_NAME");
+
+const LONG: &str = "\
+Looks at the locks, debounced calls and durable calls that the library `lock` keeps on a Redis server, \
+behind Sentinels or in a Cluster; frees a lock that is stuck; and checks whether a server is fit for locks.
+
+The store is the one that --url names, else the environment: LOCK_URL, REDIS_URL, or both of \
+UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN.
+
+Tokens of locks and passwords are never printed.";
+
+const NOTES: &str = "\
+Exit status:
+  0  done, or found
+  1  something failed, or the answer to the question was no; `doctor`: a check failed
+  2  the command line, the environment or a file that it names is wrong
+  3  nothing of that kind: the lock is free, the window or the call is not there
+  4  the store cannot be reached, or does not answer
+  5  the store refuses: the password, a right, or because it is no place for locks
+
+Environment:
+  LOCK_URL, REDIS_URL, UPSTASH_REDIS_REST_URL, UPSTASH_REDIS_REST_TOKEN
+                              the store, where --url is not given
+  LOCK_SENTINEL_USER, LOCK_SENTINEL_PASSWORD
+                              what the Sentinels want, where the options are not given
+  NO_COLOR                    if it is set to anything, no colours
+
+Other users of this machine can read a command line, so a password in --url is seen by them. Put the URL \
+into LOCK_URL, or the password into a file (--password-file).
+
+Examples:
+  lockctl list invoice:              the locks whose ids begin with invoice:
+  lockctl show invoice:7             who holds this one
+  lockctl release invoice:7          frees it, after a question
+  lockctl --json list | jq -r '.locks[] | select(.waiters > 10) | .id'
+  lockctl doctor redis+sentinel://sentinel-1,sentinel-2,sentinel-3/main";
+
+/// Looks at, releases and checks distributed locks.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, about, long_about = LONG, after_long_help = NOTES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print JSON instead of tables, for programs
+    ///
+    /// One object, or with `watch` one for each line. Times are whole milliseconds; what is not known is
+    /// null. Later versions may add fields, and take none away.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// How the store is reached.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// The store: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
+    ///
+    /// Every URL that the library takes. Without it, that of the environment.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// What all keys begin with, as the services set it
+    #[arg(long, global = true, default_value = "lock:", value_name = "PREFIX")]
+    pub(crate) prefix: String,
+    /// The user of the servers, with --password-file
+    #[arg(long, global = true, value_name = "NAME", requires = "password_file")]
+    pub(crate) user: Option<String>,
+    /// A file with the password of the servers, where the URL has none
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// A file with the certificate authority of the servers (PEM), in the place of the system's roots
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) root_certificate: Option<PathBuf>,
+    /// A file with the certificate of this client (PEM), for servers that want one
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_certificate: Option<PathBuf>,
+    /// A file with the private key of that certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", requires = "client_certificate")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// The user of the Sentinels; without it, that of LOCK_SENTINEL_USER
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) sentinel_user: Option<String>,
+    /// A file with the password of the Sentinels; without it, that in LOCK_SENTINEL_PASSWORD
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) sentinel_password_file: Option<PathBuf>,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists the locks that are held, or those whose ids begin with BEGIN
+    ///
+    /// It goes through the keys of the server a few hundred at a time (SCAN), so it holds up nobody,
+    /// and sees locks that are held all the while it runs. Of many locks, those that it meets first
+    /// are listed, and it says that there are more.
+    List(List),
+    /// Shows who holds a lock, since when, and how many wait
+    Show(Show),
+    /// Prints a line whenever the holder of a lock or the number of those who wait changes
+    ///
+    /// It ends when it is interrupted. A store that is out of reach for a while is a line, too.
+    Watch(Watch),
+    /// Frees a lock, whoever holds it, after a question
+    ///
+    /// It shows who holds the lock and what that one will see, and frees it from that one only: if the
+    /// lock has passed to somebody else meanwhile, it stays as it is. The lock goes to the first that
+    /// waits.
+    Release(Release),
+    /// Lists debounced calls that wait or run; shows, flushes or cancels those of one id
+    Debounce(Debounce),
+    /// Lists functions with durable calls; shows the calls of one, and runs them again or forgets them
+    Calls(Calls),
+    /// Checks whether a store is fit for locks, and says what to change
+    ///
+    /// Version, role and replicas, memory and eviction, persistence, rights, notices, clock and round
+    /// trip; Sentinels and nodes of a Cluster; and then with the library itself: a lock with an id of
+    /// its own is taken, waited for, handed over and released. Nothing is left behind but the counter of
+    /// fencing tokens and, for ten minutes, the names of the two clients.
+    Doctor(Doctor),
+    /// Writes the completion for a shell to the standard output
+    ///
+    /// For bash: `lockctl completion bash > /etc/bash_completion.d/lockctl`.
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Writes the man page to the standard output, or those of all commands into a folder
+    ///
+    /// To read it at once: `lockctl man | man -l -`.
+    Man {
+        /// The folder to write the page of the program and one of each command into
+        #[arg(long, value_name = "FOLDER")]
+        into: Option<PathBuf>,
+    },
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// What the ids begin with
+    #[arg(default_value = "", hide_default_value = true, value_name = "BEGIN")]
+    pub(crate) begin: String,
+    /// How many locks to list at most
+    #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The id of the lock, without the prefix
+    pub(crate) id: String,
+}
+
+/// `watch`
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The id of the lock, without the prefix
+    pub(crate) id: String,
+    /// How often to look, such as 500ms or 5s
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = interval)]
+    pub(crate) interval: Duration,
+}
+
+/// `release`
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// The id of the lock, without the prefix
+    pub(crate) id: String,
+    /// Ask nothing: needed where the standard input is not a terminal
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// `debounce`
+#[derive(Debug, Args)]
+pub(crate) struct Debounce {
+    /// The id of the debounced calls, without the prefix; without it, all that wait or run are listed
+    pub(crate) id: Option<String>,
+    /// Have the call that waits run now
+    #[arg(long, requires = "id", group = "change")]
+    pub(crate) flush: bool,
+    /// Drop the calls that wait: their callers are told that nothing ran
+    #[arg(long, requires = "id", group = "change")]
+    pub(crate) cancel: bool,
+    /// End the run that is under way, as one that hangs: its caller is told that it was lost
+    #[arg(long, requires = "id", group = "change")]
+    pub(crate) end_run: bool,
+    /// How many to list at most
+    #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+    /// Ask nothing: needed where the standard input is not a terminal
+    #[arg(long, short, requires = "change")]
+    pub(crate) yes: bool,
+}
+
+/// `calls`
+#[derive(Debug, Args)]
+pub(crate) struct Calls {
+    /// The name of the function; without it, all functions that have calls are listed
+    pub(crate) name: Option<String>,
+    /// Have the call of this id, which was set aside, run again
+    #[arg(long, value_name = "ID", requires = "name", group = "change")]
+    pub(crate) run_again: Option<String>,
+    /// Forget the call of this id, which was set aside
+    #[arg(long, value_name = "ID", requires = "name", group = "change")]
+    pub(crate) forget: Option<String>,
+    /// Show the arguments of the calls that were set aside, which may be confidential
+    #[arg(long, requires = "name", conflicts_with = "change")]
+    pub(crate) arguments: bool,
+    /// How many to list at most
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+    /// Ask nothing: needed where the standard input is not a terminal
+    #[arg(long, short, requires = "change")]
+    pub(crate) yes: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The store, as --url
+    #[arg(conflicts_with = "url", id = "store", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Count warnings as failures
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < Duration::from_millis(10) {
+        return Err("at least 10ms, so that the store is not kept busy".to_owned());
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,232 @@
+//! What a server says about itself: version, role, memory, persistence, clients.
+
+use super::{
+    findings::Findings,
+    server::{Info, Server, setting},
+    store::Kind,
+};
+
+/// Checks one server that is to keep locks. `kind` is what it belongs to.
+pub(crate) async fn check(server: &Server, info: &Info, kind: &Kind, findings: &mut Findings) {
+    let at = server.address.as_str();
+    version(info, at, findings);
+    replication(info, kind, at, findings);
+    memory(info, at, findings);
+    persistence(info, setting(server, "save").await.as_deref(), at, findings);
+    clients(info, at, findings);
+}
+
+fn version(info: &Info, at: &str, findings: &mut Findings) {
+    const CHECK: &str = "version";
+    let is_valkey = info.field("valkey_version").is_some();
+    let name = if is_valkey { "Valkey" } else { "Redis" };
+    let number = info.field("valkey_version").or_else(|| info.field("redis_version"));
+    if let Some(other) =
+        ["dragonfly_version", "keydb_version"].iter().find_map(|name| info.field(name))
+    {
+        return findings.warning(
+            CHECK,
+            at,
+            format!("{other}: the library is not tested on this program"),
+            "see \"Read, not run\" in docs/servers.md for what is known about it",
+        );
+    }
+    let Some(number) = number else {
+        return findings.warning(
+            CHECK,
+            at,
+            "the server does not tell its version",
+            "see docs/servers.md for the servers that the library is tested on",
+        );
+    };
+    let numbers: Vec<u32> = number.split('.').filter_map(|part| part.parse().ok()).collect();
+    let (since, until): (&[u32], &[u32]) =
+        if is_valkey { (&[7, 2], &[10]) } else { (&[6, 2], &[9]) };
+    let said = format!("{name} {number}");
+    if &*numbers < [6].as_slice() {
+        findings.failure(
+            CHECK,
+            at,
+            format!("{said} is too old: the library is not made for servers before Redis 6.2"),
+            "upgrade to Redis 6.2 or newer, or to Valkey",
+        );
+    } else if &*numbers < since || &*numbers >= until {
+        findings.warning(
+            CHECK,
+            at,
+            format!("{said} is not among the versions that the library is tested on"),
+            "use Redis 6.2 to 8, or Valkey 7.2 to 9",
+        );
+    } else {
+        findings.ok(CHECK, at, format!("{said}, which the library is tested on"));
+    }
+}
+
+fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
+    const CHECK: &str = "replication";
+    let Some(role) = info.field("role") else { return };
+    if matches!(role, "slave" | "replica") {
+        if info.field("slave_read_only") == Some("0") {
+            return findings.failure(
+                CHECK,
+                at,
+                "it is a replica that may be written to: it grants locks that its primary has granted \
+                 to others",
+                "set `replica-read-only yes`, and use the URL of the primary",
+            );
+        }
+        let primary = match (info.field("master_host"), info.field("master_port")) {
+            (Some(host), Some(port)) => format!(", which it knows as {host}:{port}"),
+            _ => String::new(),
+        };
+        return findings.failure(
+            CHECK,
+            at,
+            "it is a read-only replica, which takes no locks",
+            format!("use the URL of its primary{primary}, or redis+sentinel://"),
+        );
+    }
+    let replicas = info.number("connected_slaves").unwrap_or(0);
+    let late: Vec<_> = info.lines().filter(|(name, value)| is_late_replica(name, value)).collect();
+    if !late.is_empty() {
+        findings.warning(
+            CHECK,
+            at,
+            format!("{} of {replicas} replicas are not in step with it", late.len()),
+            "see to their logs and to the network: what they lack is lost in a failover",
+        );
+    }
+    // It is there if writes need replicas, and not if they do not.
+    let needs_replicas = info.field("min_slaves_good_slaves").is_some();
+    if matches!(kind, Kind::Watched(_)) {
+        if replicas == 0 {
+            findings.warning(
+                CHECK,
+                at,
+                "the primary has no replica, so no Sentinel can replace it",
+                "start a replica, or see why it does not follow",
+            );
+        }
+        if !needs_replicas {
+            return findings.warning(
+                CHECK,
+                at,
+                "the primary takes writes without a replica: one that is cut off goes on granting \
+                 locks that the next primary knows nothing of",
+                "set `min-replicas-to-write 1` and `min-replicas-max-lag 2` on all servers",
+            );
+        }
+    }
+    let writes = if needs_replicas { "; it takes writes only while replicas follow" } else { "" };
+    match replicas {
+        0 => findings.ok(CHECK, at, "a primary without replicas: while it is down, nobody locks"),
+        _ => findings.ok(CHECK, at, format!("a primary; replicas: {replicas}{writes}")),
+    }
+}
+
+/// `slave0:ip=127.0.0.1,port=7001,state=online,offset=14,lag=0`
+fn is_late_replica(name: &str, value: &str) -> bool {
+    let is_one = name.strip_prefix("slave").is_some_and(|number| number.parse::<u32>().is_ok());
+    let field = |wanted: &str| {
+        value.split(',').find_map(|part| part.split_once('=').filter(|(name, _)| *name == wanted))
+    };
+    let is_in_step = field("state").is_some_and(|(_, state)| state == "online")
+        && field("lag").is_none_or(|(_, lag)| lag.parse().is_ok_and(|lag: u32| lag <= 5));
+    is_one && !is_in_step
+}
+
+fn memory(info: &Info, at: &str, findings: &mut Findings) {
+    const CHECK: &str = "memory";
+    let policy = info.field("maxmemory_policy").unwrap_or("noeviction");
+    let (limit, used) = (info.number("maxmemory"), info.number("used_memory"));
+    let limit = limit.filter(|limit| *limit > 0);
+    if let (Some(_), false) = (limit, policy == "noeviction") {
+        let evicted = info.number("evicted_keys").unwrap_or(0);
+        findings.failure(
+            CHECK,
+            at,
+            format!(
+                "the server evicts keys when its memory is full (maxmemory-policy {policy}; evicted so \
+                 far: {evicted}): a lock that is evicted is granted again while it is held"
+            ),
+            "set `maxmemory-policy noeviction`, or use a server of its own for locks",
+        );
+    } else if policy != "noeviction" {
+        findings.warning(
+            CHECK,
+            at,
+            format!(
+                "the server evicts nothing, for it has no `maxmemory`; with one it would evict locks \
+                 (maxmemory-policy {policy})"
+            ),
+            "set `maxmemory-policy noeviction` before somebody sets `maxmemory`",
+        );
+    } else {
+        findings.ok(CHECK, at, "it evicts nothing (maxmemory-policy noeviction)");
+    }
+    if let (Some(limit), Some(used)) = (limit, used)
+        && used > limit / 10 * 9
+    {
+        findings.warning(
+            CHECK,
+            at,
+            format!(
+                "{} % of its memory is in use: when it is full, it grants no new lock; those that are \
+                 held are renewed",
+                used.saturating_mul(100) / limit
+            ),
+            "raise `maxmemory`, or remove keys",
+        );
+    }
+}
+
+fn persistence(info: &Info, save: Option<&str>, at: &str, findings: &mut Findings) {
+    const CHECK: &str = "persistence";
+    let failed = |name: &str| info.field(name).is_some_and(|state| state != "ok");
+    if failed("rdb_last_bgsave_status") || failed("aof_last_write_status") {
+        findings.warning(
+            CHECK,
+            at,
+            "the last write to its disk has failed: a server that is set up so refuses all writes then \
+             (MISCONF)",
+            "see to the space and the rights of its disk",
+        );
+    }
+    if info.field("aof_enabled") == Some("1") {
+        return findings.ok(
+            CHECK,
+            at,
+            "an append-only file: a restart keeps the locks, but for what was written in the last \
+             moment (`appendfsync`)",
+        );
+    }
+    let snapshots = match save {
+        Some("") => {
+            "nothing is kept on disk (no append-only file, no snapshots): a restart frees all locks"
+        }
+        _ => {
+            "no append-only file: a restart frees the locks that are newer than the last snapshot, if \
+             there is one at all"
+        }
+    };
+    findings.warning(
+        CHECK,
+        at,
+        format!("{snapshots} at once, also while they are held. Fencing tokens grow nevertheless"),
+        "set `appendonly yes`, or have resources check fencing tokens",
+    );
+}
+
+fn clients(info: &Info, at: &str, findings: &mut Findings) {
+    let (now, limit) = (info.number("connected_clients"), info.number("maxclients"));
+    if let (Some(now), Some(limit)) = (now, limit)
+        && now > limit / 10 * 9
+    {
+        findings.warning(
+            "clients",
+            at,
+            format!("{now} of {limit} connections are in use: those beyond are refused"),
+            "raise `maxclients`, or see who holds the connections (CLIENT LIST)",
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! `doctor`: whether a store is fit for locks.
+//!
+//! It asks the servers by itself, one by one, and uses the library only in the end: what is wrong with
+//! a server is to be found whatever the library makes of it.
+
+mod cluster;
+mod findings;
+mod health;
+mod notices;
+mod probe;
+mod rights;
+mod sentinels;
+mod server;
+mod slots;
+mod store;
+mod timing;
+
+use redis::RedisError;
+
+use self::{
+    findings::Findings,
+    server::Server,
+    store::{Kind, Store},
+};
+use crate::{
+    arguments::Doctor,
+    exit::{Exit, Failure},
+    output::Output,
+    target::Target,
+};
+
+pub(crate) async fn doctor(
+    arguments: &Doctor,
+    target: &Target,
+    output: Output,
+) -> Result<Exit, Failure> {
+    // What is wrong with the URL or with a certificate is found without a connection.
+    target.builder().build_lazy()?;
+    let Some(store) = Store::new(target) else {
+        return Err(Failure::usage("this URL cannot be read"));
+    };
+    let mut findings = Findings::default();
+    match servers(&store, &mut findings).await {
+        Ok((servers, kind)) => {
+            if let Err(error) = examine(&servers, &kind, target, &mut findings).await {
+                findings.failure(
+                    "connect",
+                    "",
+                    format!("the connection broke: {error}"),
+                    "see to the network and to the load of the server, and try again",
+                );
+            }
+        }
+        Err(error) => findings.no_connection(refusal(target, &error).await),
+    }
+    findings.report(arguments.strict, output)
+}
+
+/// The servers that are to keep locks, and how they belong together.
+async fn servers(
+    store: &Store,
+    findings: &mut Findings,
+) -> Result<(Vec<Server>, Kind), RedisError> {
+    match &store.kind {
+        Kind::Watched(name) => {
+            let primary = sentinels::check(store, name, findings).await?;
+            Ok((primary.into_iter().collect(), Kind::Watched(name.clone())))
+        }
+        Kind::Proxy => Ok((vec![Server::connect(store, &store.named[0]).await?], Kind::Proxy)),
+        Kind::Cluster => {
+            let seed = cluster::seed(store, findings).await?;
+            Ok((cluster::check(store, seed, findings).await?, Kind::Cluster))
+        }
+        Kind::One => {
+            let server = Server::connect(store, &store.named[0]).await?;
+            let info = server.info().await?;
+            let mode = info
+                .as_ref()
+                .and_then(|info| info.field("redis_mode").or_else(|| info.field("server_mode")));
+            match mode {
+                Some("cluster") => {
+                    Ok((cluster::check(store, server, findings).await?, Kind::Cluster))
+                }
+                Some("sentinel") => {
+                    let at = server.address.clone();
+                    findings.failure(
+                        "sentinels",
+                        &at,
+                        "it is a Sentinel, which keeps no locks",
+                        format!("use redis+sentinel://{at}/NAME, with the name that SENTINEL MASTERS tells"),
+                    );
+                    Ok((Vec::new(), Kind::One))
+                }
+                _ => Ok((vec![server], Kind::One)),
+            }
+        }
+    }
+}
+
+async fn examine(
+    servers: &[Server],
+    kind: &Kind,
+    target: &Target,
+    findings: &mut Findings,
+) -> Result<(), RedisError> {
+    if servers.is_empty() {
+        return Ok(());
+    }
+    let in_slots = matches!(kind, Kind::Cluster | Kind::Proxy);
+    let mut offsets = Vec::new();
+    for server in servers {
+        match server.info().await? {
+            Some(info) => health::check(server, &info, kind, findings).await,
+            None => findings.warning(
+                "version",
+                &server.address,
+                "this user may not ask INFO, so version, replication, memory and persistence are not \
+                 checked",
+                "allow `+info`, or ask as another user",
+            ),
+        }
+        offsets.extend(timing::check(server, findings).await?);
+        let may_subscribe = notices::check(server, findings).await;
+        rights::check(server, &target.prefix, in_slots, may_subscribe, findings).await?;
+    }
+    timing::compare(&offsets, findings);
+    let ids = slots::ids(servers, kind, &target.prefix).await?;
+    if let Err(failure) = probe::check(target, &ids, findings).await {
+        findings.failure(
+            "locks",
+            "",
+            failure.message,
+            "mend what the other checks have found; if they have found nothing, report this",
+        );
+    }
+    Ok(())
+}
+
+/// Why there is no connection, in the words of the library, which knows more of them.
+async fn refusal(target: &Target, error: &RedisError) -> Failure {
+    match target.builder().build().await {
+        Err(refused) => refused.into(),
+        Ok(_) => Failure::new(Exit::Failed, format!("the connection failed once: {error}")),
+    }
+}

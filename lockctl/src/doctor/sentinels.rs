@@ -1,0 +1,163 @@
+//! The Sentinels: whether they can be reached, agree, and are enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis::{RedisError, Value};
+
+use super::{
+    findings::Findings,
+    server::{Server, texts},
+    store::Store,
+};
+
+const CHECK: &str = "sentinels";
+/// Two thirds of the default lease are to be longer than a failover: see docs/deploying.md.
+const LATE_MILLIS: u64 = 5_000;
+
+/// Checks them, and connects to the primary that they name. The last error is why there is none.
+pub(crate) async fn check(
+    store: &Store,
+    name: &str,
+    findings: &mut Findings,
+) -> Result<Option<Server>, RedisError> {
+    let mut last = None;
+    let mut named = BTreeMap::<(String, u16), Vec<String>>::new();
+    let mut reached = 0;
+    for info in &store.named {
+        let at = info.addr().to_string();
+        match ask(store, info, name).await {
+            Ok(Some((address, state))) => {
+                reached += 1;
+                named.entry(address).or_default().push(at.clone());
+                settings(&state, store.named.len(), &at, findings);
+            }
+            Ok(None) => {
+                reached += 1;
+                findings.failure(
+                    CHECK,
+                    &at,
+                    format!("it knows no primary of the name {name}"),
+                    "use the name that SENTINEL MASTERS tells",
+                );
+            }
+            Err(error) => {
+                findings.warning(
+                    CHECK,
+                    &at,
+                    format!("it cannot be asked: {error}"),
+                    "start it, open the way to it, or see to its user and password (--sentinel-user)",
+                );
+                last = Some(error);
+            }
+        }
+    }
+    let addresses: Vec<_> = named.keys().map(|(host, port)| format!("{host}:{port}")).collect();
+    if named.len() > 1 {
+        findings.failure(
+            CHECK,
+            "",
+            format!("they name different primaries: {}", addresses.join(", ")),
+            "wait if a failover is under way; else SENTINEL RESET on those that are wrong",
+        );
+    }
+    // Where they differ, most of them.
+    let most = named.into_iter().max_by_key(|(_, by)| by.len());
+    let Some(((host, port), by)) = most else {
+        return match last {
+            Some(error) if reached == 0 => Err(error),
+            _ => Ok(None),
+        };
+    };
+    if addresses.len() == 1 {
+        let all = store.named.len();
+        findings.ok(CHECK, "", format!("{} of {all} name {host}:{port}", by.len()));
+    }
+    match Server::connect(store, &store.server_at(&host, port)).await {
+        Ok(server) => Ok(Some(server)),
+        Err(error) => {
+            findings.failure(
+                CHECK,
+                "",
+                format!("the primary that they name, {host}:{port}, takes no connection from here: {error}"),
+                "have the servers announce an address that clients reach (`replica-announce-ip`, and \
+                 `sentinel monitor` with it), or open the way",
+            );
+            Err(error)
+        }
+    }
+}
+
+type State = BTreeMap<String, String>;
+
+/// Where the primary is, and how it is watched.
+async fn ask(
+    store: &Store,
+    info: &redis::ConnectionInfo,
+    name: &str,
+) -> Result<Option<((String, u16), State)>, RedisError> {
+    let sentinel = Server::connect(store, info).await?;
+    let questions: [&[&str]; 2] =
+        [&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name], &["SENTINEL", "MASTER", name]];
+    let mut answers = sentinel.ask(&questions).await?.into_iter();
+    let address = match answers.next() {
+        Some(Value::ServerError(error)) => return Err(error.into()),
+        answer => answer.and_then(texts),
+    };
+    let state = answers.next().and_then(texts).unwrap_or_default();
+    let pairs = state.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+    let Some([host, port]) = address.as_deref() else { return Ok(None) };
+    let Ok(port) = port.parse() else { return Ok(None) };
+    Ok(Some(((host.clone(), port), pairs.collect())))
+}
+
+fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
+    let number = |name: &str| state.get(name).and_then(|value| value.parse::<u64>().ok());
+    let words: BTreeSet<_> =
+        state.get("flags").map(|flags| flags.split(',').collect()).unwrap_or_default();
+    if words.contains("s_down") || words.contains("o_down") {
+        findings.warning(
+            CHECK,
+            at,
+            "it sees the primary as down",
+            "wait for the failover, or see to the primary and to the network between them",
+        );
+    }
+    if let Some(others) = number("num-other-sentinels") {
+        let all = usize::try_from(others + 1).unwrap_or(usize::MAX);
+        if all < 3 {
+            findings.warning(
+                CHECK,
+                "",
+                format!("there are {all}: one that fails leaves nobody who may decide"),
+                "run three Sentinels or more, on machines of their own",
+            );
+        }
+        if all > named {
+            findings.warning(
+                CHECK,
+                "",
+                format!("the URL names {named} of {all}: the others are not heard"),
+                "name all Sentinels in the URL",
+            );
+        }
+    }
+    if number("quorum") == Some(1) {
+        findings.warning(
+            CHECK,
+            "",
+            "the quorum is 1: a single Sentinel that is cut off starts a failover",
+            "SENTINEL SET NAME quorum 2, on each",
+        );
+    }
+    if let Some(millis) = number("down-after-milliseconds").filter(|millis| *millis > LATE_MILLIS) {
+        findings.warning(
+            CHECK,
+            "",
+            format!(
+                "a primary counts as down after {millis} ms only: locks with the default lease of 10 s \
+                 are lost in each failover"
+            ),
+            "SENTINEL SET NAME down-after-milliseconds 2000, on each; or choose longer leases",
+        );
+    }
+}

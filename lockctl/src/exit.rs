@@ -1,0 +1,122 @@
+//! How the program ends: the code for scripts, and the words for people.
+
+use std::{error::Error as StdError, io, process::ExitCode};
+
+use lock::ErrorKind;
+
+/// What a script is told. Documented in the man page and in docs/operations.md: the numbers stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It was done, or it was found.
+    Done = 0,
+    /// Something failed, or the person who was asked said no.
+    Failed = 1,
+    /// The command line, the environment or a file that it names is wrong.
+    Usage = 2,
+    /// There is nothing of that kind: the lock is free, the window or the call is not there.
+    Nothing = 3,
+    /// The store cannot be reached, or does not answer.
+    Unreachable = 4,
+    /// The store answers, and refuses: the password, a right, or that it is no place for locks.
+    Refused = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+}
+
+impl From<lock::Error> for Failure {
+    fn from(error: lock::Error) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::Unavailable => Exit::Unreachable,
+            ErrorKind::Rejected => Exit::Refused,
+            ErrorKind::Invalid => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, in_full(&error))
+    }
+}
+
+/// What cannot be printed is nobody's loss where nobody reads on, as in `lockctl list | head`.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Exit::Done, ""),
+            _ => Self::new(Exit::Failed, format!("the output cannot be written: {error}")),
+        }
+    }
+}
+
+/// An error with its causes, each of which says something that the one before does not.
+pub(crate) fn in_full(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// The text without what stands before the host of a URL, in case it is a password. Messages of the
+/// library repeat no URL; those about a command line may repeat what was typed.
+pub(crate) fn without_passwords(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find("://") {
+        let (before, behind) = rest.split_at(begin + 3);
+        safe.push_str(before);
+        let end = behind.find(|c: char| c.is_whitespace() || "'\"`".contains(c));
+        let (word, after) = behind.split_at(end.unwrap_or(behind.len()));
+        match word.rfind('@') {
+            Some(at) => {
+                safe.push_str("***");
+                safe.push_str(&word[at..]);
+            }
+            None => safe.push_str(word),
+        }
+        rest = after;
+    }
+    safe.push_str(rest);
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_left_out() {
+        for (text, safe) in [
+            ("no URL", "no URL"),
+            ("redis://h/0 is one", "redis://h/0 is one"),
+            ("'redis://u:hush@h:1/0' is none", "'redis://***@h:1/0' is none"),
+            ("redis://:p@ss@h redis://:b@i,j/main", "redis://***@h redis://***@i,j/main"),
+        ] {
+            assert_eq!(without_passwords(text), safe);
+        }
+    }
+}

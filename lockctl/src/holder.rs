@@ -1,0 +1,61 @@
+//! Who holds a lock, as it is shown: everything that is known, but the token, which is a secret.
+
+use lock::Holder;
+use serde::Serialize;
+
+use crate::output::{millis, printable, time};
+
+/// A holder for programs.
+#[derive(Serialize)]
+pub(crate) struct Shown<'a> {
+    name: Option<&'a str>,
+    host: Option<&'a str>,
+    pid: Option<u32>,
+    version: Option<&'a str>,
+    held_for_ms: Option<u64>,
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn new(holder: &'a Holder) -> Self {
+        Self {
+            name: holder.name.as_deref(),
+            host: holder.host.as_deref(),
+            pid: holder.pid,
+            version: holder.version.as_deref(),
+            held_for_ms: holder.held_for.and_then(millis),
+        }
+    }
+
+    pub(crate) fn all(holders: &'a [Holder]) -> Vec<Self> {
+        holders.iter().map(Self::new).collect()
+    }
+}
+
+/// A holder for people: `billing-7 (process 4121 on web-3)`.
+pub(crate) fn words(holder: &Holder) -> String {
+    let process = holder.pid.map(|pid| format!("process {pid}"));
+    let host = holder.host.as_deref().map(printable);
+    let place = match (process, host) {
+        (Some(process), Some(host)) => Some(format!("{process} on {host}")),
+        (Some(process), None) => Some(process),
+        (None, host) => host,
+    };
+    match (holder.name.as_deref().map(printable), place) {
+        (Some(name), Some(place)) => format!("{name} ({place})"),
+        (Some(name), None) => name,
+        (None, Some(place)) => place,
+        (None, None) => "a client that says nothing of itself".to_owned(),
+    }
+}
+
+pub(crate) fn held_for(holder: &Holder) -> String {
+    holder.held_for.map_or_else(|| "unknown".to_owned(), time)
+}
+
+/// Several in one cell or line.
+pub(crate) fn all(holders: &[Holder]) -> String {
+    match holders {
+        [] => "nobody that is known".to_owned(),
+        holders => holders.iter().map(words).collect::<Vec<_>>().join(", "),
+    }
+}

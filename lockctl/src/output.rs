@@ -1,0 +1,136 @@
+//! What is printed: tables for people, JSON for programs.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// The standard output, as it is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+    is_terminal: bool,
+    has_colour: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        // https://no-color.org
+        let is_wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let is_able = env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self { json, is_terminal, has_colour: is_terminal && is_wanted && is_able }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints a value: on one line if there will be more of them.
+    pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).expect("BUG: what is printed can be serialized");
+        self.line(&text)
+    }
+
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Prints a table: as wide as the terminal, and without a terminal as wide as its content, so that
+    /// each row is a line for `grep` and its like.
+    pub(crate) fn table(self, heads: &[&str], rows: Vec<Vec<Cell>>) -> Result<(), Failure> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if self.has_colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        if self.is_terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        table.set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+        table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        for line in table.lines() {
+            self.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A cell with text of strangers.
+pub(crate) fn cell(text: &str) -> Cell {
+    Cell::new(printable(text))
+}
+
+/// A cell that is to be seen first.
+pub(crate) fn coloured(text: &str, colour: Color) -> Cell {
+    Cell::new(text).fg(colour)
+}
+
+/// What others may have put into an id or a name must not move the cursor, nor look like another line.
+pub(crate) fn printable(text: &str) -> String {
+    let is_plain = |c: char| {
+        // Marks of direction let a text look like another one.
+        let is_mark = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        !c.is_control() && !is_mark
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+    }
+    shown
+}
+
+/// A time as people read it: exact below a second, in whole seconds above.
+pub(crate) fn time(time: Duration) -> String {
+    // What a foreign client took for ever.
+    if time > Duration::from_secs(100 * 365 * 86_400) {
+        return "for ever".to_owned();
+    }
+    let exact = if time < Duration::from_secs(1) {
+        Duration::from_millis(time.subsec_millis().into())
+    } else {
+        Duration::from_secs(time.as_secs())
+    };
+    humantime::format_duration(exact).to_string()
+}
+
+/// A time as programs read it: whole milliseconds, and null for what has no end.
+pub(crate) fn millis(time: Duration) -> Option<u64> {
+    u64::try_from(time.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_wrote_cannot_move_the_cursor() {
+        assert_eq!(printable("invoice:7 ünï"), "invoice:7 ünï");
+        assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\nc\\u{202e}d");
+    }
+
+    #[test]
+    fn times_are_short() {
+        for (millis, text) in [(0, "0s"), (850, "850ms"), (9_700, "9s"), (62_000, "1m 2s")] {
+            assert_eq!(time(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(time(Duration::MAX), "for ever");
+        assert_eq!(
+            (super::millis(Duration::MAX), super::millis(Duration::from_millis(7))),
+            (None, Some(7))
+        );
+    }
+}

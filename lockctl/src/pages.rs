@@ -1,0 +1,57 @@
+//! The man page, and the completion for shells.
+
+use std::{fs, io, path::Path};
+
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::{
+    arguments::{Arguments, NAME},
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+pub(crate) fn completion(shell: Shell, output: Output) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
+    output.line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Done)
+}
+
+pub(crate) fn man(into: Option<&Path>, output: Output) -> Result<Exit, Failure> {
+    let Some(folder) = into else {
+        let mut page = Vec::new();
+        Man::new(whole(Arguments::command())).render(&mut page)?;
+        // What comes behind the options has no better name there.
+        let page = String::from_utf8_lossy(&page).replacen(".SH EXTRA", ".SH NOTES", 1);
+        output.line(page.trim_end())?;
+        return Ok(Exit::Done);
+    };
+    let unwritable = |error: io::Error| {
+        Failure::usage(format!("{} cannot be written: {error}", folder.display()))
+    };
+    fs::create_dir_all(folder).map_err(unwritable)?;
+    let command = Arguments::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(command, folder).map_err(unwritable)?;
+    Ok(Exit::Done)
+}
+
+/// The page of the program names each command in one line; this is all that is known about them, for
+/// who reads one page only.
+fn whole(mut command: Command) -> Command {
+    command.build();
+    let mut notes = String::from("Commands in detail:\n");
+    for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+        notes.push_str(&format!("\n{}\n", one.clone().render_usage().to_string().trim()));
+        for argument in one.get_arguments() {
+            if argument.is_global_set() || matches!(argument.get_id().as_str(), "help") {
+                continue;
+            }
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            notes.push_str(&format!("  {argument}: {help}\n"));
+        }
+    }
+    let known = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    Arguments::command().after_long_help(format!("{notes}\n{known}"))
+}

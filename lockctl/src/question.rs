@@ -1,0 +1,32 @@
+//! What a person is asked before something is changed.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use crate::exit::{Exit, Failure};
+
+/// Refuses at once what could not be asked later.
+pub(crate) fn can_ask(yes: bool) -> Result<(), Failure> {
+    if yes || io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "the standard input is not a terminal, so nobody can be asked: look first, then add --yes",
+    ))
+}
+
+/// Asks, unless that was answered on the command line. Anything but a yes is a no.
+pub(crate) fn ask(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    can_ask(yes)?;
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "nothing was changed"))
+}

@@ -1,0 +1,88 @@
+//! `release`: frees a lock, from the holder that was shown, and from nobody else.
+
+use lock::{Holder, Locks, Status};
+use serde::Serialize;
+
+use crate::{
+    arguments::Release,
+    exit::{Exit, Failure},
+    holder::{self, Shown},
+    output::{Output, printable},
+    question, show,
+};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    id: &'a str,
+    /// `released`, `gone` (somebody else holds it by now, or nobody) or `free`.
+    result: &'static str,
+    holders: Vec<Shown<'a>>,
+}
+
+/// What the holder notices: it is what makes this safe to do, or not.
+const OF_THIS_LIBRARY: &str = "\
+Its guard counts as lost: `lost()` fires, and a body under #[locked] or `with` stops at its next .await, \
+within a moment, and at the latest with its next renewal. What it has done is not undone.";
+
+const FOREIGN: &str = "\
+This client is not of the library, and is told nothing: it goes on as if it held the lock.";
+
+pub(crate) async fn release(
+    Release { id, yes }: &Release,
+    locks: &Locks,
+    output: Output,
+) -> Result<Exit, Failure> {
+    question::can_ask(*yes)?;
+    let lock = locks.lock(id);
+    let status = lock.status().await?;
+    let Status::Held { holders, waiters, .. } = &status else {
+        if output.is_json() {
+            output.json(&Report { id, result: "free", holders: Vec::new() })?;
+        } else {
+            show::people(id, &status, output)?;
+        }
+        return Ok(Exit::Nothing);
+    };
+    if !output.is_json() {
+        show::people(id, &status, output)?;
+        output.line("")?;
+        output.line(if holders.iter().all(is_foreign) { FOREIGN } else { OF_THIS_LIBRARY })?;
+        if *waiters > 0 {
+            output.line("The first that waits gets the lock.")?;
+        }
+    }
+    question::ask(&format!("Release {}?", printable(id)), *yes)?;
+    let mut released = Vec::new();
+    for holder in holders {
+        // By its token: meanwhile the lock may have passed to somebody who is to keep it.
+        if lock.force_release_holder(&holder.token).await? {
+            released.push(holder);
+        }
+    }
+    let done = !released.is_empty();
+    if output.is_json() {
+        let result = if done { "released" } else { "gone" };
+        let holders = released.into_iter().map(Shown::new).collect();
+        output.json(&Report { id, result, holders })?;
+    } else if done {
+        let whom: Vec<_> = released.into_iter().map(holder::words).collect();
+        output.line(&format!("released from {}", whom.join(", ")))?;
+    } else {
+        output.line(
+            "nothing was changed: that holder is gone by now, and whoever has the lock keeps it",
+        )?;
+    }
+    Ok(if done { Exit::Done } else { Exit::Nothing })
+}
+
+/// Tokens of the library have this form (docs/protocol.md); to others nobody tells anything.
+fn is_foreign(holder: &Holder) -> bool {
+    let is_of_the_library = |token: &str| {
+        token.split_once(':').is_some_and(|(client, number)| {
+            let is_client =
+                client.len() == 32 && client.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_client && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    !is_of_the_library(holder.token.as_str())
+}

@@ -1,0 +1,162 @@
+//! How the program is run, and what its answers are read with.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use lock_tests::{RedisServer, end_with_this_process};
+use serde_json::Value;
+
+/// The password of every server here that wants one. No output may have it.
+pub(crate) const PASSWORD: &str = "hush-hush";
+
+/// What a run of the program gave.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> &Self {
+        assert!(self.stdout.contains(text) || self.stderr.contains(text), "no {text:?} in {self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { code, stdout, stderr } = self;
+        write!(f, "exit {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+/// A command line without an environment that names a store.
+pub(crate) fn program(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockctl"));
+    for name in ["LOCK_URL", "REDIS_URL", "UPSTASH_REDIS_REST_URL", "LOCK_SENTINEL_PASSWORD"] {
+        command.env_remove(name);
+    }
+    command.args(words).stdin(Stdio::null());
+    end_with_this_process(&mut command);
+    command
+}
+
+/// Runs it to its end, with nobody at the terminal. What it says is searched for secrets.
+pub(crate) async fn run(words: &[&str]) -> Ran {
+    finish(program(words)).await
+}
+
+pub(crate) async fn run_at(url: &str, words: &[&str]) -> Ran {
+    run(&[&["--url", url], words].concat()).await
+}
+
+pub(crate) async fn finish(mut command: Command) -> Ran {
+    let run = move || command.output().expect("the program can be started");
+    let output = tokio::task::spawn_blocking(run).await.expect("running it does not panic");
+    ran(&output)
+}
+
+pub(crate) fn ran(output: &Output) -> Ran {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
+    let ran = Ran {
+        code: output.status.code().expect("it ends by itself"),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    };
+    assert_no_secrets(&ran.to_string());
+    ran
+}
+
+/// Neither the password, nor anything that looks like a token: 32 hexadecimal digits, a colon and a
+/// number.
+#[track_caller]
+pub(crate) fn assert_no_secrets(text: &str) {
+    assert!(!text.contains(PASSWORD), "the password is in {text}");
+    let bytes = text.as_bytes();
+    for (at, window) in bytes.windows(33).enumerate() {
+        let (digits, end) = window.split_at(32);
+        let is_token = end[0] == b':' && digits.iter().all(u8::is_ascii_hexdigit);
+        assert!(!is_token, "a token at {at} of {text}");
+    }
+}
+
+/// A server by itself, also where the others are Clusters.
+pub(crate) fn server() -> RedisServer {
+    RedisServer::builder().cluster_of_one(false).start()
+}
+
+/// Has a server do something.
+pub(crate) async fn command(server: &RedisServer, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    let done: redis::RedisResult<()> = command.exec_async(&mut server.connection().await).await;
+    done.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+}
+
+/// A file with this text, which goes when the value is dropped.
+pub(crate) fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file can be made");
+    file.write_all(text.as_bytes()).expect("it can be written");
+    file
+}
+
+/// Another end of a terminal, which the program reads its answers from. What it asks comes on the
+/// standard error output.
+pub(crate) struct Terminal {
+    own: std::fs::File,
+    pub(crate) child: tokio::process::Child,
+    asked: String,
+}
+
+impl Terminal {
+    /// Starts the program with a terminal as its standard input.
+    pub(crate) fn start(words: &[&str]) -> Self {
+        use rustix::{
+            fs::{Mode, OFlags, open},
+            pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+        };
+        let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
+        grantpt(&own).expect("it can be used");
+        unlockpt(&own).expect("it can be used");
+        let name = ptsname(&own, Vec::new()).expect("it has a name");
+        let other = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it opens");
+        let mut command = program(words);
+        command.stdin(other).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = tokio::process::Command::from(command).spawn().expect("it can be started");
+        Self { own: own.into(), child, asked: String::new() }
+    }
+
+    /// Waits until it asks.
+    pub(crate) async fn is_asked(&mut self) {
+        use tokio::io::AsyncReadExt as _;
+        let stderr = self.child.stderr.as_mut().expect("it is piped");
+        while !self.asked.contains("[y/N]") {
+            let mut byte = [0];
+            let read = tokio::time::timeout(lock_tests::ms(20_000), stderr.read(&mut byte));
+            let read = read.await.expect("it asks in time").expect("it can be read");
+            assert!(read > 0, "it asked nothing: {}", self.asked);
+            self.asked.push(byte[0].into());
+        }
+    }
+
+    /// Answers, and waits for the end.
+    pub(crate) async fn answer(mut self, line: &str) -> Ran {
+        writeln!(self.own, "{line}").expect("the terminal takes an answer");
+        let mut ran = ran(&self.child.wait_with_output().await.expect("it ends"));
+        ran.stderr.insert_str(0, &self.asked);
+        ran
+    }
+}

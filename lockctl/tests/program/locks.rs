@@ -1,0 +1,266 @@
+//! `list`, `show`, `watch` and `release`: on one server, behind Sentinels, and in a Cluster.
+
+use std::process::Stdio;
+
+use lock::{LockGuard, Locks};
+use lock_tests::{Cluster, RedisServer, Sentinels, eventually, ms};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::common::{
+    PASSWORD, Terminal, assert_no_secrets, command, file, finish, program, run_at, server,
+};
+
+async fn holder(url: &str) -> Locks {
+    Locks::builder().url(url).name("billing-7").build().await.unwrap()
+}
+
+/// Another client that waits for a lock, once the store knows of it.
+async fn waiter(url: &str, id: &str) -> JoinHandle<Result<LockGuard, lock::Error>> {
+    let other = Locks::connect(url).await.unwrap();
+    let waiting = tokio::spawn(other.lock(id).wait(ms(30_000)).acquire());
+    eventually(ms(10_000), async || match other.lock(id).status().await {
+        Ok(lock::Status::Held { waiters: 1, .. }) => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+    waiting
+}
+
+/// What each command says of a store, whatever it is made of.
+async fn each_command(url: &str) {
+    let locks = holder(url).await;
+    let guards = [
+        locks.lock("invoice:7").acquire().await.unwrap(),
+        locks.lock("invoice:8").acquire().await.unwrap(),
+        locks.lock("report").acquire().await.unwrap(),
+    ];
+    let waiting = waiter(url, "invoice:7").await;
+
+    let listed = run_at(url, &["list", "--json"]).await.exits(0).json();
+    let ids: Vec<_> = listed["locks"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(ids, ["invoice:7", "invoice:8", "report"]);
+    assert_eq!(listed["more"], false);
+    let lock = &listed["locks"][0];
+    assert_eq!(lock["waiters"], 1, "{lock}");
+    assert!((1..=10_000).contains(&lock["remaining_ms"].as_u64().unwrap()), "{lock}");
+    let by = &lock["holders"][0];
+    assert_eq!((&by["name"], &by["pid"]), (&"billing-7".into(), &std::process::id().into()));
+    assert!(by["host"].is_string() && by["version"].is_string(), "{by}");
+    assert!(by["held_for_ms"].as_u64().is_some_and(|time| time < 60_000), "{by}");
+
+    let some = run_at(url, &["list", "invoice:", "--json"]).await.exits(0).json();
+    assert_eq!(some["locks"].as_array().unwrap().len(), 2);
+    let one = run_at(url, &["list", "--limit", "1", "--json"]).await.exits(0).json();
+    assert_eq!((one["locks"].as_array().unwrap().len(), &one["more"]), (1, &true.into()));
+    let table = run_at(url, &["list"]).await.exits(0);
+    table.says("HOLDER").says("invoice:8").says("billing-7 (process");
+    let others = run_at(url, &["--prefix", "other:", "list", "--json"]).await.exits(0).json();
+    assert_eq!(others["locks"].as_array().unwrap().len(), 0);
+
+    let shown = run_at(url, &["show", "invoice:7", "--json"]).await.exits(0).json();
+    assert_eq!((&shown["id"], &shown["state"]), (&"invoice:7".into(), &"held".into()));
+    assert_eq!((&shown["holders"][0]["name"], &shown["waiters"]), (&"billing-7".into(), &1.into()));
+    run_at(url, &["show", "invoice:7"]).await.exits(0).says("billing-7").says("waiters     1");
+    let free = run_at(url, &["show", "no", "--json"]).await.exits(3).json();
+    assert_eq!((&free["state"], &free["remaining_ms"]), (&"free".into(), &Value::Null));
+    run_at(url, &["show", "no"]).await.exits(3).says("no is free");
+
+    // Nobody is at the terminal, so nothing is done.
+    run_at(url, &["release", "invoice:7"]).await.exits(2).says("--yes");
+    assert!(guards[0].is_held());
+    let released = run_at(url, &["release", "invoice:7", "--yes", "--json"]).await.exits(0).json();
+    assert_eq!(released["result"], "released", "{released}");
+    assert_eq!(released["holders"][0]["name"], "billing-7", "{released}");
+    timeout(ms(10_000), guards[0].lost()).await.expect("the holder hears of it");
+    let next = waiting.await.unwrap().unwrap();
+    assert!(next.is_held() && guards[1].is_held());
+    let free = run_at(url, &["release", "no", "--yes", "--json"]).await.exits(3).json();
+    assert_eq!(free["result"], "free", "{free}");
+    let said = run_at(url, &["release", "report", "--yes"]).await.exits(0);
+    said.says("`lost()` fires").says("released from billing-7");
+}
+
+#[tokio::test]
+async fn on_one_server() {
+    let server = server();
+    each_command(&server.url()).await;
+    server.assert_every_key_expires(&["~fence"]).await;
+}
+
+#[tokio::test]
+async fn behind_sentinels() {
+    let sentinels = Sentinels::start().await;
+    each_command(&sentinels.url()).await;
+}
+
+#[tokio::test]
+async fn in_a_cluster() {
+    let cluster = Cluster::start().await;
+    each_command(&cluster.url()).await;
+}
+
+#[tokio::test]
+async fn a_person_is_asked_and_may_say_no() {
+    let server = server();
+    let locks = holder(&server.url()).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let url = server.url();
+    let words = ["--url", &url, "release", "a"];
+    for answer in ["", "n", "yesterday"] {
+        let mut terminal = Terminal::start(&words);
+        terminal.is_asked().await;
+        let ran = terminal.answer(answer).await.exits(1);
+        ran.says("billing-7").says("stops at its next .await").says("nothing was changed");
+        assert!(guard.is_held());
+    }
+    let mut terminal = Terminal::start(&words);
+    terminal.is_asked().await;
+    terminal.answer("y").await.exits(0).says("released from billing-7");
+    timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
+}
+
+#[tokio::test]
+async fn only_the_holder_that_was_shown_is_released() {
+    let server = server();
+    let locks = holder(&server.url()).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let mut terminal = Terminal::start(&["--url", &server.url(), "release", "a"]);
+    terminal.is_asked().await;
+    guard.release().await.unwrap();
+    let next = locks.lock("a").acquire().await.unwrap();
+    terminal.answer("y").await.exits(3).says("that holder is gone by now");
+    assert!(next.is_held());
+    next.release().await.expect("it was held all the while");
+}
+
+#[tokio::test]
+async fn a_foreign_client_is_shown_without_its_token() {
+    let server = server();
+    let url = server.url();
+    let token = "0123456789abcdef0123456789abcdef";
+    command(&server, &["SET", "lock:f", token, "NX", "PX", "60000"]).await;
+    command(&server, &["SET", "lock:forever", token, "NX"]).await;
+    for words in [&["list"][..], &["show", "f"], &["list", "--json"], &["show", "forever"]] {
+        let ran = run_at(&url, words).await.exits(0);
+        assert!(!ran.stdout.contains(token), "{ran}");
+    }
+    run_at(&url, &["show", "f"]).await.exits(0).says("says nothing of itself");
+    let forever = run_at(&url, &["show", "forever", "--json"]).await.exits(0).json();
+    assert_eq!(forever["remaining_ms"], Value::Null, "{forever}");
+    let ran = run_at(&url, &["release", "f", "--yes"]).await.exits(0);
+    ran.says("is told nothing");
+    assert!(!ran.stdout.contains(token), "{ran}");
+    run_at(&url, &["show", "f"]).await.exits(3);
+}
+
+#[tokio::test]
+async fn what_strangers_wrote_does_not_move_the_cursor() {
+    let server = server();
+    command(&server, &["SET", "lock:a\u{1b}[2J\nb", "t", "NX", "PX", "60000"]).await;
+    let ran = run_at(&server.url(), &["list"]).await.exits(0);
+    ran.says("a\\u{1b}[2J\\nb");
+    assert!(!ran.stdout.contains('\u{1b}'), "{ran}");
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_has_a_code_of_its_own() {
+    let server = server();
+    let password = format!(">{PASSWORD}");
+    command(&server, &["ACL", "SETUSER", "poor", "on", &password, "~*", "+ping"]).await;
+    let url = server.url_with("poor", PASSWORD, 0);
+    run_at(&url, &["show", "a"]).await.exits(5).says("docs/servers.md");
+    let wrong = server.url_with("poor", &format!("not-{PASSWORD}"), 0);
+    run_at(&wrong, &["list"]).await.exits(5);
+    // The same with the password in a file, and with the URL in the environment.
+    let path = file(PASSWORD);
+    let words = ["--user", "poor", "--password-file", path.path().to_str().unwrap(), "show", "a"];
+    let mut command = program(&words);
+    command.env("LOCK_URL", server.url());
+    finish(command).await.exits(5).says("docs/servers.md");
+}
+
+/// `watch` while it runs.
+struct Watching {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watching {
+    fn start(url: &str, words: &[&str]) -> Self {
+        let mut command =
+            program(&[&["--url", url, "watch", "--interval", "20ms"], words].concat());
+        command.stdout(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        let line = timeout(ms(20_000), self.lines.next_line()).await.expect("a line comes in time");
+        let line = line.unwrap().expect("it goes on");
+        assert_no_secrets(&line);
+        line
+    }
+
+    async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line().await).unwrap()
+    }
+
+    /// As at the keyboard.
+    async fn interrupt(mut self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
+        let status = timeout(ms(20_000), self.child.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn each_change_is_a_line() {
+    let server = RedisServer::builder().cluster_of_one(false).append_only(true).start();
+    let url = server.url();
+    let mut watching = Watching::start(&url, &["a", "--json"]);
+    let line = watching.json().await;
+    assert_eq!((&line["id"], &line["state"]), (&"a".into(), &"free".into()));
+    assert!(line["at"].as_str().unwrap().ends_with('Z'), "{line}");
+
+    let locks = holder(&url).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    let line = watching.json().await;
+    assert_eq!((&line["state"], &line["waiters"]), (&"held".into(), &0.into()));
+    assert_eq!(line["holders"][0]["name"], "billing-7");
+    let waiting = waiter(&url, "a").await;
+    assert_eq!(watching.json().await["waiters"], 1);
+    guard.release().await.unwrap();
+    let next = waiting.await.unwrap().unwrap();
+    let line = watching.json().await;
+    assert_eq!((&line["state"], &line["waiters"]), (&"held".into(), &0.into()));
+    next.release().await.unwrap();
+    assert_eq!(watching.json().await["state"], "free");
+
+    server.kill();
+    let line = watching.json().await;
+    assert_eq!(line["state"], "unreachable");
+    assert!(line["error"].as_str().unwrap().contains("127.0.0.1"), "{line}");
+    server.restart();
+    assert_eq!(watching.json().await["state"], "free");
+    watching.interrupt().await;
+}
+
+#[tokio::test]
+async fn changes_are_told_to_people() {
+    let server = server();
+    let mut watching = Watching::start(&server.url(), &["a"]);
+    assert!(watching.line().await.ends_with("Z  free"));
+    let _guard = holder(&server.url()).await.lock("a").acquire().await.unwrap();
+    let line = watching.line().await;
+    assert!(line.contains("held by billing-7 (process") && line.ends_with("waiters 0"), "{line}");
+    watching.interrupt().await;
+}
