@@ -4,6 +4,7 @@ use redis::{RedisError, Value};
 
 use super::{
     findings::Findings,
+    replicas,
     server::{Info, Server, setting, text},
     store::Store,
 };
@@ -38,7 +39,8 @@ pub(crate) async fn seed(store: &Store, findings: &mut Findings) -> Result<Serve
     }
 }
 
-/// Checks the Cluster as one of its nodes sees it, and connects to each primary that has slots.
+/// Checks the Cluster as one of its nodes sees it, and connects to each primary that has slots, and to
+/// the replicas.
 pub(crate) async fn check(
     store: &Store,
     seed: Server,
@@ -110,6 +112,11 @@ pub(crate) async fn check(
     if !primaries.is_empty() {
         findings.ok(CHECK, "", format!("{} primaries can be reached from here", primaries.len()));
     }
+    // Those that count as down were named already.
+    let is_up = |node: &&Node| node.has("slave") && !node.has("fail");
+    let address = |node: &Node| (node.host.clone().unwrap_or_else(|| host.clone()), node.port);
+    let known = nodes.iter().filter(is_up).map(address).collect();
+    primaries.extend(replicas::connect(store, known, findings).await);
     Ok(primaries)
 }
 

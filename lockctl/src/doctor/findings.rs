@@ -134,8 +134,11 @@ impl Finding {
         };
         let place = match &self.servers[..] {
             [] => String::new(),
-            [one] => one.clone(),
-            several => format!("{} servers", several.len()),
+            several if several.len() > 1 && self.result == Outcome::Ok => {
+                format!("{} servers", several.len())
+            }
+            // Who is to mend something wants to know where.
+            several => several.join(" "),
         };
         let mut what = self.message.clone();
         if let Some(fix) = &self.fix {

@@ -10,7 +10,9 @@ use super::{
 pub(crate) async fn check(server: &Server, info: &Info, kind: &Kind, findings: &mut Findings) {
     let at = server.address.as_str();
     version(info, at, findings);
-    replication(info, kind, at, findings);
+    if !server.is_replica {
+        replication(info, kind, at, findings);
+    }
     memory(info, at, findings);
     persistence(info, setting(server, "save").await.as_deref(), at, findings);
     clients(info, at, findings);
@@ -124,15 +126,29 @@ fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
     }
 }
 
+/// Where the replicas are, as their primary knows them.
+pub(crate) fn replicas(info: &Info) -> Vec<(String, u16)> {
+    let address = |(name, value)| {
+        is_replica(name).then_some(())?;
+        Some((part(value, "ip")?.to_owned(), part(value, "port")?.parse().ok()?))
+    };
+    info.lines().filter_map(address).collect()
+}
+
 /// `slave0:ip=127.0.0.1,port=7001,state=online,offset=14,lag=0`
 fn is_late_replica(name: &str, value: &str) -> bool {
-    let is_one = name.strip_prefix("slave").is_some_and(|number| number.parse::<u32>().is_ok());
-    let field = |wanted: &str| {
-        value.split(',').find_map(|part| part.split_once('=').filter(|(name, _)| *name == wanted))
-    };
-    let is_in_step = field("state").is_some_and(|(_, state)| state == "online")
-        && field("lag").is_none_or(|(_, lag)| lag.parse().is_ok_and(|lag: u32| lag <= 5));
-    is_one && !is_in_step
+    let is_in_step = part(value, "state") == Some("online")
+        && part(value, "lag").is_none_or(|lag| lag.parse().is_ok_and(|lag: u32| lag <= 5));
+    is_replica(name) && !is_in_step
+}
+
+fn is_replica(name: &str) -> bool {
+    name.strip_prefix("slave").is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+fn part<'a>(value: &'a str, wanted: &str) -> Option<&'a str> {
+    let mut parts = value.split(',').filter_map(|part| part.split_once('='));
+    parts.find_map(|(name, value)| (name == wanted).then_some(value))
 }
 
 fn memory(info: &Info, at: &str, findings: &mut Findings) {
@@ -228,5 +244,25 @@ fn clients(info: &Info, at: &str, findings: &mut Findings) {
             format!("{now} of {limit} connections are in use: those beyond are refused"),
             "raise `maxclients`, or see who holds the connections (CLIENT LIST)",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_and_how_late_they_are_are_read() {
+        let info = Info::new(
+            "role:master\r\nslave_read_only:0\r\n\
+             slave0:ip=10.0.0.1,port=7001,state=online,offset=14,lag=0\r\n\
+             slave1:ip=::1,port=7002,state=wait_bgsave,offset=0,lag=0\r\n\
+             slave2:ip=h,port=7003,state=online,offset=0,lag=6\r\n"
+                .to_owned(),
+        );
+        let at = |host: &str, port| (host.to_owned(), port);
+        assert_eq!(replicas(&info), [at("10.0.0.1", 7001), at("::1", 7002), at("h", 7003)]);
+        let late = info.lines().filter(|(name, value)| is_late_replica(name, value));
+        assert_eq!(late.map(|(name, _)| name).collect::<Vec<_>>(), ["slave1", "slave2"]);
     }
 }

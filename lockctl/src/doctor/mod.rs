@@ -8,6 +8,7 @@ mod findings;
 mod health;
 mod notices;
 mod probe;
+mod replicas;
 mod rights;
 mod sentinels;
 mod server;
@@ -56,15 +57,20 @@ pub(crate) async fn doctor(
     findings.report(arguments.strict, output)
 }
 
-/// The servers that are to keep locks, and how they belong together.
+/// The servers that are to keep locks, now or after a failover, and how they belong together.
 async fn servers(
     store: &Store,
     findings: &mut Findings,
 ) -> Result<(Vec<Server>, Kind), RedisError> {
     match &store.kind {
         Kind::Watched(name) => {
-            let primary = sentinels::check(store, name, findings).await?;
-            Ok((primary.into_iter().collect(), Kind::Watched(name.clone())))
+            let Some(primary) = sentinels::check(store, name, findings).await? else {
+                return Ok((Vec::new(), Kind::One));
+            };
+            let known = primary.info().await?.map(|info| health::replicas(&info));
+            let replicas = replicas::connect(store, known.unwrap_or_default(), findings).await;
+            let servers = std::iter::once(primary).chain(replicas).collect();
+            Ok((servers, Kind::Watched(name.clone())))
         }
         Kind::Proxy => Ok((vec![Server::connect(store, &store.named[0]).await?], Kind::Proxy)),
         Kind::Cluster => {
@@ -120,7 +126,8 @@ async fn examine(
             ),
         }
         offsets.extend(timing::check(server, findings).await?);
-        let may_subscribe = notices::check(server, findings).await;
+        // What a replica hears and says matters only once it is a primary, and is the same then.
+        let may_subscribe = server.is_replica || notices::check(server, findings).await;
         rights::check(server, &target.prefix, in_slots, may_subscribe, findings).await?;
     }
     timing::compare(&offsets, findings);

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{RedisError, Value};
+use tokio::time::timeout;
 
 use super::{
     findings::Findings,
-    server::{Server, texts},
+    server::{PATIENCE, Server, texts},
     store::Store,
 };
 
@@ -30,6 +31,7 @@ pub(crate) async fn check(
                 reached += 1;
                 named.entry(address).or_default().push(at.clone());
                 settings(&state, store.named.len(), &at, findings);
+                hears(store, info, findings).await;
             }
             Ok(None) => {
                 reached += 1;
@@ -84,6 +86,22 @@ pub(crate) async fn check(
             );
             Err(error)
         }
+    }
+}
+
+/// Whether this user hears of a failover when it happens.
+async fn hears(store: &Store, info: &redis::ConnectionInfo, findings: &mut Findings) {
+    let subscribe = async {
+        let mut subscriber = store.client(info)?.get_async_pubsub().await?;
+        subscriber.subscribe("+switch-master").await
+    };
+    if !matches!(timeout(PATIENCE, subscribe).await, Ok(Ok(()))) {
+        findings.failure(
+            CHECK,
+            &info.addr().to_string(),
+            "this user may not subscribe to it: the library, which hears of a failover so, does not use it",
+            "allow `+subscribe` on the channel `&+switch-master` (docs/servers.md, \"Rights\")",
+        );
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) client: Client,
+    /// It takes writes only after a failover.
+    pub(crate) is_replica: bool,
     connection: MultiplexedConnection,
 }
 
@@ -26,10 +28,12 @@ impl Server {
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
         let connection = client.get_multiplexed_async_connection_with_config(&bounds).await?;
-        let server = Self { address: info.addr().to_string(), client, connection };
-        // A server that wants a password, or is still loading, refuses even this.
+        let address = info.addr().to_string();
+        let server = Self { address, client, is_replica: false, connection };
+        // A server that wants a password, or is still loading, refuses even this. Who may not ask it
+        // may ask others: users of Sentinels are not given it.
         match server.ask(&[&["PING"]]).await?.pop() {
-            Some(Value::ServerError(error)) => Err(error.into()),
+            Some(Value::ServerError(error)) if error.code() != "NOPERM" => Err(error.into()),
             _ => Ok(server),
         }
     }

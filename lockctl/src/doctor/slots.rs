@@ -19,7 +19,7 @@ pub(crate) async fn ids(
     }
     let drawn: Vec<_> = (0..DRAWN).map(|_| probe::id()).collect();
     let mut ids = Vec::with_capacity(servers.len());
-    for server in servers {
+    for server in servers.iter().filter(|server| !server.is_replica) {
         // A node says of each key whether it keeps it, and asking changes nothing.
         for some in drawn.chunks(50) {
             let keys: Vec<_> = some.iter().map(|id| format!("{prefix}{id}")).collect();

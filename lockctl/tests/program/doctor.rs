@@ -220,6 +220,8 @@ async fn sentinels_are_asked_and_the_primary_behind_them() {
     let ran = doctor(&sentinels.url()).await.exits(0);
     finds(&ran, "sentinels", "ok", "3 of 3", "");
     finds(&ran, "replication", "warning", "without a replica", "min-replicas-to-write 1");
+    let versions = found(&ran, "version", "ok");
+    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 3, "the replicas, too: {ran}");
     assert_eq!(found(&ran, "locks", "ok").len(), 1, "{ran}");
 
     // A plain URL of one of them.
@@ -240,6 +242,55 @@ async fn sentinels_are_asked_and_the_primary_behind_them() {
 }
 
 #[tokio::test]
+async fn sentinels_have_users_of_their_own_and_replicas_are_looked_at() {
+    let sentinels = Sentinels::start().await;
+    let line =
+        DOCUMENT.lines().find_map(|line| line.strip_prefix("ACL SETUSER watcher on >password "));
+    let rights: Vec<_> = line.expect("the document has the line").split(' ').collect();
+    let password = format!(">{PASSWORD}");
+    let watcher = async |name: &str, less: &[&str]| {
+        for sentinel in sentinels.sentinels() {
+            let rights = rights.iter().filter(|right| !less.contains(right));
+            let words = ["ACL", "SETUSER", name, "on", &password].into_iter();
+            command(sentinel, &words.chain(rights.copied()).collect::<Vec<_>>()).await;
+        }
+    };
+    watcher("watcher", &[]).await;
+    watcher("deaf", &["+subscribe"]).await;
+    let password = file(PASSWORD);
+    let path = password.path().to_str().unwrap();
+    let url = sentinels.url();
+    let asked = async |user: &str| {
+        let with = ["--sentinel-user", user, "--sentinel-password-file", path, "--json", "doctor"];
+        run_at(&url, &with).await
+    };
+    let ran = asked("watcher").await.exits(0);
+    finds(&ran, "sentinels", "ok", "3 of 3", "");
+    assert!(found(&ran, "sentinels", "warning").is_empty(), "{ran}");
+    finds(&asked("deaf").await.exits(1), "sentinels", "failure", "not subscribe", "+switch-master");
+    let unknown = asked("unknown").await.exits(5);
+    assert_eq!(found(&unknown, "sentinels", "warning").len(), 1, "{unknown}");
+    // From the environment.
+    let mut command = program(&["doctor"]);
+    command.env("LOCK_URL", &url).env("LOCK_SENTINEL_USER", "watcher");
+    command.env("LOCK_SENTINEL_PASSWORD", PASSWORD);
+    finish(command).await.exits(0).says("3 of 3");
+
+    // A replica that has other users than the primary.
+    let primary = sentinels.primary().await;
+    let url = sentinels.url().replace("://", &format!("://billing:{PASSWORD}@"));
+    for server in [primary, sentinels.others(primary)[0]] {
+        with_rights(server, "billing", &["+scan"], &[]).await;
+    }
+    let ran = doctor(&url).await.exits(0);
+    let other = format!("127.0.0.1:{}", sentinels.others(primary)[1].port());
+    let warnings = found(&ran, "replication", "warning");
+    let is_named = |one: &Value| one["servers"] == serde_json::json!([other]);
+    assert!(warnings.iter().any(is_named), "{other}: {ran}");
+    finds(&ran, "replication", "warning", "takes no connection", "the same users");
+}
+
+#[tokio::test]
 async fn every_primary_of_a_cluster_is_checked_and_a_hole_is_found() {
     let cluster = Cluster::start().await;
     let ran = doctor(&cluster.url()).await.exits(0);
@@ -247,7 +298,7 @@ async fn every_primary_of_a_cluster_is_checked_and_a_hole_is_found() {
     finds(&ran, "cluster", "ok", "3 primaries", "");
     finds(&ran, "cluster", "warning", "cluster-require-full-coverage", "no");
     let versions = found(&ran, "version", "ok");
-    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 3, "{ran}");
+    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 6, "the replicas, too: {ran}");
     assert_eq!(found(&ran, "rights", "ok").len(), 1, "{ran}");
     assert_eq!(found(&ran, "locks", "ok").len(), 1, "{ran}");
     for primary in cluster.primaries().await {

@@ -1,0 +1,31 @@
+//! Replicas: a failover makes one of them the server that keeps the locks.
+
+use super::{findings::Findings, server::Server, store::Store};
+
+/// Connects to them as the library would after a failover: with the same user and password.
+pub(crate) async fn connect(
+    store: &Store,
+    addresses: Vec<(String, u16)>,
+    findings: &mut Findings,
+) -> Vec<Server> {
+    let mut replicas = Vec::with_capacity(addresses.len());
+    for (host, port) in addresses {
+        match Server::connect(store, &store.server_at(&host, port)).await {
+            Ok(mut server) => {
+                server.is_replica = true;
+                replicas.push(server);
+            }
+            Err(error) => findings.warning(
+                "replication",
+                &format!("{host}:{port}"),
+                format!(
+                    "this replica takes no connection from here: {error}. Once a failover has made it \
+                     the primary, nobody can lock"
+                ),
+                "start it, open the way, have it announce an address that clients reach \
+                 (`replica-announce-ip`), and give it the same users as the primary (ACL)",
+            ),
+        }
+    }
+    replicas
+}
