@@ -46,13 +46,19 @@ impl Failure {
 
 impl From<lock::Error> for Failure {
     fn from(error: lock::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&lock::Error> for Failure {
+    fn from(error: &lock::Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Unavailable => Exit::Unreachable,
             ErrorKind::Rejected => Exit::Refused,
             ErrorKind::Invalid => Exit::Usage,
             _ => Exit::Failed,
         };
-        Self::new(exit, in_full(&error))
+        Self::new(exit, in_full(error))
     }
 }
 

@@ -49,13 +49,13 @@ impl Output {
     pub(crate) fn table(self, heads: &[&str], rows: Vec<Vec<Cell>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
+        if let (true, Some(width)) = (self.is_terminal, table.width()) {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
         if self.has_colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
-        }
-        if self.is_terminal {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         table.set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
         table.add_rows(rows);

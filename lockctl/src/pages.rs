@@ -53,5 +53,5 @@ fn whole(mut command: Command) -> Command {
         }
     }
     let known = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
-    Arguments::command().after_long_help(format!("{notes}\n{known}"))
+    Arguments::command().disable_help_subcommand(true).after_long_help(format!("{notes}\n{known}"))
 }

@@ -72,7 +72,7 @@ fn state(seen: &Result<Status, Error>) -> Result<State, Failure> {
         Ok(_) => Ok(State::Free),
         // It may come back; anything else stays as it is.
         Err(error) if error.kind() == ErrorKind::Unavailable => Ok(State::Unreachable),
-        Err(error) => Err(Failure::new(Exit::Refused, in_full(error))),
+        Err(error) => Err(error.into()),
     }
 }
 

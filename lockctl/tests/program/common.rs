@@ -1,11 +1,17 @@
 //! How the program is run, and what its answers are read with.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
     process::{Command, Output, Stdio},
 };
 
 use lock_tests::{RedisServer, end_with_this_process};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
 use serde_json::Value;
 
 /// The password of every server here that wants one. No output may have it.
@@ -121,18 +127,41 @@ pub(crate) struct Terminal {
     asked: String,
 }
 
+/// A terminal: what is behind it, and what a program gets.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
+    grantpt(&own).expect("it can be used");
+    unlockpt(&own).expect("it can be used");
+    let name = ptsname(&own, Vec::new()).expect("it has a name");
+    let other = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it opens");
+    (own, other)
+}
+
+/// What a terminal with so many columns shows of a run.
+pub(crate) async fn shown_in_terminal(mut command: Command, columns: u16) -> String {
+    let (own, other) = terminal();
+    let size = Winsize { ws_row: 25, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&other, size).expect("it has a size");
+    command.env("TERM", "xterm").stdout(other);
+    let run = move || {
+        let mut child = command.spawn().expect("the program can be started");
+        // Nobody else has the other end by then, so that it ends when the program does.
+        drop(command);
+        let mut shown = Vec::new();
+        // At the end, a terminal answers with an error.
+        let _ = std::fs::File::from(own).read_to_end(&mut shown);
+        child.wait().expect("it ends");
+        String::from_utf8(shown).expect("it prints UTF-8")
+    };
+    let shown = tokio::task::spawn_blocking(run).await.expect("running it does not panic");
+    assert_no_secrets(&shown);
+    shown
+}
+
 impl Terminal {
     /// Starts the program with a terminal as its standard input.
     pub(crate) fn start(words: &[&str]) -> Self {
-        use rustix::{
-            fs::{Mode, OFlags, open},
-            pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-        };
-        let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
-        grantpt(&own).expect("it can be used");
-        unlockpt(&own).expect("it can be used");
-        let name = ptsname(&own, Vec::new()).expect("it has a name");
-        let other = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("it opens");
+        let (own, other) = terminal();
         let mut command = program(words);
         command.stdin(other).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = tokio::process::Command::from(command).spawn().expect("it can be started");

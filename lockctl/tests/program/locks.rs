@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::common::{
     PASSWORD, Terminal, assert_no_secrets, command, file, finish, program, run_at, server,
+    shown_in_terminal,
 };
 
 async fn holder(url: &str) -> Locks {
@@ -138,6 +139,28 @@ async fn only_the_holder_that_was_shown_is_released() {
     terminal.answer("y").await.exits(3).says("that holder is gone by now");
     assert!(next.is_held());
     next.release().await.expect("it was held all the while");
+}
+
+#[tokio::test]
+async fn a_terminal_gets_colours_and_its_own_width() {
+    let server = server();
+    let url = server.url();
+    let _guard = holder(&url).await.lock("a").acquire().await.unwrap();
+    let words = ["--url", &url, "doctor"];
+    let mut plain = program(&words);
+    plain.env("NO_COLOR", "1");
+    let mut coloured = program(&words);
+    coloured.env_remove("NO_COLOR");
+    let shown = shown_in_terminal(coloured, 80).await;
+    assert!(shown.contains("\u{1b}["), "{shown}");
+    let shown = shown_in_terminal(plain, 80).await;
+    assert!(!shown.contains('\u{1b}') && shown.contains("persistence"), "{shown}");
+    let widest = shown.lines().map(|line| line.trim_end().chars().count()).max();
+    assert!(widest.is_some_and(|widest| (60..=80).contains(&widest)), "{shown}");
+    // Where nobody looks, each row is a line.
+    let ran = run_at(&url, &["doctor"]).await.exits(0);
+    assert!(ran.stdout.lines().any(|line| line.len() > 120), "{ran}");
+    assert!(!ran.stdout.contains('\u{1b}'), "{ran}");
 }
 
 #[tokio::test]
