@@ -4,6 +4,8 @@ use std::{error::Error as StdError, io, process::ExitCode};
 
 use lock::ErrorKind;
 
+use crate::arguments::NAME;
+
 /// What a script is told. Documented in the man page and in docs/operations.md: the numbers stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -58,7 +60,11 @@ impl From<&lock::Error> for Failure {
             ErrorKind::Invalid => Exit::Usage,
             _ => Exit::Failed,
         };
-        Self::new(exit, in_full(error))
+        let mut message = in_full(error);
+        if exit == Exit::Refused {
+            message.push_str(&format!("\n`{NAME} doctor` says what is missing"));
+        }
+        Self::new(exit, message)
     }
 }
 

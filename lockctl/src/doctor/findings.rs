@@ -134,16 +134,18 @@ impl Finding {
         };
         let place = match &self.servers[..] {
             [] => String::new(),
-            several if several.len() > 1 && self.result == Outcome::Ok => {
-                format!("{} servers", several.len())
-            }
-            // Who is to mend something wants to know where.
-            several => several.join(" "),
+            [one] => one.clone(),
+            several => format!("{} servers", several.len()),
         };
         let mut what = self.message.clone();
         if let Some(fix) = &self.fix {
             what.push_str(". Fix: ");
             what.push_str(fix);
+        }
+        if self.result != Outcome::Ok && self.servers.len() > 1 {
+            // Who is to mend something wants to know where.
+            what.push_str(". At ");
+            what.push_str(&self.servers.join(", "));
         }
         vec![result, cell(self.check), cell(&place), cell(&what)]
     }

@@ -216,19 +216,17 @@ fn persistence(info: &Info, save: Option<&str>, at: &str, findings: &mut Finding
              moment (`appendfsync`)",
         );
     }
-    let snapshots = match save {
-        Some("") => {
-            "nothing is kept on disk (no append-only file, no snapshots): a restart frees all locks"
-        }
+    let forgets = match save {
+        Some("") => "nothing is kept on disk: a restart frees all locks at once",
         _ => {
-            "no append-only file: a restart frees the locks that are newer than the last snapshot, if \
-             there is one at all"
+            "no append-only file: a restart frees at once the locks that are newer than the last \
+             snapshot, which are all where none is made"
         }
     };
     findings.warning(
         CHECK,
         at,
-        format!("{snapshots} at once, also while they are held. Fencing tokens grow nevertheless"),
+        format!("{forgets}, also while they are held. Fencing tokens grow nevertheless"),
         "set `appendonly yes`, or have resources check fencing tokens",
     );
 }

@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     arguments::Doctor,
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, in_full},
     output::Output,
     target::Target,
 };
@@ -114,6 +114,7 @@ async fn examine(
     }
     let in_slots = matches!(kind, Kind::Cluster | Kind::Proxy);
     let mut offsets = Vec::new();
+    let mut hears = true;
     for server in servers {
         match server.info().await? {
             Some(info) => health::check(server, &info, kind, findings).await,
@@ -128,11 +129,16 @@ async fn examine(
         offsets.extend(timing::check(server, findings).await?);
         // What a replica hears and says matters only once it is a primary, and is the same then.
         let may_subscribe = server.is_replica || notices::check(server, findings).await;
+        hears &= may_subscribe;
         rights::check(server, &target.prefix, in_slots, may_subscribe, findings).await?;
     }
     timing::compare(&offsets, findings);
     let ids = slots::ids(servers, kind, &target.prefix).await?;
-    if let Err(failure) = probe::check(target, &ids, findings).await {
+    let probed = match ids[..] {
+        [] => Err(Failure::new(Exit::Failed, "no server takes a lock")),
+        _ => probe::check(target, &ids, hears, findings).await,
+    };
+    if let Err(failure) = probed {
         findings.failure(
             "locks",
             "",
@@ -146,7 +152,7 @@ async fn examine(
 /// Why there is no connection, in the words of the library, which knows more of them.
 async fn refusal(target: &Target, error: &RedisError) -> Failure {
     match target.builder().build().await {
-        Err(refused) => refused.into(),
+        Err(refused) => Failure { message: in_full(&refused), ..refused.into() },
         Ok(_) => Failure::new(Exit::Failed, format!("the connection failed once: {error}")),
     }
 }

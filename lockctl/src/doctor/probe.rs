@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::findings::Findings;
 use crate::{
     arguments::NAME,
-    exit::{Failure, in_full},
+    exit::{Exit, Failure, in_full},
     target::Target,
 };
 
@@ -23,21 +23,24 @@ const LEASE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(20);
 
-/// Takes one lock in each of these slots, or one anywhere if there are none.
+/// Takes each of these locks. `hears` is false if it was found already that this user gets no notices.
 pub(crate) async fn check(
     target: &Target,
     ids: &[String],
+    hears: bool,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
+    // Without the advice to call what is running here.
+    let refused = |error: Error| Failure::new(Exit::Failed, in_full(&error));
     let heard = Arc::new(Mutex::new(Vec::new()));
     let locks = {
         let heard = Arc::clone(&heard);
         let hear = move |warning: &Warning| {
             heard.lock().unwrap_or_else(PoisonError::into_inner).push(warning.clone());
         };
-        target.builder().name(NAME).on_warning(hear).build().await?
+        target.builder().name(NAME).on_warning(hear).build().await.map_err(refused)?
     };
-    let other = target.builder().name(NAME).build().await?;
+    let other = target.builder().name(NAME).build().await.map_err(refused)?;
     for id in ids {
         match timeout(PATIENCE, hand_over(&locks, &other, id)).await {
             Ok(Ok(took)) => said(took, findings),
@@ -58,7 +61,7 @@ pub(crate) async fn check(
     locks.shutdown().await;
     other.shutdown().await;
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-    if heard.contains(&Warning::NoNotices) {
+    if hears && heard.contains(&Warning::NoNotices) {
         findings.warning(
             "notices",
             "",

@@ -198,7 +198,8 @@ async fn what_the_server_refuses_has_a_code_of_its_own() {
     let password = format!(">{PASSWORD}");
     command(&server, &["ACL", "SETUSER", "poor", "on", &password, "~*", "+ping"]).await;
     let url = server.url_with("poor", PASSWORD, 0);
-    run_at(&url, &["show", "a"]).await.exits(5).says("docs/servers.md");
+    let ran = run_at(&url, &["show", "a"]).await.exits(5);
+    ran.says("docs/servers.md").says("`lockctl doctor` says what is missing");
     let wrong = server.url_with("poor", &format!("not-{PASSWORD}"), 0);
     run_at(&wrong, &["list"]).await.exits(5);
     // The same with the password in a file, and with the URL in the environment.
