@@ -6,6 +6,10 @@ use redis::{ServerError, Value};
 /// an error of the script: `ERR Error running script (call to f_..): @user_script:7: -NOREPLICAS ..`,
 /// with the dash or without.
 pub(super) fn code(error: &ServerError) -> &str {
+    // Of a command in a script, Redis 7.0 says it in words.
+    if error.details().is_some_and(|details| details.contains("user executing the script can't")) {
+        return "NOPERM";
+    }
     let within = error.details().filter(|_| error.code() == "ERR").and_then(|details| {
         let (_, inner) = details.rsplit_once("@user_script")?;
         let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
@@ -165,6 +169,12 @@ pub(super) mod tests {
                 "ERR Error running script (call to f_b085): @user_script:1: WRONGTYPE Operation \
                  against a key holding the wrong kind of value",
                 "WRONGTYPE",
+                false,
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 5a, \
+                 on @user_script:7.",
+                "NOPERM",
                 false,
             ),
             ("ERR user_script:7: something: -7 is negative", "ERR", false),
