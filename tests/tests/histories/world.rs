@@ -322,9 +322,11 @@ impl Client {
     }
 }
 
-/// Is this key one of a lock, or of a run? The window of a debounce stays for a minute.
+/// Is this key one of a lock, or of a run? The window of a debounce stays for a minute, and what a client
+/// says of itself for ten.
 fn is_lock(key: &str) -> bool {
-    (key.starts_with("lock:") || key.contains("lock:~run:")) && !key.contains("~debounce:")
+    let is_kept = key.contains("~debounce:") || key.contains("~client:");
+    (key.starts_with("lock:") || key.contains("lock:~run:")) && !is_kept
 }
 
 /// Mostly one of the two that are most apart.
