@@ -35,6 +35,18 @@ pub struct Sent<T> {
     pub(super) sent_at: Moment,
 }
 
+impl<T> Sent<T> {
+    /// What was asked, in the order of the answers.
+    pub fn asked(&self) -> &[T] {
+        &self.asked
+    }
+
+    /// When.
+    pub fn sent_at(&self) -> Moment {
+        self.sent_at
+    }
+}
+
 /// What the store says to one request.
 pub(super) type Said<A> = Result<A, StoreError>;
 
@@ -84,6 +96,35 @@ pub enum Answer<C> {
     Finished(Sent<((), C)>, Vec<Said<DurableFinish>>),
     SetAside(Sent<((), C)>, Vec<Said<Vec<SetAside>>>),
     TakenBack(Sent<((), C)>, Vec<Said<bool>>),
+}
+
+impl<C> Answer<C> {
+    /// The first failure among the answers.
+    pub fn failure(&self) -> Option<&StoreError> {
+        fn first<A>(answers: &[Said<A>]) -> Option<&StoreError> {
+            answers.iter().find_map(|answer| answer.as_ref().err())
+        }
+
+        match self {
+            Self::Acquired(_, answers) => first(answers),
+            Self::Renewed(_, answers) => first(answers),
+            Self::Released(_, answers) | Self::ForceReleased(_, answers) => first(answers),
+            Self::Extended(_, answers) => first(answers),
+            Self::Holder(_, answers) => first(answers),
+            Self::Client(_, answers) => first(answers),
+            Self::Scanned(_, answers) => first(answers),
+            Self::Introduced(_, answers) => first(answers),
+            Self::DueIn(_, answers) => first(answers),
+            Self::Registered(_, answers) => first(answers),
+            Self::WindowEnded(_, answers) | Self::TakenBack(_, answers) => first(answers),
+            Self::Claimed(_, answers) => first(answers),
+            Self::Kept(_, answers) => first(answers),
+            Self::Due(_, answers) => first(answers),
+            Self::Waiting(_, answers) => first(answers),
+            Self::Finished(_, answers) => first(answers),
+            Self::SetAside(_, answers) => first(answers),
+        }
+    }
 }
 
 /// A lock that the store has granted.

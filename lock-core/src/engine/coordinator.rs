@@ -14,8 +14,8 @@ use super::{
     hand_offs::HandOffs,
     holds::{Ended, Holds},
     io::{
-        Acquirer, Aftermath, Caller, Command, Grant, HoldName, Outcome, Output, Patience, Query,
-        Refusal, Work,
+        Acquirer, Aftermath, Caller, Command, Grant, HoldName, Loss, Outcome, Output, Patience,
+        Query, Refusal, Work,
     },
     lease::Event,
     lock_state::Action,
@@ -122,7 +122,9 @@ impl<C: Caller> Engine<C> {
                 false => self.bursts.run_lost(hold.ownership, shared),
             },
             Ok(Command::Leak(hold)) => self.leak(hold),
-            Ok(Command::Expired(hold)) if self.holds.contains(hold) => self.lose(hold.ownership),
+            Ok(Command::Expired(hold)) if self.holds.contains(hold) => {
+                self.lose(hold.ownership, self.holds.expiry(hold.ownership));
+            }
             Ok(Command::Expired(_)) => {}
             Ok(Command::Extend(hold, by, to)) => match self.holds.extension(hold, by, now) {
                 Ok(request) => self.bulk.extend(hold, request, to, shared),
@@ -226,7 +228,7 @@ impl<C: Caller> Engine<C> {
                     || self.polled.revoked(number)
                     || self.bursts.revoked(number);
                 if !is_heard_first {
-                    self.lose(number);
+                    self.lose(number, Loss::Forced);
                 }
             }
             Notice::Flushed { number } => {
@@ -241,8 +243,8 @@ impl<C: Caller> Engine<C> {
             // are lost.
             Notice::Replaced => {
                 for number in self.holds.numbers() {
-                    if self.holds.step(number, Event::Doubted, &mut self.shared) {
-                        self.lose(number);
+                    if let Some(loss) = self.holds.step(number, Event::Doubted, &mut self.shared) {
+                        self.lose(number, loss);
                     }
                 }
             }
@@ -258,8 +260,8 @@ impl<C: Caller> Engine<C> {
             let shared = &mut self.shared;
             match timer {
                 Timer::Hold(number) => {
-                    if self.holds.step(number, Event::Timer, shared) {
-                        self.lose(number);
+                    if let Some(loss) = self.holds.step(number, Event::Timer, shared) {
+                        self.lose(number, loss);
                     }
                 }
                 Timer::Polled(number) => self.polled.timer(number, shared),
@@ -432,7 +434,7 @@ impl<C: Caller> Engine<C> {
         if self.is_overtaken(&key, &granted) {
             return self.queued.ask_again(&key, number, &mut self.shared);
         }
-        self.lose_key(&key);
+        self.lose_key(&key, Loss::NotOurs);
         let next = self.queued.granted(&key, &granted, &mut self.shared);
         let Some((acquirer, fencing_token)) = next else { return };
         self.hold(acquirer, granted, fencing_token, Work::Own);
@@ -486,7 +488,7 @@ impl<C: Caller> Engine<C> {
             let failure = StoreError::unavailable(why);
             return self.shared.refuse(to, Refusal::Failed(failure, Aftermath::Undone));
         }
-        self.lose_key(&acquirer.key);
+        self.lose_key(&acquirer.key, Loss::NotOurs);
         let fencing_token = self.queued.taken_by(&acquirer.key, &granted);
         self.hold(acquirer, granted, fencing_token, work);
     }
@@ -577,22 +579,22 @@ impl<C: Caller> Engine<C> {
     /// another way than by a release, and those who wait for it have not been told; where it was taken
     /// away by force, this token may hold it again. The same release is for all: it frees what is ours,
     /// and passes on what nobody holds.
-    fn lose(&mut self, ownership: u64) {
-        if let Some(Ended { key, token, .. }) = self.end_lost(ownership) {
+    fn lose(&mut self, ownership: u64, loss: Loss) {
+        if let Some(Ended { key, token, .. }) = self.end_lost(ownership, loss) {
             self.shared.undo(ownership, &key, &token);
         }
     }
 
     /// The store gives a lock to one at a time: its holder before has it no longer.
-    fn lose_key(&mut self, key: &Arc<str>) {
+    fn lose_key(&mut self, key: &Arc<str>, loss: Loss) {
         if let Some(ownership) = self.queued.ownership(key) {
-            self.end_lost(ownership);
+            self.end_lost(ownership, loss);
         }
     }
 
-    fn end_lost(&mut self, ownership: u64) -> Option<Ended> {
+    fn end_lost(&mut self, ownership: u64, loss: Loss) -> Option<Ended> {
         let ended = self.holds.end(ownership, &mut self.shared)?;
-        self.shared.tell(Output::Lost(ownership));
+        self.shared.tell(Output::Lost(ownership, loss));
         self.queued.leave_ownership(&ended.key, ownership, &mut self.shared);
         self.bursts.run_lost(ownership, &mut self.shared);
         Some(ended)
@@ -606,8 +608,8 @@ impl<C: Caller> Engine<C> {
         if answer.is_ok() {
             self.presence.renewed(lock.1, self.shared.now);
         }
-        if self.holds.renewed(lock, sent_at, answer, &mut self.shared) {
-            self.lose(number);
+        if let Some(loss) = self.holds.renewed(lock, sent_at, answer, &mut self.shared) {
+            self.lose(number, loss);
         }
     }
 
@@ -655,8 +657,10 @@ impl<C: Caller> Engine<C> {
         // Not of what the same token was granted since: that may end sooner, for a grant gives the lease
         // that was asked for.
         let is_of_this_hold = !self.holds.is_asked_after(hold.ownership, sent_at);
-        if is_of_this_hold && self.holds.step(hold.ownership, event, &mut self.shared) {
-            self.lose(hold.ownership);
+        if is_of_this_hold
+            && let Some(loss) = self.holds.step(hold.ownership, event, &mut self.shared)
+        {
+            self.lose(hold.ownership, loss);
         }
         let is_held = remaining.is_some() && self.holds.contains(hold);
         let answer = if is_held { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
@@ -675,7 +679,7 @@ impl<C: Caller> Engine<C> {
             // Not what was asked for behind it, and heard of before.
             let ownership = self.queued.ownership(&key);
             if ownership.is_some_and(|ownership| !self.holds.is_asked_after(ownership, sent_at)) {
-                self.lose_key(&key);
+                self.lose_key(&key, Loss::Forced);
             }
             self.freed(&key);
         }
@@ -707,7 +711,7 @@ impl<C: Caller> Engine<C> {
         self.bursts.close(shared);
         self.bulk.close(shared);
         for number in self.holds.numbers() {
-            if let Some(Ended { key, token, keep_until }) = self.end_lost(number) {
+            if let Some(Ended { key, token, keep_until }) = self.end_lost(number, Loss::Closed) {
                 self.releases.begin(number, (key, token), keep_until, None, &self.shared);
             }
         }

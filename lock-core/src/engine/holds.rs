@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     calls::{BATCH, Batch, Granted, Said, Sent},
-    io::{HoldName, Output, Refusal, Terms},
+    io::{HoldName, Loss, Output, Refusal, Terms},
     lease::{Action, Event, Lease},
     lock_state::fence_of,
     releases::NOT_HELD,
@@ -157,14 +157,24 @@ impl Holds {
         Some(&self.by_ownership.get(&ownership)?.key)
     }
 
-    /// One event of one held lock: true if it is lost.
-    pub(super) fn step<C>(&mut self, ownership: u64, event: Event, shared: &mut Shared<C>) -> bool {
-        let Some(hold) = self.by_ownership.get_mut(&ownership) else { return false };
+    /// Why the lock is lost that nobody has renewed until its deadline.
+    pub(super) fn expiry(&self, ownership: u64) -> Loss {
+        self.by_ownership.get(&ownership).map_or(Loss::Expired, |hold| hold.lease.expiry())
+    }
+
+    /// One event of one held lock: why it is lost, if it is.
+    pub(super) fn step<C>(
+        &mut self,
+        ownership: u64,
+        event: Event,
+        shared: &mut Shared<C>,
+    ) -> Option<Loss> {
+        let hold = self.by_ownership.get_mut(&ownership)?;
         if event == Event::Timer {
             hold.timer.fired();
         }
         match hold.lease.step(event, shared.now) {
-            Action::Lose => return true,
+            Action::Lose => return Some(hold.lease.loss(shared.now)),
             Action::Wait => {}
             Action::Renew { remaining } => {
                 // Waiting a thirtieth of the lease for company fills the batches, and takes a
@@ -183,7 +193,7 @@ impl Holds {
         if matches!(event, Event::Renewed { .. } | Event::Extended { .. }) {
             shared.tell(Output::Deadline(ownership, deadline));
         }
-        false
+        None
     }
 
     /// Did its token ask for the lock after that? Then what was asked at that time is not about this
@@ -237,16 +247,16 @@ impl Holds {
         None
     }
 
-    /// The store has answered one renewal of a batch.
+    /// The store has answered one renewal of a batch: why the lock is lost, if it is.
     pub(super) fn renewed<C>(
         &mut self,
         (ownership, lease): (u64, Duration),
         sent_at: Moment,
         answer: Said<Renewal>,
         shared: &mut Shared<C>,
-    ) -> bool {
+    ) -> Option<Loss> {
         if self.is_asked_after(ownership, sent_at) {
-            return false;
+            return None;
         }
         let sent_at = if Mutant::DeadlineFromReply.is_on() { shared.now } else { sent_at };
         let event = match answer {
@@ -320,10 +330,10 @@ mod tests {
         let due = shared.timers.next().unwrap();
         shared.now = due;
         shared.timers.pop_due(due);
-        assert!(!holds.step(1, Event::Timer, &mut shared));
+        assert_eq!(holds.step(1, Event::Timer, &mut shared), None);
         assert!(holds.next(&shared).is_none(), "it waits for company");
         shared.now = due + Duration::from_millis(1);
-        assert!(!holds.step(1, Event::Doubted, &mut shared));
+        assert_eq!(holds.step(1, Event::Doubted, &mut shared), None);
         assert!(holds.next(&shared).is_some(), "a lock that may be gone is looked at now");
     }
 
@@ -339,9 +349,9 @@ mod tests {
         let granted = Granted { ownership: 1, token, sent_at, lease, fence: 1, contended: false };
         holds.begin((1, "k".into(), Terms::of_run(lease, None)), &granted, 1, &mut shared);
         // The same token has held the lock before, and was renewed too late.
-        for (asked_at, is_lost) in [(at(999_999_999), false), (sent_at, true)] {
+        for (asked_at, loss) in [(at(999_999_999), None), (sent_at, Some(Loss::NotOurs))] {
             let answer = Ok(Renewal::NotOurs);
-            assert_eq!(holds.renewed((1, lease), asked_at, answer, &mut shared), is_lost);
+            assert_eq!(holds.renewed((1, lease), asked_at, answer, &mut shared), loss);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::lock_state::hand_overs_of;
 use crate::{
     Token,
     contract::{
@@ -134,7 +135,25 @@ pub enum Output<C> {
     /// What is held with the token of this number is to be believed in until then.
     Deadline(u64, Moment),
     /// It is not to be believed in any longer.
-    Lost(u64),
+    Lost(u64, Loss),
+    /// Whoever is called that waits in line from now on. Only of those that
+    /// [want it told](Caller::told_as).
+    Waiting(Arc<str>),
+}
+
+/// Why a lock is not to be believed in any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Its lease ran out before it was renewed.
+    Expired,
+    /// It was held for as long as `hold_at_most` allows.
+    HeldAtMost,
+    /// The store says that it is not ours, or has given it to somebody else.
+    NotOurs,
+    /// It was released by force.
+    Forced,
+    /// The client was shut down.
+    Closed,
 }
 
 /// A lock that a caller has got.
@@ -145,6 +164,12 @@ pub struct Grant {
     pub fencing_token: u64,
     pub deadline: Moment,
     pub work: Work,
+}
+
+/// Has the caller with this fencing token got the lock from another one of its process, and not from
+/// the store?
+pub fn is_handed_over(fencing_token: u64) -> bool {
+    hand_overs_of(fencing_token) > 0
 }
 
 /// What it was got for.
@@ -260,4 +285,9 @@ impl Query {
 pub trait Caller: Default {
     /// Does nobody wait for the answer any longer?
     fn is_gone(&self) -> bool;
+
+    /// What it is called where it is told that it waits; `None` if nobody wants to hear of that.
+    fn told_as(&self) -> Option<Arc<str>> {
+        None
+    }
 }

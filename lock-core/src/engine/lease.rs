@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::io::Loss;
 use crate::{
     mutant::Mutant,
     time::{Jitter, Moment},
@@ -121,6 +122,16 @@ impl Lease {
         } else {
             self.renew_at.min(self.deadline)
         }
+    }
+
+    /// Why it is lost, once [`step`](Self::step) has said so.
+    pub(crate) fn loss(&self, now: Moment) -> Loss {
+        if now >= self.deadline { self.expiry() } else { Loss::NotOurs }
+    }
+
+    /// Why it is lost when its deadline has passed.
+    pub(crate) fn expiry(&self) -> Loss {
+        if self.expiry >= self.end { Loss::HeldAtMost } else { Loss::Expired }
     }
 
     pub(crate) fn step(&mut self, event: Event, now: Moment) -> Action {
@@ -241,6 +252,7 @@ mod tests {
     fn not_ours_is_lost_at_once_and_for_good() {
         let mut lease = lease();
         assert_eq!(lease.step(Event::NotOurs, at(4000)), Action::Lose);
+        assert_eq!(lease.loss(at(4000)), Loss::NotOurs);
         let renewed = Event::Renewed { sent_at: at(4000), remaining: LEASE };
         assert_eq!(lease.step(renewed, at(4001)), Action::Lose);
         assert_eq!(lease.next_timer(), Moment::NEVER);
@@ -267,7 +279,7 @@ mod tests {
                     now = lease.next_timer();
                 }
                 Action::Lose => {
-                    assert_eq!(now, lease.deadline());
+                    assert_eq!((now, lease.loss(now)), (lease.deadline(), Loss::Expired));
                     break;
                 }
                 Action::Wait => panic!("nothing to wait for at {now:?}"),
@@ -331,7 +343,7 @@ mod tests {
             now = lease.next_timer();
         }
         assert!(asked.last().is_some_and(|last| *last < LEASE), "{asked:?}");
-        assert_eq!(now, lease.deadline());
+        assert_eq!((now, lease.loss(now)), (lease.deadline(), Loss::HeldAtMost));
         assert!(now < at(0) + limit && now >= at(0) + limit - ms(100), "{now:?}");
     }
 

@@ -31,6 +31,11 @@ pub(super) fn fence_of(fencing_token: u64) -> u64 {
     fencing_token >> HAND_OVER_BITS
 }
 
+/// How often the lock was passed on inside the process since the store has granted it.
+pub(super) fn hand_overs_of(fencing_token: u64) -> u64 {
+    fencing_token & MOST_HAND_OVERS
+}
+
 /// The shortest and the longest pause between two rechecks of a lock, where no notice comes.
 const POLL: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(250));
 
@@ -461,6 +466,11 @@ impl Entry {
     /// Since when the store has been silent, if it is.
     pub(crate) fn silent_since(&self) -> Option<Moment> {
         self.outage.since()
+    }
+
+    /// Has the store said that the lock is held?
+    pub(crate) fn has_been_held(&self) -> bool {
+        self.rechecks > 0
     }
 
     /// Is it to be asked for once more, because of what happened meanwhile?

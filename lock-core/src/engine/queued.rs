@@ -7,7 +7,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use super::{
     calls::{Asker, Granted, Said},
-    io::{Acquire, Acquirer, Aftermath, Refusal},
+    io::{Acquire, Acquirer, Aftermath, Caller, Refusal},
     lease::comes_too_late,
     lock_state::{Action, Entry, LockState, Rechecks},
     outage::SILENCE_LIMIT,
@@ -64,7 +64,7 @@ impl LocalLock {
     }
 }
 
-impl<C> Queued<C> {
+impl<C: Caller> Queued<C> {
     pub(super) fn join(
         &mut self,
         acquire: Box<Acquire<C>>,
@@ -79,6 +79,7 @@ impl<C> Queued<C> {
         let mut waiter = Waiter { acquire, started, give_up_at, timer: Scheduled::default() };
         if action != Action::Ask {
             shared.timers.reset(Timer::Queued(number), &mut waiter.timer, give_up_at);
+            shared.waits(&waiter.acquire.acquirer.to);
         }
         self.callers.insert(number, waiter);
         self.follow(&key, action, shared);
@@ -160,6 +161,12 @@ impl<C> Queued<C> {
                 self.follow(key, action, shared);
             }
             Ok(Acquisition::Held { remaining, ticket, notifies }) => {
+                // The others behind this entry were told when they came.
+                if let Some(waiter) = self.callers.get(&number)
+                    && !entry.has_been_held()
+                {
+                    shared.waits(&waiter.acquire.acquirer.to);
+                }
                 let rechecks = rechecks(number, notifies, shared);
                 // It answers for the requests before it, too: they came first.
                 lock.failure = None;

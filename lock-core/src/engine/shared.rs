@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     calls::Asker,
-    io::{Outcome, Output, Refusal},
+    io::{Caller, Outcome, Output, Refusal},
     timers::Timers,
 };
 use crate::{
@@ -129,6 +129,14 @@ impl<C> Shared<C> {
 
     pub(super) fn refuse(&mut self, to: impl Into<Option<C>>, refusal: Refusal) {
         self.answer(to, Err(refusal));
+    }
+
+    /// This caller waits in line from now on.
+    pub(super) fn waits(&mut self, caller: &C)
+    where
+        C: Caller,
+    {
+        self.outputs.extend(caller.told_as().map(Output::Waiting));
     }
 
     pub(super) fn next_output(&mut self) -> Option<Output<C>> {

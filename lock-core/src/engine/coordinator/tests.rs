@@ -5,6 +5,7 @@ mod callers;
 mod holds;
 mod presence;
 mod queries;
+mod told;
 mod waiting;
 
 use super::*;
@@ -160,7 +161,7 @@ fn a_deadline_is_declared_before_an_answer_that_came_meanwhile() {
     engine.timeout(late);
     engine.answered(Answer::Renewed(batch.sent, vec![Ok(Renewal::renewed())]), late);
     let outputs: Vec<_> = std::iter::from_fn(|| engine.poll()).collect();
-    assert!(matches!(outputs[..], [Output::Lost(1)]), "and nothing else");
+    assert!(matches!(outputs[..], [Output::Lost(1, Loss::Expired)]), "and nothing else");
     assert!(matches!(engine.poll_call(late), Some(Call::Release(_))), "the key may be ours still");
 }
 
@@ -171,7 +172,10 @@ fn an_engine_that_ends_undoes_and_refuses() {
     engine.command(Command::Shutdown(END), at(2));
     engine.command(acquire(2, "b", LEASE), at(2));
     let outputs: Vec<_> = std::iter::from_fn(|| engine.poll()).collect();
-    assert!(matches!(outputs[..], [Output::Lost(1), Output::Answered(2, Err(Refusal::Closed))]));
+    assert!(matches!(
+        outputs[..],
+        [Output::Lost(1, Loss::Closed), Output::Answered(2, Err(Refusal::Closed))]
+    ));
     let Some(Call::Release(batch)) = engine.poll_call(at(2)) else { panic!("it is released") };
     assert!(engine.poll_call(at(2)).is_none() && !engine.has_ended());
     engine.answered(Answer::Released(batch.sent, vec![Ok(Release::freed())]), at(3));
@@ -184,7 +188,7 @@ fn told(engine: &mut Engine<u64>) -> Vec<String> {
     let outputs = std::iter::from_fn(|| engine.poll());
     let told = outputs.filter_map(|output| match output {
         Output::Granted(to, grant) => Some(format!("{to} has {}", grant.fencing_token >> 10)),
-        Output::Lost(ownership) => Some(format!("{ownership} lost")),
+        Output::Lost(ownership, _) => Some(format!("{ownership} lost")),
         Output::Answered(to, Err(_)) => Some(format!("{to} refused")),
         _ => None,
     });

@@ -243,9 +243,10 @@ impl Play for Debounce {
                 let run = callers.run.as_mut().filter(|run| run.name.ownership == ownership);
                 run.into_iter().for_each(|run| run.deadline = deadline);
             }),
-            Output::Lost(ownership) => world.callers(index, |callers| {
+            Output::Lost(ownership, _) => world.callers(index, |callers| {
                 callers.run.take_if(|run| run.name.ownership == ownership);
             }),
+            Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
         }
     }
 

@@ -248,11 +248,12 @@ impl Play for Durable {
                 let run = callers.run.as_mut().filter(|run| run.name.ownership == ownership);
                 run.into_iter().for_each(|run| run.deadline = deadline);
             }),
-            Output::Lost(ownership) => world.callers(index, |callers| {
+            Output::Lost(ownership, _) => world.callers(index, |callers| {
                 if callers.run.take_if(|run| run.name.ownership == ownership).is_some() {
                     callers.look_at = now;
                 }
             }),
+            Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
         }
     }
 

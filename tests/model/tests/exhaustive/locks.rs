@@ -184,9 +184,10 @@ impl Play for Locks {
                 let hold = callers.hold.as_mut().filter(|hold| hold.name.ownership == ownership);
                 hold.into_iter().for_each(|hold| hold.deadline = deadline);
             }),
-            Output::Lost(ownership) => world.callers(process, |callers| {
+            Output::Lost(ownership, _) => world.callers(process, |callers| {
                 callers.hold.take_if(|hold| hold.name.ownership == ownership);
             }),
+            Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
         }
     }
 

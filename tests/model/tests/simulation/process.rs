@@ -323,13 +323,14 @@ impl Process {
                     hold.deadline.set(at);
                     self.look_at(engine, hold.name, now);
                 }
-                Output::Lost(ownership) => {
+                Output::Lost(ownership, _) => {
                     self.world.trace(|| format!("{} has lost {ownership}", self.id));
                     let hold = self.holds.borrow_mut().remove(&ownership);
                     if let Some(hold) = hold {
                         self.declare_lost(&hold, now);
                     }
                 }
+                Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
             }
         }
         any
