@@ -6,6 +6,10 @@
 //! needs no server: locks live in this process's memory. With one it does the same there:
 //!
 //!     LOCK_URL=redis://127.0.0.1/ cargo run --example quickstart
+//!
+//! What the library does meanwhile, as it tells it itself:
+//!
+//!     RUST_LOG=lock=debug cargo run --example quickstart
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -14,6 +18,7 @@ use std::{
 
 use lock::{Error, Locks, locked};
 use tokio::time::sleep;
+use tracing_subscriber::EnvFilter;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -21,6 +26,10 @@ const fn ms(millis: u64) -> Duration {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let locks = if ["LOCK_URL", "REDIS_URL"].iter().any(|name| std::env::var_os(name).is_some()) {
         println!("Using the server that LOCK_URL or REDIS_URL names.");
         Locks::from_env().await?

@@ -27,6 +27,7 @@ use crate::{
     guarded::{OnLost, release_after, run_under},
     id::Named,
     limits::{self, LONGEST_LEASE},
+    observe::{self, Mode},
     reentrancy,
 };
 
@@ -451,11 +452,14 @@ impl Debounce {
         }
         let message = "a run that waits for another run of its own id would wait for its own \
                        end: call it after the run, or with `spawn` without waiting for it";
-        Err(Error::new(ErrorKind::Deadlock, message).on(&self.id))
+        let error = Error::new(ErrorKind::Deadlock, message).on(&self.id);
+        observe::refused_at_once(&self.id, Mode::Run, &error);
+        Err(error)
     }
 
     async fn claim_with(&self, keys: (Named, Named)) -> Result<Option<LockGuard>, Error> {
-        self.check().map_err(|error| error.on(&self.id))?;
+        let checked = self.check().map_err(|error| error.on(&self.id));
+        checked.inspect_err(|error| observe::refused_at_once(&self.id, Mode::Run, error))?;
         let terms = Terms::of_run(limits::lease(self.context.lease())?, self.hold_at_most);
         let window_terms = WindowTerms {
             wait: limits::whole_millis(self.wait),

@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use crate::{Error, LockGuard, guard::Lost, reentrancy::Frames};
+use crate::{Error, LockGuard, guard::Lost, observe::Spans, reentrancy::Frames};
 
 /// What becomes of a body whose lock is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub(crate) fn run_under_all<const N: usize, F: Future>(
 ) -> impl Future<Output = Result<F::Output, (usize, Error)>> {
     // Made when there is something to wait for: a body that never waits costs no signal.
     let mut losses = [const { None::<Lost> }; N];
+    let mut spans = Spans::default();
     poll_fn(move |context| {
         let stops =
             |(guard, on_lost): &(&LockGuard, OnLost)| *on_lost == OnLost::Stop && !guard.is_held();
@@ -35,6 +36,7 @@ pub(crate) fn run_under_all<const N: usize, F: Future>(
             return Poll::Ready(Err((number, stopped(guards[number].0))));
         }
         let output = {
+            let _spans = spans.enter(guards.iter().map(|(guard, _)| &**guard.hold()));
             let _frames = Frames::of(guards.iter().map(|(guard, _)| guard.hold()));
             body.as_mut().poll(context)
         };

@@ -225,6 +225,7 @@
 //! | `tls` | yes | `rediss://`, through `rustls`; [`LocksBuilder::root_certificate`] |
 //! | `durable` | | [`Durable`]: debounced calls that are kept in the store, with arguments that serde can write |
 //! | `axum` | | [`Error`] is a response of [axum](#axum) 0.8, through `axum-core` 0.5 |
+//! | `metrics` | | measurements, through the facade [`metrics`](https://docs.rs/metrics) 0.24, for the recorder that the application installs |
 //! | `test-util` | | [`test_util`]: a store that fails on demand, and the contract tests for a [`store`] of your own |
 //!
 //! Without features: locks and debounce in memory, and in a [`store`] of your own. The minimum
@@ -236,7 +237,7 @@
 //!
 //! # What it cannot do yet
 //!
-//! A quorum of servers, shared (reader) locks, semaphores, metrics.
+//! A quorum of servers, shared (reader) locks, semaphores.
 //!
 #![cfg_attr(not(feature = "durable"), doc = "[`Durable`]: #features")]
 #![cfg_attr(not(feature = "test-util"), doc = "[`test_util`]: #features")]
@@ -281,6 +282,7 @@ mod listing;
 mod lock;
 mod lock_set;
 mod locks;
+mod observe;
 mod process;
 mod reentrancy;
 mod runtime;

@@ -14,6 +14,7 @@ use crate::{
     id::Named,
     keeper::{Client, Held},
     limits,
+    observe::{self, Mode},
     reentrancy::{self, Reentry},
 };
 
@@ -146,7 +147,8 @@ impl Lock {
             if request.waits() && request.outer().is_some() {
                 return Err(request.deadlock());
             }
-            request.acquire().await
+            let Request { lock, terms, patience, client } = request;
+            client.acquire(lock, (terms, patience), None).await.map(LockGuard::new)
         }
     }
 
@@ -372,8 +374,13 @@ impl Lock {
 
     /// The lock and its terms, if they can be.
     fn checked(&self) -> Result<(Named, Terms), Error> {
-        let lock = self.named()?;
-        let terms = self.terms().map_err(|error| error.on(&self.id))?;
+        let refused = |error: Error| {
+            let error = error.on(&self.id);
+            observe::refused_at_once(&self.id, Mode::Exclusive, &error);
+            error
+        };
+        let lock = self.named().map_err(refused)?;
+        let terms = self.terms().map_err(refused)?;
         Ok((lock, terms))
     }
 
@@ -435,24 +442,26 @@ impl Request {
     }
 
     pub(crate) fn deadlock(&self) -> Error {
-        Error::deadlock().on(&self.lock.id)
+        let error = Error::deadlock().on(&self.lock.id);
+        observe::refused_at_once(&self.lock.id, Mode::Exclusive, &error);
+        error
     }
 
-    /// Acquires it, or goes by the guard that the code that asks runs under, if it does.
-    pub(crate) async fn enter(
-        self,
+    /// The guard that the code that asks runs under, if it does, and may go by that.
+    pub(crate) fn enter(
+        &self,
         outer: Option<LockGuard>,
         reentry: Reentry,
-    ) -> Result<LockGuard, Error> {
-        match (outer, reentry) {
-            (Some(outer), Reentry::Allowed) => Ok(outer),
-            (Some(_), Reentry::Refused) => Err(self.deadlock()),
-            (None, _) => self.acquire().await,
+    ) -> Result<Option<LockGuard>, Error> {
+        match reentry {
+            Reentry::Refused if outer.is_some() => Err(self.deadlock()),
+            _ => Ok(outer),
         }
     }
 
     pub(crate) async fn acquire(self) -> Result<LockGuard, Error> {
-        self.client.acquire(self.lock, (self.terms, self.patience), None).await.map(LockGuard::new)
+        let Self { lock, terms, patience, client } = self;
+        client.acquire(lock, (terms, patience), None).await.map(LockGuard::new)
     }
 }
 

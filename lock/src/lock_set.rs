@@ -83,7 +83,12 @@ pub(crate) async fn take_all<const N: usize>(
     for (number, reentry, request) in requests {
         let mut taken = slots.iter().filter_map(|slot| slot.0.get());
         let outer = taken.find_map(|guard| request.same_as(guard)).or_else(|| request.outer());
-        let guard = request.enter(outer, reentry).await.map_err(|error| (number, error))?;
+        let guard = match request.enter(outer, reentry) {
+            Ok(None) => request.acquire().await,
+            Ok(Some(outer)) => Ok(outer),
+            Err(error) => Err(error),
+        };
+        let guard = guard.map_err(|error| (number, error))?;
         slots[number].put(guard);
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::events::Events;
+use crate::events::{Events, Room};
 
 /// What a connect or reconnect has found that makes locks less than they could be.
 ///
@@ -115,18 +115,20 @@ impl Warnings {
         &self.0.events
     }
 
-    /// Says it, unless it was said before.
-    pub(crate) fn say(&self, warning: Warning) {
+    /// Says it of a server, unless it was said before.
+    pub(crate) fn say(&self, warning: Warning, server: &impl fmt::Display) {
         let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
         if !said.insert(warning.clone()) {
             return;
         }
         drop(said);
         let warnings = self.clone();
-        let event = warning.clone();
+        let (event, server) = (warning.clone(), server.to_string());
         // Apart, so that a subscriber that panics does not keep the listener from hearing of it.
-        self.0.events.say(move || tracing::warn!(target: "lock", warning = ?event, "{event}"));
-        self.0.events.say(move || {
+        self.0.events.say(Room::Any, move || {
+            tracing::warn!(target: "lock", warning = ?event, %server, "{event}");
+        });
+        self.0.events.say(Room::Any, move || {
             if let Some(listener) = &warnings.0.listener {
                 listener(&warning);
             }

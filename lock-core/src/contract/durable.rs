@@ -128,13 +128,22 @@ pub struct DueCalls {
     pub ids: Vec<String>,
     /// How long it is until another one is, if there is one.
     pub next: Option<Duration>,
+    /// How many calls are kept, due or not, if the store says it.
+    pub kept: Option<u64>,
 }
 
 impl DueCalls {
     /// These ids are due, and another one in that time.
     #[must_use]
     pub fn new(ids: Vec<String>, next: Option<Duration>) -> Self {
-        Self { ids, next }
+        Self { ids, next, kept: None }
+    }
+
+    /// Says how many calls are kept.
+    #[must_use]
+    pub fn of(mut self, kept: u64) -> Self {
+        self.kept = Some(kept);
+        self
     }
 }
 

@@ -109,6 +109,11 @@ impl Book {
         (call, Duration::from_millis(due.saturating_sub(now)))
     }
 
+    /// How many calls are kept that are not done.
+    pub(crate) fn kept(&self) -> u64 {
+        self.due.len() as u64
+    }
+
     /// The ids that are due, so many at most, and how long it is until the next one is.
     pub(crate) fn due(&self, limit: usize, now: u64) -> (Vec<String>, Option<Duration>) {
         let due = self.due.iter().take_while(|(at, _)| *at <= now).take(limit);

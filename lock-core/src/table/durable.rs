@@ -41,7 +41,7 @@ impl<L: Subscriber> Table<L> {
     pub fn due(&mut self, request: &DueRequest, at: Now) -> DueCalls {
         self.step(&request.book, |_, book| {
             let (ids, next) = book.due(request.limit, at.micros / 1000);
-            DueCalls::new(ids, next)
+            DueCalls::new(ids, next).of(book.kept())
         })
     }
 

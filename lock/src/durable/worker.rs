@@ -5,7 +5,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use lock_core::{
     Moment,
-    contract::{DueCalls, DueRequest, FinishRequest},
+    contract::{DueCalls, DueRequest, DurableFinish, FinishRequest},
     engine::{
         io::Terms,
         outage::{Outage, SILENCE_LIMIT},
@@ -23,7 +23,7 @@ use crate::{
     context::{Context, WeakContext},
     guarded::{OnLost, release_after, run_under},
     keeper::Claimed,
-    limits,
+    limits, observe,
 };
 
 /// How often a worker looks for calls that other processes have made.
@@ -67,7 +67,8 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
     }
     let request = DueRequest::new(registered.book.clone(), limit);
     let now = Instant::now();
-    let DueCalls { ids, next, .. } = context.client().due(request).await?;
+    let DueCalls { ids, next, kept, .. } = context.client().due(request).await?;
+    observe::durable_backlog(context.client().events(), &registered.name, kept);
     // Those that were due when this was asked are among the answers, or others have run them.
     locked(&registered.due).retain(|_, due| *due > now);
     for id in ids {
@@ -101,17 +102,7 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
 
 /// Where a subscriber that panics cannot end the worker, or keep a run from being finished.
 fn complain(context: &Context, registered: &Registered, error: Error) {
-    let name = Arc::clone(&registered.name);
-    context.client().events().say(move || {
-        tracing::warn!(target: "lock", name = &*name, %error, "a durable call could not be run now");
-    });
-}
-
-fn complain_of_run(context: &Context, registered: &Registered, id: &Arc<str>, error: &str) {
-    let (name, id, error) = (Arc::clone(&registered.name), Arc::clone(id), error.to_owned());
-    context.client().events().say(move || {
-        tracing::warn!(target: "lock", name = &*name, id = &*id, error, "a durable call has failed");
-    });
+    observe::durable_not_run(context.client().events(), &registered.name, error);
 }
 
 /// One run, from its claim to what becomes of its call.
@@ -139,14 +130,11 @@ async fn carry_out(
     let error = match body.await {
         Ok(Ok(failure)) => failure,
         // Whoever has the lock now runs it.
-        Ok(Err(_lost)) => return,
+        Ok(Err(_lost)) => return tell(&context, &registered, (&id, &guard), "lost", None),
         Err(error) if error.is_panic() => Some("it has panicked".to_owned()),
         // The runtime ends.
         Err(_) => return,
     };
-    if let Some(error) = &error {
-        complain_of_run(&context, &registered, &id, error);
-    }
     let run = Arc::clone(&context.prefix().durable_run(&registered.name, &id).key);
     let numbers = (call, guard.fencing_token());
     let request = FinishRequest::new(
@@ -156,19 +144,47 @@ async fn carry_out(
         guard.token().clone(),
         numbers,
     )
-    .failed(error.map(Into::into));
+    .failed(error.as_deref().map(Into::into));
     // While the lock is held, nobody else begins; without an answer until then, it is run again.
+    let mut outcome = "unknown";
     while guard.is_held() {
         match insist(|| context.client().finish(request.clone())).await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
-            _ => break,
+            Err(_) => break,
+            Ok(finish) => {
+                outcome = name_of(finish);
+                break;
+            }
         }
     }
+    tell(&context, &registered, (&id, &guard), outcome, error);
     // The lock is free with the answer; this is for the guard, and for an answer that did not come.
     release_after(guard).await;
     drop(permit);
     // A newer call may be due, or another try.
     registered.called.notify_one();
+}
+
+const fn name_of(finish: DurableFinish) -> &'static str {
+    match finish {
+        DurableFinish::Done => "done",
+        DurableFinish::Again => "again",
+        DurableFinish::Retry(_) => "retry",
+        DurableFinish::SetAside => "set_aside",
+        DurableFinish::Lost => "lost",
+        _ => "unknown",
+    }
+}
+
+fn tell(
+    context: &Context,
+    registered: &Registered,
+    (id, guard): (&Arc<str>, &LockGuard),
+    outcome: &'static str,
+    error: Option<String>,
+) {
+    let run = (id, guard.fencing_token());
+    observe::durable_ended(context.client().events(), &registered.name, run, outcome, error);
 }
 
 /// Asks again while the store does not answer, for as long as one may be asked to wait for that.

@@ -28,6 +28,11 @@ impl<O: Owner> io::Caller for Caller<O> {
     fn is_gone(&self) -> bool {
         self.reply.is_closed()
     }
+
+    fn told_as(&self) -> Option<Arc<str>> {
+        let (lock, _) = self.lock.as_ref().filter(|(_, owner)| owner.is_heard())?;
+        Some(Arc::clone(&lock.id))
+    }
 }
 
 impl<O: Owner> Default for Caller<O> {

@@ -4,7 +4,10 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -47,6 +50,7 @@ use crate::{
     events::Events,
     id::Named,
     introduction::Introduction,
+    observe::{self, Asking, LetGo, Mode},
     process::Process,
     store::{CurrentDelivery, Listener, Store},
 };
@@ -74,6 +78,10 @@ struct Handle {
     numbers: Numbers,
     introduction: Introduction,
     delivery: Arc<CurrentDelivery>,
+    clock: Arc<dyn Clock>,
+    /// Somebody wants to hear who waits for a lock. The keeper must not ask: that is the subscriber's
+    /// code, and callers have asked it.
+    is_heard: AtomicBool,
     events: Events,
     #[cfg(feature = "durable")]
     keeps_durable_calls: bool,
@@ -87,6 +95,7 @@ impl Handle {
         introduction: Introduction,
         events: Events,
     ) -> (Self, Keeper<Client>) {
+        observe::describe();
         let (messages, queue) = mpsc::unbounded_channel();
         let id = uuid::Uuid::new_v4().simple().to_string();
         let executor = Executor::new(Arc::clone(store), is_embedded);
@@ -98,7 +107,7 @@ impl Handle {
         };
         let engine = Engine::new(&*id, shard_of);
         let engine = engine.introducing(introduction.key_of(&id), introduction.record());
-        let keeper = Keeper::new(engine, executor, Arc::clone(clock), queue);
+        let keeper = Keeper::new(engine, executor, (Arc::clone(clock), events.clone()), queue);
         #[cfg(feature = "durable")]
         let keeps_durable_calls = store.durable().is_some();
         let handle = Self {
@@ -107,6 +116,8 @@ impl Handle {
             numbers: Numbers::new(Arc::clone(clock)),
             introduction,
             delivery: Arc::default(),
+            clock: Arc::clone(clock),
+            is_heard: AtomicBool::new(false),
             events,
             #[cfg(feature = "durable")]
             keeps_durable_calls,
@@ -125,7 +136,7 @@ impl Handle {
                 let Some(notice) = notice else { return !messages.is_closed() };
                 if let Notice::Connected(how) = notice {
                     delivery.set(how);
-                    report(how, &events);
+                    observe::delivery(&events, how);
                 }
                 let sent = messages.send(Message::Notice(notice)).is_ok();
                 // First, for it may have become the last end of the queue.
@@ -133,6 +144,14 @@ impl Handle {
                 waker.wake_by_ref();
                 sent
             })
+        }
+    }
+
+    #[inline]
+    fn is_heard_by_callers(&self, is_heard: bool) {
+        // Mostly it is as it was: written only if not, or all callers would write the same line.
+        if self.is_heard.load(Ordering::Relaxed) != is_heard {
+            self.is_heard.store(is_heard, Ordering::Relaxed);
         }
     }
 
@@ -222,7 +241,7 @@ impl Client {
         (terms, patience): (Terms, Patience),
         adopt: Option<Token>,
     ) -> Result<Held, Error> {
-        let told = self.asking_for(lock, terms, |acquirer| {
+        let told = self.asking_for(lock, (Mode::Exclusive, terms), |acquirer| {
             Command::Acquire(Box::new(Acquire { acquirer, patience, adopt }))
         });
         match told.await? {
@@ -237,7 +256,7 @@ impl Client {
         (window, run): (Named, Named),
         (window_terms, terms): (WindowTerms, Terms),
     ) -> Result<Option<Held>, Error> {
-        let told = self.asking_for(run, terms, |acquirer| {
+        let told = self.asking_for(run, (Mode::Run, terms), |acquirer| {
             let (window, terms) = (window.key, window_terms);
             Command::Debounce(Box::new(DebouncedCall { acquirer, window, terms }))
         });
@@ -286,33 +305,49 @@ impl Client {
     async fn asking_for(
         self: &Arc<Self>,
         lock: Named,
-        terms: Terms,
+        (mode, terms): (Mode, Terms),
         command: impl FnOnce(Acquirer<Caller<Self>>) -> Command<Caller<Self>>,
     ) -> Result<Told<Self>, Error> {
         /// Made before the first byte is sent, so that there is no moment without it.
         struct Withdraw<'a> {
             client: &'a Client,
-            number: Option<u64>,
+            id: Arc<str>,
+            asking: Asking,
+            /// Zero once it is answered.
+            number: u64,
         }
 
         impl Drop for Withdraw<'_> {
             fn drop(&mut self) {
-                if let Some(number) = self.number {
-                    let _ = self.client.send(Command::Cancel(number));
+                if self.number > 0 {
+                    let _ = self.client.send(Command::Cancel(self.number));
+                    let clock = &*self.client.handle.clock;
+                    self.asking.end(&self.id, clock, observe::Told::<Hold>::Cancelled);
                 }
             }
         }
 
         let id = Arc::clone(&lock.id);
-        self.runner.ensure_timers().map_err(|error| error.on(&id))?;
+        let timers = self.runner.ensure_timers().map_err(|error| error.on(&id));
+        timers.inspect_err(|error| observe::refused_at_once(&id, mode, error))?;
         let number = self.handle.numbers.draw();
-        let mut withdraw = Withdraw { client: self, number: Some(number) };
+        let asking = Asking::begin(&id, mode, &*self.handle.clock);
+        self.handle.is_heard_by_callers(asking.wants_to_hear());
+        let mut withdraw = Withdraw { client: self, id, asking, number };
         let key = Arc::clone(&lock.key);
         let told = self.answered(Some((lock, Arc::clone(self))), |to| {
             command(Acquirer { number, key, terms, to })
         });
-        let told = told.await.map_err(|error| error.on(&id));
-        withdraw.number = None;
+        let told = told.await.map_err(|error| error.on(&withdraw.id));
+        withdraw.number = 0;
+        let Withdraw { id, asking, .. } = &withdraw;
+        let end = match &told {
+            Ok(Told::Granted(held, _)) => observe::Told::Granted(&**held.hold()),
+            Ok(Told::Else(Outcome::Superseded)) => observe::Told::Superseded,
+            Ok(Told::Else(_)) => observe::Told::NotDue,
+            Err(error) => observe::Told::Refused(error),
+        };
+        asking.end(id, &*self.handle.clock, end);
         told
     }
 
@@ -355,6 +390,13 @@ impl Owner for Client {
         hold.let_go();
         // A keeper that is gone has been shut down, and has released everything.
         let _ = self.send(Command::Release { hold: hold.name, undelivered, to: None });
+        if !undelivered {
+            observe::let_go(hold, observe::letting_go(hold), LetGo::Dropped);
+        }
+    }
+
+    fn is_heard(&self) -> bool {
+        self.handle.is_heard.load(Ordering::Relaxed)
     }
 
     fn process(&self) -> Process {
@@ -380,20 +422,24 @@ impl Held {
         // release finds nothing left to do.
         let hold = self.hold();
         hold.let_go();
+        let at = observe::letting_go(&**hold);
         let released = self.owner().answered(None, |to| Command::Release {
             hold: hold.name,
             undelivered: false,
             to: Some(to),
         });
         let answer = released.await.map(drop).map_err(|error| error.on(&hold.lock.id));
+        observe::let_go(&**hold, at, LetGo::Released(&answer));
         self.defuse();
         answer
     }
 
     pub(crate) fn leak(self) -> Token {
-        let token = self.hold().token.clone();
-        self.hold().let_go();
-        let _ = self.owner().send(Command::Leak(self.hold().name));
+        let hold = &**self.hold();
+        let token = hold.token.clone();
+        hold.let_go();
+        let _ = self.owner().send(Command::Leak(hold.name));
+        observe::let_go(hold, observe::letting_go(hold), LetGo::Leaked);
         self.defuse();
         token
     }
@@ -454,7 +500,7 @@ impl Client {
         terms: Terms,
     ) -> Result<Option<Claimed>, Error> {
         let id = Arc::clone(&run.id);
-        let told = self.asking_for(run, terms, |acquirer| {
+        let told = self.asking_for(run, (Mode::Durable, terms), |acquirer| {
             Command::Claim(Box::new(RunClaim { acquirer, book, id }))
         });
         Ok(match told.await? {
@@ -483,16 +529,4 @@ impl fmt::Debug for Client {
             .field("delivery", &format_args!("{:?}", self.delivery().to_string()))
             .finish_non_exhaustive()
     }
-}
-
-/// Says how notices travel, at each connect.
-fn report(delivery: Delivery, events: &Events) {
-    events.say(move || match delivery {
-        Delivery::Polling => tracing::info!(
-            target: "lock",
-            %delivery,
-            "the store does not push: waiters look four times a second"
-        ),
-        _ => tracing::debug!(target: "lock", %delivery, "the store wakes waiters"),
-    });
 }

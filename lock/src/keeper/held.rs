@@ -12,7 +12,12 @@ use std::{
 use lock_core::{Moment, Token, engine::io::HoldName, mutant::Mutant};
 
 use super::signal::LossSignal;
-use crate::{clock::Clock, id::Named, process::Process};
+use crate::{
+    clock::Clock,
+    id::Named,
+    observe::{Mode, Observed},
+    process::Process,
+};
 
 /// What a guard and the keeper share about one held lock.
 #[derive(Debug)]
@@ -21,22 +26,28 @@ pub(crate) struct Hold {
     pub(crate) lock: Named,
     pub(crate) token: Token,
     pub(crate) fencing_token: u64,
+    mode: Mode,
+    granted_at: Moment,
     /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
     deadline: AtomicU64,
     lost: LossSignal,
     /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
     let_go: AtomicBool,
+    #[cfg(feature = "metrics")]
+    counted: AtomicBool,
     clock: Arc<dyn Clock>,
     process: Process,
 }
 
 impl Hold {
-    /// A lock that was granted just now. It is believed in until the deadline.
+    /// A lock that was granted just now, at the first of these moments. It is believed in until the
+    /// second.
+    #[inline]
     pub(super) fn new(
         name: HoldName,
         (lock, token): (Named, Token),
-        fencing_token: u64,
-        deadline: Moment,
+        (fencing_token, mode): (u64, Mode),
+        (granted_at, deadline): (Moment, Moment),
         (clock, process): (Arc<dyn Clock>, Process),
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -44,9 +55,13 @@ impl Hold {
             lock,
             token,
             fencing_token,
+            mode,
+            granted_at,
             deadline: AtomicU64::new(deadline.as_nanos()),
             lost: LossSignal::default(),
             let_go: AtomicBool::new(false),
+            #[cfg(feature = "metrics")]
+            counted: AtomicBool::new(false),
             clock,
             process,
         })
@@ -105,10 +120,42 @@ impl Hold {
     }
 }
 
+impl Observed for Hold {
+    fn id(&self) -> &str {
+        &self.lock.id
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn fencing_token(&self) -> u64 {
+        self.fencing_token
+    }
+
+    fn held_until(&self, now: Moment) -> Duration {
+        now.after(self.granted_at)
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn counted(&self) -> &AtomicBool {
+        &self.counted
+    }
+}
+
 /// Who lets go of held locks: the client that has acquired them.
 pub(crate) trait Owner: fmt::Debug + Send + Sync + 'static {
     /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
     fn release_in_background(&self, hold: &Hold, undelivered: bool);
+
+    /// Does anybody want to hear who waits for a lock? Asks no code of the user's.
+    fn is_heard(&self) -> bool {
+        false
+    }
 
     /// Its guards are worth something in this process only.
     fn process(&self) -> Process;

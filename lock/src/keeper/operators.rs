@@ -11,7 +11,7 @@ use lock_core::{
 };
 
 use super::client::{Client, expected};
-use crate::{error::Error, id::Named};
+use crate::{error::Error, id::Named, observe};
 
 impl Client {
     /// Was this token made by this client?
@@ -47,7 +47,9 @@ impl Client {
     ) -> Result<bool, Error> {
         let request = ForceReleaseRequest::new(lock.key).only_from(only_from);
         let released = self.ask(Query::ForceRelease(request), expected!(Truth)).await;
-        released.map_err(|error| error.on(&lock.id))
+        let released = released.map_err(|error| error.on(&lock.id));
+        observe::forced(&lock.id, &released);
+        released
     }
 
     pub(crate) async fn scan(&self, request: ScanRequest) -> Result<ScanPage, Error> {

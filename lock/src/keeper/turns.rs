@@ -10,15 +10,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Waker},
+    time::Duration,
 };
 
 use foldhash::fast::FixedState;
 use lock_core::{
     Moment,
-    contract::Notice,
+    contract::{Notice, Renewal, StoreError},
     engine::{
         Engine,
-        io::{Command, Grant, HoldName, Output},
+        calls::{Answer, Sent},
+        io::{Command, Grant, HoldName, Loss, Output, Work},
     },
     mutant::Mutant,
 };
@@ -29,7 +31,11 @@ use super::{
     executor::Executor,
     held::{Held, Hold, Owner},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    events::Events,
+    observe::{self, Mode},
+};
 
 /// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
 /// looked at.
@@ -46,6 +52,8 @@ pub(super) struct Keeper<O: Owner> {
     engine: Engine<Caller<O>>,
     executor: Executor<O>,
     clock: Arc<dyn Clock>,
+    /// Where it is told what the keeper finds.
+    events: Events,
     /// What each guard shares with the keeper, by the number in its token.
     holds: HashMap<u64, Arc<Hold>, FixedState>,
     queue: mpsc::UnboundedReceiver<Message<O>>,
@@ -59,13 +67,14 @@ impl<O: Owner> Keeper<O> {
     pub(super) fn new(
         engine: Engine<Caller<O>>,
         executor: Executor<O>,
-        clock: Arc<dyn Clock>,
+        (clock, events): (Arc<dyn Clock>, Events),
         queue: mpsc::UnboundedReceiver<Message<O>>,
     ) -> Self {
         Self {
             engine,
             executor,
             clock,
+            events,
             holds: HashMap::default(),
             queue,
             waiting: VecDeque::new(),
@@ -110,10 +119,15 @@ impl<O: Owner> Keeper<O> {
     pub(super) fn turn(&mut self, waker: &Waker) -> ControlFlow<(), Option<Moment>> {
         let mut context = Context::from_waker(waker);
         let now = self.clock.now();
+        #[cfg(feature = "metrics")]
+        if let Some(due) = self.engine.next_timeout().filter(|due| *due <= now) {
+            observe::late(&self.events, now.after(due));
+        }
         self.engine.timeout(now);
         self.carry_out(now);
         for _ in 0..TURN {
             if let Some(answer) = self.executor.next(&mut context) {
+                self.see(&answer, now);
                 self.engine.answered(answer, now);
                 self.carry_out(now);
                 continue;
@@ -156,6 +170,7 @@ impl<O: Owner> Keeper<O> {
         let now = self.clock.now();
         loop {
             if let Some(answer) = self.executor.answers.pop_front() {
+                self.see(&answer, now);
                 self.engine.answered(answer, now);
             } else if let Some(call) = self.engine.poll_call(now) {
                 self.executor.begin(call);
@@ -168,6 +183,36 @@ impl<O: Owner> Keeper<O> {
                 }
             }
             self.carry_out(now);
+        }
+    }
+
+    /// Tells what an answer shows of the store.
+    #[inline(always)]
+    fn see(&self, answer: &Answer<Caller<O>>, now: Moment) {
+        if let Answer::Renewed(sent, answers) = answer {
+            self.see_renewals(sent, answers, now);
+        }
+        #[cfg(feature = "metrics")]
+        observe::answered(&self.events, answer.failure());
+    }
+
+    /// Tells of renewals that have failed, once for all of a batch: there may be very many.
+    #[cold]
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+    fn see_renewals(
+        &self,
+        sent: &Sent<(u64, Duration)>,
+        answers: &[Result<Renewal, StoreError>],
+        now: Moment,
+    ) {
+        #[cfg(feature = "metrics")]
+        observe::renewed(&self.events, now.after(sent.sent_at()));
+        let mut failures =
+            sent.asked().iter().zip(answers).filter_map(|((ownership, _), answer)| {
+                Some((self.holds.get(ownership)?, answer.as_ref().err()?))
+            });
+        if let Some((hold, error)) = failures.next() {
+            observe::not_renewed(&self.events, (hold, 1 + failures.count()), error);
         }
     }
 
@@ -192,9 +237,13 @@ impl<O: Owner> Keeper<O> {
                     Command::Release { hold, .. } | Command::Leak(hold) => {
                         if let Entry::Occupied(held) = self.holds.entry(hold.ownership)
                             && held.get().name == hold
-                            && held.remove().lost().is_raised()
                         {
-                            self.engine.command(Command::Expired(hold), now);
+                            if held.get().lost().is_raised() {
+                                self.engine.command(Command::Expired(hold), now);
+                                self.carry_out(now);
+                            } else {
+                                held.remove();
+                            }
                         }
                     }
                     Command::RunTaken(hold) => self.look_at(hold, now),
@@ -228,12 +277,14 @@ impl<O: Owner> Keeper<O> {
                     hold.set_deadline(at);
                     self.look_at(hold.name, now);
                 }
-                Output::Lost(ownership) => {
-                    let hold = self.holds.remove(&ownership);
-                    if let Some(hold) = hold.filter(|_| !Mutant::LossIsNotSignalled.is_on()) {
+                Output::Lost(ownership, loss) => {
+                    let Some(hold) = self.holds.remove(&ownership) else { continue };
+                    if !Mutant::LossIsNotSignalled.is_on() {
                         hold.lost().raise();
                     }
+                    observe::lost(&self.events, &hold, loss, now);
                 }
+                Output::Waiting(id) => observe::waits(&self.events, id),
             }
         }
         any
@@ -244,7 +295,13 @@ impl<O: Owner> Keeper<O> {
         let Caller { reply, lock } = to;
         let (lock, owner) = lock.expect("BUG: only who asks for a lock is granted one");
         let here = (Arc::clone(&self.clock), owner.process());
-        let hold = Hold::new(name, (lock, token), fencing_token, deadline, here);
+        let mode = match work {
+            Work::Own => Mode::Exclusive,
+            Work::Burst { .. } => Mode::Run,
+            Work::Durable { .. } => Mode::Durable,
+        };
+        let grant = (fencing_token, mode);
+        let hold = Hold::new(name, (lock, token), grant, (now, deadline), here);
         self.holds.insert(name.ownership, Arc::clone(&hold));
         let held = Held::new(hold, owner);
         if let Err(Ok(Told::Granted(held, _))) = reply.send(Ok(Told::Granted(held, work))) {
@@ -264,6 +321,7 @@ impl<O: Owner> Drop for Keeper<O> {
         // in one must not.
         for hold in self.holds.values() {
             hold.lost().raise();
+            observe::lost(&self.events, hold, Loss::Closed, self.clock.now());
         }
     }
 }

@@ -20,8 +20,10 @@ pub async fn run<F: Future>(
     body: Pin<&mut F>,
 ) -> Result<F::Output, Error> {
     let request = configure(locks?.lock(id)).request()?;
-    let outer = request.outer();
-    let guard = request.enter(outer, reentry).await?;
+    let guard = match request.enter(request.outer(), reentry)? {
+        Some(outer) => outer,
+        None => request.acquire().await?,
+    };
     run_under(slot.put(guard), on_lost, body).await
 }
 

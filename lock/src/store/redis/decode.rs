@@ -173,8 +173,9 @@ pub(super) fn kept(reply: Value) -> Option<Kept> {
 
 pub(super) fn due(reply: Value) -> Option<DueCalls> {
     let values = array(reply)?;
-    let (Value::Int(next), ids) = values.split_first()? else { return None };
-    Some(DueCalls::new(ids.iter().map(text).collect::<Option<_>>()?, remaining(*next)))
+    let [Value::Int(next), Value::Int(kept), ids @ ..] = values.as_slice() else { return None };
+    let ids = ids.iter().map(text).collect::<Option<_>>()?;
+    Some(DueCalls::new(ids, remaining(*next)).of(u64::try_from(*kept).ok()?))
 }
 
 pub(super) fn claimed(reply: Value) -> Option<DurableClaim> {

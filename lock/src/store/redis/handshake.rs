@@ -122,7 +122,8 @@ impl Handshake {
         self.notices.ask(&mut pipeline, pushes);
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         if let Ok(Ok(replies)) = time::timeout(STEP, replies).await
-            && let Some(mut mute) = self.notices.answered(replies.into_iter(), pushes)
+            && let Some(mut mute) =
+                self.notices.answered(replies.into_iter(), pushes, &places.address())
         {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
@@ -231,14 +232,15 @@ impl Handshake {
         // One that has just been chosen as the primary may be a replica for a moment still.
         let is_alone = matches!(self.member, Member::Alone { .. }) && !found.is_of_cluster();
         if found.is_replica() && is_alone {
-            self.warnings.say(Warning::Replica);
+            self.warnings.say(Warning::Replica, place.address());
         }
         // What else it lacks does not matter, if it is not used.
         found.refuse(&self.member, place.scheme(), place.address())?;
         if let Some(Value::ServerError(error)) = may_wait {
             return Err(Refusal::may_not_wait(error.into()).into());
         }
-        found.warn(&self.member, &self.warnings, &self.has_fence, self.min_replicas);
+        let warnings = (&self.warnings, place.address());
+        found.warn(&self.member, warnings, &self.has_fence, self.min_replicas);
         let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
         // Sent ahead of every call on this connection, which is all that matters about them. "No
@@ -250,7 +252,9 @@ impl Handshake {
             kill.arg("KILL").arg("ID").arg(broken.number).set_no_response(true);
             let _ = connection.send_packed_command(&kill).await;
         }
-        if let Some(mut mute) = listens.then(|| self.notices.answered(replies, pushes)).flatten() {
+        if let Some(mut mute) =
+            listens.then(|| self.notices.answered(replies, pushes, place.address())).flatten()
+        {
             let _ = connection.send_packed_command(mute.set_no_response(true)).await;
         }
         let link = Link::new(connection, driver, identity, known);

@@ -43,7 +43,7 @@ use super::{
     stream::STEP,
     trouble::Address,
 };
-use crate::{Error, events::Events, store::Listener, warning::Warnings};
+use crate::{Error, events::Events, observe, store::Listener, warning::Warnings};
 
 pub(super) struct Node {
     places: Places,
@@ -56,6 +56,7 @@ pub(super) struct Node {
     gate: AsyncMutex<()>,
     round_trip: RoundTrip,
     replicas: Replicas,
+    has_connected: AtomicBool,
     /// How often the server could not be reached, could no longer, or did not answer in time.
     troubles: watch::Sender<u64>,
     weak: Weak<Self>,
@@ -117,6 +118,7 @@ impl Node {
             gate: AsyncMutex::new(()),
             round_trip: RoundTrip::default(),
             replicas,
+            has_connected: AtomicBool::new(false),
             troubles: watch::Sender::default(),
             weak: Weak::clone(weak),
         })
@@ -273,6 +275,8 @@ impl Node {
             pause,
         });
         self.state.send_replace(State::Live(Arc::clone(&live)));
+        let again = self.has_connected.swap(true, Ordering::Relaxed);
+        observe::connected(&self.events, live.address.to_string(), again);
         self.watch(&live, ended);
         if let Some(at) = renew_at {
             self.keep_admitted(&live, place, at);
@@ -283,8 +287,8 @@ impl Node {
         }
     }
 
-    /// Gives up a link, unless that was done already, and begins to look for another.
-    fn replace(&self, broken: &Arc<Live>) {
+    /// Gives up a link for this cause, unless that was done already, and begins to look for another.
+    fn replace(&self, broken: &Arc<Live>, cause: &'static str) {
         let was_current = self.state.send_if_modified(|state| {
             let same = state.live().is_some_and(|live| Arc::ptr_eq(live, broken));
             if same {
@@ -295,6 +299,8 @@ impl Node {
         if was_current {
             self.troubles.send_modify(|times| *times += 1);
             let moved = broken.places.has_moved();
+            let cause = if moved { "another server is to be asked" } else { cause };
+            observe::disconnected(&self.events, broken.address.to_string(), cause);
             if moved {
                 // What waits for an answer there is told so at once.
                 broken.link.close();
@@ -321,17 +327,15 @@ impl Node {
             } else if live.is_suspect.load(Ordering::Relaxed)
                 && let Some(node) = weak.upgrade()
             {
-                node.replace(&live);
+                node.replace(&live, "the server has gone silent");
             }
         });
     }
 
     /// Says what has failed at this server, and why.
     fn report(&self, what: &'static str, address: &Address, refusal: &Refusal) {
-        let (address, refusal) = (address.clone(), refusal.clone());
-        self.events.say(move || {
-            tracing::warn!(target: "lock", server = %address, "{what}: {}", refusal.text());
-        });
+        let (server, cause) = (address.to_string(), refusal.text().to_owned());
+        observe::not_connected(&self.events, server, what, cause);
     }
 
     /// Replaces a link as soon as it ends, or the node is elsewhere. Without that, one that nobody
@@ -358,7 +362,7 @@ impl Node {
                 _ = is_gone => return,
             }
             if let (Some(node), Some(live)) = (weak.upgrade(), live.upgrade()) {
-                node.replace(&live);
+                node.replace(&live, "the connection has ended");
             }
         });
     }

@@ -25,6 +25,7 @@ use super::{
     backoff::{RECONNECT, jittered},
     place::Places,
     stream::STEP,
+    trouble::Address,
 };
 use crate::{
     store::{CurrentDelivery, Listener},
@@ -133,19 +134,20 @@ impl Notices {
         &self,
         mut replies: impl Iterator<Item = Value>,
         pushes: bool,
+        server: &Address,
     ) -> Option<Cmd> {
         let is_refused = |reply: Option<Value>| matches!(reply, Some(Value::ServerError(_)) | None);
         let subscribed = pushes && !is_refused(replies.next());
         if pushes {
             self.current.set(if subscribed { Delivery::Push } else { Delivery::Polling });
             if !subscribed {
-                self.warnings.say(Warning::NoNotices);
+                self.warnings.say(Warning::NoNotices, server);
             }
         }
         let mute = is_refused(replies.next());
         self.mute.store(mute, Ordering::Relaxed);
         if mute {
-            self.warnings.say(Warning::MayNotPublish);
+            self.warnings.say(Warning::MayNotPublish, server);
         }
         let channel = self.subscription.get().filter(|_| mute && subscribed)?.mute_channel();
         let mut command = redis::cmd("SUBSCRIBE");
@@ -165,7 +167,7 @@ impl Notices {
             None => Delivery::Polling,
         });
         if connected.is_none() {
-            self.warnings.say(Warning::NoNotices);
+            self.warnings.say(Warning::NoNotices, &places.address());
         }
         tokio::spawn(follow_pubsub(Arc::downgrade(self), places, connected));
     }

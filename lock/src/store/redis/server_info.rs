@@ -25,7 +25,7 @@ impl ServerInfo {
     pub(super) fn warn(
         &self,
         member: &Member,
-        warnings: &Warnings,
+        (warnings, server): (&Warnings, &Address),
         had_fence: &AtomicBool,
         min_replicas: usize,
     ) {
@@ -34,7 +34,7 @@ impl ServerInfo {
             .and_then(|count| count.parse().ok())
             .is_some_and(|count: usize| count < min_replicas)
         {
-            warnings.say(Warning::TooFewReplicas { wanted: min_replicas });
+            warnings.say(Warning::TooFewReplicas { wanted: min_replicas }, server);
         }
         // It is there if writes need replicas, and not if they do not.
         let needs_replicas = |known: &str| field(Some(known), "min_slaves_good_slaves:").is_some();
@@ -42,22 +42,22 @@ impl ServerInfo {
         if matches!(member, Member::Watched)
             && self.replication.as_deref().is_some_and(|known| !needs_replicas(known))
         {
-            warnings.say(Warning::MayServeAlone);
+            warnings.say(Warning::MayServeAlone, server);
         }
         let memory = |name| field(self.memory.as_deref(), name);
         if let (Some(limit), Some(policy)) = (memory("maxmemory:"), memory("maxmemory_policy:"))
             && limit != "0"
             && policy != "noeviction"
         {
-            warnings.say(Warning::MayEvict { policy: policy.to_owned() });
+            warnings.say(Warning::MayEvict { policy: policy.to_owned() }, server);
         }
         if self.is_other {
-            warnings.say(Warning::Restarted);
+            warnings.say(Warning::Restarted, server);
         }
         match self.has_fence {
             Some(true) => had_fence.store(true, Ordering::Relaxed),
             Some(false) if had_fence.swap(false, Ordering::Relaxed) => {
-                warnings.say(Warning::Wiped);
+                warnings.say(Warning::Wiped, server);
             }
             _ => {}
         }

@@ -161,7 +161,7 @@ async fn ask(node: Weak<Node>, group: Arc<Group>) {
         reply = live.link.wait_for_replicas(wanted, limit) => match reply {
             // Whatever a server has said that is no longer the one to ask, it has said to nobody.
             _ if live.places.has_moved() => {
-                node.replace(live);
+                node.replace(live, "another server is to be asked");
                 Err(live.replaced())
             }
             Ok(Value::Int(acknowledged)) => {
@@ -169,14 +169,15 @@ async fn ask(node: Weak<Node>, group: Arc<Group>) {
                 if usize::try_from(acknowledged).is_ok_and(|acknowledged| acknowledged >= wanted) {
                     Ok(())
                 } else {
-                    node.replicas.warnings.say(Warning::TooFewReplicas { wanted });
+                    let warning = Warning::TooFewReplicas { wanted };
+                    node.replicas.warnings.say(warning, &live.address);
                     Err(live.address.too_few_replicas(wanted, acknowledged, limit))
                 }
             }
             Ok(Value::ServerError(error)) => Err(live.address.answered_with(error)),
             Ok(_) => Err(live.address.makes_no_sense()),
             Err(error) => {
-                node.replace(live);
+                node.replace(live, "the connection broke");
                 Err(live.address.broken(error))
             }
         },

@@ -170,7 +170,7 @@ impl Node {
     ) -> Result<Vec<Value>, StoreError> {
         // Whatever a server has said that is no longer the one to ask, it has said to nobody.
         if live.places.has_moved() {
-            self.replace(live);
+            self.replace(live, "another server is to be asked");
             return Err(live.replaced());
         }
         match outcome {
@@ -182,13 +182,13 @@ impl Node {
                 if replies.first().is_some_and(codes::is_from_replica)
                     && live.since.elapsed() >= RECONNECT.1
                 {
-                    self.replace(live);
+                    self.replace(live, "the server is a replica");
                 }
                 Ok(replies)
             }
             // The server's errors come as values: this one is the connection's.
             Err(error) => {
-                self.replace(live);
+                self.replace(live, "the connection broke");
                 Err(live.address.broken(error))
             }
         }

@@ -35,7 +35,7 @@ use super::{
     recovery::Recovery,
     words::Words,
 };
-use crate::{Error, ErrorKind, store::Listener};
+use crate::{Error, ErrorKind, observe, store::Listener};
 
 /// How long a call waits for the first map: where it is known why there is none, and where it is not.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
@@ -413,10 +413,7 @@ impl Shared {
         {
             listener.notify(Notice::Replaced);
         }
-        let peer = shard.peer.clone();
-        self.making.warnings.events().say(move || {
-            tracing::info!(target: "lock", server = %peer, "a node of the cluster has taken over");
-        });
+        observe::node_took_over(self.making.warnings.events(), shard.peer.to_string());
     }
 
     fn nobody_knows(&self, refusal: Option<Refusal>) -> Error {

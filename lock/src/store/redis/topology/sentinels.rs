@@ -30,7 +30,7 @@ use super::{
     },
     reports::{Report, Reports},
 };
-use crate::{Error, ErrorKind, events::Events};
+use crate::{Error, ErrorKind, events::Events, observe};
 
 /// How often each Sentinel is asked.
 const ASK: Duration = Duration::from_secs(1);
@@ -61,6 +61,8 @@ struct Shared {
     /// The primary is out of reach: each Sentinel is asked now.
     missed: Arc<Notify>,
     events: Events,
+    /// It was known once where the primary is.
+    is_known: OnceLock<()>,
     begun: OnceLock<()>,
 }
 
@@ -80,6 +82,7 @@ impl Sentinels {
             refusals: watch::Sender::new(vec![None; sentinels.len()]),
             missed: Arc::default(),
             events,
+            is_known: OnceLock::new(),
             begun: OnceLock::new(),
             name,
             sentinels,
@@ -143,12 +146,10 @@ impl Shared {
         let place = self.server.at(host, *port).and_then(Place::of);
         // Its settings were good for another address.
         let place = place.expect("BUG: an address makes the settings of a client contradictory");
-        let shown = place.address().clone();
+        let server = place.address().to_string();
+        let is_first = self.is_known.set(()).is_ok();
         self.place.send_replace(Some(place));
-        let name = self.name.clone();
-        self.events.say(move || {
-            tracing::info!(target: "lock", primary = %name, server = %shown, "the primary is here");
-        });
+        observe::primary_is_at(&self.events, server, self.name.clone(), is_first);
     }
 
     /// A Sentinel has said that another server takes over. Until it has said which, nobody is asked
