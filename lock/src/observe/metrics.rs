@@ -8,7 +8,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use lock_core::{Moment, contract::StoreError};
 use metrics::{Unit, counter, gauge, histogram};
 
-use super::{Mode, Observed, kind};
+use super::{Mode, Observed, keeper::kind};
 use crate::events::{Events, Room};
 
 const ACQUISITIONS: &str = "lock_acquisitions_total";
