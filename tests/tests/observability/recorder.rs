@@ -60,11 +60,14 @@ impl HistogramFn for Series {
 
 #[derive(Default)]
 struct Recorded {
-    series: Mutex<BTreeMap<(String, &'static str, Labels), Arc<Series>>>,
+    series: Mutex<BTreeMap<SeriesOf, Arc<Series>>>,
     described: Mutex<BTreeMap<String, (&'static str, Option<Unit>)>>,
 }
 
 type Labels = BTreeSet<(String, String)>;
+
+/// The name, the kind and the labels.
+type SeriesOf = (String, &'static str, Labels);
 
 fn recorded() -> &'static Recorded {
     static RECORDED: OnceLock<Recorded> = OnceLock::new();
