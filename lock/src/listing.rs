@@ -12,7 +12,7 @@ use lock_core::{
     token,
 };
 
-use crate::{DebounceStatus, Error, Holder, context::Context, debounce};
+use crate::{DebounceStatus, Error, ErrorKind, Holder, context::Context, debounce};
 
 /// How many keys the store looks at for one page: a millisecond of a Redis server's time.
 const PAGE: usize = 1000;
@@ -62,8 +62,44 @@ impl<'a> Pages<'a> {
         let Some(request) = self.next.take() else { return Ok(None) };
         let page = self.context.client().scan(request.clone()).await?;
         self.next = page.next.map(|cursor| request.after(Some(cursor)));
-        let fresh = page.ids.into_iter().filter(|id| self.seen.insert(Arc::clone(id)));
-        Ok(Some(fresh.collect()))
+        // Anybody may have made a key whose name begins like one of ours: such an id is none.
+        let prefix = self.context.prefix();
+        let ids = page.ids.into_iter().filter(|id| prefix.lock(id).is_ok());
+        Ok(Some(ids.filter(|id| self.seen.insert(Arc::clone(id))).collect()))
+    }
+}
+
+/// What is found, though a key that is none of ours stands in the place of one: it costs its own line.
+struct Found<T> {
+    items: BTreeMap<Arc<str>, T>,
+    refused: Option<Error>,
+}
+
+impl<T> Found<T> {
+    fn new() -> Self {
+        Self { items: BTreeMap::new(), refused: None }
+    }
+
+    fn take(&mut self, id: Arc<str>, item: Result<Option<T>, Error>) -> Result<(), Error> {
+        match item {
+            Ok(item) => {
+                self.items.extend(item.map(|item| (id, item)));
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Rejected => {
+                self.refused.get_or_insert(error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// At most `limit` of them; an error if there are none, and one was refused: then all may have been.
+    fn end(self, limit: usize) -> Result<impl Iterator<Item = (Arc<str>, T)>, Error> {
+        match self.refused {
+            Some(refused) if self.items.is_empty() => Err(refused),
+            _ => Ok(self.items.into_iter().take(limit)),
+        }
     }
 }
 
@@ -75,24 +111,23 @@ pub(crate) async fn locks(
 ) -> Result<Vec<Listed>, Error> {
     let client = context.client();
     let mut pages = Pages::new(context, ScanFor::Locks, beginning);
-    let mut held: BTreeMap<Arc<str>, contract::Holder> = BTreeMap::new();
-    while held.len() < limit
+    let mut held: Found<contract::Holder> = Found::new();
+    while held.items.len() < limit
         && let Some(ids) = pages.next().await?
     {
         let holders = join_all(ids.into_iter().map(|id| async move {
-            let key = context.prefix().lock(&id)?.key;
-            Ok::<_, Error>((id, client.holder(key).await?))
+            let holder = match context.prefix().lock(&id) {
+                Ok(lock) => client.holder(lock.key).await,
+                Err(error) => Err(error),
+            };
+            (id, holder)
         }));
-        for found in holders.await {
+        for (id, holder) in holders.await {
             // One that was released since is not there any longer.
-            if let (id, Some(holder)) = found?
-                && is_lock(context, &holder)
-            {
-                held.insert(id, holder);
-            }
+            held.take(id, holder.map(|holder| holder.filter(|holder| is_lock(context, holder))))?;
         }
     }
-    let held: Vec<_> = held.into_iter().take(limit).collect();
+    let held: Vec<_> = held.end(limit)?.collect();
     // A client is asked for once, however many locks it has.
     let clients: BTreeMap<&str, &contract::Holder> =
         held.iter().map(|(_, holder)| (token::parts(&holder.token).0, holder)).collect();
@@ -129,23 +164,22 @@ pub(crate) async fn debounces(
     limit: usize,
 ) -> Result<Vec<ListedDebounce>, Error> {
     let mut pages = Pages::new(context, ScanFor::Debounces, beginning);
-    let mut known = BTreeMap::new();
-    while known.len() < limit
+    let mut known = Found::new();
+    while known.items.len() < limit
         && let Some(ids) = pages.next().await?
     {
         let asked = ids.into_iter().map(|id| async move {
-            let status = debounce::status(context, &id).await?;
-            Ok::<_, Error>((id, status))
+            let status = debounce::status(context, &id).await;
+            (id, status)
         });
-        for found in join_all(asked).await {
-            let (id, status) = found?;
+        for (id, status) in join_all(asked).await {
             // The store keeps what was run for a while.
-            if status.waiting.is_some() || status.running.is_some() {
-                known.insert(id, status);
-            }
+            let goes_on =
+                |status: &DebounceStatus| status.waiting.is_some() || status.running.is_some();
+            known.take(id, status.map(|status| Some(status).filter(goes_on)))?;
         }
     }
-    let known = known.into_iter().take(limit);
+    let known = known.end(limit)?;
     Ok(known.map(|(id, status)| ListedDebounce { id: id.to_string(), status }).collect())
 }
 

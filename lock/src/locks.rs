@@ -110,12 +110,14 @@ impl Locks {
         default::current().map(Self)
     }
 
-    /// Lists the locks that are held and whose ids begin with `prefix`, in the order of their ids, at
-    /// most `limit` of them; the empty prefix is all of this `Locks`, under its own prefix.
+    /// Lists the locks that are held and whose ids begin with `prefix`, in the order of their ids; the
+    /// empty prefix is all of this `Locks`, under its own prefix. At most `limit` of them: those that the
+    /// store names first, in no order.
     ///
     /// For operators: the store looks at all of its keys, page by page (Redis: `SCAN`), which does not
     /// keep it from its other clients. Locks that are taken or released meanwhile may be in the list or
-    /// not. Where this `Locks` has an empty [prefix](crate::LocksBuilder::prefix), only locks of this
+    /// not; in a Redis Cluster whose slots move, or that fails over, while this runs, also others may be
+    /// missing. Where this `Locks` has an empty [prefix](crate::LocksBuilder::prefix), only locks of this
     /// library are listed: any other key of the database might be one.
     ///
     /// # Errors

@@ -170,6 +170,8 @@ async fn durable_calls_are_known_by_the_name_of_their_function(engine: &Engine) 
     assert_eq!(operator.list_durable(10).await.unwrap(), ["fails", "later"]);
     assert_eq!(operator.list_durable(1).await.unwrap().len(), 1);
     let waiting = operator.durable_calls("later").waiting(1).await.unwrap();
+    let all = operator.durable_calls("later").waiting(usize::MAX).await.unwrap();
+    assert_eq!(all.calls.len(), 2);
     assert_eq!((waiting.count, waiting.calls.len(), &*waiting.calls[0].id), (2, 1, "b"));
     assert!(waiting.calls[0].due_in > Duration::from_secs(50));
     assert!(calls.run_again("a").await.unwrap() && !calls.run_again("b").await.unwrap());
@@ -211,6 +213,68 @@ async fn a_listing_passes_over_keys_of_other_types() {
     let listed = locks.list("", 10).await.unwrap();
     assert_eq!(listed.iter().map(|listed| &*listed.id).collect::<Vec<_>>(), ["a"]);
     assert_eq!(locks.lock("b").status().await.unwrap_err().kind(), ErrorKind::Rejected);
+}
+
+/// Whatever stands in the place of a lock costs its own line, and nothing else.
+#[tokio::test]
+async fn a_key_that_is_none_of_ours_hides_no_lock() {
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
+    let locks = Engine::locks_of(&server).await;
+    let _guard = locks.lock("a").acquire().await.unwrap();
+    let run = locks.debounce("b").leading(true).spawn(std::future::pending::<()>);
+    named_run(&locks, "b").await;
+    let long = format!("lock:{}", "k".repeat(1100));
+    for key in ["lock:", &long, "lock:c"] {
+        command(&server, &["SET", key, "v", "PX", "60000"]).await;
+    }
+    command(&server, &["RPUSH", "~queue:lock:c", "x"]).await;
+    for window in ["lock:~debounce:", "lock:~debounce:c"] {
+        command(&server, &["HSET", window, "newest", "x"]).await;
+    }
+    command(&server, &["RPUSH", "lock:~run:c", "x"]).await;
+    command(&server, &["ZADD", "lock:~due:", "1", "x"]).await;
+    for key in ["~queue:lock:c", "lock:~debounce:", "lock:~debounce:c", "lock:~run:c", "lock:~due:"]
+    {
+        command(&server, &["PEXPIRE", key, "60000"]).await;
+    }
+    let ids =
+        |listed: &[lock::Listed]| listed.iter().map(|lock| lock.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&locks.list("", 10).await.unwrap()), ["a"]);
+    let debounces = locks.list_debounces("", 10).await.unwrap();
+    assert_eq!(debounces.iter().map(|listed| &*listed.id).collect::<Vec<_>>(), ["b"]);
+    assert!(locks.list_durable(10).await.unwrap().is_empty());
+    // Where all are refused, that is the answer.
+    assert_eq!(locks.list("c", 10).await.unwrap_err().kind(), ErrorKind::Rejected);
+    run.abort();
+}
+
+async fn named_run(locks: &Locks, id: &str) {
+    until(async || {
+        let status = locks.debounce(id).status().await.unwrap();
+        if status.running.is_some() { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
+/// Tokens of other clients may be any bytes, and none at all.
+#[tokio::test]
+async fn a_foreign_holder_is_released_by_whatever_token_it_has() {
+    let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
+    let locks = Engine::locks_of(&server).await;
+    let set = async |token: &[u8]| {
+        let mut set = redis::cmd("SET");
+        set.arg("lock:a").arg(token).arg("PX").arg(60_000);
+        set.exec_async(&mut server.connection().await).await.unwrap();
+    };
+    for token in [&b"\xff\xfe\x01abc"[..], b"", b"text"] {
+        set(token).await;
+        let seen = holder(&locks, "a").await;
+        set(b"another").await;
+        assert!(!locks.lock("a").force_release_holder(&seen.token).await.unwrap(), "{token:?}");
+        set(token).await;
+        assert!(locks.lock("a").force_release_holder(&seen.token).await.unwrap(), "{token:?}");
+        assert!(!locks.lock("a").force_release_holder(&seen.token).await.unwrap(), "it is free");
+    }
 }
 
 /// An acquire and a release cost what they cost without it: two scripts.

@@ -226,7 +226,7 @@ impl ScanRequest {
 /// The answer to a [`ScanRequest`].
 ///
 /// An id that has something from the first page to the last is in one of them at least, and may be in
-/// several.
+/// several; where parts of the store change places meanwhile, some may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ScanPage {

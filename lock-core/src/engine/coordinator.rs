@@ -497,6 +497,7 @@ impl<C: Caller> Engine<C> {
     /// as of a hold that was not delivered.
     fn hold(&mut self, acquirer: Acquirer<C>, granted: Granted, fencing_token: u64, work: Work) {
         let Acquirer { number, key, terms, to } = acquirer;
+        self.presence.granted(terms.lease, self.shared.now);
         let (holder, shared) = ((number, key, terms), &mut self.shared);
         let deadline = self.holds.begin(holder, &granted, fencing_token, shared);
         let hold = HoldName { ownership: granted.ownership, caller: number };

@@ -21,9 +21,9 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// How long it is kept at least.
 const KEEP: Duration = Duration::from_secs(10 * 60);
 
-/// It is written at each connect, and then with renewals: an acquire costs no request more. So the
-/// record of a client that holds a lock for longer than a third of the lease is there for as long as
-/// it holds it. That of a client that has renewed nothing for a while may be gone.
+/// It is written at each connect, then with renewals, and with a grant where it would be gone soon: one
+/// request in five minutes, and none for most acquires. So it is there for as long as its client holds
+/// anything.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Presence(Option<Box<Record>>);
 
@@ -36,7 +36,7 @@ struct Record {
     is_doubted: bool,
     /// When it was sent last; a request that fails is made again as late as one that does not.
     sent_at: Option<Moment>,
-    /// The longest lease that was renewed: the next renewal may be a third of it away.
+    /// The longest lease that was granted or renewed: the next renewal may be a third of it away.
     longest: Duration,
 }
 
@@ -60,6 +60,15 @@ impl Presence {
         if let Some(record) = &mut self.0 {
             record.longest = record.longest.max(lease);
             record.look(now);
+        }
+    }
+
+    /// A lock was granted, for so long: the next renewal is a third of that away.
+    pub(super) fn granted(&mut self, lease: Duration, now: Moment) {
+        if let Some(record) = &mut self.0 {
+            let is_longer = lease > record.longest.max(KEEP / 2);
+            record.longest = record.longest.max(lease);
+            record.is_due |= is_longer || record.sent_at.is_none_or(|at| now >= at + KEEP / 2);
         }
     }
 

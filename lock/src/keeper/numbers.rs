@@ -1,6 +1,7 @@
 //! The numbers of acquisitions, which say when they were made.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,6 +12,10 @@ use std::{
 use lock_core::Moment;
 
 use crate::clock::Clock;
+
+/// The times that numbers may be: those that a token is [read](lock_core::Token::made_at) to say, and
+/// half of what scripts can compare. A clock that is wrong by centuries is not counted with.
+const TIMES: Range<u64> = 1 << 50..1 << 52;
 
 /// Draws even numbers, each larger than all before: the engine draws the odd ones.
 ///
@@ -29,6 +34,12 @@ impl Numbers {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_micros()).unwrap_or_default();
+        Self::beginning_at(now, clock)
+    }
+
+    /// At this time by the wall clock, in microseconds.
+    fn beginning_at(now: u64, clock: Arc<dyn Clock>) -> Self {
+        let now = if TIMES.contains(&now) { now } else { 0 };
         let epoch = now.saturating_sub(micros(clock.now()));
         Self { clock, epoch, last: AtomicU64::new(0) }
     }
@@ -67,6 +78,15 @@ mod tests {
         );
         let made_at = lock_core::token::made_by("client", later).made_at();
         assert_eq!(made_at, Some(Duration::from_micros(later)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_wrong_by_centuries_is_not_counted_with() {
+        for now in [0, 1 << 49, 1 << 52, u64::MAX] {
+            let numbers = Numbers::beginning_at(now, Arc::new(TokioClock::new()));
+            let (first, second) = (numbers.draw(), numbers.draw());
+            assert!(first >= 2 && second == first + 2 && second < 1 << 50, "{now}: {first}");
+        }
     }
 
     #[test]

@@ -31,9 +31,9 @@ impl Client {
         if self.is_ours(token) {
             return self.introduction().record();
         }
-        // Other clients, and older versions of this library, have no record.
-        let known =
-            token.made_at().is_some().then(|| self.introduction().key_of(token::parts(token).0));
+        // Other clients have no record.
+        let is_known = token::is_of_this_library(token);
+        let known = is_known.then(|| self.introduction().key_of(token::parts(token).0));
         let Some(key) = known else { return ClientRecord::unknown() };
         let record = self.ask(Query::Client(key), expected!(Client)).await;
         record.ok().flatten().unwrap_or_else(ClientRecord::unknown)

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use lock_core::{
-    Token,
-    contract::{
-        Acquisition, ClientRecord, DebounceReply, DueCalls, DurableClaim, DurableFinish, Holder,
-        Kept, Release, Renewal, SetAside, WaitingCalls,
-    },
+use lock_core::contract::{
+    Acquisition, ClientRecord, DebounceReply, DueCalls, DurableClaim, DurableFinish, Holder, Kept,
+    Release, Renewal, SetAside, WaitingCalls,
 };
 use redis::Value;
 
+use super::tokens;
 use crate::limits::LONGEST_LEASE;
 
 /// An item that failed has the server's error as its answer.
@@ -48,8 +46,7 @@ pub(super) fn holders(reply: Value, items: usize) -> Option<Vec<Result<Option<Ho
         Value::Nil => Some(Ok(None)),
         Value::Array(held) => match &held[..] {
             [Value::BulkString(token), Value::Int(left), Value::Int(waiters)] => {
-                // Another client's token may be any bytes.
-                let token = Token::from(String::from_utf8_lossy(token).into_owned());
+                let token = tokens::token_of(token);
                 let waiters = usize::try_from(*waiters).ok()?;
                 let holder = Holder::new(token, remaining(*left)).waiters(waiters);
                 Some(Ok(Some(holder.seen_at(now))))

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lock_core::contract::{
-    ALIVE, ALIVE_POLLING, AcquireRequest, ClaimRequest, DebounceRequest, Delivery, DueRequest,
-    DurableBook, EndWindowRequest, ExtendRequest, FinishRequest, ForceReleaseRequest, GRACE,
-    IfHeld, IntroduceRequest, KeepRequest, RESERVATION, ReleaseRequest, RenewRequest, ScanFor,
-    ScanRequest, TakeBackRequest, WindowEnd,
+use lock_core::{
+    Token,
+    contract::{
+        ALIVE, ALIVE_POLLING, AcquireRequest, ClaimRequest, DebounceRequest, Delivery, DueRequest,
+        DurableBook, EndWindowRequest, ExtendRequest, FinishRequest, ForceReleaseRequest, GRACE,
+        IfHeld, IntroduceRequest, KeepRequest, RESERVATION, ReleaseRequest, RenewRequest, ScanFor,
+        ScanRequest, TakeBackRequest, WindowEnd,
+    },
 };
 use redis::{RedisWrite, ToRedisArgs};
 
@@ -18,8 +21,12 @@ use super::{
         HOLDER, INTRODUCE, Invocation, RELEASE, RENEW, SCAN, Script,
     },
     slots::Slot,
+    tokens,
 };
 use crate::limits::LONGEST_LEASE;
+
+/// More than any list of a server's has; a script writes no larger number without an exponent.
+const MOST: usize = 1 << 31;
 
 /// What a script is told about a lock that another token holds.
 struct IfHeldWord<'a>(&'a IfHeld);
@@ -35,6 +42,18 @@ impl ToRedisArgs for IfHeldWord<'_> {
             // `GiveUp`, and the safe way for what there may be besides.
             _ => out.write_arg(b""),
         }
+    }
+}
+
+/// Whom a lock may be taken away from.
+struct OnlyFrom<'a>(Option<&'a Token>);
+
+impl ToRedisArgs for OnlyFrom<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let Some(token) = self.0 else { return out.write_arg(b"") };
+        let mut argument = b"=".to_vec();
+        argument.extend(tokens::bytes_of(token).iter());
+        out.write_arg(&argument);
     }
 }
 
@@ -123,13 +142,19 @@ pub(super) fn holders(keys: &[&Arc<str>], naming: &Naming) -> Invocation {
     invocation
 }
 
+/// One call for one lock, without its queue.
+pub(super) fn holder_alone(key: &Arc<str>, naming: &Naming) -> Invocation {
+    let home = naming.home(key);
+    Invocation::of(&HOLDER, home.slot(), 1).arg(home).arg("alone")
+}
+
 pub(super) fn force_release(request: &ForceReleaseRequest, naming: &Naming) -> Invocation {
     let home = naming.home(&request.key);
     Invocation::of(&FORCE_RELEASE, home.slot(), 2)
         .arg(home)
         .arg(home.queue())
         .arg(millis(RESERVATION))
-        .arg(request.holder.as_ref().map_or("", |holder| holder.as_str()))
+        .arg(OnlyFrom(request.holder.as_ref()))
 }
 
 pub(super) fn introduce(request: &IntroduceRequest, naming: &Naming) -> Invocation {
@@ -178,7 +203,7 @@ pub(super) fn due_in(window: &Arc<str>, naming: &Naming) -> Invocation {
 }
 
 pub(super) fn waiting(request: &DueRequest, naming: &Naming) -> Invocation {
-    of_book(&DURABLE_WAITING, 1, &request.book, naming).arg(request.limit)
+    of_book(&DURABLE_WAITING, 1, &request.book, naming).arg(request.limit.min(MOST))
 }
 
 pub(super) fn register(request: &DebounceRequest, naming: &Naming) -> Invocation {
@@ -218,7 +243,7 @@ pub(super) fn keep(request: &KeepRequest, naming: &Naming) -> Invocation {
 }
 
 pub(super) fn due(request: &DueRequest, naming: &Naming) -> Invocation {
-    of_book(&DURABLE_DUE, 1, &request.book, naming).arg(request.limit)
+    of_book(&DURABLE_DUE, 1, &request.book, naming).arg(request.limit.min(MOST))
 }
 
 pub(super) fn claim(request: &ClaimRequest, naming: &Naming) -> Invocation {

@@ -31,6 +31,7 @@ mod slots;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+mod tokens;
 mod topology;
 mod trouble;
 
@@ -237,7 +238,20 @@ impl AdminStore for RedisStore {
             };
             let reading = Reading { read: each_or_error(decode::holders), is_grant: |_: &_| false };
             let terms = Terms { in_any_order: true, ..Terms::tried(keys.len()) };
-            self.topology.perform(calls, keys.len(), terms, reading).await
+            let mut answers = self.topology.perform(calls, keys.len(), terms, reading).await;
+            // The lock of a slot that is half moved, and stays so, is there all the same.
+            let is_unknown =
+                |item: &usize| matches!(answers[*item], Err(StoreError::Unavailable(_)));
+            let unknown: Vec<_> = (0..keys.len()).filter(is_unknown).collect();
+            if self.topology.naming().is_slotted() && !unknown.is_empty() {
+                let alone: Vec<_> = unknown.iter().map(|item| Arc::clone(&keys[*item])).collect();
+                let read = |reply| decode::holders(reply, 1)?.pop()?.ok();
+                let again = self.each(&alone, true, encode::holder_alone, read).await;
+                for (item, answer) in unknown.into_iter().zip(again) {
+                    answers[item] = answer;
+                }
+            }
+            answers
         })
     }
 

@@ -75,6 +75,32 @@ fn a_record_is_written_again_after_a_connect() {
 }
 
 #[test]
+fn a_grant_writes_a_record_that_would_be_gone_soon() {
+    let mut engine = introduced();
+    engine.command(release(1, 1, false), at(2));
+    let Some(Call::Release(batch)) = engine.poll_call(at(2)) else { panic!("it releases") };
+    engine.answered(Answer::Released(batch.sent, vec![Ok(Release::freed())]), at(2));
+    let mut take = |number: u64, lease: u64, now: u64| {
+        let Command::Acquire(mut take) = acquire(number, "a", LEASE) else { unreachable!() };
+        take.acquirer.terms.lease = Duration::from_secs(lease);
+        take.acquirer.key = format!("{number}").into();
+        engine.command(Command::Acquire(take), at(now));
+        let sent = asked(&mut engine, at(now));
+        engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(now));
+        grants(&mut engine);
+        introduces(&mut engine, at(now))
+    };
+    assert_eq!(
+        take(2, 100_000, 200_000),
+        Some(Duration::from_secs(200_000)),
+        "for as long as that"
+    );
+    assert_eq!(take(4, 100_000, 201_000), None);
+    assert_eq!(take(6, 10, 499_000), None, "it is there for some minutes more");
+    assert_eq!(take(8, 10, 500_000), Some(Duration::from_secs(200_000)));
+}
+
+#[test]
 fn a_client_that_was_told_of_no_record_says_nothing() {
     let mut engine = engine();
     engine.notice(Notice::Connected(Delivery::Push), at(0));
