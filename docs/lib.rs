@@ -1,0 +1,27 @@
+//! The pages of the documentation, as far as they can be tested: their code is compiled and run, and
+//! their links lead somewhere. `build.rs` says how a page hides the part that only makes its code run.
+
+#[cfg(test)]
+mod links;
+
+/// The pages with code that a reader may copy.
+#[cfg(doctest)]
+mod pages {
+    macro_rules! pages {
+        ($($name:ident $file:literal)*) => {$(
+            #[doc = include_str!(concat!(env!("OUT_DIR"), "/", $file))]
+            struct $name;
+        )*};
+    }
+
+    pages! {
+        Recipes "recipes.md"
+        Choosing "choosing.md"
+        Debounce "debounce.md"
+        FromRslock "from-rslock.md"
+        FromShedLockAndRedisson "from-shedlock-and-redisson.md"
+        FromUpstashLock "from-upstash-lock.md"
+        Lost "lost.md"
+        Testing "testing.md"
+    }
+}
