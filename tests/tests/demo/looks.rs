@@ -17,7 +17,7 @@ use crate::{
 
 const DARK: Look = Look { dark: true, ..DESKTOP };
 
-/// The pictures in the README, at most.
+/// The pictures of the documentation, at most.
 const LARGEST: u64 = 150 * 1024;
 
 /// From the first control to the last, and what is pressed on the way is done; the focus is where
