@@ -188,7 +188,7 @@ enum Source {
 }
 
 impl LocksBuilder {
-    /// The store of this URL; see [`Locks::connect`].
+    /// The store of this URL; [`Locks::connect`] lists them.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.source = Some(Source::Url(url.into()));
         self
@@ -211,7 +211,7 @@ impl LocksBuilder {
         self
     }
 
-    /// Registers a listener for conditions that no call fails of yet, such as a server that may
+    /// Registers a listener for problems that do not yet fail a call, such as a server that may
     /// evict locks, or one that has lost its data. It is called once for each kind.
     ///
     /// The listener runs on a thread of its own, shortly after the condition was found. One that
@@ -239,6 +239,15 @@ impl LocksBuilder {
     ///
     /// The empty prefix gives raw keys: the id is the key, as in @upstash/lock, so that its
     /// clients and this library exclude each other.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// let locks = lock::Locks::builder().url("memory:").prefix("billing:").build().await?;
+    /// assert_eq!(locks.lock("invoice:7").key(), "billing:invoice:7");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -247,7 +256,7 @@ impl LocksBuilder {
     /// The name of this instance, as `billing-7`, for operators who ask
     /// [who holds a lock](crate::Holder). Default: none; host and process are known all the same.
     ///
-    /// It need not be unique. From 1 to 256 bytes.
+    /// It need not be unique. From 1 to 256 bytes. [`Holder`](crate::Holder) has an example.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -261,16 +270,32 @@ impl LocksBuilder {
     }
 
     /// The wait of locks that set none. Default: 10 s; see [`Lock::wait`](crate::Lock::wait).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let locks = lock::Locks::builder()
+    ///     .url("memory:")
+    ///     .lease(Duration::from_secs(30))
+    ///     .wait(Duration::from_secs(2))
+    ///     .build()
+    ///     .await?;
+    /// # drop(locks);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
 
     /// The certificate authority (PEM) that signed the server's certificate, for `rediss://`;
-    /// it replaces the system's roots.
+    /// it replaces the system's roots. [`client_certificate`](Self::client_certificate) has an example.
     ///
-    /// TLS goes by the process's default provider of cryptography (`rustls`) if the application has
-    /// installed one, else by *ring*, and the default stays as it is.
+    /// TLS uses the process's default provider of cryptography (`rustls`) if the application has
+    /// installed one, else *ring*. The default stays as it is.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.beside.certificates.root = Some(pem.into());

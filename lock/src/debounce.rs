@@ -94,8 +94,22 @@ impl Debounce {
         self
     }
 
-    /// A burst is run at the latest so long after its first call, even if calls go on coming; then
-    /// again so long after that run. Default: no bound. At least `wait`, at most 24 h.
+    /// How long after the first call of a burst it is run at the latest, even if calls keep coming.
+    /// Default: no bound. At least `wait`, at most 24 h.
+    ///
+    /// If calls keep coming, the next run is this long after the one before, at the latest.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use std::time::Duration;
+    ///
+    /// # let locks = lock::Locks::in_memory();
+    /// let save = locks.debounce("save:7").wait(Duration::from_secs(2)).max_wait(Duration::from_secs(10));
+    /// assert_eq!(save.call(|| async { "saved" }).await?, Some("saved"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_wait(mut self, limit: Duration) -> Self {
         self.max_wait = Some(limit);
         self

@@ -85,26 +85,71 @@ impl LockGuard {
     /// lease cannot overwrite what its successor wrote. It fits an `i64`.
     ///
     /// Every grant of the store draws `max(last + 1, microseconds of the server's clock)` from one
-    /// counter per database, so the numbers go on growing across expiry, release and loss of data.
-    /// They are not dense. A lock that passes from one caller of this process to the next without
-    /// the store has the next number above its last: where the store has lost the lock meanwhile,
-    /// and has granted it to another process, that is less than the other's, and what checks it
-    /// refuses this holder. It notices with its next renewal.
+    /// counter per database, so the numbers go on growing across expiry, release and loss of data. A
+    /// fencing token is 1,024 times that number, plus the number of times that the lock has passed
+    /// from one caller of this process to the next without the store. So tokens are not dense, and
+    /// they exceed 2<sup>53</sup>: a double (a JavaScript number, a number in many JSON parsers)
+    /// rounds two hand-overs to one number. Store them as a 64-bit integer, or send them as text.
+    ///
+    /// Where the store has lost the lock and granted it to another process, a hand-over inside this
+    /// process has a smaller token than the other's, and a resource that checks it refuses this
+    /// holder. The holder is told with its next renewal.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let first = locks.lock("report").acquire().await?.fencing_token();
+    /// let second = locks.lock("report").acquire().await?.fencing_token();
+    /// assert!(first < second);
+    /// let in_a_database = i64::try_from(second).expect("it fits");
+    /// let in_json = second.to_string();
+    /// # drop((in_a_database, in_json));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
         self.hold().fencing_token
     }
 
-    /// May the lock still be believed?
+    /// Whether the lock is still ours.
     ///
-    /// Looks at the clock, not at what the keeper last said: it is right even after the whole
-    /// process was stopped for a while. Once false, it stays false.
+    /// It looks at the clock, so it is right even after the whole process was stopped for a while. Once
+    /// false, it stays false. Ask before each effect in code that does not `.await`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let (locks, rows) = (lock::Locks::in_memory(), [1, 2, 3]);
+    /// let guard = locks.lock("report").acquire().await?;
+    /// for row in rows {
+    ///     if !guard.is_held() {
+    ///         break; // another holder may be writing by now
+    ///     }
+    ///     println!("write row {row}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.hold().is_kept() && self.hold().is_held()
     }
 
-    /// How long the lock may be believed if it is not renewed from now on; zero once it is lost.
+    /// How long the lock stays ours if it is not renewed from now on; zero once it is lost.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    ///
+    /// let guard = locks.lock("report").lease(Duration::from_secs(30)).acquire().await?;
+    /// assert!(guard.remaining() > Duration::from_secs(25));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> Duration {
         if self.hold().is_kept() { self.hold().remaining() } else { Duration::ZERO }
@@ -153,7 +198,21 @@ impl LockGuard {
 
     /// A token that is cancelled when the lock is lost, for code that is stopped by one.
     ///
-    /// It is a child of the guard's own: cancelling it does not affect the lock.
+    /// It is a child of the guard's own: cancelling it does not affect the lock. Give it to tasks that
+    /// the holder spawns, which are not stopped with the holder.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("report").acquire().await?;
+    /// let stop = guard.lost_token();
+    /// let task = tokio::spawn(stop.run_until_cancelled_owned(std::future::pending::<()>()));
+    /// locks.lock("report").force_release().await?;
+    /// assert!(task.await.unwrap().is_none(), "stopped");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn lost_token(&self) -> CancellationToken {
         self.hold().lost().token().child_token()
@@ -225,9 +284,9 @@ impl LockGuard {
 
     /// Lets go of the lock without releasing it.
     ///
-    /// It is renewed no more, so it is free once its lease has run out, unless somebody
-    /// [adopts](crate::Lock::adopt) it with the token before: hand over a lock to another process
-    /// with this.
+    /// It is not renewed any longer, so it is free when its lease ends, unless another process
+    /// [adopts](crate::Lock::adopt) it with the token before that. Use it to hand a lock over to
+    /// another process.
     #[must_use = "without the token nobody can adopt the lock"]
     pub fn leak(self) -> Token {
         self.0.leak()

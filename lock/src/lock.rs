@@ -60,11 +60,24 @@ impl Lock {
         }
     }
 
-    /// How long the store keeps the lock if its holder is heard of no more. Default: 10 s.
+    /// How long the store keeps the lock after the last renewal. Default: 10 s.
     ///
-    /// The lease is renewed every third of it for as long as the guard lives, so it does not
-    /// bound the work; it bounds how long a crash keeps others out, and how long the store may be
-    /// out of reach before the lock is lost. From 50 ms to 24 h; parts of a millisecond are cut.
+    /// The lease is renewed every third of it while the guard lives, so it does not bound the work;
+    /// it bounds how long a crash keeps others out, and how long the store can be out of reach
+    /// before the lock is lost. From 50 ms to 24 h, in whole milliseconds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    ///
+    /// let guard = locks.lock("report").lease(Duration::from_secs(30)).acquire().await?;
+    /// tokio::time::sleep(Duration::from_secs(3600)).await;
+    /// assert!(guard.is_held(), "renewed all the time");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -73,7 +86,23 @@ impl Lock {
     /// How long [`acquire`](Self::acquire) waits for a lock that is held. Default: 10 s.
     ///
     /// Zero is one attempt, and [`Duration::MAX`] waits for ever. Callers of one process are served in
-    /// the order in which they came. Undoes [`retry`](Self::retry).
+    /// the order in which they came. Replaces [`retry`](Self::retry).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    /// use lock::ErrorKind;
+    ///
+    /// let guard = locks.lock("report").acquire().await?;
+    /// let impatient = locks.lock("report").wait(Duration::from_secs(2));
+    /// assert_eq!(impatient.acquire().await.unwrap_err().kind(), ErrorKind::Busy);
+    /// drop(guard);
+    /// let _leader = locks.lock("report").wait(Duration::MAX).acquire().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(mut self, wait: Duration) -> Self {
         self.patience = Patience::For(wait);
         self
@@ -82,25 +111,68 @@ impl Lock {
     /// Tries `attempts` times, `delay` apart, instead of waiting in line.
     ///
     /// This is what @upstash/lock does (there: 3 attempts, 100 ms). There is no pause after the
-    /// last attempt. Undoes [`wait`](Self::wait).
+    /// last attempt. Replaces [`wait`](Self::wait).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    ///
+    /// let polling = locks.lock("report").retry(3, Duration::from_millis(100));
+    /// let _guard = polling.acquire().await?;
+    /// assert!(polling.acquire().await.is_err(), "tried three times");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry(mut self, attempts: u32, delay: Duration) -> Self {
         self.patience = Patience::Attempts { attempts, delay };
         self
     }
 
-    /// The lock is lost so long after it was acquired, renewals or not. Default: no bound.
+    /// The lock is given up this long after it was acquired. Default: no bound.
     ///
-    /// It keeps a holder that hangs from holding for ever. At least one lease.
+    /// It keeps a holder that hangs from keeping the lock. At least one lease.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    /// use lock::ErrorKind;
+    ///
+    /// let lock = locks.lock("report").hold_at_most(Duration::from_secs(60));
+    /// let hung = lock.with(|_guard| std::future::pending::<()>()).await;
+    /// assert_eq!(hung.unwrap_err().kind(), ErrorKind::Lost);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hold_at_most(mut self, limit: Duration) -> Self {
         self.hold_at_most = Some(limit);
         self
     }
 
-    /// A release before that time after the acquire frees the lock only then. Default: zero.
+    /// The lock stays taken at least this long after it was acquired, even if it is released earlier.
+    /// Default: zero.
     ///
     /// For work that should not be done again too soon, such as a job that several machines start
-    /// by their own clocks. It holds for releases; a crash frees the lock with its lease. At most
-    /// 24 h.
+    /// by their own clocks. It applies to releases: after a crash, the lock is free when its lease
+    /// ends. At most 24 h.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    ///
+    /// let job = locks.lock("nightly").hold_at_least(Duration::from_secs(60));
+    /// job.acquire().await?.release().await?;
+    /// assert!(job.try_acquire().await?.is_none(), "done a moment ago");
+    /// tokio::time::sleep(Duration::from_secs(61)).await;
+    /// assert!(job.try_acquire().await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hold_at_least(mut self, time: Duration) -> Self {
         self.hold_at_least = time;
         self
@@ -189,8 +261,9 @@ impl Lock {
     ///
     /// The body is dropped, at its next `.await`, when the lock is lost. It may keep the guard it
     /// is given to ask for its fencing token or to extend it; the lock is released at the end, or
-    /// once the last clone of the guard is dropped, if the body gave one away. What the body
-    /// returns is returned whatever becomes of the release.
+    /// once the last clone of the guard is dropped, if the body gave one away. The output of the
+    /// body is returned even if the release fails. A body that returns a `Result` makes two of them:
+    /// `.await??`.
     ///
     /// # Errors
     ///
@@ -209,6 +282,10 @@ impl Lock {
     ///     .with(|guard| async move { format!("written with token {}", guard.fencing_token()) })
     ///     .await?;
     /// # assert!(written.starts_with("written"));
+    ///
+    /// // A body that can fail: the first `?` is for the lock, the second for the body.
+    /// # async fn save() -> Result<(), lock::Error> { Ok(()) }
+    /// locks.lock("report").with(|_guard| save()).await??;
     /// # Ok(())
     /// # }
     /// ```
@@ -256,6 +333,20 @@ impl Lock {
     /// # Cancel safety
     ///
     /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::Status;
+    ///
+    /// let guard = locks.lock("report").acquire().await?;
+    /// assert!(matches!(locks.lock("report").status().await?, Status::Held { by_us: true, .. }));
+    /// guard.release().await?;
+    /// assert_eq!(locks.lock("report").status().await?, Status::Free);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn status(&self) -> Result<Status, Error> {
         let (lock, client) = (self.named()?, self.context.client());
         let holder = client.holder(lock.key).await.map_err(|error| error.on(&lock.id))?;

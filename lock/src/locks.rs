@@ -198,20 +198,30 @@ impl Locks {
     /// Waits until every release that a drop has begun was answered, or given up after half a
     /// minute without an answer.
     ///
-    /// A dropped guard is released in the background; a process that exits right away may not
-    /// get to it. Call this before it does. Guards that are alive are left alone.
+    /// A dropped guard is released in the background, and a process that exits right away may end
+    /// before that. Call this before it exits. Guards that are alive are left alone.
     ///
     /// # Cancel safety
     ///
     /// Safe: the releases go on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// let locks = lock::Locks::in_memory();
+    /// drop(locks.lock("report").acquire().await?);
+    /// locks.flush().await; // the lock is free: the process may exit
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn flush(&self) {
         self.0.client().flush().await;
     }
 
     /// Releases every lock that is held, ends every wait, and stops the keeper.
     ///
-    /// Guards that are alive count as lost. Whoever waits, and whoever comes later, gets the kind
-    /// `Closed`. Takes two seconds at most, for a store that does not answer.
+    /// Guards that are alive count as lost. Callers that wait, and later calls, fail with kind
+    /// `Closed`. It takes two seconds at most, if the store does not answer.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! Trouble with a store that nobody's call fails of, yet.
+//! Problems with a store that do not yet fail a call.
 
 use std::{
     collections::HashSet,
@@ -10,8 +10,20 @@ use crate::events::{Events, Room};
 
 /// What a connect or reconnect has found that makes locks less than they could be.
 ///
-/// Each is said once for each [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
+/// Each is reported once for each [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
 /// `WARN`), and to [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning).
+///
+/// ```
+/// # fn main() {
+/// use lock::{Locks, Warning};
+///
+/// let builder = Locks::builder().url("redis://127.0.0.1/").on_warning(|warning| match warning {
+///     Warning::Restarted | Warning::Wiped => eprintln!("locks may be granted twice: {warning}"),
+///     other => eprintln!("{other}"),
+/// });
+/// # drop(builder);
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Warning {
