@@ -306,6 +306,8 @@ async fn without_a_client_the_error_names_the_line_to_add() {
     let error = tick().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotInstalled);
     assert!(error.to_string().contains("locks.install()"), "{error}");
+    // The one who reads it in a test has a scope, most often, and has spawned a task.
+    assert!(error.to_string().contains("spawned tasks"), "{error}");
 }
 
 #[tokio::test]

@@ -79,7 +79,8 @@ pub fn ambient() -> Result<Locks, Error> {
         Error::new(
             ErrorKind::NotInstalled,
             "no `Locks` to use: add `locks.install()` at the start of `main`, or wrap the call in \
-             `locks.scope(..)`, or name one with `locks = ..` in the attribute",
+             `locks.scope(..)`, which spawned tasks do not inherit (`Locks::current()` passes it \
+             on), or name one with `locks = ..` in the attribute",
         )
     })
 }
