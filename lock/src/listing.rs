@@ -110,7 +110,7 @@ pub(crate) async fn locks(
     limit: usize,
 ) -> Result<Vec<Listed>, Error> {
     let client = context.client();
-    let mut pages = Pages::new(context, ScanFor::Locks, beginning);
+    let mut pages = Pages::new(context, ScanFor::HeldLocks, beginning);
     let mut held: Found<contract::Holder> = Found::new();
     while held.items.len() < limit
         && let Some(ids) = pages.next().await?

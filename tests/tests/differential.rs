@@ -274,7 +274,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                 format!("{:?}", self.store.force_release(&[request]).await.remove(0)?)
             }
             Operation::ScanLocks => {
-                let request = ScanRequest::new(ScanFor::Locks, "", 1000).ids("k");
+                let request = ScanRequest::new(ScanFor::HeldLocks, "", 1000).ids("k");
                 let page = self.store.scan(&[request]).await.remove(0)?;
                 format!("{:?}", page.ids.iter().collect::<BTreeSet<_>>())
             }

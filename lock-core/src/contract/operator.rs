@@ -146,7 +146,7 @@ impl IntroduceRequest {
 #[non_exhaustive]
 pub enum ScanFor {
     /// Locks: not those of the library's own runs.
-    Locks,
+    HeldLocks,
     /// Debounced calls: their windows.
     Debounces,
     /// Functions that have durable calls which wait.
@@ -160,7 +160,7 @@ impl ScanFor {
     #[must_use]
     pub fn infix(self) -> &'static str {
         match self {
-            Self::Locks => "",
+            Self::HeldLocks => "",
             Self::Debounces => "~debounce:",
             Self::Waiting => "~due:",
             Self::SetAside => "~aside:",
@@ -211,7 +211,7 @@ impl ScanRequest {
     /// # mod lock { pub mod store { pub use lock_core::contract::{ScanFor, ScanRequest}; } }
     /// use lock::store::{ScanFor, ScanRequest};
     ///
-    /// let locks = ScanRequest::new(ScanFor::Locks, "lock:", 100).ids("invoice:");
+    /// let locks = ScanRequest::new(ScanFor::HeldLocks, "lock:", 100).ids("invoice:");
     /// assert_eq!(locks.id_in("lock:invoice:7"), Some("invoice:7"));
     /// assert_eq!(locks.id_in("lock:~run:invoice:7"), None);
     /// ```

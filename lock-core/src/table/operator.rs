@@ -69,7 +69,7 @@ impl<L: Subscriber> Table<L> {
     pub fn scan(&mut self, request: &ScanRequest, at: Now) -> ScanPage {
         let now = at.moment;
         match request.what {
-            ScanFor::Locks => page(&self.locks, request, |lock| now <= lock.expiry),
+            ScanFor::HeldLocks => page(&self.locks, request, |lock| now <= lock.expiry),
             ScanFor::Debounces => page(&self.windows, request, |(_, expiry)| now <= *expiry),
             ScanFor::Waiting => page(&self.books, request, Book::has_waiting),
             ScanFor::SetAside => {
@@ -169,7 +169,7 @@ mod tests {
         }
         let (mut ids, mut cursor) = (Vec::new(), None);
         loop {
-            let request = ScanRequest::new(ScanFor::Locks, "p:", 2).ids("a").after(cursor);
+            let request = ScanRequest::new(ScanFor::HeldLocks, "p:", 2).ids("a").after(cursor);
             let page = table.scan(&request, at(0));
             ids.extend(page.ids);
             cursor = page.next;
@@ -178,7 +178,7 @@ mod tests {
             }
         }
         assert_eq!(ids, ["a1", "a2", "a~3"].map(Arc::from));
-        let all = ScanRequest::new(ScanFor::Locks, "p:", 100);
+        let all = ScanRequest::new(ScanFor::HeldLocks, "p:", 100);
         assert_eq!(table.scan(&all, at(0)).ids.len(), 4);
         assert!(table.scan(&all, at(1001)).ids.is_empty(), "their leases have run out");
     }

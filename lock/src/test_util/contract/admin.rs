@@ -166,7 +166,7 @@ async fn all_pages(
     store: &dyn AdminStore,
     beginning: &Arc<str>,
 ) -> Option<BTreeSet<Arc<str>>> {
-    let first = ScanRequest::new(ScanFor::Locks, "", 10).ids(Arc::clone(beginning));
+    let first = ScanRequest::new(ScanFor::HeldLocks, "", 10).ids(Arc::clone(beginning));
     let (mut found, mut next) = (BTreeSet::new(), Some(first.clone()));
     while let Some(request) = next {
         let page = supported(clause, 1, store.scan(&[request])).await?.remove(0);
