@@ -7,7 +7,7 @@ use crate::{
     arguments::Debounce,
     exit::{Exit, Failure},
     holder::{self, Shown},
-    output::{Output, cell, millis, printable, time},
+    output::{Output, cell, millis, plain, printable, time},
     question,
 };
 
@@ -76,7 +76,7 @@ async fn list(limit: usize, locks: &Locks, output: Output) -> Result<Exit, Failu
         vec![
             cell(&one.id),
             cell(&one.status.waiting.map_or_else(|| "-".to_owned(), time)),
-            cell(&running.map_or_else(|| "-".to_owned(), holder::words)),
+            plain(&running.map_or_else(|| "-".to_owned(), holder::words)),
             cell(&running.map_or_else(String::new, holder::held_for)),
         ]
     });

@@ -7,7 +7,7 @@ use crate::{
     arguments::List,
     exit::{Exit, Failure},
     holder::{self, Shown},
-    output::{Output, cell, millis, time},
+    output::{Output, cell, millis, plain, time},
 };
 
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub(crate) async fn list(
     let rows = found.iter().map(|lock| {
         vec![
             cell(&lock.id),
-            cell(&holder::all(&lock.holders)),
+            plain(&holder::all(&lock.holders)),
             cell(&longest(&lock.holders)),
             cell(&time(lock.remaining)),
             cell(&lock.waiters.to_string()),

@@ -35,7 +35,7 @@ impl Output {
     /// Prints a value: on one line if there will be more of them.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).expect("BUG: what is printed can be serialized");
-        self.line(&text)
+        self.line(&escaped(&text))
     }
 
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
@@ -74,23 +74,35 @@ pub(crate) fn cell(text: &str) -> Cell {
     Cell::new(printable(text))
 }
 
+/// A cell with text that is [`printable`] already.
+pub(crate) fn plain(text: &str) -> Cell {
+    Cell::new(text)
+}
+
 /// A cell that is to be seen first.
 pub(crate) fn coloured(text: &str, colour: Color) -> Cell {
     Cell::new(text).fg(colour)
 }
 
-/// What others may have put into an id or a name must not move the cursor, nor look like another line.
+/// What others may have put into an id or a name must not move the cursor, nor look like another line
+/// or like another id: what is not seen is escaped, and so is the backslash that says so.
 pub(crate) fn printable(text: &str) -> String {
-    let is_plain = |c: char| {
-        // Marks of direction let a text look like another one.
-        let is_mark = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        !c.is_control() && !is_mark
-    };
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_plain(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+    // It escapes quotes, too, which are seen. Each has a backslash of its own.
+    text.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
+}
+
+/// JSON without control characters. What serde_json leaves of them, DEL and those from U+0080 on,
+/// terminals obey, too; there is none outside of strings.
+fn escaped(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
     }
-    shown
+    safe
 }
 
 /// A time as people read it: exact below a second, in whole seconds above.
@@ -120,6 +132,34 @@ mod tests {
     fn what_strangers_wrote_cannot_move_the_cursor() {
         assert_eq!(printable("invoice:7 ünï"), "invoice:7 ünï");
         assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\nc\\u{202e}d");
+        assert_eq!(printable("it's \\' \"7\" हिन्दी"), "it's \\\\' \"7\" हिन्दी");
+    }
+
+    #[test]
+    fn different_texts_never_look_alike() {
+        // What is not seen, what breaks lines, and blanks that are no blanks.
+        for c in
+            "\u{a0}\u{ad}\u{61c}\u{200b}\u{200d}\u{200f}\u{2028}\u{2029}\u{2060}\u{206f}\u{feff}\
+                  \u{e0041}\u{9b}\u{7f}"
+                .chars()
+        {
+            let shown = printable(&format!("a{c}b"));
+            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(c)));
+            // One that spells it out.
+            assert_ne!(printable(&shown), shown);
+        }
+    }
+
+    #[test]
+    fn json_has_no_control_characters_and_means_the_same() {
+        let text = "a\u{9b}2J\u{7f}\u{85}\u{1b}\n\\ü";
+        let json = serde_json::to_string(text).unwrap();
+        let safe = escaped(&json);
+        assert!(
+            safe.contains("\\u009b2J\\u007f\\u0085") && !safe.contains(char::is_control),
+            "{safe}"
+        );
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
     }
 
     #[test]

@@ -187,9 +187,18 @@ async fn a_foreign_client_is_shown_without_its_token() {
 async fn what_strangers_wrote_does_not_move_the_cursor() {
     let server = server();
     command(&server, &["SET", "lock:a\u{1b}[2J\nb", "t", "NX", "PX", "60000"]).await;
+    let c1 = "c\u{9b}2J";
+    command(&server, &["SET", &format!("lock:{c1}"), "t", "NX", "PX", "60000"]).await;
     let ran = run_at(&server.url(), &["list"]).await.exits(0);
-    ran.says("a\\u{1b}[2J\\nb");
-    assert!(!ran.stdout.contains('\u{1b}'), "{ran}");
+    ran.says("a\\u{1b}[2J\\nb").says("c\\u{9b}2J");
+    assert!(!ran.stdout.contains(['\u{1b}', '\u{9b}']), "{ran}");
+    let ran = run_at(&server.url(), &["list", "c", "--json"]).await.exits(0);
+    ran.says("c\\u009b2J");
+    assert_eq!(ran.json()["locks"][0]["id"], c1);
+    // A name is escaped once.
+    let locks = Locks::builder().url(server.url()).name("x\u{9b}").build().await.unwrap();
+    let _guard = locks.lock("d").acquire().await.unwrap();
+    run_at(&server.url(), &["list", "d"]).await.exits(0).says(" x\\u{9b} (process");
 }
 
 #[tokio::test]
@@ -237,12 +246,13 @@ impl Watching {
         serde_json::from_str(&self.line().await).unwrap()
     }
 
-    /// As at the keyboard.
-    async fn interrupt(mut self) {
+    /// As at the keyboard. The next line is what it has said since the last one.
+    async fn interrupt(mut self) -> Option<String> {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
         let status = timeout(ms(20_000), self.child.wait()).await.expect("it ends").unwrap();
         assert_eq!(status.code(), Some(0));
+        self.lines.next_line().await.unwrap()
     }
 }
 
