@@ -150,7 +150,7 @@ pub(crate) struct List {
     #[arg(default_value = "", hide_default_value = true, value_name = "BEGIN")]
     pub(crate) begin: String,
     /// How many locks to list at most
-    #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
+    #[arg(long, default_value_t = 10_000, value_name = "NUMBER", value_parser = limit)]
     pub(crate) limit: usize,
 }
 
@@ -196,7 +196,7 @@ pub(crate) struct Debounce {
     #[arg(long, requires = "id", group = "change")]
     pub(crate) end_run: bool,
     /// How many to list at most
-    #[arg(long, default_value_t = 10_000, value_name = "NUMBER")]
+    #[arg(long, default_value_t = 10_000, value_name = "NUMBER", value_parser = limit)]
     pub(crate) limit: usize,
     /// Ask nothing: needed where the standard input is not a terminal
     #[arg(long, short, requires = "change")]
@@ -218,7 +218,7 @@ pub(crate) struct Calls {
     #[arg(long, requires = "name", conflicts_with = "change")]
     pub(crate) arguments: bool,
     /// How many to list at most
-    #[arg(long, default_value_t = 1000, value_name = "NUMBER")]
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER", value_parser = limit)]
     pub(crate) limit: usize,
     /// Ask nothing: needed where the standard input is not a terminal
     #[arg(long, short, requires = "change")]
@@ -236,8 +236,18 @@ pub(crate) struct Doctor {
     pub(crate) strict: bool,
 }
 
+/// None would look like nothing that is there.
+fn limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit) if limit > 0 => Ok(limit),
+        _ => Err("at least 1, as a whole number".to_owned()),
+    }
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    // What humantime says repeats parts of the text, which may be anything: see `mistake`.
+    let time = humantime::parse_duration(text)
+        .map_err(|_| "not a number with a unit, such as 500ms or 5s".to_owned())?;
     if time < Duration::from_millis(10) {
         return Err("at least 10ms, so that the store is not kept busy".to_owned());
     }

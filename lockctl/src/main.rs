@@ -9,6 +9,7 @@ mod doctor;
 mod exit;
 mod holder;
 mod list;
+mod mistake;
 mod output;
 mod pages;
 mod question;
@@ -32,7 +33,7 @@ use crate::{
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(wrong) => return explain(&wrong),
+        Err(wrong) => return explain(wrong),
     };
     match run(arguments) {
         Ok(exit) => exit.into(),
@@ -45,16 +46,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, without the passwords that may stand in it; or the help,
-/// if that was asked for.
-fn explain(wrong: &clap::Error) -> ExitCode {
-    if !wrong.use_stderr() {
-        // Nobody reads on.
-        let _ = wrong.print();
-        return Exit::Done.into();
-    }
-    eprint!("{}", without_passwords(&wrong.render().to_string()));
-    Exit::Usage.into()
+/// Says what is wrong with the command line, without what was typed; or the help, if that was asked
+/// for.
+fn explain(wrong: clap::Error) -> ExitCode {
+    let exit = if wrong.use_stderr() { Exit::Usage } else { Exit::Done };
+    // Where nobody reads it, the exit code is left.
+    let _ = mistake::without_values(wrong).print();
+    exit.into()
 }
 
 fn run(Arguments { command, connection, json }: Arguments) -> Result<Exit, Failure> {

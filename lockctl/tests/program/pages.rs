@@ -60,6 +60,13 @@ async fn mistakes_on_the_command_line_are_named_without_passwords() {
         vec!["debounce", "a", "--flush", "--cancel"],
         vec!["calls", "--run-again", "a"],
         vec!["--user", "u", "list"],
+        vec!["list", "--limit", "0"],
+        vec!["debounce", "--limit", "0"],
+        vec!["calls", "a", "--limit", "0"],
+        vec!["list", "a", "redis://u:hu'hush-hush@h"],
+        vec!["list", "a", "redis://u:hu hush-hush@h"],
+        vec!["list", "a", "redis:/:hush-hush@h"],
+        vec!["watch", "x", "--interval", "redis://:hu'hush-hush@h"],
     ] {
         let ran = run(&words).await.exits(2);
         assert!(ran.stdout.is_empty() && !ran.stderr.is_empty(), "{ran}");
