@@ -143,6 +143,18 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it changes nothing on the servers, and nothing on this machine.
+    pub(crate) fn only_reads(&self) -> bool {
+        match self {
+            Self::Release(_) | Self::Man { into: Some(_) } => false,
+            Self::Debounce(asked) => !(asked.flush || asked.cancel || asked.end_run),
+            Self::Calls(asked) => asked.run_again.is_none() && asked.forget.is_none(),
+            _ => true,
+        }
+    }
+}
+
 /// `list`
 #[derive(Debug, Args)]
 pub(crate) struct List {

@@ -189,17 +189,19 @@ async fn change(
     } else {
         format!("Forget the call {shown} of {function}? Its arguments are lost, and it never runs.")
     };
-    question::ask(&asked, yes)?;
+    question::ask(&asked, yes, Ok(()))?;
     let done = if again { calls.run_again(id).await? } else { calls.forget(id).await? };
-    if output.is_json() {
+    let told = if output.is_json() {
         let action = if again { "run_again" } else { "forget" };
-        output.json(&Changed { name, id, action, done })?;
+        output.json(&Changed { name, id, action, done })
     } else {
         output.line(match (done, again) {
             (true, true) => "it is due, and runs in the next process that knows the function",
             (true, false) => "it was forgotten",
             (false, _) => "no call of this id was set aside",
-        })?;
-    }
+        })
+    };
+    // Whether it is told or not, it is done: the exit code says so.
+    told.unwrap_or_else(|unsaid| unsaid.say());
     Ok(if done { Exit::Done } else { Exit::Nothing })
 }

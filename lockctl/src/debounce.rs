@@ -182,19 +182,22 @@ async fn carry_out(
 ) -> Result<Exit, Failure> {
     question::can_ask(yes)?;
     let debounce = locks.debounce(id);
-    if !output.is_json() {
-        people(id, &debounce.status().await?, output)?;
-    }
-    question::ask(&change.question(&printable(id)), yes)?;
+    let shown = match output.is_json() {
+        true => Ok(()),
+        false => people(id, &debounce.status().await?, output),
+    };
+    question::ask(&change.question(&printable(id)), yes, shown)?;
     let done = match change {
         Change::Flush => debounce.flush().await?,
         Change::Cancel => debounce.cancel().await?,
         Change::EndRun => debounce.end_run().await?,
     };
-    if output.is_json() {
-        output.json(&Changed { id, action: change.name(), done })?;
+    let told = if output.is_json() {
+        output.json(&Changed { id, action: change.name(), done })
     } else {
-        output.line(if done { change.done() } else { change.nothing() })?;
-    }
+        output.line(if done { change.done() } else { change.nothing() })
+    };
+    // Whether it is told or not, it is done: the exit code says so.
+    told.unwrap_or_else(|unsaid| unsaid.say());
     Ok(if done { Exit::Done } else { Exit::Nothing })
 }

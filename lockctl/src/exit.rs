@@ -1,10 +1,14 @@
 //! How the program ends: the code for scripts, and the words for people.
 
-use std::{error::Error as StdError, io, process::ExitCode};
+use std::{
+    error::Error as StdError,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use lock::ErrorKind;
 
-use crate::arguments::NAME;
+use crate::{arguments::NAME, output::printable};
 
 /// What a script is told. Documented in the man page and in docs/operations.md: the numbers stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,14 @@ impl Failure {
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
+
+    /// Says so on the standard error output. Where nobody reads that, the exit code is left.
+    pub(crate) fn say(&self) {
+        let mut stderr = io::stderr().lock();
+        for line in self.message.lines() {
+            let _ = writeln!(stderr, "{NAME}: {}", printable(&without_passwords(line)));
+        }
+    }
 }
 
 impl From<lock::Error> for Failure {
@@ -65,16 +77,6 @@ impl From<&lock::Error> for Failure {
             message.push_str(&format!("\n`{NAME} doctor` says what is missing"));
         }
         Self::new(exit, message)
-    }
-}
-
-/// What cannot be printed is nobody's loss where nobody reads on, as in `lockctl list | head`.
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::new(Exit::Done, ""),
-            _ => Self::new(Exit::Failed, format!("the output cannot be written: {error}")),
-        }
     }
 }
 

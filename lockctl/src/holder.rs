@@ -48,6 +48,19 @@ pub(crate) fn words(holder: &Holder) -> String {
     }
 }
 
+/// Is it a client of another library? Tokens of this one have a form of their own (docs/protocol.md); to
+/// others nobody tells anything.
+pub(crate) fn is_foreign(holder: &Holder) -> bool {
+    let is_of_the_library = |token: &str| {
+        token.split_once(':').is_some_and(|(client, number)| {
+            let is_client =
+                client.len() == 32 && client.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_client && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    !is_of_the_library(holder.token.as_str())
+}
+
 pub(crate) fn held_for(holder: &Holder) -> String {
     holder.held_for.map_or_else(|| "unknown".to_owned(), time)
 }

@@ -24,9 +24,9 @@ use clap::Parser as _;
 use lock::Locks;
 
 use crate::{
-    arguments::{Arguments, Command, NAME},
-    exit::{Exit, Failure, without_passwords},
-    output::{Output, printable},
+    arguments::{Arguments, Command},
+    exit::{Exit, Failure},
+    output::Output,
     target::Target,
 };
 
@@ -37,11 +37,9 @@ fn main() -> ExitCode {
     };
     match run(arguments) {
         Ok(exit) => exit.into(),
-        Err(Failure { exit, message }) => {
-            for line in message.lines() {
-                eprintln!("{NAME}: {}", printable(&without_passwords(line)));
-            }
-            exit.into()
+        Err(failure) => {
+            failure.say();
+            failure.exit.into()
         }
     }
 }
@@ -56,7 +54,7 @@ fn explain(wrong: clap::Error) -> ExitCode {
 }
 
 fn run(Arguments { command, connection, json }: Arguments) -> Result<Exit, Failure> {
-    let output = Output::new(json);
+    let output = Output::new(json, command.only_reads());
     let at = |url| Target::new(&connection, url);
     match command {
         Command::List(asked) => {
@@ -96,6 +94,9 @@ fn with_locks(
 fn on_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     // Two of them would make redis-rs choose, which it refuses to.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Exit::Failed, format!("the program cannot start: {error}"))
+    })?;
     runtime.block_on(work)
 }

@@ -9,23 +9,25 @@ use std::{
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// The standard output, as it is used.
 #[derive(Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
+    only_reads: bool,
     is_terminal: bool,
     has_colour: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
+    /// `only_reads` says that the command changes nothing.
+    pub(crate) fn new(json: bool, only_reads: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         // https://no-color.org
         let is_wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let is_able = env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self { json, is_terminal, has_colour: is_terminal && is_wanted && is_able }
+        Self { json, only_reads, is_terminal, has_colour: is_terminal && is_wanted && is_able }
     }
 
     pub(crate) fn is_json(self) -> bool {
@@ -40,8 +42,17 @@ impl Output {
 
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")?;
-        Ok(stdout.flush()?)
+        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        written.map_err(|error| self.unwritable(&error))
+    }
+
+    /// What a command has found is nobody's loss where nobody reads on, as in `lockctl list | head`.
+    /// Of one that changes something, that would tell as done what was not done.
+    fn unwritable(self, error: &io::Error) -> Failure {
+        if self.only_reads && error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::new(Exit::Done, "");
+        }
+        Failure::new(Exit::Failed, format!("the output cannot be written: {error}"))
     }
 
     /// Prints a table: as wide as the terminal, and without a terminal as wide as its content, so that

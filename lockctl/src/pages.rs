@@ -22,7 +22,8 @@ pub(crate) fn completion(shell: Shell, output: Output) -> Result<Exit, Failure> 
 pub(crate) fn man(into: Option<&Path>, output: Output) -> Result<Exit, Failure> {
     let Some(folder) = into else {
         let mut page = Vec::new();
-        Man::new(whole(Arguments::command())).render(&mut page)?;
+        let rendered = Man::new(whole(Arguments::command())).render(&mut page);
+        rendered.expect("BUG: memory takes what is written to it");
         // What comes behind the options has no better name there.
         let page = String::from_utf8_lossy(&page).replacen(".SH EXTRA", ".SH NOTES", 1);
         output.line(page.trim_end())?;

@@ -15,18 +15,32 @@ pub(crate) fn can_ask(yes: bool) -> Result<(), Failure> {
 }
 
 /// Asks, unless that was answered on the command line. Anything but a yes is a no.
-pub(crate) fn ask(question: &str, yes: bool) -> Result<(), Failure> {
+///
+/// `shown` is how it went to show what the question is about: without that, nobody is asked. One who has
+/// said yes in advance wants it done, read or not.
+pub(crate) fn ask(question: &str, yes: bool, shown: Result<(), Failure>) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
+    let unchanged = |Failure { message, .. }| {
+        Failure::new(Exit::Failed, format!("{message}; nothing was changed"))
+    };
+    shown.map_err(unchanged)?;
     can_ask(yes)?;
+    let answer = answer(question).map_err(|error| {
+        unchanged(Failure::new(Exit::Failed, format!("nobody can be asked: {error}")))
+    })?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, "nothing was changed"))
+}
+
+fn answer(question: &str) -> io::Result<String> {
     let mut stderr = io::stderr().lock();
     write!(stderr, "{question} [y/N] ")?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Failed, "nothing was changed"))
+    Ok(answer)
 }

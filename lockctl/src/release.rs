@@ -43,15 +43,11 @@ pub(crate) async fn release(
         }
         return Ok(Exit::Nothing);
     };
-    if !output.is_json() {
-        show::people(id, &status, output)?;
-        output.line("")?;
-        output.line(if holders.iter().all(is_foreign) { FOREIGN } else { OF_THIS_LIBRARY })?;
-        if *waiters > 0 {
-            output.line("The first that waits gets the lock.")?;
-        }
-    }
-    question::ask(&format!("Release {}?", printable(id)), *yes)?;
+    let shown = match output.is_json() {
+        true => Ok(()),
+        false => show(id, &status, holders, *waiters, output),
+    };
+    question::ask(&format!("Release {}?", printable(id)), *yes, shown)?;
     let mut released = Vec::new();
     for holder in holders {
         // By its token: meanwhile the lock may have passed to somebody who is to keep it.
@@ -60,29 +56,36 @@ pub(crate) async fn release(
         }
     }
     let done = !released.is_empty();
-    if output.is_json() {
+    let told = if output.is_json() {
         let result = if done { "released" } else { "gone" };
         let holders = released.into_iter().map(Shown::new).collect();
-        output.json(&Report { id, result, holders })?;
+        output.json(&Report { id, result, holders })
     } else if done {
         let whom: Vec<_> = released.into_iter().map(holder::words).collect();
-        output.line(&format!("released from {}", whom.join(", ")))?;
+        output.line(&format!("released from {}", whom.join(", ")))
     } else {
         output.line(
             "nothing was changed: that holder is gone by now, and whoever has the lock keeps it",
-        )?;
-    }
+        )
+    };
+    // Whether it is told or not, it is done: the exit code says so.
+    told.unwrap_or_else(|unsaid| unsaid.say());
     Ok(if done { Exit::Done } else { Exit::Nothing })
 }
 
-/// Tokens of the library have this form (docs/protocol.md); to others nobody tells anything.
-fn is_foreign(holder: &Holder) -> bool {
-    let is_of_the_library = |token: &str| {
-        token.split_once(':').is_some_and(|(client, number)| {
-            let is_client =
-                client.len() == 32 && client.bytes().all(|byte| byte.is_ascii_hexdigit());
-            is_client && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
-    };
-    !is_of_the_library(holder.token.as_str())
+/// What the one who is asked is to know.
+fn show(
+    id: &str,
+    status: &Status,
+    holders: &[Holder],
+    waiters: usize,
+    output: Output,
+) -> Result<(), Failure> {
+    show::people(id, status, output)?;
+    output.line("")?;
+    output.line(if holders.iter().all(holder::is_foreign) { FOREIGN } else { OF_THIS_LIBRARY })?;
+    if waiters > 0 {
+        output.line("The first that waits gets the lock.")?;
+    }
+    Ok(())
 }

@@ -102,19 +102,10 @@ impl Findings {
 
     /// Prints them, and says how the program ends.
     pub(crate) fn report(&self, strict: bool, output: Output) -> Result<Exit, Failure> {
-        if output.is_json() {
-            output.json(&Report { result: self.result(), checks: &self.list })?;
-        } else {
-            let rows = self.list.iter().map(Finding::row).collect();
-            output.table(&["RESULT", "CHECK", "WHERE", "WHAT"], rows)?;
-            let count = |outcome| self.list.iter().filter(|one| one.result == outcome).count();
-            output.line("")?;
-            output.line(&format!(
-                "{} ok, {} to consider, {} to be mended",
-                count(Outcome::Ok),
-                count(Outcome::Warning),
-                count(Outcome::Failure),
-            ))?;
+        match self.print(output) {
+            // Where nobody reads on, the verdict stands nevertheless.
+            Err(unread) if unread.exit == Exit::Done => {}
+            printed => printed?,
         }
         Ok(match (self.result(), self.connect) {
             (Outcome::Failure, Some(exit)) => exit,
@@ -122,6 +113,22 @@ impl Findings {
             (Outcome::Warning, _) if strict => Exit::Failed,
             _ => Exit::Done,
         })
+    }
+
+    fn print(&self, output: Output) -> Result<(), Failure> {
+        if output.is_json() {
+            return output.json(&Report { result: self.result(), checks: &self.list });
+        }
+        let rows = self.list.iter().map(Finding::row).collect();
+        output.table(&["RESULT", "CHECK", "WHERE", "WHAT"], rows)?;
+        let count = |outcome| self.list.iter().filter(|one| one.result == outcome).count();
+        output.line("")?;
+        output.line(&format!(
+            "{} ok, {} to consider, {} to be mended",
+            count(Outcome::Ok),
+            count(Outcome::Warning),
+            count(Outcome::Failure),
+        ))
     }
 }
 

@@ -5,7 +5,7 @@ use lock_tests::{Cluster, eventually, ms};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::common::{Terminal, run_at, server};
+use crate::common::{Terminal, run_at, run_unread, server};
 
 type Call = JoinHandle<Result<Option<()>, Error>>;
 
@@ -176,4 +176,31 @@ async fn a_person_is_asked_before_calls_are_dropped() {
     assert!(locks.debounce("save:7").status().await.unwrap().waiting.is_some());
     assert!(!call.is_finished());
     call.abort();
+}
+
+#[tokio::test]
+async fn what_is_to_be_changed_is_changed_where_nobody_reads_on() {
+    let server = server();
+    let url = server.url();
+    let locks = Locks::connect(&url).await.unwrap();
+    for (id, change, ran) in [("save:7", "--flush", Some(())), ("save:8", "--cancel", None::<()>)] {
+        let call = waits(&locks, id).await;
+        run_unread(&url, &["debounce", id, change, "--yes"]).await.exits(0);
+        assert_eq!(call.await.unwrap().unwrap(), ran, "{change}");
+        run_unread(&url, &["debounce", id, change, "--yes"]).await.exits(3);
+    }
+    let call = waits(&locks, "save:9").await;
+    let words = ["--url", &url, "debounce", "save:9", "--cancel"];
+    Terminal::start_unread(&words).end().await.exits(1).says("nothing was changed");
+    assert!(locks.debounce("save:9").status().await.unwrap().waiting.is_some());
+    call.abort();
+
+    let durable = failing(&locks, "report:7", 10);
+    durable.call(&4711).await.unwrap();
+    until_set_aside(&url, 1).await;
+    run_unread(&url, &["calls", "reports", "--forget", "report:7", "--yes"]).await.exits(0);
+    run_at(&url, &["calls", "reports"]).await.exits(3);
+    for change in ["--forget", "--run-again"] {
+        run_unread(&url, &["calls", "reports", change, "report:7", "--yes"]).await.exits(3);
+    }
 }

@@ -65,6 +65,21 @@ pub(crate) async fn run(words: &[&str]) -> Ran {
     finish(program(words)).await
 }
 
+/// Runs it where nobody reads the standard output, as behind a pipe whose reader has ended.
+pub(crate) async fn run_unread(url: &str, words: &[&str]) -> Ran {
+    let mut command = program(&[&["--url", url], words].concat());
+    command.stdout(unread()).stderr(Stdio::piped());
+    let run = move || command.spawn().and_then(std::process::Child::wait_with_output);
+    let output = tokio::task::spawn_blocking(run).await.expect("running it does not panic");
+    ran(&output.expect("the program can be started"))
+}
+
+fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    drop(reader);
+    writer.into()
+}
+
 pub(crate) async fn run_at(url: &str, words: &[&str]) -> Ran {
     run(&[&["--url", url], words].concat()).await
 }
@@ -161,9 +176,18 @@ pub(crate) async fn shown_in_terminal(mut command: Command, columns: u16) -> Str
 impl Terminal {
     /// Starts the program with a terminal as its standard input.
     pub(crate) fn start(words: &[&str]) -> Self {
+        Self::start_with(words, Stdio::piped())
+    }
+
+    /// The same, with nobody who reads the standard output.
+    pub(crate) fn start_unread(words: &[&str]) -> Self {
+        Self::start_with(words, unread())
+    }
+
+    fn start_with(words: &[&str], stdout: Stdio) -> Self {
         let (own, other) = terminal();
         let mut command = program(words);
-        command.stdin(other).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(other).stdout(stdout).stderr(Stdio::piped());
         let child = tokio::process::Command::from(command).spawn().expect("it can be started");
         Self { own: own.into(), child, asked: String::new() }
     }
@@ -179,6 +203,12 @@ impl Terminal {
             assert!(read > 0, "it asked nothing: {}", self.asked);
             self.asked.push(byte[0].into());
         }
+    }
+
+    /// Waits for the end without an answer.
+    pub(crate) async fn end(self) -> Ran {
+        let wait = tokio::time::timeout(lock_tests::ms(20_000), self.child.wait_with_output());
+        ran(&wait.await.expect("it asks nothing").expect("it ends"))
     }
 
     /// Answers, and waits for the end.

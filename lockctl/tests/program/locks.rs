@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::common::{
-    PASSWORD, Terminal, assert_no_secrets, command, file, finish, program, run_at, server,
-    shown_in_terminal,
+    PASSWORD, Terminal, assert_no_secrets, command, file, finish, program, run_at, run_unread,
+    server, shown_in_terminal,
 };
 
 async fn holder(url: &str) -> Locks {
@@ -297,4 +297,26 @@ async fn changes_are_told_to_people() {
     let line = watching.line().await;
     assert!(line.contains("held by billing-7 (process") && line.ends_with("waiters 0"), "{line}");
     watching.interrupt().await;
+}
+
+#[tokio::test]
+async fn a_lock_is_released_where_nobody_reads_on_and_nobody_is_asked_unseen() {
+    let server = server();
+    let url = server.url();
+    let locks = holder(&url).await;
+    let guard = locks.lock("a").acquire().await.unwrap();
+    run_unread(&url, &["list"]).await.exits(0);
+    // Who does not see the holder cannot say whether it is to go.
+    let words = ["--url", &url, "release", "a"];
+    let ran = Terminal::start_unread(&words).end().await.exits(1);
+    ran.says("nothing was changed");
+    assert!(guard.is_held() && !ran.stderr.contains("[y/N]"), "{ran}");
+    run_unread(&url, &["release", "a", "--yes"]).await.exits(0);
+    timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
+    run_at(&url, &["show", "a"]).await.exits(3);
+
+    let guard = locks.lock("b").acquire().await.unwrap();
+    run_unread(&url, &["release", "b", "--yes", "--json"]).await.exits(0);
+    timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
+    run_unread(&url, &["release", "b", "--yes", "--json"]).await.exits(1);
 }
