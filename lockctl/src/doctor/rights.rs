@@ -174,8 +174,13 @@ async fn keys(
         names.push((format!("~queue:{prefix}{id}"), format!("~queue:{prefix}*")));
     }
     for (name, pattern) in names {
-        for command in ["GET", "EXISTS"] {
-            let answer = server.ask(&[&[command, &name]]).await?.pop();
+        // A user may have the right to read a key, and not to write it. XX and NX exclude each other, so
+        // that this sets nothing; rights are looked at before that is.
+        let tries: [&[&str]; 3] = [&["GET"], &["EXISTS"], &["SET", "0", "XX", "NX"]];
+        for words in tries {
+            let mut command = vec![words[0], &name];
+            command.extend(&words[1..]);
+            let answer = server.ask(&[&command]).await?.pop();
             if answer.is_some_and(|answer| matches!(verdict(&answer), Verdict::Key)) {
                 refused.add(&format!("~{pattern}"), None);
             }

@@ -3,8 +3,8 @@
 //! The library has checked the URL by then, so that here nothing has to be said about mistakes.
 
 use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult,
-    TlsCertificates,
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisResult, TlsCertificates,
 };
 
 use crate::target::Target;
@@ -88,7 +88,9 @@ impl Store {
     }
 
     pub(crate) fn client(&self, info: &ConnectionInfo) -> RedisResult<Client> {
-        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        // Each answer has one form in RESP2; in RESP3 it depends on the command and on the version.
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+        let settings = settings.set_skip_set_lib_name();
         let info = info.clone().set_redis_settings(settings);
         if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             return Client::open(info);

@@ -3,7 +3,9 @@
 use lock_tests::{Certificates, Cluster, RedisServer, Sentinels, eventually, ms};
 use serde_json::Value;
 
-use crate::common::{PASSWORD, Ran, command, file, finish, program, run, run_at, server};
+use crate::common::{
+    PASSWORD, Ran, command, file, finish, program, run, run_at, run_unread, server,
+};
 
 const DOCUMENT: &str = include_str!("../../../docs/servers.md");
 
@@ -177,6 +179,42 @@ async fn rights_that_are_missing_are_named_with_the_line_that_gives_them() {
         assert!(found(&ran, "rights", "ok").is_empty(), "{ran}");
     }
     assert_clean(&server).await;
+}
+
+#[tokio::test]
+async fn rights_to_read_a_key_are_not_taken_for_rights_to_write_it() {
+    if RedisServer::version().is_before(7, 0) {
+        eprintln!("left out: before Redis 7.0, a right to a key is always one to write it");
+        return;
+    }
+    let server = server();
+    let patterns = ["~fence", "~queue:lock:*", "lock:*"];
+    for (number, pattern) in patterns.into_iter().enumerate() {
+        let right = format!("~{pattern}");
+        let user = format!("user{number}");
+        let url =
+            with_rights(&server, &user, &["+scan", &format!("%R~{pattern}")], &[&right]).await;
+        let ran = doctor(&url).await.exits(1);
+        finds(&ran, "rights", "failure", &right, &format!("ACL SETUSER {user} {right}"));
+        assert!(found(&ran, "rights", "ok").is_empty(), "{ran}");
+    }
+    assert_clean(&server).await;
+}
+
+#[tokio::test]
+async fn the_protocol_of_the_url_hides_no_check() {
+    let server = server();
+    let ran = doctor(&format!("{}?protocol=resp3", server.url())).await.exits(0);
+    // It is read with CONFIG GET, which answers with a map in RESP3.
+    finds(&ran, "persistence", "warning", "nothing is kept on disk", "appendonly yes");
+}
+
+#[tokio::test]
+async fn a_verdict_stands_where_nobody_reads_it() {
+    let builder = RedisServer::builder().cluster_of_one(false);
+    let builder = builder.flag("--maxmemory", "100mb");
+    let server = builder.flag("--maxmemory-policy", "volatile-lru").start();
+    run_unread(&server.url(), &["doctor"]).await.exits(1);
 }
 
 #[tokio::test]
