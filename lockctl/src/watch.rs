@@ -50,11 +50,15 @@ pub(crate) async fn watch(
     let mut interrupted = std::pin::pin!(signal::ctrl_c());
     let mut before = None;
     loop {
-        tokio::select! {
+        let look = async {
+            ticks.tick().await;
+            locks.lock(id).status().await
+        };
+        // Also while the store does not answer.
+        let seen = tokio::select! {
             _ = &mut interrupted => return Ok(Exit::Done),
-            _ = ticks.tick() => {}
-        }
-        let seen = locks.lock(id).status().await;
+            seen = look => seen,
+        };
         let now = state(&seen)?;
         if before.as_ref() != Some(&now) {
             say(id, &seen, output)?;

@@ -1,9 +1,9 @@
 //! `list`, `show`, `watch` and `release`: on one server, behind Sentinels, and in a Cluster.
 
-use std::process::Stdio;
+use std::{cell::RefCell, process::Stdio};
 
 use lock::{LockGuard, Locks};
-use lock_tests::{Cluster, RedisServer, Sentinels, eventually, ms};
+use lock_tests::{Cluster, Direction, Proxy, RedisServer, Sentinels, eventually, ms};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::{
@@ -319,4 +319,33 @@ async fn a_lock_is_released_where_nobody_reads_on_and_nobody_is_asked_unseen() {
     run_unread(&url, &["release", "b", "--yes", "--json"]).await.exits(0);
     timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
     run_unread(&url, &["release", "b", "--yes", "--json"]).await.exits(1);
+}
+
+#[tokio::test]
+async fn watching_ends_at_once_where_the_store_does_not_answer() {
+    let server = server();
+    let proxy = Proxy::start(server.port());
+    let mut watching = Watching::start(&proxy.url(), &["a"]);
+    watching.line().await;
+    proxy.hold(Direction::ToClient);
+    // It asks again and again, until a question of its stays without an answer.
+    let asked = async || -> String {
+        let mut connection = server.connection().await;
+        let mut question = redis::cmd("INFO");
+        let said: String = question.arg("commandstats").query_async(&mut connection).await.unwrap();
+        let line = said.lines().find(|line| line.starts_with("cmdstat_evalsha:"));
+        line.and_then(|line| line.split(',').next()).unwrap_or_default().to_owned()
+    };
+    let before = RefCell::new((String::new(), 0));
+    eventually(ms(20_000), async || {
+        let now = asked().await;
+        let (last, same) = before.take();
+        let same = if now == last { same + 1 } else { 0 };
+        before.replace((now, same));
+        // For longer than several intervals.
+        if same >= 20 { Ok(()) } else { Err(same) }
+    })
+    .await;
+    // Waiting for the answer, it would have told that there was none.
+    assert_eq!(watching.interrupt().await, None);
 }
