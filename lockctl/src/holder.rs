@@ -44,7 +44,8 @@ pub(crate) fn words(holder: &Holder) -> String {
         (Some(name), Some(place)) => format!("{name} ({place})"),
         (Some(name), None) => name,
         (None, Some(place)) => place,
-        (None, None) => "a client that says nothing of itself".to_owned(),
+        (None, None) if is_foreign(holder) => "a client that says nothing of itself".to_owned(),
+        (None, None) => "a client of this library that is not known by name".to_owned(),
     }
 }
 

@@ -322,6 +322,26 @@ async fn a_lock_is_released_where_nobody_reads_on_and_nobody_is_asked_unseen() {
 }
 
 #[tokio::test]
+async fn a_client_of_this_library_without_a_record_is_told_from_a_stranger() {
+    let server = server();
+    let url = server.url();
+    let _guard = Locks::connect(&url).await.unwrap().lock("a").acquire().await.unwrap();
+    // A version before there were times in tokens.
+    let old = format!("{:032x}:7", 0xabc);
+    command(&server, &["SET", "lock:old", &old, "NX", "PX", "60000"]).await;
+    let token = format!("{:032x}:1790000000000000", 0xdef);
+    command(&server, &["SET", "lock:nameless", &token, "NX", "PX", "60000"]).await;
+    command(&server, &["SET", "lock:foreign", "t:7", "NX", "PX", "60000"]).await;
+    for id in ["old", "nameless"] {
+        let ran = run_at(&url, &["show", id]).await.exits(0);
+        ran.says("a client of this library that is not known by name");
+        run_at(&url, &["list", id]).await.exits(0).says("not known by name");
+    }
+    run_at(&url, &["show", "foreign"]).await.exits(0).says("says nothing of itself");
+    run_at(&url, &["release", "nameless", "--yes"]).await.exits(0).says("`lost()` fires");
+}
+
+#[tokio::test]
 async fn watching_ends_at_once_where_the_store_does_not_answer() {
     let server = server();
     let proxy = Proxy::start(server.port());
