@@ -40,7 +40,7 @@ Examples:
   lockctl list invoice:              the locks whose ids begin with invoice:
   lockctl show invoice:7             who holds this one
   lockctl release invoice:7          frees it, after a question
-  lockctl --json list | jq -r '.locks[] | select(.waiters > 10) | .id'
+  lockctl --json list --limit 1000000 | jq -r '.locks[] | select(.waiters > 10) | .id'
   lockctl doctor redis+sentinel://sentinel-1,sentinel-2,sentinel-3/main";
 
 /// Looks at, releases and checks distributed locks.
@@ -99,9 +99,10 @@ pub(crate) struct Connection {
 pub(crate) enum Command {
     /// Lists the locks that are held, or those whose ids begin with BEGIN
     ///
-    /// It goes through the keys of the server a few hundred at a time (SCAN), so it holds up nobody,
-    /// and sees locks that are held all the while it runs. Of many locks, those that it meets first
-    /// are listed, and it says that there are more.
+    /// It goes through the keys of the server a thousand at a time (SCAN), so it holds up nobody, and
+    /// sees locks that are held all the while it runs. Of many locks, those that it meets first are
+    /// listed, and it says that there are more. Of a Cluster whose slots move or whose nodes fail over
+    /// while it runs, some locks may be missing: look again then.
     List(List),
     /// Shows who holds a lock, since when, and how many wait
     Show(Show),

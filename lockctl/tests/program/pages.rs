@@ -99,3 +99,18 @@ async fn a_store_that_is_out_of_reach_has_a_code_of_its_own() {
         finish(command).await.exits(4).says("127.0.0.1:1");
     }
 }
+
+/// What is cut at a limit and counted or filtered afterwards is wrong without a word.
+#[tokio::test]
+async fn examples_that_go_on_to_programs_name_a_limit() {
+    let guide = include_str!("../../../docs/operations.md").to_owned();
+    let help = run(&["--help"]).await.exits(0).stdout;
+    for text in [guide, help] {
+        let goes_on = |line: &&str| line.contains("list") && line.contains("| jq");
+        let examples: Vec<_> = text.lines().filter(goes_on).collect();
+        assert!(!examples.is_empty(), "{text}");
+        for example in examples {
+            assert!(example.contains("--limit"), "{example}");
+        }
+    }
+}
