@@ -460,7 +460,9 @@ impl Debounce {
     /// The keys of the window and of the run. A run that waits for its own debounce would wait for
     /// its own end, and is refused.
     pub(crate) fn keys_outside_of_own_run(&self) -> Result<(Named, Named), Error> {
-        let keys = self.context.prefix().debounce(&self.id)?;
+        let keys = self.context.prefix().debounce(&self.id);
+        let keys =
+            keys.inspect_err(|error| observe::refused_at_once(&self.id, Mode::Run, error))?;
         if reentrancy::held(self.context.client(), &keys.1.key).is_none() {
             return Ok(keys);
         }

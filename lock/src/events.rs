@@ -64,9 +64,9 @@ impl Events {
         let mut queue = self.queue();
         if queue.waiting.len() >= most {
             queue.left_out += 1;
-            return;
+        } else {
+            queue.waiting.push_back(Box::new(event));
         }
-        queue.waiting.push_back(Box::new(event));
         if queue.is_attended {
             return self.0.more.notify_one();
         }

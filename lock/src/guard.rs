@@ -69,6 +69,12 @@ impl LockGuard {
         &self.hold().lock.id
     }
 
+    /// The store has freed the lock with something else that it was asked for.
+    #[cfg(feature = "durable")]
+    pub(crate) fn freed(self) {
+        self.0.freed();
+    }
+
     #[cfg(feature = "durable")]
     pub(crate) fn token(&self) -> &Token {
         &self.hold().token

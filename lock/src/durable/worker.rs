@@ -146,20 +146,26 @@ async fn carry_out(
     )
     .failed(error.as_deref().map(Into::into));
     // While the lock is held, nobody else begins; without an answer until then, it is run again.
-    let mut outcome = "unknown";
+    let (mut outcome, mut is_freed) = ("unknown", false);
     while guard.is_held() {
         match insist(|| context.client().finish(request.clone())).await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
             Err(_) => break,
             Ok(finish) => {
                 outcome = name_of(finish);
+                is_freed = finish != DurableFinish::Lost;
                 break;
             }
         }
     }
     tell(&context, &registered, (&id, &guard), outcome, error);
-    // The lock is free with the answer; this is for the guard, and for an answer that did not come.
-    release_after(guard).await;
+    match Arc::try_unwrap(guard) {
+        // A release would find it free, as one that was lost is.
+        Ok(guard) if is_freed => guard.freed(),
+        Ok(guard) => release_after(Arc::new(guard)).await,
+        // The body has given it away.
+        Err(_) => {}
+    }
     drop(permit);
     // A newer call may be due, or another try.
     registered.called.notify_one();

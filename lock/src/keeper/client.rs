@@ -34,6 +34,7 @@ use tokio::sync::mpsc;
 
 use super::{
     caller::{Caller, Told},
+    combiner::is_in_turn,
     executor::Executor,
     held::{self, Hold, Owner},
     inline::InlineRunner,
@@ -47,7 +48,7 @@ use crate::{
     clock::Clock,
     contained::contained,
     error::Error,
-    events::Events,
+    events::{Events, Room},
     id::Named,
     introduction::Introduction,
     observe::{self, Asking, LetGo, Mode},
@@ -321,8 +322,13 @@ impl Client {
             fn drop(&mut self) {
                 if self.number > 0 {
                     let _ = self.client.send(Command::Cancel(self.number));
-                    let clock = &*self.client.handle.clock;
-                    self.asking.end(&self.id, clock, observe::Told::<Hold>::Cancelled);
+                    if self.client.is_of_this_process() && self.asking.is_observed() {
+                        let (asking, id) = (self.asking, Arc::clone(&self.id));
+                        let clock = Arc::clone(&self.client.handle.clock);
+                        self.client.tell(move || {
+                            asking.end(&id, &*clock, observe::Told::<Hold>::Cancelled);
+                        });
+                    }
                 }
             }
         }
@@ -376,6 +382,12 @@ impl Client {
         .await
     }
 
+    /// Tells what a drop has brought about: here, unless a waker of the keeper's has dropped it, for
+    /// nothing of the user's may hold up a turn.
+    fn tell(&self, event: impl FnOnce() + Send + 'static) {
+        if is_in_turn() { self.handle.events.say(Room::Any, event) } else { event() }
+    }
+
     fn send(&self, command: Command<Caller<Self>>) -> Result<(), Error> {
         if !self.is_of_this_process() {
             return Err(Error::forked());
@@ -386,12 +398,14 @@ impl Client {
 }
 
 impl Owner for Client {
-    fn release_in_background(&self, hold: &Hold, undelivered: bool) {
+    fn release_in_background(&self, hold: &Arc<Hold>, undelivered: bool) {
         hold.let_go();
         // A keeper that is gone has been shut down, and has released everything.
         let _ = self.send(Command::Release { hold: hold.name, undelivered, to: None });
-        if !undelivered {
-            observe::let_go(hold, observe::letting_go(hold), LetGo::Dropped);
+        let at = if undelivered { None } else { observe::letting_go(&**hold) };
+        if at.is_some() && self.is_of_this_process() {
+            let hold = Arc::clone(hold);
+            self.tell(move || observe::let_go(&*hold, at, LetGo::Dropped));
         }
     }
 
@@ -432,6 +446,16 @@ impl Held {
         observe::let_go(&**hold, at, LetGo::Released(&answer));
         self.defuse();
         answer
+    }
+
+    /// The store has freed the lock with something else that it was asked for.
+    #[cfg(feature = "durable")]
+    pub(crate) fn freed(self) {
+        let hold = &**self.hold();
+        hold.let_go();
+        let _ = self.owner().send(Command::Leak(hold.name));
+        observe::let_go(hold, observe::letting_go(hold), LetGo::Released(&Ok(())));
+        self.defuse();
     }
 
     pub(crate) fn leak(self) -> Token {

@@ -4,11 +4,31 @@
 //! work takes another turn ("flat combining").
 
 use std::{
+    cell::Cell,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
+
+thread_local! {
+    /// This thread is in a turn.
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Is this thread in a turn, of whichever value? What it calls now may keep all others waiting.
+pub(super) fn is_in_turn() -> bool {
+    // A thread that ends is in none.
+    IN_TURN.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Works as the one whose turn it is.
+fn in_turn<L>(work: impl FnOnce() -> L) -> std::thread::Result<L> {
+    let before = IN_TURN.try_with(|it| it.replace(true)).unwrap_or(false);
+    let left = catch_unwind(AssertUnwindSafe(work));
+    let _ = IN_TURN.try_with(|it| it.set(before));
+    left
+}
 
 /// A value, and whose turn it is.
 pub(super) struct Combiner<T> {
@@ -76,7 +96,7 @@ impl<T> Combiner<T> {
         while let Some(mut value) = locked {
             self.asked.swap(false, Ordering::AcqRel);
             let present = value.as_mut()?;
-            match catch_unwind(AssertUnwindSafe(|| work(present))) {
+            match in_turn(|| work(present)) {
                 Ok(ControlFlow::Continue(left)) => {
                     drop(value);
                     after(last.insert(left));
@@ -148,6 +168,22 @@ mod tests {
             |_| assert!(combiner.value.try_lock().is_ok(), "others can have it"),
         );
         assert_eq!(last, Some(2));
+    }
+
+    #[test]
+    fn a_thread_knows_whether_it_is_in_a_turn() {
+        let (outer, inner) = (Combiner::new(()), Combiner::new(()));
+        let go_on = ControlFlow::<(), ()>::Continue(());
+        let turn = |_: &mut ()| {
+            assert!(is_in_turn());
+            inner.enter(Entry::Try, |_| go_on, |_| ());
+            assert!(is_in_turn(), "still");
+            go_on
+        };
+        outer.enter(Entry::Try, turn, |_| assert!(!is_in_turn()));
+        let panics = || outer.enter(Entry::Try, |_| -> ControlFlow<()> { panic!("a bug") }, |_| ());
+        catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+        assert!(!is_in_turn());
     }
 
     #[test]

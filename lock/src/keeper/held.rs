@@ -12,6 +12,8 @@ use std::{
 use lock_core::{Moment, Token, engine::io::HoldName, mutant::Mutant};
 
 use super::signal::LossSignal;
+#[cfg(feature = "metrics")]
+use crate::observe::Counted;
 use crate::{
     clock::Clock,
     id::Named,
@@ -34,7 +36,7 @@ pub(crate) struct Hold {
     /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
     let_go: AtomicBool,
     #[cfg(feature = "metrics")]
-    counted: AtomicBool,
+    counted: Counted,
     clock: Arc<dyn Clock>,
     process: Process,
 }
@@ -61,7 +63,7 @@ impl Hold {
             lost: LossSignal::default(),
             let_go: AtomicBool::new(false),
             #[cfg(feature = "metrics")]
-            counted: AtomicBool::new(false),
+            counted: Counted::default(),
             clock,
             process,
         })
@@ -97,6 +99,11 @@ impl Hold {
     /// work under it any more.
     pub(crate) fn is_kept(&self) -> bool {
         !self.let_go.load(Ordering::Acquire)
+    }
+
+    /// Is this the process that has acquired it, and not one that was forked from that?
+    pub(super) fn is_of_this_process(&self) -> bool {
+        self.process.is_current()
     }
 
     /// Said before the release is begun, so that nobody works on while another is let in.
@@ -142,7 +149,7 @@ impl Observed for Hold {
     }
 
     #[cfg(feature = "metrics")]
-    fn counted(&self) -> &AtomicBool {
+    fn counted(&self) -> &Counted {
         &self.counted
     }
 }
@@ -150,7 +157,7 @@ impl Observed for Hold {
 /// Who lets go of held locks: the client that has acquired them.
 pub(crate) trait Owner: fmt::Debug + Send + Sync + 'static {
     /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
-    fn release_in_background(&self, hold: &Hold, undelivered: bool);
+    fn release_in_background(&self, hold: &Arc<Hold>, undelivered: bool);
 
     /// Does anybody want to hear who waits for a lock? Asks no code of the user's.
     fn is_heard(&self) -> bool {

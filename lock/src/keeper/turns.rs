@@ -209,7 +209,8 @@ impl<O: Owner> Keeper<O> {
         observe::renewed(&self.events, now.after(sent.sent_at()));
         let mut failures =
             sent.asked().iter().zip(answers).filter_map(|((ownership, _), answer)| {
-                Some((self.holds.get(ownership)?, answer.as_ref().err()?))
+                let error = answer.as_ref().err()?;
+                Some((self.holds.get(ownership)?, error))
             });
         if let Some((hold, error)) = failures.next() {
             observe::not_renewed(&self.events, (hold, 1 + failures.count()), error);
@@ -282,7 +283,7 @@ impl<O: Owner> Keeper<O> {
                     if !Mutant::LossIsNotSignalled.is_on() {
                         hold.lost().raise();
                     }
-                    observe::lost(&self.events, &hold, loss, now);
+                    observe::lost(&self.events, &hold, observe::reason(loss), now);
                 }
                 Output::Waiting(id) => observe::waits(&self.events, id),
             }
@@ -319,9 +320,14 @@ impl<O: Owner> Drop for Keeper<O> {
     fn drop(&mut self) {
         // Also when a store has panicked: nobody renews these locks any more, and those who believe
         // in one must not.
+        let is_told_to = self.ended.load(Ordering::Acquire);
+        let reason = if is_told_to { observe::reason(Loss::Closed) } else { observe::PANICKED };
         for hold in self.holds.values() {
             hold.lost().raise();
-            observe::lost(&self.events, hold, Loss::Closed, self.clock.now());
+            // In a process that was forked, nothing is lost; and what tells it may be locked for ever.
+            if hold.is_of_this_process() {
+                observe::lost(&self.events, hold, reason, self.clock.now());
+            }
         }
     }
 }

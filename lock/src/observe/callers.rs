@@ -18,6 +18,7 @@ fn is_observed() -> bool {
 }
 
 /// Somebody who asks for a lock, until it is told.
+#[derive(Clone, Copy)]
 pub(crate) struct Asking {
     mode: Mode,
     /// When it has asked, if anybody listens.
@@ -29,6 +30,11 @@ impl Asking {
     pub(crate) fn begin(id: &str, mode: Mode, clock: &dyn Clock) -> Self {
         let since = if is_observed() { Some(began(id, mode, clock)) } else { None };
         Self { mode, since }
+    }
+
+    /// Did anybody listen when it asked?
+    pub(crate) fn is_observed(&self) -> bool {
+        self.since.is_some()
     }
 
     /// Does anybody want to hear that it waits?
@@ -52,9 +58,7 @@ impl Asking {
         match told {
             Told::Granted(hold) => self.granted(hold, waited),
             Told::Superseded => self.superseded(id, waited),
-            Told::NotDue => {
-                measure!(metrics::waiters(self.mode, -1.0));
-            }
+            Told::NotDue => self.not_due(id, waited),
             Told::Refused(error) => self.refused(id, waited, error),
             Told::Cancelled => self.cancelled(id, waited),
         }
@@ -99,6 +103,20 @@ impl Asking {
             );
         });
         measure!(metrics::superseded(self.mode, waited.unwrap_or_default()));
+    }
+
+    fn not_due(&self, id: &str, waited: Option<Duration>) {
+        tell(Level::DEBUG, || {
+            tracing::debug!(
+                target: "lock",
+                id,
+                mode = self.mode.as_str(),
+                waited = waited.map(tracing::field::debug),
+                outcome = "not_due",
+                "there is nothing to run, or not now"
+            );
+        });
+        measure!(metrics::told(self.mode, "not_due", waited.unwrap_or_default()));
     }
 
     #[cold]

@@ -28,11 +28,10 @@ pub(crate) fn waits(events: &Events, id: Arc<str>) {
     });
 }
 
-pub(crate) fn lost<H: Observed>(events: &Events, hold: &Arc<H>, loss: Loss, now: Moment) {
+pub(crate) fn lost<H: Observed>(events: &Events, hold: &Arc<H>, reason: &'static str, now: Moment) {
     let hold = Arc::clone(hold);
     // An outage may cost very many locks at once.
     events.say(Room::Half, move || {
-        let reason = reason(loss);
         tell(Level::WARN, || {
             tracing::warn!(
                 target: "lock",
@@ -49,7 +48,15 @@ pub(crate) fn lost<H: Observed>(events: &Events, hold: &Arc<H>, loss: Loss, now:
     });
 }
 
-const fn reason(loss: Loss) -> &'static str {
+/// The keeper has panicked, and nobody renews any longer.
+pub(crate) const PANICKED: &str = "panicked";
+
+/// All reasons of a loss.
+#[cfg(feature = "metrics")]
+pub(super) const REASONS: [&str; 6] =
+    ["expired", "hold_at_most", "not_ours", "forced", "closed", PANICKED];
+
+pub(crate) const fn reason(loss: Loss) -> &'static str {
     match loss {
         Loss::Expired => "expired",
         Loss::HeldAtMost => "hold_at_most",

@@ -3,12 +3,18 @@
 //! No label has an id in it, or anything else of which there may be any number: a series for each
 //! invoice would be the end of the recorder.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
 
 use lock_core::{Moment, contract::StoreError};
 use metrics::{Unit, counter, gauge, histogram};
 
-use super::{Mode, Observed, keeper::kind};
+use super::{
+    Mode, Observed,
+    keeper::{REASONS, kind},
+};
 use crate::events::{Events, Room};
 
 const ACQUISITIONS: &str = "lock_acquisitions_total";
@@ -65,6 +71,45 @@ pub(super) fn describe() {
         describe_counter DURABLE_RUNS Count "Runs of durable calls, by what became of the call.";
         describe_gauge DURABLE_BACKLOG Count "Durable calls that are kept in the store and not done.";
     }
+    begin_at_zero();
+}
+
+/// Counters that alerts are about exist from the start: one that begins with its first increment has not
+/// increased, as far as anybody can tell.
+fn begin_at_zero() {
+    counter!(LEFT_OUT).increment(0);
+    for mode in [Mode::Exclusive, Mode::Run, Mode::Durable] {
+        for reason in REASONS {
+            counter!(LOST, "mode" => mode.as_str(), "reason" => reason).increment(0);
+        }
+    }
+    #[cfg(feature = "redis")]
+    counter!(RECONNECTS).increment(0);
+    #[cfg(feature = "durable")]
+    for outcome in ["done", "again", "retry", "set_aside", "lost", "unknown"] {
+        counter!(DURABLE_RUNS, "outcome" => outcome).increment(0);
+    }
+}
+
+/// Whether a lock is among those that are held: it begins to be once, and ends once.
+#[derive(Debug, Default)]
+pub(crate) struct Counted(AtomicU8);
+
+impl Counted {
+    const NEW: u8 = 0;
+    const COUNTED: u8 = 1;
+    const ENDED: u8 = 2;
+
+    /// False if it has ended before.
+    fn begin(&self) -> bool {
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        self.0.compare_exchange(Self::NEW, Self::COUNTED, order.0, order.1).is_ok()
+    }
+
+    /// True if it was counted until now.
+    fn end(&self) -> bool {
+        self.0.swap(Self::ENDED, Ordering::AcqRel) == Self::COUNTED
+    }
 }
 
 pub(super) fn waiters(mode: Mode, by: f64) {
@@ -80,10 +125,11 @@ pub(super) fn told(mode: Mode, outcome: &'static str, waited: Duration) {
 
 pub(super) fn granted(hold: &impl Observed, waited: Duration, is_handed_over: bool) {
     let mode = hold.mode();
-    // First, so that a recorder that panics at the rest leaves the gauge right.
-    gauge!(HELD, "mode" => mode.as_str()).increment(1.0);
-    hold.counted().store(true, Ordering::Release);
     told(mode, "granted", waited);
+    // It may have been lost before its caller was told of the grant.
+    if hold.counted().begin() {
+        gauge!(HELD, "mode" => mode.as_str()).increment(1.0);
+    }
     if is_handed_over {
         counter!(HAND_OVERS).increment(1);
     }
@@ -103,7 +149,7 @@ pub(super) fn refused_at_once(mode: Mode, outcome: &'static str) {
 
 /// A lock is held no longer: by its guard, or because it was lost, whichever comes first.
 pub(super) fn ended(hold: &impl Observed, at: Moment) {
-    if hold.counted().swap(false, Ordering::AcqRel) {
+    if hold.counted().end() {
         let mode = hold.mode().as_str();
         gauge!(HELD, "mode" => mode).decrement(1.0);
         histogram!(HOLD, "mode" => mode).record(hold.held_until(at));

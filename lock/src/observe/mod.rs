@@ -41,10 +41,10 @@ pub(crate) use self::connections::{
 #[cfg(feature = "durable")]
 pub(crate) use self::durable::{durable_backlog, durable_ended, durable_not_run};
 #[cfg(feature = "metrics")]
-pub(crate) use self::metrics::{answered, late, renewed};
+pub(crate) use self::metrics::{Counted, answered, late, renewed};
 pub(crate) use self::{
     callers::{Asking, LetGo, Told, forced, let_go, letting_go, refused_at_once},
-    keeper::{delivery, left_out, lost, not_renewed, waits},
+    keeper::{PANICKED, delivery, left_out, lost, not_renewed, reason, waits},
     span::Spans,
 };
 use crate::contained::contained;
@@ -78,9 +78,9 @@ pub(crate) trait Observed: Send + Sync + 'static {
     /// How long it has been held until then.
     fn held_until(&self, now: Moment) -> Duration;
     fn now(&self) -> Moment;
-    /// It is counted among the locks that are held.
+    /// Whether it is counted among the locks that are held.
     #[cfg(feature = "metrics")]
-    fn counted(&self) -> &std::sync::atomic::AtomicBool;
+    fn counted(&self) -> &Counted;
 }
 
 /// Can anybody want to hear this? Asks no subscriber.
