@@ -150,7 +150,13 @@ fn superseded_by_runs(
             };
             other.client != call.client && other.made <= at && until >= since
         });
-        if may_have_run || is_forgotten(forgettings, &call.id, [call.made, at]) {
+        // A newer call that was granted the run and did not hear of it in time, for its connection broke,
+        // waits on: who gets the run in its favour has them all behind it.
+        let is_waited_for = calls.iter().any(|other| {
+            let Outcome::Superseded(until) = other.outcome else { return false };
+            other.client != call.client && (since..=at).contains(&other.made) && until >= at
+        });
+        if may_have_run || is_waited_for || is_forgotten(forgettings, &call.id, [call.made, at]) {
             verdict.superseded_by_unknown += 1;
         } else if set_backs
             .iter()
@@ -331,6 +337,28 @@ mod tests {
                 assert_eq!(verdict.superseded_by_unknown == 1, excused, "{verdict:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_newer_call_that_did_not_hear_of_its_grant_excuses_those_before_it_and_not_itself() {
+        let newer = |made, at| call(1, 1, made, superseded(at));
+        let last = call(0, 1, 210, ran(1, [300, 310]));
+        for (made, at, excused) in [
+            (150, 301, true),
+            // It is older, came later, or was answered before.
+            (50, 301, false),
+            (201, 301, false),
+            (150, 190, false),
+        ] {
+            let calls = [call(0, 0, 100, superseded(200)), newer(made, at), last.clone()];
+            let verdict = judged(&calls, None, None);
+            let about = format!("{:?}", calls[0]);
+            let found = verdict.violations.iter().any(|found| found.contains(&about));
+            assert_eq!(found, !excused, "{made} {at} {verdict:?}");
+        }
+        // Nothing runs in the favour of the newer one either.
+        let calls = [call(0, 0, 100, superseded(200)), newer(150, 301)];
+        assert_found(&calls, None, "no call ran in place");
     }
 
     #[test]
