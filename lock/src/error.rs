@@ -22,7 +22,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub enum ErrorKind {
     /// Somebody held the lock for all of `wait`, or at every attempt. Try again later.
     Busy,
-    /// The lock is ours no more: its lease ran out, or somebody took or deleted it.
+    /// The lock is no longer ours: its lease ran out, or somebody took or deleted it.
     Lost,
     /// The store could not be reached, or did not answer in time. What was asked may or may not
     /// have happened; the library undoes it in the background.

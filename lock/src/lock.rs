@@ -186,7 +186,7 @@ impl Lock {
     /// at once, if the code that asks runs under this lock, in the body of `#[locked]`, of
     /// [`with`](Self::with) or of a debounced run, and would wait for it; `Unavailable` if the
     /// store did not answer for two seconds; `Rejected` if it refused (a key of another type has
-    /// that id, or the memory is full); `Invalid` for an id or a setting that cannot be; `Closed`
+    /// that id, or the memory is full); `Invalid` for an id or a setting that is not allowed; `Closed`
     /// after [`Locks::shutdown`](crate::Locks::shutdown).
     ///
     /// # Cancel safety
@@ -353,7 +353,7 @@ impl Lock {
         Ok(Status::of(holder, client).await)
     }
 
-    /// Frees the lock, whoever holds it; false if nobody did.
+    /// Takes the lock away from its holder; false if nobody held it.
     ///
     /// For an operator who knows better. Use it instead of a `DEL` of the key, which tells neither the
     /// holder nor those who wait. The holder is told at once, and at the latest with its next

@@ -36,8 +36,8 @@ impl Locks {
         Self(context)
     }
 
-    /// The lock of this id. Does nothing yet, and cannot fail: an id that cannot be (empty, over
-    /// 1 KiB, or beginning with `~`) is reported when it is acquired.
+    /// The lock of this id. Does nothing yet, and cannot fail: an id that is not allowed (empty, over
+    /// 1 KiB, or beginning with `~`) is reported when the lock is acquired.
     pub fn lock(&self, id: impl Into<String>) -> Lock {
         Lock::new(&self.0, id.into().into())
     }

@@ -192,7 +192,7 @@ impl FaultyStore {
         self.state().down = false;
     }
 
-    /// The next so many calls of this operation go wrong in this way, after those that were
+    /// Makes the next `times` calls of `operation` fail with `fault`, after the faults that were
     /// planned before. Calls while the store [is down](Self::go_down) do not count.
     pub fn fail_next(&self, operation: Operation, fault: Fault, times: usize) {
         let mut state = self.state();

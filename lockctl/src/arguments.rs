@@ -110,7 +110,7 @@ pub(crate) enum Command {
     ///
     /// It ends when it is interrupted. A store that is out of reach for a while is a line, too.
     Watch(Watch),
-    /// Frees a lock, whoever holds it, after a question
+    /// Takes a lock away from its holder, after a question
     ///
     /// It shows who holds the lock and what that one will see, and frees it from that one only: if the
     /// lock has passed to somebody else meanwhile, it stays as it is. The lock goes to the first that

@@ -65,7 +65,7 @@ pub(crate) async fn release(
         output.line(&format!("released from {}", whom.join(", ")))
     } else {
         output.line(
-            "nothing was changed: that holder is gone by now, and whoever has the lock keeps it",
+            "nothing was changed: that holder is gone by now, and the next holder keeps the lock",
         )
     };
     // Whether it is told or not, it is done: the exit code says so.
