@@ -253,7 +253,8 @@ async fn a_durable_call_tells_of_its_tries() {
     assert_eq!(told(of("three", "done"))[0].level, Level::DEBUG);
     assert_eq!(told(of("two", "set_aside"))[0].level, Level::WARN);
     // The store frees the lock of a run with the answer to its end, which is no loss.
-    let ends = |said: &Said| said.field("mode") == "durable" && said.field("fencing_token") != "";
+    let ends =
+        |said: &Said| said.field("mode") == "durable" && !said.field("fencing_token").is_empty();
     let ends = told(move |said| ends(said) && ["three", "two"].contains(&said.field("id")));
     let worse: Vec<_> = ends.iter().filter(|said| said.level == Level::WARN).collect();
     assert!(worse.is_empty() && !ends.is_empty(), "{worse:?}");
