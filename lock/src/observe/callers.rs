@@ -57,10 +57,19 @@ impl Asking {
     fn ended<H: Observed>(&self, id: &str, waited: Option<Duration>, told: Told<'_, H>) {
         match told {
             Told::Granted(hold) => self.granted(hold, waited),
-            Told::Superseded => self.superseded(id, waited),
-            Told::NotDue => self.not_due(id, waited),
+            Told::Superseded => {
+                let what = "another call of the burst runs in the place of this one";
+                self.ended_without("superseded", what, id, waited);
+                measure!(metrics::superseded());
+            }
+            Told::NotDue => {
+                self.ended_without("not_due", "there is nothing to run, or not now", id, waited);
+            }
             Told::Refused(error) => self.refused(id, waited, error),
-            Told::Cancelled => self.cancelled(id, waited),
+            Told::Cancelled => {
+                let what = "nobody waits for the lock any more";
+                self.ended_without("cancelled", what, id, waited);
+            }
         }
     }
 
@@ -91,52 +100,25 @@ impl Asking {
         measure!(metrics::granted(hold, waited.unwrap_or_default(), is_handed_over));
     }
 
-    fn superseded(&self, id: &str, waited: Option<Duration>) {
+    /// It has ended without a lock, and without an error.
+    fn ended_without(&self, outcome: &'static str, what: &str, id: &str, waited: Option<Duration>) {
         tell(Level::DEBUG, || {
             tracing::debug!(
                 target: "lock",
                 id,
                 mode = self.mode.as_str(),
                 waited = waited.map(tracing::field::debug),
-                outcome = "superseded",
-                "another call of the burst runs in the place of this one"
+                outcome,
+                "{what}"
             );
         });
-        measure!(metrics::superseded(self.mode, waited.unwrap_or_default()));
-    }
-
-    fn not_due(&self, id: &str, waited: Option<Duration>) {
-        tell(Level::DEBUG, || {
-            tracing::debug!(
-                target: "lock",
-                id,
-                mode = self.mode.as_str(),
-                waited = waited.map(tracing::field::debug),
-                outcome = "not_due",
-                "there is nothing to run, or not now"
-            );
-        });
-        measure!(metrics::told(self.mode, "not_due", waited.unwrap_or_default()));
+        measure!(metrics::told(self.mode, outcome, waited.unwrap_or_default()));
     }
 
     #[cold]
     fn refused(&self, id: &str, waited: Option<Duration>, error: &Error) {
         refused(id, self.mode, error, waited);
         measure!(metrics::told(self.mode, error.kind().as_str(), waited.unwrap_or_default()));
-    }
-
-    fn cancelled(&self, id: &str, waited: Option<Duration>) {
-        tell(Level::DEBUG, || {
-            tracing::debug!(
-                target: "lock",
-                id,
-                mode = self.mode.as_str(),
-                waited = waited.map(tracing::field::debug),
-                outcome = "cancelled",
-                "nobody waits for the lock any more"
-            );
-        });
-        measure!(metrics::told(self.mode, "cancelled", waited.unwrap_or_default()));
     }
 }
 

@@ -138,8 +138,7 @@ pub(super) fn granted(hold: &impl Observed, waited: Duration, is_handed_over: bo
     }
 }
 
-pub(super) fn superseded(mode: Mode, waited: Duration) {
-    told(mode, "superseded", waited);
+pub(super) fn superseded() {
     counter!(DEBOUNCE_SUPERSEDED).increment(1);
 }
 
