@@ -135,28 +135,44 @@ fn superseded_by_runs(
     (forgettings, set_backs): (&[Forgetting], &[u64]),
     verdict: &mut Verdict,
 ) {
+    let ran = |since, until| {
+        let later = runs.partition_point(|run| run.granted < since);
+        runs[later..].iter().any(|run| run.asked <= until)
+    };
+    // What a client knows of its own calls it tells them as it is.
+    let may_have_run = |client, since, until| {
+        calls.iter().any(|other| {
+            let (Outcome::Withdrawn(known) | Outcome::Failed(known, _)) = other.outcome else {
+                return false;
+            };
+            other.client != client && other.made <= until && known >= since
+        })
+    };
     for call in calls {
         let Outcome::Superseded(at) = call.outcome else { continue };
         verdict.superseded += 1;
         let since = call.made.saturating_sub(call.mistaken());
-        let later = runs.partition_point(|run| run.granted < since);
-        if runs[later..].iter().any(|run| run.asked <= at) {
+        if ran(since, at) {
             continue;
         }
-        // What a client knows of its own calls it tells them as it is.
-        let may_have_run = calls.iter().any(|other| {
-            let (Outcome::Withdrawn(until) | Outcome::Failed(until, _)) = other.outcome else {
-                return false;
-            };
-            other.client != call.client && other.made <= at && until >= since
-        });
-        // A newer call that was granted the run and did not hear of it in time, for its connection broke,
-        // waits on: who gets the run in its favour has them all behind it.
+        // Another process may have been granted the run without hearing of it, because its
+        // connection broke. Its call waits on, and is superseded by a later run. A newer call is
+        // judged by itself. An older call can be granted the run in place of a newer one if the store
+        // counts it as newer because its request was late, or if the server's clock jumped ahead.
+        // In that case the later run must also have begun after this call was made.
         let is_waited_for = calls.iter().any(|other| {
             let Outcome::Superseded(until) = other.outcome else { return false };
-            other.client != call.client && (since..=at).contains(&other.made) && until >= at
+            other.client != call.client
+                && other.made <= at
+                && until >= at
+                && (other.made >= since
+                    || ran(since, until)
+                    || may_have_run(other.client, since, until))
         });
-        if may_have_run || is_waited_for || is_forgotten(forgettings, &call.id, [call.made, at]) {
+        if may_have_run(call.client, since, at)
+            || is_waited_for
+            || is_forgotten(forgettings, &call.id, [call.made, at])
+        {
             verdict.superseded_by_unknown += 1;
         } else if set_backs
             .iter()
@@ -340,24 +356,30 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_call_that_did_not_hear_of_its_grant_excuses_those_before_it_and_not_itself() {
-        let newer = |made, at| call(1, 1, made, superseded(at));
+    fn a_call_that_did_not_hear_of_its_grant_excuses_those_that_it_covered_and_not_itself() {
+        let other = |made, at| call(1, 1, made, superseded(at));
         let last = call(0, 1, 210, ran(1, [300, 310]));
         for (made, at, excused) in [
             (150, 301, true),
-            // It is older, came later, or was answered before.
-            (50, 301, false),
+            // It is older, and what ran in its place did so after both.
+            (50, 301, true),
+            // It came later, or was answered before.
             (201, 301, false),
             (150, 190, false),
+            (50, 190, false),
         ] {
-            let calls = [call(0, 0, 100, superseded(200)), newer(made, at), last.clone()];
+            let calls = [call(0, 0, 100, superseded(200)), other(made, at), last.clone()];
             let verdict = judged(&calls, None, None);
             let about = format!("{:?}", calls[0]);
             let found = verdict.violations.iter().any(|found| found.contains(&about));
             assert_eq!(found, !excused, "{made} {at} {verdict:?}");
         }
-        // Nothing runs in the favour of the newer one either.
-        let calls = [call(0, 0, 100, superseded(200)), newer(150, 301)];
+        // Nothing runs in the place of the other one either.
+        let calls = [call(0, 0, 100, superseded(200)), other(150, 301)];
+        assert_found(&calls, None, "no call ran in place");
+        // What ran in the place of an older one did so before this one was made.
+        let before = call(2, 1, 20, ran(1, [60, 70]));
+        let calls = [call(0, 0, 100, superseded(200)), other(50, 301), before];
         assert_found(&calls, None, "no call ran in place");
     }
 
