@@ -286,15 +286,6 @@ impl Board {
         }
     }
 
-    /// Who was granted this lock last, if that one had not given it back at this time.
-    pub(crate) fn holder(&self, id: &str, at_ms: u64) -> Option<&Span> {
-        let grants = self.spans.iter().filter(|span| span.id == id && span.fence.is_some());
-        grants.max_by_key(|span| span.fence).filter(|span| {
-            matches!(&*span.end, "" | "killed" | "lost" | "gone" | RELEASING | NOT_RELEASED)
-                || span.to_ms.is_some_and(|to| to > at_ms)
-        })
-    }
-
     /// Goes on with what an instance says that it does, where no span shows it: it was taken for
     /// gone, or the entry that has begun the span is no longer kept.
     fn resume(&mut self, at_ms: u64, entry: &Entry, id: &str, fence: Option<u64>) {

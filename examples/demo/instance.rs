@@ -118,7 +118,7 @@ impl Instance {
         let dead = killed.clone();
         let (locks, network) = process
             .address
-            .connect_breakable(move |warning| {
+            .connect_breakable(&self.name, &process.servers, move |warning| {
                 if let Some(this) = this.upgrade().filter(|_| !dead.is_cancelled()) {
                     this.answer("on_warning(..)", &warning.to_string(), "", false);
                 }
@@ -478,6 +478,10 @@ impl Instance {
 impl State {
     pub(crate) fn unmask(&self, text: &str) -> String {
         self.life.as_ref().map_or_else(|| text.to_owned(), |life| life.network.unmask(text))
+    }
+
+    pub(crate) fn proxy(&self) -> Option<String> {
+        self.life.as_ref().and_then(|life| life.network.proxy())
     }
 
     pub(crate) fn is_breakable(&self) -> bool {

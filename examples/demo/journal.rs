@@ -1,5 +1,5 @@
-//! Tells all copies of the demo what has happened, in one order: a stream on the server, or, with
-//! locks in memory, nothing but this process's own board.
+//! Tells all copies of the demo what has happened, in one order: a stream on the server, or, without
+//! one, nothing but this process's own board.
 
 use std::{
     sync::{
@@ -15,10 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{
-    board::{Board, Entry},
-    network::Address,
-};
+use crate::board::{Board, Entry};
 
 const STREAM: &str = "lock-demo-journal";
 /// How much of it is kept, and for how long after the last entry.
@@ -41,17 +38,15 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Begins to read what others write, and what they have written before.
-    pub(crate) fn start(address: &Address) -> Self {
+    pub(crate) fn start(server: Option<Client>) -> Self {
         let (entries, written) = mpsc::unbounded_channel();
         let journal =
             Self { entries, board: watch::Sender::new(Board::default()), ahead: Arc::default() };
-        match address {
-            Address::Memory(_) => {
+        match server {
+            None => {
                 tokio::spawn(keep_here(journal.clone(), written));
             }
-            Address::Redis(information) => {
-                let client = Client::open((**information).clone())
-                    .expect("BUG: a URL that was read is refused");
+            Some(client) => {
                 tokio::spawn(append(journal.clone(), client.clone(), written));
                 tokio::spawn(follow(journal.clone(), client));
             }

@@ -5,8 +5,6 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use lock::fenced;
 use redis::{AsyncConnectionConfig, Client};
 
-use crate::network::Address;
-
 /// Writes are accepted in the order of their fencing tokens only.
 pub(crate) enum Ledger {
     /// The largest token that has written, by lock.
@@ -16,13 +14,8 @@ pub(crate) enum Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(address: &Address) -> Self {
-        match address {
-            Address::Memory(_) => Self::Memory(Mutex::default()),
-            Address::Redis(information) => Self::Redis(
-                Client::open((**information).clone()).expect("BUG: a URL that was read is refused"),
-            ),
-        }
+    pub(crate) fn new(server: Option<Client>) -> Self {
+        server.map_or_else(|| Self::Memory(Mutex::default()), Self::Redis)
     }
 
     /// Writes, unless a larger token has written before: then false.

@@ -8,6 +8,9 @@
 //!
 //!     LOCK_URL=redis://127.0.0.1/ cargo run --example demo -- --port 4081
 //!
+//! The URL may name Sentinels or a Cluster (`redis+sentinel://h1,h2/name`, `redis+cluster://h1,h2`). Stop
+//! a server then, and see on the page which one the library goes on with.
+//!
 //! It uses the public API of the library only. From the page to the store:
 //!
 //! - `page/`: what the browser gets; it draws what it is told, and sends commands
@@ -15,6 +18,7 @@
 //! - `instance`: one open page, which stands for one instance of a service; `life` is what runs in it,
 //!   `command` what a page can ask of it, `answer` what it shows, `viewer` whether a page is there
 //! - `network`: what lies between an instance and its store, and can be cut
+//! - `servers`: what the library reports of its connections
 //! - `journal`: tells all copies what has happened; `board` is what follows from that
 
 mod answer;
@@ -28,6 +32,7 @@ mod network;
 mod process;
 mod proxy;
 mod server;
+mod servers;
 mod view;
 mod viewer;
 
@@ -35,12 +40,13 @@ use std::{env, io::ErrorKind, process::ExitCode};
 
 use tokio::net::TcpListener;
 
-use crate::{network::Address, process::Process};
+use crate::{network::Address, process::Process, servers::Servers};
 
 const USAGE: &str = "usage: cargo run --example demo -- [--port PORT]
 
   --port PORT    the page is at http://127.0.0.1:PORT/ (4080; 0: a port that is free)
-  LOCK_URL       redis://.., rediss://.. or unix://..: the locks are there, not in memory";
+  LOCK_URL       redis://.., rediss://.., unix://.., redis+sentinel://.. or redis+cluster://..:
+                 the locks are there, not in memory";
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
@@ -75,7 +81,7 @@ async fn run() -> Result<(), String> {
         }
     })?;
     let address_of_page = listener.local_addr().map_err(|error| error.to_string())?;
-    let process = Process::start(address)?;
+    let process = Process::start(address, Servers::listen())?;
     println!("http://{address_of_page}/  (locks: {}; Ctrl-C ends it)", process.store());
     server::serve(listener, process).await.map_err(|error| error.to_string())
 }

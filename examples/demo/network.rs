@@ -6,7 +6,7 @@ use lock::{Locks, LocksBuilder, Warning, store::MemoryStore, test_util::FaultySt
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::proxy::Proxy;
+use crate::{proxy::Proxy, servers::Servers};
 
 /// Locks of applications on the same server are left alone.
 const PREFIX: &str = "lock-demo:";
@@ -21,6 +21,8 @@ pub(crate) enum Address {
     Memory(MemoryStore),
     /// On a server.
     Redis(Box<ConnectionInfo>),
+    /// On several: Sentinels and their servers, or a Cluster. Its URL.
+    Several(String),
 }
 
 /// What the way to the store is like.
@@ -40,7 +42,8 @@ pub(crate) enum Condition {
 pub(crate) enum Network {
     Memory(FaultyStore),
     Redis(Proxy),
-    /// Nothing that could be cut: a connection under TLS would notice a proxy.
+    /// Nothing that could be cut: a connection under TLS would notice a proxy, and several servers
+    /// tell their clients their own addresses.
     Direct,
 }
 
@@ -54,6 +57,11 @@ impl Address {
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         if url == "memory:" {
             return Ok(Self::memory());
+        }
+        if url.split_once("://").is_some_and(|(scheme, _)| {
+            scheme.ends_with("+sentinel") || scheme.ends_with("+cluster")
+        }) {
+            return Ok(Self::Several(url.to_owned()));
         }
         let information = url.into_connection_info().map_err(|error| {
             // The URL may have a password in it.
@@ -71,22 +79,41 @@ impl Address {
                 ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
                 other => other.to_string(),
             },
+            Self::Several(url) => {
+                let (scheme, rest) = url.split_once("://").unwrap_or_default();
+                let hosts = rest.rsplit_once('@').map_or(rest, |(_credentials, hosts)| hosts);
+                let hosts = hosts.split_once('?').map_or(hosts, |(hosts, _settings)| hosts);
+                format!("{scheme}://{hosts}")
+            }
+        }
+    }
+
+    /// The server on which the copies of the demo tell each other what happens, and on which the
+    /// ledger is. `None`: this process keeps both for itself.
+    pub(crate) fn server(&self) -> Option<Client> {
+        match self {
+            Self::Redis(information) => Some(client(information)),
+            Self::Memory(_) | Self::Several(_) => None,
         }
     }
 
     /// Locks that nothing comes between, for what the demo itself wants to know.
     pub(crate) fn connect(&self) -> Result<Locks, lock::Error> {
-        match self {
-            Self::Memory(store) => lazily(Locks::builder().store(store.clone())),
-            Self::Redis(information) => lazily(Locks::builder().client(client(information)?)),
-        }
+        let builder = match self {
+            Self::Memory(store) => Locks::builder().store(store.clone()),
+            Self::Redis(information) => Locks::builder().client(client(information)),
+            Self::Several(url) => Locks::builder().url(url),
+        };
+        lazily(builder.name("the demo itself"))
     }
 
-    /// Locks of an instance, and the way that they take.
+    /// Locks of the instance with this name, and the way that they take.
     ///
     /// The proxy runs on the current runtime, which is not the instance's: that may be blocked.
     pub(crate) async fn connect_breakable(
         &self,
+        name: &str,
+        servers: &Servers,
         on_warning: impl Fn(&Warning) + Send + Sync + 'static,
     ) -> Result<(Locks, Network), String> {
         let (builder, network) = match self {
@@ -100,18 +127,19 @@ impl Address {
                 })?;
                 let (information, network) = match proxy {
                     Some(proxy) => {
+                        servers.behind(proxy.address(), information.addr().to_string());
                         let here = (Ipv4Addr::LOCALHOST.to_string(), proxy.port());
                         let here = ConnectionAddr::Tcp(here.0, here.1);
                         ((**information).clone().set_addr(here), Network::Redis(proxy))
                     }
                     None => ((**information).clone(), Network::Direct),
                 };
-                let client = client(&information).map_err(|error| error.to_string())?;
-                (Locks::builder().client(client), network)
+                (Locks::builder().client(client(&information)), network)
             }
+            Self::Several(url) => (Locks::builder().url(url), Network::Direct),
         };
-        let locks = lazily(builder.on_warning(on_warning)).map_err(|error| error.to_string())?;
-        Ok((locks, network))
+        let locks = lazily(builder.name(name).on_warning(on_warning));
+        Ok((locks.map_err(|error| error.to_string())?, network))
     }
 }
 
@@ -138,6 +166,14 @@ impl Network {
         }
     }
 
+    /// What the library takes for its server's address, if that is a proxy's.
+    pub(crate) fn proxy(&self) -> Option<String> {
+        match self {
+            Self::Redis(proxy) => Some(proxy.address()),
+            Self::Memory(_) | Self::Direct => None,
+        }
+    }
+
     /// What the library says of its server, without what lies between.
     pub(crate) fn unmask(&self, text: &str) -> String {
         match self {
@@ -152,9 +188,9 @@ impl Network {
     }
 }
 
-fn client(information: &ConnectionInfo) -> Result<Client, lock::Error> {
+fn client(information: &ConnectionInfo) -> Client {
     // What it checks was checked when the URL was read.
-    Ok(Client::open(information.clone()).expect("BUG: a URL that was read is refused"))
+    Client::open(information.clone()).expect("BUG: a URL that was read is refused")
 }
 
 /// A server that is down is said on the page, and waited for.

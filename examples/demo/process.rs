@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     board::ALIVE_MS, instance::Instance, journal::Journal, ledger::Ledger, network::Address,
+    servers::Servers,
 };
 
 /// The names that instances get: those who thought about what runs at the same time.
@@ -27,6 +28,7 @@ pub(crate) struct Process {
     pub(crate) address: Address,
     pub(crate) journal: Journal,
     pub(crate) ledger: Ledger,
+    pub(crate) servers: Servers,
     /// Locks that no button can cut: for an operator's commands, and for what a page asks.
     pub(crate) operator: Locks,
     /// That of this process, which no button can block.
@@ -37,10 +39,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(address: Address) -> Result<Arc<Self>, String> {
+    pub(crate) fn start(address: Address, servers: Servers) -> Result<Arc<Self>, String> {
         let process = Arc::new(Self {
-            journal: Journal::start(&address),
-            ledger: Ledger::new(&address),
+            journal: Journal::start(address.server()),
+            ledger: Ledger::new(address.server()),
+            servers,
             operator: address.connect().map_err(|error| error.to_string())?,
             runtime: Handle::current(),
             ending: CancellationToken::new(),

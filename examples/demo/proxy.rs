@@ -47,9 +47,14 @@ impl Proxy {
         self.port
     }
 
+    /// What the library takes for its server's address.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
     /// What the library says of its server, said of the one that the proxy stands for.
     pub(crate) fn unmask(&self, text: &str) -> String {
-        text.replace(&format!("{}:{}", Ipv4Addr::LOCALHOST, self.port), &self.server)
+        text.replace(&self.address(), &self.server)
     }
 
     /// From now on, for connections that there are and for new ones.

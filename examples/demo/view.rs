@@ -28,6 +28,7 @@ pub(crate) struct View {
     ledger: LedgerView,
     timeline: Timeline,
     debounce: DebounceView,
+    servers: Vec<ServerView>,
     lines: Vec<LineView>,
 }
 
@@ -60,10 +61,19 @@ struct GuardView {
 struct LockView {
     id: String,
     state: &'static str,
-    holder: Option<String>,
+    holder: Option<HolderView>,
     remaining_ms: u64,
     waiters: usize,
     error: Option<String>,
+}
+
+/// What the store knows of the holder. Another library's lock has none of it.
+#[derive(Debug, Serialize)]
+struct HolderView {
+    name: Option<String>,
+    host: Option<String>,
+    pid: Option<u32>,
+    asked_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,6 +137,15 @@ struct Window {
 }
 
 #[derive(Debug, Serialize)]
+struct ServerView {
+    address: String,
+    is_primary: bool,
+    text: String,
+    is_good: bool,
+    ago_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
 struct LineView {
     ago_ms: u64,
     name: String,
@@ -153,11 +172,12 @@ impl View {
         Self {
             copy: std::process::id(),
             store: process.store(),
-            lock: lock(&board, id, asked, now),
+            lock: lock(id, asked),
             line: line(&board, instance, id, now),
             ledger: ledger(&board, id),
             timeline: timeline(&board, &me.name, now),
             debounce: debounce(&board, now),
+            servers: servers(process, instance),
             lines: board
                 .lines
                 .iter()
@@ -205,7 +225,7 @@ fn me(instance: &Instance) -> (Me, Vec<Answer>) {
     (me, state.answers.iter().rev().cloned().collect())
 }
 
-fn lock(board: &Board, id: &str, asked: Option<&Asked>, now: u64) -> LockView {
+fn lock(id: &str, asked: Option<&Asked>) -> LockView {
     let mut view = LockView {
         id: id.to_owned(),
         state: "asking",
@@ -221,10 +241,14 @@ fn lock(board: &Board, id: &str, asked: Option<&Asked>, now: u64) -> LockView {
             view.state = if silent { "unknown" } else { "refused" };
             view.error = Some(error.to_string());
         }
-        Some((Ok(Status::Held { remaining, waiters, .. }), at)) => {
+        Some((Ok(Status::Held { holders, remaining, waiters, .. }), at)) => {
             view.state = "held";
-            let at_ms = now.saturating_sub(millis(at.elapsed()));
-            view.holder = board.holder(id, at_ms).map(|span| span.name.clone());
+            view.holder = holders.first().map(|holder| HolderView {
+                name: holder.name.clone(),
+                host: holder.host.clone(),
+                pid: holder.pid,
+                asked_ms: holder.held_for.map(|held_for| millis(held_for + at.elapsed())),
+            });
             view.remaining_ms = millis(remaining.saturating_sub(at.elapsed()));
             view.waiters = *waiters;
         }
@@ -250,6 +274,21 @@ fn line(board: &Board, me: &Instance, id: &str, now: u64) -> Vec<InLine> {
             mine: *instance == me.id,
             doing: person.doing,
             for_ms: now.saturating_sub(person.since_ms),
+        })
+        .collect()
+}
+
+fn servers(process: &Process, instance: &Instance) -> Vec<ServerView> {
+    let proxy = instance.state().proxy();
+    let servers = process.servers.seen_through(proxy.as_deref());
+    servers
+        .into_iter()
+        .map(|server| ServerView {
+            ago_ms: millis(server.reported_for()),
+            text: instance.state().unmask(&server.report.text),
+            is_good: server.report.is_good,
+            is_primary: server.is_primary,
+            address: server.address,
         })
         .collect()
 }

@@ -212,6 +212,7 @@ function draw() {
   draw_buttons(me);
   draw_answers(about_lock);
   draw_line(view.lock, view.line);
+  draw_servers(view.servers);
 
   const holds = me.doing === "holding";
   put(at("whose"), me.token && !holds ? "your last token, no longer held" : "your token");
@@ -274,7 +275,7 @@ function draw_buttons(me) {
   }
   at("id").readOnly = !free && alive;
   const conditions = {
-    open: me.breakable || !alive ? "The network works." : "This page does not cut connections under TLS.",
+    open: me.breakable || !alive ? "The network works." : "This page cuts no connections under TLS, or to several servers: stop a server, and see below what the library reports.",
     silent: "No message arrives.",
     cut: "There is no connection.",
   };
@@ -308,13 +309,19 @@ function draw_answers([latest, ...before]) {
   );
 }
 
+// The name that the holder's application has given it; another library's client has none.
+const holder_of = (lock) => lock.holder?.name ?? "a client without a name";
+
 function draw_line(lock, line) {
-  const whose = lock.holder ?? "a client that is not on a page";
+  const whose = holder_of(lock);
+  const { pid, host, asked_ms } = lock.holder ?? {};
+  const where = pid ? ` (process ${pid} on ${host})` : "";
+  const since = asked_ms == null ? "" : ` ${whose} asked for it ${Math.floor(asked_ms / 1000)} s ago.`;
   const waiting = ["nobody is waiting", "1 is waiting"][lock.waiters] ?? `${lock.waiters} are waiting`;
   const states = {
     asking: "Asking the store …",
     free: `The store says: ${lock.id} is free.`,
-    held: `The store says: ${lock.id} is held by ${whose}; ${waiting}.`,
+    held: `The store says: ${lock.id} is held by ${whose}${where}; ${waiting}.${since}`,
     unknown: `The store does not answer: ${lock.error}`,
     refused: `There is no answer but an error: ${lock.error}`,
   };
@@ -341,6 +348,22 @@ function draw_line(lock, line) {
     items.unshift(item);
   }
   put_all(at("line"), items);
+}
+
+function draw_servers(servers) {
+  at("servers-card").hidden = servers.length === 0;
+  put_all(
+    at("servers"),
+    servers.map((server) => {
+      const item = element("li", server.is_good ? "good" : "bad");
+      item.append(
+        element("strong", "", server.is_primary ? `${server.address} (the primary)` : server.address),
+        element("span", "", server.text),
+        element("span", "", `${Math.floor(server.ago_ms / 1000)} s ago`),
+      );
+      return item;
+    }),
+  );
 }
 
 function draw_timeline({ window_ms, lanes }) {
@@ -394,11 +417,11 @@ function tick() {
     put(at("remaining"), guard.is_held ? seconds(left) : "0.0 s");
   } else {
     put(at("remaining"), "–");
-    const dead = me.doing === "killed" && lock.holder === me.name;
+    const dead = me.doing === "killed" && lock.holder?.name === me.name;
     if (lock.state === "held" && (dead || me.doing === "waiting")) {
       left = Math.max(lock.remaining_ms - passed, 0);
       whole = Math.max(whole, left);
-      const whose = dead ? "your" : lock.holder ? `${lock.holder}’s` : "the holder’s";
+      const whose = dead ? "your" : lock.holder?.name ? `${lock.holder.name}’s` : "the holder’s";
       text = `${whose} lease runs for ${seconds(left)} more${dead ? "" : " unless renewed"}`;
     }
   }

@@ -217,7 +217,7 @@ impl Browser {
     /// Takes a picture of the page from this element on to the end of that one.
     pub(crate) async fn picture(&self, look: Look, first: &str, last: &str, file: &Path) {
         // Wide enough for nothing to be cut off, and no wider than what is looked at.
-        self.look(Look { height: 4000, ..look }).await;
+        self.look(Look { height: 6000, ..look }).await;
         let bounds = self
             .run(
                 "const [first, last] = arguments[0].split(' ').map((selector) =>

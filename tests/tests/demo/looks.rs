@@ -68,18 +68,18 @@ async fn the_keyboard_is_enough() {
     page.close().await;
 }
 
-/// Contrast, names of controls, structure, in the states that look different; then the pictures,
-/// which are written where `LOCK_PICTURES` says.
+/// Takes a picture for the documentation, if `LOCK_PICTURES` says where it goes.
+pub(crate) async fn picture(page: &Browser, look: Look, first: &str, last: &str, name: &str) {
+    if let Some(folder) = env::var_os("LOCK_PICTURES").map(PathBuf::from) {
+        fs::create_dir_all(&folder).expect("the folder of pictures can be made");
+        page.picture(look, first, last, &folder.join(name)).await;
+    }
+}
+
+/// Contrast, names of controls, structure, in the states that look different; and pictures of them.
 #[tokio::test]
 async fn every_state_can_be_read() {
     let _alone = alone().await;
-    let pictures = env::var_os("LOCK_PICTURES").map(PathBuf::from);
-    let picture = async |page: &Browser, look, first: &str, last: &str, name: &str| {
-        if let Some(folder) = &pictures {
-            fs::create_dir_all(folder).expect("the folder of pictures can be made");
-            page.picture(look, first, last, &folder.join(name)).await;
-        }
-    };
     let two = Two::open(DESKTOP).await;
     let Two { one, other, .. } = &two;
     readable(one, "at the beginning").await;
@@ -123,8 +123,9 @@ async fn every_state_can_be_read() {
     two.close().await;
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/demo");
-    for name in ["holding.webp", "waiting-telephone.webp", "lost-dark.webp", "debounce.webp"] {
-        let size = fs::metadata(folder.join(name)).map_or(0, |file| file.len());
+    for name in ["holding", "waiting-telephone", "lost-dark", "debounce", "servers"] {
+        let name = format!("{name}.webp");
+        let size = fs::metadata(folder.join(&name)).map_or(0, |file| file.len());
         assert!((1..LARGEST).contains(&size), "docs/demo/{name} has {size} bytes");
     }
 }

@@ -5,6 +5,7 @@ mod browser;
 mod copy;
 mod looks;
 mod requests;
+mod servers;
 mod states;
 mod told;
 
@@ -55,8 +56,10 @@ impl Two {
         other.press("acquire").await;
         other.shows_within(SOON, "doing", "You wait in line for invoice:7").await;
         for page in [one, other] {
-            page.shows("store-says", &format!("held by {}; 1 is waiting", one.text("name").await))
+            // The name is the store's word for the holder, and not what the pages tell each other.
+            page.shows("store-says", &format!("held by {} (process ", one.text("name").await))
                 .await;
+            page.shows("store-says", "); 1 is waiting.").await;
         }
     }
 

@@ -78,7 +78,7 @@ impl Watching {
         while began.elapsed() < PATIENCE {
             let mut line = String::new();
             self.0.read_line(&mut line).expect("the stream goes on");
-            assert!(!line.contains("gone"), "there is no such instance");
+            assert!(!line.starts_with("event: gone"), "there is no such instance");
             let Some(data) = line.strip_prefix("data: ") else { continue };
             last = serde_json::from_str(data).expect("a view is JSON");
             if shows(&last) {

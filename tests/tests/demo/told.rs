@@ -33,31 +33,6 @@ fn alive(doing: Doing, fence: Option<u64>) -> Event {
     Event::Alive { doing, id: id(), fence }
 }
 
-fn released(how: &str) -> Event {
-    Event::Released { id: id(), how: how.to_owned() }
-}
-
-fn holder(board: &Board, at_ms: u64) -> Option<&str> {
-    board.holder(ID, at_ms).map(|span| &*span.name)
-}
-
-#[test]
-fn the_last_grant_tells_who_holds_a_lock() {
-    let mut events = vec![(0, "Ada", holds(1)), (100, "Ada", Event::Lost { id: id() })];
-    let board = after(events.clone());
-    assert_eq!(holder(&board, 200), Some("Ada"), "the store knows of no loss until the lease ends");
-    events.push((300, "Lynn", holds(2)));
-    events.push((400, "Lynn", Event::Releases { id: id() }));
-    assert_eq!(holder(&after(events.clone()), 450), Some("Lynn"), "the store has not answered");
-    events.push((500, "Lynn", released("released")));
-    let board = after(events.clone());
-    assert_eq!(holder(&board, 350), Some("Lynn"), "the store was asked before the release");
-    assert_eq!(holder(&board, 600), None, "it is not the one who lost it before, either");
-    let last = events.len() - 1;
-    events[last] = (500, "Lynn", released(board::NOT_RELEASED));
-    assert_eq!(holder(&after(events), 600), Some("Lynn"), "no release has reached the store");
-}
-
 #[test]
 fn one_that_is_gone_held_its_lock_until_it_was_last_seen() {
     let events = vec![(0, "Ada", holds(1)), (1_000, "Ada", alive(Doing::Holding, Some(1)))];
@@ -67,7 +42,6 @@ fn one_that_is_gone_held_its_lock_until_it_was_last_seen() {
     assert!(board.people.is_empty());
     assert_eq!(board.spans[0].to_ms, Some(1_000));
     assert_eq!(board.spans[0].end, "gone");
-    assert_eq!(holder(&board, 30_000), Some("Ada"), "if the store says that it is held");
     board.sweep(1_001 + WINDOW_MS);
     assert!(board.spans.is_empty());
 }
