@@ -1,5 +1,5 @@
-//! Completes the code of the pages, so that it runs: the comment `<!-- run` behind a block of code,
-//! which readers of a page do not see, belongs to the block.
+//! Completes the code of the pages so that it runs: a comment `<!-- run` after a block of code,
+//! which readers of a page do not see, is added to the block.
 
 use std::{env, error::Error, fs, path::Path};
 

@@ -1,5 +1,5 @@
-//! The pages of the documentation, as far as they can be tested: their code is compiled and run, and
-//! their links lead somewhere. `build.rs` says how a page hides the part that only makes its code run.
+//! Tests for the pages of the documentation: their code is compiled and run, and the targets of
+//! their links exist. `build.rs` says how a page hides the part that only makes its code run.
 
 #[cfg(test)]
 mod links;

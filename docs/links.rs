@@ -1,11 +1,11 @@
-//! Where the links of all pages lead: to a file that is there, to a heading of it, to a test.
+//! Checks the links of all pages: the file, the heading and the test that a link names must exist.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A link of a page: its text, and where it leads.
+/// A link of a page: its text and its target.
 struct Link {
     text: String,
     target: String,
@@ -15,7 +15,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
 }
 
-/// All pages of the repository, without what was built or fetched.
+/// All pages of the repository, except built or fetched files.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
     let mut folders = vec![root().to_owned()];
@@ -23,7 +23,7 @@ fn pages() -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).expect("a folder can be read") {
             let path = entry.expect("a folder can be read").path();
             let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
-            // A link to a page, as the one of each package to the README, is read in its place.
+            // A symbolic link, such as that of a package to the README, is checked at its target.
             if name.starts_with('.') || name == "target" || path.is_symlink() {
                 continue;
             }
@@ -37,7 +37,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The links outside of blocks of code.
+/// The links of a page, outside of code blocks.
 fn links(page: &str) -> Vec<Link> {
     let mut links = Vec::new();
     let prose = page.split("\n```").step_by(2);
@@ -52,7 +52,7 @@ fn links(page: &str) -> Vec<Link> {
     links
 }
 
-/// As GitHub names the headings of a page.
+/// The anchors that GitHub gives to the headings of a page.
 fn headings(page: &str) -> Vec<String> {
     let titles = page.lines().filter(|line| line.starts_with('#'));
     let titles = titles.map(|line| line.trim_start_matches('#').trim().to_lowercase());
@@ -64,7 +64,7 @@ fn headings(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with a link of this page.
+/// Returns what is wrong with a link of this page, if anything.
 fn fault(page: &Path, own: &str, link: &Link) -> Option<String> {
     let Link { text, target } = link;
     if target.contains("://") {
@@ -82,7 +82,7 @@ fn fault(page: &Path, own: &str, link: &Link) -> Option<String> {
             return Some("there is no such heading".to_owned());
         }
     }
-    // A claim, by the name of its test: [`module::test`](..).
+    // A claim is linked to its test, as [`module::test`](..).
     if let Some(test) = text.trim_matches('`').split("::").nth(1)
         && file.ends_with(".rs")
         && !text_of().contains(&format!("fn {test}("))

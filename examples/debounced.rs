@@ -1,4 +1,4 @@
-//! `#[debounced]`: a burst of calls becomes one run, of the last call, over all instances.
+//! `#[debounced]`: a burst of calls, across all instances, becomes one run of the last call.
 //!
 //!     cargo run --example debounced
 
@@ -7,8 +7,8 @@ use std::time::Duration;
 use lock::{Error, Locks, debounced};
 use tokio::{task::JoinSet, time::sleep};
 
-// Returns `Some` if this call ran, `None` if a newer one took its place. Different documents do
-// not wait for each other.
+// Returns `Some` if this call ran, `None` if a newer one took its place. Calls for different
+// documents do not wait for each other.
 #[debounced(id = "reindex:{document}", wait = "300ms")]
 async fn reindex(document: u32, text: String) -> Result<usize, Error> {
     println!("  indexing document {document}: {text:?}");

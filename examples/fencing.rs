@@ -2,12 +2,12 @@
 //!
 //!     cargo run --example fencing
 //!
-//! needs no server. The first holder is forced out in the middle of its work, as an expired lease
-//! would do it while the process sleeps; it writes all the same when it wakes up.
+//! needs no server. In the middle of its work, the first holder's lock is released by force, as if
+//! its lease had expired while the process was paused. The holder still writes when it wakes up.
 
 use lock::{Error, Locks};
 
-/// A ledger that remembers who wrote last.
+/// A ledger that remembers the fencing token of its last write.
 #[derive(Default)]
 struct Ledger {
     balance: u64,
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Error> {
     assert!(ledger.write(150, next.fencing_token()));
     println!("the second holder wrote {} with token {}", ledger.balance, next.fencing_token());
 
-    // It has not looked at `is_held`, nor waited for `lost`.
+    // The first holder has neither checked `is_held` nor waited for `lost`.
     let accepted = ledger.write(90, paused.fencing_token());
     println!("the first holder writes again: {}", if accepted { "accepted" } else { "refused" });
     assert!(!accepted && ledger.balance == 150);

@@ -3,7 +3,7 @@
 //!
 //!     cargo run --example graceful_shutdown
 //!
-//! and press Ctrl-C; or wait three seconds, and it stops by itself.
+//! and press Ctrl-C; or wait three seconds for it to stop on its own.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ async fn main() -> Result<(), Error> {
         let locks = locks.clone();
         async move {
             for job in 0.. {
-                // Dropped with the task, wherever that is stopped: the lock is released then.
+                // The guard is dropped with the task, wherever that is stopped, and releases the
+                // lock.
                 let guard = match locks.lock(format!("job:{}", job % 3)).acquire().await {
                     Ok(guard) => guard,
                     Err(error) => return println!("the worker ends: {error}"),
@@ -37,10 +38,10 @@ async fn main() -> Result<(), Error> {
         () = sleep(Duration::from_secs(3)) => println!("three seconds are over: stopping"),
     }
 
-    // Stop the work first; what it held is released in the background as its guards are dropped.
+    // Stop the work first: its guards are dropped, and their locks released in the background.
     worker.abort();
     let _ = worker.await;
-    // Then wait for those releases. `shutdown` would also end locks that somebody still holds.
+    // Then wait for those releases. `shutdown` would also end locks that are still held.
     locks.flush().await;
     println!("job:0 is {:?}", locks.lock("job:0").status().await?);
     locks.shutdown().await;

@@ -1,4 +1,4 @@
-//! `#[locked]` over the handlers of a service: ids from arguments and fields, what happens when a
+//! `#[locked]` on the handlers of a service: ids from arguments and fields, what happens when a
 //! lock is busy, and the guard inside the body.
 //!
 //!     cargo run --example locked
@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use lock::{Error, Locks, locked};
 
-/// The service's own error, which a lock's error turns into.
+/// The service's own error, into which lock errors are converted.
 #[derive(Debug)]
 #[expect(dead_code, reason = "a real service would answer its caller with it")]
 enum ServiceError {
@@ -32,8 +32,8 @@ struct Service {
 }
 
 impl Service {
-    // One shipment of an order at a time, over all instances of the service. The guard's fencing
-    // token goes along with the write, so that a storage that checks it refuses a stale one.
+    // One shipment of an order at a time, across all instances of the service. The guard's fencing
+    // token goes along with the write, so that a storage that checks it refuses a stale write.
     #[locked(id = "{self.tenant}:order:{order.id}", locks = self.locks, guard = guard)]
     async fn ship(&self, order: &Order) -> Result<String, ServiceError> {
         if order.items == 0 {
@@ -43,14 +43,14 @@ impl Service {
         Ok(format!("order {} shipped with token {}", order.id, guard.fencing_token()))
     }
 
-    // A job that every instance starts: the one that gets the lock does it, the others skip it.
+    // A job that every instance starts: the one that gets the lock runs it, the others skip it.
     #[locked(id = "{self.tenant}:cleanup", wait = 0, skip, locks = self.locks)]
     async fn clean_up(&self) -> Result<Option<u32>, ServiceError> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         Ok(Some(42))
     }
 
-    // A return type without room for an error: `or_else` says what it is then.
+    // A return type without room for an error: `or_else` says what to return instead.
     #[locked(id = "{self.tenant}:count", wait = "100ms", locks = self.locks, or_else = |_error| 0)]
     async fn count(&self) -> u32 {
         7

@@ -1,5 +1,5 @@
-//! What happens to work whose lock is lost: it is stopped, and what it still writes is refused by
-//! a storage that checks fencing tokens.
+//! What happens to work whose lock is lost: it is stopped, and a storage that checks fencing tokens
+//! refuses what it still writes.
 //!
 //!     cargo run --example lost_lock
 //!

@@ -7,7 +7,7 @@
 //!
 //!     LOCK_URL=redis://127.0.0.1/ cargo run --example quickstart
 //!
-//! What the library does meanwhile, as it tells it itself:
+//! To see the library's own log of what it does:
 //!
 //!     RUST_LOG=lock=debug cargo run --example quickstart
 
@@ -98,7 +98,7 @@ async fn main() -> Result<(), Error> {
     }
     say(format!("{} run, and it was call {outcomes:?}", runs.load(Ordering::Relaxed)));
 
-    println!("\n#[locked(id = \"invoice:{{invoice_id}}\")] does all of it over a function.");
+    println!("\n#[locked(id = \"invoice:{{invoice_id}}\")] does all of this for a function.");
     #[locked(id = "invoice:{invoice_id}")]
     async fn charge(invoice_id: u64, began: Instant) -> Result<u64, Error> {
         println!("{:5} ms  charging invoice {invoice_id}", began.elapsed().as_millis());
@@ -110,7 +110,7 @@ async fn main() -> Result<(), Error> {
         .await?;
     say("invoice 7 was charged twice in turn, invoice 8 at the same time as the first".to_owned());
 
-    // A guard that was dropped is released in the background: give that its time before exit.
+    // Dropped guards are released in the background: wait for that before the exit.
     locks.flush().await;
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! How to test code that takes locks: what it does when the lock is busy, when it loses the lock,
-//! and when the store is down. No server, and no time: the clock is paused.
+//! and when the store is down. The tests need no server and take no time: the clock is paused.
 //!
 //!     cargo test --example testing
 
@@ -81,7 +81,7 @@ mod tests {
         store.come_back();
         assert_eq!(locks.scope(handle(7)).await, 200);
 
-        // One answer that is lost is asked for again.
+        // The library asks again for a lost answer.
         store.fail_next(Operation::Acquire, Fault::LostReply, 1);
         assert_eq!(locks.scope(handle(7)).await, 200);
         Ok(())

@@ -1,5 +1,5 @@
-//! What a Cluster costs against one server, in one run: renewals of ten thousand locks, and passing a
-//! lock from client to client.
+//! The cost of a Cluster compared with one server, in one run: renewals of ten thousand locks, and
+//! hand-overs of a lock from client to client.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -20,7 +20,7 @@ const PASSED_ON: usize = 2000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // `cargo bench` has arguments of its own.
+    // The arguments are cargo's own, and are ignored.
     let one = RedisServer::builder().cluster_of_one(false).start();
     let cluster = Cluster::start().await;
     let nodes = cluster.primaries().await;
@@ -87,7 +87,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Two clients take turns: each waits while the other holds.
+/// Two clients take turns: each waits while the other holds the lock.
 async fn pass_on(url: &str, id: &str) -> Result<Vec<Duration>, Box<dyn Error>> {
     let clients = [Locks::connect(url).await?, Locks::connect(url).await?];
     let mut held = clients[0].lock(id).acquire().await?;
@@ -95,7 +95,7 @@ async fn pass_on(url: &str, id: &str) -> Result<Vec<Duration>, Box<dyn Error>> {
     for turn in 0..PASSED_ON {
         let lock = clients[(turn + 1) % 2].lock(id);
         let waiter = tokio::spawn(async move { (lock.acquire().await, Instant::now()) });
-        // Long enough for it to be in line.
+        // Long enough for the waiter to be in line.
         sleep(Duration::from_millis(2)).await;
         let released_at = Instant::now();
         drop(held);
@@ -123,13 +123,13 @@ async fn hold(locks: &Locks) -> Result<Vec<LockGuard>, Box<dyn Error>> {
     Ok(guards)
 }
 
-/// What servers have spent since they started.
+/// The resources that servers have used since they started.
 struct Spent {
-    /// Seconds on a processor.
+    /// CPU time, in seconds.
     cpu: f64,
-    /// Reads from connections: a write of a client is one, mostly.
+    /// Reads from connections: mostly one for each write of a client.
     reads: f64,
-    /// Locks that a script has looked at: a renewal reads each once.
+    /// Locks that a script has read: a renewal reads each lock once.
     locks: f64,
 }
 

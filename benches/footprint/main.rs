@@ -1,5 +1,5 @@
-//! What ten thousand held locks cost their process: memory, by the allocator's own count, and
-//! time on the processor. A program of its own, so that counting slows nothing else.
+//! The cost of ten thousand held locks for their process: memory, as counted by the allocator, and
+//! CPU time. This is a separate program, so that the counting slows nothing else.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// URL, locks, lease in milliseconds, for how many milliseconds. Says `held BYTES` when it holds
-/// them, waits for a line, and says `spent NANOSECONDS OF` at the end.
+/// Arguments: the URL, the number of locks, the lease and the time to measure, both in
+/// milliseconds. Prints `held BYTES` when it holds the locks, waits for a line, and at the end
+/// prints `spent` with the CPU time and the elapsed time, both in nanoseconds.
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [url, count, lease, time] = &arguments[..] else { return Err("four arguments".into()) };
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let locks = Locks::builder().url(url).lease(Duration::from_millis(lease)).build().await?;
-        // What grows once, and does not count: connections, buffers, the runtime's queues.
+        // Connections, buffers and the runtime's queues grow once, and must not count.
         hold(&locks, 100).await?;
         locks.flush().await;
         let before = in_use();
@@ -52,7 +53,7 @@ async fn hold(locks: &Locks, count: usize) -> Result<Vec<lock::LockGuard>, Box<d
     let mut wanted = JoinSet::new();
     for number in 0..count {
         wanted.spawn(locks.lock(format!("invoice-{number}")).acquire());
-        // Not all at once: tasks that wait take memory, too.
+        // Not all at once: waiting tasks also use memory.
         if wanted.len() >= 64
             && let Some(guard) = wanted.join_next().await
         {

@@ -6,9 +6,9 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// What cargo tells a benchmark about its package. Build scripts look at these variables too: if
-/// they were passed on, `cargo bench` and `cargo bench -p lock-benches` would each make the other
-/// build half of the dependencies again.
+/// Prefixes of the variables by which cargo describes a package to its benchmark. Build scripts
+/// also read these variables: if they were passed on, `cargo bench` and
+/// `cargo bench -p lock-benches` would each make the other build half of the dependencies again.
 const OF_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 fn main() -> io::Result<ExitCode> {
@@ -19,7 +19,7 @@ fn main() -> io::Result<ExitCode> {
             cargo.env_remove(name);
         }
     }
-    // Nothing that is only for tests is measured: see `.cargo/config.toml`.
+    // Without the flags of `.cargo/config.toml`, which are only for tests and must not be measured.
     if env::var_os("RUSTFLAGS").is_none() {
         cargo.env("RUSTFLAGS", "");
     }

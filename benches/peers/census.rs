@@ -1,22 +1,22 @@
-//! How many locks the server holds, by its own count.
+//! The number of locks on the server, as the server counts them.
 
 use std::error::Error;
 
 use lock_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 
-/// Counts locks, on a connection of its own. Clones share it.
+/// Counts locks, on a separate connection, which clones share.
 #[derive(Clone)]
 pub(crate) struct Census(MultiplexedConnection);
 
 impl Census {
-    /// The census of this server.
+    /// Connects to the server.
     pub(crate) async fn of(server: &RedisServer) -> Self {
         Self(server.connection().await)
     }
 
-    /// The number of keys that expire. Every lock does, whoever made it; the counter that fencing
-    /// tokens come from does not. Costs the server the same however many there are.
+    /// Returns the number of keys with an expiry. The locks of every library have one; the counter
+    /// of fencing tokens has none. The cost for the server does not depend on the number of keys.
     pub(crate) async fn locks(&self) -> Result<u64, Box<dyn Error + Send + Sync>> {
         let report: String =
             redis::cmd("INFO").arg("keyspace").query_async(&mut self.0.clone()).await?;

@@ -1,7 +1,7 @@
-//! The contenders: one type for each library, with what it needs made in advance.
+//! The contenders: one type for each library.
 //!
-//! Each has a connection of its own and its own keys. Whatever a library lets its user keep
-//! (connections, scripts, distkit's mutexes) is made before the clock starts.
+//! Each has its own connection and its own keys. Objects that a library lets its user keep
+//! (connections, scripts, distkit's mutexes) are made before the clock starts.
 
 use std::{
     error::Error,
@@ -30,20 +30,20 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 /// The ids of one load, shared by its contenders.
 pub(crate) type Ids = Arc<[String]>;
 
-/// A way to take a lock and to let go of it.
+/// A way to acquire and release a lock.
 pub(crate) trait Contender: Send + Sync + 'static {
     /// Its name in the table.
     const NAME: &str;
 
-    /// Takes the lock of the id at this place, and lets go of it.
+    /// Acquires and releases the lock of the id at this place.
     fn cycle(&self, place: usize) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Waits for what the cycles have left to the background. It is part of the time.
+    /// Waits for releases that run in the background. This is part of the measured time.
     fn settle(&self) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// This library: acquire, and drop the guard. The keeper releases in the background, and draws a
-/// fencing token for every grant.
+/// This library: acquire, and drop the guard. The keeper releases in the background, and every
+/// grant has a fencing token.
 pub(crate) struct Ours {
     locks: Locks,
     ids: Ids,
@@ -75,16 +75,16 @@ impl Contender for Ours {
     }
 }
 
-/// rslock: lock, and await the unlock. One manager for all tasks; it connects on first use. There
-/// is no fencing token and no renewal.
+/// rslock: lock, and await the unlock. All tasks share one manager, which connects on first use. It
+/// has no fencing token and no renewal.
 pub(crate) struct Rslock {
     manager: LockManager,
     ids: Ids,
 }
 
 impl Rslock {
-    /// A manager of this one server, with the defaults: what it does between two tries does not
-    /// matter where no lock is ever held.
+    /// A manager of this one server, with the defaults: the delay between tries does not matter,
+    /// because every lock is free.
     pub(crate) fn connect(server: &RedisServer, ids: Ids) -> Self {
         Self { manager: LockManager::new(vec![server.url()]), ids: prefixed("rslock:", &ids) }
     }
@@ -104,22 +104,23 @@ impl Contender for Rslock {
     }
 }
 
-/// distkit: lock a mutex, and drop the guard. Its tasks release in the background; there is no
+/// distkit: lock a mutex, and drop the guard. Its tasks release in the background; it has no
 /// fencing token.
 ///
-/// It is entered twice. `lock` is the call that waits for a lock, as `acquire` does here, but it
-/// begins with a timer of tokio's, which takes up to a millisecond also when the lock is free;
-/// `try_lock` does not, and is what its authors measure.
+/// It takes part twice. `lock` waits for a lock, as `acquire` does here, but begins with a tokio
+/// timer, which takes up to a millisecond even if the lock is free. `try_lock` has no timer, and is
+/// the call that its authors measure.
 pub(crate) struct Distkit<const WAITING: bool> {
     mutexes: Vec<Arc<Mutex>>,
     census: Census,
 }
 
 impl<const WAITING: bool> Distkit<WAITING> {
-    /// How long its releases may take: less than the lease, which would hide a missing one.
+    /// The longest that its releases may take: less than the lease, whose end would hide a missing
+    /// release.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// One connection manager, and one mutex for each id, for that is what a mutex stands for.
+    /// One connection manager, and one mutex for each id, as distkit intends.
     pub(crate) async fn connect(
         server: &RedisServer,
         ids: &Ids,
@@ -143,7 +144,7 @@ impl<const WAITING: bool> Contender for Distkit<WAITING> {
         Ok(())
     }
 
-    /// It has no way to wait for its releases, so this looks for its keys until they are gone.
+    /// distkit has no way to wait for its releases, so this polls until its keys are gone.
     async fn settle(&self) -> Result<(), Failure> {
         let start = Instant::now();
         while self.census.locks().await? > 0 {
@@ -155,7 +156,7 @@ impl<const WAITING: bool> Contender for Distkit<WAITING> {
     }
 }
 
-/// No library: what one writes by hand on the redis crate, `SET NX PX` and a script that compares
+/// No library: hand-written code on the redis crate, with `SET NX PX` and a script that compares
 /// and deletes, both awaited.
 pub(crate) struct Bare {
     connection: MultiplexedConnection,
@@ -207,7 +208,7 @@ impl Contender for Bare {
     }
 }
 
-/// The ids as keys, for those who have no prefix of their own.
+/// The ids as keys, for contenders without a prefix of their own.
 fn prefixed(prefix: &str, ids: &Ids) -> Ids {
     ids.iter().map(|id| format!("{prefix}{id}")).collect()
 }

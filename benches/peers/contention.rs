@@ -1,8 +1,8 @@
-//! Everybody wants one lock: in one process, and in two.
+//! All tasks want one lock: in one process, and in two.
 //!
-//! A round lasts a fixed time, and what counts is how often the lock was had. Each time it was had
-//! is recorded with its beginning and end on the machine's monotonic clock, which all processes
-//! share: two that overlap make the round void.
+//! A round lasts a fixed time, and counts the acquisitions. The beginning and end of each hold are
+//! recorded by the machine's monotonic clock, which all processes share: two holds that overlap
+//! make the round void.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -17,29 +17,29 @@ use crate::{
     waiters::{NAMES, Waiter},
 };
 
-/// What is done under the lock.
+/// Tasks that compete for one lock.
 #[derive(Clone, Copy)]
 pub(crate) struct Contention {
-    /// How many processes there are.
+    /// The number of processes.
     pub(crate) processes: usize,
-    /// How many tasks in each.
+    /// The number of tasks in each process.
     pub(crate) tasks: usize,
-    /// For how long each holds the lock.
+    /// How long each task holds the lock.
     pub(crate) hold: Duration,
 }
 
-/// What one round of one contender gave.
+/// The result of one round of one contender.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     /// Acquisitions a second.
     pub(crate) rate: f64,
-    /// Half of all waits were shorter, in seconds.
+    /// The median wait, in seconds.
     pub(crate) median_wait: f64,
-    /// One in a hundred was longer.
+    /// The 99th percentile of the waits, in seconds.
     pub(crate) worst_wait: f64,
 }
 
-/// One time that the lock was had, in nanoseconds.
+/// One hold of the lock, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy)]
 struct Section {
     asked: u64,
@@ -48,7 +48,8 @@ struct Section {
 }
 
 impl Contention {
-    /// Runs the rounds, every contender once in each: for each contender its outcomes.
+    /// Runs the rounds, with every contender once in each, and returns the outcomes of each
+    /// contender.
     pub(crate) async fn measure(
         self,
         names: &[&'static str],
@@ -78,7 +79,7 @@ impl Contention {
         tokio::task::spawn_blocking(move || this.in_processes(&name, &url, time)).await?
     }
 
-    /// Starts the processes, lets them begin together, and gathers what they say.
+    /// Starts the processes, lets them begin together, and gathers their sections.
     fn in_processes(self, name: &str, url: &str, time: Duration) -> Result<Vec<Section>, Failure> {
         let mut children = Vec::new();
         for _ in 0..self.processes {
@@ -128,7 +129,7 @@ impl Drop for Running {
     }
 }
 
-/// What a child does: says that it is ready, reads until when, and writes its sections.
+/// Runs in a child: prints that it is ready, reads the end of the round, and writes its sections.
 pub(crate) async fn work(arguments: &[String]) -> Result<(), Failure> {
     let [name, url, tasks, hold] = arguments else { return Err("four arguments".into()) };
     let waiter = Waiter::connect(name, url).await?;
@@ -144,7 +145,7 @@ pub(crate) async fn work(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// So many tasks, each of which wants the lock again and again until that time.
+/// Runs this number of tasks, each of which acquires the lock again and again until that time.
 async fn crowd(
     waiter: &Waiter,
     tasks: usize,
@@ -163,12 +164,12 @@ async fn crowd(
                 }
                 let held = waiter.take().await?;
                 let start = now();
-                // Not a timer, whose millisecond would add to each hold.
+                // Not a timer: its millisecond would add to each hold.
                 let release_at = Instant::now() + hold;
                 while !hold.is_zero() && Instant::now() < release_at {
                     tokio::task::yield_now().await;
                 }
-                // Before it is let go of: nobody else can have begun.
+                // Recorded before the release, so that no other task can have begun.
                 sections.push(Section { asked, start, end: now() });
                 waiter.leave(held).await?;
             }
@@ -182,18 +183,18 @@ async fn crowd(
     Ok(sections)
 }
 
-/// Void if two held it at once.
+/// Computes the outcome. The round is void if two tasks held the lock at once.
 fn judge(mut sections: Vec<Section>, time: Duration) -> Result<Outcome, Failure> {
     if sections.is_empty() {
-        return Err("nobody ever got the lock".into());
+        return Err("no task ever got the lock".into());
     }
     sections.sort_by_key(|section| section.start);
     if sections.windows(2).any(|pair| pair[0].end > pair[1].start) {
-        return Err("two held the lock at once".into());
+        return Err("two tasks held the lock at once".into());
     }
     let first = sections.iter().map(|section| section.asked).min().unwrap_or(0);
     let last = sections.last().map_or(0, |section| section.end);
-    // Who waits at the end of the time may still wait for long: that counts.
+    // A task that waits at the end of the time may wait much longer. That also counts.
     let took = Duration::from_nanos(last.saturating_sub(first)).max(time);
     let mut waits: Vec<u64> = sections.iter().map(|s| s.start - s.asked).collect();
     waits.sort_unstable();
@@ -208,7 +209,7 @@ fn judge(mut sections: Vec<Section>, time: Duration) -> Result<Outcome, Failure>
     })
 }
 
-/// The names without the one that nobody compares with in one process.
+/// The contenders, by their names in the table.
 pub(crate) fn names() -> [&'static str; 4] {
     NAMES
 }

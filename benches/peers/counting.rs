@@ -1,4 +1,4 @@
-//! What is counted and not timed: commands, memory, processor time.
+//! Figures that are counted instead of timed: commands, memory, CPU time.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,20 +14,20 @@ use tokio::task::JoinSet;
 
 use crate::{LEASE, contenders::Failure};
 
-/// How many locks are held.
+/// The number of locks that are held.
 pub(crate) const HELD: usize = 10_000;
 
-/// What holding many locks costs.
+/// The cost of holding many locks.
 pub(crate) struct Footprint {
     /// Commands in the time in which each lock is renewed once.
     pub(crate) commands: f64,
-    /// The share of a core.
+    /// CPU time, as a fraction of a core.
     pub(crate) processor: f64,
-    /// Bytes for each lock.
+    /// Bytes per lock.
     pub(crate) memory: f64,
 }
 
-/// Holds them in a process of its own, for three periods.
+/// Holds the locks in a separate process, for three renewal periods.
 pub(crate) async fn footprint() -> Result<Footprint, Failure> {
     let server = RedisServer::start();
     let mut child = Command::new(env!("CARGO_BIN_EXE_footprint"))
@@ -45,7 +45,7 @@ pub(crate) async fn footprint() -> Result<Footprint, Failure> {
     let spent = spent.await??;
     let commands = server.commands().await.minus(&before).client_commands(&["evalsha", "eval"]);
     child.wait()?;
-    // A lease has three periods of renewal.
+    // A lease has three renewal periods.
     Ok(Footprint {
         commands: commands as f64 / 3.0,
         processor: spent[0] / spent[1],
@@ -59,8 +59,8 @@ fn numbers(line: Option<String>, word: &str) -> Result<Vec<f64>, Failure> {
     rest.split_whitespace().map(|number| Ok(number.parse()?)).collect()
 }
 
-/// Commands in five seconds of a process that waits for a lock with ten callers, and of one with
-/// rslock beside it, which tries again and again.
+/// Returns the commands in five seconds of a process that waits for a lock with ten callers, and of
+/// one caller of rslock, which tries again and again.
 pub(crate) async fn waiting(time: Duration) -> Result<(f64, f64), Failure> {
     let server = RedisServer::start();
     let holder = Locks::builder().url(server.url()).lease(LEASE).build().await?;
@@ -98,7 +98,7 @@ async fn rate(server: &RedisServer, names: &[&str], time: Duration) -> f64 {
     commands as f64 * 5.0 / time.as_secs_f64()
 }
 
-/// The commands of a thousand calls in one window: ours, and the seed's.
+/// Returns the commands for a thousand calls in one window: ours, and those of @upstash/lock.
 pub(crate) async fn debounce() -> Result<(f64, f64), Failure> {
     const CALLS: usize = 1000;
     const WAIT: Duration = Duration::from_secs(1);
@@ -120,7 +120,8 @@ pub(crate) async fn debounce() -> Result<(f64, f64), Failure> {
     }
     let ours = server.commands().await.minus(&before).client_commands(&["evalsha", "eval"]);
 
-    // What @upstash/lock sends for a call: it counts it, waits, and looks whether it was the last.
+    // For each call, @upstash/lock increments a counter, waits, and checks whether the call was the
+    // last.
     let connection = Client::open(server.url())?.get_multiplexed_async_connection().await?;
     let before = server.commands().await;
     let mut calls = JoinSet::new();

@@ -1,4 +1,4 @@
-//! What needs no server: the memory store, and what the attribute costs.
+//! Measurements without a server: the memory store, and the cost of the attribute.
 
 use std::{mem::size_of_val, time::Instant};
 
@@ -7,7 +7,8 @@ use tokio::runtime::Builder;
 
 use crate::contenders::Failure;
 
-/// Acquire and drop in memory, one task on one core: pairs a second, the median of some rounds.
+/// Acquires and drops in memory, with one task on one core. Returns pairs per second, the median of
+/// the rounds.
 pub(crate) fn memory_pairs(rounds: usize, pairs: u32) -> Result<f64, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -20,13 +21,13 @@ pub(crate) fn memory_pairs(rounds: usize, pairs: u32) -> Result<f64, Failure> {
             }
             rates.push(f64::from(pairs) / start.elapsed().as_secs_f64());
         }
-        // The first round makes what the others find made.
+        // The first round only warms up.
         Ok(median(rates.split_off(1)))
     })
 }
 
-/// How many times as long the attribute takes as the same by hand, and how many times as large its
-/// future is.
+/// Compares the attribute with the same code by hand: returns the ratio of the times, and that of
+/// the sizes of the futures.
 pub(crate) fn attribute(rounds: usize, calls: u32) -> Result<(f64, f64), Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let locks = Locks::in_memory();

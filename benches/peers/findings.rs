@@ -1,24 +1,24 @@
-//! What was found, beside what was aimed at.
+//! Results, with their goals.
 
 use crate::measure::Spread;
 
 /// One line of the table.
 pub(crate) struct Finding {
-    /// What was measured.
+    /// The quantity that was measured.
     pub(crate) what: String,
-    /// Whom it is compared with; a dash for what is counted only.
+    /// The peer that it is compared with, or a dash for a figure without a peer.
     pub(crate) against: String,
     pub(crate) ours: String,
     pub(crate) theirs: String,
-    /// What the goal is about: a ratio, or a count.
+    /// The value that is compared with the goal: a ratio, or a count.
     pub(crate) result: f64,
     /// The result as it is shown.
     pub(crate) shown: String,
-    /// `None` where there is none: shown for comparison.
+    /// `None` for a row that is only shown for comparison.
     pub(crate) goal: Option<Goal>,
 }
 
-/// What section of the design asks for.
+/// A bound that the design sets.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -26,11 +26,11 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    /// How many times the goal is reached: from one on it is.
+    /// Returns the result as a multiple of the goal: from 1.0 on, the goal is met.
     pub(crate) fn reached_by(self, result: f64) -> f64 {
         match self {
             Self::AtLeast(goal) => result / goal,
-            // What is nothing at all is not infinitely good.
+            // A result of zero must not count as infinitely good.
             Self::AtMost(goal) => goal / result.max(goal / 1000.0),
         }
     }
@@ -44,7 +44,7 @@ impl Goal {
 }
 
 impl Finding {
-    /// A lead over a peer: how many times as much, as a spread of rounds.
+    /// A lead over a peer: a ratio, as the spread of the rounds.
     pub(crate) fn lead(
         what: impl Into<String>,
         against: impl Into<String>,
@@ -93,7 +93,7 @@ impl Finding {
     }
 }
 
-/// Three digits that count, with a comma after each three.
+/// Formats a number with about three significant digits, and with commas between thousands.
 pub(crate) fn figure(value: f64) -> String {
     if value != 0.0 && value.abs() < 10.0 {
         return format!("{value:.2}");
@@ -112,7 +112,7 @@ pub(crate) fn figure(value: f64) -> String {
     grouped
 }
 
-/// A time, in the unit that suits it.
+/// Formats a time in the largest fitting unit.
 pub(crate) fn seconds(value: f64) -> String {
     if value < 1e-3 {
         format!("{} µs", figure(value * 1e6))

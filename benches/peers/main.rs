@@ -1,23 +1,23 @@
-//! This library beside its peers, on real servers: `cargo bench` prints the table, and writes it
-//! as `benches/RESULTS.md` and `benches/results.svg`.
+//! Compares this library with its peers, on real servers: `cargo bench` prints the table, and
+//! writes it to `benches/RESULTS.md` and `benches/results.svg`.
 //!
-//! Absolute figures say little, for other work on the machine moves them from one second to the
-//! next. So the contenders take turns, and what counts is the ratio within one turn: its median,
-//! and its extremes, which say how far to believe it.
+//! Absolute figures say little, because other work on the machine changes them from one second to
+//! the next. So the contenders take turns, and only the ratio within one turn counts: its median,
+//! and its extremes, which show how reliable it is.
 //!
-//! - [`contenders`]: each library, taking locks that are free; [`measure`] runs them in rounds;
-//! - [`waiters`]: each library, waiting for a lock that is held; [`contention`] runs them, in one
-//!   process and in two;
-//! - [`counting`]: commands, memory and processor time; [`embedded`]: what needs no server;
-//! - [`census`]: whether the work was done: no lock may be left behind;
-//! - [`placement`]: which cores client and server run on;
+//! - [`contenders`]: each library, acquiring free locks; [`measure`] runs them in rounds;
+//! - [`waiters`]: each library, waiting for a held lock; [`contention`] runs them, in one process
+//!   and in two;
+//! - [`counting`]: commands, memory and CPU time; [`embedded`]: measurements without a server;
+//! - [`census`]: checks that no lock is left behind;
+//! - [`placement`]: the cores that client and server run on;
 //! - [`findings`], [`report`]: the table.
 //!
 //! ```text
 //! cargo bench                               everything; nothing is written if a part is void
 //! cargo bench -- --rows waiting,contention  only some parts, and nothing is written
 //! cargo bench -- --quick                    fewer and shorter rounds, and nothing is written
-//! cargo bench -- --split                    the server on a core of its own (Linux)
+//! cargo bench -- --split                    the server on a separate core (Linux)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -48,7 +48,7 @@ use crate::{
 /// Threads of the runtime that the contenders share.
 const WORKERS: usize = 2;
 
-/// The lease of every lock. No round takes that long, so none expires.
+/// The lease of every lock. It is longer than any round, so no lock expires.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// The parts of the benchmark, by the names that `--rows` takes.
@@ -79,7 +79,7 @@ fn run() -> Result<(), Failure> {
         return runtime(1)?.block_on(contention::work(&arguments[1..]));
     }
     let options = Options::parse(&arguments)?;
-    // Before the first thread is started: threads inherit it.
+    // Before the first thread starts, because threads inherit the cores.
     let split = options.split.then(Split::begin).transpose()?;
     let (mut findings, mut failures) = (Vec::new(), Vec::new());
     if options.wants("embedded") {
@@ -91,7 +91,7 @@ fn run() -> Result<(), Failure> {
     for finding in &findings {
         println!("{}", report::line(finding));
     }
-    // In tasks, for the thread of `block_on` would be one more to hand over to.
+    // In tasks: the thread of `block_on` would add a thread to switch to.
     for part in &PARTS[1..] {
         if !options.wants(part) {
             continue;
@@ -131,16 +131,16 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--split" => options.split = true,
                 "--rows" => {
-                    let rows = arguments.next().ok_or("`--rows` wants names")?;
+                    let rows = arguments.next().ok_or("`--rows` needs names")?;
                     let rows: Vec<_> = rows.split(',').map(str::to_owned).collect();
                     if let Some(unknown) = rows.iter().find(|row| !PARTS.contains(&row.as_str())) {
                         return Err(format!("{unknown} is none of {}", PARTS.join(", ")).into());
                     }
                     options.rows = Some(rows);
                 }
-                // What cargo adds.
+                // Cargo adds this.
                 "--bench" => {}
-                other => return Err(format!("{other} is not understood").into()),
+                other => return Err(format!("{other} is not an option").into()),
             }
         }
         Ok(options)
@@ -214,7 +214,7 @@ async fn contention_part(server: RedisServer, quick: bool) -> Result<Vec<Finding
         let what = "2 processes × 8 tasks, 1 ms hold: acquisitions";
         findings.push(compared(what, names[place], &between[0], &between[place], |o| o.rate, goal));
         let goal = (place == 1).then_some(10.0);
-        let what = "the same: p99 wait, so many times shorter";
+        let what = "the same: p99 wait, how many times shorter";
         let shorter = |o: &Outcome| 1.0 / o.worst_wait;
         let mut finding = compared(what, names[place], &between[0], &between[place], shorter, goal);
         let wait = |outcomes: &[Outcome]| {
@@ -228,7 +228,7 @@ async fn contention_part(server: RedisServer, quick: bool) -> Result<Vec<Finding
     Ok(findings)
 }
 
-/// One figure of two contenders, compared round by round.
+/// Compares one figure of two contenders, round by round.
 fn compared(
     what: &str,
     against: &str,
@@ -252,7 +252,7 @@ async fn waiting(quick: bool) -> Result<Vec<Finding>, Failure> {
     let (ours, theirs) = waiting;
     Ok(vec![
         Finding::count(
-            format!("{held}: commands a period"),
+            format!("{held}: commands per period"),
             none(),
             footprint.commands,
             "",
@@ -266,7 +266,7 @@ async fn waiting(quick: bool) -> Result<Vec<Finding>, Failure> {
             Goal::AtMost(2.0),
         ),
         Finding::count(
-            format!("{held}: bytes for each"),
+            format!("{held}: bytes per lock"),
             none(),
             footprint.memory,
             "",

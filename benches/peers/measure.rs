@@ -1,4 +1,4 @@
-//! Rounds, their order, and what is made of their times.
+//! Rounds, their order, and the evaluation of their times.
 
 use std::{
     future::Future,
@@ -14,36 +14,37 @@ use crate::{
     contenders::{Contender, Failure, Ids},
 };
 
-/// How many rounds a row has: each contender is first, second, ... equally often, in both
+/// The number of rounds of a row: each contender is first, second, ... equally often, in both
 /// directions.
 const ROUNDS: usize = 20;
 
-/// How many it has on a machine that does not get to [`ROUNDS`] within [`BUDGET`].
+/// The number of rounds on a machine that does not complete [`ROUNDS`] within [`BUDGET`].
 const FEWEST_ROUNDS: usize = 9;
 
 /// How long a row may take before it makes do with [`FEWEST_ROUNDS`].
 const BUDGET: Duration = Duration::from_secs(20);
 
-/// A round that takes longer hangs. Less than a lease: no lock of a round may expire.
+/// A round that takes longer counts as hanging. Less than a lease, because no lock may expire in a
+/// round.
 const ROUND_LIMIT: Duration = Duration::from_secs(9);
 
-/// What every contender does in a round.
+/// The work of every contender in a round.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
-    /// How many tasks work at the same time.
+    /// The number of tasks that work at the same time.
     pub(crate) tasks: usize,
-    /// How many locks each of them takes and lets go, one after the other.
+    /// The number of locks that each task acquires and releases, one after the other.
     pub(crate) cycles: usize,
 }
 
 impl Load {
-    /// Cycles of all tasks.
+    /// The cycles of all tasks together.
     fn total(self) -> usize {
         self.tasks * self.cycles
     }
 
-    /// An id for every cycle of a round: no two of them compete, not even with a release that is
-    /// under way. The next round uses them again.
+    /// An id for every cycle of a round, so that no two cycles compete, not even with a release in
+    /// flight. The next round uses the ids again.
     pub(crate) fn ids(self) -> Ids {
         (0..self.total()).map(|number| format!("invoice-{number}")).collect()
     }
@@ -52,12 +53,12 @@ impl Load {
 /// A contender as the rounds see it.
 pub(crate) type Rival = Box<dyn Run>;
 
-/// Boxed once a round, so that what it runs is not boxed once a cycle.
+/// Boxed once per round, so that no cycle has to be boxed.
 pub(crate) trait Run: Send + Sync {
     /// The contender's name.
     fn name(&self) -> &'static str;
 
-    /// Runs one round, and says how long it took.
+    /// Runs one round, and returns its duration.
     fn round(&self, load: Load) -> Round<'_>;
 }
 
@@ -99,7 +100,7 @@ impl<C: Contender> Run for Arc<C> {
     }
 }
 
-/// What a load has measured.
+/// The results of a load.
 pub(crate) struct Row {
     load: Load,
     /// For each round, the seconds of each rival.
@@ -107,7 +108,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Runs the rounds: in each, every rival once; in each, in another order.
+    /// Runs the rounds. Each round runs every rival once, in another order.
     ///
     /// # Errors
     ///
@@ -119,7 +120,7 @@ impl Row {
         quick: bool,
     ) -> Result<Self, Failure> {
         let most = if quick { FEWEST_ROUNDS / 3 } else { ROUNDS };
-        // Connections, scripts, and the pages of the server that hold the keys.
+        // Warms up connections, scripts, and the server's memory for the keys.
         for rival in rivals {
             run(rival, load, census).await?;
         }
@@ -135,19 +136,19 @@ impl Row {
         Ok(Self { load, rounds })
     }
 
-    /// Cycles a second of this rival.
+    /// Cycles per second of this rival.
     pub(crate) fn rate(&self, rival: usize) -> Spread {
         let total = self.load.total() as f64;
         Spread::of(self.rounds.iter().map(|seconds| total / seconds[rival]))
     }
 
-    /// How many times as fast as this rival the first one is, each time in the same round.
+    /// The speed of the first rival as a multiple of this one's, within each round.
     pub(crate) fn lead_over(&self, rival: usize) -> Spread {
         Spread::of(self.rounds.iter().map(|seconds| seconds[rival] / seconds[0]))
     }
 }
 
-/// One round, bounded and checked.
+/// Runs one round, within the limit, and checks that it leaves no lock behind.
 async fn run(rival: &Rival, load: Load, census: &Census) -> Result<Duration, Failure> {
     let outcome = async {
         let took = time::timeout(ROUND_LIMIT, rival.round(load)).await??;
@@ -159,8 +160,8 @@ async fn run(rival: &Rival, load: Load, census: &Census) -> Result<Duration, Fai
     outcome.await.map_err(|failure: Failure| format!("{}: {failure}", rival.name()).into())
 }
 
-/// The order of a round: its first moves on by one, and every second pass is backwards, so that
-/// nobody always has the same predecessor.
+/// The order of a round: the first rival moves on by one each time, and every second pass is
+/// backwards, so that no rival always has the same predecessor.
 fn order(round: usize, rivals: usize) -> impl Iterator<Item = usize> {
     let backwards = (round / rivals) % 2 == 1;
     (0..rivals).map(move |step| {
@@ -169,19 +170,16 @@ fn order(round: usize, rivals: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What some samples have in common.
+/// The median and the extremes of some samples.
 #[derive(Clone, Copy)]
 pub(crate) struct Spread {
-    /// As many are below as above.
     pub(crate) median: f64,
-    /// The smallest.
     pub(crate) lowest: f64,
-    /// The largest.
     pub(crate) highest: f64,
 }
 
 impl Spread {
-    /// Of at least one sample.
+    /// Computes the spread of at least one sample.
     pub(crate) fn of(samples: impl Iterator<Item = f64>) -> Self {
         let mut samples: Vec<f64> = samples.collect();
         samples.sort_by(f64::total_cmp);

@@ -1,9 +1,9 @@
-//! Which cores client and server run on.
+//! The cores that client and server run on.
 //!
-//! With one task, the kernel decides the outcome: it lets client and server share a core, where
-//! handing over costs little, or gives each its own, where it costs a notice; and it changes its
-//! mind within seconds. `--split` gives the server a core of its own for good, which is nearer
-//! to a server on another machine.
+//! With one task, the kernel decides the outcome: it lets client and server share a core, where a
+//! switch between them is cheap, or gives each its own core, where a switch has to wake the other
+//! core. It changes its mind within seconds. `--split` pins the server to its own core, which is
+//! closer to a server on another machine.
 
 use std::io;
 
@@ -13,17 +13,17 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-/// The two sides, once they are to be kept apart.
+/// Client and server on separate cores.
 pub(crate) struct Split {
     server: CpuSet,
 }
 
 impl Split {
-    /// Keeps this thread, and all that it starts from now on, off the last core.
+    /// Keeps this thread, and all threads that it starts from now on, off the last core.
     ///
     /// # Errors
     ///
-    /// If there is one core only, or the system does not let it.
+    /// If there is only one core, or the system does not allow it.
     pub(crate) fn begin() -> io::Result<Self> {
         let mut client = sched_getaffinity(None)?;
         let last = (0..CpuSet::MAX_CPU).rfind(|core| client.is_set(*core)).unwrap_or_default();
@@ -38,9 +38,9 @@ impl Split {
     ///
     /// # Errors
     ///
-    /// If the system does not let it.
+    /// If the system does not allow it.
     pub(crate) fn place(&self, server: &RedisServer) -> io::Result<()> {
-        // Its main thread, which runs the commands.
+        // Pins only the main thread, which runs the commands.
         let process = i32::try_from(server.process_id()).ok().and_then(Pid::from_raw);
         Ok(sched_setaffinity(process, &self.server)?)
     }

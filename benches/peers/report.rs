@@ -1,4 +1,4 @@
-//! The table, and the same as a picture.
+//! The table, and a picture of it.
 
 use std::{fmt::Write, process::Command, thread};
 
@@ -6,7 +6,7 @@ use lock_tests::RedisServer;
 
 use crate::findings::Finding;
 
-/// Where this was measured.
+/// Describes the machine of the measurement.
 pub(crate) async fn machine(split: bool, workers: usize) -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let cores = if split {
@@ -42,7 +42,7 @@ pub(crate) fn markdown(machine: &str, findings: &[Finding], failures: &[String])
 pub(crate) const HEAD: &str = "| what | against | lock | theirs | result | goal | met |\n\
                                |---|---|--:|--:|--:|--:|---|";
 
-/// One line of it.
+/// One line of the table.
 pub(crate) fn line(finding: &Finding) -> String {
     let unit = if finding.shown.contains('×') { " ×" } else { "" };
     let goal = finding.goal.map_or_else(|| "—".to_owned(), |goal| goal.shown(unit));
@@ -55,7 +55,7 @@ pub(crate) fn line(finding: &Finding) -> String {
     format!("| {what} | {against} | {ours} | {theirs} | {shown} | {goal} | {met} |")
 }
 
-/// How far each goal is reached, on a logarithmic scale with the goal in the middle.
+/// Draws how far each goal is reached, on a logarithmic scale with the goal in the middle.
 pub(crate) fn picture(findings: &[Finding]) -> String {
     const ROW: usize = 24;
     const TOP: usize = 46;
@@ -127,7 +127,7 @@ async fn redis_version(server: &RedisServer) -> Option<String> {
     report.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_owned)
 }
 
-/// The compiler on the path, which is the one that `cargo bench` has used.
+/// The version of the compiler on the path, which `cargo bench` has also used.
 fn rustc_version() -> Option<String> {
     let output = Command::new("rustc").arg("--version").output().ok()?;
     let version = String::from_utf8(output.stdout).ok()?;

@@ -1,4 +1,4 @@
-//! How each library waits for one lock that everybody wants.
+//! How each library waits for one lock that all tasks want.
 
 use std::{
     sync::{
@@ -18,10 +18,10 @@ use rslock::LockManager;
 
 use crate::{LEASE, contenders::Failure};
 
-/// The one id.
+/// The id that all waiters share.
 const ID: &str = "invoice-hot";
 
-/// Those that wait, by their names in the table.
+/// The waiters, by their names in the table.
 pub(crate) const NAMES: [&str; 4] = ["lock", "rslock 0.10", "distkit 0.7", "redis crate, polling"];
 
 /// One library on one connection.
@@ -29,19 +29,19 @@ pub(crate) const NAMES: [&str; 4] = ["lock", "rslock 0.10", "distkit 0.7", "redi
 pub(crate) enum Waiter {
     /// This library.
     Ours(Locks),
-    /// It tries three times, up to 200 ms apart, and begins anew.
+    /// It tries three times, up to 200 ms apart, and starts again.
     Rslock(Arc<LockManager>),
-    /// Its `lock` waits by itself.
+    /// Its `lock` waits.
     Distkit(Arc<Mutex>),
-    /// What one writes by hand: `SET NX PX` every 10 ms.
+    /// Hand-written code: `SET NX PX` every 10 ms.
     Bare(Box<(MultiplexedConnection, Script, Arc<AtomicU64>)>),
 }
 
-/// A lock that was waited for.
+/// A lock that a waiter has acquired.
 pub(crate) enum Held {
     /// A guard that releases in the background.
     Ours(LockGuard),
-    /// To be unlocked.
+    /// A lock that must be unlocked.
     Rslock(rslock::Lock),
     /// A guard that releases in the background.
     Distkit(MutexGuard),
@@ -50,7 +50,7 @@ pub(crate) enum Held {
 }
 
 impl Waiter {
-    /// The library of this name.
+    /// Connects the library of this name.
     pub(crate) async fn connect(name: &str, url: &str) -> Result<Self, Failure> {
         Ok(match NAMES.iter().position(|known| *known == name) {
             Some(0) => Self::Ours(Locks::builder().url(url).lease(LEASE).build().await?),
@@ -70,11 +70,11 @@ impl Waiter {
                 );
                 Self::Bare(Box::new((connection, release, Arc::default())))
             }
-            _ => return Err(format!("nobody is called {name}").into()),
+            _ => return Err(format!("no library is called {name}").into()),
         })
     }
 
-    /// Waits for as long as it takes.
+    /// Waits until the lock is acquired.
     pub(crate) async fn take(&self) -> Result<Held, Failure> {
         Ok(match self {
             Self::Ours(locks) => {
@@ -106,7 +106,7 @@ impl Waiter {
         })
     }
 
-    /// Lets go of it, as the library's authors mean it to be done.
+    /// Releases the lock, as the library's authors intend.
     pub(crate) async fn leave(&self, held: Held) -> Result<(), Failure> {
         match (self, held) {
             (Self::Rslock(manager), Held::Rslock(lock)) => manager.unlock(&lock).await,
@@ -115,16 +115,16 @@ impl Waiter {
                 let _: i64 =
                     release.key(ID).arg(token).invoke_async(&mut connection.clone()).await?;
             }
-            // Dropped is released.
+            // The drop releases.
             (_, Held::Ours(guard)) => drop(guard),
             (_, Held::Distkit(guard)) => drop(guard),
-            // One library does not let go of another's.
+            // Never happens: a library releases only its own locks.
             (_, Held::Rslock(_) | Held::Bare(_)) => {}
         }
         Ok(())
     }
 
-    /// Waits for what was left to the background, where that can be waited for.
+    /// Waits for background releases, if the library offers that.
     pub(crate) async fn settle(&self) {
         if let Self::Ours(locks) = self {
             locks.flush().await;

@@ -3,8 +3,8 @@
 //!     cargo run --example own_store
 //!
 //! needs no server. `store.rs` is the store, and passes `lock::test_util::contract::locks`;
-//! docs/stores.md goes through it. Two clients of one directory exclude each other here, as two
-//! processes do: run it twice at the same time.
+//! docs/stores.md explains it. Two clients of one directory exclude each other here, as two
+//! processes do: run the example twice at the same time.
 
 mod store;
 

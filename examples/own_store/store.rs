@@ -1,6 +1,6 @@
 //! A store on files, for the processes of one machine. Each lock is a file, and so is the last fence.
-//! An operation has the directory for itself, by `flock`, and renames a new file over the old one: so
-//! it is atomic, even if the process is killed.
+//! An operation locks the directory with `flock`, and renames a new file over the old one. So it is
+//! atomic, even if the process is killed.
 
 use std::{
     fs::{self, File},
@@ -22,13 +22,13 @@ use rustix::fs::{FlockOperation, flock};
 pub(crate) struct FileStore(PathBuf);
 
 impl FileStore {
-    /// The store in this directory, which is made if it is not there.
+    /// Opens the store in this directory, which is created if it does not exist.
     pub(crate) fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let store = Self(directory.into());
         fs::create_dir_all(&store.0)?;
         let _alone = store.enter()?;
         for entry in fs::read_dir(&store.0)? {
-            // What expired, and nobody asked for since, would stay for ever.
+            // An expired lock that nobody asks for would stay for ever.
             let path = entry?.path();
             if path.extension().is_some_and(|kind| kind == "lock") && read(&path, now())?.is_none()
             {
@@ -38,8 +38,8 @@ impl FileStore {
         Ok(store)
     }
 
-    /// Waits for its turn, which ends when the file is closed. Those before it take less than a
-    /// millisecond, unless one is stopped in the middle.
+    /// Waits for its turn, which ends when the file is closed. Each operation before it takes less
+    /// than a millisecond, unless its process is stopped in the middle.
     fn enter(&self) -> io::Result<File> {
         let (gate, began) = (File::create(self.0.join("gate"))?, Instant::now());
         loop {
@@ -51,8 +51,9 @@ impl FileStore {
         }
     }
 
-    /// Does one thing to each lock of a batch, when it is first polled. That blocks: on a thread of
-    /// its own, a later call might overtake it, and the library's thread is there for it.
+    /// Applies an operation to each request of a batch, when the future is first polled. This
+    /// blocks the library's thread, which is there for it: on another thread, a later call might
+    /// overtake it.
     fn each<'a, Q: Sync, A: Send>(
         &'a self,
         batch: &'a [Q],
@@ -68,7 +69,7 @@ impl FileStore {
         })
     }
 
-    /// Every byte but small letters and digits is written as its number: no two keys share a file.
+    /// Encodes every byte except lowercase letters and digits, so that no two keys share a file.
     fn path(&self, key: &str) -> PathBuf {
         let encode = |byte: u8| match byte {
             b'0'..=b'9' | b'a'..=b'z' => char::from(byte).to_string(),
@@ -78,7 +79,7 @@ impl FileStore {
     }
 
     fn write(&self, path: &Path, time: Duration, token: &Token) -> io::Result<()> {
-        // Not synced to the disk: a power failure that undoes this has ended all holders, too.
+        // Not synced to the disk: a power failure that undoes this has also ended all holders.
         let new = self.0.join("new");
         fs::write(&new, format!("{} {}", time.as_micros(), token.as_str()))?;
         fs::rename(new, path)
@@ -99,7 +100,7 @@ impl Store for FileStore {
                 let left = held.map(|(expiry, _)| expiry.saturating_sub(now()));
                 return Ok(Acquisition::held(left.or(Some(Duration::ZERO))));
             }
-            // Larger than the last, and than all before if that file is lost.
+            // Larger than the last fence; by the clock, larger than all before if its file is lost.
             let fences = store.0.join("fence");
             let last = read(&fences, Duration::ZERO)?.map_or(Duration::ZERO, |(last, _)| last);
             let fence = now().max(last + Duration::from_micros(1));
@@ -132,7 +133,7 @@ impl Store for FileStore {
     }
 }
 
-/// Until when a lock is held, and by whom; by nobody, if that time is over.
+/// The expiry and the holder of a lock, or `None` if it has expired.
 fn read(path: &Path, now: Duration) -> io::Result<Option<(Duration, Token)>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -5,9 +5,9 @@
 //!     curl -i -X POST http://127.0.0.1:3000/invoices/7/pay
 //!     curl -i -X POST http://127.0.0.1:3000/documents/7/changed
 //!
-//! Pay one invoice from two terminals, or change one document many times. Two services with one
-//! `LOCK_URL`, on two `PORT`s, do together what one does. `tests.rs` tests it: busy, lost, store down,
-//! clients that hang up, and the stop.
+//! Pay one invoice from two terminals, or change one document many times. Two services with the
+//! same `LOCK_URL`, on two `PORT`s, behave like one. `tests.rs` tests a busy lock, a lost lock, a
+//! store that is down, clients that hang up, and the stop.
 
 #[cfg(test)]
 mod tests;
@@ -43,14 +43,14 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-/// For how long requests and calls may go on after the signal to stop: less than the time until the
+/// How long requests and calls may go on after the signal to stop: less than the time until the
 /// process is killed (30 s after the signal in Kubernetes).
 const GRACE: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 struct App {
     locks: Locks,
-    /// The systems that do the work, a bank and a search index; the tests play them.
+    /// The systems that do the work, a bank and a search index; the tests take their place.
     others: mpsc::Sender<Job>,
     /// Counts the calls that go on without their clients.
     detached: TaskTracker,
@@ -61,7 +61,7 @@ struct Job {
     done: oneshot::Sender<()>,
 }
 
-/// That another system did not do its job.
+/// The error that another system did not do its job.
 struct NotDone;
 
 impl App {
@@ -84,24 +84,25 @@ fn router(app: App) -> Router {
         .with_state(app)
 }
 
-// One payment of an invoice at a time, over all instances of the service. If the client hangs up,
-// axum drops the handler: the body stops where it is, and the lock is free.
+// One payment of an invoice at a time, across all instances of the service. If the client hangs up,
+// axum drops the handler: the body stops where it is, and the lock is released.
 #[locked(id = "invoice:{id}", locks = app.locks, wait = "2s")]
 async fn pay(State(app): State<App>, Path(id): Path<u64>) -> Result<String, AppError> {
     app.have_done(format!("pay invoice {id}")).await?;
     Ok(format!("invoice {id} is paid\n"))
 }
 
-// Answers when the burst is over, for only then an answer is true: 200 if the document is indexed,
-// 202 if another request's run does it, 503 if nobody will. A client that does not want to wait
-// hangs up; its call stays. (`Debounce::spawn` is for handlers that answer at once.)
+// Answers when the burst is over, because the outcome is not known earlier: 200 if this request's
+// call ran, 202 if another request's call runs in its place, 503 if none will. A client that does
+// not want to wait hangs up; its call stays. (`Debounce::spawn` is for handlers that answer at
+// once.)
 async fn changed(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, lock::Error> {
     let counted = app.detached.token();
     let ran = reindex(app, id, counted).await?;
     Ok(if ran.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED })
 }
 
-// Perhaps nobody waits for the outcome, so what fails is said here.
+// The client may have hung up, so a failure is logged here.
 #[debounced(id = "reindex:{id}", locks = app.locks, wait = "1s", max_wait = "10s", detached)]
 async fn reindex(app: App, id: u64, _counted: TaskTrackerToken) -> Result<(), lock::Error> {
     if let Err(NotDone) = app.have_done(format!("index document {id}")).await {
@@ -110,7 +111,7 @@ async fn reindex(app: App, id: u64, _counted: TaskTrackerToken) -> Result<(), lo
     Ok(())
 }
 
-/// The service's own errors beside those of locks, which are responses already.
+/// The service's own errors, and those of locks, which are responses already.
 enum AppError {
     Lock(lock::Error),
     Bank,
@@ -137,7 +138,7 @@ impl IntoResponse for AppError {
     }
 }
 
-// The client is told what it can do; what happened, and on which server, is for the log.
+// The response tells the client what it can do; the log says what happened, and on which server.
 async fn log_lock_errors(request: Request, next: Next) -> Response {
     let what = format!("{} {}", request.method(), request.uri().path());
     let response = next.run(request).await;
@@ -148,7 +149,7 @@ async fn log_lock_errors(request: Request, next: Next) -> Response {
     response
 }
 
-/// Serves until it is told to stop; then lets requests and calls end, and leaves no lock behind.
+/// Serves until it is told to stop, then lets requests and calls end, and leaves no lock behind.
 async fn serve<L: Listener<Addr: fmt::Debug>>(
     listener: L,
     app: App,
@@ -159,7 +160,7 @@ async fn serve<L: Listener<Addr: fmt::Debug>>(
         axum::serve(listener, router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let ends = async {
         server.await?;
-        // No request makes calls any more. Those that are left have lost their clients.
+        // No request makes a call any more. The calls that are left have lost their clients.
         detached.close();
         detached.wait().await;
         Ok(())
@@ -171,12 +172,12 @@ async fn serve<L: Listener<Addr: fmt::Debug>>(
     let outcome = select! {
         outcome = ends => outcome,
         () = overdue => {
-            eprintln!("stopping what has not ended in {GRACE:?}");
+            eprintln!("stopping what has not ended within {GRACE:?}");
             Ok(())
         }
     };
-    // Waits for the releases that have begun, and ends what still holds a lock. Before this line,
-    // it would have ended the calls that wait for the end of their burst.
+    // Waits for the releases that have begun, and ends what still holds a lock. An earlier
+    // `shutdown` would have ended the calls that wait for the end of their burst.
     locks.shutdown().await;
     outcome
 }

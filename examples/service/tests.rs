@@ -1,5 +1,5 @@
-//! Nearly all without a server and without time. Each test plays the bank and the index, so it
-//! knows when a body has begun, and when it was stopped.
+//! Nearly all tests need no server and take no time. Each test takes the place of the bank and the
+//! index, so it knows when a body has begun, and when it was stopped.
 
 use std::{
     future::{Future, pending},
@@ -26,7 +26,7 @@ use super::*;
 const PAY: &str = "/invoices/7/pay";
 const CHANGED: &str = "/documents/7/changed";
 
-/// The service, and what it asks of the bank and the index.
+/// The service, and the jobs that it gives to the bank and the index.
 struct Bench {
     app: App,
     jobs: mpsc::Receiver<Job>,
@@ -49,7 +49,7 @@ impl Bench {
         soon(self.jobs.recv()).await.expect("the service has the sender")
     }
 
-    /// Has the request answered by one job that is done at once.
+    /// Sends a request whose one job is done at once, and returns the status of the answer.
     async fn served(&mut self, path: &str) -> StatusCode {
         let answer = tokio::spawn(self.post(path));
         self.job().await.done.send(()).unwrap();
@@ -57,12 +57,12 @@ impl Bench {
     }
 }
 
-/// Nothing here takes longer, unless it does not happen.
+/// Panics if the future takes longer than anything here does.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(2 * GRACE, future).await.expect("it happens")
 }
 
-/// Another instance of the service, as far as locks go.
+/// Another instance of the service, as far as locks are concerned.
 async fn another(store: &MemoryStore) -> Locks {
     Locks::builder().store(store.clone()).build().await.unwrap()
 }
@@ -269,7 +269,7 @@ async fn a_stop_leaves_no_lock_and_loses_no_call() {
     soon(paying.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
-    // The server has ended by now; the call is still to run.
+    // The server has ended by now; the call has yet to run.
     let call = bench.job().await;
     assert_eq!(call.what, "index document 7");
     sleep(Duration::from_secs(5)).await;
@@ -301,8 +301,8 @@ async fn a_stop_does_not_wait_for_ever() {
     soon(hanging.done.closed()).await;
 }
 
-// The one test in real time: what a client that hangs up does to a handler is a matter of the
-// server, and of the system below it.
+// The only test in real time: what happens to a handler when its client hangs up depends on the
+// server, and on the system below it.
 #[tokio::test]
 async fn a_client_that_hangs_up_over_tcp_frees_its_lock() {
     let store = MemoryStore::new();

@@ -1,10 +1,10 @@
-//! Inputs that nobody thought of, for everything that reads the words of strangers: the arguments
-//! of the attributes, URLs and the environment, and what a server answers.
+//! Fuzz targets for everything that parses untrusted input: the arguments of the attributes, URLs
+//! and the environment, and the replies of a server.
 //!
-//! Each function takes any bytes, and panics if something is wrong with what becomes of them. It says
-//! whether they meant anything.
-//! `fuzz/run` has libFuzzer look for such bytes. `tests/seeds.rs` tries many that are like the seeds,
-//! without it, so that every run of the suite does some of the same.
+//! Each function takes any bytes, panics if the result is wrong, and returns whether the bytes
+//! meant anything. `fuzz/run` has libFuzzer search for inputs that panic. `tests/seeds.rs` tries
+//! many inputs like the seeds without libFuzzer, so that every run of the suite does some of the
+//! same.
 
 // The modules of the attributes, which a crate of procedural macros cannot export.
 #[path = "../../lock-macros/src/args.rs"]
@@ -46,16 +46,17 @@ use crate::{
     template::{Piece, Template},
 };
 
-/// The compiler itself gives up on tokens that are nested deeper than its stack.
+/// The deepest nesting of tokens that is tried: the compiler itself overflows its stack on deeper
+/// ones.
 const DEEPEST: usize = 32;
 
-/// What the attribute is on, if the input says nothing else.
+/// The item that the attribute is on, unless the input names another.
 const FUNCTION: &str = "async fn pay(&self, id: u64, mut text: String) -> Result<u8, Error> { 1 }";
 
 /// A password that no message may repeat.
 const SECRET: &str = "s3cr3t-pa55w0rd";
 
-/// The arguments of an attribute in the first line, and the item that it is on in the others.
+/// The arguments of an attribute in the first line, and its item in the others.
 pub fn attribute(input: &[u8]) -> bool {
     let Some((first, text)) = input.split_first() else { return false };
     let Ok(text) = std::str::from_utf8(text) else { return false };
@@ -68,7 +69,7 @@ pub fn attribute(input: &[u8]) -> bool {
         return false;
     };
     let expanded = expand::expand(which, args, &item);
-    // Something to compile, or an error that says what is wrong.
+    // Either code that compiles, or an error that says what is wrong.
     let parsed = syn::parse2::<syn::File>(expanded.clone());
     let is_function = syn::parse2::<syn::ItemFn>(item).is_ok();
     let has_error = has_error(expanded);
@@ -96,7 +97,7 @@ pub fn duration(input: &[u8]) -> bool {
         Length::parse("lease", syn::parse_quote!(#literal)).ok()?.milliseconds()
     };
     let Some(milliseconds) = read(text) else { return false };
-    // It means what it means when it is written in the plainest way.
+    // It means the same as its plainest spelling.
     let mut rest = milliseconds;
     let mut plain = String::new();
     for (unit, length) in

@@ -1,4 +1,4 @@
-//! The seeds, and many inputs that are like them.
+//! Tries the seeds, and many inputs like them.
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};
@@ -9,10 +9,10 @@ use lock_tests::Random;
 /// How many inputs each target is given.
 const INPUTS: usize = 20_000;
 
-/// Those that mean something somewhere.
+/// Characters that are significant in some syntax.
 const CHARACTERS: &[u8] = b"(){}[]<>\"'~:;,.=_#r0195 \n\r*%@/";
 
-/// Gives a target its seeds, and inputs that are made of pieces of them.
+/// Runs a target on its seeds, and on inputs made of pieces of them.
 fn try_all(name: &str, target: fn(&[u8]) -> bool) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
@@ -29,7 +29,7 @@ fn try_all(name: &str, target: fn(&[u8]) -> bool) {
         let shown = String::from_utf8_lossy(&input).into_owned();
         match std::panic::catch_unwind(|| target(&input)) {
             Ok(meant) => understood += usize::from(meant),
-            Err(_) => panic!("{name} fails of {shown:?}"),
+            Err(_) => panic!("{name} fails on {shown:?}"),
         }
     }
     println!("{name}: {understood} of {INPUTS} understood");

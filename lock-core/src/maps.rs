@@ -1,7 +1,7 @@
 //! The maps of the engine. Every lock passes through several of them, so hashing counts.
 //!
-//! What is decided must not depend on the order of a hash map, which is another one in each process: so
-//! these have no iterator that shows one.
+//! Decisions must not depend on the order of a hash map, which differs from process to process. So
+//! these maps have no iterator that exposes an order.
 
 #![expect(clippy::disallowed_types, reason = "the map that is wrapped here")]
 
@@ -12,13 +12,14 @@ use std::{
     sync::Arc,
 };
 
-/// By the key of a lock. Ids may come from anybody, so the hash is seeded.
+/// Keyed by the key of a lock. Ids may come from anybody, so the hash is seeded.
 pub(crate) type ByKey<V> = Map<Arc<str>, V, foldhash::fast::RandomState>;
 
-/// By a number of the client's own: nobody else chooses it, so spreading it is enough.
+/// Keyed by a number that this client has drawn: nobody else chooses it, so spreading the numbers
+/// is enough.
 pub(crate) type ByNumber<V> = Map<u64, V, foldhash::fast::FixedState>;
 
-/// A hash map whose order nobody sees.
+/// A hash map that does not expose its order.
 #[derive(Clone, Debug)]
 pub(crate) struct Map<K, V, S>(HashMap<K, V, S>);
 
@@ -83,19 +84,19 @@ impl<K, V, S> Map<K, V, S> {
         self.0.clear();
     }
 
-    /// Does this hold of any of them?
+    /// Does any value satisfy this?
     pub(crate) fn any(&self, mut holds: impl FnMut(&V) -> bool) -> bool {
         self.0.values().any(&mut holds)
     }
 }
 
 impl<K: Clone + Ord, V, S> Map<K, V, S> {
-    /// All keys, the smallest first.
+    /// All keys, in ascending order.
     pub(crate) fn keys(&self) -> Vec<K> {
         self.keys_where(|_| true)
     }
 
-    /// The keys of those of which this holds, the smallest first.
+    /// The keys whose values satisfy this, in ascending order.
     pub(crate) fn keys_where(&self, mut holds: impl FnMut(&V) -> bool) -> Vec<K> {
         let all = self.0.iter().filter(|(_, value)| holds(value));
         let mut keys: Vec<K> = all.map(|(key, _)| key.clone()).collect();

@@ -1,10 +1,10 @@
-//! Mistakes on purpose, which the tests must catch.
+//! Deliberate mistakes, which the tests must catch.
 //!
-//! A test that passes says little until it has failed for the right reason. One mistake at a time is
-//! switched on, by its name in the environment variable `LOCK_MUTANT`, and only in a build with
-//! `--cfg lock_mutants`. That is a flag of the compiler, so no dependency can ask for it, as it could for
-//! a feature: `.cargo/config.toml` sets it for this repository. In any other build there are no mistakes,
-//! and looking for them costs nothing.
+//! A test that passes says little until it has failed for the right reason. One mistake at a time
+//! is switched on, by its name in the environment variable `LOCK_MUTANT`, and only in a build with
+//! `--cfg lock_mutants`. That is a compiler flag and not a feature, which any dependency could
+//! enable; `.cargo/config.toml` sets it for this repository. Any other build contains no mistakes,
+//! and checking for them costs nothing.
 
 macro_rules! mutants {
     ($($(#[$what:meta])* $name:ident,)*) => {
@@ -23,51 +23,52 @@ macro_rules! mutants {
 
 mutants! {
     // In the engine.
-    /// The lease is counted from the answer, and not from before the request.
+    /// The lease is counted from the answer instead of from before the request.
     DeadlineFromReply,
-    /// A holder believes in its lock until the store's own time is up.
+    /// A holder trusts its lock until the lease ends in the store, without a margin.
     NoMargin,
-    /// A grant is believed that comes after its lease.
+    /// A grant that arrives after its lease has ended is accepted.
     LateGrantCounts,
-    /// All acquisitions of a client have one token.
+    /// All acquisitions of a client share one token.
     OwnerPerProcess,
-    /// A renewal without an answer counts as one that says "not ours".
+    /// A renewal without an answer is treated as "not ours".
     ErrorCountedAsNotOurs,
-    /// A waiter relies on its notice, and does not recheck.
+    /// A waiter relies on its notice, and never rechecks.
     NoFallbackLook,
     /// A request whose caller went away is forgotten.
     CancelledAcquireIsNotUndone,
-    /// A process passes its lock on to its own callers, though others wait for it.
+    /// A process passes its lock on to its own callers although other processes wait for it.
     HandOverToTheCrowd,
-    /// A lock that passes inside a process keeps its fencing token.
+    /// A lock that is passed on inside a process keeps its fencing token.
     HandOverWithTheSameToken,
-    /// A holder goes on when the store says that its lock is not its own.
+    /// A holder carries on although the store says that the lock is not its own.
     NotOursIsIgnored,
-    /// A lock that was handed over is not looked after.
+    /// A lock that was handed over is not watched.
     HandOffIsNotWatched,
     /// A release without an answer is not repeated.
     ReleaseIsNotRepeated,
-    /// The older calls of a burst are told when its run is granted, and not when it is taken.
+    /// The older calls of a burst are answered when its run is granted, instead of when it is
+    /// taken.
     SupersededBeforeTheRun,
 
     // In the table, the reference of the stores.
-    /// A release frees the lock, also if another token holds it.
+    /// A release frees the lock even if another token holds it.
     ReleaseWithoutOwnerCheck,
-    /// A renewal takes a lock that is gone.
+    /// A renewal takes a lock that no longer exists.
     RenewRecreates,
-    /// The fence is the counter, without the clock.
+    /// The fence is a plain counter, without the clock.
     CounterOnlyToken,
     /// A lock that was handed over waits for its next holder for ever.
     HandOverWithoutExpiry,
-    /// A lock is freed, and its first waiter told to be quick.
+    /// Instead of being handed over, a lock is freed and its first waiter notified.
     HandOverByFreeing,
-    /// A claim marks the window, and takes no lock.
+    /// A claim marks the window but takes no lock.
     DebounceClaimWithoutLease,
-    /// A window forgets which calls were run.
+    /// A window forgets which calls have run.
     NoTombstone,
-    /// A call gives up when there is a newer one, and does not wait for its run.
+    /// A call gives up as soon as there is a newer one, without waiting for its run.
     SupersededByACall,
-    /// A durable call is forgotten when its run begins, and not when it has ended.
+    /// A durable call is forgotten when its run begins, instead of when it has ended.
     DurableCallIsForgotten,
     /// The end of a durable run removes a call that was made during it.
     FinishRemovesNewerCall,
@@ -75,27 +76,27 @@ mutants! {
     // In a guard, the keeper and its clock.
     /// A loss is not signalled.
     LossIsNotSignalled,
-    /// A guard believes what it was last told, and does not look at the clock.
+    /// A guard believes what it was last told, and does not check the clock.
     NoLookAtTheClock,
-    /// Leases are measured with the clock that people set.
+    /// Leases are measured with the wall clock, which people can set.
     WallClock,
 
     // In the scripts of the Redis store.
-    /// `release.lua` frees the lock, also if another token holds it.
+    /// `release.lua` frees the lock even if another token holds it.
     ScriptReleaseWithoutOwnerCheck,
-    /// `renew.lua` takes a lock that is gone.
+    /// `renew.lua` takes a lock that no longer exists.
     ScriptRenewRecreates,
-    /// `fence.lua` counts, and does not look at the clock.
+    /// `fence.lua` counts without consulting the clock.
     ScriptCounterOnlyToken,
     /// `acquire.lua` gives leases in seconds.
     ScriptSecondsAsTtl,
     /// `extend.lua` deletes a lock that it cannot extend.
     ScriptFailedExtendReleases,
-    /// `debounce.lua` marks the window, and takes no lock.
+    /// `debounce.lua` marks the window but takes no lock.
     ScriptDebounceClaimWithoutLease,
     /// `queue.lua` gives a waiter a new ticket each time.
     ScriptTicketIsNotKept,
-    /// `window.lua` forgets which calls were run.
+    /// `window.lua` forgets which calls have run.
     ScriptNoTombstone,
 }
 
@@ -107,14 +108,14 @@ static ON: std::sync::LazyLock<Option<Mutant>> = std::sync::LazyLock::new(|| {
 });
 
 impl Mutant {
-    /// Is this mistake made?
+    /// Whether this mistake is switched on.
     #[cfg(lock_mutants)]
     #[must_use]
     pub fn is_on(self) -> bool {
         *ON == Some(self)
     }
 
-    /// Is this mistake made? No.
+    /// Whether this mistake is switched on: never, in this build.
     #[cfg(not(lock_mutants))]
     #[inline(always)]
     #[must_use]

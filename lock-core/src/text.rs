@@ -1,11 +1,11 @@
-//! Texts that every acquire makes: in one allocation each.
+//! Strings that every acquire builds, in one allocation each.
 
 use std::sync::Arc;
 
-/// What fits here needs no other allocation than the one of the result.
+/// A string of at most this many bytes needs no allocation besides that of the result.
 const SHORT: usize = 256;
 
-/// The parts, one after the other.
+/// Returns the parts, concatenated.
 #[must_use]
 pub fn concatenated(parts: &[&str]) -> Arc<str> {
     let length = parts.iter().map(|part| part.len()).sum();
@@ -16,7 +16,7 @@ pub fn concatenated(parts: &[&str]) -> Arc<str> {
         buffer[end..end + part.len()].copy_from_slice(part.as_bytes());
         end += part.len();
     }
-    // Whole strings one after the other are a string.
+    // A concatenation of valid strings is valid.
     std::str::from_utf8(buffer).map_or_else(|_| parts.concat().into(), Arc::from)
 }
 

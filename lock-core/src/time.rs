@@ -1,4 +1,4 @@
-//! Points in time, which come in from outside, and chance, which does too.
+//! Points in time and random numbers, both passed in from outside.
 
 use std::{
     ops::{Add, Sub},
@@ -10,41 +10,40 @@ use std::{
 pub struct Moment(Duration);
 
 impl Moment {
-    /// Later than everything that happens.
+    /// Later than every event.
     pub const NEVER: Self = Self(Duration::from_nanos(u64::MAX));
 
-    /// This long after the origin.
+    /// Returns the moment this long after the origin.
     #[must_use]
     #[inline]
     pub fn since_origin(elapsed: Duration) -> Self {
         Self(elapsed.min(Self::NEVER.0))
     }
 
-    /// So many nanoseconds after the origin.
+    /// Returns the moment this many nanoseconds after the origin.
     #[must_use]
     #[inline]
     pub fn from_nanos(nanos: u64) -> Self {
         Self(Duration::from_nanos(nanos))
     }
 
-    /// How many nanoseconds after the origin it is.
+    /// Returns the number of nanoseconds since the origin.
     #[must_use]
     #[inline]
     pub fn as_nanos(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// How long it is from `now` until this moment; zero once it has passed.
+    /// Returns the time from `now` until this moment; zero once it has passed.
     #[must_use]
     #[inline]
     pub fn after(self, now: Self) -> Duration {
         self.0.saturating_sub(now.0)
     }
 
-    /// The first multiple of `step` at or after this moment.
+    /// Returns the first multiple of `step` at or after this moment.
     ///
-    /// Moments that were rounded with one step coincide, which is what turns many timers into
-    /// one wake-up.
+    /// Moments rounded with the same step coincide, which turns many timers into one wake-up.
     #[must_use]
     pub fn round_up(self, step: Duration) -> Self {
         let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -75,7 +74,7 @@ impl Sub<Duration> for Moment {
 pub struct Jitter(u16);
 
 impl Jitter {
-    /// The number that is drawn from this one.
+    /// Reduces a random number to a jitter.
     #[must_use]
     #[inline]
     pub fn new(random: u64) -> Self {
@@ -84,8 +83,8 @@ impl Jitter {
 
     /// Another number of the same sequence, well spread over the range for any run of `step`s.
     ///
-    /// Multiples of the golden ratio leave the largest gaps between few points, so repeated tries
-    /// of one task, and the same try of many tasks, do not fall together.
+    /// Multiples of the golden ratio leave the largest gaps between few points. So the repeated
+    /// tries of one task do not coincide, and neither do the same tries of many tasks.
     #[inline]
     pub(crate) fn nth(self, step: u32) -> Self {
         Self(((u32::from(self.0)).wrapping_add(step.wrapping_mul(633)) % 1024) as u16)

@@ -1,4 +1,4 @@
-//! Lock tokens: who holds a lock, as the store writes it.
+//! Lock tokens: who holds a lock, as recorded by the store.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,11 +6,13 @@ use crate::text::concatenated;
 
 /// The proof of one acquisition: with it, the lock can be renewed, released and adopted.
 ///
-/// It is what the store keeps under the lock's key, unique for each acquisition: the client's
-/// uuid, a colon and a number that grows, the microseconds since the Unix epoch at which it was made. `LockGuard::leak` hands it out so that another process can
-/// adopt the lock (`Lock::adopt`); it can be sent there as text.
+/// The store keeps it under the lock's key. It is unique for each acquisition: the client's uuid, a
+/// colon and a growing number, the time at which it was made, in microseconds since the Unix epoch.
+/// `LockGuard::leak` returns it so that another process can adopt the lock (`Lock::adopt`); it can
+/// be sent there as text.
 ///
-/// A token is a secret: it is in no message and no `Debug` output. Treat it like a password.
+/// A token is a secret: it appears in no message and in no `Debug` output. Treat it like a
+/// password.
 ///
 /// ```
 /// # mod lock { pub use lock_core::Token; }
@@ -24,14 +26,15 @@ use crate::text::concatenated;
 pub struct Token(Arc<str>);
 
 impl Token {
-    /// The token as text, to be sent to the process that adopts the lock.
+    /// Returns the token as text, to be sent to the process that adopts the lock.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// When the token was made, as the time since the Unix epoch on its client's clock; `None` if it
-    /// does not say, as those of other clients and of older versions of this library.
+    /// Returns when the token was made, as the time since the Unix epoch on its client's clock;
+    /// `None` for the tokens of other clients and of older versions of this library, which do not
+    /// contain it.
     ///
     /// ```
     /// # mod lock { pub use lock_core::Token; }
@@ -49,18 +52,19 @@ impl Token {
     }
 }
 
-/// The numbers that are times: a client counts in the microseconds of its clock, from one acquisition
-/// to the next by two at least. From the year 2005 on, so that a plain counter is none, and up to
-/// what a script can compare.
+/// The numbers that are times. A client takes the microseconds of its clock, and each acquisition
+/// gets a number at least two larger than the one before. The range begins in the year 2005, so
+/// that a plain counter is not in it, and ends with the largest number that a script can compare.
 const TIMES: std::ops::Range<u64> = 1 << 50..1 << 53;
 
-/// The token of a client's acquisition with this number.
+/// Returns the token of a client's acquisition with this number.
 #[must_use]
 pub fn made_by(client: &str, number: u64) -> Token {
     Token(concatenated(&[client, ":", itoa::Buffer::new().format(number)]))
 }
 
-/// The client and the number of its acquisition; a token of another form is a client of its own.
+/// Splits a token into its client and the number of its acquisition. A token of another form counts
+/// as a client of its own, with the number 0.
 #[must_use]
 pub fn parts(token: &Token) -> (&str, u64) {
     let parts = token.0.rsplit_once(':');
@@ -68,7 +72,7 @@ pub fn parts(token: &Token) -> (&str, u64) {
     parts.unwrap_or((&*token.0, 0))
 }
 
-/// Has the token the form that this library gives to its own?
+/// Whether the token has the form of this library's own tokens.
 #[must_use]
 pub fn is_of_this_library(token: &Token) -> bool {
     let parts = token.0.rsplit_once(':');
@@ -79,7 +83,7 @@ pub fn is_of_this_library(token: &Token) -> bool {
     })
 }
 
-/// Was this token made by that client?
+/// Whether the token was made by this client.
 #[must_use]
 pub fn is_of(token: &Token, client: &str) -> bool {
     token.0.strip_prefix(client).is_some_and(|rest| rest.starts_with(':'))

@@ -29,7 +29,7 @@ const DEFAULT_WAIT: u64 = 1000;
 /// The arguments that have no value.
 const FLAGS: [&str; 5] = ["skip", "reentrant", "leading", "detached", "durable"];
 
-/// What the user asked for.
+/// The arguments of one attribute.
 pub(crate) struct Args {
     pub(crate) id: Option<Id>,
     /// In the order of the arguments.
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     pub(crate) or_else: Option<Expr>,
     pub(crate) skip: bool,
     pub(crate) reentrant: bool,
-    /// Where they were given.
+    /// The location of each of these flags, if it was given.
     pub(crate) leading: Option<Span>,
     pub(crate) detached: Option<Span>,
     pub(crate) durable: Option<Span>,
@@ -49,9 +49,9 @@ pub(crate) struct Args {
     krate: Option<Path>,
 }
 
-/// A duration, and where its value is.
+/// A duration, and the location of its value.
 pub(crate) struct Duration {
-    /// The name of the builder's method too.
+    /// Also the name of the builder's method.
     pub(crate) key: Ident,
     pub(crate) length: Length,
     value: Span,
@@ -75,8 +75,8 @@ struct Argument {
 }
 
 impl Args {
-    // Input: what is between the parentheses of the attribute, and where the attribute is.
-    // Output: what could be understood of it.
+    // Input: the tokens between the parentheses of the attribute, and the attribute's location.
+    // Output: the arguments that could be parsed.
     pub(crate) fn parse(
         attribute: Attribute,
         tokens: TokenStream,
@@ -138,7 +138,7 @@ impl Args {
         {
             let text = format!("`lock` is called `{name}` in this crate; add `crate = {name}`");
             mistakes.push(Error::new(place, text));
-            // The rest can be compiled.
+            // With the name known, the rest compiles.
             args.krate = syn::parse_str(&name).ok();
         }
         if let Some(error) = mistakes.0 {
@@ -147,8 +147,8 @@ impl Args {
         args
     }
 
-    /// What can only be said of two arguments together. Of durations that are known when the
-    /// function is called, the runtime says it.
+    /// Checks two arguments against each other. For durations that are known only when the function
+    /// is called, the runtime does.
     fn compare(&self, attribute: Attribute, mistakes: &mut Mistakes) {
         if let Some(run) = self.run.as_ref().filter(|_| self.durable.is_none()) {
             let text = "only a durable run has a name: add `durable`, or leave `run` out";
@@ -176,8 +176,8 @@ impl Args {
                     && limit < wait
                 {
                     let text = format!(
-                        "no burst would be over so soon, since the calls have to pause for {wait} \
-                         ms; write a `max_wait` of {wait} ms at least, or a shorter `wait`"
+                        "`max_wait` is shorter than the {wait} ms for which the calls have to \
+                         pause; write a `max_wait` of at least {wait} ms, or a shorter `wait`"
                     );
                     mistakes.push(Error::new(place, text));
                 }
@@ -189,8 +189,8 @@ impl Args {
         self.durations.iter().find(|duration| duration.key == key)
     }
 
-    /// The expressions that each call evaluates, in that order. `or_else` is not one of them: only an
-    /// error evaluates it.
+    /// The expressions that each call evaluates, in this order. `or_else` is not one of them: it is
+    /// evaluated only for an error.
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
         let id = match &self.id {
             Some(Id::Expression(expression)) => Some(expression),
@@ -200,20 +200,20 @@ impl Args {
         self.locks.iter().chain(id).chain(durations)
     }
 
-    /// The milliseconds of a duration that is given as a literal, and where.
+    /// The milliseconds of a duration that is given as a literal, and the location of the literal.
     fn known(&self, key: &str) -> Option<(u64, Span)> {
         let duration = self.duration(key)?;
         Some((duration.length.milliseconds()?, duration.value))
     }
 
-    /// These, and those of the attributes below.
+    /// These arguments, followed by those of the attributes below.
     pub(crate) fn iter_with<'a>(&'a self, others: &'a [Self]) -> impl Iterator<Item = &'a Self> {
         iter::once(self).chain(others)
     }
 
-    /// The path of the runtime, located at `span` if the user gave none. Its name is at the
-    /// attribute, wherever the path is: where there is no crate of that name, all the errors about
-    /// that are the same one, and the compiler shows it once.
+    /// The path of the runtime, located at `span` if the user gave none. The name of the crate is
+    /// located at the attribute, whatever the `span`: if there is no crate of that name, all errors
+    /// about it are then the same, and the compiler shows them once.
     pub(crate) fn krate(&self, span: Span) -> TokenStream {
         let path = self.krate.as_ref().map(Path::to_token_stream);
         path.unwrap_or_else(|| {
@@ -222,7 +222,7 @@ impl Args {
         })
     }
 
-    // Input: a key of this attribute, for the first time, its usage, and what follows it.
+    // Input: a key of this attribute that was not given before, its usage, and its value.
     fn set(
         &mut self,
         attribute: Attribute,
@@ -279,7 +279,8 @@ impl Id {
             Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) => {
                 Template::parse(&literal).map(Self::Template)
             }
-            // A template in parentheses is one, or its braces would silently stay in the id.
+            // A string in parentheses is a template as well, or its braces would silently stay in
+            // the id.
             Expr::Paren(inner) if is_text(&inner.expr) => Self::parse(*inner.expr),
             expression => Ok(Self::Expression(expression)),
         }
@@ -305,7 +306,7 @@ impl OnLost {
 pub(crate) struct Mistakes(pub(crate) Option<Error>);
 
 impl Mistakes {
-    /// The value, unless it is one more mistake.
+    /// Returns the value, or records the error.
     pub(crate) fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
@@ -319,7 +320,8 @@ impl Mistakes {
 }
 
 // Input: everything between the parentheses of the attribute.
-// Output: the arguments that could be read; what could not is a mistake, up to the next comma.
+// Output: the arguments that could be parsed. An argument that could not is reported as a mistake
+//         and skipped up to the next comma.
 fn split(attribute: Attribute, input: ParseStream<'_>, mistakes: &mut Mistakes) -> Vec<Argument> {
     let mut arguments = Vec::new();
     while !input.is_empty() {
@@ -394,7 +396,7 @@ fn is_text(value: &Expr) -> bool {
     }
 }
 
-/// What a macro passes as `$name:expr` comes in a group without delimiters.
+/// Takes the value out of the group without delimiters in which a macro passes `$name:expr`.
 fn ungroup(mut value: Expr) -> Expr {
     while let Expr::Group(group) = value {
         value = *group.expr;
@@ -416,7 +418,7 @@ fn identifier(value: Expr, usage: &str) -> Result<Ident> {
     let text = format!("this is not a name; write `{usage}`");
     let error = Error::new_spanned(&value, text);
     match value {
-        // Paths may be keywords, `self` and `Self`, which are no names.
+        // A path may be a keyword, `self` or `Self`, which is not a name.
         Expr::Path(path) if path.qself.is_none() => {
             syn::parse2(path.into_token_stream()).map_err(|_| error)
         }
@@ -426,7 +428,7 @@ fn identifier(value: Expr, usage: &str) -> Result<Ident> {
 
 fn client(value: Expr) -> Result<Expr> {
     if is_text(&value) {
-        let text = "`locks` is a `Locks`, which is connected once and kept, and not a URL; write \
+        let text = "`locks` is a `Locks`, which is connected once and kept, not a URL; write \
                     `locks = self.locks`, or `locks = LOCKS` for a static";
         return Err(Error::new_spanned(value, text));
     }
@@ -436,7 +438,7 @@ fn client(value: Expr) -> Result<Expr> {
 fn handler(value: Expr) -> Result<Expr> {
     let problem = match &value {
         Expr::Closure(ExprClosure { asyncness: Some(_), .. }) => {
-            "`or_else` makes the value at once, and nothing waits for it"
+            "`or_else` makes the value at once, so its closure is not `async`"
         }
         Expr::Closure(closure) if closure.inputs.len() != 1 => {
             "`or_else` takes the lock error, and nothing else"
@@ -447,8 +449,8 @@ fn handler(value: Expr) -> Result<Expr> {
     Err(Error::new_spanned(value, format!("{problem}: write `or_else = |error| ..`")))
 }
 
-// The runtime refuses these too, but for integers that look like seconds; here the user sees them
-// where they are written.
+// The runtime also refuses these, except for integers that look like seconds; here the error is
+// shown where the user wrote the value.
 fn out_of_range(attribute: Attribute, key: &str, length: &Length) -> Option<String> {
     let milliseconds = length.milliseconds()?;
     let meant = seconds_meant(key, length);
@@ -464,8 +466,8 @@ fn out_of_range(attribute: Attribute, key: &str, length: &Length) -> Option<Stri
                 .to_owned(),
         ),
         (Attribute::Debounced, "wait") if milliseconds == 0 => Some(
-            "no burst is over without a pause; write `wait = \"1ms\"` or more, or use `#[locked]` \
-             to run every call"
+            "without a pause, a burst never ends; write `wait = \"1ms\"` or more, or use \
+             `#[locked]` to run every call"
                 .to_owned(),
         ),
         (Attribute::Locked, "lease" | "hold_at_least")
@@ -473,7 +475,7 @@ fn out_of_range(attribute: Attribute, key: &str, length: &Length) -> Option<Stri
             if milliseconds > LONGEST =>
         {
             Some(format!(
-                "`{key}` is 24 hours at most, and this is longer; write `{key} = \"24h\"` or less"
+                "`{key}` is at most 24 hours, and this is longer; write `{key} = \"24h\"` or less"
             ))
         }
         _ => None,

@@ -1,4 +1,4 @@
-//! Which attribute is expanded, and what it takes.
+//! The two attributes, and the arguments that they take.
 
 use syn::{Ident, ext::IdentExt as _};
 
@@ -30,7 +30,7 @@ impl Attribute {
         }
     }
 
-    /// Every argument, as one writes it.
+    /// Every argument, with an example of how to write it.
     fn arguments(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Locked => &[
@@ -63,13 +63,13 @@ impl Attribute {
         }
     }
 
-    /// How one writes the argument `key`; empty if there is none of that name.
+    /// How to write the argument `key`; empty if there is no argument of that name.
     pub(crate) fn usage(self, key: &str) -> &'static str {
         let found = self.arguments().iter().find(|(name, _)| *name == key);
         found.map_or("", |(_, usage)| *usage)
     }
 
-    /// The end of an error about the syntax after `key`, which need not be known.
+    /// The end of an error about the syntax after `key`, which may be an unknown name.
     pub(crate) fn hint(self, key: &Ident) -> String {
         match self.usage(&key.unraw().to_string()) {
             "" => String::new(),
@@ -77,8 +77,8 @@ impl Attribute {
         }
     }
 
-    /// How one writes the argument that is meant by a name that there is not: it is written in
-    /// another way, or others call it so.
+    /// How to write the argument that an unknown name stands for: another spelling of its name, or
+    /// what other libraries call it.
     pub(crate) fn meant(self, name: &str) -> Option<&'static str> {
         let plain = |name: &str| name.replace('_', "").to_lowercase();
         let called = OTHER_NAMES.iter().find(|(other, _)| *other == name);

@@ -1,4 +1,4 @@
-//! What can only be said of the arguments of the attributes and the function together.
+//! Checks of the attributes' arguments against the function.
 
 use syn::{Error, Ident, Type, ext::IdentExt as _};
 
@@ -9,7 +9,7 @@ use crate::{
     template::{Piece, Template},
 };
 
-/// What is refused, each on the token that it is about.
+/// Reports each mistake at the token that it is about.
 pub(crate) fn check<'a>(
     attribute: Attribute,
     all: impl Iterator<Item = &'a Args>,
@@ -33,7 +33,7 @@ pub(crate) fn check<'a>(
                 format!("`{guard}` is the guard of another lock; give this one another name");
             mistakes.push(Error::new(guard.span(), text));
         } else if run.is_some_and(|run| run.unraw() == guard.unraw()) {
-            let text = format!("`{guard}` is the run; give the guard another name");
+            let text = format!("`{guard}` is the name of the run; give the guard another name");
             mistakes.push(Error::new(guard.span(), text));
         }
         guards.push(guard);
@@ -54,8 +54,8 @@ pub(crate) fn check<'a>(
     }
 }
 
-// What is no argument is a constant, or the compiler says that it is not there. It does not know what
-// is refused here.
+// A name that is not an argument may be a constant; if there is none, the compiler reports it.
+// Refused here are the names for which the compiler could not say what to do.
 fn check_template(template: &Template, function: &Function, mistakes: &mut Mistakes) {
     for piece in &template.pieces {
         let Piece::Value { root, .. } = piece else { continue };

@@ -6,13 +6,13 @@ use syn::{Error, Expr, ExprLit, ExprUnary, Lit, UnOp};
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// What was written as a duration.
+/// A duration, as it was written.
 pub(crate) enum Length {
     /// An integer.
     Integer(u64),
     /// A string, in milliseconds.
     Text(u64),
-    /// Of type `Duration`, known when the function is called.
+    /// An expression of type `Duration`, known only when the function is called.
     Expression(Expr),
 }
 
@@ -44,7 +44,7 @@ impl Length {
         }
     }
 
-    /// The milliseconds, unless they are known later.
+    /// The milliseconds, unless they are known only when the function is called.
     pub(crate) fn milliseconds(&self) -> Option<u64> {
         match self {
             Self::Integer(milliseconds) | Self::Text(milliseconds) => Some(*milliseconds),
@@ -61,7 +61,7 @@ impl Length {
     }
 }
 
-/// Without parentheses, and without what a macro puts around the value of `$name:expr`.
+/// The value without parentheses, and without the group that a macro puts around `$name:expr`.
 fn inner(value: &Expr) -> &Expr {
     match value {
         Expr::Group(group) => inner(&group.expr),
@@ -70,7 +70,7 @@ fn inner(value: &Expr) -> &Expr {
     }
 }
 
-/// All forms, as the last words of every error here.
+/// All forms of a duration, with which every error here ends.
 fn forms(key: &str) -> String {
     format!(
         "write `{key} = 1500` for milliseconds, or `{key} = \"250ms\"`, `\"1.5s\"`, \
@@ -107,7 +107,7 @@ fn parse(text: &str) -> Result<u64, String> {
             return Err(if UNITS.iter().any(|(name, _)| *name == unit) {
                 format!("`{unit}` comes after the same or a smaller unit")
             } else {
-                format!("`{unit}` is not a unit: there are `d`, `h`, `m`, `s` and `ms`")
+                format!("`{unit}` is not a unit: the units are `d`, `h`, `m`, `s` and `ms`")
             });
         };
         let length = units[place].1;
@@ -132,7 +132,8 @@ fn part(fraction: &str, length: u64) -> Option<u64> {
     if digits.is_empty() {
         return Some(0);
     }
-    // No unit has so many divisors of ten that more digits could be whole.
+    // With more digits, the result is never whole: the last digit is not 0, so the unit would have
+    // to be divisible by two or by five as often as there are digits.
     let scale = 10_u128.checked_pow(u32::try_from(digits.len()).ok()?).filter(|s| *s < 1 << 64)?;
     let product = digits.parse::<u128>().ok()? * u128::from(length);
     (product % scale == 0).then(|| u64::try_from(product / scale).ok())?
@@ -183,13 +184,13 @@ mod tests {
             ("s", "`s` does not start with a number"),
             ("-1s", "`-1s` does not start with a number"),
             (" 1s", "` 1s` does not start with a number"),
-            ("1 s", "` s` is not a unit: there are `d`, `h`, `m`, `s` and `ms`"),
+            ("1 s", "` s` is not a unit: the units are `d`, `h`, `m`, `s` and `ms`"),
             ("1.s", "`1.` has no digits after its point"),
             (".5s", "`.5s` does not start with a number"),
             ("1.5", "`1.5` has no unit"),
-            ("1.5.5s", "`.` is not a unit: there are `d`, `h`, `m`, `s` and `ms`"),
-            ("1,5s", "`,` is not a unit: there are `d`, `h`, `m`, `s` and `ms`"),
-            ("1w", "`w` is not a unit: there are `d`, `h`, `m`, `s` and `ms`"),
+            ("1.5.5s", "`.` is not a unit: the units are `d`, `h`, `m`, `s` and `ms`"),
+            ("1,5s", "`,` is not a unit: the units are `d`, `h`, `m`, `s` and `ms`"),
+            ("1w", "`w` is not a unit: the units are `d`, `h`, `m`, `s` and `ms`"),
             ("0.5ms", "`0.5ms` is not a whole number of milliseconds"),
             ("1.0001s", "`1.0001s` is not a whole number of milliseconds"),
             (
@@ -197,7 +198,7 @@ mod tests {
                 "`0.00000000000000000000000000000000000000001d` is not a whole number of milliseconds",
             ),
             ("1.5m30s", "`1.5m30s` has a fraction before its last unit"),
-            ("1S", "`S` is not a unit: there are `d`, `h`, `m`, `s` and `ms`"),
+            ("1S", "`S` is not a unit: the units are `d`, `h`, `m`, `s` and `ms`"),
             ("1s1s", "`s` comes after the same or a smaller unit"),
             ("30s1m", "`m` comes after the same or a smaller unit"),
             ("18446744073709551615h", "`18446744073709551615h` is too long"),

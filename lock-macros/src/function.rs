@@ -19,15 +19,15 @@ pub(crate) struct Function {
     pub(crate) attrs: Vec<Outer>,
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
-    /// Never looked into, so that a half-typed body expands too.
+    /// Never parsed, so that a half-typed body also expands.
     pub(crate) body: Group,
     /// What the arguments bind, `self` included.
     pub(crate) bindings: Vec<Binding>,
-    /// Statements that bind what nothing uses, in the scope around the body.
+    /// Statements that bind the unused names, in the scope around the body.
     pub(crate) unused: TokenStream,
 }
 
-/// A name that an argument binds, and the conditions under which there is that argument.
+/// A name that an argument binds, and the `cfg`s of that argument.
 pub(crate) struct Binding {
     pub(crate) cfgs: Vec<Outer>,
     pub(crate) name: Ident,
@@ -50,7 +50,7 @@ impl Function {
                 || first.peek(Token![async])
                 || first.peek(Token![unsafe]) && first.peek2(Token![fn])
                 || first.peek(Token![fn]);
-            let text = format!("`{name}` goes on an `async fn`, and this is none");
+            let text = format!("`{name}` goes on an `async fn`, and this is not one");
             if is_fn { error } else { Error::new(first.span(), text) }
         })?;
         let body = input.parse::<TokenStream>()?;
@@ -74,7 +74,7 @@ impl Function {
                 format!(
                     "`{name}` needs an `async fn`, and this returns a future. Under \
                      `#[async_trait]`, or for a `dyn Trait`: put it on an `async fn {function}` of \
-                     the type itself, an inherent method, and call that in here"
+                     the type itself, an inherent method, and call that from here"
                 )
             } else {
                 format!(
@@ -89,8 +89,8 @@ impl Function {
         Ok(Self { attrs, vis, sig, body, bindings, unused: TokenStream::new() })
     }
 
-    /// The function with other statements. The braces are the user's: they end the item, and an
-    /// item whose end is not the user's would not be called dead code.
+    /// The function with other statements. The braces are the user's: they end the item, and the
+    /// compiler does not report dead code for an item whose end is not the user's.
     pub(crate) fn with(&self, statements: TokenStream) -> TokenStream {
         let Self { attrs, vis, sig, body, .. } = self;
         let mut block = Group::new(Delimiter::Brace, statements);
@@ -98,7 +98,7 @@ impl Function {
         quote!(#(#attrs)* #vis #sig #block)
     }
 
-    /// The same function, to be changed.
+    /// A copy of the function, to be changed.
     pub(crate) fn copy(&self) -> Self {
         let bindings = self.bindings.iter();
         let bindings = bindings
@@ -121,20 +121,20 @@ impl Function {
         }
     }
 
-    /// Whether an argument binds this name: with `r#` and without are one.
+    /// Whether an argument binds this name, with `r#` or without.
     pub(crate) fn binds(&self, name: &Ident) -> bool {
         self.argument(&name.unraw().to_string()).is_some()
     }
 
-    /// What an argument binds, found by its name without `r#`.
+    /// The binding of this name, which is given without `r#`.
     pub(crate) fn argument(&self, name: &str) -> Option<&Ident> {
         let mut names = self.bindings.iter().map(|binding| &binding.name);
         names.find(|binding| binding.unraw() == name)
     }
 
-    /// The value `name`, without `r#`, in a literal at `location`: located there, resolved as the
-    /// argument of that name, which differs when a macro wrote only one of them. What is no
-    /// argument may be a constant.
+    /// The value `name`, without `r#`, in a literal at `location`. It is located there, and
+    /// resolved as the argument of that name, whose hygiene differs if a macro wrote only one of
+    /// the two. A name that is not an argument may be a constant.
     pub(crate) fn resolve(&self, name: &str, location: Span) -> Ident {
         if let Some(argument) = self.argument(name) {
             let mut value = argument.clone();
@@ -152,14 +152,15 @@ impl Function {
     }
 }
 
-/// What `#[async_trait]` makes of an `async fn`, and what one writes by hand for a `dyn Trait`.
+/// Whether this is what `#[async_trait]` makes of an `async fn`, or the same written by hand for a
+/// `dyn Trait`.
 fn is_boxed_future(output: &ReturnType) -> bool {
     let ReturnType::Type(_, output) = output else { return false };
     let output = output.to_token_stream().to_string();
     output.contains("Future") && (output.contains("Box") || output.starts_with("impl"))
 }
 
-/// Whether a part of the type has no name.
+/// Whether the type has an `impl Trait` in it.
 pub(crate) fn is_opaque(output: &Type) -> bool {
     struct Find(bool);
     impl VisitMut for Find {
@@ -188,7 +189,7 @@ pub(crate) fn erased(output: &Type) -> Type {
     output
 }
 
-/// What a debounced function returns instead of `output`, and whether that is a `Result` already.
+/// What a debounced function returns instead of `output`, and whether `output` is a `Result`.
 pub(crate) fn debounced(output: &Type, krate: &TokenStream) -> (Type, bool) {
     let mut changed = output.clone();
     if let Some(value) = value_of_result(&mut changed) {
@@ -201,7 +202,7 @@ pub(crate) fn debounced(output: &Type, krate: &TokenStream) -> (Type, bool) {
     (parse_quote_spanned!(span=> ::core::result::Result<#option, #krate::Error>), false)
 }
 
-/// The `T` of `Result<T, ..>`, under whatever path, so that an alias like `io::Result` is one too.
+/// The `T` of `Result<T, ..>`, whatever its path, so that an alias like `io::Result` also counts.
 fn value_of_result(output: &mut Type) -> Option<&mut Type> {
     match output {
         Type::Group(group) => value_of_result(&mut group.elem),
@@ -235,7 +236,7 @@ fn bind(sig: &mut Signature) -> Vec<Binding> {
             FnArg::Typed(argument) => {
                 if let Pat::Wild(wild) = &*argument.pat {
                     let span = at(wild.underscore_token.span);
-                    // Documentation shows this name.
+                    // rustdoc shows this name.
                     let name = format_ident!("_{index}", span = span);
                     *argument.pat = parse_quote!(#name);
                 }
@@ -253,7 +254,7 @@ pub(crate) fn names(pattern: &mut Pat) -> Vec<Ident> {
     struct Names(Vec<Ident>);
     impl VisitMut for Names {
         fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
-            // The alternatives of `A(x) | B(x)` bind one name.
+            // The alternatives of `A(x) | B(x)` bind the same name.
             if !self.0.contains(&pattern.ident) {
                 self.0.push(pattern.ident.clone());
             }
@@ -265,7 +266,7 @@ pub(crate) fn names(pattern: &mut Pat) -> Vec<Ident> {
     names.0
 }
 
-/// What a macro passes on as one fragment comes in a group without delimiters.
+/// Takes the tokens out of the group without delimiters in which a macro passes on a fragment.
 pub(crate) fn ungroup(tokens: TokenStream) -> TokenStream {
     let mut trees = tokens.clone().into_iter();
     match (trees.next(), trees.next()) {

@@ -1,10 +1,10 @@
-//! The attributes of the `lock` crate, which exports and explains them: [`macro@locked`] runs an
-//! `async fn` under a distributed lock, [`macro@debounced`] runs the last call of a burst.
+//! The attributes of the `lock` crate, which re-exports and documents them: [`macro@locked`] runs
+//! an `async fn` under a distributed lock, [`macro@debounced`] runs the last call of a burst.
 //!
-//! The code that they generate only calls `lock::__private`. Every rule that needs no tokens is
-//! there, and so is every test that needs no compiler.
+//! The generated code only calls `lock::__private`. Rules that need no tokens are implemented
+//! there, and tested there without a compiler.
 
-// Over 500 lines: an attribute must be in the root of its crate, and its documentation stands on it.
+// Over 500 lines because an attribute must be in the crate root, together with its documentation.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -41,10 +41,10 @@ use attribute::Attribute;
 /// }
 /// ```
 ///
-/// The attribute keeps the signature. It goes on free functions and methods, generic or not, also
-/// on a native `async fn` of a trait. It does not go on a function that is not `async`, which is
+/// The attribute keeps the signature. It works on free functions and methods, generic or not,
+/// including the native `async fn`s of a trait. It refuses a function that is not `async`, which is
 /// what it sees under `#[async_trait]`: for a trait that is used as `dyn Trait`, put it on an
-/// inherent method, and call that from the method of the trait.
+/// inherent method, and call that from the trait method.
 ///
 /// ```
 /// # use std::{future::Future, pin::Pin};
@@ -77,24 +77,24 @@ use attribute::Attribute;
 ///
 /// # Arguments
 ///
-/// All arguments but `id` are optional. A duration is
+/// All arguments except `id` are optional. A duration is
 ///
-/// - a string with units, which the compiler checks: `"250ms"`, `"10s"`, `"1.5s"`, `"1m30s"`,
-///   `"2h"`, `"1d"`;
-/// - or an integer of milliseconds, which it checks too: `1500`. A small one, such as `wait = 5`, is
-///   refused, because it was most often meant to be seconds: under 50 for `wait` and `max_wait`,
-///   under 1000 for all others;
+/// - a string with units, checked at compile time: `"250ms"`, `"10s"`, `"1.5s"`, `"1m30s"`, `"2h"`,
+///   `"1d"`;
+/// - or an integer of milliseconds, also checked at compile time: `1500`. A small one, such as
+///   `wait = 5`, is refused, because it is most often meant to be seconds: 1 to 49 for `wait` and
+///   `max_wait`, 1 to 999 for all others;
 /// - or any other expression of type `Duration`, such as a constant, `self.patience` or
-///   `Duration::from_secs(10)`. It is evaluated at each call, where the arguments of the function
-///   can be used; it borrows them, since the body takes them after it. A value that is out of range
-///   is an error of kind `Invalid`.
+///   `Duration::from_secs(10)`. It is evaluated at each call. It can use the function's arguments,
+///   but only borrow them, because the body takes them afterwards. A value that is out of range is
+///   an error of kind `Invalid`.
 ///
 /// ## `id`
 ///
 /// The id of the lock: callers with the same id exclude each other. A string literal is a template.
 /// Between braces it takes arguments of the function, their fields, and constants; `{{` and `}}`
-/// are braces. Values are escaped, so that different ones never give one id; for that, two values
-/// need a character between them which an escaped value cannot contain, such as `:`.
+/// are literal braces. Values are escaped, so that different values never give the same id. This
+/// requires a character between two values that an escaped value cannot contain, such as `:`.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -110,13 +110,13 @@ use attribute::Attribute;
 ///
 /// ```compile_fail
 /// # use lock::{Error, locked};
-/// #[locked(id = "order:{tenant}{number}")] // `a1` and `2` would be `a` and `12`
+/// #[locked(id = "order:{tenant}{number}")] // `a1` and `2` would give the id of `a` and `12`
 /// async fn ship(tenant: &str, number: u64) -> Result<(), Error> {
 ///     Ok(())
 /// }
 /// ```
 ///
-/// Any other expression that implements `Display` is taken as it is, and not escaped.
+/// Any other expression that implements `Display` is used as it is, without escaping.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -130,10 +130,14 @@ use attribute::Attribute;
 ///
 /// ## `lease`, `wait`, `hold_at_most`, `hold_at_least`
 ///
-/// As the methods of `Lock`: how long the lock outlives a process that died, from 50 ms to 24 h;
-/// how long to wait for it, where 0 means one attempt; when to give it up although the body still
-/// runs, at least one lease; and until when to keep it although the body has ended. Without them,
-/// the `Locks` has its own lease and wait, 10 s each unless its builder was told otherwise.
+/// These set what the methods of `Lock` with the same names set:
+///
+/// - `lease`: how long the lock outlives a process that died, from 50 ms to 24 h;
+/// - `wait`: how long to wait for the lock, where 0 means one attempt;
+/// - `hold_at_most`: when to give up the lock even if the body still runs, at least one lease;
+/// - `hold_at_least`: until when to keep the lock even if the body has ended, at most 24 h.
+///
+/// Without `lease` and `wait`, those of the `Locks` apply: 10 s each, unless set on its builder.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -168,7 +172,7 @@ use attribute::Attribute;
 /// ## `locks`
 ///
 /// An expression of type `Locks` or `&Locks`. It is borrowed, and evaluated at each call. Without
-/// it, the client is that of the task's scope or of the process.
+/// it, the attribute uses the client of the task's scope or of the process.
 ///
 /// ```
 /// # use lock::{Error, Locks, locked};
@@ -197,11 +201,12 @@ use attribute::Attribute;
 ///
 /// ## `or_else`
 ///
-/// A closure, or the path of a function, from the lock error to the output. Without it, the output
-/// is a `Result<_, E>` with `E: From<lock::Error>`; any other type does not compile. It runs when
-/// the arguments are gone, so it can use only those that are `Copy`, such as shared references. In
-/// a function that returns an `impl Trait`, it makes the type that the body makes: where those
-/// differ, as a status code and a page do, convert both to one, such as a `Response`.
+/// A closure, or the path of a function, that turns the lock error into the output. Without it, the
+/// output must be a `Result<_, E>` with `E: From<lock::Error>`; any other type does not compile.
+/// `or_else` runs after the arguments are dropped, so it can use only those that are `Copy`, such
+/// as shared references. In a function that returns an `impl Trait`, it must return the same type
+/// as the body. Where the two differ, such as a status code and a page, convert both to one type,
+/// such as a `Response`.
 ///
 /// ```
 /// # use lock::locked;
@@ -221,9 +226,9 @@ use attribute::Attribute;
 ///
 /// ## `skip`
 ///
-/// A flag. When somebody else holds the lock for all of `wait`, the call returns the empty value of
+/// A flag. If somebody else holds the lock for all of `wait`, the call returns the empty value of
 /// its output: `()`, `None`, `Ok(())` or `Ok(None)`. Any other type does not compile. Other errors
-/// leave as without it.
+/// are returned as without `skip`.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -256,12 +261,13 @@ use attribute::Attribute;
 ///
 /// ## `reentrant`
 ///
-/// A flag. A call from a body that runs under the same lock of the same `Locks` already would wait
+/// A flag. A call from a body that already runs under the same lock of the same `Locks` would wait
 /// for itself, so it fails at once, with kind `Deadlock`. With `reentrant`, its body runs under the
-/// caller's guard instead: `guard` is another guard of the one grant, nothing is acquired and
-/// nothing is released at its end, its own `lease`, `wait` and holds do not count, and it is
-/// stopped when the caller's lock is lost, or released, should its future outlive the caller's
-/// body. A call from anywhere else acquires the lock.
+/// caller's grant instead, and `guard` is another guard of that grant. Nothing is acquired, and
+/// nothing is released when the body ends. The call's own `lease`, `wait`, `hold_at_most` and
+/// `hold_at_least` have no effect. The body is stopped when the caller's lock is lost, or when that
+/// lock is released, if the call's future outlives the caller's body. A call from anywhere else
+/// acquires the lock.
 ///
 /// ```
 /// # async fn example() {
@@ -287,9 +293,10 @@ use attribute::Attribute;
 /// # }
 /// ```
 ///
-/// The caller is the code that polls: a future that the body awaits is a call from the body, also
-/// through a `Box`; one beside it, in a `join!` around both, is not, nor is a spawned task. So a body
-/// that spawns a task and waits for it can still wait for itself, for as long as `wait` lasts.
+/// The caller is the code that polls. A future that the body awaits, directly or through a `Box`,
+/// is a call from the body. A future beside the body, in a `join!` around both, is not, and neither
+/// is a spawned task. So a body that spawns a task and waits for it can still wait for itself, for
+/// as long as `wait` lasts.
 ///
 /// ## `crate`
 ///
@@ -308,10 +315,11 @@ use attribute::Attribute;
 ///
 /// # Several locks
 ///
-/// A function with several `#[locked]` runs under all of those locks. Each has its own arguments,
-/// its own guard, and its own way out. They are taken in the order of their keys, whatever the order
-/// of the attributes, so that no two functions can each hold what the other waits for. The loss of
-/// any of them stops the body. One lock twice is a `Deadlock`, unless one of the two is `reentrant`.
+/// A function with several `#[locked]` attributes runs under all of their locks. Each attribute has
+/// its own arguments, its own guard, and its own `or_else` and `skip`. The locks are acquired in
+/// the order of their keys, whatever the order of the attributes, so that no two functions can each
+/// hold a lock that the other waits for. The loss of any lock stops the body. The same lock twice
+/// fails with kind `Deadlock`, unless one of the two is `reentrant`.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -322,19 +330,22 @@ use attribute::Attribute;
 /// }
 /// ```
 ///
-/// The attributes know each other by name: under `use lock::locked as exclusive` each would stand
-/// alone, and the order would be that of the attributes, from the last to the first.
+/// The attributes recognize each other by name. After `use lock::locked as exclusive`, each is
+/// applied separately, and the locks are acquired in the order of the attributes, from the last to
+/// the first.
 ///
-/// # What to know
+/// # Details
 ///
-/// - The client, the id and durations are evaluated, in this order, before the body takes the
-///   arguments, and before anything is sent.
-/// - The compiler warns of unused arguments as it does without the attribute; what the attribute
-///   uses is used. Not of one that the body names in another meaning, as in `let name = ..`.
+/// - The client, the id and the durations are evaluated, in this order, before the body takes the
+///   arguments, and before anything is sent to the store.
+/// - The compiler warns of unused arguments as it does without the attribute. An argument that the
+///   attribute uses counts as used. There is no warning for an unused argument if the body uses its
+///   name for something else, as in `let name = ..`.
 /// - The parts of an argument that its pattern does not bind, as in `(a, _): (A, B)`, are dropped
-///   after the release. An argument `_` is dropped before it, like all others.
+///   after the release. An argument `_` is dropped before the release, like all others.
 /// - The future is `Send` if the body and its output are.
-/// - The attribute allocates the id, and its future is less than a tenth larger than by hand.
+/// - The attribute allocates the id, and its future is less than a tenth larger than that of the
+///   same code written by hand.
 #[proc_macro_attribute]
 pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(Attribute::Locked, args.into(), &item.into()).into()
@@ -342,9 +353,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Turns a burst of calls, from any number of instances, into one run of an `async fn`.
 ///
-/// The body runs once the calls with one id have paused for `wait`, in the last of them and with its
-/// arguments. The output tells a caller which one it was: `Some` if its call ran, `None` if a newer
-/// call took its place.
+/// The body runs once the calls with the same id have paused for `wait`: in the last call, with its
+/// arguments. The output of a call is `Some` if it ran, and `None` if a newer call took its place.
 ///
 /// ```
 /// # async fn example() {
@@ -359,12 +369,12 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # }
 /// ```
 ///
-/// The return type changes: `Result<T, E>` with `E: From<lock::Error>`, also as an alias that is
-/// named `Result` and has the `T`, becomes `Result<Option<T>, E>`; any other `T`, such as
-/// `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. An attribute cannot see what an alias
-/// stands for: one of another name, such as `AppResult<T>`, is any other `T`, so that its errors are
-/// inside of the `Option`. Write `Result<T, AppError>`, or name the alias `Result` in a module.
-/// The attribute goes where [`macro@locked`] goes.
+/// The return type changes. `Result<T, E>` with `E: From<lock::Error>` becomes
+/// `Result<Option<T>, E>`, and so does an alias that is named `Result` and takes the `T`. Any other
+/// type `T`, such as `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. An attribute cannot
+/// see what an alias stands for: one with another name, such as `AppResult<T>`, counts as any other
+/// type, so its errors end up inside the `Option`. Write `Result<T, AppError>`, or name the alias
+/// `Result` in a module. The attribute works on the same functions as [`macro@locked`].
 ///
 /// ```
 /// # async fn example() {
@@ -391,13 +401,13 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Arguments
 ///
-/// All are optional. What is not explained here is as in [`macro@locked`].
+/// All are optional. Those not explained here work as in [`macro@locked`].
 ///
 /// ## `id`
 ///
-/// Calls with one id are one burst. The default is the path of the module and the name of the
-/// function, whatever the arguments and, for a method, whatever the type: name an id if those are
-/// to be debounced apart.
+/// Calls with the same id form one burst. The default is the path of the module and the name of the
+/// function, whatever the arguments and, for a method, whatever the type: set an id to debounce
+/// those separately.
 ///
 /// ```
 /// # use lock::{Error, debounced};
@@ -409,9 +419,9 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `wait`, `max_wait`
 ///
-/// How long the calls have to pause: 1 s if it is not given, from 1 ms to 24 h. And how long after
-/// the first call the body runs at the latest, although calls go on coming: at least `wait`, and
-/// without bound if it is not given.
+/// `wait` is how long the calls have to pause before the body runs: from 1 ms to 24 h, by default
+/// 1 s. `max_wait` bounds the time from the first call to the run while calls keep coming: from
+/// `wait` to 24 h, by default without bound.
 ///
 /// ```
 /// # use lock::debounced;
@@ -427,7 +437,7 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `leading`
 ///
-/// A flag. The first call of a burst runs at once, too.
+/// A flag. The first call of a burst also runs, and at once.
 ///
 /// ```
 /// # use lock::debounced;
@@ -438,10 +448,10 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// ## `hold_at_most`
 ///
 /// A run that takes longer is stopped at its next `.await`: its call fails with kind `Lost`, and its
-/// id is free for the next run. Without it, a body that hangs blocks its id for as long as its
-/// caller waits. At least the lease of the `Locks`.
+/// id is free for the next run. Without `hold_at_most`, a body that hangs blocks its id for as long
+/// as its caller waits. The value is at least the lease of the `Locks`.
 ///
-/// A durable run that takes longer has failed: it is tried again, or set aside, as one that returned
+/// A durable run that takes longer has failed: it is retried or set aside, like a run that returned
 /// an error. The bound is the same for all calls, so it cannot use the arguments.
 ///
 /// ```
@@ -452,9 +462,9 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `detached`
 ///
-/// A flag. The call goes on if its caller goes away: the handler of an HTTP request is dropped when
-/// its client hangs up, and without `detached` its call with it, so that nothing runs if it was the
-/// last one.
+/// A flag. The call goes on if its caller goes away. For example, the handler of an HTTP request is
+/// dropped when its client hangs up. Without `detached`, the handler's call is dropped with it, so
+/// that nothing runs if it was the last one.
 ///
 /// ```
 /// # use lock::{Error, debounced};
@@ -464,13 +474,15 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// The call is made when the function is first polled. From there on it is a task of the current
-/// Tokio runtime, in the scope and the tracing span of its caller. So its arguments are owned, and
-/// it and its output are `Send`; for a method, take `self: Arc<Self>`. A caller that waits gets the
-/// outcome, and a panic of the body, as without it. `or_else` is for callers that wait.
+/// The call is made when its future is first polled. From then on it is a task of the current Tokio
+/// runtime, in the scope and the tracing span of its caller. So its arguments must be owned, and
+/// the call and its output must be `Send`; for a method, take `self: Arc<Self>`. A caller that
+/// waits gets the outcome, or the panic of the body, as without `detached`. `or_else` applies only
+/// to callers that wait.
 ///
-/// As a task of its own, the run is not under the locks of its caller. If a `#[locked]` below it asks
-/// for one of these, `reentrant` or not, the call fails at once, with kind `Deadlock`, and is not made.
+/// As a task of its own, the run is not under the locks of its caller. If a `#[locked]` below
+/// `#[debounced]` asks for one of these locks, `reentrant` or not, the call fails at once, with
+/// kind `Deadlock`, and is not made.
 ///
 /// ```compile_fail
 /// # use lock::{Error, debounced};
@@ -482,13 +494,13 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `durable`, `run`
 ///
-/// A flag, with the feature `durable` of `lock`: the arguments are kept in the store, and any process
-/// that has registered the function runs it, at least once, even if the caller has died. See
-/// `lock::Durable` for what that promises.
+/// A flag, which needs the feature `durable` of `lock`. The arguments are kept in the store, and
+/// any process that has registered the function runs it, at least once, even if the caller has
+/// died. See `lock::Durable` for the guarantees.
 ///
-/// The function then only keeps the call, and returns a `Result<Receipt, lock::Error>`. A type of
-/// its name has `register`, for processes that do not call it. `run = name` binds the
-/// `DurableRun` in the body, with the generation of the run.
+/// The function then only stores the call, and returns a `Result<Receipt, lock::Error>`. A type
+/// with the function's name has `register`, for processes that do not call the function.
+/// `run = name` binds the `DurableRun` in the body, with the generation of the run.
 ///
 #[cfg_attr(feature = "durable", doc = "```")]
 #[cfg_attr(not(feature = "durable"), doc = "```ignore")]
@@ -510,13 +522,14 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # }
 /// ```
 ///
-/// It goes on free functions with owned arguments that serde can write and read, and an output of
-/// `()` or `Result<_, E>` where `E: Display`: a run that returns an error is tried again. Processes
-/// know the function by its path; its arguments are read by all that run at the same time.
+/// It works on free functions with owned arguments that serde can serialize and deserialize, and an
+/// output of `()` or `Result<_, E>` where `E: Display`: a run that returns an error is retried.
+/// Processes identify the function by its path. All processes that run at the same time, of old
+/// versions and new ones, must be able to read its arguments.
 ///
 /// ## `locks`, `or_else`, `crate`
 ///
-/// `or_else` makes a value of the new return type.
+/// `or_else` returns a value of the new return type.
 ///
 /// ```
 /// # use lock::{Locks, debounced};
@@ -531,9 +544,9 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Under a lock
 ///
-/// `#[debounced]` above [`macro@locked`] runs the body under the lock: it is acquired when a burst
-/// is over, not by each call. Its errors leave as those of the debounce, unless its own `or_else`
-/// or `skip` makes a value, which counts as that of the run.
+/// `#[debounced]` above [`macro@locked`] runs the body under the lock, which is acquired when a
+/// burst is over, not by each call. Errors of the lock are returned like those of the debounce,
+/// unless an `or_else` or `skip` of `#[locked]` makes a value, which counts as that of the run.
 ///
 /// ```
 /// # use lock::{Error, debounced, locked};
@@ -544,8 +557,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// The other way round, each call would hold the lock while it waits for more calls, which would
-/// wait for the lock:
+/// The other way round does not compile: each call would hold the lock while it waits for more
+/// calls, which would wait for the lock.
 ///
 /// ```compile_fail
 /// # use lock::{Error, debounced, locked};

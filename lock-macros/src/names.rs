@@ -1,4 +1,4 @@
-//! Which arguments of a function are named by what is written in its attributes.
+//! Which arguments of a function its attributes and its body use.
 
 use std::mem;
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Args {
-    /// Whether this attribute may use the argument of this name. It may say yes too often: a text
+    /// Whether this attribute may use the argument of this name. It may say yes too often: a string
     /// in an expression can be a format string.
     pub(crate) fn may_use(&self, name: &Ident) -> bool {
         let name = name.unraw().to_string();
@@ -62,12 +62,12 @@ fn is_named(body: TokenStream, name: &str) -> bool {
 }
 
 impl Function {
-    /// Takes the names that nothing uses out of the arguments, for the statements
-    /// [`unused`](Self::unused) to bind them.
+    /// Takes the names that nothing uses out of the arguments; the statements
+    /// [`unused`](Self::unused) bind them instead.
     ///
-    /// The body takes all other arguments, which is a use; these would not be called unused any
-    /// more. What this finds too few of, the compiler does not warn about; what it finds too many
-    /// of, can be used all the same.
+    /// The body takes all other arguments, which counts as a use. If it took the unused ones as
+    /// well, the compiler would not warn of them. A name that is missed here gets no warning; a
+    /// name that is taken by mistake can still be used.
     pub(crate) fn take_unused(&mut self, all: &[&Args]) {
         let body = self.body.stream();
         let is_unused = |name: &Ident| {
@@ -104,10 +104,11 @@ impl Function {
     }
 }
 
-// Input: the unused names of one argument, and whether each was the name of a field too.
-// Output: what to declare, a pattern that binds them, and what it binds them to. One statement
-//         binds all, as the argument did: an expectation is of all of them. A field is one again,
-//         or the compiler would advise to rename it.
+// Input: the unused names of one argument, and whether each was also the name of a field.
+// Output: structs to declare, a pattern that binds the names, and the values that it binds them to.
+//         One statement binds all names, as the argument did, because an `#[expect]` is about all
+//         of them together. The name of a field is that of a field again, or the compiler would
+//         advise renaming it.
 fn rebound(
     index: usize,
     taken: &[(PatIdent, bool)],
@@ -124,7 +125,7 @@ fn rebound(
             patterns.push(quote_spanned!(span=> #field { #by_ref #mutability #ident }));
             values.push(quote_spanned!(span=> #field { #ident: #renamed }));
         } else {
-            // A `ref mut` is one where the argument is.
+            // A `ref mut` stays in the pattern of the argument.
             let mutability = mutability.filter(|_| by_ref.is_none());
             patterns.push(quote_spanned!(span=> #mutability #ident));
             values.push(renamed.into_token_stream());
@@ -140,9 +141,9 @@ fn rebound(
     }
 }
 
-// Input: the attributes of an argument, and whether all that it binds was taken out.
-// Output: its conditions, and the levels of lints for what was taken out. What is not a level stays
-//         with the argument, whatever it means.
+// Input: the attributes of an argument, and whether all names that it binds were taken out.
+// Output: its `cfg`s, and the lint levels for the names that were taken out. An attribute that is
+//         not a lint level stays with the argument, whatever it means.
 fn divided(attrs: &mut Vec<Attribute>, all: bool) -> (Vec<Attribute>, Vec<Attribute>) {
     const LEVELS: [&str; 5] = ["allow", "warn", "deny", "forbid", "expect"];
     let is_level = |attr: &Attribute| {
@@ -155,7 +156,8 @@ fn divided(attrs: &mut Vec<Attribute>, all: bool) -> (Vec<Attribute>, Vec<Attrib
     if all {
         return (cfgs, attrs.extract_if(.., |attr| is_level(attr)).collect());
     }
-    // Both have them, but what is expected happens once: here, if it is that they are unused.
+    // Both places get the levels, but an `#[expect]` is fulfilled in only one of them: here, if it
+    // expects unused variables. The other place gets an `#[allow]`.
     let mut levels = Vec::new();
     for attr in attrs {
         if !is_level(attr) {
@@ -181,11 +183,11 @@ fn divided(attrs: &mut Vec<Attribute>, all: bool) -> (Vec<Attribute>, Vec<Attrib
 struct Taken<'a> {
     index: usize,
     is_unused: &'a dyn Fn(&Ident) -> bool,
-    /// And whether each was the name of a field too.
+    /// The names taken out, and whether each was also the name of a field.
     patterns: Vec<(PatIdent, bool)>,
-    /// The name that comes next is that of a field too.
+    /// Whether the next name is also that of a field.
     is_shorthand: bool,
-    /// None was left.
+    /// Whether all names were taken out.
     all: bool,
 }
 
@@ -193,7 +195,7 @@ impl VisitMut for Taken<'_> {
     fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
         let is_shorthand = mem::take(&mut self.is_shorthand);
         if (self.is_unused)(&pattern.ident) {
-            // The alternatives of `A(x) | B(x)` bind one name.
+            // The alternatives of `A(x) | B(x)` bind the same name.
             if self.patterns.iter().all(|(other, _)| other.ident != pattern.ident) {
                 self.patterns.push((pattern.clone(), is_shorthand));
             }
@@ -223,8 +225,8 @@ fn renamed(index: usize, name: &Ident) -> Ident {
     format_ident!("__lock_{index}_{}", name.unraw(), span = at(name.span()))
 }
 
-// Output: the plain names that an expression uses and does not bind itself, each once. What is in
-//         the macros that it calls is not looked into.
+// Output: the plain names that an expression uses and does not bind itself, each once. The
+//         arguments of macros that it calls are not searched.
 pub(crate) fn used(expression: &Expr) -> Vec<Ident> {
     #[derive(Default)]
     struct Names {

@@ -1,12 +1,12 @@
-//! Whether the crate that is compiled knows `lock` by another name.
+//! Whether the crate that is being compiled knows `lock` by another name.
 //!
-//! The compiler says what it cannot find, and cannot say why. Its own command line does: there
-//! each crate has a name and a file. Where it is read otherwise, or not at all, as in an editor,
-//! the compiler's error is left.
+//! The compiler reports a crate that it cannot find, but not why. Its command line shows the
+//! reason: there each crate has a name and a file. Where the arguments have another form or are
+//! missing, as in an editor, the user sees only the compiler's error.
 
 use std::path::Path;
 
-/// The other name of `lock`, if it has one and not its own too.
+/// The other name of `lock`, if it has one and does not also have its own.
 pub(crate) fn name(arguments: impl Iterator<Item = String>) -> Option<String> {
     let mut found = None;
     let mut is_next = false;
@@ -18,7 +18,7 @@ pub(crate) fn name(arguments: impl Iterator<Item = String>) -> Option<String> {
             continue;
         }
         let Some((name, file)) = value.split_once('=') else { continue };
-        // Before the name there may be options.
+        // There may be options before the name.
         let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
         if name == "lock" {
             return None;

@@ -2,7 +2,7 @@
 
 use proc_macro2::Span;
 
-/// The hygiene of this macro, at a location of the user's.
+/// A span with the hygiene of this macro, at a location in the user's code.
 pub(crate) fn at(location: Span) -> Span {
     Span::mixed_site().located_at(location)
 }

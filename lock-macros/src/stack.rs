@@ -1,8 +1,9 @@
 //! Several of the attributes on one function.
 //!
 //! The compiler expands the outermost attribute first and hands it the item with the others still
-//! on it; each would wrap what the one above it has made, the wrong way round. So the first takes
-//! the others out and expands them all. It knows them by the last segment of their path.
+//! on it. Each would then wrap what the one above it has made, which is the wrong way round. So the
+//! first attribute takes the others off the item and expands all of them. It recognizes them by the
+//! last segment of their path.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -49,8 +50,8 @@ impl Stack {
         Self { others, item: quote!(#(#kept)* #rest) }
     }
 
-    /// Statements that use the attributes which were taken out, or their imports would be called
-    /// unused.
+    /// Statements that use the attributes that were taken out, because the compiler would otherwise
+    /// report their imports as unused.
     pub(crate) fn uses(&self) -> TokenStream {
         let uses = self.others.iter().map(|(_, outer)| {
             let path = outer.path();
@@ -76,8 +77,8 @@ impl Stack {
                 }
                 (Attribute::Locked, Attribute::Debounced) => mistakes.push(refused(
                     outer,
-                    "`#[debounced]` goes above `#[locked]`: swap the two; the other way round the \
-                     lock would be held while more calls are waited for",
+                    "`#[debounced]` goes above `#[locked]`: swap the two, or each call would hold \
+                     the lock while it waits for more calls",
                 )),
                 (Attribute::Debounced, Attribute::Debounced) => {
                     mistakes.push(refused(outer, "`#[debounced]` is given twice; keep one of them"))
@@ -92,7 +93,7 @@ fn refused(outer: &Outer, text: &str) -> Error {
     Error::new(outer.path().span(), text)
 }
 
-/// What is between the parentheses.
+/// The tokens between the parentheses.
 fn tokens(outer: &Outer) -> Result<TokenStream> {
     match &outer.meta {
         Meta::Path(_) => Ok(TokenStream::new()),

@@ -1,17 +1,17 @@
 //! The id as a template: `"invoice:{order.id}"`.
 //!
-//! # Why two different lists of arguments never give one id
+//! # Why two different lists of arguments never give the same id
 //!
 //! Let a template be `T0 {v1} T1 {v2} .. {vn} Tn`, where the `T`s are its texts, and let `A` be the
 //! set of characters that an escaped value consists of: alphanumerics and `-`, `_`, `.`, `%`. The
-//! escape `e` is one to one, so it is enough that an id tells `e(v1) .. e(vn)`.
+//! escape `e` is one to one, so it is enough that an id determines `e(v1) .. e(vn)`.
 //!
 //! Every text *between* two values has a character outside `A`; [`pieces`] refuses other templates.
-//! `T0` and `Tn` have a fixed length and can be cut off. What remains starts with `e(v1) T1`. Let
-//! `k` be the index in `T1` of its first character outside `A`. Before that character there is only
-//! `e(v1)` and the first `k` characters of `T1`, all of them in `A`; so it is the first character
-//! outside `A` of what remains, its position there is known, and `e(v1)` is what stands `k` before
-//! it. Cut off `e(v1) T1`, whose length is known now, and go on with `e(v2)`; the last value is all
+//! `T0` and `Tn` have a fixed length and can be cut off. The rest starts with `e(v1) T1`. Let `k`
+//! be the index in `T1` of its first character outside `A`. Before that character there are only
+//! `e(v1)` and the first `k` characters of `T1`, all of them in `A`. So it is the first character
+//! outside `A` in the rest, and its position there is known: `e(v1)` ends `k` characters before it.
+//! Cut off `e(v1) T1`, whose length is now known, and go on with `e(v2)`; the last value is all
 //! that is left. A value may be empty: nothing above needs a character from it.
 
 use proc_macro2::Span;
@@ -20,7 +20,7 @@ use syn::{Error, Ident, LitStr, Member, ext::IdentExt as _, parse::Parser as _};
 /// The longest id of the runtime, in bytes.
 const LONGEST: usize = 1024;
 
-/// A parsed template and the literal that it was written in.
+/// A parsed template and the location of its literal.
 pub(crate) struct Template {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) span: Span,
@@ -28,7 +28,7 @@ pub(crate) struct Template {
 
 /// A part of an id.
 pub(crate) enum Piece {
-    /// Taken as it is.
+    /// Used as it is.
     Text(String),
     /// `{root.field.0}`, escaped when the function is called. `root` has no `r#`.
     Value { root: String, fields: Vec<Member> },
@@ -69,9 +69,9 @@ fn pieces(template: &str, span: Span) -> Result<Vec<Piece>, String> {
         }
         if !separated(&pieces) {
             return Err(format!(
-                "nothing keeps `{{{name}}}` apart from the value before it, so that different \
-                 arguments could give one id; put a character between them that is not \
-                 alphanumeric and none of `-`, `_`, `.`, `%`, for example `:`"
+                "nothing separates `{{{name}}}` from the value before it, so different arguments \
+                 could give the same id; put a character between them that is not alphanumeric \
+                 and none of `-`, `_`, `.`, `%`, for example `:`"
             ));
         }
         pieces.push(value(name, span)?);
@@ -84,7 +84,7 @@ fn pieces(template: &str, span: Span) -> Result<Vec<Piece>, String> {
     if pieces.is_empty() {
         return Err("an id cannot be empty".to_owned());
     }
-    // The runtime refuses these too; here the user sees them where they are written.
+    // The runtime also refuses these; here the error is shown where the user wrote the id.
     if matches!(pieces.first(), Some(Piece::Text(text)) if text.starts_with('~')) {
         return Err(
             "an id cannot begin with `~`, which marks the library's own keys; write another \
@@ -98,7 +98,7 @@ fn pieces(template: &str, span: Span) -> Result<Vec<Piece>, String> {
     });
     let bytes = texts.sum::<usize>();
     if bytes > LONGEST {
-        return Err(format!("an id has {LONGEST} bytes at most, and this one has {bytes}"));
+        return Err(format!("an id has at most {LONGEST} bytes, and this one has {bytes}"));
     }
     Ok(pieces)
 }
@@ -112,14 +112,15 @@ fn separated(pieces: &[Piece]) -> bool {
     }
 }
 
-/// Whether an escaped value may contain `c`. This may say yes too often, never too seldom.
+/// Whether an escaped value may contain `c`. A wrong yes is harmless; a wrong no would break the
+/// proof above.
 fn is_kept(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '%')
 }
 
-/// Parses what stands between two braces.
+/// Parses the text between two braces.
 fn value(name: &str, span: Span) -> Result<Piece, String> {
-    const EXPRESSION: &str = "for anything else take an expression: `id = format!(\"..\", ..)`";
+    const EXPRESSION: &str = "for anything else use an expression: `id = format!(\"..\", ..)`";
     if name.is_empty() {
         return Err(format!(
             "`{{}}` names no value; write `{{name}}` or `{{name.field}}`, and {EXPRESSION}"
@@ -151,7 +152,7 @@ fn value(name: &str, span: Span) -> Result<Piece, String> {
     Ok(Piece::Value { root, fields: fields.map_err(|_| refused())? })
 }
 
-/// Whether this could be `name.field.0`. The fine print of identifiers is left to their parser.
+/// Whether this could be `name.field.0`. The exact rules of identifiers are left to their parser.
 fn is_path(name: &str) -> bool {
     let word = |part: &str| {
         let part = part.strip_prefix("r#").unwrap_or(part);
@@ -169,7 +170,7 @@ fn member(part: &str, span: Span) -> syn::Result<Member> {
     Ok(Member::Named(name))
 }
 
-/// Any identifier, a keyword too: it may be the name of a raw one.
+/// Parses any identifier, including a keyword, which may be the name of a raw identifier.
 fn identifier(name: &str) -> syn::Result<Ident> {
     Ident::parse_any.parse_str(name)
 }
@@ -221,7 +222,7 @@ mod tests {
         for (template, expected) in [
             ("", "cannot be empty"),
             ("~{a}", "cannot begin with `~`"),
-            (&"é".repeat(513), "1024 bytes at most, and this one has 1026"),
+            (&"é".repeat(513), "at most 1024 bytes, and this one has 1026"),
             ("{}", "`{}` names no value"),
             ("a{", "`{` without its `}`"),
             ("a{b", "`{` without its `}`"),
@@ -243,11 +244,11 @@ mod tests {
             ("{a.0x1}", "`{a.0x1}` is not a name"),
             ("{a.٣}", "`{a.٣}` is not a name"),
             ("{a.4294967296}", "`{a.4294967296}` is not a name"),
-            ("{a}{b}", "nothing keeps `{b}` apart"),
-            ("{a}-{b}", "nothing keeps `{b}` apart"),
-            ("{a}x1_.%{b}", "nothing keeps `{b}` apart"),
-            ("{a}é日{b}", "nothing keeps `{b}` apart"),
-            ("{a}:{b}{c}", "nothing keeps `{c}` apart"),
+            ("{a}{b}", "nothing separates `{b}` from"),
+            ("{a}-{b}", "nothing separates `{b}` from"),
+            ("{a}x1_.%{b}", "nothing separates `{b}` from"),
+            ("{a}é日{b}", "nothing separates `{b}` from"),
+            ("{a}:{b}{c}", "nothing separates `{c}` from"),
         ] {
             let problem = shown(template).expect_err(template);
             assert!(problem.contains(expected), "{template}: {problem}");

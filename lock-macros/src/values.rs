@@ -1,4 +1,5 @@
-//! What an attribute says, as code: its values, evaluated once at each call, and how they are set.
+//! The arguments of an attribute as code: their values, evaluated once per call, and how they are
+//! set.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote_spanned};
@@ -12,7 +13,8 @@ use crate::{
     template::{Piece, Template},
 };
 
-// Output: statements that evaluate what the attribute says, before the body takes the arguments.
+// Output: statements that evaluate the values of the attribute, before the body takes the arguments
+//         of the function.
 pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
     let (locks, id) = (locks(args), id(args, function));
     let durations = args.durations.iter().filter_map(evaluated);
@@ -25,8 +27,9 @@ pub(crate) fn values(args: &Args, function: &Function) -> TokenStream {
     }
 }
 
-// Output: statements that use the arguments in an expression once more, where they are in it: the
-//         body takes them after it, and an argument that was moved is an error of the expression.
+// Output: statements that use the arguments in an expression once more, at their location in it.
+//         The body takes the arguments after the expression, so one that the expression has moved
+//         is an error, which is then shown at the expression.
 fn borrowed(expression: &Expr, function: &Function) -> TokenStream {
     let used = names::used(expression).into_iter();
     let used = used.filter(|name| function.binds(name));
@@ -47,7 +50,7 @@ pub(crate) fn evaluated(duration: &Duration) -> Option<TokenStream> {
     Some(quote_spanned!(span=> let #name: ::core::time::Duration = #expression;))
 }
 
-/// Where the value of a duration is, once it was evaluated.
+/// The variable that has the value of a duration, once it is evaluated.
 fn variable(key: &Ident, span: Span) -> Ident {
     format_ident!("__lock_{key}", span = span)
 }
@@ -107,7 +110,7 @@ fn interpolated(args: &Args, template: &Template, function: &Function) -> TokenS
     }}
 }
 
-// Output: a closure that sets what was given.
+// Output: a closure that sets the values that were given.
 pub(crate) fn configure(args: &Args) -> TokenStream {
     let calls = args.durations.iter().map(|duration| set(args, duration));
     let span = Span::mixed_site();
@@ -131,7 +134,7 @@ pub(crate) fn set(args: &Args, duration: &Duration) -> TokenStream {
     quote_spanned!(span=> .#method(#value))
 }
 
-// Output: what becomes of the body when the lock is lost, and of a call from under the lock.
+// Output: what happens to the body when the lock is lost, and to a call from a body under the lock.
 pub(crate) fn modes(args: &Args) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);

@@ -1,4 +1,5 @@
-//! The ways out of a function: its own output, what an attribute makes instead, and lock errors.
+//! How a function ends: with its own output, a value that an attribute makes instead, or a lock
+//! error.
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::quote_spanned;
@@ -11,10 +12,10 @@ use crate::{
     span::at,
 };
 
-// Input: the pattern of an error of the lock of this number, which binds `__lock_error`; and what
-//         becomes of a value that an attribute makes.
-// Output: the arms of the attributes that make a value. Those that make none share one more, so
-//         that a type with no way out is one error.
+// Input: `failed`, the pattern for an error of the lock with a given number, which binds
+//         `__lock_error`; and `made`, what to do with a value that an attribute makes.
+// Output: the arms of the attributes that make a value. The others share one more arm, which the
+//         caller adds, so that a type that cannot hold a lock error is reported once.
 pub(crate) fn own_ways(
     all: &[&Args],
     function: &Function,
@@ -42,7 +43,7 @@ pub(crate) fn own_ways(
     arms
 }
 
-// Input: the type to make, the trait that makes it of an error, and in scope `__lock_error`.
+// Input: the type to make, and the trait that makes it from an error; `__lock_error` is in scope.
 // Output: an expression.
 pub(crate) fn leave(args: &Args, function: &Function, output: &Type, trait_: &str) -> TokenStream {
     let leave = match &args.or_else {
@@ -59,8 +60,8 @@ pub(crate) fn leave(args: &Args, function: &Function, output: &Type, trait_: &st
     }
 }
 
-// Output: the error as the type's own. Its location is the type, so that a type with no way out is
-//         one error there.
+// Output: the error, converted to the output type. It is located at that type, so that a type that
+//         cannot hold a lock error is reported once, there.
 pub(crate) fn reported(args: &Args, output: &Type, trait_: &str) -> TokenStream {
     let span = at(output.span());
     let (krate, output) = (args.krate(span), function::erased(output));
@@ -68,8 +69,9 @@ pub(crate) fn reported(args: &Args, output: &Type, trait_: &str) -> TokenStream 
     quote_spanned!(span=> <#output as #krate::__private::#trait_>::from_lock_error(__lock_error))
 }
 
-// Output: what the user's closure makes of the error. The arguments are gone by then, so those that
-//         it uses are copies, or it is told so: the compiler would advise to borrow them.
+// Output: what the user's closure makes of the error. The arguments are dropped by then, so those
+//         that it uses must be copies. This is checked first, because the compiler would advise
+//         borrowing them.
 fn handled(
     args: &Args,
     function: &Function,
@@ -93,9 +95,10 @@ fn handled(
     quote_spanned!(span=> { #(#copies)* #closure(__lock_error) })
 }
 
-// Input: a result of the output, and the arms for its errors.
-// Output: the output. If the user has not named its type, and a closure has to make the same, that
-//         is named first: the compiler would compare the two as arms, and advise to box them.
+// Input: a result with the output, and the arms for its errors.
+// Output: the output. If its type is an `impl Trait`, and a closure has to make the same type, that
+//         type is fixed first. Otherwise the compiler would compare the two as arms, and advise
+//         boxing them.
 pub(crate) fn ended(
     all: &[&Args],
     function: &Function,

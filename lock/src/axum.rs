@@ -1,4 +1,4 @@
-//! Errors as responses of axum's.
+//! Errors as axum responses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind};
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// What a client is told: a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
+/// Answers the client with a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
 ///
 /// | kind | status | |
 /// |---|---|---|
@@ -27,11 +27,12 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 /// | any other | 500 | |
 ///
 /// `Retry-After` is [`Error::retry_after`], rounded up to whole seconds. The body has the members
-/// `title`, `status` and `detail`, which depend on the status only, [`kind`](ErrorKind::as_str), and
-/// [`id`](Error::id) if there is one.
+/// `title`, `status` and `detail`, which depend only on the status, and
+/// [`kind`](ErrorKind::as_str), and [`id`](Error::id) if there is one.
 ///
-/// The message of the error is not part of the response, for it names servers. The error itself is
-/// among the extensions of the response, as an `Arc<lock::Error>`, for a middleware that logs it.
+/// The message of the error is not part of the response, because it names servers. The error itself
+/// is among the extensions of the response, as an `Arc<lock::Error>`, for a middleware that logs
+/// it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -51,8 +52,8 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 /// # Ok(())
 /// # }
 /// ```
-// There is no `Cache-Control`: caches may keep none of these responses without being told to, for
-// none of the statuses is among those of section 15.1 of RFC 9110 (section 3 of RFC 9111).
+// There is no `Cache-Control`: caches may not store any of these responses without it, because none
+// of the statuses is among those of section 15.1 of RFC 9110 (section 3 of RFC 9111).
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, detail) = told(self.kind());
@@ -86,8 +87,8 @@ fn told(kind: ErrorKind) -> (StatusCode, &'static str) {
         ),
         ErrorKind::Lost => (
             StatusCode::CONFLICT,
-            "The work was stopped half-way, because others may work on the same thing by now: look \
-             at what was done before you send the request again.",
+            "The work was stopped halfway, because others may be working on the same thing by now: \
+             check what was done before you send the request again.",
         ),
         ErrorKind::Unavailable | ErrorKind::Closed => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -99,13 +100,13 @@ fn told(kind: ErrorKind) -> (StatusCode, &'static str) {
         | ErrorKind::NotInstalled
         | ErrorKind::Unsupported => (
             StatusCode::INTERNAL_SERVER_ERROR,
-            "The service has a fault that sending the request again does not mend: tell those who \
-             run it.",
+            "The service has a fault that sending the request again does not fix: tell its \
+             operators.",
         ),
     }
 }
 
-/// A client that comes a fraction of a second early would have come in vain.
+/// Rounds up: a client that comes a fraction of a second early would have come in vain.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

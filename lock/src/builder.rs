@@ -1,4 +1,4 @@
-//! How a `Locks` is made: of a URL, a client or a store, and its settings.
+//! How a `Locks` is built: from a URL, a client or a store, and from settings.
 
 mod start;
 
@@ -28,7 +28,7 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 impl Locks {
-    /// Connects to the store of this URL.
+    /// Connects to the store that this URL names.
     ///
     /// | URL | store |
     /// |---|---|
@@ -36,24 +36,26 @@ impl Locks {
     /// | `rediss://...` | the same over TLS, with the system's roots |
     /// | `unix:///path/to/socket[?db=..&user=..&pass=..]` | a Redis server on this machine |
     /// | `redis+sentinel://[[user]:password@]host[:port],host[:port]../name[/database]` | the primary that these Sentinels call `name`, wherever it moves; user, password and database are those of the servers |
-    /// | `rediss+sentinel://...` | the same over TLS, to the Sentinels, too |
-    /// | `redis+cluster://[[user]:password@]host[:port],host[:port]..` | a Redis Cluster, of which these are nodes: each lock is kept by the node that has its slot |
+    /// | `rediss+sentinel://...` | the same over TLS, also to the Sentinels |
+    /// | `redis+cluster://[[user]:password@]host[:port],host[:port]..` | the Redis Cluster that these nodes belong to: each lock is kept by the node that has its slot |
     /// | `rediss+cluster://...` | the same over TLS |
     /// | `memory:` | this process, as [`in_memory`](Self::in_memory) |
     ///
-    /// A plain URL of a node of a Redis Cluster leads to the other nodes, too. Behind a proxy that leads
-    /// each call to its node, and refuses those with keys of several slots, `?slots=1` at the end of the
-    /// URL names keys so that there are none; see `docs/deploying.md` in the repository.
+    /// A plain URL of one node of a Redis Cluster also leads to the other nodes. Some proxies route
+    /// each call to its node, and refuse calls with keys of several slots. Behind such a proxy, add
+    /// `?slots=1` to the URL: the keys are then named so that those of each call share a slot. See
+    /// `docs/deploying.md` in the repository.
     ///
     /// A Redis store is served by a thread of its own, so that a busy runtime loses no locks.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a URL that is none of these; `Unavailable` if the server is out of reach: each
-    /// step of the handshake may take two seconds; `Rejected` if it refuses user, password or
-    /// database, if the Sentinels know no such name, or if it is no server for locks: a read-only replica, a Sentinel,
-    /// or something that does not speak the Redis protocol. A Redis Cluster is connected to if one of its
-    /// primaries is there.
+    /// - `Invalid` for a URL that is none of these.
+    /// - `Unavailable` if the server cannot be reached; each step of the handshake may take two
+    ///   seconds. For a Redis Cluster, one primary that can be reached is enough.
+    /// - `Rejected` if the server refuses the user, the password or the database, if the Sentinels
+    ///   do not know the name, or if the server cannot keep locks: a read-only replica, a Sentinel,
+    ///   or something that does not speak the Redis protocol.
     ///
     /// # Cancel safety
     ///
@@ -73,12 +75,12 @@ impl Locks {
     /// Connects to the store that the environment names: `LOCK_URL`, else `REDIS_URL`, else
     /// `UPSTASH_REDIS_REST_URL` with `UPSTASH_REDIS_REST_TOKEN`.
     ///
-    /// Upstash's REST address and token also open its Redis endpoint, which is what is used:
+    /// Upstash's REST address and token also open its Redis endpoint, and this connects to that:
     /// `rediss://default:TOKEN@HOST:6379`.
     ///
     /// # Errors
     ///
-    /// `Invalid`, naming all of these variables, if none is set; else as
+    /// `Invalid`, naming all of these variables, if none is set; otherwise as for
     /// [`connect`](Self::connect).
     ///
     /// # Cancel safety
@@ -97,11 +99,11 @@ impl Locks {
         Self::connect(&url).await
     }
 
-    /// Locks in the memory of this process: the same semantics, no server.
+    /// Creates locks in the memory of this process: the same semantics without a server.
     ///
-    /// For development and tests. It obeys tokio's paused clock, and its leases are renewed on
-    /// the runtimes of its callers, which need timers (`enable_time`). Each call makes a store of
-    /// its own; see [`MemoryStore`] to share one.
+    /// For development and tests. It obeys tokio's paused clock, and its leases are renewed on the
+    /// runtimes of its callers, which need timers (`enable_time`). Each call creates a store of its
+    /// own; see [`MemoryStore`] to share one.
     ///
     /// ```
     /// let locks = lock::Locks::in_memory();
@@ -114,7 +116,7 @@ impl Locks {
         Self::new(Context::new(client, Prefix::default(), (DEFAULT_LEASE, DEFAULT_WAIT)))
     }
 
-    /// Settings that [`connect`](Self::connect) leaves at their defaults.
+    /// Returns a builder for the settings that [`connect`](Self::connect) leaves at their defaults.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -148,9 +150,9 @@ impl Locks {
     }
 }
 
-/// Settings of a [`Locks`] that is to be; made by [`Locks::builder`].
+/// Builds a [`Locks`] from settings; created by [`Locks::builder`].
 ///
-/// Name a store once: by [`url`](Self::url), [`client`] or [`store`](Self::store); the last one
+/// Name one store, by [`url`](Self::url), [`client`] or [`store`](Self::store); the last one
 /// counts.
 ///
 /// ```
@@ -188,34 +190,35 @@ enum Source {
 }
 
 impl LocksBuilder {
-    /// The store of this URL; [`Locks::connect`] lists them.
+    /// Uses the store that this URL names; [`Locks::connect`] lists the forms.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.source = Some(Source::Url(url.into()));
         self
     }
 
-    /// A Redis server, as this client reaches it. The client's own time-outs are not used.
+    /// Uses the Redis server of this client. The client's own time-outs are ignored.
     ///
-    /// TLS goes by the process's default provider of cryptography if it has one, else by *ring*, and
-    /// the default stays as it is. Only for a client with certificates of its own, or one that checks
-    /// none, the `redis` crate opens TLS, which makes a provider the default where there is none.
+    /// TLS uses the process's default cryptography provider (`rustls`) if there is one, else
+    /// *ring*, and does not change the default. The exception is a client that has certificates of
+    /// its own, or that checks none: the `redis` crate opens its TLS, and installs a default
+    /// provider if there is none.
     #[cfg(feature = "redis")]
     pub fn client(mut self, client: redis::Client) -> Self {
         self.source = Some(Source::Client(Box::new(client)));
         self
     }
 
-    /// A store of your own making.
+    /// Uses this store, for example one of your own.
     pub fn store(mut self, store: impl Store) -> Self {
         self.source = Some(Source::Store(Arc::new(store)));
         self
     }
 
     /// Registers a listener for problems that do not yet fail a call, such as a server that may
-    /// evict locks, or one that has lost its data. It is called once for each kind.
+    /// evict locks, or one that has lost its data. It is called once for each warning.
     ///
-    /// The listener runs on a thread of its own, shortly after the condition was found. One that
-    /// blocks or panics disturbs no lock; it only misses later warnings.
+    /// The listener runs on a thread of its own, shortly after the problem was found. A listener
+    /// that blocks or panics disturbs no lock, but one that blocks may miss later warnings.
     ///
     /// ```
     /// # fn main() {
@@ -235,7 +238,7 @@ impl LocksBuilder {
         self
     }
 
-    /// What every key begins with. Default: `lock:`. At most 1 KiB, without `~`.
+    /// Sets what every key begins with. Default: `lock:`. At most 1 KiB, without `~`.
     ///
     /// The empty prefix gives raw keys: the id is the key, as in @upstash/lock, so that its
     /// clients and this library exclude each other.
@@ -253,8 +256,8 @@ impl LocksBuilder {
         self
     }
 
-    /// The name of this instance, as `billing-7`, for operators who ask
-    /// [who holds a lock](crate::Holder). Default: none; host and process are known all the same.
+    /// Sets the name of this instance, such as `billing-7`, for operators who ask [who holds a
+    /// lock](crate::Holder). Default: none; the host and the process are recorded anyway.
     ///
     /// It need not be unique. From 1 to 256 bytes. [`Holder`](crate::Holder) has an example.
     pub fn name(mut self, name: impl Into<String>) -> Self {
@@ -262,14 +265,14 @@ impl LocksBuilder {
         self
     }
 
-    /// The lease of locks that set none, and of debounced runs. Default: 10 s; see
+    /// Sets the lease of locks that set none, and of debounced runs. Default: 10 s; see
     /// [`Lock::lease`](crate::Lock::lease).
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// The wait of locks that set none. Default: 10 s; see [`Lock::wait`](crate::Lock::wait).
+    /// Sets the wait of locks that set none. Default: 10 s; see [`Lock::wait`](crate::Lock::wait).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -291,29 +294,30 @@ impl LocksBuilder {
         self
     }
 
-    /// The certificate authority (PEM) that signed the server's certificate, for `rediss://`;
-    /// it replaces the system's roots. [`client_certificate`](Self::client_certificate) has an example.
+    /// Sets the certificate authority (PEM) that signed the server's certificate, for `rediss://`;
+    /// it replaces the system's roots. [`client_certificate`](Self::client_certificate) has an
+    /// example.
     ///
-    /// TLS uses the process's default provider of cryptography (`rustls`) if the application has
-    /// installed one, else *ring*. The default stays as it is.
+    /// TLS uses the process's default cryptography provider (`rustls`) if there is one, else
+    /// *ring*, and does not change the default.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.beside.certificates.root = Some(pem.into());
         self
     }
 
-    /// The certificate of this client and its private key (both PEM), for `rediss://` and
-    /// `rediss+sentinel://` servers that know their clients by one (`tls-auth-clients yes`). Sentinels
-    /// are shown the same.
+    /// Sets the certificate of this client and its private key (both PEM), for servers that
+    /// authenticate clients by certificate (`tls-auth-clients yes`), with any of the `rediss` URLs.
+    /// Sentinels are shown the same certificate.
     ///
-    /// Certificates of authorities that lie between this one and one that the server knows go behind
-    /// it. The key is of RSA, of ECDSA on P-256 or P-384, or of Ed25519, as PKCS#8, PKCS#1 or SEC1,
-    /// and without a password. Both are read when the [`Locks`] is made: one that is unreadable, or
-    /// that does not belong to the other, is `Invalid` then, also in
-    /// [`build_lazy`](Self::build_lazy). Neither is ever shown.
+    /// Intermediate certificates, up to an authority that the server knows, follow the certificate.
+    /// The key is RSA, ECDSA on P-256 or P-384, or Ed25519, as PKCS#8, PKCS#1 or SEC1, without a
+    /// password. Both are read when the [`Locks`] is built, also by
+    /// [`build_lazy`](Self::build_lazy): if one of them cannot be read, or if they do not belong
+    /// together, it fails with `Invalid`. Neither is ever shown.
     ///
-    /// A server that wants a certificate where none is given, or that does not accept this one,
-    /// makes [`build`](Self::build) `Rejected`.
+    /// If the server requires a certificate and none is given, or if it does not accept this one,
+    /// [`build`](Self::build) fails with `Rejected`.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -341,7 +345,7 @@ impl LocksBuilder {
         self
     }
 
-    /// The user and the password that the Sentinels of a `redis+sentinel://` URL want: those in the
+    /// Sets the user and the password for the Sentinels of a `redis+sentinel://` URL: those in the
     /// URL are for the servers. An empty user is the default user.
     ///
     /// ```
@@ -362,17 +366,17 @@ impl LocksBuilder {
         self
     }
 
-    /// Asks this provider for user and password at each connect to a Redis server, instead of taking
-    /// them from the URL: for passwords that are rotated, and for tokens of a cloud that expire.
+    /// Asks this provider for the user and the password at each connect to a Redis server, instead
+    /// of taking them from the URL: for passwords that are rotated, and for cloud tokens that
+    /// expire.
     ///
-    /// Credentials that say [how long they are valid](Credentials::valid_for) are asked for again
-    /// before that time is over, and are told to the server on the connection that is there (`AUTH`).
-    /// A provider that fails, panics or takes longer than ten seconds has given none: a connect fails
-    /// with its error as the source, and is tried again; a connection that is there goes on with what
-    /// the server knows.
+    /// Credentials that are [valid for a limited time](Credentials::valid_for) are asked for again
+    /// before that time is over, and sent on the open connection (`AUTH`). If the provider fails,
+    /// panics, or takes longer than ten seconds, a connect fails with its error as the source, and
+    /// is tried again; an open connection goes on with the credentials that the server has.
     ///
-    /// The provider runs on the runtime of tokio on which the [`Locks`] are built. It is not asked for
-    /// the Sentinels, which have [their own](Self::sentinel_credentials).
+    /// The provider runs on the Tokio runtime on which the [`Locks`] is built. It is not asked for
+    /// the credentials of Sentinels, which are [set separately](Self::sentinel_credentials).
     ///
     /// ```
     /// use lock::{Credentials, Locks};
@@ -405,21 +409,22 @@ impl LocksBuilder {
     /// Sets how many replicas of the Redis server have to acknowledge a grant before it counts.
     /// Default: 0, which asks none.
     ///
-    /// A primary that fails takes with it what no replica had yet: the next one grants such a lock
-    /// again while its guard is still valid. With `min_replicas(1)` behind Sentinels, a lock that was
-    /// granted is known to a replica, and the one that has most is chosen as the next primary where all
-    /// have the same `replica-priority`. Still a lease is no proof: check
-    /// [fencing tokens](crate::LockGuard::fencing_token) where it matters.
+    /// When a primary fails, a lock that no replica has yet is lost with it: the next primary
+    /// grants it again while its guard is still valid. With `min_replicas(1)` behind Sentinels, a
+    /// replica knows each lock that was granted. The replica that has the most data is chosen as
+    /// the next primary, if all have the same `replica-priority`. A lease is still no proof: check
+    /// [fencing tokens](crate::LockGuard::fencing_token) where a stale write would be wrong.
     ///
-    /// A grant waits for the replicas (`WAIT`), at most for a sixth of the shortest lease that is asked
-    /// for at the time, and never longer than 500 ms; an idle server notices the end of that time up to
-    /// 100 ms late. All that are sent at once share one such wait. One that too few replicas
-    /// acknowledge is undone and, after tries for about two seconds, `Unavailable`. Runs of debounced
-    /// functions are held to the same. Renewals have a connection of their own and wait for nobody:
-    /// where replicas are missing, the lock is kept, and [`Warning::TooFewReplicas`] says so. Any
-    /// other call may be delayed by such a wait then. A lock that passes from one task to the next
-    /// inside a process is not granted anew, and no replica is asked for it. The user needs the right
-    /// `+wait`.
+    /// A grant waits for the replicas (`WAIT`) for at most a sixth of the shortest lease requested
+    /// at the time, and never longer than 500 ms; an idle server notices the end of that time up to
+    /// 100 ms late. Grants that are sent together share one such wait. A grant that too few
+    /// replicas acknowledge is undone and tried again; after about two seconds, the call fails with
+    /// `Unavailable`. The same holds for runs of debounced functions.
+    ///
+    /// Renewals have a connection of their own and wait for no replica: if replicas are missing,
+    /// held locks are kept, and [`Warning::TooFewReplicas`] reports it. Any other call may then be
+    /// delayed by such a wait. A lock that passes from one task to the next inside a process is not
+    /// a new grant, and no replica is asked for it. The user needs the right `+wait`.
     ///
     /// ```
     /// # fn main() {
@@ -435,11 +440,12 @@ impl LocksBuilder {
         self
     }
 
-    /// Connects.
+    /// Connects, and returns the [`Locks`].
     ///
     /// # Errors
     ///
-    /// `Invalid` if no store is named, or a setting is out of range; else as [`Locks::connect`].
+    /// `Invalid` if no store is named, or a setting is out of range; otherwise as for
+    /// [`Locks::connect`].
     ///
     /// # Cancel safety
     ///
@@ -452,17 +458,17 @@ impl LocksBuilder {
         Ok(locks)
     }
 
-    /// Makes the [`Locks`] without connecting: for a service that is to start while its store is
+    /// Builds the [`Locks`] without connecting, for a service that must start while its store is
     /// down.
     ///
     /// Does no I/O. The first call connects, and calls wait for the connection within their bounds:
-    /// a store that stays down makes them `Unavailable`, and they say why. User, password and
-    /// database, too, are checked by then only.
+    /// if the store stays down, they fail with `Unavailable` and say why. The user, the password
+    /// and the database are also checked only then.
     ///
     /// # Errors
     ///
-    /// `Invalid` if no store is named, or a setting is out of range. A server that is down is no
-    /// error here.
+    /// `Invalid` if no store is named, or a setting is out of range. A server that is down is not
+    /// an error here.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -11,9 +11,9 @@ pub(crate) trait Clock: Debug + Send + Sync + 'static {
 
 /// A clock that goes on while the machine is suspended.
 ///
-/// `std::time::Instant` stands still during suspend on Linux and macOS: a laptop that slept for
-/// an hour would go on believing in a lease of ten seconds. `CLOCK_BOOTTIME` (Linux) and
-/// `CLOCK_MONOTONIC` (Apple's counts suspend) do not. Elsewhere it is `Instant`.
+/// `std::time::Instant` does not advance during suspend on Linux and macOS: after an hour of
+/// suspend, a laptop would still believe in a lease of ten seconds. `CLOCK_BOOTTIME` (Linux) and
+/// `CLOCK_MONOTONIC` (Apple) advance. Other systems use `Instant`.
 #[derive(Debug)]
 pub(crate) struct BootClock {
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
@@ -40,7 +40,7 @@ impl Clock for BootClock {
         const CLOCK: ClockId = ClockId::Boottime;
 
         if Mutant::WallClock.is_on() {
-            // The one that people set, and daemons.
+            // The clock that users and daemons set.
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             return Moment::since_origin(now.unwrap_or_default());
         }
@@ -58,7 +58,7 @@ impl Clock for BootClock {
     }
 }
 
-/// Tokio's clock, which tests can pause and move.
+/// Tokio's clock, which tests can pause and advance.
 #[derive(Debug)]
 pub(crate) struct TokioClock {
     origin: tokio::time::Instant,

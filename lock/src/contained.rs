@@ -1,14 +1,14 @@
-//! Code of the user's, where a panic of it must go no further.
+//! Runs user code whose panics must go no further.
 
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// What the code returns, unless it panics.
+/// Returns what the code returns, or `None` if it panics.
 ///
-/// What a panic carries is forgotten and not dropped: that is code of the user's, too, and could
-/// panic in its turn.
+/// The payload of the panic is forgotten, not dropped: its drop is user code as well, and could
+/// panic in turn.
 pub(crate) fn contained<R>(code: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(code)).map_err(mem::forget).ok()
 }

@@ -6,8 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::durable::registry::Registry;
 use crate::{id::Prefix, keeper::Client};
 
-/// The client of a store, what its keys begin with, and the defaults of its locks. Clones are the
-/// same.
+/// The client of a store, the prefix of its keys, and the defaults of its locks. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Context(Arc<Shared>);
 
@@ -65,7 +64,7 @@ impl Context {
     }
 }
 
-/// Does not keep it alive.
+/// Does not keep the context alive.
 #[cfg(feature = "durable")]
 pub(crate) struct WeakContext(std::sync::Weak<Shared>);
 

@@ -1,11 +1,11 @@
-//! What a server is told about who connects.
+//! The user and the password that a server is given.
 
 use std::{fmt, time::Duration};
 
 use redis::{Client, RedisResult};
 
-/// A user and a password for a Redis server, from a provider that
-/// [`LocksBuilder::credentials`](crate::LocksBuilder::credentials) was given.
+/// A user and a password for a Redis server, as a provider for
+/// [`LocksBuilder::credentials`](crate::LocksBuilder::credentials) returns them.
 ///
 /// `Debug` shows neither.
 ///
@@ -24,16 +24,17 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// This user with this password. An empty user is the default user.
+    /// Creates credentials of this user and this password. An empty user is the default user.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         let user = Some(user.into()).filter(|user| !user.is_empty());
         Self { user, password: password.into(), valid_for: None }
     }
 
-    /// Says that the server accepts them for this long from now on: the provider is asked again when
-    /// four fifths of it are over, at the soonest after a tenth of a second, and `AUTH` is sent again
-    /// on the connections that are there.
+    /// Sets for how long from now on the server accepts them.
+    ///
+    /// The provider is asked again after four fifths of that time, but not before a tenth of a
+    /// second has passed, and the new credentials are sent on the open connections (`AUTH`).
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {
         self.valid_for = Some(time);
@@ -48,7 +49,7 @@ impl Credentials {
         &self.password
     }
 
-    /// A client that has no user and no password of its own, with these.
+    /// This client with these credentials; it must have no user and no password of its own.
     pub(crate) fn given_to(&self, client: &Client) -> RedisResult<Client> {
         let info = client.get_connection_info().clone();
         let mut settings = info.redis_settings().clone().set_password(&self.password);
@@ -58,7 +59,7 @@ impl Credentials {
         Client::open(info.set_redis_settings(settings))
     }
 
-    /// When to ask for the next ones, counted from when these were given.
+    /// How long after these were given to ask for the next ones.
     pub(crate) fn good_for(&self) -> Option<Duration> {
         self.valid_for.map(|time| time / 5 * 4)
     }

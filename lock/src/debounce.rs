@@ -1,4 +1,4 @@
-//! Debounce: a burst of calls, one run.
+//! Debounce: turns a burst of calls into one run.
 
 mod status;
 
@@ -31,23 +31,24 @@ use crate::{
     reentrancy,
 };
 
-/// Turns a burst of calls of one id, from any number of processes, into one run.
+/// Turns a burst of calls with one id, from any number of processes, into one run.
 ///
-/// The last call of a burst runs, `wait` after it reached the store, by the store's clock
-/// (trailing edge). The others wait until it does, and learn then that it runs in their place. Like
-/// [`Lock`](crate::Lock) it has no state of its own.
+/// The last call of a burst runs `wait` after it reached the store, by the store's clock (trailing
+/// edge). The other calls wait until it runs, and then return: it runs in their place. Like
+/// [`Lock`](crate::Lock), a debounce has no state of its own.
 ///
-/// A run holds a lock of its own, so two runs of one id never overlap; a call that is made during
-/// a run opens the next window.
+/// A run holds a lock of its own, so two runs of one id never overlap. A call that is made during a
+/// run opens the next window.
 ///
 /// # Callers that go away
 ///
 /// If the future of the last call is dropped (an HTTP client hangs up), or its process dies, the
-/// last one that is still waiting runs in its place, with its own body. A call that was dropped
-/// before the store had heard of it is as if it had never been made. After one that the store
-/// knows, the burst runs later: a second after it was due by a call of another process, a quarter
-/// of a second after that by an older call of the same process. A burst of which nobody waits any
-/// more is not run.
+/// newest call that still waits runs in its place, with its own body. If no call waits any longer,
+/// the burst is not run.
+///
+/// A call that was dropped before the store knew it leaves no trace. Dropping a call that the store
+/// knows delays the burst: a call of another process then runs one second after the burst was due,
+/// an older call of the same process a quarter of a second later still.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -88,16 +89,16 @@ impl Debounce {
         }
     }
 
-    /// How long after the last call of a burst it is run. Default: 1 s. From 1 ms to 24 h.
+    /// Sets how long after its last call a burst is run. Default: 1 s. From 1 ms to 24 h.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
 
-    /// How long after the first call of a burst it is run at the latest, even if calls keep coming.
+    /// Sets how long after its first call a burst is run at the latest, even if calls keep coming.
     /// Default: no bound. At least `wait`, at most 24 h.
     ///
-    /// If calls keep coming, the next run is this long after the one before, at the latest.
+    /// While calls keep coming, each run is at most this long after the one before.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -115,10 +116,10 @@ impl Debounce {
         self
     }
 
-    /// Runs the first call of a burst at once, and the last one as well, if there are others.
-    /// Default: the last one only.
+    /// Sets whether the first call of a burst runs at once. If others follow, the last one runs as
+    /// well. Default: false; only the last one runs.
     ///
-    /// A call is the first of a burst when the last call before it is `wait` ago.
+    /// A call is the first of a burst if the call before it was made at least `wait` earlier.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -127,7 +128,7 @@ impl Debounce {
     /// let save = locks.debounce("save:7").leading(true);
     /// let began = tokio::time::Instant::now();
     /// assert_eq!(save.call(|| async { "saved" }).await?, Some("saved"));
-    /// assert!(began.elapsed().as_millis() < 100, "without a wait");
+    /// assert!(began.elapsed().as_millis() < 100, "without waiting");
     /// # Ok(())
     /// # }
     /// ```
@@ -136,10 +137,10 @@ impl Debounce {
         self
     }
 
-    /// A run that takes longer than this is stopped, at its next `.await`, and its caller is told
-    /// `Lost`; its id is free for the next run. Default: no bound.
+    /// Stops a run that takes longer than this, at its next `.await`. Its caller gets `Lost`, and
+    /// its id is free for the next run. Default: no bound.
     ///
-    /// It keeps a run that hangs from blocking its id for ever. At least the lease of the
+    /// Keeps a run that hangs from blocking its id for ever. Must be at least the lease of the
     /// [`Locks`](crate::Locks).
     ///
     /// ```
@@ -160,29 +161,33 @@ impl Debounce {
         self
     }
 
-    /// Runs the body once its burst is over, if no newer call runs in its place.
+    /// Runs the body once its burst is over, unless a newer call runs in its place.
     ///
-    /// The body runs in the caller's task, under a lock whose lease is that of the [`Locks`](crate::Locks); it
-    /// is dropped if that lock is lost.
+    /// The body runs in the caller's task, under a lock whose lease is that of the
+    /// [`Locks`](crate::Locks). It is dropped if that lock is lost.
     ///
-    /// `Some` of what the body returned if this call ran. `None` if another call runs in its place,
-    /// or if the burst was [cancelled](Self::cancel): a call of this process has begun its run by
-    /// then; one of another process was granted it. That it comes to its end is not known: it may
-    /// fail, be stopped with its caller, or die with its process, also right after it was granted
-    /// the run, or while it was. Durable calls (feature `durable`) are run again then.
+    /// Returns `Some` with the output of the body if this call ran. Returns `None` if another call
+    /// runs in its place, or if the burst was [cancelled](Self::cancel).
+    ///
+    /// In the first case, a call of this process has begun its run by then; a call of another
+    /// process has been granted it. Whether that run completes is not known: it may fail, be
+    /// stopped with its caller, or die with its process, even at the moment of the grant. Durable
+    /// calls (feature `durable`) are then run again.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if the store has no debounce; `Unavailable` if it did not answer for two seconds;
-    /// `Rejected`, `Invalid`, `Closed` as [`Lock::acquire`](crate::Lock::acquire); `Deadlock` in a run
-    /// of the same id; `Lost` if the lock of the run was lost: the body was dropped, or never began;
-    /// the calls that the run was to cover are told that, too, if it was lost before it began.
+    /// - `Unsupported` if the store has no debounce.
+    /// - `Unavailable` if it did not answer for two seconds.
+    /// - `Rejected`, `Invalid`, `Closed` as for [`Lock::acquire`](crate::Lock::acquire).
+    /// - `Deadlock` in a run of the same id.
+    /// - `Lost` if the lock of the run was lost: the body was dropped, or never began. If it never
+    ///   began, the calls that the run was to cover also fail with `Lost`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future withdraws the call, and stops its run if it had begun. Nothing is left
-    /// behind. The newest call of this process that still waits in its burst runs in its place, or an
-    /// older one of another process; if there is none, the burst is not run.
+    /// behind. The newest call of this process that still waits in its burst runs in its place, or
+    /// an older one of another process; if there is none, the burst is not run.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -208,17 +213,18 @@ impl Debounce {
         self.call_with(|_| body())
     }
 
-    /// The same for a body that wants the guard of its run: its
-    /// [fencing token](LockGuard::fencing_token) is the generation of the run, larger than that of
-    /// every run before, for effects that must not be overtaken by those of an older run.
+    /// Runs the body like [`call`](Self::call), and passes it the guard of its run.
+    ///
+    /// The guard's [fencing token](LockGuard::fencing_token) is the generation of the run, larger
+    /// than that of every run before. Use it for effects that an older run must not overwrite.
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -239,7 +245,7 @@ impl Debounce {
         F: FnOnce(Arc<LockGuard>) -> Fut,
         Fut: Future<Output = T>,
     {
-        // As for a lock: the future owns what it needs.
+        // As in `Lock::acquire`, the future owns what it needs.
         let debounce = self.clone();
         async move {
             let Some(guard) = debounce.claim().await? else { return Ok(None) };
@@ -253,21 +259,21 @@ impl Debounce {
         }
     }
 
-    /// Makes the call in a task of its own, which goes on if its caller goes away.
+    /// Makes the call in a task of its own, which goes on if the caller is dropped.
     ///
     /// For callers that may be dropped, such as the handler of an HTTP request whose client hangs
     /// up: the call stays in its burst, and runs if it is the last one. It is made before this
-    /// returns, so that calls count in the order in which they were made. It is a task of the
-    /// current Tokio runtime, and runs in the current [scope](crate::Locks::scope) and tracing span.
+    /// returns, so calls count in the order in which they were made. The task is one of the current
+    /// Tokio runtime, and runs in the current [scope](crate::Locks::scope) and tracing span.
     ///
-    /// The handle gives what [`call`](Self::call) would have returned, with the same errors. Dropping
-    /// it changes nothing; [`abort`](JoinHandle::abort) withdraws the call, and stops its run if it
-    /// had begun. If the body panics, the handle gives a [`JoinError`](tokio::task::JoinError) with
-    /// the panic.
+    /// The handle resolves to what [`call`](Self::call) would have returned, with the same errors.
+    /// Dropping it changes nothing; [`abort`](JoinHandle::abort) withdraws the call, and stops its
+    /// run if it had begun. If the body panics, the handle resolves to a
+    /// [`JoinError`](tokio::task::JoinError) with the panic.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime, as `tokio::spawn` does.
+    /// Panics if called outside of a Tokio runtime, as `tokio::spawn` does.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -298,26 +304,29 @@ impl Debounce {
         })
     }
 
-    /// Keeps the calls in the store instead, so that they are run even if this process dies: see
-    /// [`Durable`](crate::Durable). For arguments that serde can write.
+    /// Registers a function whose calls are kept in the store, so that they are run even if this
+    /// process dies: see [`Durable`](crate::Durable). Arguments are kept as JSON, through serde.
     ///
-    /// The handler runs what is due in this process, on this Tokio runtime, for as long as this
-    /// `Locks` is in use: register it in each process that shall run it. Other processes know the
-    /// function by its name only, so a name means the same function everywhere, and its arguments
-    /// can be read by all that run at the same time, also while a new version is rolled out. The
-    /// first handler of a name stays until [`shutdown`](crate::Locks::shutdown), also if the same
-    /// function is registered again; one that has a `Locks` in it keeps that alive until then.
+    /// The handler runs due calls in this process, on this Tokio runtime, for as long as this
+    /// `Locks` is in use: register it in each process that should run them. Other processes know
+    /// the function only by its name, so a name must mean the same function everywhere. While a new
+    /// version is rolled out, old and new processes must be able to read each other's arguments.
+    /// The first handler of a name stays until [`shutdown`](crate::Locks::shutdown), even if the
+    /// same function is registered again; a handler that has a `Locks` in it keeps that alive until
+    /// then.
     ///
     /// A run that takes longer than [`hold_at_most`](Self::hold_at_most) has failed, like one that
-    /// returns an error. That bound is of the function, not of a call: wherever a process registers
-    /// the name, it names the same one.
+    /// returns an error. That bound belongs to the function, not to a call: wherever a process
+    /// registers the name, it must give the same bound.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a name that is not allowed (as for an id), or that another function has, with
-    /// other arguments, another handler or another `hold_at_most`; for times that are not allowed; with
-    /// [`leading`](Self::leading), for a durable call runs when its burst is over; outside of a
-    /// Tokio runtime, or on one without timers.
+    /// - `Invalid` for a name that is not allowed (as for an id), or that is already registered
+    ///   with other arguments, another handler or another `hold_at_most`; for times that are not
+    ///   allowed; with [`leading`](Self::leading), because a durable call runs when its burst is
+    ///   over; outside of a Tokio runtime, or on one without timers.
+    /// - `Unsupported` if the store keeps no durable calls.
+    /// - `Closed` after [`Locks::shutdown`](crate::Locks::shutdown).
     #[cfg(feature = "durable")]
     pub fn durable<A, F, Fut>(
         &self,
@@ -340,14 +349,14 @@ impl Debounce {
         crate::Durable::register(&self.context, terms, self.hold_at_most, name.as_ref(), handler)
     }
 
-    /// Lets the burst of this id run now, whichever process its newest call is in; false if no
-    /// call waits.
+    /// Makes the burst of this id due now, in whichever process its newest call is; returns false
+    /// if no call waits.
     ///
-    /// Returns when the burst is due, not when it has run: the caller of the run knows that.
+    /// Returns when the burst is due, not when it has run: only the caller of the run knows that.
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`call`](Self::call).
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
@@ -371,16 +380,17 @@ impl Debounce {
         self.context.client().end_window(keys, WindowEnd::Flush).await
     }
 
-    /// Gives up the burst of this id: its calls answer `None`, and none of them runs. False if no
-    /// call waits. A run that goes on is left alone.
+    /// Cancels the burst of this id: its calls return `None`, and none of them runs. Returns false
+    /// if no call waits. A run that has begun is not affected.
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`call`](Self::call).
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
-    /// The calls of this process are given up; those of others may or may not be.
+    /// If the future is dropped, the calls of this process are cancelled; those of other processes
+    /// may or may not be.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -399,15 +409,15 @@ impl Debounce {
         self.context.client().end_window(keys, WindowEnd::Cancel).await
     }
 
-    /// Ends the run of this id that goes on, in whichever process it is; false if none does.
+    /// Ends the current run of this id, in whichever process it is; returns false if there is none.
     ///
-    /// For an operator who knows better, about a run that hangs. Its process is told, and drops the
-    /// body at its next `.await`; the next run may begin at once. Calls that wait are left alone:
-    /// see [`cancel`](Self::cancel). To bound every run, use [`hold_at_most`](Self::hold_at_most).
+    /// For an operator, to end a run that hangs. Its process is notified, and drops the body at its
+    /// next `.await`; the next run may begin at once. Waiting calls are not affected: see
+    /// [`cancel`](Self::cancel). To bound every run, use [`hold_at_most`](Self::hold_at_most).
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as [`call`](Self::call).
+    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
@@ -430,21 +440,23 @@ impl Debounce {
         self.context.client().force_release(run, None).await
     }
 
-    /// The guard of the run, once this call has its turn; `None` if another runs in its place.
+    /// The guard of the run, once it is the turn of this call; `None` if another call runs in its
+    /// place.
     pub(crate) async fn claim(&self) -> Result<Option<LockGuard>, Error> {
         let keys = self.keys_outside_of_own_run()?;
         self.claim_with(keys).await
     }
 
-    /// The same for a call that a task of its own waits for. It is made here: what the other task
-    /// does is wait.
+    /// Like [`claim`](Self::claim), for a call that a task of its own waits for. The call is made
+    /// here; the task only waits.
     pub(crate) fn begin(
         &self,
         keys: Result<(Named, Named), Error>,
     ) -> impl Future<Output = Result<Option<LockGuard>, Error>> + Send + 'static + use<> {
         let debounce = self.clone();
         let mut claim = Box::pin(async move { debounce.claim_with(keys?).await });
-        // The first poll sends it; the next one, by the task, leaves the waker that counts.
+        // The first poll sends the call; the next one, by the task, registers the waker that
+        // counts.
         let answer = match claim.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Some(answer),
             Poll::Pending => None,

@@ -1,4 +1,4 @@
-//! Which `Locks` counts where none is named: the task's, else the process's.
+//! Which `Locks` is used where none is named: the task's, else the process's.
 
 use std::{
     future::Future,
@@ -11,14 +11,14 @@ use tracing::Instrument as _;
 
 use crate::context::Context;
 
-/// One in each process: what a parent has installed answers `Closed` in a child that it has forked.
+/// One per process: what a parent has installed answers `Closed` in a child that it has forked.
 static INSTALLED: RwLock<Option<Context>> = RwLock::new(None);
 
 tokio::task_local! {
     static SCOPED: Context;
 }
 
-/// Makes this the process's; false if it has one.
+/// Makes this the default of the process; returns false if there is one already.
 pub(crate) fn install(context: &Context) -> bool {
     // Nothing below panics.
     let mut installed = INSTALLED.write().unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +29,7 @@ pub(crate) fn install(context: &Context) -> bool {
     true
 }
 
-/// Runs a future with this as its task's.
+/// Runs a future with this as the default of its task.
 pub(crate) fn scope<F: Future>(
     context: Context,
     future: F,
@@ -44,7 +44,7 @@ pub(crate) fn current() -> Option<Context> {
         .or_else(|| INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
-/// Spawns a call, in the scope and the span of the code that makes it.
+/// Spawns a call, in the scope and the span of its caller.
 pub(crate) fn spawn_on<F>(runtime: &Handle, call: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,

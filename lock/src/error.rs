@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-/// What went wrong, in the terms a caller can act on.
+/// What went wrong, in terms that a caller can act on.
 ///
-/// Kinds are told apart without reading text. New kinds may be added.
+/// Match on it instead of reading the message. New kinds may be added.
 ///
 /// ```
 /// use lock::{Error, ErrorKind};
@@ -20,31 +20,34 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Somebody held the lock for all of `wait`, or at every attempt. Try again later.
+    /// The lock stayed held for all of `wait`, or at every attempt. Try again later.
     Busy,
-    /// The lock is no longer ours: its lease ran out, or somebody took or deleted it.
+    /// The lock is no longer held: its lease ran out, or somebody took, freed or deleted it.
     Lost,
-    /// The store could not be reached, or did not answer in time. What was asked may or may not
-    /// have happened; the library undoes it in the background.
+    /// The store could not be reached, or did not answer in time. The operation may or may not have
+    /// taken effect; a lock that was granted all the same is released in the background.
     Unavailable,
     /// The store answered with an error: authentication, a key of another type, a read-only
     /// replica, out of memory.
     Rejected,
-    /// The code that asks for the lock runs under it already, and would wait for itself. Pass the
-    /// guard on instead, or write `reentrant` in the attribute.
+    /// The caller already runs under this lock, and would wait for itself. Pass the guard on
+    /// instead, or write `reentrant` in the attribute.
     Deadlock,
-    /// [`Locks::shutdown`](crate::Locks::shutdown) was called, or the process was forked since.
+    /// [`Locks::shutdown`](crate::Locks::shutdown) was called, or the process was forked after it
+    /// had made the `Locks`.
     Closed,
     /// A bad argument or URL; the message says what is allowed.
     Invalid,
     /// An attribute found no [`Locks`](crate::Locks) to use.
     NotInstalled,
-    /// This [store](crate::store::Store) cannot do that, ever; the message names what is missing.
+    /// This [store](crate::store::Store) does not support the operation; the message names what is
+    /// missing.
     Unsupported,
 }
 
 impl ErrorKind {
-    /// Its name in snake case, such as `"not_installed"`: for labels of metrics, log fields and JSON.
+    /// Returns the name in snake case, such as `"not_installed"`: for labels of metrics, log fields
+    /// and JSON.
     ///
     /// The names do not change between versions.
     ///
@@ -69,16 +72,16 @@ impl ErrorKind {
     }
 }
 
-/// What a caller is told at least and at most to wait before it asks for a busy lock again.
+/// The least and the most that a caller is told to wait before it asks for a busy lock again.
 const BUSY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// The library connects anew once a second, at the latest.
+/// The library tries to reconnect at least once per second.
 const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
 
 /// The error of every fallible operation of this crate.
 ///
-/// [`kind`](Error::kind) says what a program can do about it, the message tells a person what
-/// happened, to which id, and what to change. Passwords and lock tokens are never part of it.
+/// [`kind`](Error::kind) tells a program what it can do about the error. The message tells a person
+/// what happened, to which id, and what to change; it never contains a password or a lock token.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -96,32 +99,35 @@ struct Inner {
     kind: ErrorKind,
     id: Option<Arc<str>>,
     message: String,
-    /// For how long a lock was busy, as far as its caller has seen.
+    /// How long the caller has seen the lock held.
     waited: Duration,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// What went wrong, for a program to match on.
+    /// Returns what went wrong, for a program to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The id of the lock or debounce it happened to, if it happened to one.
+    /// Returns the id of the lock or debounce concerned, if there is one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.0.id.as_deref()
     }
 
-    /// When it is worth trying again, if that may help without anybody mending something first.
+    /// Returns how long to wait before another try, if a later try may succeed without any other
+    /// change.
     ///
-    /// `Busy`: as long as this caller has waited, but at least a second and at most a minute. A lock
-    /// that was held for all of that time is likely to be held for as long again. `Unavailable`: a
-    /// second; the library goes on connecting in the meantime. `None` for all other kinds.
+    /// - `Busy`: as long as this caller has waited, but at least a second and at most a minute. A
+    ///   lock that was held for all of that time is likely to be held for as long again.
+    /// - `Unavailable`: a second; the library keeps reconnecting in the meantime.
+    /// - `None` for all other kinds.
     ///
-    /// It is a hint, for a header `Retry-After` or a job's next run. Callers that want the lock as
-    /// soon as it is free stay in line with a longer [`wait`](crate::Lock::wait) instead.
+    /// It is a hint, for a `Retry-After` header or the next run of a job. Callers that want the
+    /// lock as soon as it is free should wait in line with a longer [`wait`](crate::Lock::wait)
+    /// instead.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -141,15 +147,16 @@ impl Error {
         match self.0.kind {
             ErrorKind::Busy => Some(self.0.waited.clamp(BUSY_AGAIN.0, BUSY_AGAIN.1)),
             ErrorKind::Unavailable => Some(UNAVAILABLE_AGAIN),
-            // The lock may be free, but what its holder left half done is not ours to repeat.
+            // The lock may be free, but what its holder left half done must be looked at before it
+            // is repeated.
             ErrorKind::Lost
-            // Somebody must change something first: the server, the code, or its arguments.
+            // The server, the code or its arguments have to change first.
             | ErrorKind::Rejected
             | ErrorKind::Deadlock
             | ErrorKind::Invalid
             | ErrorKind::NotInstalled
             | ErrorKind::Unsupported
-            // Another process may do it, at once.
+            // Another process can do it, at once.
             | ErrorKind::Closed => None,
         }
     }
@@ -173,7 +180,7 @@ impl Error {
         self
     }
 
-    /// Held for all of the time that its caller would wait in line.
+    /// The lock was held for all of its caller's `wait`.
     pub(crate) fn busy_for(waited: Duration) -> Self {
         let message = format!(
             "held by somebody else for all of the {waited:?} waited: call again later, or raise `wait`"
@@ -181,7 +188,8 @@ impl Error {
         Self::busy(message, waited)
     }
 
-    /// Held at each of so many tries, from the first to the last of which so long went by.
+    /// The lock was held at each of the tries; `took` is the time from the first to the last of
+    /// them.
     pub(crate) fn busy_at_each(tries: u32, took: Duration) -> Self {
         let message = format!(
             "held by somebody else at {tries} of {tries} tries: call again later, or use `wait`"
@@ -205,8 +213,8 @@ impl Error {
     pub(crate) fn deadlock() -> Self {
         Self::new(
             ErrorKind::Deadlock,
-            "the code that asks for it runs under it already and would wait for itself: \
-             pass the guard on instead of acquiring it again, or add `reentrant` to the `#[locked]`",
+            "the caller already runs under this lock and would wait for itself: pass the guard on \
+             instead of acquiring the lock again, or add `reentrant` to the `#[locked]`",
         )
     }
 
@@ -220,8 +228,8 @@ impl Error {
     pub(crate) fn panicked() -> Self {
         Self::new(
             ErrorKind::Unavailable,
-            "the keeper has ended unexpectedly, through a panic: see its message on the standard \
-             error output, and connect anew",
+            "the keeper has panicked and ended: see its message on the standard error output, and \
+             connect again",
         )
     }
 
@@ -235,8 +243,8 @@ impl Error {
     pub(crate) fn forked() -> Self {
         Self::new(
             ErrorKind::Closed,
-            "this process was forked from the one that made this `Locks`, and the thread that \
-             serves it did not come along: make another `Locks` after the fork",
+            "this process was forked from the one that made this `Locks`, and does not have the \
+             thread that serves it: make another `Locks` after the fork",
         )
     }
 }
@@ -269,7 +277,7 @@ impl std::error::Error for Error {
 
 /// [`Locks::install`](crate::Locks::install) was called a second time in this process.
 ///
-/// The process default stays what it was. Use [`Locks::scope`](crate::Locks::scope) to override
+/// The default of the process is unchanged. Use [`Locks::scope`](crate::Locks::scope) to override
 /// it for a task.
 #[derive(Debug)]
 pub struct AlreadyInstalled(pub(crate) ());
@@ -277,7 +285,7 @@ pub struct AlreadyInstalled(pub(crate) ());
 impl fmt::Display for AlreadyInstalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "this process has a default `Locks` already: install one, once, at its start; \
+            "this process already has a default `Locks`: install one, once, at its start; \
              for one task or test use `locks.scope(..)`",
         )
     }

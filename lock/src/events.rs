@@ -1,9 +1,9 @@
-//! What the library says to code of the user's from where that code may not run: warnings to a
-//! listener, events to a subscriber of `tracing`, measurements to a recorder.
+//! Reports to user code from places where that code must not run: warnings to a listener, events to
+//! a subscriber of `tracing`, measurements to a recorder.
 //!
-//! None of that code runs where it could stop the keeper. It runs on a thread of its own, which is
-//! there while something is to be said, and a little longer. A listener that panics costs what it was
-//! told; one that blocks costs what comes after the next [`MOST_WAITING`] things.
+//! User code could stop the keeper, so it runs on a thread of its own, which exists while there is
+//! something to report, and a little longer. A listener that panics costs the report that it was
+//! given; a listener that blocks costs every report after the next [`MOST_WAITING`].
 
 use std::{
     collections::VecDeque,
@@ -15,47 +15,46 @@ use std::{
 
 use crate::{contained::contained, observe};
 
-/// How many things may wait to be said. What comes then is not said: a listener that blocks must
-/// not fill the memory.
+/// How many reports may wait. Further ones are left out: a listener that blocks must not fill the
+/// memory.
 const MOST_WAITING: usize = 256;
 
-/// For how long the thread waits for the next thing to say: a steady stream must not start one for
-/// each.
+/// How long the thread waits for the next report: a steady stream must not start a thread for each.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How much room there has to be for something to be said.
+/// How much room the queue must have to take a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Any: it comes seldom, and somebody has to know of it.
+    /// Any: the report is rare, and must not be missed.
     Any,
-    /// Half: there may be very many of its kind, which must not keep anything else from being said.
+    /// Half: there may be very many of its kind, which must not displace other reports.
     Half,
 }
 
-/// Says things, one after the other, in the order in which they happened.
+/// Makes reports, one after the other, in the order in which things happened.
 #[derive(Clone, Default)]
 pub(crate) struct Events(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is something to say.
+    /// There is something to report.
     more: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Event>,
-    /// A thread is at it, or waits for more.
+    /// A thread makes reports, or waits for more.
     is_attended: bool,
-    /// How many were not said for want of room, since that was said.
+    /// How many reports were left out for lack of room, since that was last reported.
     left_out: u64,
 }
 
 type Event = Box<dyn FnOnce() + Send>;
 
 impl Events {
-    /// Says it soon, elsewhere. Never blocks and never panics.
+    /// Makes the report soon, on the other thread. Never blocks and never panics.
     pub(crate) fn say(&self, room: Room, event: impl FnOnce() + Send + 'static) {
         let most = match room {
             Room::Any => MOST_WAITING,
@@ -72,7 +71,7 @@ impl Events {
         }
         let events = self.clone();
         let speaker = thread::Builder::new().name("lock-events".into());
-        // Without a thread, it is said with the next thing that finds one.
+        // If no thread can be started, the report is made with the next one that starts a thread.
         queue.is_attended = speaker.spawn(move || events.say_all()).is_ok();
     }
 
@@ -84,7 +83,7 @@ impl Events {
 
     fn next(&self) -> Option<Event> {
         let mut queue = self.queue();
-        // Once there is room again for all that comes.
+        // Only once there is room again for reports of any kind.
         if queue.left_out > 0 && queue.waiting.len() < MOST_WAITING / 2 {
             let left_out = mem::take(&mut queue.left_out);
             return Some(Box::new(move || observe::left_out(left_out)));
@@ -99,7 +98,7 @@ impl Events {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // No code of others runs under it.
+        // No user code runs while it is locked.
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,7 +147,7 @@ mod tests {
             heard.recv().unwrap()
         });
         let threads: std::collections::HashSet<_> = threads.collect();
-        // It may have lingered for too short a time on a machine that stood still.
+        // On a machine that stood still, the thread may have lingered for too short a time.
         assert!(threads.len() < 5, "{} threads", threads.len());
     }
 
@@ -190,6 +189,6 @@ mod tests {
         while events.queue().is_attended {
             thread::yield_now();
         }
-        assert_eq!(events.queue().left_out, 0, "it was said");
+        assert_eq!(events.queue().left_out, 0, "it was reported");
     }
 }

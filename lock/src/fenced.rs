@@ -1,4 +1,4 @@
-//! Resources that check fencing tokens: what makes a lock safe where a lease alone cannot.
+//! Resources that check fencing tokens, which make a lock safe where a lease alone cannot.
 //!
 //! A holder that was paused for longer than its lease goes on writing when it wakes up, and no lock
 //! service can stop it (Kleppmann, "How to do distributed locking", 2016). The resource can: it
@@ -11,27 +11,28 @@
 //! UPDATE ledger SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
 //! ```
 //!
-//! No row updated means that the writer is stale. `<=`, because one holder writes more than once.
+//! If no row is updated, the writer is stale. It is `<=`, because one holder writes more than once.
 
 use std::sync::LazyLock;
 
 use redis::{RedisResult, Script, ToRedisArgs, aio::ConnectionLike};
 
 /// The Lua script of [`set`]: `KEYS[1]` is a hash, `ARGV[1]` the value and `ARGV[2]` the token.
-/// Answers 1 if it has written, 0 if the token is stale.
+/// Returns 1 if it has written, 0 if the token is stale.
 pub const SET: &str = include_str!("fenced_set.lua");
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SET));
 
-/// Writes a value to Redis, unless a larger fencing token has written to that key before; false if
-/// one has: the writer has lost its lock and must stop.
+/// Writes a value to Redis, unless a larger fencing token has written to that key before.
+///
+/// Returns false if one has: the writer has lost its lock and must stop.
 ///
 /// The key becomes a hash with the fields `value` and `fence`: read the value with `HGET key value`.
-/// It has no expiry of its own; with one, a write that is older than it may be accepted.
+/// It has no expiry. If you give it one, a stale write may be accepted once the key has expired.
 ///
 /// # Errors
 ///
-/// Those of the connection.
+/// The errors of the connection.
 ///
 /// # Cancel safety
 ///

@@ -1,7 +1,7 @@
--- Writes the value ARGV[1] into the hash KEYS[1], unless a larger fencing token than ARGV[2] has
--- written there before. Answers 1 if it was written, else 0.
+-- Writes the value ARGV[1] into the hash KEYS[1], unless a fencing token larger than ARGV[2] has
+-- written there before. Returns 1 if the value was written, else 0.
 --
--- Tokens are compared as text: as numbers of Lua they would lose their last digits.
+-- Tokens are compared as text: as Lua numbers they would lose their last digits.
 
 local function older(token, other)
   if #token ~= #other then

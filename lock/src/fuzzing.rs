@@ -1,5 +1,5 @@
-//! What reads the words of strangers, for the fuzz targets (`--cfg fuzzing`, or the flag of the tests of this
-//! repository).
+//! Parsers of untrusted input, for the fuzz targets (`--cfg fuzzing`, or the flag of the tests of
+//! this repository).
 
 use crate::{Error, url};
 
@@ -10,7 +10,7 @@ pub fn store_url(url: &str) -> Result<(), Error> {
     url::Target::parse(url, url::Beside::default()).map(drop)
 }
 
-/// The URL that an environment gives, as for [`Locks::from_env`](crate::Locks::from_env).
+/// Reads the URL from an environment, as [`Locks::from_env`](crate::Locks::from_env) does.
 pub fn environment(variable: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
     url::from_env(|name| variable(name).map(Into::into))
 }

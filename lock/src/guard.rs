@@ -17,19 +17,20 @@ use crate::{
     keeper::{Held, Hold},
 };
 
-/// A lock that is held until this guard is dropped, or until it is lost.
+/// A lock that is held until this guard is dropped, or until the lock is lost.
 ///
-/// Dropping does not wait for the lock to be free: it tells the keeper, which releases it at
-/// once, and goes on trying while the store cannot be reached. Dropping never blocks and never
-/// panics, on any thread, with, without or after a runtime. Use [`release`](Self::release) to
-/// know the outcome, or [`Locks::flush`](crate::Locks::flush) before the process exits.
+/// Dropping does not wait until the lock is free: the keeper releases it at once, in the
+/// background, and keeps trying while the store cannot be reached. Dropping never blocks and never
+/// panics, on any thread, inside a runtime, outside of one, or after it has ended. Use
+/// [`release`](Self::release) to learn the outcome, or [`Locks::flush`](crate::Locks::flush) before
+/// the process exits.
 ///
-/// The lease is renewed in the background for as long as the guard lives, within
-/// `hold_at_most`. **It can be lost all the same**: the store may lose its data, or be out of
-/// reach for longer than the lease. Then [`is_held`](Self::is_held) is false and
-/// [`lost`](Self::lost) resolves, both before another process can get the lock, if clocks run at
-/// the same rate and this process runs at all. A resource that must never accept a stale write
-/// checks the [`fencing_token`](Self::fencing_token).
+/// The lease is renewed in the background for as long as the guard lives, within `hold_at_most`.
+/// **The lock can be lost all the same**: the store may lose its data, or be out of reach for
+/// longer than the lease. Then [`is_held`](Self::is_held) is false and [`lost`](Self::lost)
+/// resolves, both before another process can get the lock, provided that clocks run at the same
+/// rate and this process runs at all. A resource that must never accept a stale write checks the
+/// [`fencing_token`](Self::fencing_token).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -54,7 +55,7 @@ impl LockGuard {
         Self(held)
     }
 
-    /// Is it left to somebody else to release the lock?
+    /// Is the release left to another guard of the same lock?
     pub(crate) fn is_alias(&self) -> bool {
         self.0.is_alias()
     }
@@ -63,13 +64,13 @@ impl LockGuard {
         self.0.hold()
     }
 
-    /// The id of the lock.
+    /// Returns the id of the lock.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.hold().lock.id
     }
 
-    /// The store has freed the lock with something else that it was asked for.
+    /// Ends the guard without a release: another operation has already freed the lock in the store.
     #[cfg(feature = "durable")]
     pub(crate) fn freed(self) {
         self.0.freed();
@@ -84,22 +85,23 @@ impl LockGuard {
         &self.hold().lock.id
     }
 
-    /// A number that grows with every grant of this id.
+    /// Returns a number that grows with every grant of this id.
     ///
-    /// Send it along with every write to what the lock protects, and let the resource refuse
-    /// numbers below the highest it has seen: then a holder that was paused for longer than its
-    /// lease cannot overwrite what its successor wrote. It fits an `i64`.
+    /// Send it with every write to what the lock protects, and let the resource refuse numbers
+    /// below the highest it has seen. Then a holder that was paused for longer than its lease
+    /// cannot overwrite what its successor wrote. It fits an `i64`.
     ///
     /// Every grant of the store draws `max(last + 1, microseconds of the server's clock)` from one
-    /// counter per database, so the numbers go on growing across expiry, release and loss of data. A
+    /// counter per database, so the numbers keep growing across expiry, release and loss of data. A
     /// fencing token is 1,024 times that number, plus the number of times that the lock has passed
-    /// from one caller of this process to the next without the store. So tokens are not dense, and
-    /// they exceed 2<sup>53</sup>: a double (a JavaScript number, a number in many JSON parsers)
-    /// rounds two hand-overs to one number. Store them as a 64-bit integer, or send them as text.
+    /// from one caller of this process to the next without asking the store. So tokens are not
+    /// dense, and they exceed 2<sup>53</sup>: a double (a JavaScript number, a number in many JSON
+    /// parsers) may round two hand-overs to the same number. Store them as a 64-bit integer, or
+    /// send them as text.
     ///
-    /// Where the store has lost the lock and granted it to another process, a hand-over inside this
-    /// process has a smaller token than the other's, and a resource that checks it refuses this
-    /// holder. The holder is told with its next renewal.
+    /// If the store has lost the lock and granted it to another process, a hand-over inside this
+    /// process has a smaller token than that grant, and a resource that checks tokens refuses this
+    /// holder. The holder learns of the loss at its next renewal.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -119,10 +121,10 @@ impl LockGuard {
         self.hold().fencing_token
     }
 
-    /// Whether the lock is still ours.
+    /// Returns whether the lock is still held.
     ///
-    /// It looks at the clock, so it is right even after the whole process was stopped for a while. Once
-    /// false, it stays false. Ask before each effect in code that does not `.await`.
+    /// It checks the clock, so it is correct even after the whole process was stopped for a while.
+    /// Once false, it stays false. Call it before each side effect in code that does not `.await`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -143,7 +145,7 @@ impl LockGuard {
         self.hold().is_kept() && self.hold().is_held()
     }
 
-    /// How long the lock stays ours if it is not renewed from now on; zero once it is lost.
+    /// Returns how long the lock stays held if it is not renewed again; zero once it is lost.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -161,7 +163,8 @@ impl LockGuard {
         if self.hold().is_kept() { self.hold().remaining() } else { Duration::ZERO }
     }
 
-    /// How long ago its deadline was: has the keeper said so in time?
+    /// How long ago the deadline passed, for tests that check that the keeper signals a loss in
+    /// time.
     #[cfg(lock_mutants)]
     #[doc(hidden)]
     pub fn __overdue(&self) -> Duration {
@@ -170,8 +173,8 @@ impl LockGuard {
 
     /// Resolves when the lock is lost; never, if it is released first.
     ///
-    /// The future does not borrow the guard, so it can be selected against the work that the lock
-    /// protects, or spawned.
+    /// The future does not borrow the guard, so it can be spawned, or used in `select!` with the
+    /// work that the lock protects.
     ///
     /// # Cancel safety
     ///
@@ -202,10 +205,11 @@ impl LockGuard {
         }
     }
 
-    /// A token that is cancelled when the lock is lost, for code that is stopped by one.
+    /// Returns a token that is cancelled when the lock is lost, for code that stops on such a
+    /// token.
     ///
-    /// It is a child of the guard's own: cancelling it does not affect the lock. Give it to tasks that
-    /// the holder spawns, which are not stopped with the holder.
+    /// It is a child of the guard's own token: cancelling it does not affect the lock. Give it to
+    /// tasks that the holder spawns, which are not stopped with the holder.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -224,18 +228,19 @@ impl LockGuard {
         self.hold().lost().token().child_token()
     }
 
-    /// Adds to what remains of the lease, exact to the millisecond, once.
+    /// Adds `by` to what remains of the lease, once, exact to the millisecond.
     ///
-    /// Renewal goes on as before; it never shortens what was added. Use it ahead of a stretch in
+    /// Renewal goes on as before, and never shortens what was added. Use it before a period in
     /// which the process cannot renew. The lock's `lease` setting is not changed.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore); `Lost` if the
-    /// lock is not held any more; `Invalid` if `by` is under a millisecond, or the
-    /// lease would last beyond `hold_at_most` or 24 hours; `Unavailable` if there was no answer:
-    /// the store may then keep the lock for longer, [`remaining`](Self::remaining) does not count
-    /// on it, and a release ends it.
+    /// - `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore).
+    /// - `Lost` if the lock is no longer held.
+    /// - `Invalid` if `by` is under a millisecond, or the lease would last beyond `hold_at_most` or
+    ///   24 hours.
+    /// - `Unavailable` if there was no answer. The store may then keep the lock for longer;
+    ///   [`remaining`](Self::remaining) does not count on that, and a release still frees the lock.
     ///
     /// # Cancel safety
     ///
@@ -255,24 +260,26 @@ impl LockGuard {
     pub async fn extend(&self, by: Duration) -> Result<(), Error> {
         let by = whole_millis(by);
         if by.is_zero() {
-            return Err(Error::invalid("a lease is extended by whole milliseconds, one at least")
+            return Err(Error::invalid("a lease is extended by whole milliseconds, at least one")
                 .on(self.shared_id()));
         }
         self.0.extend(by).await
     }
 
-    /// Releases the lock and says whether it was still ours.
+    /// Releases the lock and reports whether it was still held.
     ///
     /// # Errors
     ///
-    /// `Lost` if it was not: what was done under it may have been done by two at a time.
-    /// `Unavailable` if the store did not say for two seconds, or `Rejected` if it refused; the
-    /// release is then repeated in the background. A lock that is gone at a second try, after one
-    /// without an answer, counts as released by the first.
+    /// - `Lost` if it was not: the work may have overlapped with that of another holder.
+    /// - `Unavailable` if the store did not answer for two seconds, `Rejected` if it refused. The
+    ///   release is then repeated in the background.
+    ///
+    /// If the first try had no answer and a later one finds the lock gone, the first counts as the
+    /// release.
     ///
     /// # Cancel safety
     ///
-    /// The lock is released all the same if the future is dropped, polled or not.
+    /// If the future is dropped, polled or not, the lock is released all the same.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -280,7 +287,7 @@ impl LockGuard {
     /// # let locks = lock::Locks::in_memory();
     /// let guard = locks.lock("report").acquire().await?;
     /// // ... write the report
-    /// guard.release().await?; // an error here says that the report may not have been ours to write
+    /// guard.release().await?; // `Lost`: another holder may have written it as well
     /// # Ok(())
     /// # }
     /// ```
@@ -288,9 +295,9 @@ impl LockGuard {
         self.0.release().await
     }
 
-    /// Lets go of the lock without releasing it.
+    /// Gives up the guard without releasing the lock, and returns its token.
     ///
-    /// It is not renewed any longer, so it is free when its lease ends, unless another process
+    /// The lock is no longer renewed, so it is free when its lease ends, unless another process
     /// [adopts](crate::Lock::adopt) it with the token before that. Use it to hand a lock over to
     /// another process.
     #[must_use = "without the token nobody can adopt the lock"]
@@ -310,8 +317,8 @@ impl fmt::Debug for LockGuard {
     }
 }
 
-/// Resolves when a lock is lost. Every poll looks at the clock first: after a stall, the deadline
-/// counts before the keeper has had a chance to say so.
+/// Resolves when a lock is lost. Every poll checks the clock first: after a stall, the deadline
+/// counts even if the keeper could not signal the loss yet.
 pub(crate) struct Lost {
     hold: Arc<Hold>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -417,6 +424,6 @@ mod tests {
         });
         let extended = guard.extend(Duration::from_secs(60)).await;
         watch.join().unwrap();
-        assert!(extended.is_err() || guard.is_held(), "told Ok of a lock that is lost");
+        assert!(extended.is_err() || guard.is_held(), "Ok, but the lock is lost");
     }
 }

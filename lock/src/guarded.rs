@@ -9,24 +9,24 @@ use std::{
 
 use crate::{Error, LockGuard, guard::Lost, observe::Spans, reentrancy::Frames};
 
-/// What becomes of a body whose lock is lost.
+/// What happens to a body whose lock is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLost {
     /// It is dropped at its next `.await`.
     Stop,
-    /// It goes on to its end.
+    /// It runs to its end.
     Continue,
 }
 
-/// Polls a body under locks; the number of an error is that of the lock that was lost.
+/// Polls a body under locks; the number in an error is the index of the lock that was lost.
 ///
-/// Every poll looks at the locks before it lets the body go on: after a stall of any length the
-/// body does not take a single step under a lock that may be somebody else's.
+/// Every poll checks the locks before it lets the body go on: after a stall of any length, the body
+/// does not take a single step under a lock that another holder may have.
 pub(crate) fn run_under_all<const N: usize, F: Future>(
     guards: [(&LockGuard, OnLost); N],
     mut body: Pin<&mut F>,
 ) -> impl Future<Output = Result<F::Output, (usize, Error)>> {
-    // Made when there is something to wait for: a body that never waits costs no signal.
+    // Made once the body waits: a body that never waits costs no signal.
     let mut losses = [const { None::<Lost> }; N];
     let mut spans = Spans::default();
     poll_fn(move |context| {
@@ -69,11 +69,12 @@ pub(crate) async fn run_under<F: Future>(
     run_under_all([(guard, on_lost)], body).await.map_err(|(_, error)| error)
 }
 
-/// Releases the lock of a body that has ended, unless the body has given its guard away. What the body
-/// has made stands, whether or not the release could be confirmed.
+/// Releases the lock of a body that has ended, unless the body has given its guard away. The output
+/// of the body is kept, whether or not the release could be confirmed.
 ///
-/// The body must be gone by then, and its caller must own the guard from before the body is made: so
-/// where the caller's future is dropped, too, what the body holds is dropped before the lock is free.
+/// The body must be dropped by then, and its caller must own the guard since before the body was
+/// made. Then, even if the caller's future is dropped, what the body holds is dropped before the
+/// lock is free.
 pub(crate) async fn release_after(guard: Arc<LockGuard>) {
     if let Some(guard) = Arc::into_inner(guard) {
         let _ = guard.release().await;

@@ -1,4 +1,4 @@
-//! Who holds a lock, as operators are told.
+//! Who holds a lock, as reported to operators.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use lock_core::{Token, contract};
 
 use crate::keeper::Client;
 
-/// A holder of a lock: what the store knows of it.
+/// A holder of a lock: what the store knows about it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -34,13 +34,13 @@ pub struct Holder {
     pub name: Option<String>,
     /// The name of its machine, or of its container.
     pub host: Option<String>,
-    /// The number of its process there.
+    /// The id of its process on that host.
     pub pid: Option<u32>,
     /// The version of this library that it runs.
     pub version: Option<String>,
-    /// How long ago the holder asked for the lock; if it had to wait, it has held the lock for less.
-    /// Where a lock passes from one task of a process to the next, this counts from the first one. It is
-    /// the difference of the store's clock and the holder's.
+    /// How long ago the holder asked for the lock; if it had to wait, it has held the lock for
+    /// less. If a lock passes from one task of a process to the next, this counts from the first
+    /// task. It is the difference between the store's clock and the holder's.
     pub held_for: Option<Duration>,
 }
 

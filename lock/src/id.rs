@@ -1,4 +1,4 @@
-//! Ids, prefixes, and the keys that are made of them.
+//! Ids, prefixes, and the keys that are made from them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 /// The longest id, in bytes.
 const LONGEST: usize = 1024;
 
-/// What keys of the library's own begin with, after the prefix. No id may.
+/// What the library's own keys begin with, after the prefix. No id may begin with it.
 const RESERVED: char = '~';
 
 /// The id of a lock and the key that holds it.
@@ -33,7 +33,7 @@ impl Prefix {
     pub(crate) fn parse(prefix: &str) -> Result<Self, Error> {
         if prefix.len() > LONGEST {
             return Err(Error::invalid(format!(
-                "a prefix may have {LONGEST} bytes, this one has {}",
+                "a prefix may have at most {LONGEST} bytes, this one has {}",
                 prefix.len()
             )));
         }
@@ -49,7 +49,7 @@ impl Prefix {
         &self.0
     }
 
-    /// The lock of this id: prefix and id as they are, so that any client that does
+    /// The lock of this id: the prefix and the id as they are, so that any client that uses
     /// `SET key token NX PX lease` on the same key takes part.
     pub(crate) fn lock(&self, id: &Arc<str>) -> Result<Named, Error> {
         check(id)?;
@@ -62,7 +62,7 @@ impl Prefix {
         Ok((self.named(id, "~debounce:"), self.named(id, "~run:")))
     }
 
-    /// Refuses what cannot be an id.
+    /// Refuses an id that is not allowed.
     #[cfg(feature = "durable")]
     pub(crate) fn check_id(&self, id: &Arc<str>) -> Result<(), Error> {
         check(id)
@@ -76,7 +76,7 @@ impl Prefix {
         Ok(lock_core::contract::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
     }
 
-    /// The lock of a run of this function. The length of the name keeps it apart from the id.
+    /// The lock of a run of this function. The length of the name separates it from the id.
     #[cfg(feature = "durable")]
     pub(crate) fn durable_run(&self, name: &str, id: &Arc<str>) -> Named {
         let length = name.len().to_string();
@@ -89,16 +89,16 @@ impl Prefix {
     }
 }
 
-/// Refuses what cannot be an id. `~` at the front is kept for keys of the library's own: it is
-/// what keeps a lock and a debounce of the same id, and the fence counter, apart under any
-/// prefix, the empty one included.
+/// Refuses an id that is not allowed. A leading `~` is reserved for the library's own keys: it
+/// keeps a lock and a debounce of the same id, and the fence counter, apart under any prefix, even
+/// the empty one.
 fn check(id: &Arc<str>) -> Result<(), Error> {
     let invalid = if id.is_empty() {
         "an id must not be empty: name what the lock protects, as in `invoice:42`".to_owned()
     } else if id.len() > LONGEST {
         // The id itself stays out of the message: it may be megabytes long.
         return Err(Error::invalid(format!(
-            "an id may have {LONGEST} bytes, this one has {}: use a digest of it",
+            "an id may have at most {LONGEST} bytes, this one has {}: use a digest of it",
             id.len()
         )));
     } else if id.starts_with(RESERVED) {

@@ -1,4 +1,4 @@
-//! What a client says of itself, for operators who ask who holds a lock.
+//! What a client says about itself, for operators who ask who holds a lock.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{error::Error, id::Prefix};
 /// The longest name, in bytes.
 const LONGEST_NAME: usize = 256;
 
-/// The name that an application gives its client, and what its records are named after.
+/// The name that an application gives its client, and the prefix of the keys of its records.
 #[derive(Clone, Debug)]
 pub(crate) struct Introduction {
     prefix: Prefix,
@@ -32,13 +32,13 @@ impl Introduction {
         Self { prefix, name: None }
     }
 
-    /// The key of the record of a client, by the first part of its tokens. Clients with another
-    /// prefix have their records elsewhere.
+    /// The key of a client's record, from the first part of its tokens. Clients with another prefix
+    /// have their records elsewhere.
     pub(crate) fn key_of(&self, client: &str) -> Arc<str> {
         concatenated(&[self.prefix.as_str(), "~client:", client])
     }
 
-    /// What is said of this process.
+    /// The record of this process.
     pub(crate) fn record(&self) -> ClientRecord {
         ClientRecord::unknown()
             .name(self.name.clone())

@@ -1,8 +1,8 @@
 //! Distributed locks and debounce for async Rust, on Redis or in memory.
 //!
-//! A function under [`#[locked]`](macro@locked), or the code that holds a [`LockGuard`], runs one at
-//! a time over all processes that share a store. The lease is renewed in the background, the lock is
-//! released on drop, and the code is stopped when the lock is lost.
+//! At most one call of a [`#[locked]`](macro@locked) function, or one holder of a [`LockGuard`],
+//! runs per id across all processes that share a store. The lease is renewed in the background, the
+//! lock is released on drop, and a `#[locked]` function is stopped when its lock is lost.
 //! [`#[debounced]`](macro@debounced) turns a burst of calls, from any number of processes, into one
 //! run of the last call.
 //!
@@ -17,16 +17,16 @@
 //! No lock service can promise that two processes never run at once: one of them may be paused for
 //! longer than its lease, right before its next write. This library promises three things.
 //!
-//! 1. **At most one guard is valid, within timing assumptions.** A guard is valid until its deadline:
-//!    the time before the request was sent, plus the lease, minus a margin (a hundredth of the lease,
-//!    at least 2 ms), on a clock that runs while the machine is suspended. This assumes that clocks
-//!    run at the same rate within a hundredth, and that the store keeps its data. A Redis server that
-//!    restarts empty, evicts keys, or fails over to a replica without the lock may grant the lock
-//!    again while the old guard is valid.
-//! 2. **A resource can tell stale writers, with no assumption about time.** Each grant has a
-//!    [fencing token](LockGuard::fencing_token) larger than all before it, also after the store has
-//!    lost its data. A resource that refuses tokens below the largest it has seen accepts no stale
-//!    write. One exception: the store's data is lost *and* its clock was set back.
+//! 1. **At most one guard is valid, within timing assumptions.** A guard is valid until its
+//!    deadline: the time before the request was sent, plus the lease, minus a margin (a hundredth of
+//!    the lease, at least 2 ms), on a clock that runs while the machine is suspended. This assumes
+//!    that clocks run at the same rate to within a hundredth, and that the store keeps its data. A
+//!    Redis server that restarts empty, evicts keys, or fails over to a replica without the lock may
+//!    grant the lock again while the old guard is valid.
+//! 2. **A resource can refuse stale writers, with no assumption about time.** Each grant has a
+//!    larger [fencing token](LockGuard::fencing_token) than all grants before it, even after the
+//!    store has lost its data. A resource that refuses tokens below the largest it has seen accepts
+//!    no stale write. One exception: the store's data is lost *and* its clock was set back.
 //! 3. **Loss is signalled before the deadline, whenever the process runs.** See
 //!    [When a lock is lost](#when-a-lock-is-lost).
 //!
@@ -38,7 +38,7 @@
 //! ```no_run
 //! use lock::{Error, Locks, debounced, locked};
 //!
-//! // One charge of an invoice at a time, over all instances of the service.
+//! // One charge of an invoice at a time, across all instances of the service.
 //! #[locked(id = "invoice:{invoice_id}")]
 //! async fn charge(invoice_id: u64) -> Result<(), Error> {
 //!     // ... the lock is held, and renewed, until this returns
@@ -65,7 +65,7 @@
 //! }
 //! ```
 //!
-//! Development and tests need no server: [`Locks::in_memory`] behaves in the same way.
+//! Development and tests need no server: [`Locks::in_memory`] behaves the same.
 //!
 //! # Which type when
 //!
@@ -73,38 +73,38 @@
 //! |---|---|
 //! | one at a time | [`#[locked]`](macro@locked), or [`Lock::acquire`] |
 //! | to run a block under a lock, and stop it when the lock is lost | [`Lock::with`] |
-//! | one attempt, and to go on without the lock | [`Lock::try_acquire`], or `wait = 0, skip` in the attribute |
+//! | a single attempt, and to continue without the lock | [`Lock::try_acquire`], or `wait = 0, skip` in the attribute |
 //! | to poll a few times instead of waiting in line | [`Lock::retry`] |
 //! | several locks at once, without deadlocks | several `#[locked]` on one function |
-//! | a job that runs once a period, whichever machine starts it | `wait = 0, skip` and [`Lock::hold_at_least`] |
+//! | a job that runs once per period, whichever machine starts it | `wait = 0, skip` and [`Lock::hold_at_least`] |
 //! | one leader, until it stops or dies | [`Lock::acquire`] with [`wait(Duration::MAX)`](Lock::wait) |
-//! | a bound for a holder that hangs | [`Lock::hold_at_most`], [`Debounce::hold_at_most`] |
+//! | a bound on a holder that hangs | [`Lock::hold_at_most`], [`Debounce::hold_at_most`] |
 //! | one run for a burst of calls | [`#[debounced]`](macro@debounced), or [`Debounce::call`] |
-//! | that too, in a handler whose client may hang up | `detached` in the attribute, or [`Debounce::spawn`] |
+//! | the same, in a handler whose client may hang up | `detached` in the attribute, or [`Debounce::spawn`] |
 //! | calls that survive the death of their caller | [`Durable`], or `durable` in the attribute |
 //! | to pass a lock to another process | [`LockGuard::leak`] there, [`Lock::adopt`] here |
 //! | to see who holds a lock, and to free it by hand | [`Lock::status`], [`Locks::list`], [`Lock::force_release`] (not `DEL`) |
 //! | to start while the server is down | [`LocksBuilder::build_lazy`] |
-//! | to know of trouble before a call fails | [`LocksBuilder::on_warning`] |
+//! | to learn of problems before a call fails | [`LocksBuilder::on_warning`] |
 //! | to test code that takes locks | [`Locks::in_memory`], [`Locks::scope`], [`test_util`] |
-//! | locks in another system | [`store`]: three methods to begin with |
+//! | locks in another system | [`store`]: three methods to start with |
 //!
 //! # When a lock is lost
 //!
-//! A lock is lost when the store cannot be reached until the lease runs out, when the store loses its
-//! data, when the process stands still for longer than the lease, after
-//! [`hold_at_most`](Lock::hold_at_most), or when an operator frees it by force.
+//! A lock is lost when the store cannot be reached until the lease runs out, when the store loses
+//! its data, when the process is paused for longer than the lease, after
+//! [`hold_at_most`](Lock::hold_at_most), or when an operator [frees it](Lock::force_release).
 //!
 //! | code | what it sees |
 //! |---|---|
 //! | the body of `#[locked]`, [`Lock::with`], a debounced run | it is dropped at its next `.await`; the call fails with [`ErrorKind::Lost`] |
 //! | the holder of a [`LockGuard`] | [`lost()`](LockGuard::lost) resolves, [`lost_token()`](LockGuard::lost_token) is cancelled, [`is_held()`](LockGuard::is_held) is false |
-//! | [`LockGuard::release`] | `Err` of kind `Lost`: part of the work may have run beside that of another holder |
-//! | the resource | a fencing token that is smaller than its largest: it refuses the write |
+//! | [`LockGuard::release`] | `Err` of kind `Lost`: part of the work may have overlapped with that of another holder |
+//! | the resource | a fencing token smaller than the largest it has seen: it refuses the write |
 //!
-//! `is_held()` looks at the clock, so it is right even after the whole process was stopped. Call it
-//! before an effect in code that does not `.await`. A task that the body has spawned is not stopped
-//! with the body: give it a `lost_token()`. Nothing that the body has done is undone.
+//! `is_held()` checks the clock, so it is correct even after the whole process was stopped. Call it
+//! before a side effect in code that does not `.await`. A task that the body has spawned is not
+//! stopped with the body: give it a `lost_token()`. Nothing that the body has done is undone.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -124,28 +124,29 @@
 //! ```
 //!
 //! Fencing tokens fit an `i64`, but they exceed 2<sup>53</sup>: a double (a JavaScript number, a
-//! number in Lua or in many JSON parsers) rounds them, and two holders get one number. Store them as
-//! a 64-bit integer, or send them as text. [`fenced`] has the SQL for PostgreSQL and a conditional
-//! write for Redis.
+//! number in Lua or in many JSON parsers) rounds them, and two holders may get the same number.
+//! Store them as a 64-bit integer, or send them as text. [`fenced`] has the SQL for PostgreSQL and
+//! a conditional write for Redis.
 //!
 //! # Which lease, which wait
 //!
-//! The lease is not a bound for the work: it is renewed every third of it, while the guard lives.
+//! The lease does not bound the work: it is renewed every third of its length while the guard
+//! lives.
 //!
-//! - **[`lease`](Lock::lease)**, 10 s unless set: after a crash, others wait for the rest of it; an
-//!   outage of the store costs no lock if it is shorter than about two thirds of it. Choose 40 s if
-//!   your Redis takes 20 s to fail over; choose 2 s if a crash must not block others for longer, and
-//!   the server is near. From 50 ms to 24 h.
+//! - **[`lease`](Lock::lease)**, 10 s unless set: after a crash, others wait until it ends; an
+//!   outage of the store costs no lock if it is shorter than about two thirds of the lease. Choose
+//!   40 s if your Redis takes 20 s to fail over. Choose 2 s if a crash must not block others for
+//!   longer and the server is near. From 50 ms to 24 h.
 //! - **[`wait`](Lock::wait)**, 10 s unless set: how long a caller waits for the lock before
-//!   [`ErrorKind::Busy`]. In a request, choose less than the client's own time-out; in a job that
-//!   another machine does as well, zero; for a leader, `Duration::MAX`. Waiting costs one command in
-//!   five seconds for each process and id, if the holder uses this library, too.
-//! - **[`hold_at_most`](Lock::hold_at_most)**: a few times the longest run that is normal. Without it,
-//!   a body that hangs keeps its lock for as long as its process lives.
-//! - **[`hold_at_least`](Lock::hold_at_least)**: for jobs that machines start by their own clocks, more
-//!   than these clocks differ.
+//!   [`ErrorKind::Busy`]. In a request, choose less than the client's time-out; in a job that
+//!   another machine can do as well, zero; for a leader, `Duration::MAX`. Waiting costs each
+//!   process one command per id every five seconds, if the holder also uses this library.
+//! - **[`hold_at_most`](Lock::hold_at_most)**: a few times the longest normal run. Without it, a
+//!   body that hangs keeps its lock for as long as its process lives.
+//! - **[`hold_at_least`](Lock::hold_at_least)**: for jobs that machines start by their own clocks,
+//!   more than these clocks differ.
 //! - **[`Debounce::wait`]**, 1 s unless set, is the pause that ends a burst;
-//!   [`max_wait`](Debounce::max_wait) bounds it while calls keep coming.
+//!   [`max_wait`](Debounce::max_wait) bounds the delay while calls keep coming.
 //!
 //! # axum
 //!
@@ -167,7 +168,7 @@
 //! }
 //!
 //! async fn changed(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, Error> {
-//!     let ran = reindex(app, id).await?; // when its burst is over
+//!     let ran = reindex(app, id).await?; // returns when its burst is over
 //!     Ok(if ran.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED })
 //! }
 //!
@@ -198,22 +199,22 @@
 //! ```
 //!
 //! `Busy` is answered with 423 and `Retry-After`, `Lost` with 409, `Unavailable` with 503 and
-//! `Retry-After`, `Closed` with 503, and the others, which the client cannot help, with 500; the body
-//! is a problem of RFC 9457, with the members `kind` and `id`. What the error says itself names
-//! servers, and is not sent: a middleware finds it as an `Arc<lock::Error>` in
+//! `Retry-After`, `Closed` with 503, and all other kinds, which the client can do nothing about,
+//! with 500. The body is a problem of RFC 9457, with the members `kind` and `id`. The error's
+//! message names servers and is not sent: a middleware finds the error as an `Arc<lock::Error>` in
 //! `response.extensions()`, and can log it. Without the feature, and in other frameworks,
 //! [`Error::kind`] gives the status and [`Error::retry_after`] the header.
 //!
-//! If the client hangs up in the middle, the body is dropped and its lock released. On shutdown, call
-//! [`Locks::flush`] after the server has stopped, or [`Locks::shutdown`], which also ends locks that
-//! are still held. It ends detached calls that wait for the end of their burst, too: wait for these
-//! first. The example `service` (`examples/service` in the repository) does all of this, and its tests
-//! show it.
+//! If the client hangs up in the middle, the body is dropped and its lock released. On shutdown,
+//! call [`Locks::flush`] after the server has stopped, or [`Locks::shutdown`], which also releases
+//! locks that are still held. `shutdown` also ends detached calls that wait for the end of their
+//! burst, so wait for these first. The example `service` (`examples/service` in the repository)
+//! does all of this, and its tests show it.
 //!
 //! # Which `Locks` an attribute uses
 //!
-//! `locks = ..` in the attribute, else that of the task ([`Locks::scope`], which is what tests use),
-//! else that of the process ([`Locks::install`]), else the call fails with
+//! The one in `locks = ..`, else that of the task ([`Locks::scope`], which tests use), else that of
+//! the process ([`Locks::install`]). If there is none, the call fails with
 //! [`ErrorKind::NotInstalled`]. **Spawned tasks do not inherit a scope**: pass it on with
 //! [`Locks::current`].
 //!
@@ -221,19 +222,19 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `redis` | yes | `redis://` and `unix://`: one server of Redis 6.2 or newer, or Valkey; `redis+sentinel://`: a primary that Sentinels watch; `redis+cluster://`: a Redis Cluster; [`Warning`], [`fenced`] |
+//! | `redis` | yes | `redis://` and `unix://`: one server of Redis 6.2 or newer, or Valkey; `redis+sentinel://`: a primary watched by Sentinels; `redis+cluster://`: a Redis Cluster; [`Warning`], [`fenced`] |
 //! | `tls` | yes | `rediss://`, through `rustls`; [`LocksBuilder::root_certificate`] |
-//! | `durable` | | [`Durable`]: debounced calls that are kept in the store, with arguments that serde can write |
-//! | `axum` | | [`Error`] is a response of [axum](#axum) 0.8, through `axum-core` 0.5 |
+//! | `durable` | | [`Durable`]: debounced calls that are kept in the store, with arguments that serde can serialize |
+//! | `axum` | | [`Error`] as a response of [axum](#axum) 0.8, through `axum-core` 0.5 |
 //! | `metrics` | | measurements, through the facade [`metrics`](https://docs.rs/metrics) 0.24, for the recorder that the application installs |
 //! | `test-util` | | [`test_util`]: a store that fails on demand, and the contract tests for a [`store`] of your own |
 //!
-//! Without features: locks and debounce in memory, and in a [`store`] of your own. The minimum
-//! supported Rust version is 1.88; the runtime is Tokio, with timers enabled.
+//! Without features, locks and debounces work in memory, and in a [`store`] of your own. The
+//! minimum supported Rust version is 1.88; the runtime is Tokio, with timers enabled.
 //!
-//! TLS uses the provider of cryptography that the application has installed as the default of
-//! `rustls`, else *ring*, for the connections of this library only: the default stays as it is.
-//! (The exception is in [`LocksBuilder::client`].)
+//! TLS uses the cryptography provider that the application has installed as the default of
+//! `rustls`, else *ring*, for the connections of this library only: it does not change the default.
+//! ([`LocksBuilder::client`] has the one exception.)
 //!
 //! # What it cannot do yet
 //!

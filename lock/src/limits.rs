@@ -1,4 +1,4 @@
-//! The bounds of what a caller may ask for.
+//! The bounds of what a caller may set.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ pub(crate) use lock_core::limits::{LONGEST_LEASE, SHORTEST_LEASE, whole_millis};
 
 use crate::error::Error;
 
-/// The lease, as stores count it, if it may be asked for.
+/// The lease in whole milliseconds, as stores count it, if it is within its bounds.
 pub(crate) fn lease(lease: Duration) -> Result<Duration, Error> {
     if (SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease) {
         Ok(whole_millis(lease))

@@ -1,4 +1,4 @@
-//! What there is in a store, for operators.
+//! Lists what a store contains, for operators.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,8 @@ use lock_core::{
 
 use crate::{DebounceStatus, Error, ErrorKind, Holder, context::Context, debounce};
 
-/// How many keys the store looks at for one page: a millisecond of a Redis server's time.
+/// How many keys the store looks at for one page, which takes about a millisecond of a Redis
+/// server's time.
 const PAGE: usize = 1000;
 
 /// A lock that is held; see [`Locks::list`](crate::Locks::list).
@@ -23,24 +24,25 @@ const PAGE: usize = 1000;
 pub struct Listed {
     /// The id of the lock.
     pub id: String,
-    /// A guard of this [`Locks`](crate::Locks), or one of its clones, holds it.
+    /// Whether a guard of this [`Locks`](crate::Locks) or of one of its clones holds it.
     pub by_us: bool,
-    /// Those that hold it.
+    /// The holders.
     pub holders: Vec<Holder>,
-    /// What remains of the lease; [`Duration::MAX`] if another client took the key for ever.
+    /// What remains of the lease; [`Duration::MAX`] if another client took the key without an
+    /// expiry.
     pub remaining: Duration,
     /// How many callers wait for it, as in [`Status::Held`](crate::Status::Held).
     pub waiters: usize,
 }
 
-/// A debounce that has a call waiting, or a run; see
+/// A debounce with a waiting call or a run; see
 /// [`Locks::list_debounces`](crate::Locks::list_debounces).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedDebounce {
     /// The id of the debounce.
     pub id: String,
-    /// What is known of it.
+    /// What the store knows about it.
     pub status: DebounceStatus,
 }
 
@@ -57,19 +59,20 @@ impl<'a> Pages<'a> {
         Self { context, next: Some(request), seen: BTreeSet::new() }
     }
 
-    /// Those of the next page that were on none before; `None` behind the last page.
+    /// The ids of the next page that were on no page before; `None` after the last page.
     async fn next(&mut self) -> Result<Option<Vec<Arc<str>>>, Error> {
         let Some(request) = self.next.take() else { return Ok(None) };
         let page = self.context.client().scan(request.clone()).await?;
         self.next = page.next.map(|cursor| request.after(Some(cursor)));
-        // Anybody may have made a key whose name begins like one of ours: such an id is none.
+        // Others may have made keys whose names begin like ours: ids that are not allowed are left
+        // out.
         let prefix = self.context.prefix();
         let ids = page.ids.into_iter().filter(|id| prefix.lock(id).is_ok());
         Ok(Some(ids.filter(|id| self.seen.insert(Arc::clone(id))).collect()))
     }
 }
 
-/// What is found, though a key that is none of ours stands in the place of one: it costs its own line.
+/// What is found. A foreign key in the place of one of ours costs only its own entry.
 struct Found<T> {
     items: BTreeMap<Arc<str>, T>,
     refused: Option<Error>,
@@ -94,7 +97,8 @@ impl<T> Found<T> {
         }
     }
 
-    /// At most `limit` of them; an error if there are none, and one was refused: then all may have been.
+    /// At most `limit` items. An error if there are none and one was refused: all may have been
+    /// refused.
     fn end(self, limit: usize) -> Result<impl Iterator<Item = (Arc<str>, T)>, Error> {
         match self.refused {
             Some(refused) if self.items.is_empty() => Err(refused),
@@ -103,7 +107,7 @@ impl<T> Found<T> {
     }
 }
 
-/// The locks whose ids begin so, at most `limit` of them.
+/// The locks whose ids begin with `beginning`, at most `limit` of them.
 pub(crate) async fn locks(
     context: &Context,
     beginning: &str,
@@ -123,12 +127,12 @@ pub(crate) async fn locks(
             (id, holder)
         }));
         for (id, holder) in holders.await {
-            // One that was released since is not there any longer.
+            // A lock that was released since is no longer there.
             held.take(id, holder.map(|holder| holder.filter(|holder| is_lock(context, holder))))?;
         }
     }
     let held: Vec<_> = held.end(limit)?.collect();
-    // A client is asked for once, however many locks it has.
+    // Each client's record is asked for once, however many locks it has.
     let clients: BTreeMap<&str, &contract::Holder> =
         held.iter().map(|(_, holder)| (token::parts(&holder.token).0, holder)).collect();
     let records = join_all(
@@ -151,13 +155,13 @@ pub(crate) async fn locks(
     Ok(listed.collect())
 }
 
-/// With an empty prefix each key of the store might be a lock: only those are that have a token of
-/// this library's form.
+/// With an empty prefix, each key of the store might be a lock: only those count that have a token
+/// of this library's form.
 fn is_lock(context: &Context, holder: &contract::Holder) -> bool {
     !context.prefix().as_str().is_empty() || token::is_of_this_library(&holder.token)
 }
 
-/// The debounces whose ids begin so, at most `limit` of them.
+/// The debounces whose ids begin with `beginning`, at most `limit` of them.
 pub(crate) async fn debounces(
     context: &Context,
     beginning: &str,
@@ -173,7 +177,7 @@ pub(crate) async fn debounces(
             (id, status)
         });
         for (id, status) in join_all(asked).await {
-            // The store keeps what was run for a while.
+            // The store keeps a debounce for a while after its run.
             let goes_on =
                 |status: &DebounceStatus| status.waiting.is_some() || status.running.is_some();
             known.take(id, status.map(|status| Some(status).filter(goes_on)))?;

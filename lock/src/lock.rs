@@ -1,4 +1,4 @@
-//! One lock: what it is called, and how it is taken.
+//! One lock: its id, its settings, and how it is acquired.
 
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ use crate::{
 
 /// One lock of a [`Locks`](crate::Locks): an id, and how long to lease it, wait for it and hold it.
 ///
-/// It has no state: make it where it is used, keep it, clone it. Bad settings are reported by the
-/// first call that would use them.
+/// It has no state: create it where it is used, keep it, or clone it. Invalid settings are reported
+/// by the first call that uses them.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -60,11 +60,11 @@ impl Lock {
         }
     }
 
-    /// How long the store keeps the lock after the last renewal. Default: 10 s.
+    /// Sets how long the store keeps the lock after the last renewal. Default: 10 s.
     ///
-    /// The lease is renewed every third of it while the guard lives, so it does not bound the work;
-    /// it bounds how long a crash keeps others out, and how long the store can be out of reach
-    /// before the lock is lost. From 50 ms to 24 h, in whole milliseconds.
+    /// The lease is renewed every third of its length while the guard lives, so it does not bound
+    /// the work. It bounds how long a crash keeps others out, and how long the store can be out of
+    /// reach before the lock is lost. From 50 ms to 24 h, in whole milliseconds.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -83,10 +83,10 @@ impl Lock {
         self
     }
 
-    /// How long [`acquire`](Self::acquire) waits for a lock that is held. Default: 10 s.
+    /// Sets how long [`acquire`](Self::acquire) waits for a lock that is held. Default: 10 s.
     ///
-    /// Zero is one attempt, and [`Duration::MAX`] waits for ever. Callers of one process are served in
-    /// the order in which they came. Replaces [`retry`](Self::retry).
+    /// Zero means one attempt, and [`Duration::MAX`] waits for ever. Callers of one process are
+    /// served in the order in which they came. Replaces [`retry`](Self::retry).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -108,10 +108,10 @@ impl Lock {
         self
     }
 
-    /// Tries `attempts` times, `delay` apart, instead of waiting in line.
+    /// Makes `attempts` attempts, `delay` apart, instead of waiting in line.
     ///
-    /// This is what @upstash/lock does (there: 3 attempts, 100 ms). There is no pause after the
-    /// last attempt. Replaces [`wait`](Self::wait).
+    /// This is what @upstash/lock does, by default 3 times, 100 ms apart. There is no pause after
+    /// the last attempt. Replaces [`wait`](Self::wait).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -130,9 +130,9 @@ impl Lock {
         self
     }
 
-    /// The lock is given up this long after it was acquired. Default: no bound.
+    /// Gives up the lock this long after it was acquired. Default: no bound.
     ///
-    /// It keeps a holder that hangs from keeping the lock. At least one lease.
+    /// Keeps a holder that hangs from blocking others. Must be at least the lease.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -152,11 +152,11 @@ impl Lock {
         self
     }
 
-    /// The lock stays taken at least this long after it was acquired, even if it is released earlier.
-    /// Default: zero.
+    /// Keeps the lock taken for at least this long after it was acquired, even if it is released
+    /// earlier. Default: zero.
     ///
-    /// For work that should not be done again too soon, such as a job that several machines start
-    /// by their own clocks. It applies to releases: after a crash, the lock is free when its lease
+    /// For work that should not be repeated too soon, such as a job that several machines start by
+    /// their own clocks. It applies to releases: after a crash, the lock is free when its lease
     /// ends. At most 24 h.
     ///
     /// ```
@@ -178,20 +178,21 @@ impl Lock {
         self
     }
 
-    /// Waits for the lock and takes it.
+    /// Waits for the lock and acquires it.
     ///
     /// # Errors
     ///
-    /// `Busy` if it stayed held for all of [`wait`](Self::wait), or at every attempt; `Deadlock`,
-    /// at once, if the code that asks runs under this lock, in the body of `#[locked]`, of
-    /// [`with`](Self::with) or of a debounced run, and would wait for it; `Unavailable` if the
-    /// store did not answer for two seconds; `Rejected` if it refused (a key of another type has
-    /// that id, or the memory is full); `Invalid` for an id or a setting that is not allowed; `Closed`
-    /// after [`Locks::shutdown`](crate::Locks::shutdown).
+    /// - `Busy` if the lock stayed held for all of [`wait`](Self::wait), or at every attempt.
+    /// - `Deadlock`, at once, if the caller already runs under this lock (in the body of
+    ///   `#[locked]`, of [`with`](Self::with) or of a debounced run) and would wait for itself.
+    /// - `Unavailable` if the store did not answer for two seconds.
+    /// - `Rejected` if the store refused: the key has another type, or the memory is full.
+    /// - `Invalid` for an id or a setting that is not allowed.
+    /// - `Closed` after [`Locks::shutdown`](crate::Locks::shutdown).
     ///
     /// # Cancel safety
     ///
-    /// Safe. If the future is dropped, its place in line is given up at once, and whatever was
+    /// Safe. If the future is dropped, its place in line is given up at once, and a lock that was
     /// granted, or may have been granted, is released in the background.
     ///
     /// ```
@@ -224,11 +225,11 @@ impl Lock {
         }
     }
 
-    /// Takes the lock if it is free: one attempt, `None` if somebody holds it.
+    /// Acquires the lock if it is free: makes one attempt, and returns `None` if somebody holds it.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), but never `Busy` or `Deadlock`.
+    /// As for [`acquire`](Self::acquire), but never `Busy` or `Deadlock`.
     ///
     /// # Cancel safety
     ///
@@ -259,15 +260,15 @@ impl Lock {
 
     /// Acquires the lock, runs the body under it, and releases it.
     ///
-    /// The body is dropped, at its next `.await`, when the lock is lost. It may keep the guard it
-    /// is given to ask for its fencing token or to extend it; the lock is released at the end, or
-    /// once the last clone of the guard is dropped, if the body gave one away. The output of the
-    /// body is returned even if the release fails. A body that returns a `Result` makes two of them:
-    /// `.await??`.
+    /// When the lock is lost, the body is dropped at its next `.await`. It can use its guard to
+    /// read the fencing token or to extend the lease. The lock is released when the body ends or,
+    /// if the body gave away a clone of the guard, when the last clone is dropped. The output of
+    /// the body is returned even if the release fails. If the body returns a `Result`, the call
+    /// returns one inside the other: `.await??`.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), and `Lost` if the body was dropped.
+    /// As for [`acquire`](Self::acquire), and `Lost` if the body was dropped.
     ///
     /// # Cancel safety
     ///
@@ -309,10 +310,10 @@ impl Lock {
         }
     }
 
-    /// The lock's key in the store: the prefix and the id.
+    /// Returns the lock's key in the store: the prefix and the id.
     ///
-    /// For tools that look at the store itself, and for
-    /// `FaultyStore::steal` of `test_util`. It is made without a check of the id.
+    /// For tools that look at the store directly, and for `FaultyStore::steal` of `test_util`. The
+    /// id is not checked.
     ///
     /// ```
     /// let locks = lock::Locks::in_memory();
@@ -323,12 +324,12 @@ impl Lock {
         format!("{}{}", self.context.prefix().as_str(), self.id)
     }
 
-    /// Asks the store who holds the lock. The same answer for every asker.
+    /// Asks the store who holds the lock, in whichever process.
     ///
     /// # Errors
     ///
     /// `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore); `Unavailable`,
-    /// `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire).
+    /// `Rejected`, `Invalid`, `Closed`, as for [`acquire`](Self::acquire).
     ///
     /// # Cancel safety
     ///
@@ -353,18 +354,19 @@ impl Lock {
         Ok(Status::of(holder, client).await)
     }
 
-    /// Takes the lock away from its holder; false if nobody held it.
+    /// Takes the lock away from its holder; returns false if nobody held it.
     ///
-    /// For an operator who knows better. Use it instead of a `DEL` of the key, which tells neither the
-    /// holder nor those who wait. The holder is told at once, and at the latest with its next
-    /// renewal, should the message be lost; what it goes on writing until then only a
-    /// [fencing token](LockGuard::fencing_token) stops. The lock passes to the first that waits.
+    /// For an operator who has decided that the holder must lose the lock. Use it instead of a
+    /// `DEL` of the key, which notifies neither the holder nor the waiters. The holder is notified
+    /// at once, or at its next renewal if the notice is lost. Only a [fencing
+    /// token](LockGuard::fencing_token) stops what it writes until then. The lock passes to the
+    /// first waiter.
     ///
     /// # Errors
     ///
     /// `Unsupported` if the store has no [`AdminStore`](crate::store::AdminStore); `Unavailable`,
-    /// `Rejected`, `Invalid`, `Closed`, as [`acquire`](Self::acquire). A key of
-    /// another type is refused, not deleted.
+    /// `Rejected`, `Invalid`, `Closed`, as for [`acquire`](Self::acquire). A key of another type is
+    /// `Rejected`, not deleted.
     ///
     /// # Cancel safety
     ///
@@ -384,15 +386,15 @@ impl Lock {
         self.context.client().force_release(self.named()?, None).await
     }
 
-    /// Frees the lock if this token holds it, as one that [`status`](Self::status) has shown; false
-    /// if it does not.
+    /// Frees the lock if this token, such as one from [`status`](Self::status), still holds it;
+    /// returns false if it does not.
     ///
-    /// As [`force_release`](Self::force_release), which frees the lock also if another has got it in
-    /// the time that it took to decide.
+    /// Unlike [`force_release`](Self::force_release), it does not free the lock if another holder
+    /// has acquired it since the operator looked.
     ///
     /// # Errors
     ///
-    /// As [`force_release`](Self::force_release).
+    /// As for [`force_release`](Self::force_release).
     ///
     /// # Cancel safety
     ///
@@ -408,7 +410,7 @@ impl Lock {
     /// if let Status::Held { holders, .. } = report.status().await? {
     ///     // ... an operator looks at the holder, and decides
     ///     assert!(report.force_release_holder(&holders[0].token).await?);
-    ///     assert!(!report.force_release_holder(&holders[0].token).await?, "it holds it no longer");
+    ///     assert!(!report.force_release_holder(&holders[0].token).await?, "no longer held");
     /// }
     /// # Ok(())
     /// # }
@@ -417,20 +419,19 @@ impl Lock {
         self.context.client().force_release(self.named()?, Some(holder.clone())).await
     }
 
-    /// Takes over a lock that was [leaked](LockGuard::leak), by another process perhaps.
+    /// Takes over a lock that was [leaked](LockGuard::leak), perhaps by another process.
     ///
     /// The guard is a new grant: its lease begins now, and its fencing token is larger than the
-    /// one before.
+    /// previous one.
     ///
     /// # Errors
     ///
-    /// `Lost` if the store does not hold the lock for this token any more; else as
-    /// [`acquire`](Self::acquire).
+    /// `Lost` if this token no longer holds the lock; otherwise as for [`acquire`](Self::acquire).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the lock is released if it was adopted already, and else expires
-    /// with its lease.
+    /// If the future is dropped, the lock is released if it was already adopted; otherwise it
+    /// expires with its lease.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -456,14 +457,14 @@ impl Lock {
         self.context.prefix().lock(&self.id)
     }
 
-    /// What the keeper is asked for; it owns all it needs.
+    /// The request to the keeper, which owns all it needs.
     pub(crate) fn request(&self) -> Result<Request, Error> {
         let (lock, terms) = self.checked()?;
         let client = Arc::clone(self.context.client());
         Ok(Request { lock, terms, patience: self.patience, client })
     }
 
-    /// The lock and its terms, if they can be.
+    /// The lock and its terms, if the id and the settings are allowed.
     fn checked(&self) -> Result<(Named, Terms), Error> {
         let refused = |error: Error| {
             let error = error.on(&self.id);
@@ -491,7 +492,7 @@ impl Lock {
         }
         if let Patience::Attempts { attempts: 0, .. } = self.patience {
             return Err(Error::invalid(
-                "`retry` with no attempts never tries: ask for one at least",
+                "`retry` with no attempts never tries: ask for at least one",
             ));
         }
         Ok(Terms { lease, hold_at_most: self.hold_at_most, hold_at_least: self.hold_at_least })
@@ -511,7 +512,7 @@ impl Request {
         &self.lock.key
     }
 
-    /// Would it be waited for, if somebody held it?
+    /// Does the caller wait if somebody holds the lock?
     fn waits(&self) -> bool {
         match self.patience {
             Patience::For(wait) => !wait.is_zero(),
@@ -519,13 +520,13 @@ impl Request {
         }
     }
 
-    /// A second guard of it, if the code that asks runs under this lock.
+    /// A second guard of the lock, if the caller already runs under it.
     pub(crate) fn outer(&self) -> Option<LockGuard> {
         let hold = reentrancy::held(&self.client, &self.lock.key)?;
         Some(LockGuard::new(Held::alias(hold, Arc::clone(&self.client))))
     }
 
-    /// A second guard of it, if this is a guard of it.
+    /// A second guard of the lock, if `guard` is a guard of the same lock.
     pub(crate) fn same_as(&self, guard: &LockGuard) -> Option<LockGuard> {
         let hold = guard.hold();
         let same = *hold.lock.key == *self.lock.key && self.client.made(hold);
@@ -538,7 +539,8 @@ impl Request {
         error
     }
 
-    /// The guard that the code that asks runs under, if it does, and may go by that.
+    /// Returns the outer guard that the caller runs under, if there is one; refuses it where
+    /// reentry is not allowed.
     pub(crate) fn enter(
         &self,
         outer: Option<LockGuard>,

@@ -4,27 +4,27 @@ use std::{fmt, sync::OnceLock};
 
 use crate::{Error, LockGuard, guarded::OnLost, lock::Request, reentrancy::Reentry};
 
-/// Where the guard of one call of a `#[locked]` function is, once there is one.
+/// Holds the guard of one call of a `#[locked]` function, once there is one.
 ///
-/// The body is made before the lock is acquired, so that no argument lives in the function's
-/// future a second time; it finds the guard through this.
+/// The body is made before the lock is acquired, so that the function's future does not hold the
+/// arguments twice. The body finds the guard through this slot.
 #[derive(Debug, Default)]
 pub struct Slot(OnceLock<LockGuard>);
 
 impl Slot {
-    /// No guard yet.
+    /// Creates an empty slot.
     #[must_use]
     pub const fn new() -> Self {
         Self(OnceLock::new())
     }
 
-    /// No guards yet, of a function with several locks.
+    /// Creates empty slots, for a function with several locks.
     #[must_use]
     pub const fn several<const N: usize>() -> [Self; N] {
         [const { Self::new() }; N]
     }
 
-    /// The guard is here from now on. There is none yet.
+    /// Puts the guard into the slot, which must be empty.
     pub(crate) fn put(&self, guard: LockGuard) -> &LockGuard {
         self.0.get_or_init(|| guard)
     }
@@ -33,7 +33,7 @@ impl Slot {
         self.0.into_inner()
     }
 
-    /// The guard, for the body.
+    /// Returns the guard, for the body.
     pub fn guard(&self) -> &LockGuard {
         self.0.get().expect("BUG: a body runs only while the lock is held")
     }
@@ -62,20 +62,20 @@ impl fmt::Debug for Wanted {
     }
 }
 
-/// Takes all of them, in the order of their keys, whatever the order in which they are named: so no
-/// two callers can each hold what the other waits for. The number of an error is that of the lock it
-/// happened to; what was taken before it stays in its slot.
+/// Acquires all locks in the order of their keys, in whatever order they are named, so that no two
+/// callers can each hold what the other waits for. The number in an error is the index of its lock;
+/// locks that were acquired before it stay in their slots.
 pub(crate) async fn take_all<const N: usize>(
     slots: &[Slot; N],
     wanted: [Wanted; N],
 ) -> Result<(), (usize, Error)> {
-    // Nothing is taken if one of them is not allowed.
+    // No lock is acquired if one of the requests is not allowed.
     let mut requests = Vec::with_capacity(N);
     for (number, Wanted { request, reentry, .. }) in wanted.into_iter().enumerate() {
         let request = request.map_err(|error| (number, error))?;
         requests.push((number, reentry, request));
     }
-    // Of two that are one lock, the one that may come second comes second.
+    // If two requests are for the same lock, the one that may come second comes second.
     requests.sort_by(|(_, a_mode, a), (_, b_mode, b)| {
         let may_come_second = |mode: &Reentry| *mode == Reentry::Allowed;
         (a.key(), may_come_second(a_mode)).cmp(&(b.key(), may_come_second(b_mode)))

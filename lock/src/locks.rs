@@ -1,4 +1,4 @@
-//! The entry point: one `Locks` a process.
+//! The entry point: one `Locks` per process.
 
 use std::{fmt, future::Future};
 
@@ -11,9 +11,9 @@ use crate::{
 
 /// The locks and debounces of one store: the entry point of this crate.
 ///
-/// Make one per process and clone it: clones are the same. It owns the connection and the keeper,
-/// which renews and releases; both live until the last clone, [`Lock`], [`Debounce`] and
-/// [`LockGuard`](crate::LockGuard) is gone.
+/// Create one per process and clone it: clones share the connection and the keeper, which renews
+/// and releases. Both live until the last clone, [`Lock`], [`Debounce`] and
+/// [`LockGuard`](crate::LockGuard) is dropped.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -36,25 +36,30 @@ impl Locks {
         Self(context)
     }
 
-    /// The lock of this id. Does nothing yet, and cannot fail: an id that is not allowed (empty, over
-    /// 1 KiB, or beginning with `~`) is reported when the lock is acquired.
+    /// Returns the lock with this id, without asking the store.
+    ///
+    /// It cannot fail: an id that is not allowed (empty, over 1 KiB, or beginning with `~`) is
+    /// reported when the lock is acquired.
     pub fn lock(&self, id: impl Into<String>) -> Lock {
         Lock::new(&self.0, id.into().into())
     }
 
-    /// The debounce of this id. Does nothing yet, and cannot fail, as [`lock`](Self::lock). A
-    /// lock and a debounce of one id have nothing to do with each other.
+    /// Returns the debounce with this id, without asking the store.
+    ///
+    /// It cannot fail, like [`lock`](Self::lock). A lock and a debounce with the same id have
+    /// nothing to do with each other.
     pub fn debounce(&self, id: impl Into<String>) -> Debounce {
         Debounce::new(&self.0, id.into().into())
     }
 
-    /// Makes this the process's default, for the attributes.
+    /// Makes this the default of the process, for the attributes.
     ///
-    /// A process that was forked from one with a default has none yet.
+    /// In a forked process, the parent's default fails with `Closed` until the child installs its
+    /// own.
     ///
     /// # Errors
     ///
-    /// If there is one already; it stays.
+    /// If the process has a default already, which stays in place.
     ///
     /// ```
     /// # fn main() -> Result<(), lock::AlreadyInstalled> {
@@ -66,8 +71,8 @@ impl Locks {
         if default::install(&self.0) { Ok(()) } else { Err(AlreadyInstalled(())) }
     }
 
-    /// Runs a future with this as its task's default, for the attributes; it wins over the
-    /// process's. Tasks that the future spawns do not inherit it.
+    /// Runs a future with this as the default of its task, for the attributes. It takes precedence
+    /// over the default of the process. Tasks that the future spawns do not inherit it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -87,8 +92,8 @@ impl Locks {
         default::scope(self.0.clone(), future)
     }
 
-    /// The `Locks` that the attributes would use here: that of the task's [`scope`](Self::scope), else
-    /// the one that was [installed](Self::install), if there is one.
+    /// Returns the `Locks` that the attributes would use here: that of the task's
+    /// [`scope`](Self::scope), else the [installed](Self::install) one, if any.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -110,20 +115,23 @@ impl Locks {
         default::current().map(Self)
     }
 
-    /// Lists the locks that are held and whose ids begin with `prefix`, in the order of their ids; the
-    /// empty prefix is all of this `Locks`, under its own prefix. At most `limit` of them: those that the
-    /// store names first, in no order.
+    /// Lists at most `limit` of the locks that are held and whose ids begin with `prefix`, in the
+    /// order of their ids.
     ///
-    /// For operators: the store looks at all of its keys, page by page (Redis: `SCAN`), which does not
-    /// keep it from its other clients. Locks that are taken or released meanwhile may be in the list or
-    /// not; in a Redis Cluster whose slots move, or that fails over, while this runs, also others may be
-    /// missing. Where this `Locks` has an empty [prefix](crate::LocksBuilder::prefix), only locks of this
-    /// library are listed: any other key of the database might be one.
+    /// The empty prefix lists all locks of this `Locks`, which are those under its own prefix. If
+    /// there are more than `limit`, the list has those that the store names first, in no particular
+    /// order.
+    ///
+    /// For operators: the store looks at all of its keys, page by page (Redis: `SCAN`), without
+    /// blocking its other clients. Locks that are taken or released meanwhile may or may not be in
+    /// the list. If slots of a Redis Cluster move or a node fails over meanwhile, other locks may
+    /// be missing as well. If this `Locks` has an empty [prefix](crate::LocksBuilder::prefix), only
+    /// locks of this library are listed, because any other key of the database might be a lock.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if the store has no such listing; `Unavailable`, `Rejected` (the user may not
-    /// `SCAN`), `Closed`.
+    /// `Unsupported` if the store cannot list its locks; `Unavailable`, `Rejected` (the user may
+    /// not `SCAN`), `Closed`.
     ///
     /// # Cancel safety
     ///
@@ -135,7 +143,7 @@ impl Locks {
     /// # let locks = lock::Locks::in_memory();
     /// let _guard = locks.lock("invoice:7").acquire().await?;
     /// for lock in locks.list("invoice:", 100).await? {
-    ///     println!("{} is held, and {} wait for it", lock.id, lock.waiters);
+    ///     println!("{} is held, with {} waiting", lock.id, lock.waiters);
     /// }
     /// # Ok(())
     /// # }
@@ -144,12 +152,12 @@ impl Locks {
         listing::locks(&self.0, prefix, limit).await
     }
 
-    /// Lists the debounces whose ids begin with `prefix` and that have a call waiting, or a run; as
-    /// [`list`](Self::list).
+    /// Lists the debounces whose ids begin with `prefix` and that have a waiting call or a run,
+    /// like [`list`](Self::list).
     ///
     /// # Errors
     ///
-    /// As [`list`](Self::list).
+    /// As for [`list`](Self::list).
     ///
     /// # Cancel safety
     ///
@@ -173,12 +181,12 @@ impl Locks {
         listing::debounces(&self.0, prefix, limit).await
     }
 
-    /// Lists the names of the functions that have durable calls, at most `limit` of them; as
+    /// Lists the names of at most `limit` functions that have durable calls, like
     /// [`list`](Self::list).
     ///
     /// # Errors
     ///
-    /// As [`list`](Self::list).
+    /// As for [`list`](Self::list).
     ///
     /// # Cancel safety
     ///
@@ -188,18 +196,21 @@ impl Locks {
         listing::functions(&self.0, limit).await
     }
 
-    /// The durable calls of the function of this name, for operators: without its code. Does nothing
-    /// yet; a name that is not allowed is reported by the first call.
+    /// Returns the durable calls of the function with this name, for operators, without asking the
+    /// store.
+    ///
+    /// The code of the function is not needed. A name that is not allowed is reported by the first
+    /// call.
     #[cfg(feature = "durable")]
     pub fn durable_calls(&self, name: impl Into<String>) -> DurableCalls {
         DurableCalls::new(&self.0, name.into())
     }
 
-    /// Waits until every release that a drop has begun was answered, or given up after half a
-    /// minute without an answer.
+    /// Waits until every release that a drop has begun is answered, or given up after half a minute
+    /// without an answer.
     ///
-    /// A dropped guard is released in the background, and a process that exits right away may end
-    /// before that. Call this before it exits. Guards that are alive are left alone.
+    /// A dropped guard is released in the background, and a process that exits at once may end
+    /// before that, so call this before it exits. Guards that are alive are not affected.
     ///
     /// # Cancel safety
     ///
@@ -220,12 +231,12 @@ impl Locks {
 
     /// Releases every lock that is held, ends every wait, and stops the keeper.
     ///
-    /// Guards that are alive count as lost. Callers that wait, and later calls, fail with kind
-    /// `Closed`. It takes two seconds at most, if the store does not answer.
+    /// Guards that are alive count as lost. Waiting callers, and later calls, fail with kind
+    /// `Closed`. It takes at most two seconds, even if the store does not answer.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, it is carried out even if the future is dropped.
+    /// Once polled, it completes even if the future is dropped.
     pub async fn shutdown(&self) {
         self.0.client().shutdown().await;
     }

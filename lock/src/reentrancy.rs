@@ -1,10 +1,10 @@
-//! Which locks the code on this thread runs under: it must not wait for one of them.
+//! Which locks the code on this thread runs under: it must not wait for any of them.
 //!
-//! While a body is polled, the locks it runs under are on a stack of the thread that polls it. So
-//! the code that asks for a lock knows whether it holds it itself, without an identity of
-//! tasks: a sibling in a `join!` is polled beside the body, not inside, and a spawned task is
-//! polled by the executor. Both are others, who wait for each other as any two callers do. A body
-//! that polls other tasks, as one does that runs a `LocalSet`, is told apart from them by Tokio.
+//! While a body is polled, the locks it runs under are on a stack of the polling thread. So a
+//! caller that asks for a lock can tell whether it already runs under it, from the order of polls:
+//! a sibling in a `join!` is polled beside the body, not inside it, and a spawned task is polled by
+//! the executor. Both are other callers, and wait as any two callers do. If a body polls other
+//! tasks, as with a `LocalSet`, Tokio's task ids tell them apart.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -12,7 +12,7 @@ use tokio::task;
 
 use crate::keeper::{Client, Hold};
 
-/// What a `#[locked]` function does when its caller runs under its lock already.
+/// What a `#[locked]` function does when its caller already runs under its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reentry {
     /// It fails with kind `Deadlock`.
@@ -22,7 +22,7 @@ pub enum Reentry {
 }
 
 thread_local! {
-    /// What the code that this thread polls at the moment runs under, the innermost last.
+    /// The locks that the code polled by this thread runs under, the innermost last.
     static HELD: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -32,12 +32,12 @@ struct Frame {
     task: Option<task::Id>,
 }
 
-/// The locks of one body, on the stack for as long as a poll of it takes, a panic included.
+/// The locks of one body, on the stack for the time of one poll, even if it panics.
 pub(crate) struct Frames(usize);
 
 impl Frames {
     pub(crate) fn of<'a>(holds: impl Iterator<Item = &'a Arc<Hold>>) -> Self {
-        // A thread that is being torn down has no stack any more; then nothing is nested in it.
+        // A thread that is being torn down no longer has a stack; nothing is nested in it.
         let pushed = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
             let before = held.len();
@@ -52,15 +52,15 @@ impl Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         for _ in 0..self.0 {
-            // Taken out first: what is dropped may look at the stack.
+            // Popped first: what is dropped may look at the stack.
             let popped = HELD.try_with(|held| held.borrow_mut().pop());
             drop(popped);
         }
     }
 }
 
-/// The lock of this key, if the code that asks runs under it. A lock that was lost or released is
-/// not held, though a body of it may go on.
+/// The lock of this key, if the caller runs under it. A lock that was lost or released is not held,
+/// although its body may go on.
 pub(crate) fn held(client: &Client, key: &str) -> Option<Arc<Hold>> {
     let found = HELD.try_with(|held| {
         let (held, task) = (held.borrow(), task::try_id());
@@ -69,6 +69,6 @@ pub(crate) fn held(client: &Client, key: &str) -> Option<Arc<Hold>> {
         };
         held.iter().rev().find(is_it).map(|frame| Arc::clone(&frame.hold))
     });
-    // Not under the borrow: finding it lost wakes those who wait for that.
+    // Not under the borrow: finding the lock lost wakes those who wait for its loss.
     found.ok().flatten().filter(|hold| hold.is_kept() && hold.is_held())
 }

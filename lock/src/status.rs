@@ -8,7 +8,7 @@ use crate::{Holder, keeper::Client};
 
 /// Who holds a lock, as [`Lock::status`](crate::Lock::status) found it.
 ///
-/// It was so when the store was asked; it may be otherwise by the time it is read.
+/// It is a snapshot, which may be out of date by the time it is read.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -34,15 +34,15 @@ pub enum Status {
     /// Somebody holds it.
     #[non_exhaustive]
     Held {
-        /// A guard of this [`Locks`](crate::Locks), or one of its clones, holds it.
+        /// Whether a guard of this [`Locks`](crate::Locks) or of one of its clones holds it.
         by_us: bool,
-        /// Those that hold it, whichever clients they are.
+        /// The holders, whichever clients they are.
         holders: Vec<Holder>,
         /// What remains of the holder's lease; [`Duration::MAX`] if another client took the key
-        /// for ever.
+        /// without an expiry.
         remaining: Duration,
-        /// How many callers wait for it in line: all of this [`Locks`](crate::Locks), and one for
-        /// each other client, which stands for all of its own.
+        /// How many callers wait for it in line: all callers of this [`Locks`](crate::Locks), and
+        /// one for each other client, which stands for all callers of that client.
         waiters: usize,
     },
 }

@@ -1,10 +1,10 @@
-//! A store that fails when it is told to, for tests of code that uses locks; and, for those who write
-//! a store, [tests of its contract](contract).
+//! A store that fails on demand, for tests of code that uses locks, and [tests of the
+//! contract](contract) for a store of your own.
 //!
-//! Under a test, a service gets its locks from [`Locks::builder`](crate::Locks::builder) with a
-//! [`FaultyStore`], or, if it uses the attributes, runs in the
-//! [`scope`](crate::Locks::scope) of such a `Locks`. Around a [`MemoryStore`](crate::store::MemoryStore)
-//! it obeys tokio's paused clock, so a test that waits for a lease to run out takes no time.
+//! In a test, a service gets its locks from [`Locks::builder`](crate::Locks::builder) with a
+//! [`FaultyStore`], or, if it uses the attributes, runs in the [`scope`](crate::Locks::scope) of
+//! such a `Locks`. Around a [`MemoryStore`](crate::store::MemoryStore), the store obeys tokio's
+//! paused clock, so a test that waits for a lease to run out takes no time.
 //!
 //! ```
 //! use lock::{Error, ErrorKind, Locks, locked, store::MemoryStore, test_util::FaultyStore};
@@ -84,18 +84,18 @@ use crate::store::{
     AdminStore, Answers, DebounceStore, DurableStore, EmbeddedStore, Listener, Store, StoreFuture,
 };
 
-/// For how long a thief keeps what it steals.
+/// How long the thief in [`FaultyStore::steal`] keeps a lock.
 const STOLEN_FOR: Duration = Duration::from_secs(10);
 
-/// A [`Store`] around another one, which fails when it is told to.
+/// A [`Store`] around another one, which fails on demand.
 ///
 /// Clones are the same store with the same faults: give one to
-/// [`LocksBuilder::store`](crate::LocksBuilder::store), and keep one to tell it what goes wrong.
-/// It is embedded if the inner store is.
+/// [`LocksBuilder::store`](crate::LocksBuilder::store), and keep one to inject faults. It is
+/// embedded if the inner store is.
 ///
-/// The library repeats what was not answered, for two seconds: so one lost answer is invisible to
-/// its callers, and a store that [is down](Self::go_down) is an `Unavailable` after two seconds,
-/// or a `Lost` once a lease has run out.
+/// The library repeats a call without an answer for two seconds. So its callers do not notice one
+/// lost answer, and a store that [is down](Self::go_down) gives `Unavailable` after two seconds, or
+/// `Lost` once a lease has run out.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -131,63 +131,63 @@ struct State {
     calls: HashMap<Operation, u64>,
 }
 
-/// What can be asked of a [`Store`]: its methods.
+/// An operation of a [`Store`]: one of its methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// [`Store::acquire`], a batch of them.
+    /// A batch for [`Store::acquire`].
     Acquire,
-    /// [`Store::renew`], a batch of them.
+    /// A batch for [`Store::renew`].
     Renew,
-    /// [`Store::release`], a batch of them.
+    /// A batch for [`Store::release`].
     Release,
-    /// [`AdminStore::extend`], a batch of them.
+    /// A batch for [`AdminStore::extend`].
     Extend,
-    /// [`AdminStore::holder`], a batch of them.
+    /// A batch for [`AdminStore::holder`].
     Holder,
-    /// [`AdminStore::force_release`], a batch of them.
+    /// A batch for [`AdminStore::force_release`].
     ForceRelease,
-    /// [`AdminStore::introduce`], a batch of them.
+    /// A batch for [`AdminStore::introduce`].
     Introduce,
-    /// [`AdminStore::client`], a batch of them.
+    /// A batch for [`AdminStore::client`].
     Client,
-    /// [`AdminStore::scan`], a batch of them.
+    /// A batch for [`AdminStore::scan`].
     Scan,
-    /// [`DebounceStore::register`], a batch of them.
+    /// A batch for [`DebounceStore::register`].
     Debounce,
-    /// [`DebounceStore::end_window`], a batch of them.
+    /// A batch for [`DebounceStore::end_window`].
     EndWindow,
-    /// [`DebounceStore::due_in`], a batch of them.
+    /// A batch for [`DebounceStore::due_in`].
     DueIn,
-    /// Any method of [`DurableStore`], a batch of one kind.
+    /// A batch for any method of [`DurableStore`].
     Durable,
 }
 
-/// How a call goes wrong.
+/// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It does not reach the store: no effect, and the outcome is not known.
+    /// The call does not reach the store: it has no effect, and the caller does not know that.
     Unavailable,
-    /// The store refuses it: no effect, and that is known.
+    /// The store refuses the call: it has no effect, and the caller knows that.
     Rejected,
-    /// It takes effect, but its answer is lost: the outcome is not known.
+    /// The call takes effect, but its answer is lost: the caller does not know the outcome.
     LostReply,
 }
 
 impl FaultyStore {
-    /// A store that does what the inner one does, until it is told otherwise.
+    /// Creates a store that does what the inner one does, until a fault is set.
     pub fn new(inner: impl Store) -> Self {
         Self(Arc::new(Shared { inner: Box::new(inner), state: Mutex::default() }))
     }
 
-    /// From now on no call reaches the store, as if the network was cut. What it holds stays, and
-    /// runs out as ever.
+    /// Keeps all calls from the store from now on, as if the network was cut. The locks in it stay,
+    /// and expire as usual.
     pub fn go_down(&self) {
         self.state().down = true;
     }
 
-    /// The store is reached again.
+    /// Lets calls reach the store again.
     pub fn come_back(&self) {
         self.state().down = false;
     }
@@ -200,24 +200,24 @@ impl FaultyStore {
         planned.extend(std::iter::repeat_n(fault, times));
     }
 
-    /// From now on each answer comes so much later; the call has taken effect at once. Zero ends
-    /// it. Calls from outside of a runtime are not delayed.
+    /// Delays each answer by this much from now on; the calls still take effect at once. Zero ends
+    /// the delay. Calls from outside of a runtime are not delayed.
     pub fn delay(&self, by: Duration) {
         self.state().delay = by;
     }
 
-    /// Takes the lock of this key away from its holder, who is not told and learns of it with the
-    /// next renewal, as after a failover that lost the key. A stranger holds it then, for ten
-    /// seconds. False if nobody held it, or if the inner store offers no
-    /// [`AdminStore`] to say who does.
+    /// Takes the lock of this key away from its holder without notifying it: the holder learns of
+    /// the loss at its next renewal, as after a failover that lost the key. A stranger then holds
+    /// the lock for ten seconds. Returns false if nobody held it, or if the inner store has no
+    /// [`AdminStore`] that names the holder.
     ///
     /// A key is the prefix and the id: `lock:invoice:7`, unless the builder was given another
     /// prefix. To lose a lock at once, use [`Lock::force_release`](crate::Lock::force_release).
     ///
     /// # Cancel safety
     ///
-    /// The lock may or may not be taken, and may be free instead of a stranger's, if the future
-    /// is dropped.
+    /// If the future is dropped, the lock may or may not be taken away, and may then be free
+    /// instead of held by the stranger.
     pub async fn steal(&self, key: &str) -> bool {
         let inner = &self.0.inner;
         let mut holders = inner.holder(&[key.into()]).await;
@@ -228,7 +228,7 @@ impl FaultyStore {
         matches!(released.first(), Some(Ok(Release { ours: true, .. })))
     }
 
-    /// How many calls of this operation there were, those that went wrong included. A batch is
+    /// Returns how many calls of this operation there were, including those that failed. A batch is
     /// one call.
     #[must_use]
     pub fn calls(&self, operation: Operation) -> u64 {
@@ -236,7 +236,7 @@ impl FaultyStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code of others runs under it.
+        // No user code runs while it is locked.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -250,8 +250,8 @@ impl FaultyStore {
         (fault, state.delay)
     }
 
-    /// One call: what goes wrong with it is decided when it is first polled, and what takes effect
-    /// does so then, in the order of the calls.
+    /// One call. At its first poll, its fault is chosen and it takes effect, in the order of the
+    /// calls.
     fn call<'a, Q: Sync, A: Send + 'a>(
         &'a self,
         operation: Operation,
@@ -267,7 +267,7 @@ impl FaultyStore {
                 Some(Fault::Unavailable) => {
                     failed(StoreError::unavailable("the test has cut the connection"))
                 }
-                Some(Fault::Rejected) => failed(StoreError::rejected("the test has it refused")),
+                Some(Fault::Rejected) => failed(StoreError::rejected("the test has refused it")),
                 Some(Fault::LostReply) => {
                     drop(inner().await);
                     failed(StoreError::unavailable("the test has lost the answer"))
@@ -319,7 +319,7 @@ impl Store for FaultyStore {
     }
 }
 
-/// It takes its time.
+/// Its answers may be delayed, so it has none of them at once.
 impl EmbeddedStore for FaultyStore {}
 
 impl AdminStore for FaultyStore {

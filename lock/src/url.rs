@@ -1,5 +1,5 @@
-//! What a URL, or the environment, says about the store. No message repeats any part of a URL:
-//! it may carry a password.
+//! What a URL, or the environment, says about the store. No message repeats any part of a URL,
+//! because it may carry a password.
 
 use std::ffi::OsString;
 
@@ -22,7 +22,7 @@ mod watched;
 const SCHEMES: &str = "`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix:` or \
                        `memory:`";
 
-/// What has to be written otherwise in a URL (RFC 3986, section 2.3).
+/// The characters that must be percent-encoded in a URL (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The store that a URL names.
@@ -32,7 +32,7 @@ pub(crate) enum Target {
     Redis(Box<Layout>),
 }
 
-/// What a URL does not say.
+/// Settings that a URL has no place for.
 #[derive(Default)]
 pub(crate) struct Beside {
     #[cfg(feature = "redis")]
@@ -41,7 +41,7 @@ pub(crate) struct Beside {
     pub(crate) sentinel_credentials: Option<Credentials>,
 }
 
-/// Files in PEM form that TLS is opened with.
+/// Certificates for TLS, in PEM form.
 #[cfg(feature = "redis")]
 #[derive(Default)]
 pub(crate) struct Certificates {
@@ -51,7 +51,8 @@ pub(crate) struct Certificates {
 }
 
 impl Beside {
-    /// Refuses what would go by unnoticed: the store, as it is given, has no place for it.
+    /// Refuses settings for which this store has no place, and which would otherwise be ignored
+    /// silently.
     pub(crate) fn refuse_all(&self) -> Result<(), Error> {
         #[cfg(feature = "redis")]
         {
@@ -65,7 +66,7 @@ impl Beside {
     fn refuse_sentinels(&self) -> Result<(), Error> {
         match self.sentinel_credentials {
             Some(_) => {
-                Err(Error::invalid("credentials of Sentinels go with a `redis+sentinel://` URL"))
+                Err(Error::invalid("credentials of Sentinels need a `redis+sentinel://` URL"))
             }
             None => Ok(()),
         }
@@ -81,8 +82,8 @@ impl Certificates {
             Self { root: None, client: None } => return Ok(()),
         };
         Err(Error::invalid(format!(
-            "{what} goes with a `rediss://` or `rediss+sentinel://` URL; a `redis::Client` has its \
-             own (`Client::build_with_tls`)"
+            "{what} needs a `rediss://`, `rediss+sentinel://` or `rediss+cluster://` URL; a \
+             `redis::Client` has its own (`Client::build_with_tls`)"
         )))
     }
 }
@@ -93,7 +94,7 @@ impl Target {
             return Err(Error::invalid(format!("the URL has {flaw}: leave them out")));
         }
         let (scheme, rest) = match url.split_once(':') {
-            // In any case, as in every URL.
+            // In upper or lower case, as in every URL.
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, url),
         };
@@ -126,7 +127,7 @@ impl Target {
                 let seeds = cluster::parse(server, rest, &beside.certificates)?;
                 Ok(Self::Redis(Box::new(Layout::Cluster(seeds))))
             }
-            // A scheme that is not one of letters could be anything, even a password.
+            // A scheme that contains anything but letters could be anything, even a password.
             Some(scheme)
                 if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && scheme.len() < 16 =>
             {
@@ -135,7 +136,7 @@ impl Target {
                 )))
             }
             _ => Err(Error::invalid(format!(
-                "this is not a URL of a store: it begins with {SCHEMES}"
+                "this is not the URL of a store, which begins with {SCHEMES}"
             ))),
         }
     }
@@ -155,16 +156,16 @@ fn redis(url: &str, beside: Beside) -> Result<Target, Error> {
 fn endpoint(url: &str, certificates: &Certificates) -> Result<Endpoint, Error> {
     use redis::{Client, ConnectionAddr, IntoConnectionInfo, io::tcp::TcpSettings};
 
-    // The error's own text may repeat what stands in the URL, so it is not passed on.
+    // The error's own text may repeat parts of the URL, so it is not passed on.
     let unreadable = |_: redis::RedisError| {
         Error::invalid(
-            "this URL cannot be read: it has the form \
+            "this URL cannot be read: its form must be \
              redis[s]://[[user]:password@]host[:port][/database], with special characters of the \
              password percent-encoded, or unix:///path[?db=..&user=..&pass=..]",
         )
     };
     let info = url.into_connection_info().map_err(unreadable)?;
-    // Small requests must not wait for company in the kernel.
+    // Small requests must not wait in the kernel for more data.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let encrypted = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
     if !encrypted {
@@ -172,22 +173,22 @@ fn endpoint(url: &str, certificates: &Certificates) -> Result<Endpoint, Error> {
     }
     if certificates.root.as_ref().is_some_and(|pem| !holds_certificate(pem)) {
         return Err(Error::invalid(
-            "the root certificate holds no certificate: give the authority's own, in PEM form",
+            "the root certificate contains no certificate: give the authority's own, in PEM form",
         ));
     }
     let is_unchecked = matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
     let client = Client::open(info).map_err(unreadable)?;
     if is_unchecked {
         return Err(Error::invalid(
-            "the URL asks for TLS that trusts everybody (`#insecure`), which a URL cannot have: give \
-             the authority of the server with `root_certificate`, or a `redis::Client` that does it",
+            "the URL asks for TLS without verification (`#insecure`), which no URL may do: give the \
+             authority of the server with `root_certificate`, or a `redis::Client` that does it",
         ));
     }
     if encrypted { tls(client, certificates) } else { Ok(Endpoint::of_client(client)) }
 }
 
-/// The TLS library takes a file without a certificate for an authority that nobody knows, and
-/// blames the server.
+/// The TLS library treats a file without a certificate as an unknown authority, and blames the
+/// server.
 #[cfg(feature = "redis")]
 fn holds_certificate(pem: &[u8]) -> bool {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
@@ -222,7 +223,7 @@ fn redis(_: &str, _: Beside) -> Result<Target, Error> {
     Err(Error::invalid("built without the feature `redis`, so only `memory:` can be used"))
 }
 
-/// What came along with a value, from a file that a shell was meant to read.
+/// What was copied along with a value, from a file that a shell was meant to read.
 fn flaw(value: &str) -> Option<&'static str> {
     if value.trim() != value {
         return Some("blanks or line breaks around it");
@@ -230,12 +231,12 @@ fn flaw(value: &str) -> Option<&'static str> {
     value.starts_with(['"', '\'', '`']).then_some("quotes around it")
 }
 
-/// The URL that the environment gives.
+/// Reads the URL from the environment.
 pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<String, Error> {
     let read = |name: &str| match variable(name).filter(|value| !value.is_empty()) {
         Some(value) => value.into_string().map(Some).map_err(|_| {
-            // Another store than the one that is meant would be no error that anybody sees.
-            Error::invalid(format!("the value of {name} is not UTF-8: set it anew, or unset it"))
+            // Without an error, another store than the intended one might be used unnoticed.
+            Error::invalid(format!("the value of {name} is not UTF-8: set it again, or unset it"))
         }),
         None => Ok(None),
     };
@@ -265,11 +266,11 @@ pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<St
     Ok(format!("rediss://default:{encoded}@{host}:6379"))
 }
 
-/// The host of an address of Upstash's REST interface, which speaks Redis on another port.
+/// The host of an address of Upstash's REST interface, where Redis is served on another port.
 fn upstash_host(address: &str) -> Result<&str, Error> {
     let (scheme, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (scheme, rest),
-        // A bare host name is as good; what has lost its colon is not one.
+        // A bare host name is accepted; an address that has lost its colon is not.
         None if !address.contains('/') => ("https", address),
         None => ("", address),
     };
@@ -279,7 +280,7 @@ fn upstash_host(address: &str) -> Result<&str, Error> {
     if scheme.eq_ignore_ascii_case("http") || (is_https && port != "443") {
         return Err(Error::invalid(
             "UPSTASH_REDIS_REST_URL names a REST proxy, which does not speak Redis: set LOCK_URL \
-             to the Redis port of the server behind it, as redis://HOST:6379",
+             to the Redis port of the server behind it, such as redis://HOST:6379",
         ));
     }
     if !is_https || host.is_empty() {

@@ -8,9 +8,9 @@ use std::{
 
 use crate::events::{Events, Room};
 
-/// What a connect or reconnect has found that makes locks less than they could be.
+/// A problem with a store: locks are less safe, or waiters wait longer.
 ///
-/// Each is reported once for each [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
+/// Each is reported once per [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
 /// `WARN`), and to [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning).
 ///
 /// ```
@@ -27,35 +27,37 @@ use crate::events::{Events, Room};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The server removes keys when its memory is full, locks among them: a lock that is held can
-    /// be granted again. Set `maxmemory-policy noeviction`, or use a server of its own.
+    /// The server evicts keys when its memory is full, including locks: a lock that is held can
+    /// then be granted again. Set `maxmemory-policy noeviction`, or use a server for locks only.
     MayEvict {
         /// The server's `maxmemory-policy`.
         policy: String,
     },
-    /// The server is a replica and refuses to be written to. Such a connection is not used: the
-    /// first connect fails, and later ones are tried until the server is a primary.
+    /// The server is a replica and refuses writes. Such a connection is not used: the first connect
+    /// fails, and later ones are tried again until the server is a primary.
     Replica,
-    /// It is another server process than before: it was restarted, or another took over. Locks that
-    /// its data does not have may be granted again while their guards are valid.
+    /// The server process has changed: it was restarted, or another took over. Locks that its data
+    /// does not have may be granted again while their guards are valid.
     Restarted,
-    /// The server has lost its data since: every lock may be granted again while its guard is valid.
-    /// Not said of the nodes of a Redis Cluster, whose counters of fences are spread over the slots.
+    /// The server has lost its data since the last connect: every lock may be granted again while
+    /// its guard is valid. Not reported for nodes of a Redis Cluster, whose fencing counters are
+    /// spread over the slots.
     Wiped,
-    /// No notices come: waiters look four times a second instead.
+    /// The server sends no notices: waiters poll four times a second instead.
     NoNotices,
-    /// This user may not publish: its releases wake nobody, and others wait longer.
+    /// This user may not publish: its releases wake no waiter, and others wait longer.
     MayNotPublish,
-    /// Sentinels watch this primary, and it takes writes without a replica. Cut off from the others,
-    /// it goes on granting locks that the next primary knows nothing of. Set
-    /// `min-replicas-to-write 1` and `min-replicas-max-lag 2`, say: then it stops when it is alone.
+    /// Sentinels watch this primary, and it accepts writes without a replica. When it is cut off
+    /// from the others, it goes on granting locks that the next primary does not know. Set, for
+    /// example, `min-replicas-to-write 1` and `min-replicas-max-lag 2`: it then refuses writes when
+    /// it is alone.
     MayServeAlone,
     /// Fewer replicas follow the server, or have acknowledged a lock or a renewal in time, than
-    /// [`min_replicas`](crate::LocksBuilder::min_replicas) asks for. No lock is granted by the
-    /// server until there are enough; those that are held stay held, and pass from task to task inside
-    /// a process, but a failover may lose them.
+    /// [`min_replicas`](crate::LocksBuilder::min_replicas) asks for. The server grants no lock
+    /// until there are enough. Locks that are held stay held, and pass from task to task inside a
+    /// process, but a failover may lose them.
     TooFewReplicas {
-        /// What `min_replicas` asks for.
+        /// The number that `min_replicas` asks for.
         wanted: usize,
     },
 }
@@ -67,13 +69,13 @@ impl fmt::Display for Warning {
                 f,
                 "the server evicts keys when its memory is full (maxmemory-policy {policy}), and a \
                  lock that is evicted is granted again: set `maxmemory-policy noeviction`, or use a \
-                 server of its own"
+                 server for locks only"
             ),
-            Self::Replica => f.write_str(
-                "the server is a replica and refuses writes: connect to its primary",
-            ),
+            Self::Replica => {
+                f.write_str("the server is a replica and refuses writes: connect to its primary")
+            }
             Self::Restarted => f.write_str(
-                "this is another server process than before: locks that it does not know of may be \
+                "this is not the same server process as before: locks that it does not know may be \
                  granted again while their guards are valid; check fencing tokens where it matters",
             ),
             Self::Wiped => f.write_str(
@@ -81,13 +83,13 @@ impl fmt::Display for Warning {
                  valid; check fencing tokens where it matters",
             ),
             Self::NoNotices => f.write_str(
-                "no notices come from this server: waiters look four times a second; allow \
+                "this server sends no notices: waiters poll four times a second; allow \
                  `+subscribe` on the channels `&~wake:*`",
             ),
             Self::MayServeAlone => f.write_str(
-                "the primary takes writes without a replica, so one that is cut off goes on granting \
-                 locks that the next primary knows nothing of: set `min-replicas-to-write 1` and \
-                 `min-replicas-max-lag 2`",
+                "the primary accepts writes without a replica, so one that is cut off goes on \
+                 granting locks that the next primary does not know: set `min-replicas-to-write 1` \
+                 and `min-replicas-max-lag 2`",
             ),
             Self::TooFewReplicas { wanted } => write!(
                 f,
@@ -96,17 +98,17 @@ impl fmt::Display for Warning {
                  replicas, or lower `min_replicas`"
             ),
             Self::MayNotPublish => f.write_str(
-                "this user may not publish, so its releases wake nobody and others wait longer: \
+                "this user may not publish, so its releases wake no waiter and others wait longer: \
                  allow `+publish` on the channels `&~wake:*`",
             ),
         }
     }
 }
 
-/// Hears a warning.
+/// The listener of the user.
 pub(crate) type OnWarning = Box<dyn Fn(&Warning) + Send + Sync>;
 
-/// Who wants to hear of warnings, and what was said.
+/// Who is told about warnings, and the warnings that were reported.
 #[derive(Clone, Default)]
 pub(crate) struct Warnings(Arc<Inner>);
 
@@ -122,12 +124,12 @@ impl Warnings {
         Self(Arc::new(Inner { listener, said: Mutex::default(), events }))
     }
 
-    /// Where everything else is said.
+    /// Where all other events go.
     pub(crate) fn events(&self) -> &Events {
         &self.0.events
     }
 
-    /// Says it of a server, unless it was said before.
+    /// Reports a warning about a server, unless it was reported before.
     pub(crate) fn say(&self, warning: Warning, server: &impl fmt::Display) {
         let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
         if !said.insert(warning.clone()) {
@@ -136,7 +138,7 @@ impl Warnings {
         drop(said);
         let warnings = self.clone();
         let (event, server) = (warning.clone(), server.to_string());
-        // Apart, so that a subscriber that panics does not keep the listener from hearing of it.
+        // Two events, so that a subscriber that panics does not keep the warning from the listener.
         self.0.events.say(Room::Any, move || {
             tracing::warn!(target: "lock", warning = ?event, %server, "{event}");
         });

@@ -5,45 +5,45 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-/// What the program is called, wherever that is said.
+/// The name of the program in all that it prints.
 pub(crate) const NAME: &str = env!("CARGO_PKG_NAME");
 
 const LONG: &str = "\
-Looks at the locks, debounced calls and durable calls that the library `lock` keeps on a Redis server, \
-behind Sentinels or in a Cluster; frees a lock that is stuck; and checks whether a server is fit for locks.
+Shows the locks, debounced calls and durable calls that the library `lock` keeps on a Redis server, \
+behind Sentinels or in a Cluster; releases a lock that is stuck; and checks whether a server is fit for locks.
 
-The store is the one that --url names, else the environment: LOCK_URL, REDIS_URL, or both of \
+The store is the one that --url names, or else the one in the environment: LOCK_URL, REDIS_URL, or both \
 UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN.
 
-Tokens of locks and passwords are never printed.";
+Lock tokens and passwords are never printed.";
 
 const NOTES: &str = "\
 Exit status:
   0  done, or found
   1  something failed, or the answer to the question was no; `doctor`: a check failed
   2  the command line, the environment or a file that it names is wrong
-  3  nothing of that kind: the lock is free, the window or the call is not there
+  3  nothing there: the lock is free, or there is no such call
   4  the store cannot be reached, or does not answer
-  5  the store refuses: the password, a right, or because it is no place for locks
+  5  the store refuses: a wrong password, a missing right, or a server that cannot keep locks
 
 Environment:
   LOCK_URL, REDIS_URL, UPSTASH_REDIS_REST_URL, UPSTASH_REDIS_REST_TOKEN
-                              the store, where --url is not given
+                              the store, if --url is not given
   LOCK_SENTINEL_USER, LOCK_SENTINEL_PASSWORD
-                              what the Sentinels want, where the options are not given
-  NO_COLOR                    if it is set to anything, no colours
+                              the login for the Sentinels, if the options are not given
+  NO_COLOR                    no colours, if it is set to anything
 
-Other users of this machine can read a command line, so a password in --url is seen by them. Put the URL \
-into LOCK_URL, or the password into a file (--password-file).
+Other users of this machine can read a command line, and with it a password in --url. Put the URL into \
+LOCK_URL, or the password into a file (--password-file).
 
 Examples:
   lockctl list invoice:              the locks whose ids begin with invoice:
   lockctl show invoice:7             who holds this one
-  lockctl release invoice:7          frees it, after a question
+  lockctl release invoice:7          releases it, after asking
   lockctl --json list --limit 1000000 | jq -r '.locks[] | select(.waiters > 10) | .id'
   lockctl doctor redis+sentinel://sentinel-1,sentinel-2,sentinel-3/main";
 
-/// Looks at, releases and checks distributed locks.
+/// Shows, releases and checks distributed locks.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, about, long_about = LONG, after_long_help = NOTES, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -51,8 +51,8 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
     /// Print JSON instead of tables, for programs
     ///
-    /// One object, or with `watch` one for each line. Times are whole milliseconds; what is not known is
-    /// null. Later versions may add fields, and take none away.
+    /// One object, or with `watch` one per line. Times are whole milliseconds; what is not known is
+    /// null. Later versions may add fields, but remove none.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -65,56 +65,57 @@ pub(crate) struct Arguments {
 pub(crate) struct Connection {
     /// The store: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
     ///
-    /// Every URL that the library takes. Without it, that of the environment.
+    /// Takes every URL that the library takes. Defaults to the URL in the environment.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// What all keys begin with, as the services set it
+    /// The prefix of all keys, as the services set it
     #[arg(long, global = true, default_value = "lock:", value_name = "PREFIX")]
     pub(crate) prefix: String,
-    /// The user of the servers, with --password-file
+    /// The user for the servers, with --password-file
     #[arg(long, global = true, value_name = "NAME", requires = "password_file")]
     pub(crate) user: Option<String>,
-    /// A file with the password of the servers, where the URL has none
+    /// A file with the password for the servers, if the URL has none
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A file with the certificate authority of the servers (PEM), in the place of the system's roots
+    /// A file with the certificate authority of the servers (PEM), instead of the system's roots
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) root_certificate: Option<PathBuf>,
-    /// A file with the certificate of this client (PEM), for servers that want one
+    /// A file with the certificate of this client (PEM), for servers that require one
     #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
     pub(crate) client_certificate: Option<PathBuf>,
     /// A file with the private key of that certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "client_certificate")]
     pub(crate) client_key: Option<PathBuf>,
-    /// The user of the Sentinels; without it, that of LOCK_SENTINEL_USER
+    /// The user for the Sentinels; defaults to LOCK_SENTINEL_USER
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) sentinel_user: Option<String>,
-    /// A file with the password of the Sentinels; without it, that in LOCK_SENTINEL_PASSWORD
+    /// A file with the password for the Sentinels; defaults to the one in LOCK_SENTINEL_PASSWORD
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) sentinel_password_file: Option<PathBuf>,
 }
 
-/// What is to be done.
+/// A command, with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Lists the locks that are held, or those whose ids begin with BEGIN
     ///
-    /// It goes through the keys of the server a thousand at a time (SCAN), so it holds up nobody, and
-    /// sees locks that are held all the while it runs. Of many locks, those that it meets first are
-    /// listed, and it says that there are more. Of a Cluster whose slots move or whose nodes fail over
-    /// while it runs, some locks may be missing: look again then.
+    /// Goes through the keys of the server a thousand at a time (SCAN), so it does not block other
+    /// clients. It finds every lock that is held for the whole run. If there are more locks than
+    /// --limit, it lists those that it finds first, and says that there are more. In a Cluster
+    /// whose slots move or whose nodes fail over during the run, some locks may be missing: look
+    /// again later.
     List(List),
     /// Shows who holds a lock, since when, and how many wait
     Show(Show),
-    /// Prints a line whenever the holder of a lock or the number of those who wait changes
+    /// Prints a line whenever the holder of a lock or the number of its waiters changes
     ///
-    /// It ends when it is interrupted. A store that is out of reach for a while is a line, too.
+    /// Runs until it is interrupted. Also prints a line when the store cannot be reached.
     Watch(Watch),
-    /// Takes a lock away from its holder, after a question
+    /// Takes a lock away from its holder, after asking
     ///
-    /// It shows who holds the lock and what that one will see, and frees it from that one only: if the
-    /// lock has passed to somebody else meanwhile, it stays as it is. The lock goes to the first that
-    /// waits.
+    /// Shows who holds the lock and what that holder will see, and releases it from that holder
+    /// only: if the lock has passed to another holder in the meantime, nothing changes. The lock
+    /// goes to the first waiter.
     Release(Release),
     /// Lists debounced calls that wait or run; shows, flushes or cancels those of one id
     Debounce(Debounce),
@@ -122,10 +123,11 @@ pub(crate) enum Command {
     Calls(Calls),
     /// Checks whether a store is fit for locks, and says what to change
     ///
-    /// Version, role and replicas, memory and eviction, persistence, rights, notices, clock and round
-    /// trip; Sentinels and nodes of a Cluster; and then with the library itself: a lock with an id of
-    /// its own is taken, waited for, handed over and released. Nothing is left behind but the counter of
-    /// fencing tokens and, for ten minutes, the names of the two clients.
+    /// Checks version, role and replicas, memory and eviction, persistence, rights, notices, clock
+    /// and round trip, and the Sentinels or the nodes of a Cluster. Then it checks with the library
+    /// itself: a lock with an id of its own is acquired, waited for, handed over and released.
+    /// Nothing is left behind except the counter of fencing tokens and, for ten minutes, the names
+    /// of the two clients.
     Doctor(Doctor),
     /// Writes the completion for a shell to the standard output
     ///
@@ -134,18 +136,18 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Writes the man page to the standard output, or those of all commands into a folder
+    /// Writes the man page to the standard output, or the pages of all commands into a folder
     ///
-    /// To read it at once: `lockctl man | man -l -`.
+    /// To read it directly: `lockctl man | man -l -`.
     Man {
-        /// The folder to write the page of the program and one of each command into
+        /// The folder for the page of the program and one page for each command
         #[arg(long, value_name = "FOLDER")]
         into: Option<PathBuf>,
     },
 }
 
 impl Command {
-    /// Whether it changes nothing on the servers, and nothing on this machine.
+    /// Whether the command changes nothing, neither on the servers nor on this machine.
     pub(crate) fn only_reads(&self) -> bool {
         match self {
             Self::Release(_) | Self::Man { into: Some(_) } => false,
@@ -159,10 +161,10 @@ impl Command {
 /// `list`
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// What the ids begin with
+    /// The beginning of the ids
     #[arg(default_value = "", hide_default_value = true, value_name = "BEGIN")]
     pub(crate) begin: String,
-    /// How many locks to list at most
+    /// The maximum number of locks to list
     #[arg(long, default_value_t = 10_000, value_name = "NUMBER", value_parser = limit)]
     pub(crate) limit: usize,
 }
@@ -189,7 +191,7 @@ pub(crate) struct Watch {
 pub(crate) struct Release {
     /// The id of the lock, without the prefix
     pub(crate) id: String,
-    /// Ask nothing: needed where the standard input is not a terminal
+    /// Do not ask; required if the standard input is not a terminal
     #[arg(long, short)]
     pub(crate) yes: bool,
 }
@@ -197,21 +199,22 @@ pub(crate) struct Release {
 /// `debounce`
 #[derive(Debug, Args)]
 pub(crate) struct Debounce {
-    /// The id of the debounced calls, without the prefix; without it, all that wait or run are listed
+    /// The id of the debounced calls, without the prefix; if omitted, all that wait or run are
+    /// listed
     pub(crate) id: Option<String>,
-    /// Have the call that waits run now
+    /// Run the waiting call now
     #[arg(long, requires = "id", group = "change")]
     pub(crate) flush: bool,
-    /// Drop the calls that wait: their callers are told that nothing ran
+    /// Drop the waiting calls: their callers are told that nothing ran
     #[arg(long, requires = "id", group = "change")]
     pub(crate) cancel: bool,
-    /// End the run that is under way, as one that hangs: its caller is told that it was lost
+    /// End the current run, for example one that hangs: its caller is told that it was lost
     #[arg(long, requires = "id", group = "change")]
     pub(crate) end_run: bool,
-    /// How many to list at most
+    /// The maximum number to list
     #[arg(long, default_value_t = 10_000, value_name = "NUMBER", value_parser = limit)]
     pub(crate) limit: usize,
-    /// Ask nothing: needed where the standard input is not a terminal
+    /// Do not ask; required if the standard input is not a terminal
     #[arg(long, short, requires = "change")]
     pub(crate) yes: bool,
 }
@@ -219,21 +222,21 @@ pub(crate) struct Debounce {
 /// `calls`
 #[derive(Debug, Args)]
 pub(crate) struct Calls {
-    /// The name of the function; without it, all functions that have calls are listed
+    /// The name of the function; if omitted, all functions that have calls are listed
     pub(crate) name: Option<String>,
-    /// Have the call of this id, which was set aside, run again
+    /// Run the call with this id, which was set aside, again
     #[arg(long, value_name = "ID", requires = "name", group = "change")]
     pub(crate) run_again: Option<String>,
-    /// Forget the call of this id, which was set aside
+    /// Forget the call with this id, which was set aside
     #[arg(long, value_name = "ID", requires = "name", group = "change")]
     pub(crate) forget: Option<String>,
-    /// Show the arguments of the calls that were set aside, which may be confidential
+    /// Show the arguments of calls that were set aside, which may be confidential
     #[arg(long, requires = "name", conflicts_with = "change")]
     pub(crate) arguments: bool,
-    /// How many to list at most
+    /// The maximum number to list
     #[arg(long, default_value_t = 1000, value_name = "NUMBER", value_parser = limit)]
     pub(crate) limit: usize,
-    /// Ask nothing: needed where the standard input is not a terminal
+    /// Do not ask; required if the standard input is not a terminal
     #[arg(long, short, requires = "change")]
     pub(crate) yes: bool,
 }
@@ -241,7 +244,7 @@ pub(crate) struct Calls {
 /// `doctor`
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// The store, as --url
+    /// The store, as with --url
     #[arg(conflicts_with = "url", id = "store", value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Count warnings as failures
@@ -249,7 +252,7 @@ pub(crate) struct Doctor {
     pub(crate) strict: bool,
 }
 
-/// None would look like nothing that is there.
+/// Parses a limit. Zero is refused, because it would look as if nothing were there.
 fn limit(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(limit) if limit > 0 => Ok(limit),
@@ -258,7 +261,7 @@ fn limit(text: &str) -> Result<usize, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    // What humantime says repeats parts of the text, which may be anything: see `mistake`.
+    // The errors of humantime repeat parts of the text, which may be a password: see `mistake`.
     let time = humantime::parse_duration(text)
         .map_err(|_| "not a number with a unit, such as 500ms or 5s".to_owned())?;
     if time < Duration::from_millis(10) {

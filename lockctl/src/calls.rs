@@ -26,7 +26,7 @@ struct Function<'a> {
 #[derive(Serialize)]
 struct Report<'a> {
     name: &'a str,
-    /// How many wait, also those that are not listed.
+    /// How many calls wait, including those that are not listed.
     waiting_count: usize,
     waiting: Vec<WaitingRow<'a>>,
     set_aside: Vec<AsideRow<'a>>,
@@ -185,7 +185,7 @@ async fn change(
     let calls = locks.durable_calls(name);
     let (shown, function) = (printable(id), printable(name));
     let asked = if again {
-        format!("Run the call {shown} of {function} again? Its attempts count anew.")
+        format!("Run the call {shown} of {function} again? Its attempts are counted from zero.")
     } else {
         format!("Forget the call {shown} of {function}? Its arguments are lost, and it never runs.")
     };
@@ -196,12 +196,12 @@ async fn change(
         output.json(&Changed { name, id, action, done })
     } else {
         output.line(match (done, again) {
-            (true, true) => "it is due, and runs in the next process that knows the function",
-            (true, false) => "it was forgotten",
-            (false, _) => "no call of this id was set aside",
+            (true, true) => "the call is due, and runs in a process that knows the function",
+            (true, false) => "the call was forgotten",
+            (false, _) => "no call with this id was set aside",
         })
     };
-    // Whether it is told or not, it is done: the exit code says so.
+    // The change is made, even if the output cannot be written: the exit code reports it.
     told.unwrap_or_else(|unsaid| unsaid.say());
     Ok(if done { Exit::Done } else { Exit::Nothing })
 }

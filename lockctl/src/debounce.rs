@@ -20,7 +20,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Row<'a> {
     id: &'a str,
-    /// Does a call wait, and when is it due?
+    /// Whether a call waits, which is due in `due_in_ms`.
     waits: bool,
     due_in_ms: Option<u64>,
     running: Option<Shown<'a>>,
@@ -114,7 +114,7 @@ fn people(id: &str, status: &DebounceStatus, output: Output) -> Result<(), Failu
     }
 }
 
-/// What is to be done, in words before and after.
+/// A change to make, with the texts before and after it.
 #[derive(Clone, Copy)]
 enum Change {
     Flush,
@@ -145,11 +145,9 @@ impl Change {
 
     fn question(self, id: &str) -> String {
         match self {
-            Self::Flush => format!("Have the call of {id} that waits run now?"),
+            Self::Flush => format!("Run the waiting call of {id} now?"),
             Self::Cancel => {
-                format!(
-                    "Drop the calls of {id} that wait? Their callers are told that nothing ran."
-                )
+                format!("Drop the waiting calls of {id}? Their callers are told that nothing ran.")
             }
             Self::EndRun => format!(
                 "End the run of {id}? It stops at its next .await, and its caller is told that it was lost."
@@ -159,8 +157,8 @@ impl Change {
 
     fn done(self) -> &'static str {
         match self {
-            Self::Flush => "it runs now",
-            Self::Cancel => "the calls that waited were dropped",
+            Self::Flush => "the call runs now",
+            Self::Cancel => "the waiting calls were dropped",
             Self::EndRun => "the run was ended",
         }
     }
@@ -197,7 +195,7 @@ async fn carry_out(
     } else {
         output.line(if done { change.done() } else { change.nothing() })
     };
-    // Whether it is told or not, it is done: the exit code says so.
+    // The change is made, even if the output cannot be written: the exit code reports it.
     told.unwrap_or_else(|unsaid| unsaid.say());
     Ok(if done { Exit::Done } else { Exit::Nothing })
 }

@@ -1,4 +1,4 @@
-//! How the program ends: the code for scripts, and the words for people.
+//! How the program ends: the exit code for scripts, and the message for people.
 
 use std::{
     error::Error as StdError,
@@ -10,20 +10,22 @@ use lock::ErrorKind;
 
 use crate::{arguments::NAME, output::printable};
 
-/// What a script is told. Documented in the man page and in docs/operations.md: the numbers stay.
+/// The exit code. Documented in the man page and in docs/operations.md: the numbers must not
+/// change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// It was done, or it was found.
+    /// The command did or found what was asked for.
     Done = 0,
     /// Something failed, or the person who was asked said no.
     Failed = 1,
     /// The command line, the environment or a file that it names is wrong.
     Usage = 2,
-    /// There is nothing of that kind: the lock is free, the window or the call is not there.
+    /// Nothing was found: the lock is free, or there is no such call.
     Nothing = 3,
     /// The store cannot be reached, or does not answer.
     Unreachable = 4,
-    /// The store answers, and refuses: the password, a right, or that it is no place for locks.
+    /// The store answers, but refuses: a wrong password, a missing right, or a server that cannot
+    /// keep locks.
     Refused = 5,
 }
 
@@ -49,7 +51,8 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// Says so on the standard error output. Where nobody reads that, the exit code is left.
+    /// Prints the message to the standard error output. If that fails, there is still the exit
+    /// code.
     pub(crate) fn say(&self) {
         let mut stderr = io::stderr().lock();
         for line in self.message.lines() {
@@ -80,7 +83,7 @@ impl From<&lock::Error> for Failure {
     }
 }
 
-/// An error with its causes, each of which says something that the one before does not.
+/// An error with its causes, without those whose text is already there.
 pub(crate) fn in_full(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -95,8 +98,8 @@ pub(crate) fn in_full(error: &dyn StdError) -> String {
     text
 }
 
-/// The text without what stands before the host of a URL, in case it is a password. Messages of the
-/// library repeat no URL; those about a command line may repeat what was typed.
+/// The text without what comes before the host in a URL, in case it is a password. Messages of the
+/// library do not repeat URLs, but those about a command line may repeat what was typed.
 pub(crate) fn without_passwords(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;

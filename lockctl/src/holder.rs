@@ -1,4 +1,4 @@
-//! Who holds a lock, as it is shown: everything that is known, but the token, which is a secret.
+//! How the holder of a lock is shown: everything that is known except the token, which is a secret.
 
 use lock::Holder;
 use serde::Serialize;
@@ -44,13 +44,13 @@ pub(crate) fn words(holder: &Holder) -> String {
         (Some(name), Some(place)) => format!("{name} ({place})"),
         (Some(name), None) => name,
         (None, Some(place)) => place,
-        (None, None) if is_foreign(holder) => "a client that says nothing of itself".to_owned(),
-        (None, None) => "a client of this library that is not known by name".to_owned(),
+        (None, None) if is_foreign(holder) => "an unknown client".to_owned(),
+        (None, None) => "an unnamed client of this library".to_owned(),
     }
 }
 
-/// Is it a client of another library? Tokens of this one have a form of their own (docs/protocol.md); to
-/// others nobody tells anything.
+/// Whether the holder is a client of another library, which is not told when its lock is released.
+/// Tokens of this library have a form of their own (docs/protocol.md).
 pub(crate) fn is_foreign(holder: &Holder) -> bool {
     let is_of_the_library = |token: &str| {
         token.split_once(':').is_some_and(|(client, number)| {
@@ -66,10 +66,10 @@ pub(crate) fn held_for(holder: &Holder) -> String {
     holder.held_for.map_or_else(|| "unknown".to_owned(), time)
 }
 
-/// Several in one cell or line.
+/// Several holders in one cell or line.
 pub(crate) fn all(holders: &[Holder]) -> String {
     match holders {
-        [] => "nobody that is known".to_owned(),
+        [] => "an unknown holder".to_owned(),
         holders => holders.iter().map(words).collect::<Vec<_>>().join(", "),
     }
 }

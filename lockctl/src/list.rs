@@ -13,7 +13,7 @@ use crate::{
 #[derive(Serialize)]
 struct Report<'a> {
     locks: Vec<Row<'a>>,
-    /// There are more than were asked for.
+    /// Whether there are more locks than the limit.
     more: bool,
 }
 
@@ -30,7 +30,7 @@ pub(crate) async fn list(
     locks: &Locks,
     output: Output,
 ) -> Result<Exit, Failure> {
-    // One more tells whether there are more.
+    // One above the limit shows whether there are more.
     let mut found = locks.list(begin, limit.saturating_add(1)).await?;
     let more = found.len() > *limit;
     found.truncate(*limit);
@@ -55,7 +55,7 @@ pub(crate) async fn list(
     if more {
         output.line("")?;
         output.line(&format!(
-            "there are more than {limit}: name what the ids begin with, or raise --limit"
+            "there are more than {limit}: give the beginning of the ids, or raise --limit"
         ))?;
     }
     Ok(Exit::Done)
@@ -70,7 +70,7 @@ fn row(lock: &Listed) -> Row<'_> {
     }
 }
 
-/// Of several holders, the one that is there for longest.
+/// How long the longest of several holders has held the lock.
 fn longest(holders: &[Holder]) -> String {
     let longest = holders.iter().max_by_key(|holder| holder.held_for);
     longest.map_or_else(String::new, holder::held_for)

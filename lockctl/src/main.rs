@@ -1,6 +1,7 @@
-//! `lockctl`: looks at, releases and checks the distributed locks of the library `lock`.
+//! `lockctl`: shows, releases and checks the distributed locks of the library `lock`.
 //!
-//! `arguments` → `target` (the store) → one file for each command → `output`, and `exit` for how it ends.
+//! `arguments` → `target` (the store) → one file per command → `output`, and `exit` for the exit
+//! code.
 
 mod arguments;
 mod calls;
@@ -44,11 +45,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, without what was typed; or the help, if that was asked
-/// for.
+/// Prints what is wrong with the command line, without repeating what was typed; or the help, if
+/// that was asked for.
 fn explain(wrong: clap::Error) -> ExitCode {
     let exit = if wrong.use_stderr() { Exit::Usage } else { Exit::Done };
-    // Where nobody reads it, the exit code is left.
+    // If this fails, there is still the exit code.
     let _ = mistake::without_values(wrong).print();
     exit.into()
 }
@@ -92,7 +93,7 @@ fn with_locks(
 }
 
 fn on_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    // Two of them would make redis-rs choose, which it refuses to.
+    // If two providers were built in, redis-rs would have to choose one, which it refuses to do.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {

@@ -1,5 +1,5 @@
-//! What is wrong with a command line, told without what was typed: a value that stands in the wrong
-//! place may be a URL with a password, or any part of one.
+//! Reports what is wrong with a command line without repeating what was typed: a value in the wrong
+//! place may be a URL with a password, or a part of one.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use clap::{
 
 use crate::arguments::Arguments;
 
-/// The mistake in the words of clap, with `***` in the place of everything that is not the name of an
-/// option or of a command.
+/// The error of clap, with `***` in place of everything that is not the name of an option or a
+/// command.
 ///
-/// The reasons that parsers give are told as they are: those of [`crate::arguments`] repeat nothing.
+/// The reasons that parsers give are kept: those of [`crate::arguments`] do not repeat the value.
 pub(crate) fn without_values(mut wrong: Error) -> Error {
     let mut command = Arguments::command();
     command.build();
@@ -23,9 +23,9 @@ pub(crate) fn without_values(mut wrong: Error) -> Error {
     let context: Vec<_> = wrong.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in context {
         let safe = match (kind, value) {
-            // They are the program's own.
+            // These texts are the program's own.
             (ContextKind::Usage | ContextKind::ValidValue, _) => continue,
-            // None was given, and that is what is wrong.
+            // The mistake is that no value was given.
             (ContextKind::InvalidValue, ContextValue::String(value)) if value.is_empty() => {
                 continue;
             }
@@ -34,7 +34,7 @@ pub(crate) fn without_values(mut wrong: Error) -> Error {
             (_, ContextValue::Strings(words)) => {
                 ContextValue::Strings(words.iter().map(named).collect())
             }
-            // Advice, which repeats what was typed.
+            // Suggestions repeat what was typed.
             (_, ContextValue::StyledStr(_) | ContextValue::StyledStrs(_)) => {
                 wrong.remove(kind);
                 continue;

@@ -1,4 +1,4 @@
-//! What is printed: tables for people, JSON for programs.
+//! The output: tables for people, JSON for programs.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 
-/// The standard output, as it is used.
+/// The standard output, and how to write to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -34,7 +34,7 @@ impl Output {
         self.json
     }
 
-    /// Prints a value: on one line if there will be more of them.
+    /// Prints a value as JSON, on one line.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).expect("BUG: what is printed can be serialized");
         self.line(&escaped(&text))
@@ -46,8 +46,9 @@ impl Output {
         written.map_err(|error| self.unwritable(&error))
     }
 
-    /// What a command has found is nobody's loss where nobody reads on, as in `lockctl list | head`.
-    /// Of one that changes something, that would tell as done what was not done.
+    /// For a command that only reads, a reader that stops reading is no failure, as in
+    /// `lockctl list | head`. For a command that changes something, exit code 0 would report as
+    /// done what was not done.
     fn unwritable(self, error: &io::Error) -> Failure {
         if self.only_reads && error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::new(Exit::Done, "");
@@ -55,8 +56,8 @@ impl Output {
         Failure::new(Exit::Failed, format!("the output cannot be written: {error}"))
     }
 
-    /// Prints a table: as wide as the terminal, and without a terminal as wide as its content, so that
-    /// each row is a line for `grep` and its like.
+    /// Prints a table, as wide as the terminal. Without a terminal, it is as wide as its content,
+    /// so that each row is one line for tools such as `grep`.
     pub(crate) fn table(self, heads: &[&str], rows: Vec<Vec<Cell>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -80,7 +81,7 @@ impl Output {
     }
 }
 
-/// A cell with text of strangers.
+/// A cell with untrusted text.
 pub(crate) fn cell(text: &str) -> Cell {
     Cell::new(printable(text))
 }
@@ -90,20 +91,22 @@ pub(crate) fn plain(text: &str) -> Cell {
     Cell::new(text)
 }
 
-/// A cell that is to be seen first.
+/// A cell in a colour, which catches the eye.
 pub(crate) fn coloured(text: &str, colour: Color) -> Cell {
     Cell::new(text).fg(colour)
 }
 
-/// What others may have put into an id or a name must not move the cursor, nor look like another line
-/// or like another id: what is not seen is escaped, and so is the backslash that says so.
+/// The text with invisible characters escaped, and backslashes, which mark the escapes. What others
+/// have put into an id or a name must not move the cursor, nor look like another line or another
+/// id.
 pub(crate) fn printable(text: &str) -> String {
-    // It escapes quotes, too, which are seen. Each has a backslash of its own.
+    // `escape_debug` also escapes quotes, which are visible. A backslash of the text is doubled, so
+    // the one before a quote is always the escape.
     text.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
 }
 
-/// JSON without control characters. What serde_json leaves of them, DEL and those from U+0080 on,
-/// terminals obey, too; there is none outside of strings.
+/// JSON without control characters. serde_json leaves DEL and those from U+0080 on, which terminals
+/// also obey. They occur only inside strings, where an escape means the same.
 fn escaped(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -118,7 +121,7 @@ fn escaped(json: &str) -> String {
 
 /// A time as people read it: exact below a second, in whole seconds above.
 pub(crate) fn time(time: Duration) -> String {
-    // What a foreign client took for ever.
+    // A lock without an expiry, which a foreign client took.
     if time > Duration::from_secs(100 * 365 * 86_400) {
         return "for ever".to_owned();
     }
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn different_texts_never_look_alike() {
-        // What is not seen, what breaks lines, and blanks that are no blanks.
+        // Invisible characters, line breaks, and blanks other than the space.
         for c in
             "\u{a0}\u{ad}\u{61c}\u{200b}\u{200d}\u{200f}\u{2028}\u{2029}\u{2060}\u{206f}\u{feff}\
                   \u{e0041}\u{9b}\u{7f}"
@@ -156,7 +159,7 @@ mod tests {
         {
             let shown = printable(&format!("a{c}b"));
             assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(c)));
-            // One that spells it out.
+            // A text that spells out the escape.
             assert_ne!(printable(&shown), shown);
         }
     }

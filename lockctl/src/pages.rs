@@ -23,8 +23,8 @@ pub(crate) fn man(into: Option<&Path>, output: Output) -> Result<Exit, Failure> 
     let Some(folder) = into else {
         let mut page = Vec::new();
         let rendered = Man::new(whole(Arguments::command())).render(&mut page);
-        rendered.expect("BUG: memory takes what is written to it");
-        // What comes behind the options has no better name there.
+        rendered.expect("BUG: a vector takes what is written to it");
+        // That is what clap_mangen calls the section after the options.
         let page = String::from_utf8_lossy(&page).replacen(".SH EXTRA", ".SH NOTES", 1);
         output.line(page.trim_end())?;
         return Ok(Exit::Done);
@@ -38,8 +38,8 @@ pub(crate) fn man(into: Option<&Path>, output: Output) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
-/// The page of the program names each command in one line; this is all that is known about them, for
-/// who reads one page only.
+/// Adds the details of all commands to the notes of the program's page, which otherwise has one
+/// line for each command. That is for readers who read only this page.
 fn whole(mut command: Command) -> Command {
     command.build();
     let mut notes = String::from("Commands in detail:\n");

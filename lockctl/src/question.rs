@@ -1,23 +1,23 @@
-//! What a person is asked before something is changed.
+//! The question to the user before something is changed.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use crate::exit::{Exit, Failure};
 
-/// Refuses at once what could not be asked later.
+/// Fails early if the question could not be asked later.
 pub(crate) fn can_ask(yes: bool) -> Result<(), Failure> {
     if yes || io::stdin().is_terminal() {
         return Ok(());
     }
     Err(Failure::usage(
-        "the standard input is not a terminal, so nobody can be asked: look first, then add --yes",
+        "the standard input is not a terminal, so there is nobody to ask: look first, then add --yes",
     ))
 }
 
-/// Asks, unless that was answered on the command line. Anything but a yes is a no.
+/// Asks, unless `--yes` was given. Any answer other than yes is a no.
 ///
-/// `shown` is how it went to show what the question is about: without that, nobody is asked. One who has
-/// said yes in advance wants it done, read or not.
+/// `shown` is the result of printing what the question is about: if that failed, the question is
+/// not asked. With `--yes`, the change is made even if nobody reads the output.
 pub(crate) fn ask(question: &str, yes: bool, shown: Result<(), Failure>) -> Result<(), Failure> {
     if yes {
         return Ok(());
@@ -28,7 +28,7 @@ pub(crate) fn ask(question: &str, yes: bool, shown: Result<(), Failure>) -> Resu
     shown.map_err(unchanged)?;
     can_ask(yes)?;
     let answer = answer(question).map_err(|error| {
-        unchanged(Failure::new(Exit::Failed, format!("nobody can be asked: {error}")))
+        unchanged(Failure::new(Exit::Failed, format!("the question failed: {error}")))
     })?;
     if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Ok(());

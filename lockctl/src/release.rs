@@ -1,4 +1,4 @@
-//! `release`: frees a lock, from the holder that was shown, and from nobody else.
+//! `release`: releases a lock from the holder that was shown, and from no other holder.
 
 use lock::{Holder, Locks, Status};
 use serde::Serialize;
@@ -14,18 +14,18 @@ use crate::{
 #[derive(Serialize)]
 struct Report<'a> {
     id: &'a str,
-    /// `released`, `gone` (somebody else holds it by now, or nobody) or `free`.
+    /// `released`, `gone` (by now another holder has the lock, or none) or `free`.
     result: &'static str,
     holders: Vec<Shown<'a>>,
 }
 
-/// What the holder notices: it is what makes this safe to do, or not.
+/// What the holder notices, on which it depends whether the release is safe.
 const OF_THIS_LIBRARY: &str = "\
-Its guard counts as lost: `lost()` fires, and a body under #[locked] or `with` stops at its next .await, \
-within a moment, and at the latest with its next renewal. What it has done is not undone.";
+Its guard counts as lost within a moment, at the latest with its next renewal: `lost()` fires, and a body \
+under #[locked] or `with` stops at its next .await. What it has done is not undone.";
 
 const FOREIGN: &str = "\
-This client is not of the library, and is told nothing: it goes on as if it held the lock.";
+This client does not use the library, and is told nothing: it goes on as if it held the lock.";
 
 pub(crate) async fn release(
     Release { id, yes }: &Release,
@@ -50,7 +50,7 @@ pub(crate) async fn release(
     question::ask(&format!("Release {}?", printable(id)), *yes, shown)?;
     let mut released = Vec::new();
     for holder in holders {
-        // By its token: meanwhile the lock may have passed to somebody who is to keep it.
+        // By its token, because the lock may have passed to another holder, which keeps it.
         if lock.force_release_holder(&holder.token).await? {
             released.push(holder);
         }
@@ -68,12 +68,12 @@ pub(crate) async fn release(
             "nothing was changed: that holder is gone by now, and the next holder keeps the lock",
         )
     };
-    // Whether it is told or not, it is done: the exit code says so.
+    // The change is made, even if the output cannot be written: the exit code reports it.
     told.unwrap_or_else(|unsaid| unsaid.say());
     Ok(if done { Exit::Done } else { Exit::Nothing })
 }
 
-/// What the one who is asked is to know.
+/// Prints what the user has to know before answering.
 fn show(
     id: &str,
     status: &Status,
@@ -85,7 +85,7 @@ fn show(
     output.line("")?;
     output.line(if holders.iter().all(holder::is_foreign) { FOREIGN } else { OF_THIS_LIBRARY })?;
     if waiters > 0 {
-        output.line("The first that waits gets the lock.")?;
+        output.line("The first waiter gets the lock.")?;
     }
     Ok(())
 }

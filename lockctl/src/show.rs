@@ -10,7 +10,7 @@ use crate::{
     output::{Output, millis, printable, time},
 };
 
-/// A lock for programs: also what `watch` prints a line of.
+/// A lock for programs, which `watch` also prints in each line.
 #[derive(Serialize)]
 pub(crate) struct Report<'a> {
     id: &'a str,
@@ -50,7 +50,7 @@ pub(crate) async fn show(
     Ok(if matches!(status, Status::Held { .. }) { Exit::Done } else { Exit::Nothing })
 }
 
-/// What `show` and `release` say.
+/// What `show` and `release` print for people.
 pub(crate) fn people(id: &str, status: &Status, output: Output) -> Result<(), Failure> {
     let id = printable(id);
     let Status::Held { holders, remaining, waiters, .. } = status else {

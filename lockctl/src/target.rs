@@ -1,4 +1,4 @@
-//! The store that the command line or the environment names, and all that is needed to reach it.
+//! The store that the command line or the environment names, and everything needed to reach it.
 
 use std::{env, fs, path::Path};
 
@@ -10,11 +10,11 @@ use crate::{
     exit::Failure,
 };
 
-/// A store, as it was named. Holds passwords, so it is never printed.
+/// A store, as the user named it. Holds passwords, so it is never printed.
 pub(crate) struct Target {
     pub(crate) url: String,
     pub(crate) prefix: String,
-    /// User, which may be empty, and password, where the URL has none.
+    /// The user, which may be empty, and the password, if the URL has none.
     pub(crate) login: Option<(String, String)>,
     pub(crate) sentinel_login: Option<(String, String)>,
     pub(crate) root_certificate: Option<Vec<u8>>,
@@ -30,7 +30,7 @@ impl Target {
         };
         if url.trim_start().to_ascii_lowercase().starts_with("memory:") {
             return Err(Failure::usage(
-                "locks in the memory of a process are seen by that process only: name a server",
+                "only the process itself sees the locks in its memory: name a server",
             ));
         }
         let read = |path: &Option<_>| path.as_deref().map(file).transpose();
@@ -52,7 +52,8 @@ impl Target {
                      set LOCK_SENTINEL_PASSWORD",
                 ));
             }
-            // The environment may serve several stores.
+            // Without Sentinels, these variables are ignored: the environment may serve several
+            // stores.
             _ => None,
         };
         let key = read(&connection.client_key)?;
@@ -66,7 +67,7 @@ impl Target {
         })
     }
 
-    /// The library's way to it.
+    /// A builder of the library for this store.
     pub(crate) fn builder(&self) -> LocksBuilder {
         let mut builder = Locks::builder().url(&self.url).prefix(&self.prefix);
         if let Some((user, password)) = &self.login {
@@ -93,7 +94,8 @@ impl Target {
     }
 }
 
-/// As [`Locks::from_env`] has it; what is wrong with a value, the library says when it gets it.
+/// Reads the variables that [`Locks::from_env`] reads. The library reports what is wrong with a URL
+/// when it gets it.
 fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<String, Failure> {
     if let Some(url) = ["LOCK_URL", "REDIS_URL"].into_iter().find_map(&variable) {
         return Ok(url);
@@ -122,7 +124,7 @@ fn file(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// Files end with a line break, passwords do not.
+/// Reads a password from a file, without the line break at the end of the file.
 fn password(path: &Path) -> Result<String, Failure> {
     let text = String::from_utf8(file(path)?).map_err(|_| {
         Failure::usage(format!("the password in the file {} is not UTF-8", path.display()))

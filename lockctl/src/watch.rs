@@ -32,7 +32,8 @@ enum Seen<'a> {
     Trouble { id: &'a str, state: &'static str, error: String },
 }
 
-/// What makes another line if it is different. What is left of the lease is not: it is renewed.
+/// What is compared: a line is printed if it differs. The remaining lease is left out, because it
+/// is renewed all the time.
 #[derive(PartialEq)]
 enum State {
     Free,
@@ -54,7 +55,7 @@ pub(crate) async fn watch(
             ticks.tick().await;
             locks.lock(id).status().await
         };
-        // Also while the store does not answer.
+        // An interrupt also ends the wait for a store that does not answer.
         let seen = tokio::select! {
             _ = &mut interrupted => return Ok(Exit::Done),
             seen = look => seen,
@@ -74,7 +75,7 @@ fn state(seen: &Result<Status, Error>) -> Result<State, Failure> {
             waiters: *waiters,
         }),
         Ok(_) => Ok(State::Free),
-        // It may come back; anything else stays as it is.
+        // The store may come back; any other error would persist.
         Err(error) if error.kind() == ErrorKind::Unavailable => Ok(State::Unreachable),
         Err(error) => Err(error.into()),
     }

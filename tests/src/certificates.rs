@@ -42,13 +42,13 @@ impl Certificates {
         Self::signed(authority_certificate.pem(), issuer, &names, (2000, 2100))
     }
 
-    /// Another server certificate of the same authority: for these names, from the first day of one
-    /// year to that of another.
+    /// Another server certificate from the same authority: for these names, valid from the first
+    /// day of one year to the first day of another.
     pub fn for_server(&self, names: &[&str], from: i32, until: i32) -> Self {
         Self::signed(self.authority.clone(), Arc::clone(&self.issuer), names, (from, until))
     }
 
-    /// A server certificate that nobody has signed but itself, and that is an authority.
+    /// A self-signed server certificate that is an authority.
     pub fn signing_itself() -> Self {
         let key = KeyPair::generate().expect("a key pair can be generated");
         let mut own = certificate_of("lock-tests", &["localhost", "127.0.0.1"], (2000, 2100));
@@ -70,7 +70,7 @@ impl Certificates {
     ) -> Self {
         let server_key = KeyPair::generate().expect("a key pair can be generated");
         let mut server = certificate_of("lock-tests server", names, years);
-        // A replica shows it to its primary, and one Sentinel to another.
+        // A replica presents it to its primary, and one Sentinel to another.
         server.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let server = server
@@ -80,23 +80,23 @@ impl Certificates {
         Self { authority, server: server.pem(), server_key: server_key.serialize_pem(), issuer }
     }
 
-    /// The authority's certificate in PEM: what a client has to trust.
+    /// The authority's certificate in PEM, which a client has to trust.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// A certificate of the same authority for a client, with a new key.
+    /// A client certificate from the same authority, with a new key.
     pub fn client(&self) -> ClientCertificate {
         self.client_with(KeyPair::generate().expect("a key pair can be generated"), 2100)
     }
 
-    /// The same for a key, in PEM and as PKCS#8, until the first day of a year.
+    /// The same for a given key, in PEM and as PKCS#8, valid until the first day of a year.
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// When `key` is not a key.
     pub fn client_of(&self, key: &str, until: i32) -> ClientCertificate {
-        self.client_with(KeyPair::from_pem(key).expect("the key is one"), until)
+        self.client_with(KeyPair::from_pem(key).expect("the key is valid"), until)
     }
 
     fn client_with(&self, key: KeyPair, until: i32) -> ClientCertificate {

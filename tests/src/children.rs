@@ -1,13 +1,13 @@
-//! Processes that end with this one, and directories that go with it, however it ends.
+//! Processes and directories that end with this process, however it ends.
 //!
 //! A value that is dropped takes its process and its directory with it. A test process that is
-//! killed drops nothing, and the servers that it leaves run for as long as the machine does. So all
-//! its children are in one process group, and all its directories in one directory; a shell that is
-//! outside of the group waits for the end of a pipe that only this process holds open, kills the
+//! killed drops nothing, and would leave its servers running for as long as the machine is up. So
+//! all its children are in one process group, and all its directories in one directory. A shell
+//! outside the group waits for the end of a pipe that only this process holds open, kills the
 //! group, and removes the directory.
 //!
-//! No child escapes that, not even one that is being started: it joins the group before it becomes
-//! another program, and until then it holds the pipe open, too.
+//! No child escapes that, not even one that is being started: it joins the group before it executes
+//! its program, and until then it also holds the pipe open.
 
 use std::{
     fs::Permissions,
@@ -30,28 +30,29 @@ const WATCH: &str = r#"
     done"#;
 
 struct Family {
-    /// The id of the group, which is the one of the process that founded it.
+    /// The id of the group, which is that of the process that founded it.
     group: i32,
     directory: PathBuf,
-    /// The founder, which keeps the group alive while nobody else is in it, and the shell. They
+    /// The founder, which keeps the group alive while it is otherwise empty, and the shell. They
     /// read until this process is gone, and hold their pipes to it.
     _attendants: [Child; 2],
 }
 
-/// Has a process that is not started yet end with this one, at the latest: also where this one is
-/// killed, and where the other one is stopped then. That is by SIGKILL.
+/// Makes a process that is not started yet end with this one at the latest, by SIGKILL: even if
+/// this process is killed, and even if the other one is stopped.
 ///
-/// It is in another process group, so an interrupt that is typed on the terminal does not reach it;
-/// it ends with this process then.
+/// It is in another process group, so an interrupt from the terminal does not reach it directly; it
+/// ends when this process does.
 ///
 /// # Panics
 ///
-/// When what watches over it cannot be started.
+/// When the processes that watch over it cannot be started.
 pub fn end_with_this_process(command: &mut Command) -> &mut Command {
     command.process_group(family().group)
 }
 
-/// Makes a directory that is removed when it is dropped, and when this process has ended.
+/// Makes a directory that is removed when it is dropped or, at the latest, when this process has
+/// ended.
 ///
 /// # Panics
 ///
@@ -67,7 +68,7 @@ fn family() -> &'static Family {
 
 impl Family {
     fn found() -> Self {
-        // Others may pass through it: a server that runs as another user has its directory there.
+        // Other users may traverse it: a server that runs as another user has its directory there.
         let directory = Builder::new()
             .prefix("lock-tests-")
             .permissions(Permissions::from_mode(0o711))
@@ -82,8 +83,8 @@ impl Family {
     }
 }
 
-/// Starts a process that reads until this one is gone. In a group of its own: what is sent to this
-/// process's group, by a terminal or by somebody who kills all of it, is not for it.
+/// Starts a process that reads until this one is gone. It is in a group of its own, so that a
+/// signal to this process's group, from a terminal or a kill, does not reach it.
 fn attend(command: &mut Command) -> Child {
     command
         .process_group(0)

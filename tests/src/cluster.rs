@@ -1,4 +1,4 @@
-//! A Redis Cluster, of servers on this machine.
+//! A Redis Cluster of servers on this machine.
 
 mod builder;
 mod bus;
@@ -20,18 +20,19 @@ pub use self::{builder::ClusterBuilder, moves::SlotMove};
 use self::{bus::Bus, nodes::Node};
 use crate::{RedisServer, eventually};
 
-/// Bound for what the nodes find out by themselves.
+/// Bound on what the nodes find out on their own.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bound for the answer of a node that is not known to be down. Longer than what a busy machine takes.
+/// Bound on the answer of a node that is not known to be down. Longer than a busy machine takes.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Longer than what a failover by command may take until the nodes give it up.
+/// Longer than a failover by command may take before the nodes give it up.
 const NEXT_TRY: Duration = Duration::from_secs(6);
 
-/// A Redis Cluster of one's own: three primaries with a third of all slots each, and a replica of each.
+/// A Redis Cluster of the test's own: three primaries with a third of all slots each, and a replica
+/// of each.
 ///
-/// Nodes are killed, stopped and started again as any [`RedisServer`] is. What is asked of the nodes
-/// is asked of all that can answer: those that are neither killed, nor stopped, nor
-/// [cut off](Self::cut_off). Ports are those of plain TCP.
+/// Nodes are killed, stopped and started again like any [`RedisServer`]. A question to the nodes
+/// goes to all that can answer: those that are not killed, stopped or [cut off](Self::cut_off).
+/// Ports are those of plain TCP.
 ///
 /// Every method takes `&self`, so one cluster can be shared by the tasks of a test.
 #[derive(Debug)]
@@ -39,12 +40,12 @@ const NEXT_TRY: Duration = Duration::from_secs(6);
 pub struct Cluster {
     servers: Mutex<Vec<Arc<RedisServer>>>,
     bus: Option<Bus>,
-    /// How more of them are started.
+    /// The settings with which more nodes are started.
     builder: ClusterBuilder,
 }
 
 impl Cluster {
-    /// Starts one with nothing but the defaults, and waits until it is [`settled`](Self::settled).
+    /// Starts a cluster with the defaults, and waits until it is [`settled`](Self::settled).
     ///
     /// # Panics
     ///
@@ -62,7 +63,7 @@ impl Cluster {
         Self::builder().servers(RedisServer::builder().flags(flags.iter().copied())).start().await
     }
 
-    /// Prepares one of other servers.
+    /// Prepares a cluster with other settings.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
@@ -100,7 +101,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// When they do not agree.
+    /// When the nodes do not agree.
     pub async fn primary_of(&self, slot: u16) -> Arc<RedisServer> {
         self.at(eventually(PATIENCE, || self.agreed(|view| owner(view, slot))).await)
     }
@@ -128,7 +129,7 @@ impl Cluster {
         ports.map(|port| self.at(port)).collect()
     }
 
-    /// A replica of this primary, which all nodes name so.
+    /// A replica of this primary, according to all nodes.
     ///
     /// # Panics
     ///
@@ -138,8 +139,8 @@ impl Cluster {
         self.at(eventually(PATIENCE, || self.agreed(|view| replica(view, port))).await)
     }
 
-    /// Waits until every node is up, knows all others and is linked with them, until all agree on who
-    /// has which slots and serve them, and until every replica follows its primary.
+    /// Waits until every node is up and is linked with all others, until all agree on the owners of
+    /// the slots and serve them, and until every replica follows its primary.
     ///
     /// # Panics
     ///
@@ -162,7 +163,8 @@ impl Cluster {
         .await;
     }
 
-    /// Has the replica of this slot's primary take over, without loss, and waits until all nodes say so.
+    /// Makes the replica of this slot's primary take over, without loss, and waits until all nodes
+    /// say so.
     ///
     /// # Panics
     ///
@@ -172,7 +174,7 @@ impl Cluster {
         let new = self.replica_of(&old).await;
         let mut asked: Option<Instant> = None;
         let port = eventually(PATIENCE, || {
-            // It is given up where the replica does not catch up in time.
+            // The nodes give a failover up if the replica does not catch up in time.
             let again = asked.is_none_or(|asked| asked.elapsed() > NEXT_TRY);
             if again {
                 asked = Some(Instant::now());
@@ -191,7 +193,7 @@ impl Cluster {
         self.at(port)
     }
 
-    /// Waits until all nodes name another primary of this slot than the server on this port.
+    /// Waits until all nodes name a primary of this slot other than the server on this port.
     ///
     /// # Panics
     ///
@@ -205,8 +207,8 @@ impl Cluster {
         if now == from { Err(format!("it is at {now}")) } else { Ok(now) }
     }
 
-    /// What all nodes say that can answer, if it is the same. One after the other: whoever waits for
-    /// something looks often, and the first one mostly says enough.
+    /// The answer of all nodes that can answer, if it is the same. They are asked one after the
+    /// other: a caller that waits for a state asks often, and the first node usually says enough.
     async fn agreed<T, F>(&self, read: F) -> Result<T, String>
     where
         T: Debug + PartialEq,
@@ -226,7 +228,7 @@ impl Cluster {
         agreed.ok_or_else(|| "nobody answers".to_owned())
     }
 
-    /// All nodes that can answer, and know what the others know.
+    /// All nodes that can answer and are linked with the others.
     fn able(&self) -> Vec<Arc<RedisServer>> {
         let is_able = |server: &Arc<RedisServer>| {
             let bus = self.bus.as_ref();
@@ -240,19 +242,20 @@ impl Cluster {
     }
 }
 
-/// What one node says of all, and of itself.
+/// What one node says about all nodes, including itself.
 async fn view(server: &RedisServer) -> Result<Vec<Node>, String> {
     let view: String = ask(server, &["CLUSTER", "NODES"]).await.map_err(text)?;
     Ok(Node::parse(&view))
 }
 
-/// What one node says of all, by port, if it is linked with so many and has no doubts about them.
+/// What one node says about all, by port, if it is linked with this many nodes and has no doubts
+/// about them.
 fn in_order(view: &[Node], nodes: usize) -> Result<BTreeMap<u16, Role>, String> {
     let port = |name: &String| view.iter().find(|node| node.name == *name).map(|node| node.port);
     let role = |node: &Node| Role {
         follows: node.primary.as_ref().and_then(port),
         slots: node.slots.clone(),
-        // That of a replica is its primary's, and may be an old one.
+        // A replica's epoch is its primary's, and may be out of date.
         epoch: (!node.is_replica()).then_some(node.epoch),
     };
     let roles: BTreeMap<_, _> = view.iter().map(|node| (node.port, role(node))).collect();
@@ -262,7 +265,7 @@ fn in_order(view: &[Node], nodes: usize) -> Result<BTreeMap<u16, Role>, String> 
     if are_linked && unique.len() == epochs.len() { Ok(roles) } else { Err(format!("{view:#?}")) }
 }
 
-/// What a node is to the others.
+/// The role of a node, as the others see it.
 #[derive(Debug, PartialEq)]
 struct Role {
     follows: Option<u16>,
@@ -272,10 +275,10 @@ struct Role {
 
 fn owner(view: &[Node], slot: u16) -> Result<u16, String> {
     let owner = view.iter().find(|node| node.has(slot));
-    owner.map(|node| node.port).ok_or_else(|| format!("nobody has slot {slot}: {view:#?}"))
+    owner.map(|node| node.port).ok_or_else(|| format!("no node has slot {slot}: {view:#?}"))
 }
 
-/// Who has slots, by the first of each range.
+/// The owners of the slots, by the first slot of each range.
 fn owners(view: &[Node]) -> BTreeMap<u16, u16> {
     let ranges =
         |node: &Node| node.slots.iter().map(|(first, _)| (*first, node.port)).collect::<Vec<_>>();
@@ -304,7 +307,7 @@ async fn is_linked(
     let follows = roles.get(&server.port()).and_then(|role| role.follows);
     let primary = servers.iter().find(|other| Some(other.port()) == follows);
     let is_linked = if let Some(primary) = primary {
-        // This one it names by the other port.
+        // Here it names its primary by the port that clients know.
         says(&format!("master_port:{}", primary.known_port())) && says("master_link_status:up")
     } else {
         let replicas = roles.values().filter(|role| role.follows == Some(server.port())).count();

@@ -1,4 +1,4 @@
-//! What a server ran, and what its clients sent.
+//! The commands that a server ran, and those that its clients sent.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often each command ran since the server started: a snapshot of `INFO commandstats`.
 ///
 /// **A command that a script runs counts like one that a client sends**, under its own name, and
-/// the server does not tell them apart. So ask for the difference of two snapshots, by
-/// [`minus`](Self::minus), and only for names that the scripts of the test do not use:
-/// `evalsha` and `eval` always, `get` only if no script reads. When the names are not enough, use
+/// the server does not tell them apart. So take the difference of two snapshots, by
+/// [`minus`](Self::minus), and only for names that the scripts of the test do not use: `evalsha`
+/// and `eval` always, `get` only if no script reads. When the names are not enough, use
 /// [`CommandWatch`].
 ///
-/// The harness's own questions count too: each snapshot one `info`, each
-/// [`RedisServer::keys`](crate::RedisServer::keys) `info`, `select`, `keys`, `type` and `pttl`.
-/// Its connections send nothing else, but for `auth` if there is a password.
+/// The harness's own commands also count: each snapshot one `info`, each
+/// [`RedisServer::keys`](crate::RedisServer::keys) `info`, `select`, `keys`, `type` and `pttl`. Its
+/// connections send nothing else, except `auth` if there is a password.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandCounts {
     calls: BTreeMap<String, u64>,

@@ -16,16 +16,16 @@ use crate::{children::temporary_directory, wait::now};
 
 const SHIM: &str = include_str!("host_clock/shim.c");
 
-/// Names the page of a clock. Where it is set, the shim is there.
+/// The variable that names the page of a clock. Where it is set, the shim is loaded.
 pub(crate) const PAGE: &str = "HOST_CLOCK";
 
 /// The clocks of processes that are started with it, as if they ran on a host of their own: a wall
-/// clock that a test steps while they run, and, if it wants, a rate of all clocks that is not the
-/// machine's. [`now`] is the machine's time there, too.
+/// clock that a test can step while they run, and optionally a rate of all clocks that differs from
+/// the machine's. In such a process, [`now`] is still the machine's time.
 ///
-/// It is a library that is preloaded and answers in place of the C library, so it is built with the
-/// compiler that links Rust programs as well, and works on Linux. A program that asks the kernel
-/// past the C library sees the machine's clocks.
+/// It is a preloaded library that answers in place of the C library. It is built with the compiler
+/// that also links Rust programs, and works on Linux. A program that asks the kernel directly sees
+/// the machine's clocks.
 #[derive(Debug)]
 pub struct HostClock {
     page: File,
@@ -33,11 +33,11 @@ pub struct HostClock {
 }
 
 impl HostClock {
-    /// Clocks that show the machine's time.
+    /// Builds clocks that show the machine's time.
     ///
     /// # Panics
     ///
-    /// When there is no C compiler (`cc`), with what to do.
+    /// When there is no C compiler (`cc`), with advice.
     pub fn build() -> Self {
         let directory = temporary_directory("clock-");
         let source = directory.path().join("shim.c");
@@ -56,26 +56,27 @@ impl HostClock {
         clock
     }
 
-    /// The wall clock shows the machine's time plus so many milliseconds from now on.
+    /// From now on, the wall clock shows the machine's time plus this many milliseconds.
     pub fn set(&self, offset_millis: i64) {
         self.write(0, offset_millis * 1_000_000);
     }
 
-    /// All clocks run by so many millionths faster than the machine's from now on.
+    /// From now on, all clocks run faster than the machine's by this many millionths.
     ///
-    /// It is for processes that are started afterwards: to one that runs, what its clocks have gone
-    /// ahead so far would be gone.
+    /// Only for processes that are started afterwards: a running one would lose the lead that its
+    /// clocks have gained so far.
     pub fn run_at(&self, rate_millionths: i64) {
         self.write(1, rate_millionths);
         self.write(2, i64::try_from(now()).expect("the machine has not been up for centuries"));
     }
 
-    /// The page is shared with those that map it: they see it with their next reading.
+    /// The page is shared with the processes that map it: they see the change at their next
+    /// reading.
     fn write(&self, place: u64, number: i64) {
         self.page.write_all_at(&number.to_ne_bytes(), place * 8).expect("the page can be written");
     }
 
-    /// What a process needs in its environment to live by these clocks.
+    /// The environment that gives a process these clocks.
     pub(crate) fn environment(&self) -> Vec<(String, PathBuf)> {
         vec![
             ("LD_PRELOAD".to_owned(), self.library()),

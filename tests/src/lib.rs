@@ -1,4 +1,4 @@
-//! What the suite needs around the library: real Redis servers, and faults between them and it.
+//! The harness of the suite: real Redis servers, and faults between them and the library.
 //!
 //! The harness does not depend on the library, so a mistake in one cannot hide one in the other.
 //!
@@ -6,20 +6,21 @@
 //!   and in a temporary directory. Both are gone when the value is dropped.
 //! - [`Sentinels`], [`SentinelEvents`]: a primary, its replicas, and the Sentinels that watch them.
 //! - [`Cluster`]: a Redis Cluster, whose slots move, and whose nodes come and go.
-//! - [`CommandCounts`], [`CommandWatch`]: what a server ran, and what its clients sent.
-//! - [`Certificates`]: a certificate authority and what it signs for servers and clients, for TLS.
+//! - [`CommandCounts`], [`CommandWatch`]: the commands that a server ran, and those that its
+//!   clients sent.
+//! - [`Certificates`]: a certificate authority, and its certificates for servers and clients.
 //! - [`Proxy`]: stands between a client and a server and breaks the network on demand.
 //! - [`Worker`]: another process, which uses the library and can be killed or stopped.
 //! - [`HostClock`]: the clocks of such processes, as if they ran on a host of their own.
-//! - [`Clock`]: one of them, as a process sees it.
-//! - [`Random`]: what a test draws, from a seed.
-//! - [`History`]: what holders of locks saw, and the judge of it.
-//! - [`end_with_this_process`], [`temporary_directory`]: nothing is left of a test process.
+//! - [`Clock`]: one of these clocks, as a process sees it.
+//! - [`Random`]: random numbers from a seed.
+//! - [`History`]: what the holders of locks saw, and its judge.
+//! - [`end_with_this_process`], [`temporary_directory`]: a test process leaves nothing behind.
 //! - [`eventually`]: waits for the state of another process, within a bound.
 //!
-//! A failing step panics with a sentence, because the only caller is a test. Values are removed
-//! by their `Drop`, also while a test unwinds. A test process that is killed drops nothing: its
-//! servers and workers are killed then, and their directories removed, by a shell that outlives it.
+//! A failing step panics with a message, because the only caller is a test. Values clean up in
+//! their `Drop`, also while a test unwinds. A test process that is killed drops nothing: a shell
+//! that outlives it then kills its servers and workers, and removes their directories.
 #![forbid(unsafe_code)]
 
 mod certificates;

@@ -1,4 +1,4 @@
-//! Ports of one's own.
+//! Ports that no other test uses.
 
 use std::{
     net::{Ipv4Addr, TcpListener, UdpSocket},
@@ -10,9 +10,9 @@ use std::{
     time::SystemTime,
 };
 
-/// Below the range from which kernels take the ports of outgoing connections (32768 on Linux,
-/// 49152 on macOS): a server that is down for a moment finds its port free when it returns.
-/// Redis Cluster listens on a second port 10000 higher, and that one is below the range too.
+/// Below the range from which kernels take the ports of outgoing connections (32768 on Linux, 49152
+/// on macOS): a server that is down for a moment finds its port free when it returns. Redis Cluster
+/// listens on a second port 10000 higher, which is also below the range.
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 8_000;
 
@@ -25,8 +25,9 @@ static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
     AtomicU16::new(u16::try_from(start % u32::from(COUNT)).expect("a remainder below COUNT fits"))
 });
 
-/// A loopback TCP port that no other part of any test run is given while this value lives, also
-/// while nobody listens on it: between a kill and a restart, or while a proxy refuses.
+/// A loopback TCP port that no other part of any test run is given while this value lives, even
+/// while no process listens on it: between a kill and a restart, or while a proxy refuses
+/// connections.
 ///
 /// The claim is the UDP port of the same number, which nothing here uses otherwise, and which
 /// the kernel takes back from a process that dies.
@@ -37,8 +38,8 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Claims a port that is free now. Programs that know nothing of claims may still take it, so
-    /// the caller retries with another one.
+    /// Claims a port that is free now. Programs that do not take part in the claims may still take
+    /// it, so the caller retries with another one.
     pub(crate) fn claim() -> Self {
         for _ in 0..COUNT {
             let number = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;

@@ -1,4 +1,4 @@
-//! A network that can be broken.
+//! A network that a test can break.
 
 mod connection;
 mod faults;
@@ -31,19 +31,19 @@ use self::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A TCP proxy between clients and one server on the loopback interface, with faults that are
+/// A TCP proxy between clients and one server on the loopback interface, with faults that can be
 /// switched on and off at run time.
 ///
 /// It runs on a thread and a runtime of its own, with a clock that is never paused: a test that
 /// blocks its runtime does not stop the network.
 ///
-/// Switching a fault is immediate, for bytes that the proxy reads afterwards. Faults add up; a
+/// A switched fault applies at once to bytes that the proxy reads afterwards. Faults add up; a
 /// reply meets [`cut_instead_of_reply`](Self::cut_instead_of_reply) and
 /// [`drop_reply`](Self::drop_reply) first, then the black hole, then the cut, then the delay.
 ///
-/// A reply passes when it is complete. A push message is not a reply: it passes like one, and is
-/// not counted. What is not RESP, such as TLS, passes as it comes and is not counted either; nor is
-/// what a primary sends to its replica.
+/// A reply passes when it is complete. A push message is not a reply: it passes like one, but is
+/// not counted. Data that is not RESP, such as TLS, passes as it comes and is not counted either;
+/// nor is the data that a primary sends to its replica.
 ///
 /// Dropping the proxy closes every connection and joins the thread; bytes on their way are lost.
 #[must_use = "the proxy stops when the value is dropped"]
@@ -73,7 +73,7 @@ struct Shared {
 
 impl Proxy {
     /// Starts a proxy without faults for the server on loopback port `upstream_port`, which need
-    /// not be up: until it is, clients are accepted and reset at once.
+    /// not be up yet: until it is, clients are accepted and reset at once.
     pub fn start(upstream_port: u16) -> Self {
         let shared = Arc::new(Shared {
             upstream_port: AtomicU16::new(upstream_port),
@@ -111,28 +111,28 @@ impl Proxy {
     }
 
     /// Swallows every byte; connections stay open, and new ones are accepted. The end of a
-    /// connection is swallowed too.
+    /// connection is also swallowed.
     ///
-    /// [`heal`](Self::heal) resets the connections that lost something, because what is left of
-    /// them makes no sense: a client would take the next reply for the lost one.
+    /// [`heal`](Self::heal) resets the connections that lost something, because they are out of
+    /// step: a client would take the next reply for the lost one.
     pub fn black_hole(&self, direction: Direction) {
         self.shared.faults().change(direction, |lane| lane.black_hole = true);
     }
 
-    /// Keeps every byte back until [`heal`](Self::heal), which delivers them all, in order: a
+    /// Keeps every byte back until [`heal`](Self::heal), which delivers them all in order, like a
     /// network that was only slow. New connections are accepted.
     pub fn hold(&self, direction: Direction) {
         self.shared.faults().change(direction, |lane| lane.hold = true);
     }
 
-    /// Delivers everything `delay` later. Nothing overtakes, and nothing waits for what is ahead
-    /// of it: the delay is latency and not bandwidth.
+    /// Delivers everything `delay` later. Bytes never overtake each other or queue behind others:
+    /// the delay is latency and not bandwidth.
     pub fn delay(&self, direction: Direction, delay: Duration) {
         self.delay_between(direction, delay..=delay, 0);
     }
 
-    /// Delivers everything later by a time drawn from `range`, from a sequence that depends on
-    /// nothing but `seed`. Nothing overtakes.
+    /// Delivers everything later by a time drawn from `range`, from a sequence that depends only on
+    /// `seed`. Bytes never overtake each other.
     ///
     /// # Panics
     ///
@@ -148,8 +148,8 @@ impl Proxy {
         self.shared.faults().change(direction, |lane| lane.cut_after = Some(bytes));
     }
 
-    /// Ends one direction of one connection after the next bytes that come: who receives reads the
-    /// end, and what is sent to it later is swallowed. The other direction stays open.
+    /// Ends one direction of one connection after the next bytes: their receiver reads the end of
+    /// the stream, and later bytes are swallowed. The other direction stays open.
     pub fn half_close(&self, direction: Direction) {
         self.shared.faults().change(direction, |lane| lane.half_close = true);
     }
@@ -157,19 +157,19 @@ impl Proxy {
     /// Swallows one reply, the `nth` from now on (1 is the next), counted over all connections.
     ///
     /// All later replies pass, so a client that pairs commands and replies by their order takes
-    /// each for the one before it. For a lost reply as the network does it, use
+    /// each for the one before it. For a reply that a real network loses, use
     /// [`cut_instead_of_reply`](Self::cut_instead_of_reply).
     pub fn drop_reply(&self, nth: u64) {
         self.shared.faults().drop_reply(nth);
     }
 
-    /// Closes a connection in the place of one reply, the `nth` from now on (1 is the next),
-    /// counted over all connections: the command was executed, and its client does not know.
+    /// Closes a connection in place of one reply, the `nth` from now on (1 is the next), counted
+    /// over all connections: the command was executed, but its client does not know.
     pub fn cut_instead_of_reply(&self, nth: u64) {
         self.shared.faults().cut_reply(nth);
     }
 
-    /// Swallows messages of subscriptions from now on: each `every`-th one, so all of them for 1.
+    /// Swallows messages of subscriptions from now on: every `every`-th one, so all of them for 1.
     /// Replies pass, and so do the confirmations of subscriptions.
     pub fn drop_messages(&self, every: u64) {
         self.shared.faults().drop_messages(every);
@@ -181,26 +181,26 @@ impl Proxy {
         self.command(Control::Reset);
     }
 
-    /// Leads to another server from now on, as an address does after a failover; connections are
+    /// Leads to another server from now on, like an address after a failover; connections are
     /// reset.
     pub fn fail_over_to(&self, upstream_port: u16) {
         self.lead_to(upstream_port);
         self.reset_connections();
     }
 
-    /// Leads new connections to another server from now on, as a name does whose address has
-    /// changed. Open connections stay.
+    /// Leads new connections to another server from now on, like a name whose address has changed.
+    /// Open connections stay.
     pub fn lead_to(&self, upstream_port: u16) {
         self.shared.upstream_port.store(upstream_port, Ordering::Relaxed);
     }
 
-    /// Refuses new connections from now on, as a host where nothing listens. Open connections
+    /// Refuses new connections from now on, like a host where nothing listens. Open connections
     /// stay.
     pub fn refuse_connections(&self) {
         self.command(Control::Refuse);
     }
 
-    /// Switches every fault off, also the ones that have not struck, and returns when new
+    /// Switches every fault off, including those that have not struck yet, and returns when new
     /// connections are accepted again.
     ///
     /// Bytes that were delayed or held arrive now. Connections whose bytes were swallowed by a
@@ -214,18 +214,18 @@ impl Proxy {
         *self.shared.accepted.borrow()
     }
 
-    /// How many replies the server has sent since the start, whatever became of them. Messages
-    /// of a subscription count, unless they are RESP3 push messages.
+    /// How many replies the server has sent since the start, whatever happened to them. Messages of
+    /// a subscription count, unless they are RESP3 push messages.
     pub fn replies_seen(&self) -> u64 {
         *self.shared.replies.borrow()
     }
 
-    /// How many bytes clients have sent since the start, whatever became of them.
+    /// How many bytes clients have sent since the start, whatever happened to them.
     pub fn bytes_to_server(&self) -> u64 {
         self.shared.to_server.load(Ordering::Relaxed)
     }
 
-    /// How many bytes the server has sent since the start, whatever became of them.
+    /// How many bytes the server has sent since the start, whatever happened to them.
     pub fn bytes_to_client(&self) -> u64 {
         self.shared.to_client.load(Ordering::Relaxed)
     }
@@ -270,13 +270,13 @@ impl Proxy {
         assert!(reached, "{seen} of {count} {what} within {PATIENCE:?}");
     }
 
-    /// Has the proxy's thread do something, and blocks until it is done: it takes no longer than
-    /// a few system calls.
+    /// Sends the proxy's thread a command, and blocks until it is done: that takes no longer than a
+    /// few system calls.
     fn command(&self, control: impl FnOnce(mpsc::Sender<()>) -> Control) {
         let (done, wait) = mpsc::channel();
         let controls = self.controls.as_ref();
         controls
-            .expect("the controls are taken by the destructor only")
+            .expect("only the destructor takes the controls")
             .send(control(done))
             .expect("the proxy's thread runs until the destructor");
         wait.recv_timeout(PATIENCE).expect("the proxy should have done it");

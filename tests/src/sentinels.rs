@@ -10,25 +10,25 @@ use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnecti
 pub use self::events::{SentinelEvent, SentinelEvents};
 use crate::{Certificates, RedisServer, RedisServerBuilder, eventually};
 
-/// What the Sentinels of this harness call their primary.
+/// The Sentinels' name for the primary.
 const NAME: &str = "main";
-/// A primary that has said nothing for so long counts as down.
+/// A primary that has been silent for this long counts as down.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
-/// Bound for what Sentinels find out by themselves.
+/// Bound on what Sentinels find out on their own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One primary, two replicas and three Sentinels, all of one's own.
+/// One primary, two replicas and three Sentinels of the test's own.
 #[derive(Debug)]
 #[must_use = "the servers are killed when the value is dropped"]
 pub struct Sentinels {
     servers: Vec<RedisServer>,
     sentinels: Vec<RedisServer>,
-    /// The password of the servers, if they want one.
+    /// The password of the servers, if they require one.
     password: Option<&'static str>,
 }
 
 impl Sentinels {
-    /// Starts them, and waits until all Sentinels know of everybody.
+    /// Starts them, and waits until every Sentinel knows all the others.
     ///
     /// # Panics
     ///
@@ -46,8 +46,8 @@ impl Sentinels {
         Self::start_from(RedisServer::builder().cluster_of_one(false), flags).await
     }
 
-    /// The same behind TLS, among themselves, too: each wants a certificate of this authority from
-    /// whom it talks to. Only the harness talks to them without.
+    /// The same behind TLS, also among themselves: each requires a certificate from this authority
+    /// of its peers. Only the harness talks to them without TLS.
     ///
     /// # Panics
     ///
@@ -89,7 +89,7 @@ impl Sentinels {
         self.settled().await;
     }
 
-    /// Waits until every Sentinel sees two replicas in order, and two others of its kind.
+    /// Waits until every Sentinel sees two healthy replicas and two other Sentinels.
     ///
     /// # Panics
     ///
@@ -158,7 +158,7 @@ impl Sentinels {
     ///
     /// # Panics
     ///
-    /// When they do not agree, or name a stranger.
+    /// When they do not agree, or name an unknown server.
     pub async fn primary(&self) -> &RedisServer {
         let port = eventually(PATIENCE, || self.agreed()).await;
         self.at(port)
@@ -173,12 +173,12 @@ impl Sentinels {
         self.servers.iter().find(|server| server.known_port() == port).expect("it is one of these")
     }
 
-    /// The servers that are not this one.
+    /// The servers other than this one.
     pub fn others(&self, than: &RedisServer) -> Vec<&RedisServer> {
         self.servers.iter().filter(|server| server.port() != than.port()).collect()
     }
 
-    /// Where all Sentinels that can be reached say that the primary is.
+    /// The port of the primary, according to all reachable Sentinels.
     async fn agreed(&self) -> Result<u16, Vec<Option<u16>>> {
         let mut ports = Vec::new();
         for sentinel in &self.sentinels {
@@ -191,7 +191,7 @@ impl Sentinels {
         }
     }
 
-    /// Has a replica take over, and waits until all Sentinels say so.
+    /// Makes a replica take over, and waits until all Sentinels say so.
     ///
     /// # Panics
     ///
@@ -202,7 +202,7 @@ impl Sentinels {
         self.moved_from(before).await
     }
 
-    /// Waits until all Sentinels name another primary than the one on this port.
+    /// Waits until all Sentinels name a primary other than the one on this port.
     ///
     /// # Panics
     ///

@@ -38,9 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A running `redis-server`, on a loopback port and in a temporary directory of its own. The
 /// environment's `REDIS_SERVER` names another program for all of them, such as `valkey-server`.
 ///
-/// Dropping it kills the process, also a stopped one, and removes the directory. It does not
-/// promise that clients learn of that before their next command. Both happen as well when the
-/// process that started it is killed.
+/// Dropping it kills the process, even a stopped one, and removes the directory; clients may not
+/// learn of that before their next command. Both also happen when the process that started it is
+/// killed.
 ///
 /// Every method takes `&self`, so one server can be shared by the tasks of a test.
 #[derive(Debug)]
@@ -53,10 +53,10 @@ pub struct RedisServer {
     sentinel: OnceLock<Box<RedisServer>>,
 }
 
-/// Has clients of the library ask a Sentinel where a server is.
+/// The variable that makes clients of the library ask a Sentinel for the address of a server.
 const OVER_SENTINEL: &str = "LOCK_SENTINEL";
 
-/// What stays the same over restarts.
+/// The settings that stay the same over restarts.
 #[derive(Debug)]
 struct Settings {
     port: Port,
@@ -70,7 +70,7 @@ struct Settings {
 }
 
 impl RedisServer {
-    /// Starts a server with nothing but the defaults: no password, no persistence.
+    /// Starts a server with the defaults: no password, no persistence.
     ///
     /// # Panics
     ///
@@ -84,11 +84,11 @@ impl RedisServer {
         RedisServerBuilder::default()
     }
 
-    /// Which program and version all servers of this process are.
+    /// The program and version of all servers of this process.
     ///
     /// # Panics
     ///
-    /// When there is no such program.
+    /// When the program does not exist.
     pub fn version() -> &'static ServerVersion {
         &Program::of_this_process().version
     }
@@ -98,9 +98,10 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port())
     }
 
-    /// The address for a client of the library: that over plain TCP; or that of a Redis Cluster, if the
-    /// server is one by itself, as all are where the environment has `LOCK_CLUSTER=1`; or, where that
-    /// has `LOCK_SENTINEL=1`, that of a Sentinel which watches this server and nothing else.
+    /// The address for a client of the library. That is the one over plain TCP, or that of a Redis
+    /// Cluster if the server is a cluster of one node, as all are where the environment has
+    /// `LOCK_CLUSTER=1`. Where it has `LOCK_SENTINEL=1`, it is that of a Sentinel that watches only
+    /// this server.
     ///
     /// # Panics
     ///
@@ -161,7 +162,7 @@ impl RedisServer {
         format!("redis+unix://{}", path.display())
     }
 
-    /// The port that others of its kind know it by: that of TLS if it has one.
+    /// The port that other servers and Sentinels know it by: that of TLS if it has one.
     pub(crate) fn known_port(&self) -> u16 {
         self.settings.known_port()
     }
@@ -171,7 +172,7 @@ impl RedisServer {
         self.settings.password.as_deref()
     }
 
-    /// Whether it can be asked something: it is neither killed nor stopped, nor being started.
+    /// Whether it can answer: it is neither killed nor stopped, nor being started.
     pub(crate) fn is_running(&self) -> bool {
         match self.process.try_lock() {
             Ok(process) => process.is_running(),
@@ -199,8 +200,8 @@ impl RedisServer {
         certificates.expect("the server should have been built with tls(true)")
     }
 
-    /// Puts other certificates in the place of those that it has. It reads them when it starts:
-    /// see [`restart`](Self::restart).
+    /// Replaces the server's certificates. The server reads them when it starts: see
+    /// [`restart`](Self::restart).
     pub fn replace_certificates(&self, certificates: &Certificates) {
         certificates.install(self.directory());
     }
@@ -215,14 +216,14 @@ impl RedisServer {
         self.directory.path()
     }
 
-    /// The id of the process, another one after each [`restart`](Self::restart).
+    /// The id of the process, which changes with each [`restart`](Self::restart).
     pub fn process_id(&self) -> u32 {
         self.process().id()
     }
 
-    /// Stops the process with SIGSTOP, and returns when it has stopped. Connections stay open
-    /// and new ones are still accepted, by the kernel; nothing is answered, and what is sent
-    /// meanwhile is read after [`continue_process`](Self::continue_process).
+    /// Stops the process with SIGSTOP, and returns when it has stopped. Connections stay open, and
+    /// the kernel still accepts new ones; nothing is answered, and data that is sent meanwhile is
+    /// read after [`continue_process`](Self::continue_process).
     ///
     /// # Panics
     ///
@@ -231,7 +232,7 @@ impl RedisServer {
         self.process().stop();
     }
 
-    /// Lets a stopped process go on, with SIGCONT.
+    /// Continues a stopped process with SIGCONT.
     ///
     /// # Panics
     ///
@@ -241,7 +242,7 @@ impl RedisServer {
     }
 
     /// Kills the process with SIGKILL, stopped or not, and returns when it is gone. The directory
-    /// stays, for [`restart`](Self::restart). Does nothing to a process that is gone already.
+    /// stays, for [`restart`](Self::restart). Does nothing if the process is already gone.
     pub fn kill(&self) {
         self.process().kill();
     }
@@ -259,7 +260,7 @@ impl RedisServer {
         *process = loop {
             match self.settings.spawn(self.directory.path()) {
                 Start::Ready(process) => break process,
-                // By a program that knows nothing of the claim; it may go again.
+                // A program that does not take part in the claims has it, and may end soon.
                 Start::PortTaken if Instant::now() < bound => std::thread::sleep(process::STEP),
                 Start::PortTaken => panic!("port {} is taken", self.port()),
                 Start::Failed(message) => panic!("{message}"),
@@ -270,7 +271,7 @@ impl RedisServer {
     /// Opens a direct connection, on database 0 and with the password of the server if it has
     /// one. A command fails when its reply takes longer than 10 seconds.
     ///
-    /// The connection does not announce a library name, so it sends nothing by itself but the
+    /// The connection does not announce a library name, so it sends nothing of its own except the
     /// password.
     ///
     /// # Panics
@@ -284,7 +285,7 @@ impl RedisServer {
         self.try_connection().await.expect("the server should take a connection")
     }
 
-    /// The same where the server may be down, or may end its connections.
+    /// The same for a server that may be down, or may close its connections.
     ///
     /// # Errors
     ///
@@ -316,7 +317,7 @@ impl RedisServer {
         client.get_multiplexed_async_connection_with_config(&bounds).await
     }
 
-    /// How often each command ran since the server started, inside scripts too: see
+    /// How often each command ran since the server started, including inside scripts: see
     /// [`CommandCounts`].
     ///
     /// # Panics
@@ -330,7 +331,7 @@ impl RedisServer {
         self.try_commands().await.expect("the server should answer INFO")
     }
 
-    /// The same where the server may be down, or may end its connections.
+    /// The same for a server that may be down, or may close its connections.
     ///
     /// # Errors
     ///
@@ -388,7 +389,7 @@ impl RedisServer {
         keys
     }
 
-    /// Checks that every key will go by itself, except the ones that may stay.
+    /// Checks that every key will expire, except the ones that may stay.
     ///
     /// # Panics
     ///
@@ -414,13 +415,14 @@ impl RedisServer {
         );
     }
 
-    /// A test that panicked while it held the process leaves a process that can be killed.
+    /// Ignores poison: a test that panicked while it held the process leaves one that can be
+    /// killed.
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The keys of one database. A key that goes between the two questions is left out.
+/// The keys of one database. A key that expires between the two questions is left out.
 async fn keys_of_database(
     connection: &mut MultiplexedConnection,
     database: i64,
@@ -443,7 +445,7 @@ async fn keys_of_database(
     for key in &keys {
         questions.cmd("TYPE").arg(key).cmd("PTTL").arg(key);
     }
-    // Flat, because a pipeline answers one value per command.
+    // Flat, because a pipeline returns one value per command.
     let answers: Vec<redis::Value> = questions.query_async(connection).await.expect(ANSWER);
     keys.iter()
         .zip(answers.chunks_exact(2))

@@ -4,8 +4,8 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// SIGSTOP, and wait until it has taken effect: until then a process goes on with what it is
-/// told, and a test would not know whether it has.
+/// Sends SIGSTOP, and waits until it has taken effect: until then the process still acts on its
+/// input, and a test would not know whether it has.
 pub(crate) fn stop(child: &Child) {
     send(child, Signal::STOP);
     // NOWAIT: a process that ended instead is left for its owner to reap.
@@ -16,7 +16,7 @@ pub(crate) fn stop(child: &Child) {
     assert!(status.stopped(), "the process ended instead of stopping");
 }
 
-/// SIGCONT.
+/// Sends SIGCONT.
 pub(crate) fn go_on(child: &Child) {
     send(child, Signal::CONT);
 }

@@ -15,29 +15,29 @@ use crate::host_clock::PAGE;
 
 const STEP: Duration = Duration::from_millis(5);
 
-/// The machine's `CLOCK_MONOTONIC`: under the shim of a [`HostClock`](crate::HostClock) another clock
-/// shows it.
+/// The machine's `CLOCK_MONOTONIC`: under the shim of a [`HostClock`](crate::HostClock), it is read
+/// from another clock.
 static MACHINE: LazyLock<ClockId> = LazyLock::new(|| {
     if env::var_os(PAGE).is_some() { ClockId::MonotonicRaw } else { ClockId::Monotonic }
 });
 
-/// Nanoseconds of a clock that all processes of this machine share, and nobody sets.
+/// Nanoseconds of a clock that all processes of this machine share, and that is never set.
 pub fn now() -> u64 {
     read(*MACHINE)
 }
 
-/// What a clock shows, in nanoseconds.
+/// The reading of a clock, in nanoseconds.
 pub(crate) fn read(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// So many milliseconds.
+/// This many milliseconds.
 pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What one look at the world gives: the awaited value, or what was seen instead.
+/// The result of one look: the awaited value, or what was seen instead.
 pub trait Observation {
     /// What [`eventually`] returns.
     type Value;
@@ -46,7 +46,7 @@ pub trait Observation {
     ///
     /// # Errors
     ///
-    /// When it is not time yet.
+    /// When the awaited state is not reached yet.
     fn outcome(self) -> Result<Self::Value, String>;
 }
 
@@ -66,14 +66,14 @@ impl<T, E: Debug> Observation for Result<T, E> {
     }
 }
 
-/// Looks every few milliseconds until `look` answers `true` or `Ok`, and returns what it found.
+/// Calls `look` every few milliseconds until it returns `true` or `Ok`, and returns what it found.
 ///
-/// For the state of other processes only, which cannot signal: inside the test process wait on
-/// the future, the channel or the counter itself. Let `look` return a `Result` whose error is
-/// what it saw, so that the panic can tell.
+/// Only for the state of other processes, which cannot signal: inside the test process, wait on the
+/// future, the channel or the counter itself. Let `look` return a `Result` whose error is what it
+/// saw, so that the panic can report it.
 ///
-/// `limit` is real time, also when the test's own clock is paused; a paused clock does not
-/// advance while this waits between two looks.
+/// `limit` is real time, even when the test's own clock is paused; a paused clock does not advance
+/// while this waits between two looks.
 ///
 /// # Panics
 ///

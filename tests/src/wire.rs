@@ -1,4 +1,4 @@
-//! The protocol's request side, for the questions that need no client library.
+//! The request side of the protocol, for commands that need no client library.
 
 /// A command as clients send it.
 pub(crate) fn encoded(words: &[&str]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Other processes of a test.
+//! Further processes of a test.
 
 use std::{
     env,
@@ -12,23 +12,24 @@ use std::{
 
 use crate::{children::end_with_this_process, host_clock::HostClock, signals};
 
-/// How long a line may take. The tests bound what matters more tightly, by the times in the lines.
+/// How long a line may take. The tests put tighter bounds on what matters, by the times in the
+/// lines.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Names the worker of the version before: `tests/run` builds it.
+/// The variable that names the worker of the previous version, which `tests/run` builds.
 const BEFORE: &str = "LOCK_WORKER_BEFORE";
 
-/// The worker as it was in the version before, which has to get along with this one. `None`, said
-/// where no test's output is kept back, if there is none.
+/// The worker of the previous version, which has to work beside this one. If there is none, returns
+/// `None`, and prints so even if the output of tests is captured.
 ///
 /// # Panics
 ///
-/// When the environment names one and it is not there.
+/// When the environment names one that does not exist.
 #[must_use]
 pub fn worker_of_version_before() -> Option<PathBuf> {
     let Some(path) = env::var_os(BEFORE).filter(|path| !path.is_empty()) else {
         let line =
-            format!("left out: the version before, which {BEFORE} is to name (see tests/run)\n");
+            format!("left out: the previous version, which {BEFORE} has to name (see tests/run)\n");
         let _ = io::stderr().write_all(line.as_bytes());
         return None;
     };
@@ -37,18 +38,18 @@ pub fn worker_of_version_before() -> Option<PathBuf> {
     Some(path)
 }
 
-/// The locks on which workers that are told to `work` work.
+/// The locks that workers use on the command `work`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkIds {
-    /// Those that everybody wants.
+    /// Locks that all processes want.
     pub hot: Vec<String>,
-    /// Those that there are besides.
+    /// Further locks.
     pub cold: Vec<String>,
-    /// Those that one task of each process holds for long, while the others wait for it: who takes
-    /// them when their time is up is there to see it.
+    /// Locks that one task of each process holds for long, while tasks of the others wait: so that
+    /// when such a lease expires, a waiter is there to take the lock.
     pub rivals: Vec<String>,
-    /// Not of locks, but of debounced calls.
+    /// Ids of debounced calls.
     pub bursts: Vec<String>,
 }
 
@@ -66,14 +67,14 @@ impl WorkIds {
         }
     }
 
-    /// All of them. What belongs to a debounced call is in the slot of the lock of that name.
+    /// All ids. The keys of a debounced call are in the slot of the lock of that name.
     pub fn iter(&self) -> impl Iterator<Item = &String> {
         self.hot.iter().chain(&self.cold).chain(&self.rivals).chain(&self.bursts)
     }
 }
 
-/// A process that is told what to do by lines, and answers by lines. It is killed when the value
-/// is dropped, and when this process ends.
+/// A process that takes commands and answers in lines. It is killed when the value is dropped, and
+/// when this process ends.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -91,7 +92,7 @@ impl Worker {
         Self::spawn(&mut Command::new(program.as_ref()))
     }
 
-    /// Starts the program by these clocks, which have to outlive it.
+    /// Starts the program with these clocks, which have to outlive it.
     ///
     /// # Panics
     ///
@@ -153,8 +154,8 @@ impl Worker {
         }
     }
 
-    /// The words of the next line, if there is one already, or if it comes in a minute while this is
-    /// `patient`. None as well if the process has ended.
+    /// The words of the next line, if there is one already or, with `patient`, if it comes within a
+    /// minute. Also `None` if the process has ended.
     #[must_use]
     pub fn hear_now(&self, patient: bool) -> Option<Vec<String>> {
         let patience = if patient { PATIENCE } else { Duration::ZERO };
@@ -168,7 +169,7 @@ impl Worker {
         self.child.id()
     }
 
-    /// The next line, which has to begin with this word; the other words are numbers.
+    /// The numbers of the next line, which has to begin with this word.
     ///
     /// # Panics
     ///
@@ -190,7 +191,7 @@ impl Worker {
         signals::stop(&self.child);
     }
 
-    /// Lets a stopped process go on.
+    /// Continues a stopped process.
     pub fn go_on(&self) {
         signals::go_on(&self.child);
     }

@@ -1,4 +1,4 @@
-//! Waiting for a lock, giving up, and going away in the middle of it.
+//! Waiting for a lock, giving up, and being cancelled in the middle of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -91,7 +91,7 @@ async fn one_at_a_time_under_contention(engine: &Engine) {
             tasks.spawn(async move {
                 for _ in 0..4 {
                     let guard = locks.lock("a").wait(ms(60_000)).acquire().await.unwrap();
-                    let mut last = inside.try_lock().expect("nobody else is inside");
+                    let mut last = inside.try_lock().expect("no other body is inside");
                     assert!(guard.fencing_token() > *last);
                     *last = guard.fencing_token();
                     tokio::time::sleep(ms(1)).await;
@@ -117,7 +117,7 @@ async fn futures_dropped_before_they_are_polled_leave_nothing(engine: &Engine) {
     for _ in 0..100 {
         drop(locks.lock("a").acquire());
         let mut once = Box::pin(async { locks.lock("a").acquire().await });
-        // Pending, or with a guard in it that nobody takes out: the memory store answers at once.
+        // Pending, or ready with a guard that is never taken out: the memory store answers at once.
         let polled = futures_util::poll!(&mut once);
         drop((polled, once));
     }
@@ -145,7 +145,7 @@ async fn a_waiter_that_goes_away_leaves_its_place(engine: &Engine) {
     assert!(third.await.unwrap().is_ok());
 }
 
-/// Inside a process a release is the turn of the next caller; nobody sleeps in between.
+/// Inside a process, a release passes the lock to the next caller without a pause.
 #[tokio::test(start_paused = true)]
 async fn a_release_wakes_the_next_caller_at_once() {
     let locks = Locks::in_memory();
@@ -166,7 +166,7 @@ async fn a_release_wakes_the_next_caller_at_once() {
     assert!(began.elapsed() <= ms(300 * 6 + 6), "{:?}", began.elapsed());
 }
 
-/// Any executor will do: a Redis store needs nothing of its callers' runtime.
+/// Any executor will do: a Redis store needs nothing from its callers' runtime.
 #[test]
 fn a_redis_store_serves_callers_without_a_runtime() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -183,7 +183,7 @@ fn a_redis_store_serves_callers_without_a_runtime() {
     assert_eq!(block_on(locks.lock("a").status()).unwrap(), Status::Free);
 }
 
-/// An executor that knows nothing of tokio.
+/// An executor that does not know tokio.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -228,7 +228,7 @@ fn an_embedded_store_moves_from_runtime_to_runtime() {
     });
 }
 
-/// A runtime that is gone cannot serve anybody, and says so instead of hanging.
+/// A runtime that is gone cannot serve callers, and the error says so instead of a hang.
 #[test]
 fn an_embedded_store_reports_a_runtime_that_was_shut_down() {
     let locks = Locks::in_memory();
@@ -244,7 +244,7 @@ fn an_embedded_store_reports_a_runtime_that_was_shut_down() {
 }
 
 /// Guarantee 4: 10,000 acquires, each dropped at a random moment, with replies that are late by a
-/// random time. Two round trips later no key is left.
+/// random time. Two round trips later, no key is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_cancelled_acquires_leave_no_key() {
     const ACQUIRES: u64 = 10_000;
@@ -261,8 +261,8 @@ async fn ten_thousand_cancelled_acquires_leave_no_key() {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            // From before the request is sent to after its reply has come; a fifth of them on a
-            // few shared ids, where the drop may meet a wait.
+            // The drops range from before the request is sent to after its reply has come. A fifth
+            // of the acquires use a few shared ids, where a wait may be dropped.
             let patience = Duration::from_micros(random % 16_000);
             let id = if number % 5 == 0 { random % 10 } else { round * AT_ONCE + number };
             let lock = locks.lock(format!("a{id}"));
@@ -276,7 +276,7 @@ async fn ten_thousand_cancelled_acquires_leave_no_key() {
         }
     }
     // Two round trips on the same connection: the first answer comes after those of the attempts
-    // that were on their way, the second after the releases that these have led to.
+    // that were on their way, the second after the resulting releases.
     for _ in 0..2 {
         locks.lock("round trip").status().await.unwrap();
     }

@@ -1,5 +1,5 @@
-//! The attributes under each other: a lock that is held already, several locks of one function,
-//! and locks of a debounced run.
+//! Nested attributes: a lock that is held already, several locks of one function, and locks of a
+//! debounced run.
 
 use std::{
     future::Future,
@@ -50,7 +50,7 @@ async fn ping(count: u32) -> Result<u32, Error> {
 
 #[locked(id = "pong")]
 async fn pong(count: u32) -> Result<u32, Error> {
-    // Not at the first poll of the outer bodies.
+    // So that it does not happen at the first poll of the outer bodies.
     tokio::task::yield_now().await;
     Box::pin(ping(count)).await
 }
@@ -73,7 +73,7 @@ async fn a_lock_that_the_caller_runs_under_is_a_deadlock_at_once(engine: &Engine
             assert_eq!(boxed(1).await.unwrap_err().kind(), ErrorKind::Deadlock);
             let error = ping(1).await.unwrap_err();
             assert_eq!((error.kind(), error.id()), (ErrorKind::Deadlock, Some("ping")));
-            // Not even one attempt is made: the answer would be that it is busy, for ever.
+            // Not even one attempt is made: it would always find the lock busy.
             assert_eq!(skipping().await.unwrap_err().kind(), ErrorKind::Deadlock);
         })
         .await;
@@ -85,7 +85,7 @@ async fn a_lock_that_the_caller_runs_under_is_a_deadlock_at_once(engine: &Engine
         assert_eq!(lock.acquire().await.unwrap_err().kind(), ErrorKind::Deadlock);
         let polling = lock.clone().retry(3, ms(5000)).acquire().await;
         assert_eq!(polling.unwrap_err().kind(), ErrorKind::Deadlock);
-        // Another client's lock of that id is another's; here one of another store.
+        // Another client's lock of the same id does not count; here it is one of another store.
         drop(Locks::in_memory().lock("with").acquire().await.unwrap());
         lock.with(|_| async {}).await
     });
@@ -95,7 +95,7 @@ async fn a_lock_that_the_caller_runs_under_is_a_deadlock_at_once(engine: &Engine
         assert_eq!(locks.lock(id).status().await.unwrap(), Status::Free, "{id}");
     }
 
-    // A body that panics is no longer run under, on this thread or any other.
+    // After a panic, no thread counts as running inside the body.
     #[locked(id = "panics")]
     async fn panics(really: bool) -> Result<(), Error> {
         assert!(!really, "as it should");
@@ -114,7 +114,8 @@ async fn sibling() -> Result<(), Error> {
 
 #[locked(id = "parent")]
 async fn parent(locks: &Locks) -> Result<(), Error> {
-    // What is spawned is another task, though it is waited for; this one gives up first.
+    // A spawned task is another task, even if this one waits for it. The spawned one gives up
+    // first.
     let task = tokio::spawn(locks.scope(waits_for_parent()));
     assert_eq!(task.await.unwrap().unwrap_err().kind(), ErrorKind::Busy);
     let (one, two, three) = tokio::join!(sibling(), sibling(), sibling());
@@ -131,7 +132,7 @@ async fn siblings_and_tasks_wait_for_each_other(engine: &Engine) {
     let (one, two, parent) =
         locks.scope(async { tokio::join!(sibling(), sibling(), parent(&locks)) }).await;
     one.and(two).and(parent).unwrap();
-    // A body that is done is not run under any more, and a guard that is only held is not a body.
+    // A body that is done does not count any more, and a guard that is merely held is not a body.
     locks.scope(async { sibling().await.and(sibling().await) }).await.unwrap();
     let _guard = locks.lock("parent").acquire().await.unwrap();
     let error = locks.scope(waits_for_parent()).await.unwrap_err();
@@ -157,7 +158,7 @@ async fn tasks_that_a_body_polls_are_not_the_body(engine: &Engine) {
             locks.scope(local(&inside)).await
         }
     });
-    // The set polls the other task while it is in the body, which is another all the same.
+    // The set polls the other task inside the body, but it still is another task.
     let body = locks.lock("local").with(|_| {
         set.run_until(async {
             local(&inside).await.unwrap();
@@ -197,11 +198,11 @@ async fn reentrant_bodies_run_under_the_outer_guard(engine: &Engine) {
     assert_eq!(outer, inner, "one lock, one grant");
     assert_eq!(other.lock("account:7").status().await.unwrap(), Status::Free);
     let alone = locks.scope(audit(7)).await.unwrap();
-    assert!(alone > outer, "where nobody runs under it, it is acquired");
+    assert!(alone > outer, "outside a body, it is acquired");
     assert_eq!(other.lock("account:7").status().await.unwrap(), Status::Free);
     assert_eq!(locks.scope(deep(20)).await.unwrap(), 20);
 
-    // Under `with`, too, and not under a lock of another client.
+    // The same under `with`, but not under a lock of another client.
     let held = locks.lock("account:8").with(|guard| async move {
         let inner = audit(8).await.unwrap();
         (guard.fencing_token(), inner)
@@ -241,7 +242,7 @@ type Escaped = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 #[locked(id = "escape")]
 async fn lets_one_escape(guards: Arc<AtomicU32>) -> Result<Escaped, Error> {
     let mut inner: Escaped = Box::pin(escapes(guards));
-    // It has begun, under the guard of this body.
+    // The inner body has begun, under the guard of this body.
     assert!(timeout(ms(20), &mut inner).await.is_err());
     Ok(inner)
 }
@@ -347,13 +348,13 @@ async fn each_of_several_locks_has_its_own_terms(engine: &Engine) {
         };
         assert_eq!(outcome, expected, "when {id} is busy");
         guard.release().await.unwrap();
-        // One that has given up may be passed the lock before its leave has arrived.
+        // A waiter that has given up may be handed the lock before its withdrawal has arrived.
         for id in ["a", "b", "c"] {
             let free = async || other.lock(id).status().await.unwrap() == Status::Free;
             eventually(ms(5000), free).await;
         }
     }
-    // One that cannot be is found before any is taken.
+    // An invalid id is found before any lock is taken.
     #[locked(id = "a")]
     #[locked(id = name)]
     async fn cannot_be(name: &str) -> Result<(), Error> {
@@ -407,11 +408,11 @@ async fn try_save(document: u32) -> Result<(), Error> {
 async fn debounced_runs_take_their_locks(engine: &Engine) {
     let (locks, other) = (engine.locks().await, engine.locks().await);
     let runs = Arc::new(AtomicU32::new(0));
-    // The lock is free while the calls are waited for.
+    // The lock is free during the wait of the burst.
     let look = async {
         sleep(ms(20)).await;
         assert_eq!(other.lock("document:7").status().await.unwrap(), Status::Free);
-        // And taken in the run: it waits for this one.
+        // The run takes it, and so waits for this guard.
         let guard = other.lock("document:7").acquire().await.unwrap();
         sleep(ms(150)).await;
         assert_eq!(runs.load(Ordering::SeqCst), 0);
@@ -425,7 +426,8 @@ async fn debounced_runs_take_their_locks(engine: &Engine) {
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     assert_eq!(other.lock("document:7").status().await.unwrap(), Status::Free);
 
-    // Each way out: skipped, made, and the debounce's own.
+    // Each outcome of the locks: skipped, replaced by `or_else`, and an error of the debounced
+    // call.
     let guard = other.lock("document:7").acquire().await.unwrap();
     assert_eq!(locks.scope(try_save(7)).await.unwrap(), Some(()));
     let short = engine.builder().wait(ms(20)).build().await.unwrap();

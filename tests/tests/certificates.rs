@@ -1,4 +1,4 @@
-//! Certificates: those of clients, and what is wrong with those of servers, by name.
+//! Certificates of clients, and precise errors about certificates of servers.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lock::{Error, ErrorKind, Locks, LocksBuilder};
@@ -11,10 +11,11 @@ use tokio::{
 
 use crate::common::{WatchedServer, ms};
 
-/// For the tests only: the library of the harness makes no keys of this kind.
+/// For these tests only: the harness's library makes no keys of this kind.
 const RSA: &str = include_str!("certificates/rsa.key");
 
-/// In 1.3, a server judges the client's certificate when the client takes TLS for open already.
+/// In 1.3, the server checks the client's certificate when the handshake is already complete for
+/// the client.
 const VERSIONS: [&str; 2] = ["TLSv1.3", "TLSv1.2"];
 
 const WANTS: &str = "TLS failed: the server wants a certificate of the client";
@@ -58,7 +59,7 @@ async fn refused(builder: LocksBuilder, kind: ErrorKind, says: &str) -> String {
     text
 }
 
-/// The key inside of one that is wrapped as PKCS#8, which begins with what kind of key it is.
+/// The key inside PKCS#8, which begins with the kind of the key.
 fn unwrapped(pkcs8: &str, wrapping: usize, label: &str) -> String {
     let text: String = pkcs8.lines().filter(|line| !line.starts_with("-----")).collect();
     let inner = BASE64_STANDARD.encode(&BASE64_STANDARD.decode(text).unwrap()[wrapping..]);
@@ -76,7 +77,7 @@ async fn a_client_is_known_by_its_certificate() {
         let pkcs8 = certificates.client();
         works(showing(&server, &pkcs8)).await;
         works(of_client(&server, Some(&pkcs8))).await;
-        // What the key is wrapped in, and what it is.
+        // The key without its wrapping.
         let sec1 = unwrapped(&pkcs8.key, 29, "EC PRIVATE KEY");
         works(builder(&server).client_certificate(&*pkcs8.certificate, sec1)).await;
         let rsa = certificates.client_of(RSA, 2100);
@@ -87,7 +88,7 @@ async fn a_client_is_known_by_its_certificate() {
         let both = format!("{}{}", pkcs8.key, pkcs8.certificate);
         works(builder(&server).client_certificate(&*both, &*both)).await;
     }
-    // Where notices come on a connection of their own, that one shows it, too.
+    // If notices come on a connection of their own, that one also presents the certificate.
     let server = RedisServer::builder().tls(true).tls_auth_clients(true);
     let server = WatchedServer::start(server.flags(["--rename-command", "HELLO", ""]));
     let locks = showing(&server, &server.certificates().client()).build().await.unwrap();
@@ -95,7 +96,8 @@ async fn a_client_is_known_by_its_certificate() {
     assert!(shown.contains("delivery: \"pub/sub\""), "{shown}");
 }
 
-/// Each is tried often: the words of the server are lost now and then with what it has not read.
+/// Each case is tried often: now and then, the server's alert is lost because it had not read all
+/// data before it closed the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_another_certificate_says_so() {
     if RedisServer::leaves_out_tls() {
@@ -114,7 +116,8 @@ async fn a_server_that_wants_another_certificate_says_so() {
             let text = refused(showing(&server, &expired), kind, REFUSES).await;
             assert!(text.contains("(it has expired)"), "{text}");
             refused(of_client(&server, Some(&stranger)), kind, REFUSES).await;
-            // To a client of the user's, nobody says whether it has been asked for one.
+            // A client that the user has built does not report whether it was asked for a
+            // certificate.
             let kind = if version == "TLSv1.2" { ErrorKind::Unavailable } else { kind };
             refused(of_client(&server, None), kind, "the server wants a certificate of the client")
                 .await;
@@ -127,7 +130,7 @@ async fn a_server_that_wants_another_certificate_says_so() {
     }
 }
 
-/// As when the server's words are lost: the connection ends behind the handshake, and says nothing.
+/// As when the server's alert is lost: the connection ends after the handshake, without a message.
 #[tokio::test]
 async fn a_server_whose_words_were_lost_is_heard_again() {
     if RedisServer::leaves_out_tls() {
@@ -144,7 +147,8 @@ async fn a_server_whose_words_were_lost_is_heard_again() {
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 continue;
             }
-            // What the client says first, what the server answers, and what the client says to that.
+            // Passes the client's first message and the server's answer, and drops the client's
+            // reply.
             let (mut said, mut answered) = ([0; 4096], [0; 4096]);
             let length = client.read(&mut said).await.unwrap();
             server.write_all(&said[..length]).await.unwrap();
@@ -164,7 +168,7 @@ async fn a_server_whose_words_were_lost_is_heard_again() {
     tokio::select! { _ = refused => {}, () = pass => {} }
 }
 
-/// Everything that the error shows, and that it is no attempt to connect.
+/// Checks the error's text, and that building fails before any attempt to connect.
 fn invalid(builder: LocksBuilder, says: &[&str]) {
     let error: Error = builder.build_lazy().unwrap_err();
     let text = error.to_string();
@@ -210,7 +214,7 @@ async fn certificates_and_keys_that_cannot_be_are_refused_and_never_told() {
         let nonsense = "-----BEGIN CERTIFICATE-----\naHVzaA==\n-----END CERTIFICATE-----\n";
         invalid(with(nonsense, key), &["first argument", "X.509"]);
         invalid(with(certificate, &other.key), &["do not belong together"]);
-        // The chain the wrong way round.
+        // The chain in the wrong order.
         let chain = format!("{}{certificate}", certificates.authority());
         invalid(with(&chain, key), &["do not belong together", "is the first"]);
     }
@@ -268,7 +272,7 @@ async fn what_is_wrong_with_a_servers_certificate_is_named() {
     let itself = Certificates::signing_itself();
     let builder = Locks::builder().url(server.tls_url()).root_certificate(itself.authority());
     refused(builder, kind, "an authority that is not trusted").await;
-    // One that signs itself, as `openssl req -x509` makes it.
+    // A self-signed certificate, as `openssl req -x509` makes it.
     let server = RedisServer::builder().certificates(&itself).start();
     let authority = server.certificate_authority();
     let builder = Locks::builder().url(server.tls_url()).root_certificate(authority);
@@ -297,7 +301,7 @@ async fn what_two_sides_do_not_have_in_common_is_named() {
     text.await;
 }
 
-/// To most servers, what TLS begins with is a line that does not end: they say nothing.
+/// To most servers, the start of TLS is a line that does not end, so they say nothing.
 #[tokio::test]
 async fn a_server_without_tls_is_found_out() {
     let server = WatchedServer::start(RedisServer::builder());
@@ -312,7 +316,7 @@ async fn a_server_without_tls_is_found_out() {
     );
 }
 
-/// A service that runs learns it from its calls.
+/// A running service learns it from its calls.
 #[tokio::test]
 async fn a_certificate_that_expires_is_named_when_the_connection_breaks() {
     if RedisServer::leaves_out_tls() {
@@ -338,7 +342,7 @@ async fn a_certificate_that_expires_is_named_when_the_connection_breaks() {
     acquired.release().await.unwrap();
 }
 
-/// The Sentinels and all servers speak TLS only, and want a certificate of everybody.
+/// The Sentinels and all servers only speak TLS, and require a certificate of every client.
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_and_their_servers_are_reached_over_tls() {
     if RedisServer::leaves_out_tls() {
@@ -367,7 +371,7 @@ async fn sentinels_and_their_servers_are_reached_over_tls() {
     assert!(held.is_held());
     held.release().await.unwrap();
 
-    // The Sentinels are the first who are asked.
+    // The Sentinels are asked first.
     let kind = ErrorKind::Rejected;
     let text = refused(without(), kind, WANTS).await;
     assert!(text.contains("none of the Sentinels at"), "{text}");
@@ -375,7 +379,7 @@ async fn sentinels_and_their_servers_are_reached_over_tls() {
     let foreign = Certificates::generate();
     let foreign = Locks::builder().url(&*url).root_certificate(foreign.authority());
     refused(foreign, ErrorKind::Unavailable, "an authority that is not trusted").await;
-    // The other way round, too.
+    // The reverse also fails.
     let plain = Locks::builder().url(url.replace("rediss", "redis"));
     let error = plain.build().await.unwrap_err();
     assert!(error.to_string().contains("the server wants TLS"), "{error}");

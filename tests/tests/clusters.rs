@@ -1,5 +1,5 @@
-//! A Redis Cluster: each id is asked for at the node that has its slot, wherever that moves, and a
-//! node that is out of reach stops only its own ids.
+//! A Redis Cluster: each request goes to the node that has the id's slot, wherever the slot moves,
+//! and a node that is out of reach stops only its own ids.
 
 use std::{
     sync::{
@@ -21,10 +21,10 @@ use tokio::{
 
 use crate::common::{Heard, may_stay};
 
-/// For what takes a failover: the nodes need three to five seconds.
+/// Bound on waits over a failover, for which the nodes need three to five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One slot of each primary, as a cluster begins.
+/// One slot of each primary of a new cluster.
 const SLOTS: [u16; 3] = [1000, 7000, 13_000];
 
 /// An id whose lock is in this slot.
@@ -36,7 +36,7 @@ async fn connect(cluster: &Cluster) -> Locks {
     Locks::connect(&cluster.url()).await.unwrap()
 }
 
-/// A primary has its replica's word for what it has written.
+/// Waits until a primary's replica has acknowledged its writes.
 async fn replicated(primary: &RedisServer) {
     let mut connection = primary.connection().await;
     let mut wait = redis::cmd("WAIT");
@@ -54,7 +54,7 @@ async fn waits_for(locks: &Locks, id: &str, waiters: usize) {
     .await;
 }
 
-/// No key is left but what counts fences, and all others expire.
+/// Asserts that no key is left except the counters of fences, and that all others expire.
 async fn assert_clean(cluster: &Cluster) {
     for server in cluster.primaries().await {
         eventually(ms(5000), || async {
@@ -76,8 +76,8 @@ async fn the_contract_is_kept_on_a_cluster() {
     assert_eq!(report.checked.len(), 12, "{report}");
 }
 
-/// Ids of any form, on all nodes and many at once: a lock has the name that other clients would give
-/// it, and everything else is where it is.
+/// Ids of any form, on all nodes and many at once: a lock's key has the name that other clients
+/// would give it, and all its other keys are on the same node.
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_of_any_form_are_locked_waited_for_and_debounced() {
     let cluster = Cluster::start().await;
@@ -123,8 +123,8 @@ async fn ids_of_any_form_are_locked_waited_for_and_debounced() {
     assert_clean(&cluster).await;
 }
 
-/// As a user would write it who has one node's address only: also one of a replica, and one that is
-/// not asked for anything until the first call.
+/// A URL with the address of only one node, possibly a replica; and a lazy connection, which asks
+/// for nothing until the first call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_url_of_any_node_leads_to_all() {
     let cluster = Cluster::start().await;
@@ -140,7 +140,7 @@ async fn a_plain_url_of_any_node_leads_to_all() {
             guard.release().await.unwrap();
             lazy.lock(&*id).acquire().await.unwrap().release().await.unwrap();
         }
-        assert_eq!(heard.all(), [], "nothing is wrong with a cluster");
+        assert_eq!(heard.all(), [], "a cluster causes no warning");
     }
     let one = cluster.servers()[0].url().replace("redis:", "redis+cluster:");
     let one = one.trim_end_matches('/').to_owned();
@@ -166,14 +166,14 @@ async fn a_server_by_itself_is_no_cluster() {
     let error = Locks::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
-    // A call waits for it within its bounds, and says the same.
+    // A call waits for the cluster within its bounds, and gives the same error.
     let lazy = Locks::builder().url(url).build_lazy().unwrap();
     let error = lazy.lock("a").acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(&gone.port().to_string()), "{error}");
 }
 
-/// Something that leads each call to its server, which this library must not do itself.
+/// A proxy leads each call to its server, and the library must not do so itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_named_by_slots_for_a_proxy() {
     let server = RedisServer::builder().cluster_of_one(true).start();
@@ -194,8 +194,8 @@ async fn keys_are_named_by_slots_for_a_proxy() {
     waiter.await.unwrap().unwrap().release().await.unwrap();
 }
 
-/// The lock is renewed on the new primary, whoever waits is served there, and the other nodes know
-/// nothing of it.
+/// The lock is renewed on the new primary, and its waiters are served there; the other nodes do not
+/// know the lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_follow_their_slots_over_a_failover() {
     let cluster = Cluster::start().await;
@@ -226,8 +226,8 @@ async fn locks_follow_their_slots_over_a_failover() {
     assert_clean(&cluster).await;
 }
 
-/// A replica may lack what the primary has granted: the holder is told by the first renewal there,
-/// which does not wait for its time.
+/// A replica may lack a grant of its primary: the first renewal there, which comes before it is
+/// due, tells the holder.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_whose_key_did_not_survive_is_lost_at_once() {
     let cluster = Cluster::builder().severable(true).start().await;
@@ -248,8 +248,8 @@ async fn a_lock_whose_key_did_not_survive_is_lost_at_once() {
     assert!(kept.is_held() && elsewhere.is_held());
 }
 
-/// A node that is dead, and one that is silent: what is on the others goes on as if nothing were, the
-/// calls of all kinds, and its own ids come back with the node that takes over.
+/// A dead node, and a silent one: all kinds of calls on the other nodes go on undisturbed, and its
+/// own ids come back with the node that takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_out_of_reach_stops_only_its_own_ids() {
     for killed in [true, false] {
@@ -264,7 +264,7 @@ async fn a_node_that_is_out_of_reach_stops_only_its_own_ids() {
         } else {
             old.stop_process();
         }
-        // More than may be on its way to the one that is gone, of each kind.
+        // More calls of each kind than may be on their way to the lost node.
         let gone = id_in(SLOTS[1], "");
         for number in 0..6000 {
             let (locks, id) = (Arc::clone(&locks), format!("{gone}{number}"));
@@ -295,10 +295,10 @@ async fn a_node_that_is_out_of_reach_stops_only_its_own_ids() {
             }
         }
         assert!(rounds > 10, "{rounds} in all");
-        // 10 ms on a machine with nothing else to do; a call that waited for the dead node takes one
-        // second and more.
+        // About 10 ms on an idle machine; a call that waited for the dead node would take a second
+        // or more.
         assert!(worst < ms(800), "{worst:?} where nothing is wrong (killed: {killed})");
-        assert!(held.is_held(), "it has to be renewed each half of a second");
+        assert!(held.is_held(), "it has to be renewed every half second");
 
         cluster.moved_from(SLOTS[1], old.port()).await;
         let began = Instant::now();
@@ -309,7 +309,7 @@ async fn a_node_that_is_out_of_reach_stops_only_its_own_ids() {
     }
 }
 
-/// Some keys of the slot are on the one node by then, and the others on the other.
+/// While the slot is half moved, some of its keys are on one node and some on the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_of_a_slot_that_is_half_moved_are_kept() {
     let cluster = Cluster::start().await;
@@ -333,7 +333,7 @@ async fn locks_of_a_slot_that_is_half_moved_are_kept() {
     half.move_keys(1000).await;
     sleep(ms(2000)).await;
     assert!(held.iter().all(LockGuard::is_held), "with all keys moved");
-    // What needs several keys has to wait: for two seconds, as where nobody answers.
+    // A request with several keys has to wait: for two seconds, as when no server answers.
     let new = locks.lock(id_in(slot, "new"));
     let waits = tokio::spawn(new.clone().wait(PATIENCE).acquire());
     sleep(ms(300)).await;
@@ -354,7 +354,7 @@ async fn locks_of_a_slot_that_is_half_moved_are_kept() {
     assert_clean(&cluster).await;
 }
 
-/// A node that comes, gets slots, and gives them back before it goes.
+/// A node joins, gets slots, and gives them back before it leaves.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_come_and_go() {
     let cluster = Cluster::start().await;
@@ -387,8 +387,8 @@ async fn nodes_come_and_go() {
     assert_clean(&cluster).await;
 }
 
-/// A waiter is alive by the connection to the node of its lock: one that has died is passed over
-/// there, and one that lives is not, wherever else both are known.
+/// A waiter counts as alive by its connection to the node of its lock: there, a dead waiter is
+/// passed over and a living one is not, whatever other nodes know about them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_living_are_told_from_the_dead_on_each_node() {
     let cluster = Cluster::start().await;
@@ -401,24 +401,25 @@ async fn the_living_are_told_from_the_dead_on_each_node() {
         waits_for(&locks, &id, 1).await;
         let waits = tokio::spawn(alive.lock(&*id).wait(PATIENCE).acquire());
         waits_for(&locks, &id, 2).await;
-        // Its connection to that node dies, and it does not come again: as a process that is killed.
+        // Its connection to that node dies and is not replaced, as when a process is killed.
         waiter.abort();
         drop(dead);
         let began = Instant::now();
         held.release().await.unwrap();
         let guard = timeout(PATIENCE, waits).await.unwrap().unwrap().unwrap();
         assert!(began.elapsed() < ms(1000), "{:?}: it is served at once", began.elapsed());
-        // Taken away by force: each node tells it, and the client hears it once.
+        // Released by force: each node reports it, and the client takes notice once.
         assert!(locks.lock(&*id).force_release().await.unwrap());
         timeout(PATIENCE, guard.lost()).await.unwrap();
         let next = alive.lock(&*id).wait(PATIENCE).acquire().await.unwrap();
         sleep(ms(100)).await;
-        assert!(next.is_held(), "what the others repeat is about the one before");
+        assert!(next.is_held(), "repeated notices are about the previous guard");
     }
 }
 
-/// A primary that is replaced by command answers on, as a replica, and whoever waits asks nothing: the
-/// new one must hear all the same who listens, or it takes those who wait for dead.
+/// A primary that is replaced by command goes on answering, as a replica, and a client that only
+/// waits sends no requests. It must still subscribe at the new primary, which would otherwise take
+/// its waiters for dead.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_only_waits_hears_of_a_failover() {
     let cluster = Cluster::start().await;
@@ -427,10 +428,10 @@ async fn whoever_only_waits_hears_of_a_failover() {
     let held = locks.lock(&*id).acquire().await.unwrap();
     let waiter = tokio::spawn(other.lock(&*id).wait(PATIENCE).acquire());
     waits_for(&locks, &id, 1).await;
-    // A waiter that came before its holder was known to listen has looked once more by then.
+    // By then, a waiter that came before its holder was known to listen has looked once more.
     sleep(ms(1000)).await;
     let new = cluster.fail_over(SLOTS[1]).await;
-    // Sooner than the waiter looks by itself, which is five seconds after it has last done so.
+    // Sooner than the waiter's own look, which comes five seconds after its last one.
     let listeners = || async {
         let mut question = redis::cmd("PUBSUB");
         question.arg("CHANNELS").arg("~wake:*");
@@ -469,7 +470,7 @@ async fn replicas_acknowledge_on_each_node() {
     heard.until(&[Warning::TooFewReplicas { wanted: 1 }]).await;
 }
 
-/// What is told to a client comes from the node of the lock, or of the burst.
+/// Notices to a client come from the node of the lock or of the burst.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_node_notifies_of_what_it_has() {
     let cluster = Cluster::start().await;
@@ -481,7 +482,8 @@ async fn each_node_notifies_of_what_it_has() {
         eventually(PATIENCE, || async { other.debounce(&*id).flush().await.unwrap() }).await;
         let ran = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
         assert_eq!(ran, Some(7), "the other client has flushed it");
-        // Contended, so that it is handed over instead of being passed on among its own callers.
+        // Contended, so that it is handed over to another client instead of the next caller of its
+        // own.
         let held = locks.lock(&*id).acquire().await.unwrap();
         let own = tokio::spawn(locks.lock(&*id).wait(PATIENCE).acquire());
         let others = tokio::spawn(other.lock(&*id).wait(PATIENCE).acquire());
@@ -504,11 +506,11 @@ async fn under_both(
     let others = inside.fetch_add(1, Ordering::SeqCst);
     tokio::task::yield_now().await;
     inside.fetch_sub(1, Ordering::SeqCst);
-    assert_eq!(others, 0, "somebody else has one of the two");
+    assert_eq!(others, 0, "another task has one of the two");
     Ok(())
 }
 
-/// They are taken in one order, whatever nodes they are on, and nobody waits for ever.
+/// They are taken in one order, whatever nodes they are on, so that no caller waits for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_of_different_nodes_are_taken_together() {
     let cluster = Cluster::start().await;
@@ -518,7 +520,7 @@ async fn locks_of_different_nodes_are_taken_together() {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..60 {
         let locks = clients[number % 2].clone();
-        // One of the two is the same for all.
+        // All tasks have one of the two in common.
         let (one, other) = (ids[1].clone(), ids[number % 2 * 2].clone());
         let (first, second) = if number % 3 == 0 { (one, other) } else { (other, one) };
         let inside = Arc::clone(&inside);
@@ -556,7 +558,8 @@ async fn a_cluster_is_reached_over_tls() {
     assert!(error.to_string().contains("client_certificate"), "{error}");
 }
 
-/// Each connection asks for them: those to the nodes, and those that only ask for the slots.
+/// Every connection asks for credentials: those to the nodes, and those that only ask for the
+/// slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_asked_for_at_each_node() {
     let servers = RedisServer::builder().flags(["--requirepass", "hush", "--masterauth", "hush"]);
@@ -579,13 +582,13 @@ async fn credentials_are_asked_for_at_each_node() {
     assert!(!format!("{error:?}").contains("\"wrong\""), "{error:?}");
 }
 
-/// A store that nobody uses any more asks nobody for anything.
+/// A store that is no longer used sends no requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_dropped_leaves_the_nodes_in_peace() {
     let cluster = Cluster::start().await;
     let locks = connect(&cluster).await;
     locks.lock("a").acquire().await.unwrap().release().await.unwrap();
-    // It looks for what has taken over at the time.
+    // At this time, the store looks for the node that has taken over.
     let old = cluster.primary_of(SLOTS[0]).await;
     old.stop_process();
     let error = locks.lock(id_in(SLOTS[0], "b")).wait(ms(1200)).acquire().await.unwrap_err();
@@ -603,7 +606,7 @@ async fn a_store_that_is_dropped_leaves_the_nodes_in_peace() {
         if ours == 0 { Ok(()) } else { Err(clients) }
     })
     .await;
-    // Before Redis 7.0, a subcommand is not counted by itself.
+    // Before Redis 7.0, subcommands are not counted separately.
     let name = if RedisServer::version().is_before(7, 0) { "cluster" } else { "cluster|slots" };
     let asked = primary.commands().await.calls(name);
     assert!(asked > 0, "it was asked before");
@@ -612,7 +615,7 @@ async fn a_store_that_is_dropped_leaves_the_nodes_in_peace() {
     old.continue_process();
 }
 
-/// Another server may come up where a node has died: what it grants would be granted twice.
+/// Another server may come up at the address of a dead node: its grants would be second grants.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_at_the_address_of_a_node_is_not_taken_for_it() {
     let cluster = Cluster::builder().node_timeout(ms(6000)).start().await;
@@ -622,7 +625,7 @@ async fn a_server_at_the_address_of_a_node_is_not_taken_for_it() {
     let node = cluster.primary_of(SLOTS[1]).await;
     replicated(&node).await;
     node.kill();
-    // Answers as a server by itself does.
+    // Answers like a standalone server.
     let stranger = RedisServer::builder().cluster_of_one(false).start();
     let there = TcpListener::bind(("127.0.0.1", node.port())).await.unwrap();
     let port = stranger.port();
@@ -639,14 +642,14 @@ async fn a_server_at_the_address_of_a_node_is_not_taken_for_it() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("no node of a Redis Cluster"), "{error}");
     assert!(stranger.keys().await.is_empty(), "{:?}", stranger.keys().await);
-    assert!(held.is_held(), "nobody has been asked who does not know of it");
+    assert!(held.is_held(), "no server was asked that does not know it");
     relay.abort();
-    // Its replica has followed the other server meanwhile, and has lost its data by that.
+    // Its replica has meanwhile followed the other server, and so has lost its data.
     cluster.moved_from(SLOTS[1], node.port()).await;
     drop(other.lock(id_in(SLOTS[1], "next")).wait(PATIENCE).acquire().await.unwrap());
 }
 
-/// Its epochs begin anew, and are lower than those of the nodes that are gone.
+/// The epochs of the new cluster start again, below those of the nodes that are gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_was_set_up_anew_is_found() {
     let cluster = Cluster::start().await;
@@ -655,7 +658,7 @@ async fn a_cluster_that_was_set_up_anew_is_found() {
     for slot in SLOTS {
         cluster.fail_over(slot).await;
     }
-    // As a client of the first: its nodes are asked while they are well.
+    // As a client of the first cluster: its nodes are asked while they are up.
     let locks = connect_to(&url, &cluster).await;
     for server in cluster.servers() {
         server.kill();
@@ -669,7 +672,8 @@ async fn a_cluster_that_was_set_up_anew_is_found() {
     assert!(!anew.keys().await.is_empty());
 }
 
-/// Both are among the seeds, and whose word comes first is chance.
+/// Connects as a client of `cluster`. Both clusters are among the seeds, and it is chance which
+/// answers first.
 async fn connect_to(url: &str, cluster: &Cluster) -> Locks {
     let slot = SLOTS[1];
     let primary = cluster.primary_of(slot).await;
@@ -683,8 +687,8 @@ async fn connect_to(url: &str, cluster: &Cluster) -> Locks {
     .await
 }
 
-/// A tenant whose ids all have one tag is in one slot: what is asked of one of them goes on whatever is
-/// asked of the others.
+/// All ids of a tenant with one hash tag are in one slot: requests for one of them go on whatever
+/// happens to requests for the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_of_one_slot_are_asked_for_over_a_failover() {
     let cluster = Arc::new(Cluster::start().await);
@@ -716,7 +720,7 @@ async fn ids_of_one_slot_are_asked_for_over_a_failover() {
     }
 }
 
-/// Clients come one after the other to each of three nodes, and are served in that order there.
+/// Clients arrive one after another at each of three nodes, and are served there in that order.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_node_serves_in_the_order_of_arrival() {
     const CLIENTS: usize = 6;

@@ -1,5 +1,4 @@
-//! What the tests of the library share: a store of either kind, watched for keys that never
-//! expire.
+//! Shared parts of the library's tests: a store of either kind, watched for keys that never expire.
 
 use std::{
     collections::BTreeSet,
@@ -19,15 +18,15 @@ use lock::{
 pub(crate) use lock_tests::ms;
 use lock_tests::{RedisServer, RedisServerBuilder, eventually};
 
-/// The counter of fences of a server that has every key.
+/// The counter of fences on a server that has all keys.
 pub(crate) const FENCE: &str = "~fence";
 
-/// Is it a counter of fences? They may stay, and nothing else.
+/// Is it a counter of fences? Only these may stay.
 pub(crate) fn is_fence(key: &str) -> bool {
     key == FENCE || key.starts_with("~fence:{")
 }
 
-/// May it stay when everything is released? What clients say of themselves does, until it expires.
+/// May it stay when everything is released? The records of clients also stay until they expire.
 pub(crate) fn may_stay(key: &str) -> bool {
     is_fence(key) || key.contains("~client:")
 }
@@ -47,8 +46,8 @@ impl Engine {
         Self::Redis(Box::new(WatchedServer::start(RedisServer::builder())))
     }
 
-    /// A server by itself, also where the others are Clusters: for what is done on the way to it, or
-    /// looked at by the names of its keys.
+    /// A standalone server, even where the others are Clusters: for tests that put something
+    /// between it and the client, or that look at the names of its keys.
     pub(crate) fn redis_alone() -> Self {
         let builder = RedisServer::builder().cluster_of_one(false);
         Self::Redis(Box::new(WatchedServer::start(builder)))
@@ -66,7 +65,7 @@ impl Engine {
         Locks::connect(&server.locks_url()).await.unwrap()
     }
 
-    /// The store itself, without a keeper before it.
+    /// The store itself, without a keeper.
     pub(crate) async fn store(&self) -> Box<dyn Store> {
         match self {
             Self::Memory(store) => Box::new(store.clone()),
@@ -74,13 +73,13 @@ impl Engine {
         }
     }
 
-    /// Another client of the same store each time.
+    /// A new client of the same store.
     pub(crate) async fn locks(&self) -> Locks {
         self.builder().build().await.unwrap()
     }
 }
 
-/// Runs each of the named functions on the memory store under a paused clock, and on a Redis
+/// Runs each of the named functions both on the memory store under a paused clock, and on a Redis
 /// server of its own.
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
@@ -100,12 +99,12 @@ macro_rules! on_both_stores {
 }
 pub(crate) use on_both_stores;
 
-/// The warnings that some `Locks` have said.
+/// The warnings that some `Locks` have given.
 #[derive(Clone, Default)]
 pub(crate) struct Heard(Arc<Mutex<Vec<Warning>>>);
 
 impl Heard {
-    /// Hears those of the `Locks` that this makes.
+    /// Collects the warnings of the `Locks` that this builder makes.
     pub(crate) fn by(&self, builder: LocksBuilder) -> LocksBuilder {
         let heard = self.clone();
         builder.on_warning(move |warning| heard.0.lock().unwrap().push(warning.clone()))
@@ -119,7 +118,7 @@ impl Heard {
         self.0.lock().unwrap().clone()
     }
 
-    /// Waits until these were heard, and nothing else: they are said on a thread of its own.
+    /// Waits until exactly these were received: warnings are given on a thread of their own.
     pub(crate) async fn until(&self, expected: &[Warning]) {
         eventually(ms(5000), async || {
             let all = self.all();
@@ -129,8 +128,8 @@ impl Heard {
     }
 }
 
-/// Waits until so many clients have said who they are, which they do behind the connect: for tests
-/// that count commands.
+/// Waits until this many clients have introduced themselves, which they do after connecting: for
+/// tests that count commands.
 pub(crate) async fn introduced(server: &RedisServer, clients: usize) {
     eventually(ms(5000), async || {
         let keys = server.keys().await;
@@ -140,15 +139,15 @@ pub(crate) async fn introduced(server: &RedisServer, clients: usize) {
     .await;
 }
 
-/// Has a server do something, whatever it answers.
+/// Runs a command on a server, and ignores the answer.
 pub(crate) async fn command(server: &RedisServer, words: &[&str]) {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     command.exec_async(&mut server.connection().await).await.unwrap();
 }
 
-/// A Redis server whose keys are looked at all the time: each one must have an expiry, at any
-/// moment of any test, but for the fence counter and what the test put there itself.
+/// A Redis server whose keys are watched all the time: each must have an expiry, at any moment of
+/// any test, except the fence counter and keys that the test itself has created.
 pub(crate) struct WatchedServer {
     server: RedisServer,
     watch: Option<Watch>,
@@ -165,7 +164,7 @@ impl WatchedServer {
         Self::start_with(builder, String::new())
     }
 
-    /// For a server that wants a password.
+    /// For a server that requires a password.
     pub(crate) fn start_with(builder: RedisServerBuilder, password: String) -> Self {
         let server = builder.start();
         let url = server.url_with("", &password, 0);
@@ -178,9 +177,10 @@ impl WatchedServer {
         Self { server, watch: Some(Watch { stop, looks, staying }) }
     }
 
-    /// A key without an expiry that the test itself put there.
+    /// Allows a key without an expiry, which the test itself has created.
     pub(crate) fn allow(&self, key: &str) {
-        // Seen or not: it is taken out of what was found when the test ends.
+        // Recorded whether or not it is seen: it is subtracted from the findings when the test
+        // ends.
         self.watch.as_ref().unwrap().staying.lock().unwrap().insert(format!("allowed {key}"));
     }
 }
@@ -203,7 +203,7 @@ impl Drop for WatchedServer {
         if thread::panicking() {
             return;
         }
-        assert!(looks.unwrap() > 0, "nobody ever looked at the keys");
+        assert!(looks.unwrap() > 0, "the keys were never looked at");
         let found = watch.staying.lock().unwrap();
         let staying: Vec<_> = found
             .iter()
@@ -215,7 +215,7 @@ impl Drop for WatchedServer {
     }
 }
 
-/// Looks until it is stopped, and once more then. A server that is down is looked at later.
+/// Looks until it is stopped, and then once more. A server that is down is skipped until later.
 fn watch(url: &str, stop: &AtomicBool, staying: &Mutex<BTreeSet<String>>) -> u32 {
     const SCRIPT: &str = "
         local staying = {}

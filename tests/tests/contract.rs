@@ -1,4 +1,4 @@
-//! The contract suite that authors of stores run: on the stores that there are, and on stores with a
+//! The contract suite for authors of stores: it is run on the existing stores, and on stores with a
 //! mistake, each of which it has to name.
 
 use std::{
@@ -68,7 +68,7 @@ async fn the_store_of_the_example_keeps_the_contract() {
     assert_eq!(report.checked, ["locks"], "{report}");
     let skipped = ["queue", "admin", "debounce", "durable", "embedded", "notices"];
     assert_eq!(report.skipped, skipped, "{report}");
-    // What has expired does not stay, and what is held does.
+    // An expired record does not stay, and one that is held does.
     let [expired, held] =
         [("expired", 1), ("held", u64::MAX)].map(|(name, expiry): (&str, u64)| {
             let path = directory.path().join(name).with_extension("lock");
@@ -79,7 +79,7 @@ async fn the_store_of_the_example_keeps_the_contract() {
     assert!(!expired.exists() && held.exists());
 }
 
-/// Two of them on one directory, in the way of each other: the part of two processes.
+/// Two stores on one directory that contend for it, like two processes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_stores_on_one_directory_exclude_each_other() {
     let directory = tempfile::tempdir().unwrap();
@@ -151,7 +151,7 @@ enum Mistake {
 
 use Mistake::*;
 
-/// No ticket is as large.
+/// Larger than any ticket.
 const LARGE: u64 = 1 << 53;
 
 /// The memory store with one mistake.
@@ -176,7 +176,7 @@ impl Mistaken {
         *counter
     }
 
-    /// What goes wrong with the answers of any method.
+    /// Applies the mistakes that concern the answers of any method.
     fn answered<T>(&self, mut answers: Vec<Result<T, StoreError>>) -> Vec<Result<T, StoreError>> {
         match self.mistake {
             AnswersBackwards => answers.reverse(),
@@ -196,7 +196,7 @@ impl Mistaken {
                     .await;
                 request.if_held = IfHeld::GiveUp;
             }
-            // The last ticket is the smallest. To the outside they grow.
+            // The last ticket is the smallest, but callers see growing ones.
             (LastComesFirst, IfHeld::Wait) => {
                 request.if_held = IfHeld::KeepWaiting(Some(LARGE - self.count()));
             }
@@ -229,7 +229,7 @@ impl Mistaken {
         match (self.mistake, holder) {
             (ForgetsToKeep, _) => request.keep = Duration::ZERO,
             (ReleaseByAnybody, Some(holder)) => request.token = holder.token,
-            // A lock that was taken by two requests is released by two.
+            // A lock that two requests have taken needs two releases.
             (CountsHolders, Some(holder)) if holder.token == request.token => {
                 let mut depth = self.counter.lock().unwrap();
                 *depth -= 1;
@@ -274,7 +274,7 @@ impl Store for Mistaken {
         Box::pin(async move {
             let mut answers = Vec::new();
             for RenewRequest { key, token, lease, .. } in batch.iter().cloned() {
-                // For no longer than it has: a question.
+                // A renewal that adds nothing, and so only asks.
                 let ask = [RenewRequest::new(Arc::clone(&key), token.clone(), Duration::ZERO)];
                 let ours = self.store.renew(&ask).await.remove(0).unwrap() != Renewal::not_ours();
                 answers.push(match self.mistake {
@@ -517,7 +517,7 @@ async fn each_mistake_breaks_the_clause_that_it_is_against() {
         (ForcesAnyHolder, "force_release leaves the lock of another holder alone"),
         (RecordsStay, "a record expires"),
         (ScansItsOwnKeys, "scan has each lock that is held, and nothing else"),
-        (NothingIsDue, "due_in says when the call is due that waits"),
+        (NothingIsDue, "due_in says when the waiting call is due"),
         (NothingWaits, "waiting counts the calls that wait"),
         (RunsTheOldest, "debounce: not before its time"),
         (CancelDoesNothing, "debounce: flush"),

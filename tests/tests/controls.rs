@@ -1,5 +1,5 @@
-//! Controls: what is known to be wrong fails the same judge that the library passes. A judge that
-//! passed everything would prove nothing.
+//! Controls: known faults of other libraries fail the same judge that this library passes. A judge
+//! that passed everything would prove nothing.
 
 use std::{
     future::Future,
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::common::ms;
 
-/// When things happen: nanoseconds since the beginning.
+/// Measures times in nanoseconds since the beginning.
 #[derive(Clone, Copy)]
 struct Watch(Instant);
 
@@ -41,8 +41,8 @@ fn section(number: u64, [asked, granted, valid_until]: [u64; 3]) -> Section {
     }
 }
 
-/// One who holds a lock for ten seconds asks for more, the answer is lost, and the lock is then
-/// asked for by another one.
+/// The holder of a lock with a lease of ten seconds extends it, and the answer is lost; then
+/// another client asks for the lock.
 async fn after_a_lost_extension(library: Library) -> Verdict {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port());
@@ -72,7 +72,7 @@ async fn after_a_lost_extension(library: Library) -> Verdict {
             let other = rslock::LockManager::new(vec![server.url()]);
             let held = one.lock("a", lease).await.unwrap();
             let granted = watch.now();
-            // What was granted stands, whatever becomes of the extension.
+            // The grant stands, whatever happens to the extension.
             let valid_until = watch.later(Duration::from_millis(held.validity_time as u64));
             proxy.cut_instead_of_reply(1);
             one.extend(&held, lease).await.map(drop).expect_err("its answer was lost");
@@ -101,14 +101,15 @@ async fn a_failed_extension_that_releases_is_found() {
     assert_eq!(theirs.violations.len(), 1, "{theirs:?}");
 }
 
-/// Calls of which the second comes while the first one's body runs.
+/// Makes two calls; the second comes while the first one's body runs.
 async fn runs_of_two_calls<F>(call: impl Fn(Body) -> F) -> Verdict
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let body = Body { watch: Watch(Instant::now()), runs: Arc::default(), started: Arc::default() };
     let first = tokio::spawn(call(body.clone()));
-    // However long the machine takes: past the wait of the first call, and before the end of its body.
+    // However slow the machine is, this is after the wait of the first call and before the end of
+    // its body.
     body.started.notified().await;
     let second = tokio::spawn(call(body.clone()));
     first.await.unwrap();
@@ -122,7 +123,7 @@ where
     history.judge()
 }
 
-/// What a debounced call runs: slower than its wait.
+/// The body of a debounced call, which takes longer than its wait.
 #[derive(Clone)]
 struct Body {
     watch: Watch,
@@ -153,7 +154,7 @@ async fn a_debounce_whose_runs_overlap_is_found() {
     })
     .await;
     assert!(ours.violations.is_empty(), "{ours:?}");
-    // What @upstash/lock does: count the calls, wait, and run if nobody has called since.
+    // What @upstash/lock does: count the calls, wait, and run if there was no call since.
     let connection = server.connection().await;
     let theirs = runs_of_two_calls(|body| {
         let mut connection = connection.clone();

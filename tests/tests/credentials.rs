@@ -16,7 +16,7 @@ use crate::common::command;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The user `billing` with this password, and with no other one.
+/// Sets the user `billing` to have this password and no other.
 async fn set_password(server: &RedisServer, password: u64) {
     let password = format!(">{password}");
     let rights = ["~*", "resetchannels", "&*", "+@all"];
@@ -24,7 +24,7 @@ async fn set_password(server: &RedisServer, password: u64) {
     command(server, &[&user[..], &rights].concat()).await;
 }
 
-/// Passwords that count up: the one of the moment, and how often it was asked for.
+/// Passwords that count up: the current one, and how often it was asked for.
 #[derive(Clone, Default)]
 struct Vault {
     now: Arc<AtomicU64>,
@@ -52,7 +52,7 @@ impl Vault {
     }
 }
 
-/// With push notices, and with a connection of their own for them.
+/// With push notices, and with a separate connection for notices.
 const PROTOCOLS: [&[&str]; 2] = [&[], &["--rename-command", "HELLO", ""]];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +67,7 @@ async fn each_connect_asks_for_those_of_the_moment() {
             .credentials(move || {
                 let provider = provider.clone();
                 async move {
-                    // It runs where there are timers.
+                    // The provider runs on a runtime with timers.
                     tokio::time::sleep(ms(1)).await;
                     Ok::<_, io::Error>(provider.credentials())
                 }
@@ -84,7 +84,7 @@ async fn each_connect_asks_for_those_of_the_moment() {
             locks.lock("next").acquire().await.unwrap().release().await.unwrap();
             assert!(vault.asked() > before);
         }
-        // Also what carries the notices: a waiter is woken, and does not poll.
+        // The connection for notices also works again: a waiter is woken, and does not poll.
         let waiter = tokio::spawn(locks.lock("held").wait(PATIENCE).acquire());
         eventually(PATIENCE, async || !format!("{locks:?}").contains("polling")).await;
         assert!(held.is_held());
@@ -93,7 +93,8 @@ async fn each_connect_asks_for_those_of_the_moment() {
     }
 }
 
-/// The connection stays, and the server hears the next ones on it before the first ones end.
+/// The connection stays, and the server gets the next credentials on it before the first ones
+/// expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_outlives_its_credentials_is_told_the_next_ones() {
     for flags in PROTOCOLS {
@@ -117,7 +118,7 @@ async fn a_connection_that_outlives_its_credentials_is_told_the_next_ones() {
     }
 }
 
-/// Whatever a provider says of the time: it is a number that it may have computed.
+/// The provider may return any validity time: it may be a computed number.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_may_last_for_ever_or_for_no_time() {
     for time in [Duration::MAX, Duration::ZERO] {
@@ -132,14 +133,14 @@ async fn credentials_may_last_for_ever_or_for_no_time() {
         let until = vault.asked() + if time.is_zero() { 5 } else { 0 };
         eventually(PATIENCE, async || vault.asked() >= until).await;
         assert!(guard.is_held());
-        // Once for each connection, and ten times a second for those that last for no time.
+        // Once for each connection, and ten times a second for credentials that expire at once.
         let most = 5 + 10 * (began.elapsed().as_secs() + 1);
         assert!(vault.asked() <= most, "{} within {:?}", vault.asked(), began.elapsed());
         guard.release().await.unwrap();
     }
 }
 
-/// What outlives its credentials is a connection that is in use, and not each that there was.
+/// Credentials are only renewed for the connections in use, not for each that there ever was.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_asked_for_a_connection_that_is_gone() {
     let server = RedisServer::start();
@@ -156,7 +157,7 @@ async fn nobody_is_asked_for_a_connection_that_is_gone() {
     assert!(vault.asked() <= asked + 3, "{} after {asked}", vault.asked());
 }
 
-/// Nothing that the provider does stops the keeper, and the error says what it was.
+/// A failing provider never stops the keeper, and the error has its cause.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_fails_costs_its_connect() {
     let server = RedisServer::builder().cluster_of_one(false).start();
@@ -187,7 +188,7 @@ async fn a_provider_that_fails_costs_its_connect() {
     )
     .await;
 
-    // While a link is there, it goes on without.
+    // An open connection goes on without new credentials.
     command(&server, &["CONFIG", "SET", "requirepass", "pw"]).await;
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);

@@ -1,7 +1,7 @@
-//! Waiters that have died: what they leave in the queue, and whom they may not hold up.
+//! Waiters that have died: their entries in the queue, which must not hold up other waiters.
 //!
-//! These talk to the stores themselves. No client of theirs listens, but where it is said: such a
-//! waiter is dead when it has not asked again for two seconds.
+//! These tests use the stores directly. Unless noted, their clients do not listen for notices: such
+//! a waiter counts as dead when it has not asked again for two seconds.
 
 use std::collections::HashMap;
 
@@ -26,16 +26,16 @@ on_both_stores!(
     the_living_stay_where_they_are_when_the_dead_leave,
 );
 
-/// The holder was not told of the one that died, for that was before its time; so it is told of the
-/// next, which is not the first in the queue.
+/// The holder was not told of the dead waiter, which had died before its grant; so it has to be
+/// told of the next one, which is not the first in the queue.
 async fn who_waits_behind_the_dead_gets_its_turn(engine: &Engine) {
     let store = engine.store().await;
     leave_who_died_waiting(&*store, &["lock:a"]).await;
     another_client_gets_its_turn(engine, 0).await;
 }
 
-/// The same for one that would be alive for longer, but whose process was killed: only the server
-/// knows that nobody listens.
+/// The same for a waiter that would count as alive for longer, but whose process was killed: only
+/// the server knows that it no longer listens.
 #[tokio::test]
 async fn who_waits_behind_a_killed_process_gets_its_turn() {
     let engine = Engine::redis();
@@ -62,7 +62,8 @@ async fn who_waits_behind_a_killed_process_gets_its_turn() {
     another_client_gets_its_turn(&engine, 1).await;
 }
 
-/// Or the next holders would take them for others who wait, and let go for nobody.
+/// Otherwise the next holders would take the dead for other waiters, and give up the lock for no
+/// one.
 async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
     let store = &*engine.store().await;
     let keys = ["lock:released", "lock:forced", "lock:kept", "lock:asked"];
@@ -96,7 +97,7 @@ async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
             }
             _ => {
                 let contended = granted(store, next.if_held(IfHeld::KeepWaiting(None))).await;
-                assert!(!contended, "with the dead");
+                assert!(!contended, "the dead do not count");
                 3
             }
         };
@@ -104,7 +105,7 @@ async fn the_dead_leave_the_queue_with_whoever_finds_them(engine: &Engine) {
     }
 }
 
-/// A queue of one that is dead and two that are not.
+/// A queue of one dead waiter and two living ones.
 async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
     const KEPT: &str = "lock:kept";
     const FREE: &str = "lock:free";
@@ -122,7 +123,7 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
         }
     }
     sleep(ms(1500)).await;
-    // 2 is the dead one; of those who leave it is the one between them.
+    // Waiter 2 is the dead one; where a waiter leaves, it is the one in between, 3.
     for (key, _) in keys {
         let living = if key == LEFT || key == HELD_TWICE { [2, 4] } else { [3, 4] };
         for number in living {
@@ -136,16 +137,16 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
     }
     sleep(ms(700)).await;
 
-    // Kept for a while by a release, the lock is theirs to wait for.
+    // A release keeps the lock for a while, and they go on waiting.
     assert!(release(store, ReleaseRequest::new(KEPT, token(1)).keeping(ms(30_000))).await);
     assert_eq!(waiters(store, KEPT).await, 2);
 
-    // The first of them takes the lock whose lease is over, and knows of the other.
+    // The first living waiter takes the lock whose lease is over, and is told of the other.
     let first = request(FREE, 3, 30_000).if_held(IfHeld::KeepWaiting(Some(places[&(FREE, 3)])));
     assert!(granted(store, first).await, "the other one waits");
     assert_eq!(waiters(store, FREE).await, 1);
 
-    // Taken for dead, and not at all: it is too late for the lock, and keeps its place.
+    // A waiter was wrongly taken for dead: it is too late for the lock, but keeps its place.
     let late = request(ASKED_LATE, 2, 2000).if_held(IfHeld::KeepWaiting(None));
     let Acquisition::Held { ticket: place, .. } = acquire(store, late).await else {
         panic!("it is next")
@@ -156,14 +157,15 @@ async fn the_living_stay_where_they_are_when_the_dead_leave(engine: &Engine) {
         token(3)
     );
 
-    // The dead one between those who leave goes with the next who joins.
+    // The dead waiter between two living ones is removed when the next one joins.
     joins(store, LEFT, 5).await;
     for number in [2, 4, 5] {
         assert!(!release(store, ReleaseRequest::new(LEFT, token(number))).await);
     }
     assert_eq!(renew(store, LEFT, 1).await, Renewal::renewed());
 
-    // Granted a lock that is free while it waits for it, it waits no more once it has let go.
+    // A waiter that is granted the free lock leaves the queue: after its release it no longer
+    // waits.
     granted(store, request(HELD_TWICE, 4, 30_000).if_held(IfHeld::Wait)).await;
     assert!(release(store, ReleaseRequest::new(HELD_TWICE, token(4))).await);
     assert_eq!(
@@ -185,7 +187,7 @@ async fn acquire(store: &dyn Store, request: AcquireRequest) -> Acquisition {
     store.acquire(&[request]).await.remove(0).unwrap()
 }
 
-/// Do others wait for what it is granted?
+/// Acquires the lock, and returns whether others wait for it.
 async fn granted(store: &dyn Store, request: AcquireRequest) -> bool {
     match acquire(store, request).await {
         Acquisition::Granted { contended, .. } => contended,
@@ -193,7 +195,7 @@ async fn granted(store: &dyn Store, request: AcquireRequest) -> bool {
     }
 }
 
-/// Its place in the queue.
+/// Joins the queue, and returns the place in it.
 async fn joins(store: &dyn Store, key: &str, number: u64) -> u64 {
     match acquire(store, request(key, number, 2000).if_held(IfHeld::Wait)).await {
         Acquisition::Held { ticket: Some(place), .. } => place,
@@ -201,7 +203,7 @@ async fn joins(store: &dyn Store, key: &str, number: u64) -> u64 {
     }
 }
 
-/// Was it the token's?
+/// Releases the lock, and returns whether the token held it.
 async fn release(store: &dyn Store, request: ReleaseRequest) -> bool {
     store.release(&[request]).await.remove(0).unwrap().ours
 }
@@ -214,7 +216,7 @@ async fn waiters(store: &dyn Store, key: &str) -> usize {
     store.holder(&[key.into()]).await.remove(0).unwrap().expect("it is held").waiters
 }
 
-/// A waiter of each of these locks dies, and the lease of the holder ends.
+/// For each of these locks, a waiter dies and the holder's lease ends.
 async fn leave_who_died_waiting(store: &dyn Store, keys: &[&str]) {
     for key in keys {
         granted(store, request(key, 1, 2000)).await;

@@ -38,7 +38,7 @@ on_both_stores! {
     a_cancel_covers_calls_that_the_store_was_not_told_of,
 }
 
-/// Calls, and says what the call became.
+/// Makes a call, and returns its outcome.
 async fn call(debounce: Debounce, number: u32, runs: Arc<AtomicU32>) -> Option<u32> {
     debounce
         .call(|| async {
@@ -106,7 +106,7 @@ async fn an_operator_ends_a_run_that_hangs(engine: &Engine) {
     };
     tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it runs soon");
     assert_eq!(hangs.await.unwrap().unwrap_err().kind(), ErrorKind::Lost);
-    // Its id is free, and nobody runs under it.
+    // The id is free, and no run holds it.
     assert_eq!(debounce.call(|| async { 7 }).await.unwrap(), Some(7));
     assert!(!operator.debounce("a").end_run().await.unwrap());
 }
@@ -122,7 +122,7 @@ async fn runs_never_overlap(engine: &Engine) {
             for round in 0..6 {
                 tokio::time::sleep(ms(40 + 30 * process + 10 * round)).await;
                 let (inside, runs) = (Arc::clone(&inside), Arc::clone(&runs));
-                // The run takes much longer than the wait.
+                // The runs take much longer than the wait.
                 let debounce = locks.debounce("a").wait(ms(30));
                 let outcome = debounce.call(|| async move {
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two runs at once");
@@ -192,7 +192,7 @@ async fn a_withdrawn_call_leaves_nothing(engine: &Engine) {
         assert!(tokio::time::timeout(ms(patience), call).await.is_err());
     }
     locks.flush().await;
-    // The next burst is not disturbed by what was withdrawn.
+    // The withdrawn calls do not disturb the next burst.
     let ran = tokio::time::timeout(Duration::from_secs(5), debounce.call(|| async { 1 })).await;
     assert_eq!(ran.unwrap().unwrap(), Some(1));
     if let Engine::Redis(server) = engine {
@@ -241,8 +241,8 @@ async fn the_error_of_a_run_is_its_callers() {
     assert_eq!(outcome.unwrap(), Some(Err("failed")));
 }
 
-/// Losing the data of a window costs at most one run too few or too many for that window, and
-/// here neither: the call that waits runs.
+/// Losing the data of a window may cost one run too few or too many for that window, but here
+/// neither happens: the waiting call runs.
 #[tokio::test]
 async fn a_wiped_window_still_runs() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -285,7 +285,7 @@ async fn whoever_is_superseded_by_another_process_is_told_when_that_runs(engine:
     let began = Instant::now();
     let newer = call(other.debounce("a").wait(ms(300)), 2, Arc::clone(&runs)).await;
     assert_eq!((newer, older.await.unwrap()), (Some(2), None));
-    // Not a second later, when the newest would be taken for dead.
+    // Not a second later, when the newest call would be taken for dead.
     assert!(began.elapsed() < ms(900), "{:?}", began.elapsed());
 }
 
@@ -310,21 +310,21 @@ async fn leading_runs_the_first_at_once_and_the_last_after_the_wait(engine: &Eng
 }
 
 async fn leading_is_for_one_of_all_processes(engine: &Engine) {
-    // All are connected before the first one calls: that takes a while, now and then.
+    // All processes are connected before the first one calls: connecting sometimes takes a while.
     let mut processes = Vec::new();
     for _ in 0..4 {
         processes.push(engine.locks().await);
     }
     let debounce = |locks: &Locks| locks.debounce("a").wait(ms(1500)).leading(true);
     let runs = Arc::new(AtomicU32::new(0));
-    // A run covers what was called before it begins: so the others call when it is over.
+    // A run covers calls from before its start, so the others call when it is over.
     let first = call(debounce(&processes[0]), 100, Arc::clone(&runs)).await;
     assert_eq!(first, Some(100));
     let mut calls = JoinSet::new();
     for number in 0..20 {
         let locks = &processes[number as usize % 4];
         calls.spawn(call(debounce(locks), number, Arc::clone(&runs)));
-        // Of two that are closer than a store can tell apart, both may be the last.
+        // Of two calls that are closer than a store can tell apart, either may be the last.
         tokio::time::sleep(ms(5)).await;
     }
     let ran: Vec<_> = calls.join_all().await.into_iter().flatten().collect();
@@ -345,7 +345,7 @@ async fn a_flush_runs_the_newest_call_wherever_it_is(engine: &Engine) {
     for (caller, flusher) in [(&near, &near), (&near, &far)] {
         let first = tokio::spawn(call(caller.clone(), 1, Arc::clone(&runs)));
         arrived().await;
-        // It is coalesced: the store knows of the first only.
+        // The second call is coalesced: the store knows only the first.
         let second = tokio::spawn(call(caller.clone(), 2, Arc::clone(&runs)));
         arrived().await;
         assert!(flusher.flush().await.unwrap());
@@ -369,7 +369,7 @@ async fn a_cancel_ends_the_calls_of_all_processes(engine: &Engine) {
     let ended = tokio::time::timeout(Duration::from_secs(10), calls.join_all()).await;
     assert_eq!(ended.expect("at once"), [None, None, None]);
     assert_eq!(runs.load(Ordering::Relaxed), 0);
-    // And the next burst is one of its own.
+    // The next burst is a separate one.
     assert_eq!(call(other.debounce("a").wait(ms(20)), 2, Arc::clone(&runs)).await, Some(2));
 }
 
@@ -419,7 +419,7 @@ async fn a_run_that_calls_itself_is_a_deadlock(engine: &Engine) {
     let debounce = locks.debounce("a").wait(ms(10));
     let (again, other) = (debounce.clone(), locks.debounce("b").wait(ms(10)));
     let nested = debounce.call(|| async move {
-        assert!(other.call(|| async {}).await.unwrap().is_some(), "another id is another matter");
+        assert!(other.call(|| async {}).await.unwrap().is_some(), "another id is independent");
         again.call(|| async {}).await
     });
     let error = nested.await.unwrap().expect("it runs").unwrap_err();
@@ -439,7 +439,7 @@ async fn a_cancel_covers_calls_that_the_store_was_not_told_of(engine: &Engine) {
     assert_eq!(runs.load(Ordering::Relaxed), 0);
 }
 
-/// Thousands of processes that have come and gone do not make a window fail.
+/// A window does not fail after thousands of processes have come and gone.
 #[tokio::test]
 async fn a_window_forgets_thousands_of_clients() {
     let server = RedisServer::builder().cluster_of_one(false).start();
@@ -458,10 +458,10 @@ async fn a_window_forgets_thousands_of_clients() {
     assert!(left < 20, "{left} fields");
 }
 
-/// Commands depend on windows, not on calls.
+/// The number of commands depends on the windows, not on the calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_are_five_commands_and_thirty_from_four_processes() {
-    // Unwatched: who looks at the keys sends commands, too.
+    // Unwatched, because watching the keys also sends commands.
     let server = RedisServer::start();
     for (processes, most) in [(1, 5), (4, 30)] {
         let mut clients = Vec::new();
@@ -476,8 +476,8 @@ async fn a_thousand_calls_are_five_commands_and_thirty_from_four_processes() {
             let debounce = clients[number as usize % processes].debounce("a").wait(ms(1000));
             calls.spawn(call(debounce, number, Arc::clone(&runs)));
             if number % 2 == 0 {
-                // By the clock: so many short sleeps take seconds on a busy machine, and a longer
-                // burst is more windows.
+                // By the clock: this many short sleeps would take seconds on a busy machine, and a
+                // longer burst means more windows.
                 tokio::time::sleep_until(began + ms(number.into())).await;
             }
         }
@@ -489,13 +489,14 @@ async fn a_thousand_calls_are_five_commands_and_thirty_from_four_processes() {
         let commands = server.commands().await.minus(&before).client_commands(&["evalsha", "eval"]);
         println!("{processes} processes: {commands} commands, ran {outcomes:?}");
         assert_eq!((outcomes.len(), runs.load(Ordering::Relaxed)), (1, 1));
-        // Calls that were made at once came in either order.
+        // Calls that were made at the same time may arrive in either order.
         assert!(outcomes[0] >= 990, "{outcomes:?}");
         assert!(commands <= most * windows, "{commands} commands");
     }
 }
 
-/// A call every 50 ms for ten seconds, `wait` 300 ms, `max_wait` 1 s: when the runs were.
+/// A call every 50 ms for ten seconds, `wait` 300 ms, `max_wait` 1 s. Returns the times of the
+/// runs.
 async fn stream(locks: &lock::Locks) -> Vec<Duration> {
     let debounce = locks.debounce("a").wait(ms(300)).max_wait(ms(1000));
     let began = Instant::now();
@@ -532,7 +533,7 @@ async fn a_stream_runs_once_a_second_in_memory() {
     check_stream(&stream(&lock::Locks::in_memory()).await, ms(50));
 }
 
-/// Looser than the figure it prints, which a busy machine moves.
+/// The bounds are looser than the printed figure, which varies on a busy machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_runs_once_a_second_on_redis() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -540,8 +541,8 @@ async fn a_stream_runs_once_a_second_on_redis() {
     check_stream(&stream(&locks).await, ms(150));
 }
 
-/// What happens to the data in the middle of a window costs a run too few or too many for that
-/// window at most, and the next one is right.
+/// Losing data in the middle of a window costs at most one run too few or too many for that window,
+/// and the next window is right.
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_lost_in_a_window_costs_one_run_at_most() {
     for fault in ["flush", "restart", "failover"] {
@@ -549,7 +550,8 @@ async fn data_that_is_lost_in_a_window_costs_one_run_at_most() {
             RedisServer::builder().cluster_of_one(false).start(),
             RedisServer::builder().cluster_of_one(false).start(),
         );
-        // The replica hears of its primary through one proxy, the clients reach either by another.
+        // The replica follows its primary through one proxy; the clients reach either through
+        // another.
         let (link, address) = (Proxy::start(server.port()), Proxy::start(server.port()));
         let command = async |server: &RedisServer, words: &[&str]| {
             let mut command = redis::cmd(words[0]);
@@ -575,7 +577,7 @@ async fn data_that_is_lost_in_a_window_costs_one_run_at_most() {
             let debounce = clients[number as usize % 3].debounce("a").wait(ms(400));
             calls.spawn(call(debounce, number, Arc::clone(&runs)));
             tokio::time::sleep(ms(10)).await;
-            // From here on the replica knows nothing more: this suffix is lost.
+            // From here on the replica receives nothing: this suffix is lost.
             if number == 12 && fault == "failover" {
                 link.black_hole(Direction::ToClient);
             }

@@ -1,7 +1,7 @@
-//! The two stores against each other: the same random operations, and the same answers.
+//! Compares the two stores: the same random operations have to give the same answers.
 //!
 //! The memory store is the reference of the contract; the Lua scripts must not differ from it.
-//! Times are compared in classes, for the two clocks are not the same.
+//! Times are compared in classes, because the two clocks differ.
 
 use std::{
     collections::BTreeSet,
@@ -35,26 +35,29 @@ use crate::common::{Engine, ms};
 const LONG: Duration = Duration::from_secs(60);
 
 /// How long a caller that is not the newest waits beyond the window's time. A lock that was handed
-/// over is to be claimed within as long, and a waiter that is not heard of is dead after twice that.
+/// over has to be claimed within the same time, and a silent waiter is dead after twice that.
 const GRACE: Duration = Duration::from_secs(1);
 const DEAD: Duration = Duration::from_millis(2_100);
 
-/// A sequence that lasts for longer ends there: what is long would be so no more.
+/// A sequence that takes longer ends here: after that, long leases would not count as long any
+/// more.
 const ENOUGH: Duration = Duration::from_secs(9);
 
-/// Sequences that go on at the same time, each with a server of its own: they mostly pause.
+/// The number of sequences that run at the same time, each with a server of its own: they mostly
+/// pause.
 const LANES: usize = 6;
 
-/// How slowly a sequence goes: what is short and the pauses that end it are so many times as long.
+/// How slowly a sequence runs: the factor by which short times, and the pauses that end them, are
+/// longer.
 ///
-/// Times decide about answers, and the two stores have two clocks and are asked one after the
-/// other. So operations follow each other within half of what is short, and a pause is longer than
-/// all that is short; a machine that does not keep up is given more time.
+/// Times decide about answers, but the two stores have separate clocks and are asked one after the
+/// other. So operations follow each other within half of a short time, and a pause is longer than
+/// every short time; a machine that does not keep up is given more time.
 #[derive(Clone, Copy)]
 struct Pace(u32);
 
 impl Pace {
-    /// A lease that ends with the next pause, and how long calls wait.
+    /// A lease that ends with the next pause, and the wait of debounced calls.
     fn short(self) -> Duration {
         ms(60) * self.0
     }
@@ -137,7 +140,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// A batch names a lock and its token once: the order within a batch is not part of the contract.
+/// Removes duplicates of a lock and its token: the order within a batch is not part of the
+/// contract.
 fn each_once<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut kept: Vec<T> = Vec::new();
     for item in items {
@@ -148,7 +152,7 @@ fn each_once<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     kept
 }
 
-/// A store and what its answers have been so far, as far as later operations refer to them.
+/// A store, and its answers so far that later operations refer to.
 struct Side<S> {
     store: S,
     pace: Pace,
@@ -157,7 +161,7 @@ struct Side<S> {
     durable: [u64; 2],
     /// The number of the last debounced call of each client.
     calls: [u64; 9],
-    /// The ticket that each token was told last, and the last ticket of each queue.
+    /// The last ticket that each token was given, and the last ticket of each queue.
     tickets: [Option<u64>; 9],
     last_ticket: [u64; 3],
 }
@@ -170,7 +174,7 @@ fn token(number: u8) -> Token {
     Token::from(format!("{:032x}:{number}", 7))
 }
 
-/// Which of the expected stretches a duration lies in.
+/// The expected range that contains a duration.
 fn class(left: Option<Duration>) -> String {
     const CLASSES: [(&str, RangeInclusive<u64>); 4] = [
         ("none", 0..=0),
@@ -197,7 +201,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
         }
     }
 
-    /// A fence is compared with the ones before, not with the other store's.
+    /// A fence is compared with earlier ones, not with the other store's.
     fn fence(&mut self, fence: u64) -> String {
         let grows = fence > self.last_fence;
         self.last_fence = fence;
@@ -214,7 +218,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                     Held::Wait => IfHeld::Wait,
                     Held::KeepWaiting => IfHeld::KeepWaiting(self.tickets[number]),
                     Held::KeepUnknownTicket => IfHeld::KeepWaiting(None),
-                    // From the holder that the token before this one would be.
+                    // Adopted from the previous token, as if that were the holder.
                     Held::Adopt => IfHeld::Adopt(token((*t + 1) % 3)),
                 };
                 let lease = if *long { LONG } else { short };
@@ -281,7 +285,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
             Operation::Call { key: k, token: t, new, late, limited, leading } => {
                 let number = &mut self.calls[usize::from(k * 3 + t)];
                 *number += u64::from(*new);
-                // Clients that differ: those of one window are told apart by their names.
+                // Different clients: a window tells them apart by their names.
                 let token = Token::from(format!("{t:032x}:{number}"));
                 let request =
                     DebounceRequest::new(own("debounce", k), own("run", k), token, short, LONG)
@@ -291,7 +295,8 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                 match self.store.register(&[request]).await.remove(0)? {
                     DebounceReply::Granted { fence, .. } => self.fence(fence),
                     DebounceReply::NotYet { left, newest, .. } => {
-                        // Within the wait, and the grace that the newest caller is given.
+                        // Within the wait and, unless it is the newest call, the grace given to the
+                        // newest caller.
                         let most = short + ms(1) + if newest { Duration::ZERO } else { GRACE };
                         format!("not yet, in time: {}, newest: {newest}", left <= most)
                     }
@@ -320,7 +325,8 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
             Operation::DurableWaiting => {
                 let request = DueRequest::new(book(), 10);
                 let mut waiting = self.store.waiting(&[request]).await.remove(0)?;
-                // Two that are due in one millisecond of one store may not be in the other.
+                // Two calls that are due in the same millisecond in one store may not be in the
+                // other.
                 waiting.calls.sort_unstable();
                 let calls = waiting.calls.iter().map(|(id, left)| (id, class(Some(*left))));
                 format!("{} wait: {:?}", waiting.count, calls.collect::<Vec<_>>())
@@ -349,7 +355,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
                 let request = FinishRequest::new(book(), key(*id), run, token(*t), numbers)
                     .failed(fails.then(|| "no: é".into()));
                 let finished = self.store.finish(&[request]).await.remove(0)?;
-                // Its guard lets go of the lock.
+                // Its guard releases the lock.
                 let release = ReleaseRequest::new(run_of(*id), token(*t));
                 format!("{finished:?}, {:?}", all(self.store.release(&[release]).await)?)
             }
@@ -368,7 +374,7 @@ impl<S: Store + AdminStore + DebounceStore + DurableStore> Side<S> {
     }
 }
 
-/// Names as the library gives them.
+/// Names of keys as in the library.
 fn own(kind: &str, name: impl std::fmt::Display) -> String {
     format!("~{kind}:{name}")
 }
@@ -385,16 +391,16 @@ fn all<T>(answers: Vec<Result<T, StoreError>>) -> Result<Vec<T>, StoreError> {
     answers.into_iter().collect()
 }
 
-/// How a sequence came out.
+/// The result of a sequence.
 enum Outcome {
-    /// So many answers were compared.
+    /// All answers were alike; how many were compared.
     Alike(usize),
-    /// The machine was too slow for a comparison: times that are meant to come apart did not.
+    /// The machine was too slow for a comparison: times that should differ did not.
     Late,
     Different(String),
 }
 
-/// The same operations on both stores.
+/// Applies the same operations to both stores.
 async fn compare(server: &RedisServer, operations: &[Operation], pace: Pace) -> Outcome {
     let mut connection = server.connection().await;
     let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
@@ -406,7 +412,7 @@ async fn compare(server: &RedisServer, operations: &[Operation], pace: Pace) -> 
     let (mut since_pause, mut since_long_pause) = (start, start);
     for (place, operation) in operations.iter().enumerate() {
         if let Operation::Pause { long } = operation {
-            // As many pauses as fit in, and then a long one.
+            // As many short pauses as fit, and then a long one.
             let long = *long || since_long_pause.elapsed() + pace.pause() > GRACE * 7 / 10;
             tokio::time::sleep(pace.pause() + if long { DEAD } else { Duration::ZERO }).await;
             since_pause = Instant::now();
@@ -418,7 +424,7 @@ async fn compare(server: &RedisServer, operations: &[Operation], pace: Pace) -> 
         }
         let (of_redis, of_memory) = (redis.apply(operation).await, memory.apply(operation).await);
         let (of_redis, of_memory) = (format!("{of_redis:?}"), format!("{of_memory:?}"));
-        // Nothing that was asked for since the pause has ended of itself.
+        // Otherwise something from after the pause may have expired already.
         if since_pause.elapsed() > pace.short() / 2 || since_long_pause.elapsed() > GRACE * 9 / 10 {
             return Outcome::Late;
         }
@@ -433,11 +439,12 @@ async fn compare(server: &RedisServer, operations: &[Operation], pace: Pace) -> 
     Outcome::Alike(compared)
 }
 
-/// A sequence that is compared at the first pace at which the machine keeps up.
+/// Compares a sequence at the first pace at which the machine keeps up.
 ///
-/// A difference counts if it is there three times. What comes of times that the machine did not
-/// keep is gone when the same is done again, at the same pace, for at another one other times
-/// decide; the stores answer one after the other, so that what comes of themselves stays.
+/// A difference counts if it is found three times. If it is due to a delay of the machine, it
+/// disappears when the sequence is repeated; if it is due to the stores, it stays, because they are
+/// asked one after the other. The repetition is at the same pace, because at another one other
+/// times decide.
 async fn compare_at_a_pace(server: &RedisServer, operations: &[Operation]) -> usize {
     let mut differences = Vec::new();
     for pace in [1, 2, 4, 8, 16].map(Pace) {
@@ -445,7 +452,7 @@ async fn compare_at_a_pace(server: &RedisServer, operations: &[Operation]) -> us
         for _ in 0..6 {
             match compare(server, operations, pace).await {
                 Outcome::Alike(compared) => return compared,
-                // Where nothing was found yet, the next pace is the cure.
+                // As no difference was found at this pace, try the next one.
                 Outcome::Late if differences.len() == seen => break,
                 Outcome::Late => {}
                 Outcome::Different(difference) => {
@@ -455,7 +462,7 @@ async fn compare_at_a_pace(server: &RedisServer, operations: &[Operation]) -> us
             }
         }
     }
-    panic!("too slow a machine at every pace; differences that were seen: {differences:#?}");
+    panic!("the machine is too slow at every pace; differences so far: {differences:#?}");
 }
 
 #[tokio::test]

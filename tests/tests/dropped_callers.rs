@@ -1,4 +1,4 @@
-//! Debounced calls whose callers go away: nobody is told `None` unless another call runs.
+//! Debounced calls whose callers go away: no call returns `None` unless another call runs.
 
 use std::{
     future::Future,
@@ -34,12 +34,12 @@ on_both_stores! {
 
 type Call = Pin<Box<dyn Future<Output = Result<Option<u32>, Error>> + Send>>;
 
-/// Calls with a body of its own; the returned number says whose body ran.
+/// A call with a body that returns this number, so that the output shows which body ran.
 fn call(debounce: &Debounce, number: u32) -> Call {
     Box::pin(debounce.call(move || async move { number }))
 }
 
-/// Lets a call begin, and goes on without it.
+/// Starts a call, without waiting for it.
 fn begin(call: &mut Call) {
     assert!(is_pending(call), "it has to wait");
 }
@@ -62,11 +62,11 @@ async fn the_first_of_two_calls_runs_if_the_second_is_dropped(engine: &Engine) {
     begin(&mut first);
     tokio::time::sleep(ms(50)).await;
     begin(&mut second);
-    assert!(is_pending(&mut first), "nobody has run");
+    assert!(is_pending(&mut first), "no call has run");
     let began = Instant::now();
     drop(second);
     assert_eq!(ended(first).await, Some(1));
-    // The store has heard of the first only: it is as if there was no other.
+    // The store only knows the first call: it is as if there were no other.
     assert!(began.elapsed() < ms(1000), "{:?}", began.elapsed());
 }
 
@@ -88,7 +88,7 @@ async fn the_newest_that_is_left_runs(engine: &Engine) {
     }
 }
 
-/// Later than the one that was dropped would have: see the next one.
+/// It runs later than the dropped one would have: see the next test.
 async fn a_call_that_the_store_has_heard_of_is_replaced_by_an_older_one(engine: &Engine) {
     let locks = engine.locks().await;
     let debounce = locks.debounce("a").wait(ms(300));
@@ -96,7 +96,7 @@ async fn a_call_that_the_store_has_heard_of_is_replaced_by_an_older_one(engine: 
     begin(&mut first);
     tokio::time::sleep(ms(200)).await;
     begin(&mut second);
-    // The store has heard of it when the first was due.
+    // By now the store knows the second, as the first was due.
     tokio::time::sleep(ms(200)).await;
     let began = Instant::now();
     drop(second);
@@ -114,10 +114,10 @@ async fn a_newer_call_of_another_process_is_not_overtaken(engine: &Engine) {
     tokio::time::sleep(ms(150)).await;
     let mut newest = call(&near, 3);
     begin(&mut newest);
-    // The store has heard of it when the oldest was due.
+    // By now the store knows the newest, as the oldest was due.
     tokio::time::sleep(ms(200)).await;
     drop(newest);
-    assert_eq!(ended(oldest).await, None, "it is older than what is left elsewhere");
+    assert_eq!(ended(oldest).await, None, "a newer call is left elsewhere");
     assert_eq!(newer.await.unwrap().unwrap(), Some(2));
 }
 
@@ -134,13 +134,13 @@ async fn a_call_of_another_process_runs_if_the_newest_is_dropped(engine: &Engine
     assert_eq!((first, second), (None, Some(2)));
 }
 
-/// Two calls of one process, the second of which was granted the run and has not looked.
+/// Two calls of one process. The second was granted the run, but has not been polled since.
 async fn granted(debounce: &Debounce) -> (Call, Call) {
     let (mut first, mut second) = (call(debounce, 1), call(debounce, 2));
     begin(&mut first);
     begin(&mut second);
     tokio::time::sleep(ms(1500)).await;
-    assert!(is_pending(&mut first), "the other is not known to run");
+    assert!(is_pending(&mut first), "the other may not run yet");
     (first, second)
 }
 
@@ -152,11 +152,11 @@ async fn a_run_whose_caller_does_not_take_it_is_the_next_ones(engine: &Engine) {
     assert_eq!(ended(first).await, Some(1));
 
     let (mut first, second) = granted(&debounce).await;
-    assert!(is_pending(&mut first), "also when it is asked again");
+    assert!(is_pending(&mut first), "even when it is polled again");
     assert_eq!(ended(second).await, Some(2));
     assert_eq!(ended(first).await, None);
 
-    // As soon as the run has begun, and not when it is over.
+    // The older call returns as soon as the run has begun, and not when it is over.
     let mut first = call(&debounce, 1);
     begin(&mut first);
     let (begun, has_begun) = tokio::sync::oneshot::channel();
@@ -174,12 +174,12 @@ async fn a_run_that_nobody_takes_is_undone(engine: &Engine) {
     let locks = engine.locks().await;
     let debounce = locks.debounce("a").wait(ms(100));
     let (first, second) = granted(&debounce).await;
-    // The older one first, or the newer one.
+    // The older call is dropped first, and then the newer one.
     drop((first, second));
     let (first, second) = granted(&debounce).await;
     drop((second, first));
     locks.flush().await;
-    // No run's lock is left to wait for.
+    // There is no lock of a run left to wait for.
     let began = Instant::now();
     assert_eq!(ended(call(&debounce, 3)).await, Some(3));
     assert!(began.elapsed() < ms(2000), "{:?}", began.elapsed());
@@ -208,7 +208,7 @@ async fn of_ten_thousand_calls_the_newest_that_is_left_runs(engine: &Engine) {
         if number % 500 == 0 {
             tokio::time::sleep(ms(20)).await;
         }
-        // The newest as often as one in the middle.
+        // The newest is dropped as often as a random one.
         let newest = living.len() - 1;
         match random.below(4) {
             0 => living.swap_remove(random.below(newest as u64 + 1) as usize).1.abort(),
@@ -231,7 +231,7 @@ async fn of_ten_thousand_calls_the_newest_that_is_left_runs(engine: &Engine) {
     assert_eq!(told.load(Ordering::Relaxed), left - 1);
 }
 
-/// A store in memory whose answers come later, or not at all.
+/// A memory store whose answers can be late or lost.
 async fn faulty() -> (FaultyStore, Locks) {
     let store = FaultyStore::new(MemoryStore::new());
     let locks = Locks::builder().store(store.clone()).build().await.unwrap();
@@ -240,13 +240,13 @@ async fn faulty() -> (FaultyStore, Locks) {
 
 #[tokio::test(start_paused = true)]
 async fn callers_that_go_away_while_the_store_is_asked() {
-    // The question that is granted the run is on its way from 100 to 200 ms.
+    // The request that is granted the run is on its way from 100 to 200 ms.
     for (dropped, runs) in [(vec![3], vec![2]), (vec![3, 2], vec![1]), (vec![1, 2, 3], vec![])] {
         let (store, locks) = faulty().await;
         let debounce = locks.debounce("a").wait(ms(100));
         store.delay(ms(100));
         let mut calls: Vec<_> = (1..4).map(|number| Some(call(&debounce, number))).collect();
-        // The first is asked about at once, and the last stands for all when that is answered.
+        // The first call is sent at once; when it is answered, the last one is sent for all.
         calls.iter_mut().flatten().for_each(begin);
         tokio::time::sleep(ms(150)).await;
         for number in &dropped {
@@ -261,7 +261,7 @@ async fn callers_that_go_away_while_the_store_is_asked() {
     }
 }
 
-/// A claim that had no answer is asked about again, for whoever is left.
+/// A claim without an answer is repeated, for the newest remaining call.
 #[tokio::test(start_paused = true)]
 async fn a_grant_whose_answer_was_lost_is_for_the_newest_that_is_left() {
     let (store, locks) = faulty().await;
@@ -271,7 +271,7 @@ async fn a_grant_whose_answer_was_lost_is_for_the_newest_that_is_left() {
     begin(&mut second);
     tokio::time::sleep(ms(10)).await;
     store.fail_next(Operation::Debounce, Fault::LostReply, 2);
-    // A part of the pause after the second failure.
+    // Until part of the pause after the second failure has passed.
     while store.calls(Operation::Debounce) < 3 {
         tokio::time::sleep(ms(1)).await;
     }
@@ -286,7 +286,7 @@ async fn a_run_whose_lock_is_lost_before_it_is_taken_supersedes_nobody() {
     let (first, second) = granted(&debounce).await;
     assert!(store.steal("lock:~run:a").await);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    // Neither body runs. The older call is not called again: a newer one may have run since.
+    // Neither body runs. The older call is not repeated: a newer one may have run since.
     let newer = call(&debounce, 4);
     assert_eq!(second.await.unwrap_err().kind(), ErrorKind::Lost);
     assert_eq!(first.await.unwrap_err().kind(), ErrorKind::Lost);
@@ -303,7 +303,7 @@ async fn a_shutdown_tells_those_that_wait_for_a_run_to_begin() {
     assert_eq!(second.await.unwrap_err().kind(), ErrorKind::Lost);
 }
 
-/// However often callers come and go, it is one run, and a few questions.
+/// However often callers come and go, there is one run, and there are few requests.
 #[tokio::test(start_paused = true)]
 async fn callers_that_come_and_go_cost_no_questions() {
     let (store, locks) = faulty().await;

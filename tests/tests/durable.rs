@@ -1,4 +1,4 @@
-//! Durable debounce: a call that was made is run, whoever dies.
+//! Durable debounce: a call that was made is run, whichever process dies.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -44,7 +44,7 @@ fn document(number: u64) -> Document {
     Document { number, text: "\"two\"\nlines: €".to_owned() }
 }
 
-/// Waits for what happens in ten seconds of tokio's time, which a paused clock passes at once.
+/// Waits up to ten seconds of tokio's time, which a paused clock skips.
 async fn soon(happened: impl AsyncFn() -> bool) {
     for _ in 0..2000 {
         if happened().await {
@@ -55,7 +55,7 @@ async fn soon(happened: impl AsyncFn() -> bool) {
     panic!("it does not happen");
 }
 
-/// What was run, in order.
+/// The arguments that were run, in order.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<Document>>>);
 
@@ -92,7 +92,7 @@ async fn the_last_arguments_of_a_burst_run_once(engine: &Engine) {
     assert_eq!(seen.until(1).await, [document(9)]);
     tokio::time::sleep(ms(400)).await;
     assert_eq!(seen.until(1).await.len(), 1);
-    // Nothing is left: no call, no lock.
+    // Nothing is left: neither a call nor a lock.
     if let Engine::Redis(server) = engine {
         let left: Vec<_> =
             server.keys().await.into_iter().filter(|(key, ..)| !may_stay(key)).collect();
@@ -107,7 +107,7 @@ async fn another_process_runs_the_call_of_one_that_died(engine: &Engine) {
     let _registered = seen.register(&other, ms(200));
     let never = Seen::default();
     never.register(&dying, ms(200)).id("a").call(&document(7)).await.unwrap();
-    // Its worker goes with it.
+    // Its worker ends with it.
     dying.shutdown().await;
     assert_eq!(seen.until(1).await, [document(7)]);
     assert!(never.0.lock().unwrap().is_empty());
@@ -119,7 +119,7 @@ async fn a_process_that_only_registered_runs_it_too(engine: &Engine) {
     let reindex = Seen::default().register(&caller, ms(100)).id("a");
     reindex.call(&document(1)).await.unwrap();
     caller.shutdown().await;
-    // It comes when the call is long due.
+    // The worker comes when the call has long been due.
     tokio::time::sleep(ms(300)).await;
     let _registered = seen.register(&worker, ms(100));
     assert_eq!(seen.until(1).await, [document(1)]);
@@ -151,7 +151,7 @@ async fn failures_are_tried_again_and_set_aside(engine: &Engine) {
     assert_eq!(aside[0].error, "no: it is \"ill\"");
     assert!(aside[0].generation > 0);
 
-    // Still ill: it is set aside once more, and can be forgotten.
+    // It fails again, is set aside once more, and can be forgotten.
     assert!(durable.run_again().await.unwrap());
     soon(async || !durable.set_aside().await.unwrap().is_empty()).await;
     assert!(durable.forget().await.unwrap());
@@ -176,7 +176,7 @@ async fn a_panic_and_arguments_that_cannot_be_read_are_failures(engine: &Engine)
     soon(async || !panics.set_aside().await.unwrap().is_empty()).await;
     assert!(panics.set_aside().await.unwrap()[0].error.contains("panicked"));
 
-    // Another version of the function, with other arguments.
+    // An older version of the function, with arguments of another type.
     let call = old.debounce("a").wait(ms(10)).durable("read", |_: u64, _| async {}).unwrap();
     call.retry(1, ms(10)).call(&1).await.unwrap();
     old.shutdown().await;
@@ -205,7 +205,7 @@ async fn a_call_during_a_run_is_run_after_it(engine: &Engine) {
     soon(async || started.load(Ordering::SeqCst) == 1).await;
     durable.call(&2).await.unwrap();
     tokio::time::sleep(ms(200)).await;
-    assert_eq!(started.load(Ordering::SeqCst), 1, "it waits for the run that goes on");
+    assert_eq!(started.load(Ordering::SeqCst), 1, "it waits for the current run");
     soon(async || ended.load(Ordering::SeqCst) == 2).await;
 }
 
@@ -276,11 +276,11 @@ async fn a_run_is_renewed_beyond_its_lease(engine: &Engine) {
     let (durable, _other) = (register(&one), register(&other));
     durable.call(&1).await.unwrap();
     tokio::time::sleep(ms(1800)).await;
-    assert_eq!(runs.load(Ordering::SeqCst), 1, "nobody has taken it over");
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "no other worker has taken it over");
 }
 
-/// Not a lease later: the run's lock is free with the end of the run, so that nobody finds it taken
-/// between the two.
+/// And not a lease later: the end of the run also frees its lock, so that no worker finds it taken
+/// in between.
 async fn a_call_that_was_made_during_a_run_comes_right_after_it(engine: &Engine) {
     let build = || async { engine.builder().lease(ms(60_000)).build().await.unwrap() };
     let runs = Arc::new(AtomicU32::new(0));
@@ -346,7 +346,7 @@ async fn a_retry_belongs_to_the_calls_of_its_value(engine: &Engine) {
     once.id("1").call(&0).await.unwrap();
     thrice.call(&0).await.unwrap();
     durable.id("2").call(&0).await.unwrap();
-    // Another process, with another value, goes by what the caller has said.
+    // Another process, with another value of its own, uses the caller's.
     caller.shutdown().await;
     let durable = fails(&worker).retry(7, ms(10));
     let aside = async || {
@@ -356,13 +356,13 @@ async fn a_retry_belongs_to_the_calls_of_its_value(engine: &Engine) {
     };
     soon(async || aside().await.len() == 3).await;
     assert_eq!(aside().await, [1, 2, 3].map(|tries| (tries.to_string(), tries)));
-    // Also when it is run again.
+    // The same when it is run again.
     assert!(durable.id("2").run_again().await.unwrap());
     soon(async || aside().await.len() == 3).await;
     assert_eq!(aside().await[1], ("2".to_owned(), 2));
 }
 
-/// Reads what it has not written.
+/// Cannot read what it has written.
 #[derive(Debug, Serialize, Deserialize)]
 struct Renamed {
     #[serde(rename(serialize = "after", deserialize = "before"), default)]
@@ -398,7 +398,7 @@ async fn what_does_not_read_back_is_refused_and_not_kept(engine: &Engine) {
     }
     tokio::time::sleep(ms(100)).await;
     assert_eq!(runs.load(Ordering::SeqCst), 0, "one of them was kept");
-    // What has no order of its own, or needs all of its digits, reads back.
+    // Values without an order, or with many digits, read back.
     let set: HashSet<u64> = (0..100).collect();
     let map: HashMap<u64, HashSet<String>> =
         (0..50).map(|number| (number, HashSet::from(["a".into(), format!("{number}")]))).collect();
@@ -407,7 +407,7 @@ async fn what_does_not_read_back_is_refused_and_not_kept(engine: &Engine) {
         let number = f64::from(number).sqrt() * 10_f64.powi(number % 60 - 30);
         register(&locks, &runs).call(&(number, number as f32, u128::MAX)).await.unwrap();
     }
-    // It says the same as `None`, which is documented.
+    // As JSON, it is the same as `None`, which is documented.
     register(&locks, &runs).call(&Some(None::<u64>)).await.unwrap();
     soon(async || runs.load(Ordering::SeqCst) >= 3).await;
 }
@@ -441,15 +441,16 @@ async fn a_name_means_one_function() {
     let leading = debounce.clone().leading(true).durable("two", |_: f64, _| async {}).unwrap_err();
     assert_eq!((leading.kind(), leading.id()), (ErrorKind::Invalid, Some("a")));
     assert!(leading.to_string().contains("leading"), "{leading}");
-    // Another `Locks` has names of its own.
+    // Another `Locks` has its own names.
     drop(Locks::in_memory().debounce("a").durable("one", |_: String, _| async {}).unwrap());
-    // One that was shut down would never run it.
+    // A `Locks` that was shut down would never run it.
     locks.shutdown().await;
     let closed = debounce.durable("three", |_: f64, _| async {}).unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Closed);
 }
 
-/// A worker lives on the runtime that registered it; registered on another, it lives on that.
+/// A worker runs on the runtime that registered it; when it is registered again on another one, it
+/// runs there.
 #[test]
 fn a_function_that_is_registered_again_runs_on_the_runtime_that_is_left() {
     let server = RedisServer::start();
@@ -462,7 +463,7 @@ fn a_function_that_is_registered_again_runs_on_the_runtime_that_is_left() {
     drop(gone.block_on(async { seen.register(&locks, ms(20)) }));
     gone.shutdown_background();
     left.block_on(async {
-        // The other runtime takes its time to end: until then the worker there is alive.
+        // The other runtime takes a while to end: until then its worker is alive.
         let number = AtomicU32::new(0);
         eventually(ms(5000), async || {
             let id = format!("id-{}", number.fetch_add(1, Ordering::SeqCst));
@@ -479,7 +480,7 @@ fn a_function_that_is_registered_again_runs_on_the_runtime_that_is_left() {
     assert_eq!(refused.kind(), ErrorKind::Invalid);
 }
 
-/// What is wrong with one id does not keep those behind it from running.
+/// A fault of one id does not keep later ones from running.
 #[tokio::test]
 async fn an_id_that_cannot_be_run_is_passed_over() {
     let server = RedisServer::start();
@@ -501,7 +502,7 @@ async fn an_id_that_cannot_be_run_is_passed_over() {
     seen.until(3).await;
 }
 
-/// A handler with a `Locks` in it is let go of with the shutdown.
+/// A handler that contains a `Locks` is dropped with the shutdown.
 #[tokio::test]
 async fn a_handler_is_dropped_after_the_shutdown() {
     let locks = Locks::in_memory();
@@ -563,7 +564,7 @@ struct Entry {
     at: u64,
 }
 
-/// Ten thousand bursts and more; callers and runners are killed at random moments.
+/// Over ten thousand bursts; callers and runners are killed at random moments.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_bursts_survive_whoever_is_killed() {
     const BURSTS: u64 = 12_000;
@@ -571,7 +572,7 @@ async fn ten_thousand_bursts_survive_whoever_is_killed() {
     let server = RedisServer::start();
     let url = server.url();
     let killed = Arc::new(Mutex::new(HashSet::new()));
-    // The last call of each id whose receipt has come: its argument and its number.
+    // The last acknowledged call of each id: its argument and its number.
     let drive = {
         let killed = Arc::clone(&killed);
         move || {
@@ -670,7 +671,7 @@ async fn ten_thousand_bursts_survive_whoever_is_killed() {
             }
             assert!(entry.generation > generation, "{id}: {entries:?}");
             generation = entry.generation;
-            // Of the calls whose number is known.
+            // Only for calls whose number is known.
             if entry.argument == *argument {
                 assert!(entry.at >= number + WAIT * 1000, "{id}: early: {entries:?}");
             }

@@ -1,4 +1,5 @@
-//! Bad input and trouble: a typed error at once, that says what to change, and nothing left.
+//! Bad input and failures: a typed error at once that says what to change, and nothing is left
+//! behind.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ async fn arguments_that_cannot_be_are_refused(engine: &Engine) {
         check(&error, ErrorKind::Invalid, &[]);
     }
     assert!(locks.lock("x".repeat(1024)).acquire().await.is_ok(), "the longest id there is");
-    // Parts of a millisecond are cut, and any wait there can be is a wait.
+    // Fractions of a millisecond are cut off, and the longest possible wait is valid.
     let odd = locks.lock("a").lease(Duration::from_micros(1_500_500)).wait(Duration::MAX);
     assert!(odd.acquire().await.unwrap().extend(Duration::from_micros(999)).await.is_err());
     for builder in [
@@ -183,7 +184,7 @@ async fn a_key_of_another_type_is_refused_and_left_as_it_is() {
     assert_eq!(lost.release().await.unwrap_err().kind(), ErrorKind::Lost);
 }
 
-/// Nothing is written before all keys have been looked at, so nothing is left half done.
+/// All keys are checked before any is written, so nothing is left half done.
 #[tokio::test]
 async fn a_key_of_another_type_among_those_of_durable_calls_costs_none() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -218,7 +219,7 @@ async fn a_full_memory_refuses_acquires_but_neither_renewals_nor_releases() {
     let error = locks.lock("b").acquire().await.unwrap_err();
     check(&error, ErrorKind::Rejected, &["memory"]);
     tokio::time::sleep(ms(900)).await;
-    assert!(guard.is_held(), "renewed all the same");
+    assert!(guard.is_held(), "still renewed");
     guard.release().await.unwrap();
     let _: () = config("0").query_async(&mut connection).await.unwrap();
     assert!(locks.lock("b").acquire().await.is_ok());

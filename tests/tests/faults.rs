@@ -1,4 +1,4 @@
-//! Servers that stop, die and forget, connections that break, replies that are lost.
+//! Servers that stop, die and lose data, connections that break, replies that are lost.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::common::{Engine, WatchedServer, ms};
 
-/// What is done to it is done on the way to it: a Cluster would tell another way.
+/// Faults are injected on the way to it, and the nodes of a Cluster would send clients another way.
 fn redis() -> WatchedServer {
     WatchedServer::start(RedisServer::builder().cluster_of_one(false))
 }
@@ -27,10 +27,10 @@ async fn connect(server: &RedisServer) -> Locks {
     Locks::connect(&server.locks_url()).await.unwrap()
 }
 
-/// Guarantee 1: whatever cannot be reached, the loss is known before the lock can be another's.
+/// Guarantee 1: whatever is out of reach, the loss is known before another client can get the lock.
 #[tokio::test]
 async fn a_stopped_server_costs_the_lock_before_its_expiry() {
-    // Its margin of 40 ms is what the machine may be late by, too.
+    // The machine may also be late by up to its margin of 40 ms.
     const LEASE: Duration = Duration::from_millis(4000);
 
     #[locked(id = "attribute", lease = "4s", locks = locks)]
@@ -54,10 +54,10 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
         let (locks, left) = (locks.clone(), Arc::clone(&left));
         async move { hang(&locks, left).await }
     });
-    // Past the first renewals, so that their deadlines count and not those of the acquires.
+    // After the first renewals, so that their deadlines count and not those of the acquires.
     tokio::time::sleep(LEASE).await;
     server.stop_process();
-    // What the server has promised, to the millisecond of its own clock, which is this machine's.
+    // The expiry that the server keeps, in milliseconds of its own clock, which is this machine's.
     let expiry = |id: &str| last_expiry(&server, &format!("lock:{id}"));
     let (of_guard, of_attribute) = (expiry("guard"), expiry("attribute"));
     lost.await;
@@ -73,14 +73,14 @@ async fn a_stopped_server_costs_the_lock_before_its_expiry() {
     }
     tokio::time::sleep(LEASE).await;
     server.continue_process();
-    // It has counted on: both are free, and others get them.
+    // The stopped server's clock has gone on: both locks are free, and others get them.
     let other = connect(&server).await;
     for id in ["guard", "attribute"] {
         assert!(other.lock(id).try_acquire().await.unwrap().is_some());
     }
 }
 
-/// When a key expires, as the server's append-only file has it.
+/// When a key expires, according to the server's append-only file.
 fn last_expiry(server: &RedisServer, key: &str) -> SystemTime {
     let log = std::fs::read(server.append_only_file()).unwrap();
     let log = String::from_utf8_lossy(&log).into_owned();
@@ -94,20 +94,21 @@ fn last_expiry(server: &RedisServer, key: &str) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(at.expect("the key was given an expiry").parse().unwrap())
 }
 
-/// The same where the server runs on, and nothing reaches it.
+/// The same for a server that runs on, but that nothing reaches.
 #[tokio::test]
 async fn loss_comes_before_the_expiry_that_the_server_keeps() {
-    // As above: a shorter one has a margin that a busy machine can sleep through.
+    // As above: the margin of a shorter lease would be less than a busy machine's delays.
     const LEASE: Duration = Duration::from_millis(3600);
     let server = redis();
     let proxy = Proxy::start(server.port());
     let locks = Locks::connect(&proxy.url()).await.unwrap();
     for round in 0..3 {
-        // Replies are late, so that a deadline that counted from them would be, too.
+        // Replies are late, so that a deadline that counted from them would also be late.
         proxy.delay(Direction::ToClient, ms(200));
         let guard = locks.lock("a").lease(LEASE).acquire().await.unwrap();
         tokio::time::sleep(ms(600 + 750 * round)).await;
-        // Nothing reaches the server any more, so its expiry stands; asked on another way.
+        // Nothing reaches the server any more, so its expiry is final; it is read over another
+        // connection.
         proxy.hold(Direction::Both);
         let left: i64 = redis::cmd("PTTL")
             .arg("lock:a")
@@ -125,7 +126,7 @@ async fn loss_comes_before_the_expiry_that_the_server_keeps() {
     }
 }
 
-/// Guarantee 1, where not even the keeper has run: after a stall the clock counts, before any
+/// Guarantee 1, where not even the keeper has run: after a stall, the clock decides before any
 /// other work. Here the runtime itself is stalled, and with it the keeper of an embedded store.
 #[tokio::test]
 async fn after_a_stall_the_clock_counts() {
@@ -140,7 +141,7 @@ async fn after_a_stall_the_clock_counts() {
 
     let fresh = locks.lock("b").lease(LEASE).acquire().await.unwrap();
     std::thread::sleep(LEASE * 2);
-    assert!(!fresh.is_held(), "asked without anybody having waited for the loss");
+    assert!(!fresh.is_held(), "asked before any wait for the loss");
 
     let steps = AtomicU32::new(0);
     let outcome = locks.lock("c").lease(LEASE).with(|_| async {
@@ -152,7 +153,7 @@ async fn after_a_stall_the_clock_counts() {
     assert_eq!(steps.load(Ordering::SeqCst), 0, "the body went on under a lock that was lost");
 }
 
-/// Guarantee 2: a fault shorter than what the lease leaves does not cost the lock.
+/// Guarantee 2: a fault shorter than the rest of the lease does not cost the lock.
 #[tokio::test]
 async fn a_healthy_lock_survives_short_faults() {
     let server = WatchedServer::start(RedisServer::builder().append_only(true));
@@ -189,8 +190,8 @@ async fn a_healthy_lock_survives_short_faults() {
     guard.release().await.unwrap();
 }
 
-/// Guarantee 2, with the default lease of ten seconds: what is shorter than that does not cost the
-/// lock, however often it comes.
+/// Guarantee 2, with the default lease of ten seconds: a shorter fault does not cost the lock,
+/// however often it comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_ten_seconds_outlives_what_is_shorter() {
     /// Holds a lock through a fault, and for as long as it takes to renew it afterwards.
@@ -235,7 +236,7 @@ async fn a_lock_of_ten_seconds_outlives_what_is_shorter() {
     );
 }
 
-/// Has a server do the same again and again.
+/// Repeats a command on a server.
 async fn repeat(server: &RedisServer, words: &[&str], each: Duration, time: Duration) {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
@@ -250,7 +251,7 @@ async fn repeat(server: &RedisServer, words: &[&str], each: Duration, time: Dura
     assert!(times > 50, "{words:?}: {times} times only");
 }
 
-/// The deadline is kept on a clock that nobody sets.
+/// The deadline is on a clock that is never set.
 #[tokio::test]
 async fn a_step_of_the_wall_clock_changes_nothing() {
     let clock = HostClock::build();
@@ -263,14 +264,14 @@ async fn a_step_of_the_wall_clock_changes_nothing() {
         worker
     };
     let (mut healthy, mut cut) = (worker(), worker());
-    // Ahead: nothing is over early.
+    // A step ahead: the hold does not end early.
     healthy.tell("hold a 10000");
     healthy.expect("waiting");
     healthy.expect("held");
     clock.set(60_000);
     healthy.tell("release");
     healthy.expect("released");
-    // Back: nothing is believed for longer.
+    // A step back: the lock is not believed to be held for longer.
     cut.tell("hold b 4000");
     cut.expect("waiting");
     cut.expect("held");
@@ -284,7 +285,7 @@ async fn a_step_of_the_wall_clock_changes_nothing() {
     assert!(lost < expiry, "too late by {} ms", (lost - expiry) / 1_000_000);
 }
 
-/// Section 6: a server that is stopped for three seconds is reported while it is, and used again as
+/// Section 6: a server that is stopped for three seconds is reported meanwhile, and used again as
 /// soon as it is back.
 #[tokio::test]
 async fn a_server_that_stops_for_three_seconds_is_reported_and_used_again() {
@@ -311,7 +312,7 @@ async fn a_server_that_stops_for_three_seconds_is_reported_and_used_again() {
     guard.release().await.unwrap();
 }
 
-/// Guarantee 2: data that is gone is a loss, known at the next renewal.
+/// Guarantee 2: lost data means a lost lock, which is known at the next renewal.
 #[tokio::test]
 async fn a_server_that_forgot_the_lock_costs_it() {
     let server = redis();
@@ -319,13 +320,14 @@ async fn a_server_that_forgot_the_lock_costs_it() {
     let guard = locks.lock("a").lease(ms(9000)).acquire().await.unwrap();
     let began = Instant::now();
     server.restart();
-    // It renews after three seconds. Nobody who only waits for the deadline hears of it so soon.
+    // The renewal comes after three seconds; the deadline alone would report the loss much later.
     let patience = ms(7000).saturating_sub(began.elapsed());
     tokio::time::timeout(patience, guard.lost()).await.expect("not before the deadline");
     assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
 }
 
-/// Guarantee 7: a reply that is lost costs nothing: the same request again is answered as once.
+/// Guarantee 7: a lost reply costs nothing: the repeated request is answered as if it had been made
+/// once.
 #[tokio::test]
 async fn a_lost_reply_is_made_up_for() {
     let server = redis();
@@ -346,7 +348,7 @@ async fn a_lost_reply_is_made_up_for() {
     }
 }
 
-/// Guarantee 4: the acquire that timed out is undone, even where the server executes it late.
+/// Guarantee 4: an acquire that timed out is undone, even if the server executes it late.
 #[tokio::test]
 async fn an_acquire_that_was_given_up_is_undone_when_the_server_comes_back() {
     let server = redis();
@@ -376,14 +378,14 @@ async fn an_acquire_that_was_given_up_is_undone_when_the_server_comes_back() {
     assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
 }
 
-/// Section 6: two time-outs in a row replace a connection that was cut without a word.
+/// Section 6: two time-outs in a row replace a connection that was cut silently.
 #[tokio::test]
 async fn a_black_holed_connection_is_replaced() {
     let server = redis();
     let proxy = Proxy::start(server.port());
     let locks = Locks::connect(&proxy.url()).await.unwrap();
     let before = proxy.connections_accepted();
-    // Only the connection that is there is affected: bytes vanish on it for ever.
+    // Only the existing connection is affected: its bytes vanish for ever.
     proxy.hold(Direction::Both);
     let error = locks.lock("a").acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -422,7 +424,7 @@ async fn an_outage_is_reported_in_time_and_ends_by_itself() {
     acquired.release().await.unwrap();
 }
 
-/// An outage in the middle of a wait, short enough to be borne, is no error.
+/// An outage in the middle of a wait is no error if it is short enough.
 #[tokio::test]
 async fn a_wait_outlives_a_short_outage() {
     let server = WatchedServer::start(RedisServer::builder().append_only(true));
@@ -452,8 +454,8 @@ async fn a_shutdown_is_bounded() {
     assert!(!guard.is_held());
 }
 
-/// Two engines do not disturb each other's processes: connections of others are left alone when
-/// one is replaced, also on a server that has restarted and numbers them anew.
+/// When a client replaces a connection, it leaves those of other clients alone, even on a server
+/// that has restarted and numbers connections from the start.
 #[tokio::test]
 async fn replacing_a_connection_kills_no_other() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -476,8 +478,9 @@ async fn replacing_a_connection_kills_no_other() {
     drop(guard);
 }
 
-/// Section 5: an operation that is sent again by its source, since the server does not know it, is
-/// not overtaken by those behind it. Here the server knows how to acquire, and not how to release.
+/// Section 5: a script that is sent again as source, because the server does not know it, is not
+/// overtaken by later ones. Here the server knows the script for acquire, but not the one for
+/// release.
 #[tokio::test]
 async fn what_was_dropped_is_free_where_the_server_has_forgotten_how_to_release() {
     let server = redis();
@@ -489,14 +492,15 @@ async fn what_was_dropped_is_free_where_the_server_has_forgotten_how_to_release(
         drop(other.lock("b").acquire().await.unwrap().leak());
         drop(guard);
         let again = locks.lock("a").try_acquire().await.unwrap();
-        assert!(again.is_some(), "round {round}: it is this very client's own that is in the way");
+        assert!(again.is_some(), "round {round}: this client's own release is still on its way");
         drop(again);
         locks.flush().await;
         other.lock("b").force_release().await.unwrap();
     }
 }
 
-/// The same for a user who may not load scripts: docs/servers.md says that it needs no such right.
+/// The same for a user who may not load scripts: docs/servers.md says that the library needs no
+/// such right.
 #[tokio::test]
 async fn what_was_dropped_is_free_for_a_user_who_may_not_load_scripts() {
     let server = redis();
@@ -511,8 +515,8 @@ async fn what_was_dropped_is_free_for_a_user_who_may_not_load_scripts() {
     assert!(locks.lock("a").try_acquire().await.unwrap().is_some());
 }
 
-/// Guarantee 4: an acquire that is given up is undone behind it, also where the server knows how to
-/// release and not how to acquire.
+/// Guarantee 4: an acquire that is given up is undone after it, even if the server knows the script
+/// for release but not the one for acquire.
 #[tokio::test]
 async fn an_acquire_that_is_sent_by_its_source_is_undone_behind_it() {
     let server = redis();
@@ -529,7 +533,7 @@ async fn an_acquire_that_is_sent_by_its_source_is_undone_behind_it() {
     proxy.wait_for_replies(replies + 1).await;
     acquire.abort();
     assert!(acquire.await.unwrap_err().is_cancelled());
-    // Behind its release.
+    // Until its release has been answered.
     proxy.wait_for_replies(replies + 2).await;
     proxy.heal();
     locks.flush().await;
@@ -541,8 +545,8 @@ async fn forget_scripts(server: &RedisServer) {
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
 }
 
-/// Guarantee 2: the address leads to another server, and the one before is a replica of it now that
-/// leaves its connections open.
+/// Guarantee 2: the address leads to another server, and the old one is now its replica and leaves
+/// its connections open.
 #[tokio::test]
 async fn a_lock_survives_a_failover_that_leaves_its_connection_open() {
     let (before, after) = (redis(), redis());
@@ -572,8 +576,8 @@ async fn replica_of(server: &mut redis::aio::MultiplexedConnection, primary: Opt
     let _: () = redis::cmd("REPLICAOF").arg(host).arg(port).query_async(server).await.unwrap();
 }
 
-/// Guarantee 1: what an extension has promised is no longer than what the server keeps for anybody,
-/// also where somebody has made the key eternal.
+/// Guarantee 1: an extension never promises more than the server keeps against other clients, even
+/// if the key was made eternal.
 #[tokio::test]
 async fn an_extension_never_shortens_a_key_that_was_made_eternal() {
     let server = redis();
@@ -588,8 +592,7 @@ async fn an_extension_never_shortens_a_key_that_was_made_eternal() {
     assert!(other.lock("a").try_acquire().await.unwrap().is_none() || !guard.is_held());
 }
 
-/// Section 6: what ends each connection as soon as it is made is not asked for the next one as fast
-/// as it can do that.
+/// Section 6: a server that ends each connection at once is not flooded with new ones.
 #[tokio::test]
 async fn connections_that_end_at_once_are_made_again_ever_more_slowly() {
     let server = redis();
@@ -604,7 +607,7 @@ async fn connections_that_end_at_once_are_made_again_ever_more_slowly() {
                 accepted.fetch_add(1, Ordering::Relaxed);
                 let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                 let (mut to_server, mut to_client) = ([0; 65536], [0; 65536]);
-                // As long as there is something to say.
+                // Relays until both sides are silent.
                 loop {
                     tokio::select! {
                         Ok(read @ 1..) = client.read(&mut to_server) => {
@@ -620,7 +623,7 @@ async fn connections_that_end_at_once_are_made_again_ever_more_slowly() {
             }
         }
     });
-    // A machine that is busy may be slower in the middle of a handshake than the relay waits.
+    // On a busy machine, a handshake may pause for longer than the relay waits.
     let _locks = eventually(ms(20_000), async || {
         Locks::connect(&format!("redis://{address}")).await.map_err(|error| error.to_string())
     })

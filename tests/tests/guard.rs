@@ -45,9 +45,9 @@ async fn excludes_others_until_it_is_dropped(engine: &Engine) {
     let guard = one.lock("a").acquire().await.unwrap();
     assert_eq!(guard.id(), "a");
     assert!(guard.is_held() && guard.remaining() > Duration::from_secs(9));
-    assert!(one.lock("a").try_acquire().await.unwrap().is_none(), "nor does one's own process");
+    assert!(one.lock("a").try_acquire().await.unwrap().is_none(), "nor does its own process");
     assert!(other.lock("a").try_acquire().await.unwrap().is_none());
-    assert!(other.lock("b").try_acquire().await.unwrap().is_some(), "ids are apart");
+    assert!(other.lock("b").try_acquire().await.unwrap().is_some(), "ids are independent");
     drop(guard);
     assert!(one.lock("a").try_acquire().await.unwrap().is_some(), "free for the next call");
     one.flush().await;
@@ -106,7 +106,7 @@ async fn is_lost_to_a_forced_release(engine: &Engine) {
     let guard = locks.lock("a").acquire().await.unwrap();
     assert!(locks.lock("a").force_release().await.unwrap());
     assert!(!guard.is_held(), "a holder of the same process is told at once");
-    assert!(!locks.lock("a").force_release().await.unwrap(), "nobody holds it");
+    assert!(!locks.lock("a").force_release().await.unwrap(), "no client holds it");
     let next = locks.lock("a").try_acquire().await.unwrap().unwrap();
     drop(guard);
     locks.flush().await;
@@ -129,13 +129,13 @@ async fn can_be_leaked_and_adopted(engine: &Engine) {
     assert!(by_us);
     adopted.release().await.unwrap();
     let error = other.lock("a").adopt(token).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Lost, "what is free cannot be adopted");
+    assert_eq!(error.kind(), ErrorKind::Lost, "a free lock cannot be adopted");
     assert_eq!(other.lock("a").status().await.unwrap(), Status::Free);
 
     let leaked = one.lock("b").lease(ms(200)).acquire().await.unwrap().leak();
     drop(leaked);
     tokio::time::sleep(ms(300)).await;
-    assert!(one.lock("b").try_acquire().await.unwrap().is_some(), "nobody renews it");
+    assert!(one.lock("b").try_acquire().await.unwrap().is_some(), "it is not renewed");
 }
 
 async fn is_kept_for_at_least(engine: &Engine) {
@@ -215,7 +215,7 @@ async fn with_runs_the_body_under_the_lock(engine: &Engine) {
         .await
         .unwrap();
     assert!(seen.0 && seen.1 > 0);
-    // Not naming the guard must not release it before the body runs.
+    // A body that does not name its guard must not lose the lock before it runs.
     let probe = other.lock("a");
     let taken =
         lock.with(|_| async { probe.try_acquire().await.unwrap().is_some() }).await.unwrap();
@@ -276,7 +276,7 @@ async fn flush_waits_for_what_was_dropped(engine: &Engine) {
     assert!(kept.unwrap().is_held(), "a live guard neither blocks it nor is touched");
 }
 
-/// Guarantee 4, for the Redis store: wherever a guard is dropped.
+/// Guarantee 4, for the Redis store: a guard can be dropped anywhere.
 #[test]
 fn guards_are_released_wherever_they_are_dropped() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -325,7 +325,7 @@ fn guards_are_released_wherever_they_are_dropped() {
     slowest = slowest.max(timed_drop(after));
     free("after runtime");
 
-    // The best of many, because the machine may take any of them away from us for a while.
+    // The best of many, because any of them may be delayed by the machine.
     let best = (0..200)
         .map(|_| timed_drop(check.block_on(locks.lock("timed").acquire()).unwrap()))
         .min()
@@ -367,7 +367,7 @@ async fn a_body_that_blocks_every_worker_keeps_its_lock() {
     guard.release().await.unwrap();
 }
 
-/// Says whether the key is held when it is dropped.
+/// Records, when it is dropped, whether the key is held.
 struct Looks {
     store: MemoryStore,
     key: &'static str,

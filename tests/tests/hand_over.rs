@@ -1,4 +1,4 @@
-//! Hand-overs that go wrong: whoever was next hangs, or does not hear, or hears too early.
+//! Hand-overs that go wrong: the next waiter hangs, or is not told, or is told too early.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::common::{Engine, WatchedServer, ms};
 
-/// What a busy machine may add to a bound that the library keeps by itself.
+/// What a busy machine may add to a bound that the library keeps.
 const NOISE: Duration = Duration::from_millis(400);
 
 fn worker(url: &str) -> Worker {
@@ -45,7 +45,7 @@ async fn until_held(lock: &Lock) {
 }
 
 /// The lease of the next caller is much shorter, so the store is asked with the token that holds
-/// the lock; and refuses.
+/// the lock, and refuses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_holds_the_lock_is_not_forgotten_when_the_store_refuses() {
     let server = RedisServer::start();
@@ -67,7 +67,7 @@ async fn a_token_that_holds_the_lock_is_not_forgotten_when_the_store_refuses() {
     assert_eq!(other.lock("a").status().await.unwrap(), Status::Free);
 }
 
-/// How long the second waiter waits when the first one is stopped.
+/// Returns how long the second waiter waits when the first one is stopped.
 async fn behind_a_stopped_waiter(keep: Duration, shut_down: bool) -> Duration {
     let server = WatchedServer::start(RedisServer::builder());
     let (locks, next) = (Engine::locks_of(&server).await, Engine::locks_of(&server).await);
@@ -83,10 +83,10 @@ async fn behind_a_stopped_waiter(keep: Duration, shut_down: bool) -> Duration {
     let released = Instant::now();
     if shut_down {
         locks.shutdown().await;
-        assert!(released.elapsed() < ms(900), "nobody waits for what others have to claim");
+        assert!(released.elapsed() < ms(900), "a shutdown does not wait for the claim");
     }
     let guard = waiter.await.unwrap().unwrap();
-    // With `keep`, from the end of that.
+    // With `keep`, counted from its end.
     let delay = released.elapsed().min(held.elapsed().saturating_sub(keep));
     drop(guard);
     head.go_on();
@@ -105,7 +105,8 @@ async fn a_lock_that_was_kept_is_handed_over_past_a_stopped_waiter() {
     assert!(delay < ms(1100) + NOISE, "{delay:?}");
 }
 
-/// Where a reservation has passed, one newcomer may pass the queue, but not its whole process.
+/// After a reservation has run out, one newcomer may pass the queue, but not the other callers of
+/// its process.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
     const LEASE: Duration = Duration::from_secs(60);
@@ -121,8 +122,8 @@ async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
     head.stop();
     guard.release().await.unwrap();
     let released = Instant::now();
-    // In the moment between the end of the window and the look of the one who handed over; if it
-    // is missed, the waiter has the lock, which is as good.
+    // Succeeds in the moment between the end of the reservation and the look by the former holder.
+    // If that is missed, the waiter has the lock, which is just as good.
     let first = loop {
         if waiter.is_finished() {
             break None;
@@ -151,14 +152,14 @@ async fn one_newcomer_passes_the_queue_and_not_the_crowd_behind_it() {
     assert!(delay < ms(1200) + NOISE, "{delay:?}");
 }
 
-/// A store whose answers to acquires are held back, and which stops its caller in `holder`;
-/// operations take effect at once all the same.
+/// A store whose answers to acquires are held back, and which blocks its caller in `holder`;
+/// operations still take effect at once.
 struct Gated {
     inner: MemoryStore,
     open: watch::Receiver<bool>,
-    /// So many releases are lost on the way.
+    /// How many releases are lost on the way.
     lost_releases: Arc<AtomicU32>,
-    /// Each call of `holder` says that it is there, and waits until it is told to go on.
+    /// Each call of `holder` signals that it has started, and waits until it is told to go on.
     stops: Mutex<Vec<(Sender<()>, Receiver<()>)>>,
 }
 
@@ -217,8 +218,8 @@ impl AdminStore for Gated {
     }
 }
 
-/// Answers and notices need not travel together: whoever was forced out before it heard of its
-/// grant must not believe in it.
+/// Answers and notices may arrive in any order: a caller whose lock was released by force before it
+/// received its grant must not believe in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_taken_by_force_before_its_grant_was_heard_of_is_not_held() {
     for wait in [ms(0), ms(60_000)] {
@@ -250,7 +251,8 @@ async fn a_lock_taken_by_force_before_its_grant_was_heard_of_is_not_held() {
     }
 }
 
-/// Guarantee 1: it asks again with the same token, so no release of that token may be under way.
+/// Guarantee 1: the caller asks again with the same token, so no release of that token may be under
+/// way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_taken_by_force_and_granted_again_is_not_released_by_what_went_before() {
     for waits in [false, true] {
@@ -274,15 +276,15 @@ async fn a_lock_taken_by_force_and_granted_again_is_not_released_by_what_went_be
         lost_releases.store(2, Ordering::Relaxed);
         open.send(true).unwrap();
         let guard = caller.await.unwrap().unwrap();
-        // Longer than a release waits for its third try.
+        // Longer than a release waits before its third try.
         tokio::time::sleep(ms(400)).await;
         assert!(admin.lock("a").try_acquire().await.unwrap().is_none(), "waits: {waits}");
         assert!(guard.is_held());
     }
 }
 
-/// A caller that joins and leaves before the store was asked for it leaves nothing of its entry
-/// behind: neither in the books, nor to the next one, which would not hear what is said to it.
+/// A caller that joins and leaves before the store was asked leaves nothing behind: neither in the
+/// engine's records, nor a token for the next caller, which would not receive its notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_was_never_asked_for_leaves_no_token_behind() {
     let inner = MemoryStore::new();
@@ -295,7 +297,7 @@ async fn an_entry_that_was_never_asked_for_leaves_no_token_behind() {
     let other = Locks::builder().store(inner).build().await.unwrap();
     let attempt = tokio::spawn(slow.lock("a").wait(ms(0)).acquire());
     until_held(&other.lock("a")).await;
-    // The keeper's thread is in a turn from here on, and takes a caller's join in the next one.
+    // From here on, the keeper's thread is in a turn, and handles a caller's join in the next one.
     let asked = tokio::spawn({
         let lock = slow.lock("x");
         async move { lock.status().await }

@@ -17,7 +17,7 @@ use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnecti
 /// Bound on what should happen at once.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Long enough that a reply which was not kept back would have come.
+/// Long enough for a reply that is not held back to arrive.
 const SILENCE: Duration = Duration::from_millis(150);
 
 async fn connect(url: &str, response_timeout: Duration) -> RedisResult<MultiplexedConnection> {

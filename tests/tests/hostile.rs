@@ -1,4 +1,4 @@
-//! A server that answers whatever it likes: nothing breaks, and nothing takes longer than it may.
+//! A server with arbitrary answers: nothing breaks, and everything stays within its time limit.
 
 use std::{
     sync::{
@@ -19,10 +19,10 @@ use crate::common::ms;
 
 /// How many servers are tried, each with answers of its own.
 const SERVERS: u64 = 60;
-/// What nothing may take longer than: six questions, of two seconds each, and a busy machine.
+/// Bound on everything: six requests of two seconds each, and a busy machine.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// A server that connects as it should, and answers scripts from a seed.
+/// A server that accepts connections properly, and answers scripts at random from a seed.
 struct Hostile {
     port: u16,
     answered: Arc<AtomicU64>,
@@ -81,7 +81,7 @@ async fn serve(mut client: TcpStream, mut random: Random, answered: Arc<AtomicU6
     }
 }
 
-/// The words of the first command, and the bytes behind it.
+/// The words of the first command, and the bytes after it.
 fn command(input: &[u8]) -> Option<(Vec<String>, Vec<u8>)> {
     fn line(input: &[u8]) -> Option<(usize, &[u8])> {
         let end = input.windows(2).position(|two| two == b"\r\n")?;
@@ -98,7 +98,7 @@ fn command(input: &[u8]) -> Option<(Vec<String>, Vec<u8>)> {
     Some((words, rest.to_vec()))
 }
 
-/// Something that the protocol allows, and now and then something that it does not.
+/// A reply that the protocol allows, and sometimes one that it does not.
 fn any_reply(random: &mut Random, depth: u32) -> Vec<u8> {
     const NUMBERS: [&str; 9] = [
         "0",
@@ -127,7 +127,7 @@ fn any_reply(random: &mut Random, depth: u32) -> Vec<u8> {
         6 => "$3\r\n\u{ff}".bytes().chain(*b"\xff\r\n").collect(),
         7 if random.one_in(6) => b"?what\r\n".to_vec(),
         7 | 8 => {
-            // A number that does not fit is no protocol.
+            // A number that does not fit would violate the protocol.
             let number = if number.len() > 19 { "4" } else { number };
             format!(":{number}\r\n").into_bytes()
         }
@@ -140,7 +140,7 @@ fn any_reply(random: &mut Random, depth: u32) -> Vec<u8> {
     }
 }
 
-/// Asks one server for everything. Output: how many scripts it was asked to run.
+/// Makes all kinds of calls to one server. Returns how many scripts it was asked to run.
 async fn ask(seed: u64) -> u64 {
     let server = Hostile::start(seed).await;
     let locks = Locks::connect(&format!("redis://127.0.0.1:{}/", server.port)).await.unwrap();
@@ -172,7 +172,7 @@ async fn ask(seed: u64) -> u64 {
             [ErrorKind::Busy, ErrorKind::Lost, ErrorKind::Unavailable, ErrorKind::Rejected];
         assert!(expected.contains(&error.kind()), "{error:?}");
     }
-    // The keeper is alive, and ends when it is told to.
+    // The keeper is alive, and ends on command.
     tokio::time::timeout(BOUND, locks.shutdown()).await.expect("it does not end");
     assert!(locks.lock("a").acquire().await.is_err());
     server.answered.load(Ordering::Relaxed)

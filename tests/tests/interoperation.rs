@@ -1,5 +1,5 @@
-//! One key, many clients: whoever does `SET key token NX PX lease` and compares before it deletes
-//! excludes this library, and is excluded by it.
+//! One key, many clients: a client that does `SET key token NX PX lease` and compares before it
+//! deletes excludes this library, and is excluded by it.
 
 use lock::{ErrorKind, Locks, Status};
 use lock_tests::RedisServer;
@@ -94,7 +94,7 @@ async fn a_key_that_changed_hands_is_lost() {
     assert!(bare_release(&mut bare, "lock:a", "theirs").await, "it was neither renewed nor freed");
 }
 
-/// The same before a renewal has found out: the release itself compares.
+/// The same before a renewal has noticed: the release itself compares.
 #[tokio::test]
 async fn a_release_frees_nobody_elses_lock() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -114,7 +114,7 @@ async fn a_release_frees_nobody_elses_lock() {
     }
 }
 
-/// A key of ours cannot last beyond the longest lease: the server's clock was set back.
+/// One of our keys outlives the longest lease only if the server's clock was set back.
 #[tokio::test]
 async fn a_lease_of_a_clock_that_was_set_back_is_cut() {
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
@@ -137,7 +137,7 @@ async fn a_lease_of_a_clock_that_was_set_back_is_cut() {
     }
 }
 
-/// Guarantee 6: the fence survives what the lock's key does not.
+/// Guarantee 6: the fence survives losses that the lock's key does not.
 #[tokio::test]
 async fn fencing_tokens_grow_across_a_loss_of_all_data() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -157,7 +157,7 @@ async fn fencing_tokens_grow_across_a_loss_of_all_data() {
             _ => {}
         }
     }
-    // The counter wins when the clock is behind it.
+    // The counter decides when the clock is behind it.
     let ahead = (last >> 10) + 10_000_000_000;
     let mut connection = server.connection().await;
     let _: () =
@@ -166,13 +166,13 @@ async fn fencing_tokens_grow_across_a_loss_of_all_data() {
     assert_eq!(guard.fencing_token() >> 10, ahead + 1);
 }
 
-/// A resource that checks the fencing token never takes a stale write, whatever its size.
+/// A resource that checks the fencing token never takes a stale write, however large the token is.
 #[tokio::test]
 async fn a_fenced_key_refuses_stale_writers() {
     let server = RedisServer::start();
     let mut connection = server.connection().await;
     let mut written = Vec::new();
-    // The last two differ in what a number of Lua would not keep.
+    // The last two differ in digits that a Lua number would lose.
     let newest = u64::MAX >> 1;
     for (token, value, accepted) in [
         (9, "a", true),

@@ -1,13 +1,13 @@
-//! The whole library, keeper and guards too, on a network that loses, delays and repeats, in virtual
-//! time.
+//! The whole library, including keeper and guards, in virtual time, on a network that loses, delays
+//! and repeats messages.
 //!
-//! What is decided is tried far more widely in `simulation`, on the engine and the table by themselves.
-//! This is for what carries it out: that each deadline reaches its guard, each loss its signal, each drop
-//! its release. Several clients share one store, each over a connection of its own: requests arrive in
-//! order and late, are lost, or are answered to nobody; the connection is cut for a while; processes end;
-//! locks are forced free. What the holders saw is judged as in `histories`. The network is drawn from the
-//! seed; the clients' ids, which their jitter is drawn from, are random as everywhere, so a seed that
-//! fails may have to be run a few times.
+//! The decisions are tested far more widely in `simulation`, on the engine and the table alone.
+//! This tests their execution: that each deadline reaches its guard, each loss its signal, and each
+//! drop its release. Several clients share one store, each over a connection of its own: requests
+//! arrive in order and late, are lost, or lose their answers; the connection is cut for a while;
+//! processes end; locks are forced free. What the holders saw is judged as in `histories`. The
+//! network is drawn from the seed; the clients' ids, from which their jitter is drawn, are random
+//! as everywhere, so a failing seed may have to be run a few times.
 //!
 //! ```text
 //! LOCK_SEED=4711 cargo test -p lock-tests --test suite keeper_worlds -- --nocapture
@@ -60,7 +60,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap()
 }
 
-/// What the holders see.
+/// What the holders have seen.
 struct Holders {
     clock: Clock,
     history: Mutex<History>,
@@ -69,17 +69,17 @@ struct Holders {
 }
 
 impl Holders {
-    /// Writes down a hold that is over: let go of, or lost, just now.
+    /// Records a hold that has just ended by a release or a loss.
     fn write_down(&self, client: u64, guard: &LockGuard, [asked, granted]: [u64; 2]) {
         self.acquisitions.fetch_add(1, Ordering::Relaxed);
         if !guard.is_held() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
-        // The signal has to come in time by itself: what is late counts against it, but for the
-        // millisecond that is the grain of tokio's timers.
+        // The signal itself has to come in time: its delay counts against it, except for one
+        // millisecond, the resolution of tokio's timers.
         let overdue = guard.__overdue().min(ms(1));
         let token = guard.fencing_token();
-        // What is handed over inside a process stands on a grant that may be a lease old.
+        // A hand-over inside a process rests on a grant that may be a lease old.
         let standing_since = if token.is_multiple_of(1024) {
             asked
         } else {
@@ -96,27 +96,28 @@ impl Holders {
         });
     }
 
-    /// The store has forgotten a lock just now.
+    /// The store has just forgotten a lock.
     fn forgotten(&self, id: String) {
         let at = self.clock.now();
         self.history.lock().unwrap().forgetting(Forgetting { id: Some(id), from: at, to: at });
     }
 }
 
-/// What is wrong with a world besides its network.
+/// The faults of a world besides those of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weather {
-    /// Nothing, and nothing with its network either: no lock may be lost.
+    /// None, and the network has none either: no lock may be lost.
     Calm,
-    /// Nothing.
+    /// None.
     Fair,
-    /// Processes end, and say nothing of it to anybody.
+    /// Processes end without telling the store.
     Crashes,
     /// Locks are forced free.
     Forced,
 }
 
-/// One world: its clients, their tasks, its faults. What it did: acquisitions, losses, faults.
+/// Runs one world: its clients, their tasks, its faults. Returns its acquisitions, losses and
+/// faults.
 async fn world(seed: u64) -> [u64; 3] {
     let mut random = Random::new(seed);
     let weather = match random.below(8) {
@@ -194,7 +195,8 @@ async fn world(seed: u64) -> [u64; 3] {
                 let granted = clock.now();
                 let longest = if random.one_in(5) { 3000 } else { 60 };
                 let hold = ms(random.below(longest));
-                // Not `lost()`, which looks at the clock itself: this is heard from the keeper only.
+                // Not `lost()`, which looks at the clock itself: this signal only comes from the
+                // keeper.
                 let signal = guard.lost_token();
                 tokio::select! {
                     biased;
@@ -205,7 +207,7 @@ async fn world(seed: u64) -> [u64; 3] {
                 match random.below(3) {
                     0 => drop(guard.release().await),
                     1 => drop(guard),
-                    // By another task than that which has acquired it.
+                    // Dropped by another task than the one that acquired it.
                     _ => {
                         let drops = tokio::spawn(async move { drop(guard) });
                         drops.await.expect("a drop does not panic");
@@ -227,14 +229,14 @@ async fn world(seed: u64) -> [u64; 3] {
             }
         }
     };
-    time::timeout(Duration::from_secs(600), ended).await.expect("somebody is stuck");
+    time::timeout(Duration::from_secs(600), ended).await.expect("a task is stuck");
     chaos.abort();
     let chaos = chaos.await.expect_err("it goes on until it is aborted");
     assert!(chaos.is_cancelled(), "what breaks the world is broken: {chaos}");
     for locks in &clients {
         time::timeout(Duration::from_secs(60), locks.flush()).await.expect("a flush is stuck");
     }
-    // What was kept on purpose, or given up, has expired by then.
+    // By then, locks that were kept on purpose or abandoned have expired.
     time::sleep(Duration::from_secs(60)).await;
     for id in 0..IDS {
         let held = store.holder(&[format!("lock:id-{id}").into()]).await.remove(0).unwrap();
@@ -252,7 +254,7 @@ async fn world(seed: u64) -> [u64; 3] {
     [acquisitions, lost, faults]
 }
 
-/// Has things go wrong until it is aborted.
+/// Injects faults until it is aborted.
 async fn weathers(
     weather: Weather,
     clients: Vec<Locks>,
@@ -273,7 +275,7 @@ async fn weathers(
         match weather {
             Weather::Calm | Weather::Fair => continue,
             Weather::Crashes => {
-                // Its last requests arrive, or not; those of the drops below do not.
+                // Its last requests may or may not arrive; those of the drops below do not.
                 connection.has_ended.store(true, Ordering::Relaxed);
                 let process = connections.iter().position(|other| Arc::ptr_eq(other, connection));
                 processes[process.unwrap()].iter().for_each(AbortHandle::abort);
@@ -290,7 +292,7 @@ async fn weathers(
     }
 }
 
-/// All of the first seeds: what they did in all.
+/// Runs the first `seeds` seeds. Returns their sums.
 fn run_all(seeds: u64) -> [u64; 3] {
     let next = AtomicU64::new(0);
     let all = Mutex::new([0_u64; 3]);
@@ -316,7 +318,7 @@ fn run_all(seeds: u64) -> [u64; 3] {
             });
         }
     });
-    // First of all, for the seed's own message names no seed.
+    // Before the panic goes on, because the world's own message does not name its seed.
     assert_eq!(*failed.lock().unwrap(), None, "run it again with LOCK_SEED");
     all.into_inner().unwrap()
 }

@@ -26,7 +26,7 @@ on_both_stores!(
 async fn callers_are_served_in_order_with_growing_tokens(engine: &Engine) {
     let locks = engine.locks().await;
     let guard = locks.lock("a").acquire().await.unwrap();
-    // Polled once from one task, so that the order in which they came is known.
+    // Polled once from one task, so that their order is known.
     let mut waiting = Vec::new();
     for _ in 0..2500 {
         let mut acquire = Box::pin(locks.lock("a").acquire());
@@ -37,7 +37,7 @@ async fn callers_are_served_in_order_with_growing_tokens(engine: &Engine) {
     drop(guard);
     for acquire in waiting {
         let guard = acquire.await.unwrap();
-        assert!(guard.fencing_token() > last, "in order, and past the room of one grant");
+        assert!(guard.fencing_token() > last, "in order, and beyond the tokens of one grant");
         last = guard.fencing_token();
     }
 }
@@ -46,7 +46,7 @@ async fn another_client_gets_its_turn_after_the_current_holder(engine: &Engine) 
     another_client_gets_its_turn(engine, 0).await;
 }
 
-/// Where so many wait already who will never come.
+/// The same with `lost` dead waiters already in the queue.
 pub(crate) async fn another_client_gets_its_turn(engine: &Engine, lost: usize) {
     let (crowd, other) = (engine.locks().await, engine.locks().await);
     let guard = crowd.lock("a").acquire().await.unwrap();
@@ -88,8 +88,8 @@ async fn leases_of_different_length_wait_in_one_line(engine: &Engine) {
         let guard = acquire.await.unwrap();
         assert!(guard.fencing_token() > last);
         last = guard.fencing_token();
-        // It begins with half of its lease at least, and what it leaves behind in a crash is no
-        // more than its lease.
+        // A hold begins with at least half of its lease, and a crash would leave the lock held for
+        // no longer than its lease.
         assert!((ms(lease) / 2 - ms(50)..=ms(lease)).contains(&guard.remaining()), "{guard:?}");
         let Status::Held { remaining, .. } = locks.lock("a").status().await.unwrap() else {
             panic!("it is held")
@@ -108,7 +108,7 @@ async fn a_bounded_hold_is_passed_on_and_bounds_only_itself(engine: &Engine) {
     drop(guard);
     let next = next.await.unwrap().unwrap();
     tokio::time::sleep(ms(1000)).await;
-    assert!(next.is_held(), "the bound of the one before is not its own");
+    assert!(next.is_held(), "the previous hold's bound is not its own");
     drop(next);
     let last = last.await.unwrap().unwrap();
     let began = tokio::time::Instant::now();
@@ -126,7 +126,7 @@ async fn a_released_guard_knows_nothing_of_its_successor(engine: &Engine) {
     let next = waiter.await.unwrap().unwrap();
     assert!(locks.lock("a").force_release().await.unwrap());
     next.lost().await;
-    // Released is not lost, whatever becomes of those that hold it afterwards.
+    // A released lock is not lost, whatever happens to later holders.
     assert!(!token.is_cancelled());
     let mut lost = Box::pin(lost);
     assert!(futures_util::poll!(lost.as_mut()).is_pending());
@@ -140,8 +140,8 @@ async fn until_waiting(locks: &Locks, count: usize) {
     .await;
 }
 
-/// A hundred thousand acquisitions on one id: what they cost the server is a renewal now and then,
-/// and a new fence for each thousand.
+/// A hundred thousand acquisitions of one id cost the server only an occasional renewal, and a new
+/// fence for each thousand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_pass_the_lock_on_without_a_command() {
     const TASKS: u64 = 1000;
@@ -167,11 +167,12 @@ async fn a_thousand_tasks_pass_the_lock_on_without_a_command() {
     locks.flush().await;
     let commands = server.commands().await.minus(&before).calls("evalsha");
     println!("{commands} commands for {} acquisitions", TASKS * EACH);
-    // One for each thousand, and as many as the line was empty in between: at its two ends.
+    // One for each thousand, and one for each time that the line was empty: at its beginning and
+    // its end.
     assert!(commands <= TASKS * EACH / 1000 + 20, "{commands} commands");
 }
 
-/// Waits that are given up at random moments, among others that are not.
+/// Gives up waits at random moments, among others that are not given up.
 async fn cancelled_at_random(clients: Vec<Locks>, waits: u64, ids: u64) {
     const TASKS: u64 = 100;
     let seed = u64::from(std::process::id());
@@ -187,11 +188,11 @@ async fn cancelled_at_random(clients: Vec<Locks>, waits: u64, ids: u64) {
                 let locks = &clients[random.below(clients.len() as u64) as usize];
                 let id = format!("id-{}", random.below(ids));
                 let lock = locks.lock(&*id).wait(ms(60_000));
-                // One in ten has all the patience there is, and must get it.
+                // One in ten never gives up, and must get the lock.
                 let outcome = if random.below(10) == 0 {
                     Some(lock.acquire().await.unwrap())
                 } else {
-                    // Soon, in the middle, and when it has most likely been had.
+                    // Early, in the middle, and when the lock has probably been granted.
                     let polls = [3, 40, 2000][random.below(3) as usize];
                     given_up_after(random.below(polls), lock.acquire()).await
                 };
@@ -210,8 +211,8 @@ async fn cancelled_at_random(clients: Vec<Locks>, waits: u64, ids: u64) {
     }
     let (held, cancelled) = (held.load(Ordering::Relaxed), cancelled.load(Ordering::Relaxed));
     println!("{held} held, {cancelled} cancelled");
-    // Those with all the patience there is are a tenth; how many of the others get it depends on how
-    // fast the machine and its server are.
+    // A tenth never give up; how many of the others get the lock depends on the speed of the
+    // machine and its server.
     assert!(held > waits / 11 && cancelled > waits / 8, "both kinds: {held}, {cancelled}");
     for locks in &clients {
         locks.flush().await;
@@ -225,7 +226,7 @@ async fn cancelled_at_random(clients: Vec<Locks>, waits: u64, ids: u64) {
     }
 }
 
-/// The output of a future, unless it takes more polls of a busy runtime than that.
+/// The output of a future, unless it takes more than this many polls on a busy runtime.
 async fn given_up_after<T, E: std::fmt::Debug>(
     polls: u64,
     future: impl Future<Output = Result<T, E>>,
@@ -264,7 +265,7 @@ async fn a_hundred_thousand_waits_given_up_at_random_leave_nothing() {
     let left: Vec<_> =
         server.keys().await.into_iter().filter(|(key, _, _)| !may_stay(key)).collect();
     assert!(left.is_empty(), "{left:?}");
-    // A client's channel goes with it.
+    // A client's channel ends with it.
     let connection = server.connection().await;
     let count = async || {
         let channels: Vec<String> = redis::cmd("PUBSUB")
@@ -296,7 +297,8 @@ async fn a_hundred_thousand_waits_given_up_at_random_leave_nothing_in_memory() {
     assert!(shown.contains("locks: 0"), "{shown}");
 }
 
-/// A caller that gives up while the lock is on its way to it does not keep it from the next one.
+/// A caller that gives up while the lock is on its way to it does not keep the lock from the next
+/// one.
 #[tokio::test]
 async fn a_crowd_that_is_dropped_in_one_moment_stops_nobody() {
     let server = WatchedServer::start(RedisServer::builder());

@@ -131,7 +131,7 @@ async fn bursts_run_once(engine: &Engine) {
     assert_eq!(locks.scope(tick()).await.unwrap(), Some("tock"));
 }
 
-/// Says when it is dropped.
+/// Records when it is dropped.
 struct Dropped(&'static str, Arc<Mutex<Vec<&'static str>>>);
 
 impl Drop for Dropped {
@@ -202,7 +202,7 @@ async fn arguments_are_dropped_before_the_release() {
     assert_eq!(log.len(), 5);
 }
 
-/// Takes its time to be dropped, on a thread that can do nothing else meanwhile.
+/// Takes a while to drop, and blocks its thread meanwhile.
 struct Slow(Arc<AtomicU32>);
 
 impl Drop for Slow {
@@ -225,8 +225,8 @@ async fn drops_slowly_under_a_lock(slow: Slow) -> Result<(), Error> {
     std::future::pending().await
 }
 
-/// A run that is given up goes on until its arguments are dropped. On the store whose keeper has a
-/// thread of its own, so that it could release meanwhile.
+/// An abandoned run lasts until its arguments are dropped. Tested on the store whose keeper has a
+/// thread of its own, and so could release meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn arguments_are_dropped_before_a_cancelled_run_is_over() {
     let engine = Engine::redis();
@@ -275,7 +275,7 @@ impl Patient {
 
 const HOLD: Duration = Duration::from_secs(60);
 
-/// A duration may be any expression: it is evaluated at each call, where the body could see it.
+/// A duration may be any expression: it is evaluated at each call, in the scope of the body.
 #[tokio::test(start_paused = true)]
 async fn durations_can_be_expressions() {
     let locks = Locks::in_memory();
@@ -292,7 +292,7 @@ async fn durations_can_be_expressions() {
     let ran = patient.pause(ms(3000)).await.unwrap().unwrap();
     assert_eq!((ran - began).as_secs(), 3);
 
-    // What cannot be is said by the runtime, as of a `Lock` and a `Debounce`.
+    // Invalid values are reported at run time, as for a `Lock` and a `Debounce`.
     let error = patient.try_it(ms(61_000)).await.unwrap_err();
     assert_eq!((error.kind(), error.id()), (ErrorKind::Invalid, Some("patient")));
     assert_eq!(patient.pause(ms(0)).await.unwrap_err().kind(), ErrorKind::Invalid);
@@ -302,11 +302,11 @@ async fn durations_can_be_expressions() {
 
 #[tokio::test]
 async fn without_a_client_the_error_names_the_line_to_add() {
-    // No test of this process installs one: they have scopes.
+    // No test of this process installs a client: they use scopes.
     let error = tick().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotInstalled);
     assert!(error.to_string().contains("locks.install()"), "{error}");
-    // The one who reads it in a test has a scope, most often, and has spawned a task.
+    // A reader who sees this in a test usually has a scope, and has spawned a task.
     assert!(error.to_string().contains("spawned tasks"), "{error}");
 }
 
@@ -316,7 +316,7 @@ async fn ids_that_cannot_be_are_errors_at_run_time() {
     async fn named(name: &str) -> Result<(), Error> {
         Ok(())
     }
-    // A template in parentheses is one.
+    // A template in parentheses is still a template.
     #[locked(id = ("in:{name}"), guard = guard)]
     async fn in_parentheses(name: &str) -> Result<(), Error> {
         assert_eq!(guard.id(), format!("in:{name}"));
@@ -351,7 +351,7 @@ fn is_send<F: Future + Send>(future: F) -> F {
     future
 }
 
-/// What the attribute adds to the future of a function with small arguments.
+/// The size that the attribute adds to the future of a function with small arguments.
 #[tokio::test]
 async fn futures_are_hardly_larger_than_by_hand() {
     #[locked(id = "size:{number}")]

@@ -1,7 +1,8 @@
-//! The tests have teeth: each mistake, made on purpose, fails the test that is there for it.
+//! The tests find deliberate mistakes: each mistake fails the test that is meant to find it.
 //!
-//! The mistakes are in `lock-core/src/mutant.rs`; the suite runs itself with one of them switched on. Most of
-//! those in the engine and the table are found faster by the model checker and the simulation.
+//! The mistakes are in `lock-core/src/mutant.rs`; the suite runs itself with one of them switched
+//! on. Most mistakes in the engine and the table are found faster by the model checker and the
+//! simulation.
 
 use std::{
     process::{Command, Stdio},
@@ -15,7 +16,7 @@ use lock_core::mutant::Mutant::{self, *};
 use lock_model::mistakes::{BY_CHANCE, BY_EXHAUSTION};
 use lock_tests::end_with_this_process;
 
-/// Each mistake, and the test that must fail of it.
+/// Each mistake, and the test that must fail because of it.
 const MUTANTS: [(Mutant, &str); 19] = [
     (DeadlineFromReply, "keeper_worlds::what_is_decided"),
     (LossIsNotSignalled, "keeper_worlds::what_is_decided"),
@@ -38,12 +39,12 @@ const MUTANTS: [(Mutant, &str); 19] = [
     (ScriptTicketIsNotKept, "differential::both_stores_answer_alike"),
 ];
 
-/// What the suite says of one test with a mistake: true if it has failed.
+/// Runs one test with a mistake. Returns true if it has failed.
 fn fails(mutant: Mutant, test: &str) -> bool {
     let output = end_with_this_process(&mut Command::new(std::env::current_exe().unwrap()))
         .args([test, "--test-threads=1"])
         .env("LOCK_MUTANT", format!("{mutant:?}"))
-        // One world again, or a million, is asked of the suite and not of this.
+        // A given seed or number of seeds is meant for the suite, not for this test.
         .env_remove("LOCK_SEED")
         .env_remove("LOCK_SEEDS")
         .stdin(Stdio::null())
@@ -62,7 +63,7 @@ fn every_mistake_is_caught() {
     let found_here = MUTANTS.iter().map(|(mutant, _)| mutant);
     let found: Vec<_> = found_here.chain(BY_EXHAUSTION).chain(BY_CHANCE).collect();
     let unknown: Vec<_> = Mutant::ALL.iter().filter(|mutant| !found.contains(mutant)).collect();
-    assert!(unknown.is_empty(), "nothing is there for {unknown:?}");
+    assert!(unknown.is_empty(), "no test for {unknown:?}");
     let next = AtomicUsize::new(0);
     let survivors = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -78,5 +79,5 @@ fn every_mistake_is_caught() {
     });
     let survivors = survivors.into_inner().unwrap();
     println!("{} of {} caught", MUTANTS.len() - survivors.len(), MUTANTS.len());
-    assert!(survivors.is_empty(), "nothing fails of {survivors:?}");
+    assert!(survivors.is_empty(), "nothing fails because of {survivors:?}");
 }

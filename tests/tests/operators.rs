@@ -1,4 +1,4 @@
-//! Who holds a lock, what there is, and what operators do about it.
+//! What operators can see and do: the holder of a lock, lists, and releases by force.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -22,7 +22,7 @@ async fn holder(locks: &Locks, id: &str) -> Holder {
     }
 }
 
-/// Asks until it is so, by the clock of the store, which may be a paused one.
+/// Asks until the answer is `Ok`, by tokio's clock, which is paused for the memory store.
 async fn until<T, E: std::fmt::Debug>(ask: impl AsyncFn() -> Result<T, E>) -> T {
     let began = tokio::time::Instant::now();
     loop {
@@ -34,7 +34,7 @@ async fn until<T, E: std::fmt::Debug>(ask: impl AsyncFn() -> Result<T, E>) -> T 
     }
 }
 
-/// Until the record of its client is there, which is written behind the connect.
+/// Waits until the record of the holder's client is there, which is written after the connect.
 async fn named_holder(locks: &Locks, id: &str) -> Holder {
     until(async || {
         let holder = holder(locks, id).await;
@@ -105,7 +105,7 @@ async fn only_the_holder_that_was_named_is_released(engine: &Engine) {
     first.release().await.unwrap();
     let second = lock.acquire().await.unwrap();
     let freed = operator.lock("a").force_release_holder(&seen.token).await.unwrap();
-    assert!(!freed && second.is_held(), "another has it by now");
+    assert!(!freed && second.is_held(), "another client has it by now");
     let seen = holder(&operator, "a").await;
     let lost = second.lost();
     assert!(operator.lock("a").force_release_holder(&seen.token).await.unwrap());
@@ -188,7 +188,7 @@ async fn durable_calls_are_known_by_the_name_of_their_function(engine: &Engine) 
     );
 }
 
-/// Every key of a database might be a lock then.
+/// With an empty prefix, every key of a database might be a lock.
 #[tokio::test]
 async fn with_an_empty_prefix_only_locks_of_this_library_are_listed() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -198,11 +198,11 @@ async fn with_an_empty_prefix_only_locks_of_this_library_are_listed() {
     command(&server, &["SET", "numbers", "1:2", "PX", "60000"]).await;
     let listed = locks.list("", 10).await.unwrap();
     assert_eq!(listed.iter().map(|listed| &*listed.id).collect::<Vec<_>>(), ["a"]);
-    // By its name, it is a lock that somebody holds.
+    // By its name, it is a held lock.
     assert_eq!(holder(&locks, "session").await.held_for, None);
 }
 
-/// A key of another type costs nothing but its own line.
+/// A key of another type is only missing from the list.
 #[tokio::test]
 async fn a_listing_passes_over_keys_of_other_types() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -215,7 +215,7 @@ async fn a_listing_passes_over_keys_of_other_types() {
     assert_eq!(locks.lock("b").status().await.unwrap_err().kind(), ErrorKind::Rejected);
 }
 
-/// Whatever stands in the place of a lock costs its own line, and nothing else.
+/// A foreign value in the place of a lock only costs its own entry.
 #[tokio::test]
 async fn a_key_that_is_none_of_ours_hides_no_lock() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -243,7 +243,7 @@ async fn a_key_that_is_none_of_ours_hides_no_lock() {
     let debounces = locks.list_debounces("", 10).await.unwrap();
     assert_eq!(debounces.iter().map(|listed| &*listed.id).collect::<Vec<_>>(), ["b"]);
     assert!(locks.list_durable(10).await.unwrap().is_empty());
-    // Where all are refused, that is the answer.
+    // If all are refused, the call fails with that error.
     assert_eq!(locks.list("c", 10).await.unwrap_err().kind(), ErrorKind::Rejected);
     run.abort();
 }
@@ -256,7 +256,7 @@ async fn named_run(locks: &Locks, id: &str) {
     .await;
 }
 
-/// Tokens of other clients may be any bytes, and none at all.
+/// Tokens of other clients may be any bytes, or empty.
 #[tokio::test]
 async fn a_foreign_holder_is_released_by_whatever_token_it_has() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -277,7 +277,7 @@ async fn a_foreign_holder_is_released_by_whatever_token_it_has() {
     }
 }
 
-/// An acquire and a release cost what they cost without it: two scripts.
+/// An acquire and a release cost the same as without a record: two scripts.
 #[tokio::test]
 async fn a_record_costs_one_command_a_connection() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -295,7 +295,7 @@ async fn a_record_costs_one_command_a_connection() {
     assert_eq!(after.calls("evalsha") - before.calls("evalsha"), 40);
 }
 
-/// The store may have lost it with all else, and is told again with a connect.
+/// A store that lost the record with all its data gets it again with a connect.
 #[tokio::test]
 async fn a_record_comes_back_after_a_loss_of_data() {
     let Engine::Redis(server) = Engine::redis_alone() else { unreachable!() };
@@ -304,7 +304,7 @@ async fn a_record_comes_back_after_a_loss_of_data() {
     let operator = Engine::locks_of(&server).await;
     let _guard = locks.lock("a").acquire().await.unwrap();
     named_holder(&operator, "a").await;
-    // Not within ten seconds of the last time.
+    // The record is not written again within ten seconds.
     tokio::time::sleep(ms(10_000)).await;
     command(&server, &["FLUSHALL"]).await;
     proxy.reset_connections();

@@ -1,6 +1,7 @@
 //! The SQL of the documentation, on a real PostgreSQL.
 //!
-//! Ignored by itself, because not every machine has one; `tests/run` runs it where there is one.
+//! Ignored by default, because not every machine has one; `tests/run` runs it where PostgreSQL is
+//! installed.
 
 use std::{
     fs,
@@ -23,7 +24,7 @@ use crate::common::ms;
 /// PostgreSQL refuses to run as root; this is `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A server of one's own, on a socket in a temporary directory.
+/// A server of the test's own, on a socket in a temporary directory.
 struct PostgreSql {
     programs: PathBuf,
     process: Child,
@@ -64,7 +65,7 @@ impl PostgreSql {
         Self { programs, process, directory }
     }
 
-    /// Runs statements one after the other. Output: what each says it has done.
+    /// Runs statements one after another. Returns the result line of each.
     fn run(&self, sql: &str) -> Result<Vec<String>, String> {
         let mut psql = Command::new(self.programs.join("psql"))
             .args(["--no-psqlrc", "--variable=ON_ERROR_STOP=1", "--tuples-only", "--no-align"])
@@ -75,7 +76,7 @@ impl PostgreSql {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Nothing if it could not connect; then it says so below.
+        // Fails if psql could not connect, which is reported below.
         let _ = psql.stdin.take().unwrap().write_all(sql.as_bytes());
         let output = psql.wait_with_output().unwrap();
         if output.status.success() {
@@ -89,13 +90,13 @@ impl PostgreSql {
 impl Drop for PostgreSql {
     fn drop(&mut self) {
         let process = Pid::from_child(&self.process);
-        // It takes its own processes with it.
+        // The server stops its child processes.
         let _ = kill_process(process, Signal::QUIT);
         let _ = self.process.wait();
     }
 }
 
-/// Where its programs are: Debian keeps those of a server off the PATH.
+/// The directory of the programs: Debian keeps a server's off the PATH.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<_> = std::env::split_paths(&path).collect();
@@ -105,7 +106,7 @@ fn programs() -> Option<PathBuf> {
     folders.into_iter().find(|folder| needed.iter().all(|program| folder.join(program).exists()))
 }
 
-/// The statement that a text shows.
+/// The SQL statement in a text.
 fn sql_of(text: &str) -> &str {
     let (_, after) = text.split_once("```sql\n").unwrap();
     after.lines().next().unwrap().trim_start_matches("//! ")
@@ -132,7 +133,7 @@ async fn the_sql_of_the_documentation_refuses_stale_writers() {
     let prepare = format!("PREPARE write (bigint, bigint, text) AS {update};");
     let write = |balance: u64, token: u64| format!("EXECUTE write ({balance}, {token}, 'a');");
 
-    // A holder that does not know yet that it is none.
+    // A holder that does not know yet that it has lost the lock.
     let locks = Locks::builder().store(MemoryStore::new()).build().await.unwrap();
     let stale = locks.lock("ledger").acquire().await.unwrap();
     locks.lock("ledger").force_release().await.unwrap();

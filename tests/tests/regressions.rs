@@ -1,4 +1,4 @@
-//! What a hostile review has found, each with the interleaving that showed it.
+//! Faults that a hostile review has found, each with the interleaving that showed it.
 
 use std::{
     sync::{
@@ -43,14 +43,14 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Runs on a thread of its own, so that what hangs fails.
+/// Runs on a thread of its own, so that a hang becomes a failure.
 fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(limit).expect("it hangs")
 }
 
-/// More calls than tokio's budget of a poll were begun in no order.
+/// More calls than tokio's budget for a poll were started in no particular order.
 async fn what_was_dropped_is_free_in_a_turn_with_many_calls(engine: &Engine) {
     let locks = engine.locks().await;
     for _ in 0..20 {
@@ -116,7 +116,7 @@ async fn a_new_grant_ends_the_old_guard(engine: &Engine) {
     assert!(new.is_held() && !old.is_held(), "two guards of one lock are believed");
 }
 
-/// `hold_at_least` is for those who have held the lock.
+/// `hold_at_least` only applies to a guard that has reached its caller.
 async fn a_guard_that_nobody_received_is_not_kept(engine: &Engine) {
     let locks = engine.locks().await;
     let lock = locks.lock("a").hold_at_least(Duration::from_secs(3600));
@@ -148,7 +148,7 @@ async fn the_next_in_line_is_woken_when_the_first_gives_up(engine: &Engine) {
     assert!(second.unwrap().unwrap().unwrap().is_held());
 }
 
-/// Two calls that wait for a run which outlasts their window: one of them runs, the newer one.
+/// Two calls wait for a run that outlasts their window: only the newer one runs.
 async fn a_newer_call_keeps_its_turn_during_a_long_run(engine: &Engine) {
     let build = || async { engine.builder().lease(ms(300)).build().await.unwrap() };
     let (runner, one, other) = (build().await, build().await, build().await);
@@ -182,7 +182,7 @@ async fn a_newer_call_keeps_its_turn_during_a_long_run(engine: &Engine) {
     assert_eq!(runs.load(Ordering::SeqCst), 8);
 }
 
-/// A store that answers when it is told to, and panics when it is told to.
+/// A store that answers and panics on command.
 #[derive(Clone)]
 struct Told {
     inner: MemoryStore,
@@ -234,7 +234,7 @@ impl AdminStore for Told {
 
     fn holder<'a>(&'a self, batch: &'a [Arc<str>]) -> Answers<'a, Option<Holder>> {
         Box::pin(async move {
-            // Keeps the keeper busy, so that messages gather behind it.
+            // Keeps the keeper busy, so that messages queue up.
             thread::sleep(ms(100));
             self.inner.holder(batch).await
         })
@@ -245,7 +245,7 @@ impl AdminStore for Told {
     }
 }
 
-/// An answer and a withdrawal that wait for the keeper together, with a flush behind them.
+/// An answer and a withdrawal wait for the keeper together, followed by a flush.
 #[tokio::test]
 async fn a_flush_waits_for_what_is_withdrawn_while_it_is_granted() {
     let store = Told::new(0);
@@ -265,8 +265,7 @@ async fn a_flush_waits_for_what_is_withdrawn_while_it_is_granted() {
     assert!(holder.unwrap().is_none());
 }
 
-/// A store that panics costs the call that it panics in, and nobody else: not the locks that are
-/// held, and not the calls after it.
+/// A store that panics only costs the call in which it panics: neither held locks nor later calls.
 #[tokio::test]
 async fn a_store_that_panics_costs_the_call_that_it_panics_in() {
     let store = Told::new(10);
@@ -356,7 +355,7 @@ fn a_runtime_without_timers_is_refused() {
     assert!(error.to_string().contains("enable_time"), "{error}");
 }
 
-// Redis, and the way there.
+// Redis, and the connection to it.
 
 #[tokio::test]
 async fn what_was_dropped_is_free_after_a_broken_connection() {
@@ -398,7 +397,7 @@ async fn a_refusal_after_a_lost_reply_leaves_nothing() {
     let _: () = memory("0").query_async(&mut connection).await.unwrap();
 }
 
-/// A lease needs several round trips, not many: a slow link is not a broken one.
+/// A lease of a few round trips is enough: a slow link is not a broken one.
 #[tokio::test]
 async fn a_short_lease_is_renewed_over_a_slow_link() {
     let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
@@ -412,8 +411,8 @@ async fn a_short_lease_is_renewed_over_a_slow_link() {
     assert_eq!(proxy.connections_accepted(), connections, "the connection was left alone");
 }
 
-/// A lease that is too short for the link is its own affair: it does not take with it those that are
-/// renewed at the same time.
+/// A lease that is too short for the link only costs its own lock, and not those that are renewed
+/// at the same time.
 #[tokio::test]
 async fn short_leases_do_not_cost_long_ones_over_a_slow_link() {
     let server = WatchedServer::start(RedisServer::builder());
@@ -442,7 +441,7 @@ async fn short_leases_do_not_cost_long_ones_over_a_slow_link() {
     assert!(long.is_held());
 }
 
-/// A store that is silent is not a lock that is busy.
+/// A silent store is not a busy lock.
 #[tokio::test]
 async fn silence_is_not_reported_as_busy() {
     let server = WatchedServer::start(RedisServer::builder());
@@ -456,11 +455,11 @@ async fn silence_is_not_reported_as_busy() {
     let error = locks.lock("a").wait(ms(500)).acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     server.continue_process();
-    // Whether the server is back in time for the first caller is the machine's affair.
+    // Whether the server is back in time for the first caller depends on the machine.
     let _ = first.await.unwrap();
 }
 
-/// The last clone goes away during a cut: the release is tried for as long as any other.
+/// The last clone is dropped during a cut: the release is tried for as long as any other.
 #[tokio::test]
 async fn a_release_outlives_the_last_client() {
     let server = WatchedServer::start(RedisServer::builder());
@@ -494,7 +493,7 @@ async fn a_claim_whose_answer_is_late_still_runs() {
     assert_eq!(call.await.unwrap().unwrap(), Some("ran"));
 }
 
-/// Errors of the server that repeat what was sent must not carry the token along.
+/// Errors in which the server repeats the command must not contain the token.
 #[tokio::test]
 async fn a_server_without_scripts_is_named_without_the_token() {
     let server = RedisServer::builder().flag("--rename-command", "EVALSHA").flags([""]).start();
@@ -506,14 +505,14 @@ async fn a_server_without_scripts_is_named_without_the_token() {
     assert!(client.len() == 32 && !format!("{error:?}").contains(&client), "{error:?}");
 }
 
-/// Many debounced ids were looked through at every registration.
+/// Every registration used to search through all debounced ids.
 #[tokio::test]
 async fn many_debounced_ids_do_not_cost_held_locks() {
     const IDS: u32 = 30_000;
     let Engine::Redis(server) = Engine::redis() else { unreachable!() };
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
-    // Ten seconds: a renewal waits behind the registrations, which are no trouble for that long even
-    // where the machine is busy; looking through so many ids that often takes longer.
+    // A lease of ten seconds: a renewal waits behind the registrations, which take less than that
+    // even on a busy machine, but would take longer with the searches.
     let guard = locks.lock("a").acquire().await.unwrap();
     let calls: Vec<_> = (0..IDS)
         .map(|number| {
@@ -526,7 +525,7 @@ async fn many_debounced_ids_do_not_cost_held_locks() {
         assert!(guard.is_held(), "after {:?}", began.elapsed());
         tokio::time::sleep(ms(50)).await;
     }
-    // A busy server does not answer so many in time.
+    // A busy server does not answer all of them in time.
     let mut gave_up = 0;
     for call in calls {
         if call.is_finished() {

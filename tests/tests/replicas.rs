@@ -1,4 +1,4 @@
-//! Replicas that have to acknowledge a grant: what is granted is on them, and what is not is nobody's.
+//! Replicas that have to acknowledge a grant: every grant is on them, and a refused lock is free.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ async fn replicated() -> (RedisServer, RedisServer) {
     (primary, replica)
 }
 
-/// A replica that follows this primary by way of this port.
+/// A replica that follows this primary over this port.
 async fn replica_of(primary: &RedisServer, port: u16) -> RedisServer {
     let port = port.to_string();
     let replica = RedisServer::builder().flags(["--replicaof", "127.0.0.1", &port]).start();
@@ -35,7 +35,7 @@ async fn replica_of(primary: &RedisServer, port: u16) -> RedisServer {
     eventually(PATIENCE, || {
         let mut connection = connection.clone();
         async move {
-            // It counts once it has acknowledged what was written.
+            // The replica counts once it has acknowledged a write.
             let _: () = connection.set("probe", "1").await.unwrap();
             let mut wait = redis::cmd("WAIT");
             let count: usize = wait.arg(1).arg(100).query_async(&mut connection).await.unwrap();
@@ -55,7 +55,7 @@ async fn waits(server: &RedisServer) -> u64 {
     server.commands().await.calls("wait")
 }
 
-/// On a replica that has everything 40 ms later, while connections end and scripts are forgotten.
+/// With a replica that lags by 40 ms, while connections are cut and scripts are forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_granted_is_on_the_replica() {
     let primary = RedisServer::start();
@@ -76,14 +76,14 @@ async fn what_is_granted_is_on_the_replica() {
             let mut there = replica.connection().await;
             tasks.push(tokio::spawn(async move {
                 for round in 0..10 {
-                    // Half of them are wanted by both clients, and handed over.
+                    // Both clients want half of the locks, which are handed over.
                     let id = match task % 2 {
                         0 => format!("own:{client}:{task}:{round}"),
                         _ => format!("shared:{task}"),
                     };
                     let lock = locks.lock(id).wait(PATIENCE);
                     let Ok(guard) = lock.acquire().await else { continue };
-                    // No matter how soon it is looked at.
+                    // However soon the replica is checked.
                     let token: Option<String> = there.get(lock.key()).await.unwrap();
                     assert!(token.is_some() || !guard.is_held(), "granted, and not there");
                     granted.fetch_add(1, Ordering::Relaxed);
@@ -109,9 +109,8 @@ async fn what_is_granted_is_on_the_replica() {
     assert!(granted >= 80, "{granted} of 160 were granted");
 }
 
-/// A replica that stands still acknowledges nothing: nothing is granted, and what was begun is
-/// undone. What is held stays held, though each of its renewals goes without an answer of the
-/// replica; a short lease, too.
+/// A stopped replica acknowledges nothing: no lock is granted, and attempts are undone. Held locks
+/// stay held although the replica acknowledges none of their renewals, even with a short lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
     let (primary, replica) = replicated().await;
@@ -145,7 +144,7 @@ async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
     eventually(PATIENCE, || {
         let mut connection = connection.clone();
         async move {
-            // But for what is kept of the debounced call, which expires.
+            // Except the keys of the debounced call, which expire.
             let mut keys: Vec<String> = connection.keys("lock:[^~]*").await.unwrap();
             keys.sort();
             if keys == ["lock:long", "lock:short"] { Ok(()) } else { Err(keys) }
@@ -162,7 +161,7 @@ async fn without_replicas_nothing_is_granted_and_what_is_held_is_kept() {
     assert!(keys.is_empty(), "{keys:?}");
 }
 
-/// More than there are, which is found at the connect.
+/// More replicas than there are, which is found at the connect.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_replicas_than_there_are_is_warned_of_at_the_connect() {
     let (primary, _replica) = replicated().await;
@@ -174,7 +173,7 @@ async fn more_replicas_than_there_are_is_warned_of_at_the_connect() {
     assert!(error.to_string().contains("only 1 of the 2 replicas"), "{error}");
 }
 
-/// All that are sent at once share a WAIT, and whoever is behind it is served in time.
+/// Grants that are sent together share a WAIT, and requests behind it are served in time.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_grants_share_a_wait() {
     let (primary, _replica) = replicated().await;
@@ -200,7 +199,7 @@ async fn many_grants_share_a_wait() {
     assert!(waits > 0);
 }
 
-/// A call of another kind that comes while a WAIT is out waits for it, and for no other one.
+/// A call of another kind that comes during a WAIT waits for that one only.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_calls_pass_between_two_waits() {
     let (primary, replica) = replicated().await;
@@ -214,7 +213,7 @@ async fn other_calls_pass_between_two_waits() {
     for _ in 0..3 {
         locks.lock("held").status().await.unwrap();
     }
-    // Three waits of half a second, and as much again for a machine that is busy.
+    // Three waits of half a second, and about as much again for a busy machine.
     assert!(began.elapsed() < ms(3500), "{:?}", began.elapsed());
     assert!(held.is_held());
     for acquire in crowd {
@@ -223,8 +222,8 @@ async fn other_calls_pass_between_two_waits() {
     held.release().await.unwrap();
 }
 
-/// What is short is asked for in a short time, which an idle server notices late: that is no reason
-/// to take the connection for a silent one. And when it is gone, the others have their time again.
+/// A short lease has a short WAIT, whose end an idle server notices late: that must not make the
+/// connection count as silent. Afterwards, other requests have their full time again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_lease_is_no_matter_of_the_others_and_of_the_connection() {
     let (primary, replica) = replicated().await;
@@ -237,7 +236,7 @@ async fn a_short_lease_is_no_matter_of_the_others_and_of_the_connection() {
         (error.to_string(), connects)
     };
     let mut seen = Vec::new();
-    // On a machine that is busy, the connection is silent now and then.
+    // On a busy machine, the connection is sometimes silent.
     for _ in 0..5 {
         let (error, connects) = short().await;
         if error.contains("within 10ms only 0 of the 1 replicas") && connects == 0 {
@@ -251,7 +250,7 @@ async fn a_short_lease_is_no_matter_of_the_others_and_of_the_connection() {
     assert!(error.contains("within 500ms only 0 of the 1 replicas"), "{error}");
 }
 
-/// They have a connection of their own, on which nothing waits for a replica.
+/// Renewals have a connection of their own, on which nothing waits for a replica.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_does_not_stand_behind_a_wait() {
     let (primary, _replica) = replicated().await;

@@ -1,4 +1,4 @@
-//! Situations that users of locks have reported, one smallest input for each kind.
+//! Situations that users of locks have reported, with a minimal input for each kind.
 
 mod bulk;
 mod foreign_keys;

@@ -1,6 +1,6 @@
-//! The rights of a user: those that docs/servers.md names are enough, and none of them too many.
+//! The rights of a user: those in docs/servers.md are sufficient, and none is superfluous.
 //!
-//! What is run is read from there. The server says what it has refused, in `ACL LOG`.
+//! The commands are read from that document. The server lists what it has refused in `ACL LOG`.
 
 use std::{collections::BTreeSet, error::Error as StdError, time::Duration};
 
@@ -14,10 +14,11 @@ use crate::common::{WatchedServer, ms};
 
 const DOCUMENT: &str = include_str!("../../docs/servers.md");
 
-/// What a server has refused a user: a command, a key or a channel.
+/// What a server has refused to a user: commands, keys or channels.
 type Refused = BTreeSet<String>;
 
-/// The line for a user that has this right, but for the password, which is the tests' own.
+/// The document's line for this user with this right, without the password, which is the tests'
+/// own.
 fn line(user: &str, with: &str) -> Vec<&'static str> {
     let begin = format!("ACL SETUSER {user} ");
     let lines = DOCUMENT.lines().filter_map(|line| line.strip_prefix(&begin));
@@ -29,7 +30,7 @@ fn line(user: &str, with: &str) -> Vec<&'static str> {
     line
 }
 
-/// The commands of the first table, but for those of `min_replicas`.
+/// The commands of the first table, except those of `min_replicas`.
 fn needed() -> Vec<&'static str> {
     let (_, table) = DOCUMENT.split_once("| commands | for |\n|---|---|\n").unwrap();
     let rows = table.lines().take_while(|line| line.starts_with('|'));
@@ -37,14 +38,15 @@ fn needed() -> Vec<&'static str> {
     rows.flat_map(|row| row.split('`').nth(1).unwrap().split_whitespace()).collect()
 }
 
-/// The right to tell the name of the client's library, where there is one.
+/// The right to set the name of the client's library, where the server has that command.
 fn name_of_library() -> Vec<&'static str> {
     let version = RedisServer::version();
     let knows = version.is_before(7, 0) || !version.is_before(7, 2);
     if knows { line("billing", "+client|setinfo") } else { Vec::new() }
 }
 
-/// The whole line for a user of the server, and what keeps the log free of what does not matter.
+/// The whole line for a user of the server, and the right that keeps harmless refusals out of the
+/// log.
 fn of_server() -> Vec<&'static str> {
     [line("billing", "+ping"), name_of_library()].concat()
 }
@@ -80,7 +82,8 @@ async fn refused(admin: &mut MultiplexedConnection, user: &str) -> Refused {
     refused
 }
 
-/// Is this what was refused for want of that right? Before Redis 7.0, the log names no subcommand.
+/// Was this refused because that right was missing? Before Redis 7.0, the log does not name
+/// subcommands.
 fn is_for_want_of(right: &str, refused: &str) -> bool {
     if let Some(pattern) = right.strip_prefix(['~', '&']) {
         return match pattern.strip_suffix('*') {
@@ -96,12 +99,12 @@ fn is_for_want_of(right: &str, refused: &str) -> bool {
     refused.eq_ignore_ascii_case(command)
 }
 
-/// `resetchannels` is one that may be too many: it is for Redis 6.2.
+/// `resetchannels` may be superfluous: it is for Redis 6.2.
 fn is_checked(right: &&str) -> bool {
     *right != "resetchannels" && *right != "+client|setinfo"
 }
 
-/// Waits until something is so, and fails if it is not.
+/// Waits until `is_so` holds, and fails if it does not.
 async fn soon(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool, lock::Error>) -> Outcome {
     let until = Instant::now() + Duration::from_secs(10);
     while !is_so().await? {
@@ -115,8 +118,7 @@ async fn soon(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool, lock::Err
 
 type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
 
-/// Does all that there is to be done, with ids of one's own, until something fails. The other client
-/// is of the same user.
+/// Uses every operation, with ids of its own, until one fails. The other client has the same user.
 async fn use_everything(
     [locks, other]: &[Locks; 2],
     user: &str,
@@ -128,7 +130,7 @@ async fn use_everything(
     guard.extend(ms(100)).await?;
     sleep(ms(500)).await;
     assert_or_err(guard.is_held(), "it was not renewed")?;
-    // The server forgets the scripts, so they are sent again; and the connection breaks.
+    // The server forgets the scripts, so they are sent again, and the connection breaks.
     redis::cmd("SCRIPT").arg("FLUSH").exec_async(admin).await?;
     lock("b").acquire().await?.release().await?;
     let mut kill = redis::cmd("CLIENT");
@@ -150,7 +152,7 @@ async fn use_everything(
     let waiter = tokio::spawn(other.lock(id("d")).wait(ms(10_000)).acquire());
     let waits = async || Ok(matches!(lock("d").status().await?, Status::Held { waiters: 1, .. }));
     soon("the waiter's turn", waits).await?;
-    // Of another client; and a list, which a user without that right does without.
+    // The status of another client's lock, and a list, which works without that right.
     assert_or_err(
         matches!(other.lock(id("d")).status().await?, Status::Held { .. }),
         "it is free",
@@ -168,7 +170,7 @@ fn assert_or_err(is_so: bool, otherwise: &str) -> Outcome {
     if is_so { Ok(()) } else { Err(otherwise.into()) }
 }
 
-/// As this user, from the connect on.
+/// Uses everything as this user, including the connect.
 async fn served(server: &RedisServer, user: &str) -> Outcome {
     let mut admin = server.connection().await;
     let url = server.url_with(user, "hush", 0);
@@ -176,7 +178,7 @@ async fn served(server: &RedisServer, user: &str) -> Outcome {
     use_everything(&locks, user, &mut admin).await
 }
 
-/// With the lines of the document nothing is refused, and the first table is enough.
+/// With the lines of the document nothing is refused, and the first table is sufficient.
 #[tokio::test]
 async fn the_rights_in_the_docs_are_enough() {
     let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
@@ -201,7 +203,8 @@ async fn the_rights_in_the_docs_are_enough() {
     }
 }
 
-/// Each on a server of its own: one that connects has the scripts loaded that another is to send.
+/// Each right is tested on a server of its own, because a client that connects loads the scripts
+/// that another one should have to send.
 #[tokio::test]
 async fn no_right_in_the_docs_is_too_many() {
     let all = &of_server();
@@ -212,7 +215,7 @@ async fn no_right_in_the_docs_is_too_many() {
         let mut admin = server.connection().await;
         let rights: Vec<_> = all.iter().copied().filter(|&other| other != right).collect();
         set_user(&mut admin, "user", &rights).await;
-        // Some of them only make things better.
+        // Some rights are optional, so the outcome may be a success.
         let outcome = served(&server, "user").await;
         let refused = refused(&mut admin, "user").await;
         let noticed = refused.iter().any(|object| is_for_want_of(right, object));
@@ -220,10 +223,11 @@ async fn no_right_in_the_docs_is_too_many() {
     });
     let missed = missed.buffer_unordered(8).filter_map(async |missed| missed);
     let missed: Vec<_> = missed.collect().await;
-    assert!(missed.is_empty(), "nobody needs {missed:#?}");
+    assert!(missed.is_empty(), "superfluous rights: {missed:#?}");
 }
 
-/// The user of the Sentinels has no rights but those of its line, and each server of the other line.
+/// The user at the Sentinels only has the rights of its line, and the one at the server those of
+/// the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_for_sentinels_are_enough_and_none_is_too_many() {
     let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
@@ -239,7 +243,7 @@ async fn the_rights_for_sentinels_are_enough_and_none_is_too_many() {
     let build = async || builder("billing", "watcher").build().await.unwrap();
     let locks = [build().await, build().await];
     use_everything(&locks, "billing", &mut at_server).await.unwrap();
-    // Once more, by the clock.
+    // Also for the periodic requests.
     sleep(ms(1500)).await;
     assert_eq!(refused(&mut at_server, "billing").await, Refused::new());
     assert_eq!(refused(&mut at_sentinel, "watcher").await, Refused::new());
@@ -253,7 +257,7 @@ async fn the_rights_for_sentinels_are_enough_and_none_is_too_many() {
         assert!(error.to_string().contains("(NOPERM)"), "{right}: {error}");
         let refused = refused(&mut at_sentinel, &user).await;
         let noticed = refused.iter().any(|object| is_for_want_of(right, object));
-        assert!(noticed, "nobody needs {right}: {refused:?}");
+        assert!(noticed, "{right} is superfluous: {refused:?}");
     }
 }
 
@@ -279,7 +283,8 @@ async fn the_right_for_replicas_is_enough_and_needed() {
     assert_eq!(refused(&mut admin, "billing").await, Refused::new());
 }
 
-/// On each node of a Cluster the user has the rights of both lines, and none of the second is too many.
+/// On each node of a Cluster the user has the rights of both lines, and none of the second is
+/// superfluous.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_for_a_cluster_are_enough_and_needed() {
     let cluster = Cluster::start().await;
@@ -301,7 +306,7 @@ async fn the_rights_for_a_cluster_are_enough_and_needed() {
         let hosts = servers.iter().map(|server| format!("127.0.0.1:{}", server.port()));
         format!("redis+cluster://{user}:hush@{}", hosts.collect::<Vec<_>>().join(","))
     };
-    // A slot in the middle of its move is what one of them is for.
+    // One of the rights is for a slot in the middle of its move.
     let slot = 5000;
     let to = cluster.primary_of(12_000).await;
     let serve = async |user: &str, asks_by_the_clock: bool| -> Outcome {
@@ -317,7 +322,8 @@ async fn the_rights_for_a_cluster_are_enough_and_needed() {
         half.finish().await;
         let back = cluster.primary_of(slot - 1).await;
         cluster.move_slot(slot, &back).await;
-        // Once more, by the clock: a node is asked each second whether anything has changed.
+        // Also for the periodic requests: a node is asked every second whether anything has
+        // changed.
         if asks_by_the_clock {
             sleep(ms(2500)).await;
         }
@@ -331,13 +337,13 @@ async fn the_rights_for_a_cluster_are_enough_and_needed() {
         let user = format!("u{number}");
         let rights: Vec<_> = of_node.iter().copied().filter(|&other| other != right).collect();
         set_everywhere(&user, &rights).await;
-        // Without some of them it is worse, and without others not at all.
+        // Some rights are optional, and others are required.
         let outcome = serve(&user, right == "+cluster|info").await;
         let refused = refused_anywhere(&user).await;
         let is_named = |object: &String| match right.strip_prefix('~') {
             Some(pattern) => object.starts_with(pattern.split('?').next().unwrap()),
             None => is_for_want_of(right, object),
         };
-        assert!(refused.iter().any(is_named), "nobody needs {right}: {outcome:?}, {refused:?}");
+        assert!(refused.iter().any(is_named), "{right} is superfluous: {outcome:?}, {refused:?}");
     }
 }

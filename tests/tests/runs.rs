@@ -1,4 +1,4 @@
-//! Runs that are bounded, and calls that go on without their callers.
+//! Bounded runs, and calls that go on without their callers.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -48,9 +48,10 @@ async fn a_run_that_hangs_is_stopped_and_its_id_is_free(engine: &Engine) {
     let error = stopped.unwrap_err();
     assert_eq!((error.kind(), error.id()), (ErrorKind::Lost, Some("hang")));
     let next = next.unwrap().expect("the next call runs");
-    // A margin of the lease is taken off, so that nobody else has begun before it was stopped.
+    // The bound is shorter by a margin of the lease, so that no other run begins before this one is
+    // stopped.
     assert!(next - began >= ms(850), "the run was bounded, not refused: {:?}", next - began);
-    // One that is done in time is not affected.
+    // A run that ends in time is not affected.
     assert_eq!(hangs.call(|| async { 1 }).await.unwrap(), Some(1));
 
     let error = locks.debounce("a").hold_at_most(ms(200)).call(|| async {}).await.unwrap_err();
@@ -108,7 +109,7 @@ async fn a_spawned_call_goes_on_without_its_handle(engine: &Engine) {
 
     let panics = locks.debounce("a").wait(ms(10)).spawn(|| async { panic!("as it should") });
     assert!(panics.await.unwrap_err().is_panic());
-    // Aborted is withdrawn, and the id is free.
+    // An aborted call is withdrawn, and the id is free.
     let aborted = locks.debounce("a").wait(ms(10)).spawn(std::future::pending::<()>);
     tokio::time::sleep(ms(100)).await;
     aborted.abort();
@@ -129,7 +130,7 @@ async fn spawned_calls_count_in_the_order_of_their_making(engine: &Engine) {
     assert!(outcomes.iter().all(Option::is_none), "{outcomes:?}");
 }
 
-/// On many threads, where a task that is spawned first need not be the first to be polled.
+/// On several threads, where the first spawned task need not be polled first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn spawned_calls_count_in_the_order_of_their_making_on_any_thread() {
     for engine in [Engine::memory(), Engine::redis()] {
@@ -153,7 +154,7 @@ static SAVED: Semaphore = Semaphore::const_new(0);
 #[debounced(id = "save:{id}", wait = 100, detached)]
 async fn save(id: u64, text: &'static str, permits: &'static Semaphore) -> Result<u64, Error> {
     assert!(text != "panic", "as it should");
-    // In the scope of the caller.
+    // A nested call, in the scope of the caller.
     let fence = written(id).await?;
     permits.add_permits(1);
     Ok(fence)
@@ -171,7 +172,7 @@ async fn a_detached_call_goes_on_without_its_caller(engine: &Engine) {
     assert!(timeout(ms(20), caller).await.is_err(), "the caller goes away while it waits");
     let _permit = timeout(PATIENCE, ran.acquire()).await.expect("it runs").unwrap();
 
-    // Never polled is never called.
+    // A future that is never polled makes no call.
     drop(locks.scope(save(8, "text", ran)));
     let outcome = timeout(PATIENCE, locks.scope(save(7, "text", ran))).await.unwrap();
     assert!(outcome.unwrap().is_some());
@@ -184,7 +185,7 @@ async fn a_detached_call_goes_on_without_its_caller(engine: &Engine) {
     assert_eq!(error.kind(), ErrorKind::NotInstalled);
 }
 
-/// As with two clients of an HTTP server, the second of which hangs up.
+/// Like two clients of an HTTP server, the second of which hangs up.
 async fn detached_calls_know_of_each_other(engine: &Engine) {
     let (locks, other) = (engine.locks().await, engine.locks().await);
     let ran: &'static Semaphore = Box::leak(Box::new(Semaphore::new(0)));
@@ -206,7 +207,7 @@ async fn document(id: u64, limit: Duration) -> Result<(), Error> {
     if limit > ms(60_000) { again(id).await } else { Ok(()) }
 }
 
-/// Named, as a spawned future that makes another one of its own has to be.
+/// Boxed with a named type, because a recursively spawned future needs one.
 fn again(id: u64) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> {
     Box::pin(async move { document(id, ms(30_000)).await.map(drop) })
 }
@@ -226,7 +227,7 @@ async fn a_detached_call_takes_its_locks_in_its_run(engine: &Engine) {
     // A run that waits for the next one of its id would wait for its own end.
     let error = timeout(PATIENCE, locks.scope(document(1, ms(90_000)))).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.id()), (ErrorKind::Deadlock, Some("document:1")));
-    // The bound is looked at when it is known.
+    // The bound is checked when it is known.
     let error = locks.scope(document(1, ms(1_000))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
@@ -276,7 +277,7 @@ async fn a_detached_call_for_a_lock_that_its_caller_has_released_waits_as_any_ot
     assert_eq!(began.elapsed(), Duration::ZERO, "nothing was waited for");
     let made = locks.scope(for_the_outer_again("outer"));
     assert_eq!(made.await.unwrap(), Some(()), "not under the lock any more");
-    // Somebody else's is waited for.
+    // A lock of another task is waited for.
     let guard = locks.lock("outer").acquire().await.unwrap();
     let began = Instant::now();
     let error = locks.scope(for_the_outer_again("outer")).await.unwrap_err();
@@ -293,7 +294,7 @@ fn a_detached_call_outside_of_a_runtime_says_so() {
     assert!(error.to_string().contains("Tokio runtime"), "{error}");
 }
 
-/// Looks whether the lock of its run is free when it is dropped.
+/// Checks on drop that the lock of its run is not free.
 struct Late {
     locks: Locks,
     seen: Arc<Semaphore>,
@@ -321,6 +322,6 @@ async fn arguments_of_a_detached_call_are_dropped_before_the_release() {
     let make = || Late { locks: locks.clone(), seen: Arc::clone(&seen) };
     let ran = locks.scope(late(make(), make(), make())).await.unwrap();
     assert_eq!((ran, seen.available_permits()), (Some(size_of::<Late>()), 3));
-    // What they look at is there to be seen.
+    // Their check would have seen a free lock.
     assert!(matches!(locks.lock("late").try_acquire().now_or_never(), Some(Ok(Some(_)))));
 }

@@ -1,4 +1,4 @@
-//! An embedded store on several runtimes, of which some end, and some have no timers.
+//! An embedded store on several runtimes, some of which end, and some of which have no timers.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn a_lock_is_renewed_on_whichever_runtime_a_call_was_made() {
     }
 }
 
-/// Whether or not there is something to be renewed, which nobody can see to there.
+/// Whether or not a lock has to be renewed, which that runtime cannot do.
 #[test]
 fn calls_that_need_no_timer_work_without_one() {
     for holds in [false, true] {
@@ -67,7 +67,7 @@ fn calls_that_need_no_timer_work_without_one() {
         assert!(matches!(status, Status::Held { by_us: true, .. }));
         timeless.block_on(guard.release()).unwrap();
     }
-    // Nor do they need a runtime.
+    // They need no runtime either.
     let locks = Locks::in_memory();
     let guard = runtime().block_on(locks.lock("a").acquire()).unwrap();
     futures_util::FutureExt::now_or_never(guard.extend(ms(1))).expect("at once").unwrap();

@@ -11,7 +11,7 @@ const GUARDS: usize = 10_000;
 const LEASE: Duration = Duration::from_secs(3);
 const HELD_FOR: Duration = Duration::from_secs(30);
 
-/// Ten thousand guards, held for ten leases: none is lost, renewals travel in full batches, and
+/// Ten thousand guards, held for ten leases: none is lost, renewals are sent in full batches, and
 /// nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_guards_are_renewed_in_batches() {
@@ -28,8 +28,8 @@ async fn ten_thousand_guards_are_renewed_in_batches() {
     tokio::time::sleep(HELD_FOR).await;
     let counts = server.commands().await.minus(&before);
     let periods = began.elapsed().as_secs_f64() / (LEASE.as_secs_f64() / 3.0);
-    // Everything a client of this library sends is a script; the harness's watch sends EVAL, and
-    // it is the only one to do so, since every script was loaded with the connection.
+    // Everything a client of this library sends is a script. Only the harness's watch sends EVAL,
+    // because every script of the library was loaded with the connection.
     let commands = counts.calls("evalsha");
     let per_period = commands as f64 / periods;
     println!(

@@ -1,6 +1,6 @@
 //! @upstash/lock, from which this library started: its own test cases, and each fault that was
-//! found in it (version 0.2.1), with the numbers at which it was seen there. Everything the seed
-//! does can be said here; none of its faults may come back.
+//! found in it (version 0.2.1), with the numbers at which it was seen. Everything the seed does can
+//! also be done here, and none of its faults may come back.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use crate::common::{WatchedServer, ms};
 
 /// A server, a client of the library with the seed's raw keys, and a bare one.
 async fn start() -> (WatchedServer, Locks, MultiplexedConnection) {
-    // Its keys are looked at by their names.
+    // The tests look at its keys by name.
     let server = WatchedServer::start(RedisServer::builder().cluster_of_one(false));
     let locks = raw(&server.url()).await;
     let bare = server.connection().await;
@@ -38,7 +38,7 @@ async fn ask<T: FromRedisValue>(bare: &mut MultiplexedConnection, command: &str)
     command.query_async(bare).await.unwrap()
 }
 
-/// What remains of a key lies within so many milliseconds below what it should be.
+/// Checks that the remaining time of a key, in milliseconds, is at most 300 below the expected one.
 fn assert_about(left: i64, expected: i64) {
     assert!((expected - 300..=expected).contains(&left), "{left} ms left, not {expected}");
 }
@@ -103,8 +103,8 @@ async fn rows_1_and_2_an_extension_is_exact_for_any_amount_and_lease() {
     }
 }
 
-/// Row 3: `extend(-20000)` deleted the key and returned true. Amounts cannot be negative here,
-/// and cannot be beyond bounds.
+/// Row 3: `extend(-20000)` deleted the key and returned true. Here, amounts cannot be negative or
+/// out of bounds.
 #[tokio::test]
 async fn row_3_an_extension_never_takes_away() {
     let (_server, locks, mut bare) = start().await;
@@ -145,7 +145,7 @@ async fn row_5_a_failed_acquire_does_not_hurt_the_holder() {
     assert_eq!(ask::<i64>(&mut bare, "EXISTS a").await, 0);
 }
 
-/// Row 6: `getStatus` said FREE when somebody else held it, and for a token of digits.
+/// Row 6: `getStatus` said FREE when another instance held the lock, and for a token of digits.
 #[tokio::test]
 async fn row_6_the_status_is_true_for_every_asker() {
     let (server, locks, mut bare) = start().await;
@@ -159,7 +159,7 @@ async fn row_6_the_status_is_true_for_every_asker() {
     }
 }
 
-/// Row 7: one attempt with a delay of 500 took 502 ms; no attempts never tried.
+/// Row 7: one attempt with a delay of 500 took 502 ms; with zero attempts, it never tried.
 #[tokio::test]
 async fn row_7_there_is_no_pause_after_the_last_attempt() {
     let (_server, locks, mut bare) = start().await;
@@ -230,8 +230,8 @@ async fn row_11_leases_are_checked() {
     assert_about(ask(&mut bare, "PTTL a").await, 1500);
 }
 
-/// Row 12: a token that was used again let an expired holder release and extend its successor's
-/// lock. Here each acquisition has a token of its own.
+/// Row 12: a reused token let an expired holder release and extend its successor's lock. Here each
+/// acquisition has a token of its own.
 #[tokio::test]
 async fn row_12_an_expired_holder_cannot_touch_its_successor() {
     let (_server, locks, mut bare) = start().await;
@@ -247,7 +247,7 @@ async fn row_12_an_expired_holder_cannot_touch_its_successor() {
 
 // Debounce.
 
-/// Calls as the seed's tests do, and counts the runs.
+/// Makes calls like the seed's tests, and counts the runs.
 async fn burst(debounce: &Debounce, calls: u32, apart: Duration) -> (u32, Vec<Option<u32>>) {
     let runs = Arc::new(AtomicU32::new(0));
     let mut tasks = Vec::new();
@@ -289,8 +289,8 @@ async fn rows_13_14_16_and_17_a_burst_runs_once_and_everyone_knows() {
     drop(server);
 }
 
-/// Row 16: every caller slept for all of the wait, and some were told that another had run where
-/// none had. Here each is told as soon as another runs, and not before.
+/// Row 16: every caller slept for the whole wait, and some were told that another call had run when
+/// none had. Here each is told as soon as another one runs, and not before.
 #[tokio::test]
 async fn row_16_a_superseded_call_is_told_as_soon_as_another_runs() {
     let (_server, locks, _) = start().await;
@@ -363,7 +363,7 @@ async fn row_19_the_death_of_the_last_caller_is_made_up_for() {
     assert_eq!(survivor.await.unwrap().unwrap(), Some("ran"));
 }
 
-/// Row 20: a body longer than the wait overlapped with the next one, and its error was nobody's.
+/// Row 20: a body longer than the wait overlapped with the next one, and no caller got its error.
 #[tokio::test]
 async fn row_20_runs_do_not_overlap_and_errors_have_an_owner() {
     let (_server, locks, _) = start().await;

@@ -1,4 +1,4 @@
-//! A primary that moves: what Sentinels say counts at once, and what a lock is worth then.
+//! A primary that moves: the Sentinels' messages take effect at once, and what happens to locks.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::common::{Heard, command};
 
-/// For what takes a failover: a Sentinel needs one to three seconds.
+/// Bound on waits over a failover, for which a Sentinel needs one to three seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn connect(sentinels: &Sentinels) -> Locks {
     Locks::connect(&sentinels.url()).await.unwrap()
 }
 
-/// Every replica has what the primary has.
+/// Waits until every replica has all of the primary's writes.
 async fn replicated(primary: &RedisServer) {
     let mut connection = primary.connection().await;
     let mut wait = redis::cmd("WAIT");
@@ -23,14 +23,15 @@ async fn replicated(primary: &RedisServer) {
     assert_eq!(replicas, 2);
 }
 
-/// How many scripts a server has run for its own clients. A replica runs none: it is sent what they
-/// have done.
+/// How many scripts a server has run for its own clients. A replica runs none: it is sent their
+/// effects.
 async fn scripts(server: &RedisServer) -> u64 {
     server.commands().await.client_commands(&["evalsha", "eval"])
 }
 
-/// The lock is renewed on the new primary, whoever waits is served there, and the old one is asked
-/// for nothing once the Sentinels have said so, though it would go on for ten seconds.
+/// The lock is renewed on the new primary, and its waiters are served there. The old one gets no
+/// requests after the Sentinels have announced the failover, although it would go on for ten
+/// seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_follow_the_primary() {
     let sentinels = Sentinels::start().await;
@@ -50,7 +51,8 @@ async fn locks_follow_the_primary() {
 
     let new = sentinels.fail_over().await;
     assert_ne!(new.port(), old.port());
-    // Each has heard it from one Sentinel at least: they are heard, and asked once a second.
+    // By now, each client knows from at least one Sentinel: it subscribes to them, and asks them
+    // once a second.
     let free = other.lock("free").wait(PATIENCE).acquire().await.unwrap();
     assert!(free.fencing_token() > before, "fencing tokens rise over a failover");
     let (asked, served) = (scripts(old).await, scripts(new).await);
@@ -66,8 +68,8 @@ async fn locks_follow_the_primary() {
     assert!(last.fencing_token() > free.fencing_token());
 }
 
-/// A replica may lack what the primary has granted: the holder is told by the first renewal there,
-/// which does not wait for its time.
+/// A replica may lack a grant of its primary: the first renewal there, which comes before it is
+/// due, tells the holder.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_whose_key_did_not_survive_is_lost_at_once() {
     let sentinels = Sentinels::start().await;
@@ -100,7 +102,7 @@ async fn a_lock_whose_key_did_not_survive_is_lost_at_once() {
 }
 
 /// Killed, or stopped and continued: in both cases a lock with a lease longer than the failover
-/// outlives it, and the one that returns grants nothing.
+/// outlives it, and the old primary grants nothing when it returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_dies_or_stands_still_is_left() {
     for killed in [true, false] {
@@ -135,7 +137,7 @@ async fn a_primary_that_dies_or_stands_still_is_left() {
     }
 }
 
-/// The primary that is known serves on, also over a new connection.
+/// The known primary goes on serving, also over a new connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_sentinels_the_known_primary_serves_on() {
     let sentinels = Sentinels::start().await;
@@ -153,7 +155,7 @@ async fn without_sentinels_the_known_primary_serves_on() {
     guard.release().await.unwrap();
 }
 
-/// On whatever runtime it was used.
+/// Whatever runtime it was used on.
 #[tokio::test]
 async fn a_store_that_is_dropped_leaves_the_sentinels_in_peace() {
     let sentinels = Sentinels::start().await;
@@ -212,7 +214,7 @@ async fn what_the_sentinels_do_not_know_is_said() {
 
     let locks = knows(builder("main")).build().await.unwrap();
     locks.lock("known").acquire().await.unwrap().release().await.unwrap();
-    // Calls wait for an answer within their bounds, and say what they lack.
+    // Calls wait for an answer within their bounds, and the error names what is missing.
     let lazy = Locks::builder().url("redis+sentinel://127.0.0.1:1/main").build_lazy().unwrap();
     let error = lazy.lock("unknown").acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -237,8 +239,8 @@ async fn a_failover_is_warned_of() {
     })
     .await;
 
-    // A primary that needs replicas is none to be warned of. What a connect has to say comes in one
-    // order, and the other warning, which the server is made to cause, behind this one.
+    // A primary that requires replicas causes no warning. The warnings of a connect come in a fixed
+    // order, and the other one, which the test provokes, would come after this one.
     let primary = sentinels.primary().await;
     for (setting, value) in
         [("min-replicas-to-write", "1"), ("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")]

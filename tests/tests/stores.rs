@@ -1,4 +1,4 @@
-//! Stores by capability: what an engine of three methods can do, and what it says of the rest.
+//! Stores by capability: what a store with three methods can do, and its errors for the rest.
 
 use std::sync::{
     Arc,
@@ -17,14 +17,14 @@ use tokio::task::JoinSet;
 
 use crate::common::ms;
 
-/// The three methods that are required, and nothing else.
+/// Only the three required methods.
 struct Three(Arc<MemoryStore>);
 
 impl Store for Three {
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
         Box::pin(async move {
             let answers = self.0.acquire(batch).await.into_iter();
-            // It has no queue: whoever waits is not in one.
+            // Without a queue, waiters are in none.
             let without_queue = |answer| match answer {
                 Acquisition::Granted { fence, .. } => Acquisition::granted(fence),
                 Acquisition::Held { remaining, .. } => Acquisition::held(remaining),
@@ -86,7 +86,7 @@ async fn what_a_store_lacks_is_unsupported_and_named() {
         assert!(text.contains(names) && text.contains("does not support"), "{text}");
         assert_eq!(error.id().is_some(), id, "{text}");
     }
-    // None of it has cost the lock.
+    // None of that has cost the lock.
     assert!(guard.is_held());
     guard.release().await.unwrap();
 }
@@ -99,7 +99,7 @@ async fn the_key_is_prefix_and_id() {
     assert_eq!(raw.lock("a").key(), "a");
 }
 
-/// An embedded store whose code panics when it is asked what it is, once it is told to.
+/// An embedded store that, on command, panics when it is asked about its capabilities.
 #[derive(Clone, Default)]
 struct PanicsAbout {
     inner: MemoryStore,
@@ -131,14 +131,14 @@ async fn a_store_that_panics_about_itself_costs_the_call() {
     let locks = Locks::builder().store(store.clone()).build().await.unwrap();
     let held = locks.lock("a").acquire().await.unwrap();
     store.panics.store(true, Ordering::SeqCst);
-    // Asked again, as after any call without an answer.
+    // The store is asked again, as after any call without an answer.
     let other = locks.lock("b").acquire().await.unwrap();
     assert!(!store.panics.load(Ordering::SeqCst), "it was asked");
     assert!(held.is_held() && other.is_held());
     held.release().await.unwrap();
 }
 
-/// A flood of one kind of request takes all the room that there is, and leaves the others their turn.
+/// A flood of one kind of request fills all the room, but still leaves other kinds their turn.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_one_kind_does_not_keep_another_waiting() {
     let store = FaultyStore::new(MemoryStore::new());
@@ -149,7 +149,7 @@ async fn a_flood_of_one_kind_does_not_keep_another_waiting() {
         .map(|number| {
             let (lock, asked) = (locks.lock(format!("{number}")), Arc::clone(&asked));
             async move {
-                // Answers come a few at a time, and so does room.
+                // Answers come a few at a time, and so room becomes free in small steps.
                 tokio::time::sleep(ms(number % 100)).await;
                 loop {
                     lock.status().await.unwrap();
@@ -171,6 +171,6 @@ async fn a_flood_of_one_kind_does_not_keep_another_waiting() {
     let passed = asked.load(Ordering::Relaxed) - before;
     println!("{passed} went past");
     drop(flood);
-    // What was on its way, twice over: not the whole flood ahead of it.
+    // Twice what was on its way, but not the whole flood before it.
     assert!(passed <= 2_500, "{passed} went past");
 }

@@ -1,4 +1,4 @@
-//! The store that fails when it is told to, for the tests of users.
+//! The store that fails on command, for users' tests.
 
 use lock::{
     Error, ErrorKind, Locks, Status, debounced, locked,
@@ -31,7 +31,7 @@ async fn each_fault_is_the_error_it_stands_for() {
     assert_eq!(store.calls(Operation::Acquire), 1);
     assert!(store.calls(Operation::Renew) >= 5, "{store:?}");
 
-    // What is lost once is asked for again; nobody notices.
+    // A request that is lost once is repeated without notice.
     for fault in [Fault::LostReply, Fault::Unavailable] {
         for operation in [Operation::Acquire, Operation::Renew, Operation::Release] {
             store.fail_next(operation, fault, 1);
@@ -71,10 +71,10 @@ async fn a_store_that_goes_down_loses_the_lock_with_its_lease() {
 #[tokio::test(start_paused = true)]
 async fn a_stolen_lock_is_lost_with_the_next_renewal_and_a_stranger_s_until_then() {
     let (store, locks) = faulty().await;
-    assert!(!store.steal("lock:report").await, "nobody holds it");
+    assert!(!store.steal("lock:report").await, "no client holds it");
     let guard = locks.lock("report").lease(ms(3000)).acquire().await.unwrap();
     assert!(store.steal("lock:report").await);
-    assert!(guard.is_held(), "it is not told");
+    assert!(guard.is_held(), "the guard is not told");
     let began = Instant::now();
     guard.lost().await;
     assert!(began.elapsed() <= ms(1500), "{:?}", began.elapsed());
@@ -98,7 +98,7 @@ async fn slow_answers_take_time_and_change_nothing() {
     assert_eq!(began.elapsed(), ms(400));
 }
 
-/// Nothing but the call itself is there to make anybody look for its answer.
+/// Only the call itself makes the keeper look for its answer.
 #[tokio::test(start_paused = true)]
 async fn a_slow_answer_to_the_first_call_of_all_comes() {
     for call in 0..4 {

@@ -1,4 +1,4 @@
-//! TLS: whom a connection trusts, and that the process is left as it was.
+//! TLS: what a connection trusts, and that the process's default provider is left alone.
 
 use std::{
     path::Path,
@@ -25,8 +25,8 @@ fn worker(system_roots: &Path) -> Worker {
     Worker::start_with(roots, env!("CARGO_BIN_EXE_worker"))
 }
 
-/// An application installs its own provider of cryptography when it likes, and is told if it is the
-/// second to do so.
+/// An application can install its own cryptography provider at any time, and gets an error if there
+/// already is one.
 #[test]
 fn the_default_provider_of_the_process_is_left_to_the_application() {
     if RedisServer::leaves_out_tls() {
@@ -52,12 +52,12 @@ fn the_default_provider_of_the_process_is_left_to_the_application() {
         served(&mut worker, "none");
         worker.tell("install provider");
         assert_eq!(worker.hear(), ["installed", "true"]);
-        // Now that is what the connections use.
+        // From now on, the connections use it.
         served(&mut worker, "default");
     }
 }
 
-/// Older servers, and some of the managed ones, speak no newer version.
+/// Older servers, and some managed ones, support no newer version.
 #[test]
 fn tls_1_2_is_spoken_too() {
     if RedisServer::leaves_out_tls() {
@@ -69,7 +69,7 @@ fn tls_1_2_is_spoken_too() {
     assert_eq!(worker.hear(), ["served", "push", "none"]);
 }
 
-/// A container may have no roots at all; the client of an application that brings its own has them.
+/// A container may have no root certificates at all; an application's own client may bring some.
 #[test]
 fn a_system_without_roots_is_named_and_the_process_is_left_as_it_was() {
     if RedisServer::leaves_out_tls() {

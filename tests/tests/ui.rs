@@ -1,5 +1,5 @@
 //! What the compiler says about the attributes: one mistake, one error, on the user's own token.
-//! Each `.stderr` was read like prose before it was committed.
+//! Each `.stderr` was proofread before it was committed.
 
 use std::{env, fs, process::Command};
 

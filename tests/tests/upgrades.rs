@@ -1,4 +1,4 @@
-//! Processes of this version beside those of the one before. The histories run with both, too.
+//! Processes of this version beside those of the previous one. The histories also run with both.
 
 use lock::Locks;
 use lock_tests::{RedisServer, Worker, eventually, ms, now, worker_of_version_before};
@@ -6,7 +6,8 @@ use tokio::{io::AsyncReadExt, net::TcpListener, task::block_in_place};
 
 use crate::common::WatchedServer;
 
-/// One waits behind the other, whatever their versions are; and a release of either wakes the next.
+/// Waiters queue in order, whatever their versions are, and a release of either version wakes the
+/// next.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiters_of_two_versions_are_served_in_the_order_in_which_they_came() {
     let Some(before) = worker_of_version_before() else { return };
@@ -39,7 +40,8 @@ async fn waiters_of_two_versions_are_served_in_the_order_in_which_they_came() {
             })
             .await;
         }
-        // The next one may hold it before the one before has heard that its release was done.
+        // The next waiter may hold the lock before the previous holder knows that its release was
+        // executed.
         let mut last = (first.fencing_token(), now());
         first.release().await.unwrap();
         for mut worker in waiting.drain(..) {
@@ -52,7 +54,8 @@ async fn waiters_of_two_versions_are_served_in_the_order_in_which_they_came() {
     }
 }
 
-/// What a server shows of its clients (`CLIENT LIST`, from Redis 7.2 on) says which versions lock.
+/// A server's list of clients (`CLIENT LIST`, from Redis 7.2 on) shows their versions of the
+/// library.
 #[tokio::test]
 async fn a_connection_says_which_version_it_is_of() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

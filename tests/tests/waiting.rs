@@ -1,4 +1,4 @@
-//! Waiting between processes: order, the dead, lost notices, and what it costs.
+//! Waiting between processes: order, dead waiters, lost notices, and costs.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use lock_tests::{Proxy, RedisServer, Worker, eventually};
 
 use crate::common::{Engine, WatchedServer, introduced, may_stay, ms, on_both_stores};
 
-/// What a busy machine may add to a bound that the library keeps by itself.
+/// What a busy machine may add to a bound that the library keeps.
 const NOISE: Duration = Duration::from_millis(150);
 
 fn worker(url: &str) -> Worker {
@@ -22,7 +22,7 @@ fn worker(url: &str) -> Worker {
     worker
 }
 
-/// How many wait; a question in the very moment in which its connection is cut has no answer.
+/// The number of waiters; `None` if the connection was cut at that very moment.
 async fn waiters(lock: &Lock) -> Option<usize> {
     match lock.status().await {
         Ok(Status::Held { waiters, .. }) => Some(waiters),
@@ -32,7 +32,7 @@ async fn waiters(lock: &Lock) -> Option<usize> {
     }
 }
 
-/// Waits until so many stand in line, in this process and in the store.
+/// Waits until this many callers are in line, in this process and in the store.
 async fn until_waiting(lock: &Lock, count: usize) {
     eventually(ms(5000), async || {
         let waiting = waiters(lock).await;
@@ -78,7 +78,7 @@ async fn a_release_hands_over_in_the_order_of_arrival(engine: &Engine) {
     }
 }
 
-/// The entry in the store's queue belongs to the process, not to the caller it was made for.
+/// The entry in the store's queue belongs to the process, not to the caller that it was made for.
 async fn the_next_caller_takes_the_place_of_one_that_leaves(engine: &Engine) {
     let guard = engine.locks().await.lock("a").acquire().await.unwrap();
     let (one, other) = (engine.locks().await, engine.locks().await);
@@ -107,7 +107,7 @@ async fn a_forced_release_hands_over_and_is_told_to_the_holder(engine: &Engine) 
     assert!(admin.lock("a").force_release().await.unwrap());
     guard.lost().await;
     let next = waiter.await.unwrap().unwrap();
-    // A third of the lease is when the holder would hear of it by itself.
+    // On its own, the holder would only learn of it after a third of the lease.
     assert!(began.elapsed() < ms(5000), "{:?}", began.elapsed());
     assert!(!guard.is_held() && next.is_held());
     assert!(next.fencing_token() > guard.fencing_token());
@@ -123,7 +123,7 @@ async fn waiters_are_counted(engine: &Engine) {
     for _ in 0..3 {
         waiting.spawn(other.lock("a").acquire());
     }
-    // Its own callers each; those of other clients as one.
+    // A client counts each of its own callers, and those of each other client as one.
     until_waiting(&other.lock("a"), 3).await;
     until_waiting(&one.lock("a"), 1).await;
     waiting.spawn(one.lock("a").acquire());
@@ -133,14 +133,14 @@ async fn waiters_are_counted(engine: &Engine) {
     drop(guard);
 }
 
-/// `hold_at_least`: the waiter knows when that is over, though the lease may have been longer.
+/// `hold_at_least`: the waiter knows when that time is over, although the lease may be longer.
 async fn a_lock_that_is_kept_is_waited_for(engine: &Engine) {
     let lock = engine.locks().await.lock("a").hold_at_least(ms(700)).lease(ms(60_000));
     let (began, guard) = (tokio::time::Instant::now(), lock.acquire().await.unwrap());
     let other = engine.locks().await;
     let waiter = tokio::spawn(other.lock("a").acquire());
     until_waiting(&lock, 1).await;
-    // Also by a caller of the same process, which gets no lock that is to be kept.
+    // Also by a caller of the same process, which does not get a lock that has to be kept.
     let mine = tokio::spawn(lock.clone().hold_at_least(ms(0)).acquire());
     drop(guard);
     let next = waiter.await.unwrap().unwrap();
@@ -165,7 +165,7 @@ async fn busy_comes_at_the_deadline(engine: &Engine) {
     let guard = engine.locks().await.lock("a").acquire().await.unwrap();
     let locks = engine.locks().await;
     let began = tokio::time::Instant::now();
-    // The second one stands behind the first, and hears for itself.
+    // The second one is behind the first, but gets its own answer in time.
     let first = tokio::spawn(locks.lock("a").wait(ms(400)).acquire());
     let second = tokio::spawn(locks.lock("a").wait(ms(300)).acquire());
     assert_eq!(second.await.unwrap().unwrap_err().kind(), ErrorKind::Busy);
@@ -175,8 +175,8 @@ async fn busy_comes_at_the_deadline(engine: &Engine) {
     drop(guard);
 }
 
-/// The order of the server's own append-only file, exclusion by the machine's clock, and the
-/// messages and commands that it took.
+/// Checks the order by the server's append-only file, exclusion by the machine's clock, and the
+/// number of messages and commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_waiters_in_twenty_processes_are_served_in_order() {
     const PROCESSES: usize = 20;
@@ -236,7 +236,7 @@ async fn two_hundred_waiters_in_twenty_processes_are_served_in_order() {
     println!("{handed_over} handed over by the store, {granted} woken");
     assert!(handed_over > ACQUISITIONS / 2, "{handed_over}");
     assert!(granted as f64 <= 1.05 * handed_over as f64, "{granted} woken for {handed_over}");
-    // Release, claim, and the next caller's place: nobody looks in between.
+    // The release, the claim, and the next caller's place: there are no looks in between.
     let calls = after.minus(&before).calls("evalsha");
     println!("{calls} commands");
     assert!(calls <= 3 * ACQUISITIONS as u64 + 200, "{calls} commands");
@@ -247,14 +247,14 @@ async fn two_hundred_waiters_in_twenty_processes_are_served_in_order() {
     .await;
 }
 
-/// Reads in the server's append-only file who joined the queue and who was given the lock: always
-/// the first. Returns how often it was given to one that waited.
+/// Reads the server's append-only file, and checks that the lock always went to the first in the
+/// queue. Returns how often it went to a waiter.
 fn check_order(server: &RedisServer, key: &str) -> usize {
     let text = String::from_utf8(fs::read(server.append_only_file()).unwrap()).unwrap();
     let mut lines = text.split("\r\n");
     let queue = format!("~queue:{key}");
     let mut waiting: BTreeMap<u64, String> = BTreeMap::new();
-    // Taken out of the queue as the first, for the lock that is set next.
+    // Removed from the queue as the first, and about to get the lock.
     let mut first: Option<String> = None;
     let mut holder: Option<String> = None;
     let mut handed_over = 0;
@@ -289,8 +289,8 @@ fn check_order(server: &RedisServer, key: &str) -> usize {
     handed_over
 }
 
-/// A process that has died is passed over at once: the server knows that its connection is gone.
-/// One that is merely stopped has a reservation, and does not lose its place for good.
+/// A dead process is passed over at once: the server knows that its connection is gone. A stopped
+/// one gets a reservation, and does not lose its place for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dead_and_the_stopped_delay_the_next_one_by_the_claim_window_at_most() {
     for kill in [true, false] {
@@ -347,7 +347,7 @@ async fn the_lock_of_a_holder_that_dies_is_had_when_its_lease_is_over() {
     }
 }
 
-/// All notices lost, or every second one: it takes longer, and nobody hangs.
+/// All notices are lost, or every second one: it takes longer, but no caller hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_wake_ups_cost_no_more_than_the_holders_remaining_time() {
     const LEASE: Duration = Duration::from_millis(1000);
@@ -367,8 +367,8 @@ async fn lost_wake_ups_cost_no_more_than_the_holders_remaining_time() {
             let bound = LEASE + NOISE;
             let delay = released.elapsed();
             assert!(delay <= bound, "every {every}, round {round}: {delay:?}");
-            // The holder does not hear that somebody waits, either: its own callers go on until
-            // it hears of it with a renewal.
+            // The holder is not told of the waiter either: its own callers go on until it learns of
+            // it at a renewal.
             let mut crowd = tokio::task::JoinSet::new();
             for _ in 0..4 {
                 crowd.spawn(far.lock("a").lease(LEASE).acquire());
@@ -395,7 +395,8 @@ async fn finished<T>(task: &tokio::task::JoinHandle<T>) {
     eventually(ms(20_000), async || task.is_finished()).await;
 }
 
-/// Where the server does not push, a second connection hears; where that is refused, waiters look.
+/// Where the server does not push, a second connection listens; where that is refused, waiters
+/// poll.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_pushes_there_is_pub_sub_and_without_that_polling() {
     for (flags, delivery, bound) in [
@@ -424,8 +425,8 @@ async fn without_pushes_there_is_pub_sub_and_without_that_polling() {
     }
 }
 
-/// A waiter whose connections are cut keeps its place, which is its again once it listens; one
-/// whose place was lost takes another, and those who do so at the same time come in any order.
+/// A waiter whose connections are cut keeps its place, which counts again once it listens. A waiter
+/// whose place was lost takes another; several that do so at the same time come in any order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_and_lost_data_lose_no_place() {
     for keeps_order in [true, false] {
@@ -442,7 +443,7 @@ async fn a_cut_connection_and_lost_data_lose_no_place() {
             let mut kill = redis::cmd("CLIENT");
             kill.arg("KILL").arg("SKIPME").arg("yes");
             let _: redis::Value = kill.query_async(&mut admin).await.unwrap();
-            // A hand-over passes by who does not listen, so all three have to be back.
+            // A hand-over skips waiters that do not listen, so all three clients have to be back.
             eventually(ms(5000), async || {
                 let mut channels = redis::cmd("PUBSUB");
                 channels.arg("CHANNELS");
@@ -466,8 +467,7 @@ async fn a_cut_connection_and_lost_data_lose_no_place() {
     }
 }
 
-/// `wait` for eleven seconds with the default lease: a look when the holder's time could be up,
-/// and nothing else.
+/// Waits for eleven seconds with the default lease: only a look when the holder's time could be up.
 #[tokio::test]
 async fn waiting_sends_a_command_in_five_seconds_at_most() {
     let server = WatchedServer::start(RedisServer::builder());
@@ -500,5 +500,5 @@ async fn attempts_are_as_many_commands() {
     locks.lock("a").retry(3, ms(20)).acquire().await.unwrap_err();
     let counts = server.commands().await.minus(&before);
     assert_eq!(counts.calls("evalsha"), 1 + 1 + 3);
-    assert_eq!(counts.calls("zadd"), 0, "nobody has joined the queue");
+    assert_eq!(counts.calls("zadd"), 0, "no caller has joined the queue");
 }

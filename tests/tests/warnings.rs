@@ -1,4 +1,4 @@
-//! Trouble is named at connect and at reconnect, once.
+//! Problems are warned of once, at connect or at reconnect.
 
 use lock::{ErrorKind, Locks, Warning};
 use lock_tests::{RedisServer, eventually};
@@ -7,7 +7,7 @@ use crate::common::{Heard, command, ms};
 
 /// Cuts the connection, and waits until there is another.
 async fn reconnect(server: &RedisServer, locks: &Locks) {
-    // One that listens counts as that.
+    // A listening connection is of this type.
     command(server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     eventually(ms(5000), async || {
         let acquired = locks.lock("a").try_acquire().await;
@@ -22,7 +22,7 @@ async fn a_healthy_server_is_none() {
     let heard = Heard::default();
     let locks = heard.connect(&server.url()).await;
     locks.lock("a").acquire().await.unwrap().release().await.unwrap();
-    // A limit without eviction, and a policy without a limit, are no trouble.
+    // A limit without eviction, or a policy without a limit, causes no warning.
     command(&server, &["CONFIG", "SET", "maxmemory", "100mb"]).await;
     let _other = heard.connect(&server.url()).await;
     command(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -41,10 +41,10 @@ async fn a_server_that_may_evict_is_named_at_each_connect_and_said_once() {
     let evicts = Warning::MayEvict { policy: "volatile-ttl".to_owned() };
     heard.until(std::slice::from_ref(&evicts)).await;
     reconnect(&server, &locks).await;
-    // What changes is seen with the next connection.
+    // A change is noticed with the next connection.
     command(&server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     reconnect(&server, &locks).await;
-    // What comes next would come behind a second one of the first.
+    // The next warning would come after a repetition of the first.
     heard.until(&[evicts, Warning::MayEvict { policy: "allkeys-lru".to_owned() }]).await;
 }
 
@@ -85,7 +85,7 @@ async fn a_server_that_was_restarted_and_one_without_its_data_are_named() {
     locks.lock("a").acquire().await.unwrap().release().await.unwrap();
     tokio::task::block_in_place(|| server.restart());
     eventually(ms(5000), async || !heard.all().is_empty()).await;
-    // Not the same one: the release may be what the file does not have.
+    // Not the same lock: its release may be missing from the file.
     locks.lock("b").acquire().await.unwrap().release().await.unwrap();
     heard.until(&[Warning::Restarted]).await;
 }

@@ -1,15 +1,15 @@
-//! Debounced calls, without end, with a record of every call and of every run.
+//! Makes debounced calls all the time, with a record of every call and of every run.
 //!
 //! ```text
-//! called ID NUMBER MADE BOUND      a call is made now; when all is well, it has its answer in BOUND
+//! called ID NUMBER MADE BOUND      a call is made now; when all is well, its answer comes in BOUND
 //! began ID NUMBER TOKEN AT         its run began
-//! ended ID NUMBER UNTIL            its run, and how long its lock was taken for valid
+//! ended ID NUMBER UNTIL            its run, and until when its lock was believed valid
 //! superseded ID NUMBER AT          another call runs in its place
 //! withdrawn ID NUMBER AT           its caller went away; its run may have begun
-//! errored ID NUMBER KIND AT        it came to nothing; its run may have begun
+//! errored ID NUMBER KIND AT        it failed; its run may have begun
 //! ```
 //!
-//! BOUND is in milliseconds. A run that is lost says so as a hold does: see workload.rs.
+//! BOUND is in milliseconds. A lost run is reported like a lost hold: see workload.rs.
 
 use std::{
     sync::{
@@ -26,17 +26,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{say, watch::Watch};
 
-/// Of a run. A process that is killed blocks its id for so long.
+/// The lease of a run. A process that is killed blocks its id for this long.
 pub(crate) const LEASE: Duration = ms(1000);
 
-/// How often a run looks whether its lock is still valid.
+/// How often a run checks whether its lock is still valid.
 const STEP: Duration = ms(4);
 
-/// What a call may need besides its burst when all is well: the runs before it, callers who went away
-/// without a word, and a busy machine.
+/// The time that a call may need besides its burst when all is well: for the runs before it,
+/// callers that vanished, and a busy machine.
 const BESIDES: Duration = ms(5000);
 
-/// The bursts of an id: when one is over.
+/// The settings that decide when a burst of an id is over.
 #[derive(Clone, Copy)]
 struct Burst {
     wait: u64,
@@ -44,7 +44,7 @@ struct Burst {
     leading: bool,
 }
 
-/// Of each id. The same in every process.
+/// The settings for each id, the same in every process.
 const BURSTS: [Burst; 8] = [
     Burst { wait: 30, max_wait: Some(150), leading: false },
     Burst { wait: 50, max_wait: Some(250), leading: true },
@@ -66,17 +66,17 @@ impl Burst {
     }
 
     fn bound(self) -> Duration {
-        // Where nothing bounds a burst, it is over soon all the same: calls are rare.
+        // A burst without `max_wait` is also over soon, because calls are rare.
         ms(self.max_wait.unwrap_or(10 * self.wait)) + BESIDES
     }
 }
 
-/// What all tasks of a process have in common.
+/// State that all tasks of a process share.
 #[derive(Clone)]
 pub(crate) struct Calls {
     locks: Locks,
     ids: Arc<Vec<String>>,
-    /// Of the next call: they are made in the order of their numbers.
+    /// The number of the next call: calls are made in the order of their numbers.
     number: Arc<AtomicU64>,
     rate: i64,
 }
@@ -88,10 +88,11 @@ impl Calls {
         Self { locks, ids, number: Arc::default(), rate }
     }
 
-    /// One after the other.
+    /// Makes one call after another.
     pub(crate) async fn make(self, mut random: Random, finishing: CancellationToken) {
         while !finishing.is_cancelled() {
-            // As long as that there is nobody who waits, and a process has no newer call.
+            // A pause in which this task has no waiting call, so that the process may have no newer
+            // one.
             let _ = timeout(ms(random.below(600)), finishing.cancelled()).await;
             let place = random.below(BURSTS.len() as u64) as usize;
             self.call(&self.ids[place], BURSTS[place], &mut random).await;
@@ -127,7 +128,7 @@ impl Calls {
             },
         };
         match answer {
-            // The run holds its lock for as long as its guard is there.
+            // The run holds its lock for as long as its guard exists.
             Ok(Some(mut run)) => run.last(kept_for).await,
             Ok(None) => say(&format!("superseded {id} {number} {}", now())),
             Err(error) => {
@@ -140,14 +141,14 @@ impl Calls {
 }
 
 impl Calls {
-    /// Of a call that nobody waits for any more, a request may be on its way for as long as the network
-    /// holds it back, and may be granted the run when it arrives.
+    /// After a call has been dropped, its request may still be on its way for as long as the
+    /// network holds it back, and may be granted the run when it arrives.
     async fn until_it_is_answered(&self) {
         self.locks.flush().await;
     }
 }
 
-/// A run, which says that it is over when it is dropped, however it comes to that.
+/// A run, which reports its end when it is dropped, for whatever reason.
 struct Run {
     number: u64,
     made: u64,

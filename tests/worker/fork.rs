@@ -1,4 +1,4 @@
-//! A process that forks while it holds a lock. Both sides say what they see.
+//! A process that forks while it holds a lock. Both sides print what they see.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ fn tell(call: &str, outcome: Result<(), Error>) {
     }
 }
 
-/// Holds a lock with a short lease, forks, and asks for all that there is in the child.
+/// Holds a lock with a short lease, forks, and tries everything in the child.
 pub(crate) fn run(url: &str) {
-    // The child has a runtime of its own: the threads of this one, if it had any, would be missing.
+    // The child has a runtime of its own: it would lack any threads of this one.
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let parents = runtime().expect("a runtime can be built");
     let (locks, guard) = parents.block_on(async {
@@ -29,7 +29,7 @@ pub(crate) fn run(url: &str) {
     });
     assert!(guard.is_held());
     locks.install().expect("the first");
-    // A call that goes on in both.
+    // A call that is pending in both processes.
     let mut waits = Box::pin(locks.lock("a").acquire());
     let begun = parents.block_on(async { futures_util::poll!(waits.as_mut()).is_pending() });
     assert!(begun);
@@ -53,7 +53,7 @@ pub(crate) fn run(url: &str) {
                 another.install().expect("the parent's is not this process's");
                 say(&format!("child another {acquired}"));
             });
-            // Without the destructors of what belongs to the parent.
+            // Without running the destructors of the parent's values.
             std::process::exit(0);
         }
         Fork::Parent(child) => {

@@ -1,4 +1,4 @@
-//! A process that uses the library as a test tells it: one line in, lines out.
+//! A process that uses the library on a test's commands: one line in, lines out.
 //!
 //! ```text
 //! connect URL                        ready
@@ -27,7 +27,7 @@
 //! id, argument, generation and the server's time in microseconds.
 //!
 //! Times are in milliseconds; AT, START and END in nanoseconds of the machine's monotonic clock,
-//! which all processes share, whatever clocks they live by. It ends with its input.
+//! which all processes share, whatever clocks they live by. The process ends with its input.
 #![forbid(unsafe_code)]
 
 mod calls;
@@ -53,7 +53,7 @@ async fn main() {
     let mut guard: Option<LockGuard> = None;
     let mut durable: Option<Durable<u64>> = None;
     let mut work: Option<workload::Workload> = None;
-    // Until it is told another one.
+    // Until it is set.
     let mut rate = 0;
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
@@ -67,7 +67,7 @@ async fn main() {
                 let wait = wait.first().map_or(Duration::from_secs(10), |wait| millis(wait));
                 let acquire = known().lock(id).lease(millis(lease)).wait(wait).acquire();
                 let mut acquire = std::pin::pin!(acquire);
-                // The first poll hands the request over to the keeper.
+                // The first poll passes the request to the keeper.
                 let first = futures_util::poll!(acquire.as_mut());
                 say("waiting");
                 let acquired = match first {
@@ -107,7 +107,7 @@ async fn main() {
             }
             ["times"] => say(&clocks::times()),
             ["fork", url] => {
-                // It has a runtime of its own, which must not be one inside of another.
+                // It has a runtime of its own, which must not be nested in another.
                 let url = url.to_owned();
                 let forked = std::thread::spawn(move || fork::run(&url));
                 forked.join().expect("the parent's part ends");
@@ -152,14 +152,14 @@ async fn main() {
     }
 }
 
-/// So many tasks, each of which takes the lock and holds it so often.
+/// Starts `tasks` tasks, each of which acquires and holds the lock `each` times.
 async fn crowd(locks: &Locks, id: &str, tasks: u64, each: u64, hold: Duration, wait: Duration) {
     let mut crowd = tokio::task::JoinSet::new();
     for _ in 0..tasks {
         let lock = locks.lock(id).wait(wait);
         crowd.spawn(async move {
             for _ in 0..each {
-                let guard = lock.acquire().await.expect("everybody gets it in time");
+                let guard = lock.acquire().await.expect("every task gets it in time");
                 let start = now();
                 // Not tokio's sleep, which takes up to a millisecond more.
                 let until = Instant::now() + hold;
@@ -176,7 +176,7 @@ async fn crowd(locks: &Locks, id: &str, tasks: u64, each: u64, hold: Duration, w
     }
 }
 
-/// A durable function that writes down when it runs.
+/// A durable function that records its runs.
 async fn runs(url: &str, lease: Duration, wait: Duration) -> Durable<u64> {
     let locks = Locks::builder().url(url).lease(lease).build().await.expect("the server is up");
     let client = redis::Client::open(url).expect("a URL of Redis");
@@ -207,14 +207,14 @@ async fn runs(url: &str, lease: Duration, wait: Duration) -> Durable<u64> {
     locks.debounce("any").wait(wait).durable("run", run).expect("it can be registered")
 }
 
-/// The lines of the input; nothing more once it ends.
+/// The lines of the input, until it ends.
 fn lines() -> tokio::sync::mpsc::UnboundedReceiver<String> {
     let (sender, lines) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in stdin().lock().lines().map_while(Result::ok) {
             let _ = sender.send(line);
         }
-        // The test is gone, or wants an end, whatever goes on.
+        // The test is gone, or wants this process to end whatever it is doing.
         std::process::exit(0);
     });
     lines
@@ -222,7 +222,7 @@ fn lines() -> tokio::sync::mpsc::UnboundedReceiver<String> {
 
 fn say(line: &str) {
     let mut out = stdout().lock();
-    // A test that does not listen any more is a test that is over.
+    // A test that no longer listens is over.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 

@@ -8,7 +8,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// One with a bug.
+/// A faulty subscriber.
 pub(crate) struct Panics;
 
 impl Subscriber for Panics {

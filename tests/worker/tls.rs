@@ -1,4 +1,4 @@
-//! What TLS does to a process: its default provider of cryptography is the application's to install.
+//! The effect of TLS on a process, whose default cryptography provider is left to the application.
 
 use std::{fs, time::Duration};
 
@@ -6,7 +6,7 @@ use lock::{Error, Locks, LocksBuilder, Status};
 use rustls::crypto::{CryptoProvider, ring};
 
 /// Connects twice in this way (`url` or `client`, with the system's roots; `authority FILE`), and
-/// lets one wait for the other: what to say of it.
+/// makes one client wait for the other. Returns the line to print.
 pub(crate) async fn serve(way: &[&str], url: &str) -> String {
     let outcome = match *way {
         ["url"] => hand_over(|| Locks::builder().url(url)).await,
@@ -27,7 +27,7 @@ pub(crate) async fn serve(way: &[&str], url: &str) -> String {
     }
 }
 
-/// How notices travel.
+/// Hands a lock over, and returns how notices are delivered.
 async fn hand_over(builder: impl Fn() -> LocksBuilder) -> Result<String, Error> {
     let (one, other) = (builder().build().await?, builder().build().await?);
     let guard = one.lock("a").acquire().await?;
@@ -42,7 +42,7 @@ async fn hand_over(builder: impl Fn() -> LocksBuilder) -> Result<String, Error> 
     Ok(delivery.split('"').next().unwrap_or_default().to_owned())
 }
 
-/// As an application does it, which fails where there is a default already.
+/// Installs a provider like an application, which fails if there already is a default.
 pub(crate) fn install_provider() -> String {
     format!("installed {}", ring::default_provider().install_default().is_ok())
 }

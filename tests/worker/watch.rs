@@ -1,4 +1,4 @@
-//! Until when a holder may take its lock for valid.
+//! Tracks until when a holder may believe its lock to be valid.
 
 use std::ops::Deref;
 
@@ -7,11 +7,11 @@ use lock_tests::now;
 
 use crate::say;
 
-/// As far as its holder has looked.
+/// A guard, and its validity as of the holder's last look.
 pub(crate) struct Watch<G> {
     pub(crate) id: String,
     pub(crate) guard: G,
-    /// By the machine's clock; 0 if it never might.
+    /// By the machine's clock; 0 if the lock was never believed valid.
     pub(crate) valid_until: u64,
     /// By how many millionths this process's clocks are faster than the machine's.
     rate: i64,
@@ -22,14 +22,14 @@ impl<G: Deref<Target = LockGuard>> Watch<G> {
         Self { id: id.to_owned(), guard, valid_until: 0, rate }
     }
 
-    /// Looks. A deadline that was renewed since the last look moves what is known of it; one that
-    /// has passed does not.
+    /// Looks at the guard. A deadline that was renewed since the last look moves `valid_until`; one
+    /// that has passed does not.
     pub(crate) fn look(&mut self) -> bool {
         let at = now();
         let remaining = self.guard.remaining();
         if !remaining.is_zero() {
             let own = i64::try_from(remaining.as_nanos()).unwrap_or(i64::MAX / 1_000_000);
-            // What a slow clock takes for so long is longer.
+            // On a slow clock, the same reading means a longer time.
             let machines = own * 1_000_000 / (1_000_000 + self.rate);
             self.valid_until = at.saturating_add_signed(machines);
             return true;
@@ -42,7 +42,7 @@ impl<G: Deref<Target = LockGuard>> Watch<G> {
         false
     }
 
-    /// The loss, if it was signalled, of a lock that was asked for then.
+    /// Reports the loss, if it was signalled, of a lock that was asked for at this time.
     pub(crate) fn say_if_lost(&self, asked: u64) {
         if self.guard.lost_token().is_cancelled() {
             let how = if self.guard.__overdue().is_zero() { "told" } else { "late" };

@@ -1,15 +1,15 @@
-//! Work under locks, without end, with a record of every hold: what a service does all day, on a
+//! Works under locks all the time, with a record of every hold: what a service does all day, with a
 //! server and a network that break.
 //!
 //! ```text
 //! section ID TOKEN ASKED GRANTED UNTIL   one hold, once it is over
-//! refused ID TOKEN ASKED AT              a write was refused to a holder that was told it is valid
-//! late ID TOKEN                          a guard was past its deadline, and its loss not signalled
-//! lost ID TOKEN ASKED AT told|late       a hold was lost: before its deadline, or because that passed
-//! failed KIND ASKED AT                   an acquire came to nothing
+//! refused ID TOKEN ASKED AT              a write was refused although the lock seemed valid
+//! late ID TOKEN                          a guard passed its deadline without a signal
+//! lost ID TOKEN ASKED AT told|late       a hold was lost before its deadline, or when it passed
+//! failed KIND ASKED AT                   an acquire failed
 //! forcing ID FROM                        a lock is about to be forced free
-//! forced ID FROM TO                      it was
-//! usage KIB THREADS FILES TASKS          what the process takes
+//! forced ID FROM TO                      it was forced free
+//! usage KIB THREADS FILES TASKS          what the process uses
 //! ```
 
 use std::{fs, sync::Arc, time::Duration};
@@ -29,17 +29,17 @@ use crate::{
     watch::Watch,
 };
 
-/// How often a holder looks whether it is still one.
+/// How often a holder checks whether it still holds the lock.
 const STEP: Duration = ms(4);
 
-/// At how many looks in a row a deadline may have passed without a signal, on a busy machine.
+/// For how many looks in a row a passed deadline may lack a signal, on a busy machine.
 const UNHEARD: u32 = 50;
 
-/// The resource that a lock protects: a counter that each holder reads, and writes one higher. It
-/// checks fencing tokens, on reading too: what a stale holder has read it must not write back. And a
+/// The resource that a lock protects: a counter that each holder reads and increments. It checks
+/// fencing tokens, also on reading: a stale holder must not write back what it has read. There is a
 /// second counter, which checks nothing.
 ///
-/// Tokens are compared as text: a number of Lua is exact up to 2^53 only.
+/// Tokens are compared as text: a Lua number is exact only up to 2^53.
 const ENTER: &str = "
     local last = redis.call('HGET', KEYS[1], 'token') or '0'
     local token = ARGV[1]
@@ -48,7 +48,7 @@ const ENTER: &str = "
     return {fresh and 1 or 0, tonumber(redis.call('HGET', KEYS[1], 'count') or '0'),
         tonumber(redis.call('HGET', KEYS[1], 'unchecked') or '0')}";
 
-/// Its second half: writes both counters.
+/// The second half: writes both counters.
 const WRITE: &str = "
     redis.call('HSET', KEYS[1], 'unchecked', ARGV[3])
     redis.call('HINCRBY', KEYS[1], 'writes', 1)
@@ -60,18 +60,18 @@ const WRITE: &str = "
     redis.call('HINCRBY', KEYS[1], 'accepted', 1)
     return 1";
 
-/// The work that goes on.
+/// The running work.
 pub(crate) struct Workload {
     finishing: CancellationToken,
     tasks: JoinSet<()>,
     locks: Locks,
-    /// Kept to the end, so that what the process takes can be compared with the beginning.
+    /// Kept to the end, so that the process's usage can be compared with the beginning.
     resource: MultiplexedConnection,
     /// By how many millionths this process's clocks are faster than the machine's.
     rate: i64,
 }
 
-/// Begins to work.
+/// Starts the work.
 pub(crate) async fn start(
     builder: impl Fn() -> LocksBuilder,
     resource: &str,
@@ -80,14 +80,14 @@ pub(crate) async fn start(
     rate: i64,
 ) -> Workload {
     let locks = loop {
-        // The server may be down at the moment.
+        // The server may be down.
         if let Ok(locks) = builder().lease(calls::LEASE).build().await {
             break locks;
         }
         sleep(ms(20)).await;
     };
     let client = redis::Client::open(resource).expect("a URL of Redis");
-    // A process that was stopped hears an answer late, and has heard it all the same.
+    // A process that was stopped gets an answer late, but must not lose it.
     let patient = AsyncConnectionConfig::new().set_response_timeout(None);
     let resource = client.get_multiplexed_async_connection_with_config(&patient).await;
     let resource = resource.expect("the resource is never down");
@@ -111,7 +111,7 @@ pub(crate) async fn start(
 }
 
 impl Workload {
-    /// Makes debounced calls as well, in so many tasks.
+    /// Also makes debounced calls, in this many tasks.
     pub(crate) fn debounce(&mut self, tasks: u64, seed: u64) {
         let calls = Calls::new(self.locks.clone(), self.rate);
         for task in 0..tasks {
@@ -120,21 +120,21 @@ impl Workload {
         }
     }
 
-    /// Lets each task finish what it does.
+    /// Lets each task finish its work.
     pub(crate) async fn finish(mut self) {
         self.finishing.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.expect("no task panics");
         }
         self.locks.flush().await;
-        // A connection that was given up a moment ago is closed by then.
+        // By then, a connection that was just given up is closed.
         sleep(ms(500)).await;
         usage();
     }
 }
 
 struct Task {
-    /// The one lock that it takes again and again, if it is such a task.
+    /// The single lock that this task takes again and again, if it is of that kind.
     rival: Option<String>,
     locks: Locks,
     resource: MultiplexedConnection,
@@ -152,10 +152,11 @@ impl Task {
             let id = &self.rival.clone().unwrap_or_else(|| any.clone());
             if self.random.one_in(2000) {
                 let from = now();
-                // Said before it is done: who is killed in between says nothing afterwards.
+                // Reported beforehand: a process that is killed in between reports nothing
+                // afterwards.
                 say(&format!("forcing {id} {from}"));
                 let known = self.locks.lock(id).force_release().await.is_ok();
-                // Without an answer it may be done while a request can still be on its way.
+                // Without an answer, it may still happen while the request can be on its way.
                 let late = if known { 0 } else { 10_000_000_000 };
                 say(&format!("forced {id} {from} {}", now() + late));
             }
@@ -165,16 +166,16 @@ impl Task {
                 Ok(None) => {}
                 Err(kind) => {
                     say(&format!("failed {kind:?} {asked} {}", now()));
-                    // As a service would, and not as fast as it can.
+                    // Like a service, and not as fast as possible.
                     sleep(ms(self.random.below(30))).await;
                 }
             }
         }
     }
 
-    /// In one of the ways in which a lock can be asked for.
+    /// Acquires in one of the possible ways.
     async fn acquire(&mut self, id: &str) -> Result<Option<LockGuard>, ErrorKind> {
-        // Of one that is held for long it is short, so that a fault outlasts it.
+        // A lock that is held for long has a short lease, so that a fault outlasts it.
         let longest = if self.rival.is_some() { 500 } else { 1700 };
         let lease = ms(300 + self.random.below(longest));
         let mut lock = self.locks.lock(id).lease(lease).wait(ms(3000));
@@ -184,7 +185,7 @@ impl Task {
         let outcome = match self.random.below(10) {
             0 => lock.try_acquire().await,
             1 => lock.retry(3, ms(5)).acquire().await.map(Some),
-            // Given up somewhere on the way.
+            // Given up at a random moment.
             2 => {
                 let patience = Duration::from_micros(self.random.below(5000));
                 timeout(patience, lock.acquire())
@@ -200,17 +201,17 @@ impl Task {
         let granted = now();
         let mut watch = Watch::new(id, &guard, self.rate);
         let token = guard.fencing_token().to_string();
-        // One that is lost already is no section, but its token was granted.
+        // A lock that is already lost is not used, but its token was granted.
         if watch.look() {
             let (is_fresh, count, unchecked): (bool, u64, u64) =
                 self.script(ENTER, id, &[&token]).await;
             self.hold(&mut watch).await;
             let (count, unchecked) = ((count + 1).to_string(), (unchecked + 1).to_string());
             if is_fresh && self.random.one_in(20) {
-                // Adds to what remains; whether it could is no matter.
+                // Extends the lease; the outcome does not matter.
                 let _ = guard.extend(ms(100)).await;
             }
-            // What was not fresh on reading is not written; that it was not is told below.
+            // A value that was stale on reading is not written; the refusal is reported below.
             let is_accepted =
                 is_fresh && self.script(WRITE, id, &[&token, &count, &unchecked]).await;
             if !is_accepted && watch.look() {
@@ -219,7 +220,7 @@ impl Task {
         }
         watch.say_if_lost(asked);
         let until = watch.valid_until.min(now());
-        // A validity ends before the release is asked for.
+        // The validity ends before the release is requested.
         match self.random.below(4) {
             0 => drop(guard.release().await),
             1 => {
@@ -231,7 +232,7 @@ impl Task {
         say(&format!("section {id} {token} {asked} {granted} {until}"));
     }
 
-    /// Holds it for a while, mostly a short one, and stops at a loss.
+    /// Holds the lock for a while, usually a short one, and stops at a loss.
     async fn hold(&mut self, watch: &mut Watch<&LockGuard>) {
         let time = match self.random.below(1000) {
             _ if self.rival.is_some() => self.random.below(1_000_000),
@@ -265,12 +266,12 @@ impl Task {
     }
 }
 
-/// Holds it, and only listens: whoever looks at a guard has it look at the clock, and so hears of a
-/// loss that nobody has signalled.
+/// Holds the lock, and only listens for the signal: a look at the guard would check the clock, and
+/// so find a loss that was not signalled.
 async fn listen(watch: &Watch<&LockGuard>, end: u64) {
     let signal = watch.guard.lost_token();
-    // Each of these looks comes after a sleep, so this process was running meanwhile, and so was
-    // its keeper: a stop of the process costs one look, however long it lasts.
+    // Each of these looks comes after a sleep, during which this process and its keeper were
+    // running: a stop of the process costs one look, however long it lasts.
     let mut unheard = 0;
     while now() < end && !signal.is_cancelled() {
         unheard = if watch.guard.__overdue().is_zero() { 0 } else { unheard + 1 };
@@ -287,7 +288,7 @@ async fn report_usage(finishing: CancellationToken) {
     }
 }
 
-/// Says what the process takes of the machine.
+/// Reports the process's usage of the machine.
 fn usage() {
     let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
     let field = |name: &str| {

@@ -1,16 +1,16 @@
-//! Debounced calls: what is asked about a window, and what the answer is.
+//! Requests about the windows of debounced calls, and the answers to them.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::Token;
 
-/// The newest call of a process, which wants to run.
+/// A request to run the newest call of a process.
 ///
 /// The window and the lock of the run are two keys of one operation: a claim marks the window as
-/// run and takes the lock at once. Others that waited in it are notified.
+/// run and takes the lock at the same time. Others that waited in the window are notified.
 ///
-/// The call of a process that is not heard of any longer is claimed by another that took part, a
-/// second after it was due.
+/// If a process falls silent, another process that took part claims the run, a second after the
+/// call was due.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct DebounceRequest {
@@ -18,26 +18,27 @@ pub struct DebounceRequest {
     pub window: Arc<str>,
     /// The key of the lock that is held during the run.
     pub run: Arc<str>,
-    /// The token of the call; the numbers of one client grow from call to call.
+    /// The token of the call; the numbers in one client's tokens grow from call to call.
     pub token: Token,
     /// How long ago the call was made; whole milliseconds.
     pub age: Duration,
     /// How long after its newest call the window is due; whole milliseconds.
     pub wait: Duration,
-    /// How long after the first one it is due at the latest, or after the run before if calls go on
-    /// coming.
+    /// The latest time at which the window is due, counted from its first call or, if calls keep
+    /// coming, from the previous run.
     pub max_wait: Option<Duration>,
-    /// The first call of a burst runs at once.
+    /// Whether the first call of a burst runs at once.
     pub leading: bool,
     /// How long the run's lock lasts unless it is renewed; whole milliseconds.
     pub lease: Duration,
-    /// How long the window and what it leaves behind are kept beyond its due time.
+    /// How long the window, and its record of the calls that were run, are kept beyond the due
+    /// time.
     pub keep: Duration,
 }
 
 impl DebounceRequest {
-    /// The call with this token, made just now, in the window and under the run's lock of these
-    /// keys; trailing edge only.
+    /// Creates a request for a call made just now, in the window and under the run's lock with
+    /// these keys; trailing edge only.
     #[must_use]
     pub fn new(
         window: impl Into<Arc<str>>,
@@ -66,7 +67,7 @@ impl DebounceRequest {
         self
     }
 
-    /// Sets how long after the window's first call it is due at the latest.
+    /// Sets the latest time at which the window is due, counted from its first call.
     #[must_use]
     pub fn max_wait(mut self, limit: Option<Duration>) -> Self {
         self.max_wait = limit;
@@ -85,20 +86,21 @@ impl DebounceRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DebounceReply {
-    /// It is not due yet.
+    /// The call is not due yet.
     #[non_exhaustive]
     NotYet {
-        /// Until the window is due for this call.
+        /// How long until the window is due for this call.
         left: Duration,
-        /// This call is the newest. Otherwise a newer one will run, and this one only if the caller
-        /// of that one has disappeared.
+        /// Whether this call is the newest. If not, a newer one will run, and this one only if the
+        /// caller of the newer one has disappeared.
         newest: bool,
     },
-    /// It is due, but another run goes on, under a lock that lasts this long unless it is renewed.
+    /// The call is due, but another run is in progress, under a lock that lasts this long unless it
+    /// is renewed.
     Running(Duration),
-    /// A run has covered it, or its burst was cancelled.
+    /// A run has covered the call, or its burst was cancelled.
     Superseded,
-    /// It may run; the run's lock is held by its token.
+    /// The call may run; its token holds the run's lock.
     #[non_exhaustive]
     Granted {
         /// The fence of the run.
@@ -107,30 +109,32 @@ pub enum DebounceReply {
 }
 
 impl DebounceReply {
-    /// The window is due for this call in `left`; `newest` says whether it is the newest of all.
+    /// Creates the answer for a call whose window is due in `left`; `newest` says whether it is the
+    /// newest call.
     #[must_use]
     pub fn not_yet(left: Duration, newest: bool) -> Self {
         Self::NotYet { left, newest }
     }
 
-    /// The call may run; its token holds the run's lock, with this fence.
+    /// Creates the answer for a call that may run; its token holds the run's lock, with this fence.
     #[must_use]
     pub fn granted(fence: u64) -> Self {
         Self::Granted { fence }
     }
 }
 
-/// How a window ends before its time.
+/// How a window is ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WindowEnd {
-    /// It is due now, and the newest caller is told by [`Notice::Flushed`](super::Notice::Flushed).
+    /// The window is due now, and the newest caller is notified by
+    /// [`Notice::Flushed`](super::Notice::Flushed).
     Flush,
-    /// Its calls count as covered without a run.
+    /// The calls of the window count as covered, without a run.
     Cancel,
 }
 
-/// One window to be ended.
+/// A request to end one window before its time.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct EndWindowRequest {
@@ -141,7 +145,7 @@ pub struct EndWindowRequest {
 }
 
 impl EndWindowRequest {
-    /// A request to end the window of this key.
+    /// Creates a request to end the window of this key.
     #[must_use]
     pub fn new(window: impl Into<Arc<str>>, end: WindowEnd) -> Self {
         Self { window: window.into(), end }

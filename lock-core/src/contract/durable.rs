@@ -9,7 +9,7 @@ use crate::Token;
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct DurableBook {
-    /// When each id is to be looked at.
+    /// When to look at each id next.
     pub due: Arc<str>,
     /// The last call of each id.
     pub calls: Arc<str>,
@@ -18,7 +18,7 @@ pub struct DurableBook {
 }
 
 impl DurableBook {
-    /// A book under these keys.
+    /// Creates a book with these keys.
     #[must_use]
     pub fn new(
         due: impl Into<Arc<str>>,
@@ -29,28 +29,30 @@ impl DurableBook {
     }
 }
 
-/// One call to be kept.
+/// A request to keep one call.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct KeepRequest {
     /// The keys of the function's calls.
     pub book: DurableBook,
-    /// What is debounced.
+    /// The id that is debounced.
     pub id: Arc<str>,
     /// The arguments, as text.
     pub arguments: Arc<str>,
-    /// How long after the last call it is due; whole milliseconds.
+    /// How long after the last call of the id its run is due; whole milliseconds.
     pub wait: Duration,
-    /// How long after the first call that was not run it is due at the latest.
+    /// The latest time at which the run is due, counted from the first call that no run has
+    /// covered.
     pub max_wait: Option<Duration>,
-    /// How many tries there are in all, if its runs fail.
+    /// The number of attempts in all, if runs fail.
     pub attempts: u32,
-    /// The pause before the second try, doubled for each that follows, an hour at most.
+    /// The pause before the second attempt, doubled before each one after it, up to an hour.
     pub pause: Duration,
 }
 
 impl KeepRequest {
-    /// A request to keep a call with these arguments, due `wait` after the last; one try.
+    /// Creates a request to keep a call with these arguments, due `wait` after the id's last call;
+    /// one attempt.
     #[must_use]
     pub fn new(
         book: DurableBook,
@@ -69,14 +71,15 @@ impl KeepRequest {
         }
     }
 
-    /// Sets how long after the first call that was not run it is due at the latest.
+    /// Sets the latest time at which the run is due, counted from the first call that no run has
+    /// covered.
     #[must_use]
     pub fn max_wait(mut self, limit: Option<Duration>) -> Self {
         self.max_wait = limit;
         self
     }
 
-    /// Sets how many tries there are, and the pause before the second.
+    /// Sets the number of attempts, and the pause before the second.
     #[must_use]
     pub fn retry(mut self, attempts: u32, pause: Duration) -> Self {
         (self.attempts, self.pause) = (attempts, pause);
@@ -88,32 +91,32 @@ impl KeepRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Kept {
-    /// Its number; grows with every call of the id.
+    /// The number of the call; grows with every call of the id.
     pub call: u64,
-    /// How long it is until it is due.
+    /// How long until the call is due.
     pub due_in: Duration,
 }
 
 impl Kept {
-    /// The call has this number, and is due in that time.
+    /// Creates the answer for a call that has this number and is due in this time.
     #[must_use]
     pub fn new(call: u64, due_in: Duration) -> Self {
         Self { call, due_in }
     }
 }
 
-/// Which ids are due?
+/// A request for the ids that are due.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct DueRequest {
     /// The keys of the function's calls.
     pub book: DurableBook,
-    /// How many ids there may be in the answer.
+    /// The maximum number of ids in the answer.
     pub limit: usize,
 }
 
 impl DueRequest {
-    /// A request for at most this many ids that are due.
+    /// Creates a request for at most this many due ids.
     #[must_use]
     pub fn new(book: DurableBook, limit: usize) -> Self {
         Self { book, limit }
@@ -126,20 +129,20 @@ impl DueRequest {
 pub struct DueCalls {
     /// The ids that are due.
     pub ids: Vec<String>,
-    /// How long it is until another one is, if there is one.
+    /// How long until the next id is due, if there is one.
     pub next: Option<Duration>,
-    /// How many calls are kept, due or not, if the store says it.
+    /// How many calls are kept, due or not, if the store reports it.
     pub kept: Option<u64>,
 }
 
 impl DueCalls {
-    /// These ids are due, and another one in that time.
+    /// Creates the answer with these due ids, and with the time until the next one is due.
     #[must_use]
     pub fn new(ids: Vec<String>, next: Option<Duration>) -> Self {
         Self { ids, next, kept: None }
     }
 
-    /// Says how many calls are kept.
+    /// Sets how many calls are kept.
     #[must_use]
     pub fn of(mut self, kept: u64) -> Self {
         self.kept = Some(kept);
@@ -147,32 +150,32 @@ impl DueCalls {
     }
 }
 
-/// Which calls of a function are kept and have not failed for good, for operators: the answer to a
-/// [`DueRequest`] that asks for all and not only for those that are due.
+/// The calls of a function that are kept and have not failed for good, for operators: the answer to
+/// a [`DueRequest`] that asks for all of them, and not only for those that are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct WaitingCalls {
     /// How many there are.
     pub count: usize,
-    /// The ids of those that are due first, each with the time until then; zero if it is due.
+    /// The ids that are due first, each with the time until then; zero if it is due now.
     pub calls: Vec<(String, Duration)>,
 }
 
 impl WaitingCalls {
-    /// So many calls, of which these are due first.
+    /// Creates the answer for `count` calls, of which `calls` are due first.
     #[must_use]
     pub fn new(count: usize, calls: Vec<(String, Duration)>) -> Self {
         Self { count, calls }
     }
 }
 
-/// One call to be run, if it is due and no other run goes on.
+/// A request to run one call, if it is due and no other run of its id is in progress.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ClaimRequest {
     /// The keys of the function's calls.
     pub book: DurableBook,
-    /// What is debounced.
+    /// The id that is debounced.
     pub id: Arc<str>,
     /// The key of the lock that is held during the run.
     pub run: Arc<str>,
@@ -183,7 +186,7 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
-    /// A request to run the call of this id, under the lock of the key `run`.
+    /// Creates a request to run the call of this id, under the lock of the key `run`.
     #[must_use]
     pub fn new(
         book: DurableBook,
@@ -200,20 +203,20 @@ impl ClaimRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DurableClaim {
-    /// There is no call any more.
+    /// The call no longer exists.
     Gone,
-    /// It is due in that time.
+    /// The call is due in this time.
     NotYet(Duration),
-    /// Another run goes on, under a lock that lasts this long unless it is renewed.
+    /// Another run is in progress, under a lock that lasts this long unless it is renewed.
     Running(Duration),
-    /// It may run; the run's lock is held by the token.
+    /// The call may run; the token holds the run's lock.
     #[non_exhaustive]
     Granted {
         /// The fence of the run.
         fence: u64,
         /// The number of the call.
         call: u64,
-        /// Which try it is; the first is 1.
+        /// The number of this attempt, counted from 1.
         attempt: u32,
         /// The arguments of the last call.
         arguments: String,
@@ -221,20 +224,21 @@ pub enum DurableClaim {
 }
 
 impl DurableClaim {
-    /// The call of this number may run, with these arguments; the token holds the run's lock.
+    /// Creates the answer for a call that may run, with these arguments; the token holds the run's
+    /// lock.
     #[must_use]
     pub fn granted(fence: u64, call: u64, attempt: u32, arguments: String) -> Self {
         Self::Granted { fence, call, attempt, arguments }
     }
 }
 
-/// A run that has ended, while its lock is still held.
+/// A request to finish a run that has ended, while its lock is still held.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct FinishRequest {
     /// The keys of the function's calls.
     pub book: DurableBook,
-    /// What is debounced.
+    /// The id that is debounced.
     pub id: Arc<str>,
     /// The key of the lock that is held during the run.
     pub run: Arc<str>,
@@ -244,12 +248,12 @@ pub struct FinishRequest {
     pub call: u64,
     /// The generation of the run.
     pub generation: u64,
-    /// Why it has failed, if it has.
+    /// Why the run failed, if it did.
     pub error: Option<Arc<str>>,
 }
 
 impl FinishRequest {
-    /// The end of a run of the call of this number, which has not failed.
+    /// Creates a request to finish a run that did not fail, of the call with this number.
     #[must_use]
     pub fn new(
         book: DurableBook,
@@ -261,7 +265,7 @@ impl FinishRequest {
         Self { book, id: id.into(), run: run.into(), token, call, generation, error: None }
     }
 
-    /// Sets why the run has failed, if it has.
+    /// Sets why the run failed, if it did.
     #[must_use]
     pub fn failed(mut self, error: Option<Arc<str>>) -> Self {
         self.error = error;
@@ -273,63 +277,64 @@ impl FinishRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DurableFinish {
-    /// The token does not hold the run's lock: it was lost before, and the call is run once more; or
-    /// this run was finished by a request before this one.
+    /// The token does not hold the run's lock: either the lock was lost before, and the call is run
+    /// once more; or an earlier request has already finished this run.
     Lost,
-    /// It is done.
+    /// The call is done.
     Done,
-    /// It was called again meanwhile.
+    /// The id was called again in the meantime.
     Again,
-    /// It is tried once more, in that time.
+    /// The call is tried once more, in this time.
     Retry(Duration),
-    /// It was set aside.
+    /// The call was set aside.
     SetAside,
 }
 
-/// One call to be taken from among those that have failed for good.
+/// A request to take back one of the calls that have failed for good.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct TakeBackRequest {
     /// The keys of the function's calls.
     pub book: DurableBook,
-    /// What is debounced.
+    /// The id that is debounced.
     pub id: Arc<str>,
-    /// Run it again, unless it was called anew since; else forget it.
+    /// If true, the call is run again, unless its id was called again since; if false, it is
+    /// forgotten.
     pub again: bool,
 }
 
 impl TakeBackRequest {
-    /// A request to run the call of this id again.
+    /// Creates a request to run the call of this id again.
     #[must_use]
     pub fn run_again(book: DurableBook, id: impl Into<Arc<str>>) -> Self {
         Self { book, id: id.into(), again: true }
     }
 
-    /// A request to forget the call of this id.
+    /// Creates a request to forget the call of this id.
     #[must_use]
     pub fn forget(book: DurableBook, id: impl Into<Arc<str>>) -> Self {
         Self { book, id: id.into(), again: false }
     }
 }
 
-/// A durable call that has failed as often as it may.
+/// A durable call that has failed as often as it is allowed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SetAside {
-    /// What was debounced.
+    /// The id that was debounced.
     pub id: String,
-    /// How often it was tried.
+    /// How many times the call was tried.
     pub attempts: u32,
     /// The generation of its last run.
     pub generation: u64,
-    /// Why that has failed.
+    /// Why that run failed.
     pub error: String,
     /// The arguments, as JSON.
     pub arguments: String,
 }
 
 impl SetAside {
-    /// A call of this id that was tried this often.
+    /// Creates the record of a call of this id that was tried `attempts` times.
     #[must_use]
     pub fn new(
         id: String,

@@ -10,8 +10,8 @@ use std::{
 
 /// Why a store could not do what it was asked.
 ///
-/// The difference matters: a lock may have been taken by a request that was not answered, and is
-/// then undone; a request that was refused has changed nothing.
+/// The difference matters: a request that was not answered may have taken a lock, and is undone; a
+/// request that was refused has changed nothing.
 ///
 /// ```
 /// # mod lock { pub mod store { pub use lock_core::contract::*; } }
@@ -27,39 +27,41 @@ pub enum StoreError {
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
     /// The store refused: the operation did not take effect.
     Rejected(Arc<dyn std::error::Error + Send + Sync>),
-    /// The store has no such operation; this names it.
+    /// The store does not have this operation.
     Unsupported(Cow<'static, str>),
 }
 
 impl StoreError {
-    /// The outcome is not known.
+    /// Creates the error of an operation whose outcome is not known.
     pub fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(source.into()))
     }
 
-    /// The store refused.
+    /// Creates the error of an operation that the store refused.
     pub fn rejected(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Rejected(Arc::from(source.into()))
     }
 
-    /// Whether it is known that nothing was changed.
+    /// Whether it is certain that nothing was changed.
     pub(crate) fn is_refusal(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
 
-    /// Whether nothing was heard of the store.
+    /// Whether nothing at all was heard from the store.
     pub(crate) fn is_silence(&self) -> bool {
         let Self::Unavailable(source) = self else { return false };
         !source.downcast_ref::<Failure>().is_some_and(|failure| failure.is_answer)
     }
 
-    /// The store cannot do what is named, ever: `"status"`, or `"locks that are held for ever"`.
+    /// Creates the error for something that the store never supports: `"status"`, or
+    /// `"locks that are held for ever"`.
     pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
         Self::Unsupported(what.into())
     }
 }
 
-/// The answers to a batch, one for each item: what went wrong with the call went wrong with each.
+/// Returns one answer for each item of a batch: an error of the whole call becomes the error of
+/// each item.
 pub fn answer_each<T>(
     answers: Result<Vec<Result<T, StoreError>>, StoreError>,
     items: usize,
@@ -76,40 +78,41 @@ pub fn answer_each<T>(
     answers
 }
 
-/// What a store of this crate says about a failure: which server, what happened and what to change.
+/// A failure as a store of this crate describes it: which server, what happened and what to change.
 ///
-/// The caller's error shows this text, and has what the server or the system said as its source.
-/// The text of any other store's error is a source of the caller's error, and not part of its text.
+/// The caller's error shows this text, and its source is what the server or the system said. The
+/// text of any other store's error is only a source of the caller's error, and not part of its
+/// text.
 #[derive(Debug)]
 pub struct Failure {
     text: String,
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    /// The server has said so itself: it is there.
+    /// Whether the server itself reported the failure, and so is reachable.
     is_answer: bool,
 }
 
 impl Failure {
-    /// A failure in these words, and what the server or the system has said.
+    /// Creates a failure with this text, caused by what the server or the system said.
     pub fn new(text: String, cause: Option<Arc<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { text, cause, is_answer: false }
     }
 
-    /// The same, as the server has said it.
+    /// Marks the failure as one that the server itself reported.
     pub fn by_the_server(self) -> Self {
         Self { is_answer: true, ..self }
     }
 
-    /// The outcome is not known.
+    /// Returns the error of an operation whose outcome is not known.
     pub fn unavailable(self) -> StoreError {
         StoreError::Unavailable(Arc::new(self))
     }
 
-    /// The store refused.
+    /// Returns the error of an operation that the store refused.
     pub fn rejected(self) -> StoreError {
         StoreError::Rejected(Arc::new(self))
     }
 
-    /// What the server or the system has said.
+    /// Returns what the server or the system said.
     pub fn cause(&self) -> Option<&Arc<dyn std::error::Error + Send + Sync>> {
         self.cause.as_ref()
     }
@@ -127,7 +130,7 @@ impl std::error::Error for Failure {
     }
 }
 
-/// By its kind: what is done about it depends on that only.
+/// Hashes the kind alone: the reaction to an error depends on nothing else.
 impl Hash for StoreError {
     fn hash<H: Hasher>(&self, state: &mut H) {
         mem::discriminant(self).hash(state);
@@ -175,7 +178,7 @@ mod tests {
             (answers.len(), silent)
         };
         assert_eq!(count(answer_each(two(), 2)), (2, 0));
-        assert_eq!(count(answer_each(two(), 3)), (3, 1), "what is missing is not known");
+        assert_eq!(count(answer_each(two(), 3)), (3, 1), "a missing answer is unknown");
         assert_eq!(count(answer_each(two(), 1)), (1, 0));
         assert_eq!(count(answer_each(Err(StoreError::rejected("no")), 3)), (3, 3));
     }
@@ -189,7 +192,7 @@ mod tests {
         let silent = failure().unavailable();
         assert!(silent.is_silence() && !silent.is_refusal());
         let answer = failure().by_the_server().unavailable();
-        assert!(!answer.is_silence(), "a server that says something is there");
+        assert!(!answer.is_silence(), "a server that reports a failure is reachable");
         let refused = failure().rejected();
         assert!(refused.is_refusal() && !refused.is_silence());
         let text = [&silent, &refused, &StoreError::unsupported("status")].map(ToString::to_string);

@@ -1,10 +1,10 @@
-//! Locks: what is asked about one, and what the answer is.
+//! Requests about locks, and the answers to them.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::Token;
 
-/// One lock to be taken.
+/// A request to acquire one lock.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct AcquireRequest {
@@ -12,21 +12,22 @@ pub struct AcquireRequest {
     pub key: Arc<str>,
     /// The token of this acquisition.
     pub token: Token,
-    /// How long the lock is held unless it is renewed, from when the store gets the request; whole
-    /// milliseconds.
+    /// How long the lock is held unless it is renewed, counted from when the store receives the
+    /// request; whole milliseconds.
     pub lease: Duration,
-    /// What to do if another token holds it.
+    /// What to do if another token holds the lock.
     pub if_held: IfHeld,
 }
 
 impl AcquireRequest {
-    /// A request for the lock of this key, with this token and this lease; one attempt.
+    /// Creates a request to acquire the lock of this key with this token and this lease, in one
+    /// attempt.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, token: Token, lease: Duration) -> Self {
         Self { key: key.into(), token, lease, if_held: IfHeld::GiveUp }
     }
 
-    /// Sets what to do about a lock that another token holds.
+    /// Sets what to do if another token holds the lock.
     #[must_use]
     pub fn if_held(mut self, if_held: IfHeld) -> Self {
         self.if_held = if_held;
@@ -34,18 +35,18 @@ impl AcquireRequest {
     }
 }
 
-/// What an [`AcquireRequest`] does about a lock that another token holds.
+/// What an [`AcquireRequest`] does if another token holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IfHeld {
-    /// Nothing.
+    /// Gives up, and changes nothing.
     GiveUp,
     /// Joins the queue, for the first time.
     Wait,
-    /// Keeps its place in the queue, which this ticket is for, or gets it back. `None` if it does
-    /// not know its ticket, because the answer to an earlier request was lost.
+    /// Keeps the place in the queue that belongs to this ticket, or takes it again. `None` if the
+    /// waiter does not know its ticket, because the answer to an earlier request was lost.
     KeepWaiting(Option<u64>),
-    /// Takes the lock over, if this token holds it.
+    /// Takes the lock over, if it is held by this token.
     Adopt(Token),
 }
 
@@ -57,51 +58,52 @@ pub enum IfHeld {
 /// use std::time::Duration;
 ///
 /// let granted = Acquisition::granted(7);
-/// // Held by another token for two seconds more, and no queue here to wait in.
+/// // Held by another token for two more seconds, and this store has no queue to wait in.
 /// let held = Acquisition::held(Some(Duration::from_secs(2)));
 /// assert_ne!(granted, held);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Acquisition {
-    /// The lock is held by the token, for the lease.
+    /// The token holds the lock, for the lease.
     #[non_exhaustive]
     Granted {
         /// The fence of this grant; at most 2<sup>53</sup>.
         fence: u64,
-        /// Others wait for it, as far as the operation has seen.
+        /// Whether others wait for the lock, as far as the operation has seen.
         contended: bool,
     },
-    /// It is held by another token (or, when adopting, not by the one that was named).
+    /// Another token holds the lock (for an adoption: the token named does not hold it).
     #[non_exhaustive]
     Held {
-        /// How long the holder keeps it unless it is renewed; `None` if it never expires, zero if nobody
-        /// holds the lock that was to be adopted.
+        /// How long the holder keeps the lock unless it renews it; `None` if it never expires, zero
+        /// if nobody holds the lock that was to be adopted.
         remaining: Option<Duration>,
-        /// The token's ticket in the queue, if it waits there: larger than all that were drawn
-        /// before.
+        /// The token's ticket in the queue, if it waits there: larger than every ticket drawn
+        /// before it.
         ticket: Option<u64>,
-        /// The holder is a client that is connected and notifies those who wait when it releases
-        /// the lock. Of any other holder's release nothing is heard, so those who wait for it ask
-        /// several times a second.
+        /// Whether the holder is a connected client that notifies the waiters when it releases the
+        /// lock. Other holders release it silently, so those who wait for one of them ask several
+        /// times a second.
         notifies: bool,
     },
 }
 
 impl Acquisition {
-    /// The lock is held by the token now; no others are known to wait for it.
+    /// Returns the answer for a lock that the token now holds, with no known waiters.
     #[must_use]
     pub fn granted(fence: u64) -> Self {
         Self::Granted { fence, contended: false }
     }
 
-    /// Another token holds the lock, and the one that asked does not wait in a queue.
+    /// Returns the answer for a lock that another token holds, and for which the requesting token
+    /// does not queue.
     #[must_use]
     pub fn held(remaining: Option<Duration>) -> Self {
         Self::Held { remaining, ticket: None, notifies: false }
     }
 
-    /// Says of a grant whether others wait for the lock.
+    /// Sets whether others wait for the lock, if this is a grant.
     #[must_use]
     pub fn contended(mut self, yes: bool) -> Self {
         if let Self::Granted { contended, .. } = &mut self {
@@ -110,8 +112,8 @@ impl Acquisition {
         self
     }
 
-    /// Says of a lock that is held that the token waits in its queue, with this ticket, and whether
-    /// the holder notifies those who wait there.
+    /// Sets the ticket with which the token waits in the queue, and whether the holder notifies the
+    /// waiters there, if the lock is held by another token.
     #[must_use]
     pub fn waiting(mut self, its_ticket: u64, holder_notifies: bool) -> Self {
         if let Self::Held { ticket, notifies, .. } = &mut self {
@@ -121,7 +123,7 @@ impl Acquisition {
     }
 }
 
-/// One lock to be renewed.
+/// A request to renew one lock.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct RenewRequest {
@@ -129,12 +131,12 @@ pub struct RenewRequest {
     pub key: Arc<str>,
     /// The token that should hold it.
     pub token: Token,
-    /// How long it is to last from now on; whole milliseconds.
+    /// How long the lock lasts from now on; whole milliseconds.
     pub lease: Duration,
 }
 
 impl RenewRequest {
-    /// A request to make the lock of this key last for this lease, if this token holds it.
+    /// Creates a request to make the lock of this key last for this lease, if this token holds it.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, token: Token, lease: Duration) -> Self {
         Self { key: key.into(), token, lease }
@@ -145,30 +147,31 @@ impl RenewRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Renewal {
-    /// The token holds the lock, for the lease at least.
+    /// The token holds the lock, for at least the lease.
     #[non_exhaustive]
     Renewed {
-        /// Others wait for it.
+        /// Whether others wait for the lock.
         contended: bool,
     },
-    /// The token did not hold it, and nothing was changed.
+    /// The token did not hold the lock, and nothing was changed.
     NotOurs,
 }
 
 impl Renewal {
-    /// The token holds the lock, for the lease at least; no others are known to wait for it.
+    /// Returns the answer for a lock that the token holds, for at least the lease, with no known
+    /// waiters.
     #[must_use]
     pub fn renewed() -> Self {
         Self::Renewed { contended: false }
     }
 
-    /// The token did not hold the lock, and nothing was changed.
+    /// Returns the answer for a lock that the token did not hold: nothing was changed.
     #[must_use]
     pub fn not_ours() -> Self {
         Self::NotOurs
     }
 
-    /// Says of a renewed lock whether others wait for it.
+    /// Sets whether others wait for the lock, if it was renewed.
     #[must_use]
     pub fn contended(mut self, yes: bool) -> Self {
         if let Self::Renewed { contended } = &mut self {
@@ -178,7 +181,7 @@ impl Renewal {
     }
 }
 
-/// One lock to be released.
+/// A request to release one lock.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ReleaseRequest {
@@ -186,18 +189,18 @@ pub struct ReleaseRequest {
     pub key: Arc<str>,
     /// The token that should hold it.
     pub token: Token,
-    /// How long it stays held all the same, for `hold_at_least`; whole milliseconds.
+    /// How long the lock stays held after this release, for `hold_at_least`; whole milliseconds.
     pub keep: Duration,
 }
 
 impl ReleaseRequest {
-    /// A request to free the lock of this key, if this token holds it.
+    /// Creates a request to free the lock of this key, if this token holds it.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, token: Token) -> Self {
         Self { key: key.into(), token, keep: Duration::ZERO }
     }
 
-    /// Sets how long the lock stays held all the same.
+    /// Sets how long the lock stays held after the release.
     #[must_use]
     pub fn keeping(mut self, keep: Duration) -> Self {
         self.keep = keep;
@@ -209,26 +212,27 @@ impl ReleaseRequest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Release {
-    /// The lock was held by the token.
+    /// Whether the token held the lock.
     pub ours: bool,
-    /// It was given to a waiter, for whom it is [reserved](super::RESERVATION).
+    /// Whether the lock was handed over to a waiter, for which it is
+    /// [reserved](super::RESERVATION).
     pub handed_over: bool,
 }
 
 impl Release {
-    /// The token held the lock, and does not any longer.
+    /// Returns the answer for a lock that the token held, and no longer holds.
     #[must_use]
     pub fn freed() -> Self {
         Self { ours: true, handed_over: false }
     }
 
-    /// The token did not hold the lock.
+    /// Returns the answer for a lock that the token did not hold.
     #[must_use]
     pub fn not_ours() -> Self {
         Self::default()
     }
 
-    /// Says whether the lock was given to a waiter.
+    /// Sets whether the lock was handed over to a waiter.
     #[must_use]
     pub fn handed_over(mut self, yes: bool) -> Self {
         self.handed_over = yes;
@@ -236,7 +240,7 @@ impl Release {
     }
 }
 
-/// One lease to be extended.
+/// A request to extend one lease.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ExtendRequest {
@@ -244,12 +248,12 @@ pub struct ExtendRequest {
     pub key: Arc<str>,
     /// The token that should hold it.
     pub token: Token,
-    /// What is added to the time that remains; whole milliseconds.
+    /// How much is added to the remaining time; whole milliseconds.
     pub by: Duration,
 }
 
 impl ExtendRequest {
-    /// A request to extend the lease of the lock of this key, if this token holds it.
+    /// Creates a request to extend the lease of the lock of this key, if this token holds it.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, token: Token, by: Duration) -> Self {
         Self { key: key.into(), token, by }

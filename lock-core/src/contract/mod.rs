@@ -1,5 +1,6 @@
-//! What the library and the engines that keep its locks tell each other: requests, answers and
-//! notices, and the times that both sides count on. Pure: no I/O, and nothing of either side.
+//! The contract between the library and the stores that keep its locks: requests, answers and
+//! notices, and the times that both sides rely on. Pure: no I/O, and nothing that belongs to either
+//! side.
 
 mod debounce;
 mod durable;
@@ -30,18 +31,19 @@ pub use self::{
 /// How long a lock that was handed over is reserved for its next holder.
 pub const RESERVATION: Duration = Duration::from_secs(1);
 
-/// A waiter says that it is alive this often, jitter included. It also bounds how long a lock may be
-/// free without anybody knowing, if its key has gone in another way than by a release of ours.
+/// A waiter reports that it is alive at least this often, jitter included. It also bounds how long
+/// a lock may be free without anybody noticing, if its key has disappeared other than by a release
+/// of ours.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// A waiter that has not been heard of for this long is dead, if its client subscribes: two
-/// heartbeats in a row may be late by as much as a stall of the process, or be lost.
+/// A waiter that has been silent for this long is dead, if its client subscribes. Two heartbeats in
+/// a row may be lost, or be late because the process has stalled.
 pub const ALIVE: Duration = HEARTBEAT.saturating_mul(3);
 
-/// The same for a waiter whose client polls: it asks several times a second, on a slow link as often
-/// as that answers.
+/// The same for a waiter whose client polls: it asks several times a second, or, on a slow link, as
+/// often as answers arrive.
 pub const ALIVE_POLLING: Duration = Duration::from_secs(2);
 
-/// How long the newest caller of a debounce may be late before another process that took part
-/// claims the window in its place: the newest one may have died.
+/// How late the newest caller of a debounce may be before another process that took part claims the
+/// window in its place: the newest caller may have died.
 pub const GRACE: Duration = Duration::from_secs(1);

@@ -1,13 +1,14 @@
-//! Notices: how a store tells a client what happened to a lock that it waits for, or holds.
+//! Notices: how a store tells a client what happened to a lock that the client waits for or holds.
 
 use std::fmt;
 
-/// What a store tells a client, by the number in one of the client's tokens.
+/// What a store tells a client. A notice about a lock or a call contains the number in one of the
+/// client's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The lock was handed to this waiter, or its state has changed and the waiter should ask again.
-    /// Also for a debounced call: its burst has been run.
+    /// The lock was handed to this waiter, or its state has changed and the waiter should ask
+    /// again. Also sent for a debounced call whose burst has run.
     Granted {
         /// The number in the token.
         number: u64,
@@ -27,22 +28,22 @@ pub enum Notice {
         /// The number in the token.
         number: u64,
     },
-    /// Notices come from now on, in this way; some may have been lost before.
+    /// Notices arrive from now on, in this way; earlier ones may have been lost.
     Connected(Delivery),
-    /// Another server answers than before, which may not have what that one had: every lock that is
-    /// held is to be looked at.
+    /// A different server answers from now on, which may not have the data of the previous one:
+    /// every held lock has to be checked.
     Replaced,
 }
 
 /// How notices travel from the store to a client.
 ///
-/// `Debug` of `Locks` shows it, and each connect says it in an event (`tracing`,
+/// The `Debug` output of `Locks` shows it, and an event reports it at each connect (`tracing`,
 /// target `lock`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Delivery {
-    /// There are none: waiters poll, backing off to four times a second.
+    /// No notices: waiters poll, backing off to four times a second.
     Polling = 0,
     /// On a connection of their own.
     PubSub = 1,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::Token;
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Holder {
@@ -14,13 +14,13 @@ pub struct Holder {
     pub remaining: Option<Duration>,
     /// How many tokens wait in the queue.
     pub waiters: usize,
-    /// How long ago the token was made, by the store's clock; `None` if the token does not say. Its
-    /// client may have waited since then.
+    /// How long ago the token was made, by the store's clock; `None` if the token does not contain
+    /// that time. Its client may have waited since then.
     pub held_for: Option<Duration>,
 }
 
 impl Holder {
-    /// A holder with this token, and nobody who waits.
+    /// Creates a holder with this token and without waiters.
     #[must_use]
     pub fn new(token: Token, remaining: Option<Duration>) -> Self {
         Self { token, remaining, waiters: 0, held_for: None }
@@ -33,8 +33,8 @@ impl Holder {
         self
     }
 
-    /// Sets how long ago the token was made, if it [says so](Token::made_at): `now` is the store's
-    /// clock, in time since the Unix epoch.
+    /// Sets how long ago the token was made, if it [contains that time](Token::made_at). `now` is
+    /// the store's clock, as the time since the Unix epoch.
     ///
     /// ```
     /// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::Holder; } }
@@ -53,24 +53,24 @@ impl Holder {
     }
 }
 
-/// One lock to be released by force.
+/// A request to release one lock by force.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ForceReleaseRequest {
     /// The lock's key.
     pub key: Arc<str>,
-    /// Only if this token holds it; `None`: whichever does.
+    /// Releases the lock only if this token holds it; `None` releases it from any holder.
     pub holder: Option<Token>,
 }
 
 impl ForceReleaseRequest {
-    /// A request to take the lock of this key away from its holder.
+    /// Creates a request to take the lock of this key away from its holder.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>) -> Self {
         Self { key: key.into(), holder: None }
     }
 
-    /// Sets the only holder that the lock is taken away from.
+    /// Sets the only holder from which the lock may be taken.
     #[must_use]
     pub fn only_from(mut self, holder: Option<Token>) -> Self {
         self.holder = holder;
@@ -78,22 +78,22 @@ impl ForceReleaseRequest {
     }
 }
 
-/// What a client says of itself, for operators who ask who holds a lock.
+/// What a client says about itself, for operators who ask who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ClientRecord {
-    /// The name that its application has given it.
+    /// The name that the application has given the client.
     pub name: Option<String>,
-    /// The name of its machine.
+    /// The name of the client's machine.
     pub host: Option<String>,
-    /// The number of its process there.
+    /// The client's process id on that machine.
     pub pid: Option<u32>,
-    /// The version of this library that it runs.
+    /// The version of this library that the client runs.
     pub version: Option<String>,
 }
 
 impl ClientRecord {
-    /// The record of a client of which nothing is known.
+    /// Creates the record of a client about which nothing is known.
     #[must_use]
     pub fn unknown() -> Self {
         Self { name: None, host: None, pid: None, version: None }
@@ -106,7 +106,7 @@ impl ClientRecord {
         self
     }
 
-    /// Sets the name of the machine and the number of the process there.
+    /// Sets the name of the machine and the process id on it.
     #[must_use]
     pub fn process(mut self, host: Option<String>, pid: Option<u32>) -> Self {
         (self.host, self.pid) = (host, pid);
@@ -121,20 +121,20 @@ impl ClientRecord {
     }
 }
 
-/// The record of one client, to be kept for a while.
+/// A request to keep the record of one client for a while.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct IntroduceRequest {
     /// The key of the record.
     pub key: Arc<str>,
-    /// What it says.
+    /// What the client says about itself.
     pub record: ClientRecord,
-    /// How long it is kept unless the client comes again; whole milliseconds.
+    /// How long the record is kept unless the client sends it again; whole milliseconds.
     pub keep: Duration,
 }
 
 impl IntroduceRequest {
-    /// A request to keep this record under this key.
+    /// Creates a request to keep this record under this key.
     #[must_use]
     pub fn new(key: impl Into<Arc<str>>, record: ClientRecord, keep: Duration) -> Self {
         Self { key: key.into(), record, keep }
@@ -145,18 +145,18 @@ impl IntroduceRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ScanFor {
-    /// Locks: not those of the library's own runs.
+    /// Locks, except those of the library's own runs.
     HeldLocks,
-    /// Debounced calls: their windows.
+    /// Debounced calls, by their windows.
     Debounces,
-    /// Functions that have durable calls which wait.
+    /// Functions with durable calls that wait.
     Waiting,
-    /// Functions that have durable calls which have failed for good.
+    /// Functions with durable calls that have failed for good.
     SetAside,
 }
 
 impl ScanFor {
-    /// What stands between the prefix and the id in a key of this kind.
+    /// Returns the part of a key of this kind that is between the prefix and the id.
     #[must_use]
     pub fn infix(self) -> &'static str {
         match self {
@@ -168,24 +168,24 @@ impl ScanFor {
     }
 }
 
-/// One page of the ids that a store has something of.
+/// A request for one page of the ids for which a store keeps something.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ScanRequest {
-    /// What is looked for.
+    /// What to look for.
     pub what: ScanFor,
     /// What the keys begin with.
     pub prefix: Arc<str>,
     /// What the ids begin with.
     pub ids: Arc<str>,
-    /// Where the page before [ended](ScanPage::next); `None` for the first one.
+    /// Where the previous page [ended](ScanPage::next); `None` for the first one.
     pub cursor: Option<Arc<str>>,
-    /// How many keys the store looks at for one page, about.
+    /// Roughly how many keys the store looks at for one page.
     pub count: usize,
 }
 
 impl ScanRequest {
-    /// A request for the first page of the ids behind this prefix.
+    /// Creates a request for the first page of the ids behind this prefix.
     #[must_use]
     pub fn new(what: ScanFor, prefix: impl Into<Arc<str>>, count: usize) -> Self {
         Self { what, prefix: prefix.into(), ids: "".into(), cursor: None, count }
@@ -198,14 +198,14 @@ impl ScanRequest {
         self
     }
 
-    /// Sets where the page before has ended.
+    /// Sets where the previous page ended.
     #[must_use]
     pub fn after(mut self, cursor: Option<Arc<str>>) -> Self {
         self.cursor = cursor;
         self
     }
 
-    /// The id in this key, if it is one that is looked for.
+    /// Returns the id in this key, if the request looks for it.
     ///
     /// ```
     /// # mod lock { pub mod store { pub use lock_core::contract::{ScanFor, ScanRequest}; } }
@@ -218,15 +218,15 @@ impl ScanRequest {
     #[must_use]
     pub fn id_in<'a>(&self, key: &'a str) -> Option<&'a str> {
         let id = key.strip_prefix(&*self.prefix)?.strip_prefix(self.what.infix())?;
-        // The library's own keys have a tilde where an id has none.
+        // At this place, the library's own keys have a tilde, and ids never do.
         (id.starts_with(&*self.ids) && !id.starts_with('~')).then_some(id)
     }
 }
 
 /// The answer to a [`ScanRequest`].
 ///
-/// An id that has something from the first page to the last is in one of them at least, and may be in
-/// several; where parts of the store change places meanwhile, some may be missing.
+/// An id that exists from the first page to the last is in at least one page, and may be in
+/// several. If parts of the store move in the meantime, some ids may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ScanPage {
@@ -237,7 +237,7 @@ pub struct ScanPage {
 }
 
 impl ScanPage {
-    /// A page with these ids.
+    /// Creates a page with these ids.
     #[must_use]
     pub fn new(ids: Vec<Arc<str>>, next: Option<Arc<str>>) -> Self {
         Self { ids, next }

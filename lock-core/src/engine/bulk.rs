@@ -1,9 +1,9 @@
-//! Requests that there may be very many of, and that no held lock depends on: what debounced and
-//! durable calls ask, status, extensions, releases by force.
+//! Requests that may be very numerous, and on which no held lock depends: those of debounced and
+//! durable calls, status, extensions, releases by force.
 //!
-//! They go to the store in batches, with a bound on what is on its way. So a flood of one kind is
-//! served in the order in which it came, each counted from when it is sent; and a renewal finds no
-//! more than that bound ahead of it.
+//! They go to the store in batches, with a bound on how many are in flight. So a flood of one kind
+//! is served in the order in which it came, each request counted from when it is sent; and a
+//! renewal finds no more than that bound ahead of it.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -22,22 +22,22 @@ use crate::{
     time::Moment,
 };
 
-/// How many of these requests may be on their way to one part of the store: some tens of milliseconds
-/// of a Redis server's time, and a round trip's worth on any link that is not very slow.
+/// How many of these requests may be in flight to one part of the store: some tens of milliseconds
+/// of a Redis server's time, and enough to fill a round trip on any link that is not very slow.
 const MOST_ON_THEIR_WAY: usize = 1000;
 
 #[derive(Clone, Default, Hash)]
 pub(super) struct Bulk<C>(Shards<Waiting<C>>);
 
-/// What waits to be sent to one part of the store, and how much is on its way. A batch is of one
-/// kind.
+/// The requests that wait to be sent to one part of the store, and how many are in flight. A batch
+/// has requests of one kind.
 #[derive(Clone, Default, Hash)]
 struct Waiting<C> {
     on_their_way: usize,
-    /// That part has answered none of them.
+    /// For how long that part has answered none of them.
     outage: Outage,
     kinds: Kinds<C>,
-    /// How many wait, of all kinds, and which of them comes first next time.
+    /// How many requests wait, of all kinds, and which kind comes first next time.
     count: usize,
     first: usize,
 }
@@ -60,7 +60,7 @@ struct Kinds<C> {
     claims: Queue<ClaimRequest, Acquirer<()>, C>,
 }
 
-/// Requests of one kind, in the order in which they came, and the call that a batch of them is.
+/// Requests of one kind, in the order in which they came, and the call that sends a batch of them.
 #[derive(Clone, Hash)]
 struct Queue<Q, T, C> {
     waiting: VecDeque<(Q, T, C)>,
@@ -72,7 +72,7 @@ type ToCall<Q, T, C> = fn(Batch<Q, (T, C)>) -> Call<C>;
 /// A [`Queue`] of any kind.
 trait Kind<C> {
     fn len(&self) -> usize;
-    /// Those who asked, who are not to be served.
+    /// Removes all requests; returns the callers, which are not served.
     fn drain(&mut self) -> Vec<C>;
     /// The next batch, and how many are in it.
     fn next(&mut self, room: usize, shard: usize, now: Moment) -> Option<(usize, Call<C>)>;
@@ -97,8 +97,8 @@ impl<Q, T, C: Caller> Kind<C> for Queue<Q, T, C> {
         self.waiting.drain(..).map(|(_, _, to)| to).collect()
     }
 
-    /// Nothing that nobody waits for any more: a release by force that was given up must not be
-    /// carried out later, on another holder.
+    /// Skips requests that nobody waits for any more: a release by force that was given up must not
+    /// be carried out later, on another holder.
     fn next(&mut self, room: usize, shard: usize, sent_at: Moment) -> Option<(usize, Call<C>)> {
         let (mut requests, mut asked) = (Vec::new(), Vec::new());
         while requests.len() < room
@@ -137,7 +137,7 @@ impl<C> Default for Kinds<C> {
 }
 
 impl<C: Caller> Kinds<C> {
-    /// All but the extensions.
+    /// All kinds but the extensions.
     fn others(&mut self) -> [&mut dyn Kind<C>; 13] {
         let Self { holders, clients, scans, forced, ends, due_in, .. } = self;
         let Self { keep, due, waiting, finish, set_aside, take_back, claims, .. } = self;
@@ -161,8 +161,8 @@ impl<C: Caller> Waiting<C> {
         Some(call)
     }
 
-    /// The next batch of the others. Each kind comes first in its turn, so that a flood of one of
-    /// them, which takes whatever room there is, does not keep the others waiting.
+    /// The next batch of the other kinds. Each kind comes first in its turn, so that a flood of one
+    /// of them, which takes whatever room there is, does not keep the others waiting.
     fn next(&mut self, shard: usize, now: Moment) -> Option<Call<C>> {
         let room = self.room();
         if self.count == 0 || room == 0 {
@@ -245,7 +245,7 @@ impl<C: Caller> Bulk<C> {
         self.0.at(shard).room()
     }
 
-    /// A batch of somebody else's that has its place among them.
+    /// Makes a batch of requests that are kept elsewhere; they count against the same bound.
     pub(super) fn batch<Q, T>(
         &mut self,
         (requests, asked): (Vec<Q>, Vec<T>),
@@ -256,7 +256,7 @@ impl<C: Caller> Bulk<C> {
         Batch { requests, sent: Sent { asked, shard, sent_at } }
     }
 
-    /// The next call that extends leases: it comes early, for it is about locks that are held.
+    /// The next call that extends leases. It comes early, because it is about locks that are held.
     pub(super) fn next_extensions(&mut self, now: Moment) -> Option<Call<C>> {
         let mut shards = self.0.iter_mut().enumerate();
         shards.find_map(|(shard, waiting)| waiting.next_extensions(shard, now))
@@ -272,9 +272,10 @@ impl<C: Caller> Bulk<C> {
         self.0.find(|shard| shard.count > 0 && shard.room() > 0).is_some()
     }
 
-    /// A batch was answered. What waits goes on if the store answers; if it has been silent for as
-    /// long as a caller may be asked to wait for an answer, nobody waits for a turn that will not
-    /// come: the silence is returned then. `others`: there are more that wait.
+    /// A batch was answered. If the store answers, what waits goes on. If the store has been silent
+    /// for as long as a caller may be asked to wait, the requests that wait are refused, since
+    /// their turn will not come, and the silence is returned. `others`: more requests wait
+    /// elsewhere.
     pub(super) fn answered<T, A>(
         &mut self,
         sent: &Sent<T>,
@@ -286,7 +287,7 @@ impl<C: Caller> Bulk<C> {
         shard.on_their_way = shard.on_their_way.saturating_sub(sent.asked.len());
         let is_silence = |answer: &Said<A>| answer.as_ref().is_err_and(StoreError::is_silence);
         let silence = answers.first().filter(|_| answers.iter().all(is_silence));
-        // Without anybody who is kept waiting by this silence, the next one begins anew.
+        // If this silence keeps nobody waiting, the next one is counted from its own start.
         let idle = shard.on_their_way == 0 && shard.count == 0 && !others;
         let Some(Err(silence)) = silence.filter(|_| !idle) else {
             shard.outage.end();

@@ -1,16 +1,16 @@
 //! The debounced calls of one process for one id, between the caller and the store.
 //!
-//! However many calls there are, one question at a time goes to the store, about the newest of
-//! them: it stands for all before it. While the store has said when the window is due, calls that
-//! come are just remembered; the newest is told to the store when that time has come, with its age.
-//! So commands depend on windows, and not on calls.
+//! However many calls there are, one question at a time goes to the store. It is about the newest
+//! call, which stands for all before it. Once the store has said when the window is due, further
+//! calls are just remembered; at that time, the store is told of the newest one, with its age. So
+//! the number of commands depends on the number of windows, not of calls.
 //!
-//! What the store knows is a call, under a number of its own; who gets the run is a caller: the
-//! newest one that is still there when the run is granted. Callers come and go without a word to
-//! the store, and nobody is told that another call runs before one does. A call that the store has
-//! heard of cannot be taken back: if its caller goes away, the window counts from it all the same,
-//! and an older call of this process waits for as long as one of another process would, which may
-//! be the newer of the two.
+//! The store knows of calls, each under a number of its own; a run goes to a caller: the newest one
+//! that is still there when the run is granted. Callers come and go without a request to the store,
+//! and nobody is told that another call runs before one does. A call that the store knows of is not
+//! taken back: if its caller goes away, the window still counts from it. An older call of this
+//! process then waits for as long as a call of another process would, since that one may be the
+//! newer of the two.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,11 +20,12 @@ use crate::{
     time::{Jitter, Moment, doubling},
 };
 
-/// The pauses between two rechecks whether the run before has ended, where nothing tells.
+/// The pauses between two rechecks of whether the previous run has ended, where nothing reports its
+/// end.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
-/// How much later than another process an older call of this one takes the place of one that the
-/// store has heard of, and whose caller is gone.
+/// How much later than another process an older call of this one takes the place of a call that the
+/// store knows of and whose caller is gone.
 const AFTER_OTHERS: Duration = Duration::from_millis(250);
 
 /// One call: what its window counts from.
@@ -36,7 +37,7 @@ pub(crate) struct Call {
     pub(crate) leading: bool,
 }
 
-/// The call that the store was asked about last, and the number that it knows it by.
+/// The call that the store was last asked about, and the number by which the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Registered {
     number: u64,
@@ -47,7 +48,7 @@ struct Registered {
 /// What to ask the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// By which the store knows the call. It never falls.
+    /// The number by which the store knows the call. It never decreases.
     pub(crate) number: u64,
     pub(crate) call: Call,
     pub(crate) age: Duration,
@@ -63,7 +64,8 @@ pub(crate) enum Answer {
     Running(Duration),
     Superseded,
     Granted,
-    /// It refused; the same for any other call would be refused, too, but that is for it to hear.
+    /// The store refused. It would refuse any other call as well, but each of them is told so when
+    /// it asks.
     Refused,
     /// The outcome is not known, or came too late to count.
     Unknown,
@@ -72,7 +74,7 @@ pub(crate) enum Answer {
 /// What has to be done, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// The run that may have been granted under this number is undone: nobody is there to do it.
+    /// The run that may have been granted under this number is undone: nobody is left to do it.
     pub(crate) undo: Option<u64>,
     /// What becomes of these callers.
     pub(crate) ended: Option<(End, Vec<u64>)>,
@@ -82,8 +84,8 @@ pub(crate) struct Step {
 /// What becomes of callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
-    /// The run is theirs: it is for the newest, which comes last; if that one is gone, for the one
-    /// before it. The others are superseded once it was taken, and not before.
+    /// The run is theirs. It goes to the newest caller, which comes last; if that one is gone, to
+    /// the one before it. The others are superseded once the run is taken, and not before.
     Runs,
     Superseded,
     Refused,
@@ -97,29 +99,30 @@ pub(crate) enum Next {
     Wait,
     /// Ask the store now.
     Ask,
-    /// Ask it then.
+    /// Ask it at this moment.
     AskAt(Moment),
-    /// Nobody calls any more.
+    /// No caller is left.
     Gone,
 }
 
 /// The calls of one id that have not been answered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Burst {
-    /// Who waits, with which call, by their places: of two, the one with the larger came later.
+    /// The callers that wait, each with its call, by their places: of two, the one with the larger
+    /// place came later.
     callers: BTreeMap<u64, (u64, Call)>,
     last_place: u64,
     registered: Option<Registered>,
-    /// When the store was asked about that, if it has not answered.
+    /// When the store was asked about the registered call, if it has not answered.
     asked_at: Option<Moment>,
-    /// A question about that had no answer: the run may be granted.
+    /// A question about that call had no answer: the run may have been granted.
     unknown: bool,
-    /// A run was granted, or may have been, and nobody was there to do it. What it has covered is
-    /// not superseded.
+    /// A run was granted, or may have been, and nobody was left to do it. The calls that it covered
+    /// are not superseded.
     undone: bool,
-    /// Calls count as made then at the earliest.
+    /// Calls count as made at this moment at the earliest.
     not_before: Moment,
-    /// When to ask next; never before anything was answered.
+    /// When to ask next; [`Moment::NEVER`] until something was answered.
     ask_at: Moment,
     /// The last answer said that a call of another process is newer.
     superseded_elsewhere: bool,
@@ -157,12 +160,12 @@ impl Burst {
         self.asked_at.is_some()
     }
 
-    /// Is there a caller that waits?
+    /// Does any caller wait?
     pub(crate) fn is_pending(&self) -> bool {
         !self.callers.is_empty()
     }
 
-    /// The number that the store is being asked about, if nobody is there for a run that it grants.
+    /// The number that the store is being asked about, if nobody is left for a run that it grants.
     pub(crate) fn abandoned(&self) -> Option<u64> {
         let registered = self.registered.filter(|_| self.asked_at.is_some())?;
         (!self.has_callers_until(registered.place)).then_some(registered.number)
@@ -172,8 +175,8 @@ impl Burst {
         self.callers.first_key_value().is_some_and(|(first, _)| *first <= place)
     }
 
-    /// A new call: its place. What the store is being asked does not concern it, unless it is
-    /// gone with the next question.
+    /// Adds a call; returns its place. A question that is in flight does not cover it: the next one
+    /// does.
     pub(crate) fn join(&mut self, caller: u64, call: Call) -> (u64, Next) {
         self.last_place += 1;
         let place = self.last_place;
@@ -181,8 +184,8 @@ impl Burst {
         let next = if self.asked_at.is_some() {
             Next::Wait
         } else if self.ask_at == Moment::NEVER || self.superseded_elsewhere {
-            // The store does not know that this process takes part, or takes another for the
-            // newest, which would run without this call.
+            // The store does not know that this process takes part, or takes a call of another
+            // process for the newest, which would run without this one.
             Next::Ask
         } else {
             self.ask_at = self.ask_at.min(call.made_at + call.wait);
@@ -191,7 +194,7 @@ impl Burst {
         (place, next)
     }
 
-    /// The caller at this place does not wait any longer, if it is still there.
+    /// The caller at this place no longer waits, if it is still there.
     pub(crate) fn leave(&mut self, place: u64) -> Step {
         if self.callers.remove(&place).is_none() || self.asked_at.is_some() {
             return Step::default();
@@ -199,7 +202,7 @@ impl Burst {
         if self.callers.is_empty() {
             return Step { undo: self.take_unknown(), next: Next::Gone, ..Step::default() };
         }
-        // One without an answer is asked about until it has one.
+        // A call without an answer is asked about until it has one.
         let registered =
             self.registered.filter(|registered| registered.place <= place && !self.unknown);
         if !registered.is_some_and(|registered| self.stands_in(registered.place)) {
@@ -214,25 +217,25 @@ impl Burst {
         self.callers.last_key_value().is_some_and(|(newest, _)| *newest < place)
     }
 
-    /// When to ask for a call that is older than the one that is due then.
+    /// When to ask about a call that is older than the one that is due at `due`.
     fn after_others(&self, due: Moment) -> Moment {
-        // If another process has the newest call, its grace has been counted.
+        // If another process has the newest call, its grace is already included.
         due + if self.superseded_elsewhere { Duration::ZERO } else { GRACE } + AFTER_OTHERS
     }
 
-    /// The number under which a run may have been granted, for it to be undone.
+    /// The number under which a run may have been granted, so that it can be undone.
     fn take_unknown(&mut self) -> Option<u64> {
         let unknown = std::mem::take(&mut self.unknown);
         self.undone |= unknown;
         self.registered.filter(|_| unknown).map(|registered| registered.number)
     }
 
-    /// A run that was granted to callers of this burst was undone: none of them was there.
+    /// A run that was granted to callers of this burst was undone: none of them was left.
     pub(crate) fn run_undone(&mut self) {
         self.undone = true;
     }
 
-    /// The time to ask has come, or something has happened.
+    /// It is time to ask, or something has happened.
     pub(crate) fn recheck(&mut self) -> Next {
         if self.asked_at.is_some() {
             self.again = true;
@@ -244,7 +247,7 @@ impl Burst {
         }
     }
 
-    /// A run has ended, perhaps the one that it waits for.
+    /// A run has ended, perhaps the one that this burst waits for.
     pub(crate) fn run_ended(&mut self) -> Next {
         let stands_in = self.registered.is_some_and(|registered| self.stands_in(registered.place));
         let waits = self.rechecks > 0 && !stands_in;
@@ -257,7 +260,7 @@ impl Burst {
         self.recheck()
     }
 
-    /// All calls are given up, for their burst was cancelled.
+    /// All calls are given up, because their burst was cancelled.
     pub(crate) fn cancel(&mut self) -> Step {
         let ended = self.end_until(u64::MAX, End::Superseded);
         if self.asked_at.is_some() {
@@ -266,8 +269,8 @@ impl Burst {
         Step { undo: self.take_unknown(), ended, next: Next::Gone }
     }
 
-    /// What to ask the store, if it is not being asked. The first of the pair is a run that has to
-    /// be undone before. `draw` gives a number that is larger than all before.
+    /// What to ask the store, if it is not being asked already. The first of the pair is a run that
+    /// has to be undone first. `draw` returns a number that is larger than all before.
     pub(crate) fn question(
         &mut self,
         now: Moment,
@@ -279,8 +282,8 @@ impl Burst {
         let (&place, &(_, call)) = self.callers.last_key_value()?;
         let for_nobody = |registered: Registered| !self.has_callers_until(registered.place);
         let undo = if self.registered.is_some_and(for_nobody) { self.take_unknown() } else { None };
-        // Until it is known what became of it, it is asked about again, also if there is a newer
-        // one: that would be superseded by a run that nobody has heard of.
+        // Until its outcome is known, the call is asked about again, even if there is a newer one:
+        // that one would be superseded by a run that nobody here knows of.
         let registered =
             self.registered.filter(|registered| self.unknown || registered.place >= place);
         let mut registered =
@@ -313,7 +316,8 @@ impl Burst {
                 self.wait_on(place, now + left.max(Duration::from_millis(1)), now)
             }
             Answer::Running(left) => {
-                // The lease of the run only bounds it: of a run elsewhere, nothing tells the end.
+                // The lease of the run is only an upper bound: nothing reports the end of a run
+                // elsewhere.
                 let recheck = doubling(POLL, self.rechecks);
                 self.rechecks = self.rechecks.saturating_add(1);
                 self.superseded_elsewhere = false;
@@ -327,7 +331,7 @@ impl Burst {
                 Step { undo, ended, next: self.go_on() }
             }
             Answer::Superseded if self.undone => {
-                // By what, nobody can tell: as a call that is made now, no run has covered it.
+                // It is not known by which run. As a call that is made now, no run has covered it.
                 self.undone = false;
                 self.registered = None;
                 self.not_before = now;
@@ -338,7 +342,7 @@ impl Burst {
                 Step { ended, next: self.go_on(), ..Step::default() }
             }
             Answer::Refused => {
-                // A claim before this one may have been granted, and had no answer.
+                // An earlier claim, which had no answer, may have been granted.
                 self.undone |= unknown;
                 let undo = unknown.then_some(registered.number);
                 let ended = self.end_until(place, End::Refused);
@@ -348,14 +352,14 @@ impl Burst {
         }
     }
 
-    /// This becomes of all callers up to this place, if there are any.
+    /// Ends all callers up to this place in this way, if there are any.
     fn end_until(&mut self, place: u64, end: End) -> Option<(End, Vec<u64>)> {
         let later = self.callers.split_off(&place.saturating_add(1));
         let ended = std::mem::replace(&mut self.callers, later);
         (!ended.is_empty()).then(|| (end, ended.into_values().map(|(caller, _)| caller).collect()))
     }
 
-    /// The call that was asked about has its answer; others begin anew.
+    /// The call that was asked about has its answer; the others start afresh.
     fn go_on(&mut self) -> Next {
         if self.callers.is_empty() {
             return Next::Gone;
@@ -365,9 +369,9 @@ impl Burst {
         Next::Ask
     }
 
-    /// The store asks for patience until then.
+    /// The store says to wait until then.
     fn wait_on(&mut self, asked: u64, until: Moment, now: Moment) -> Step {
-        // Nothing stands between it and a run of its own.
+        // The call is known to wait, so what supersedes it from now on is another run.
         self.undone = false;
         let Some((&newest, &(_, call))) = self.callers.last_key_value() else {
             return Step { next: Next::Gone, ..Step::default() };

@@ -1,7 +1,7 @@
 //! Debounced calls on their way to a run, or to being superseded.
 //!
-//! Which call is asked about, and when, is decided in [`Burst`]; who of the callers gets a run, and
-//! what the others are told, is decided here.
+//! [`Burst`] decides which call is asked about, and when. This file decides which caller gets a
+//! run, and what the others are told.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
@@ -21,20 +21,21 @@ use crate::{
     time::Moment,
 };
 
-/// How long a window is kept at least after it is done with.
+/// The shortest time for which a window is kept after it is finished.
 const TOMBSTONE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Default, Hash)]
 pub(super) struct Bursts<C> {
     calls: ByNumber<PendingCall<C>>,
-    /// Runs that were given away and not taken yet, by the numbers of their tokens: the calls that
-    /// each covers, the newest last. If its caller goes away first, the run is the next one's.
+    /// Runs that were given to a caller and not taken yet, by the numbers of their tokens: the
+    /// calls that each covers, the newest last. If the caller goes away first, the run goes to the
+    /// next one.
     untaken: ByNumber<Vec<u64>>,
     /// The debounced calls of each id, by the key of the run's lock.
     by_key: ByKey<PendingBurst>,
-    /// Where the burst is that a timer or a notice is about.
+    /// The keys of the bursts that timers and notices are about.
     keys: ByNumber<Arc<str>>,
-    /// Those that want to be asked about, by the parts of the store.
+    /// The bursts that want to be asked about, by part of the store.
     to_ask: Shards<VecDeque<Arc<str>>>,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Bursts<C> {
 #[derive(Clone, Hash)]
 struct PendingCall<C> {
     acquirer: Acquirer<C>,
-    /// In its burst, until the run is to be its own, or that of a newer call.
+    /// Its place in the burst, until this call or a newer one gets the run.
     place: u64,
 }
 
@@ -52,12 +53,13 @@ struct PendingBurst {
     burst: Burst,
     window: Arc<str>,
     lease: Duration,
-    /// Under which its timer is known.
+    /// The number under which its timer is known.
     number: u64,
     timer: Scheduled,
     /// The number of the call that the store knows.
     registered: Option<u64>,
-    /// That call may have been granted the run, which was released by force before it was heard of.
+    /// That call may have been granted the run, which was released by force before the grant
+    /// arrived.
     revoked: bool,
     failure: Option<StoreError>,
 }
@@ -88,7 +90,7 @@ impl<C> Bursts<C> {
         self.follow_next(&key, next, shared);
     }
 
-    /// Carries out what a burst wants, but for a run that begins.
+    /// Carries out what a burst requires, except for a run that begins.
     fn follow(&mut self, key: &Arc<str>, step: Step, shared: &mut Shared<C>) {
         if let Some(number) = step.undo {
             undo(key, number, shared);
@@ -134,7 +136,7 @@ impl<C> Bursts<C> {
         }
     }
 
-    /// The first part of the store that is to be asked about bursts, of those that have room.
+    /// The first part of the store that has to be asked about bursts, of those that have room.
     pub(super) fn next_shard(&self, mut has_room: impl FnMut(usize) -> bool) -> Option<usize> {
         let waiting = self.to_ask.iter().enumerate().filter(|(_, waiting)| !waiting.is_empty());
         waiting.map(|(shard, _)| shard).find(|shard| has_room(*shard))
@@ -145,8 +147,8 @@ impl<C> Bursts<C> {
         !self.to_ask.at(shard).is_empty()
     }
 
-    /// The next questions for this part of the store: the burst, and the number of the call that
-    /// each names. What has to be undone before them is undone.
+    /// The next questions for this part of the store: for each, the burst, and the number of the
+    /// call that it names. Undoes what has to be undone before them.
     pub(super) fn questions(
         &mut self,
         shard: usize,
@@ -192,12 +194,12 @@ impl<C> Bursts<C> {
             .max_wait(call.max_wait)
             .leading(call.leading);
         // For as long as a caller that took part may come late: it must find that it was
-        // superseded. One that was stopped for longer may run once more, with older arguments.
+        // superseded. A caller that was stopped for longer may run once more, with older arguments.
         request.keep = call.wait + lease.max(TOMBSTONE);
         Some((number, request))
     }
 
-    /// This part of the store is silent: what waits to be asked there is not answered either.
+    /// This part of the store is silent, so the questions that wait for it are not answered either.
     pub(super) fn give_up(&mut self, shard: usize, silence: &StoreError, shared: &mut Shared<C>) {
         for key in mem::take(self.to_ask.at(shard)) {
             if self.question(&key, shared).is_some() {
@@ -206,8 +208,8 @@ impl<C> Bursts<C> {
         }
     }
 
-    /// What the store has answered to a question. Of a run that may be believed, the fence is
-    /// returned, and the callers that it covers, the newest last.
+    /// Handles the store's answer to a question. For a run that may be relied on, returns the fence
+    /// and the callers that it covers, the newest last.
     pub(super) fn answered(
         &mut self,
         key: &Arc<str>,
@@ -227,9 +229,10 @@ impl<C> Bursts<C> {
                 pending.failure = Some(StoreError::unavailable(late));
                 Answer::Unknown
             }
-            // The same call asks again: if it was not this grant, it is granted that.
+            // The same call asks again: if the notice was about another grant, the call is granted
+            // this one again.
             Ok(DebounceReply::Granted { .. }) if mem::take(&mut pending.revoked) => {
-                let revoked = "the run was released by force before its grant was heard of";
+                let revoked = "the run was released by force before its grant arrived";
                 pending.failure = Some(StoreError::unavailable(revoked));
                 Answer::Unknown
             }
@@ -252,8 +255,8 @@ impl<C> Bursts<C> {
         run
     }
 
-    /// The newest of these callers that is still there, for a run with this token, and whether others
-    /// wait for it to take it. Those are superseded once it has, and not before.
+    /// The newest of these callers that is still there, for a run with this token, and whether
+    /// others wait for it to take the run. They are superseded once it has, and not before.
     pub(super) fn runner(
         &mut self,
         ownership: u64,
@@ -271,13 +274,13 @@ impl<C> Bursts<C> {
         None
     }
 
-    /// The caller of a run went away before it had taken it: the next one that may have it.
+    /// The caller of a run went away before it took the run; returns the next one that may have it.
     pub(super) fn next_runner(&mut self, ownership: u64) -> Option<(Acquirer<C>, bool)> {
         let callers = self.untaken.remove(&ownership)?;
         self.runner(ownership, callers)
     }
 
-    /// A run was granted, and none of those that it was for was there to do it.
+    /// A run was granted, and none of the callers that it was for was left to do it.
     pub(super) fn run_undone(&mut self, key: &str) {
         if let Some(pending) = self.by_key.get_mut(key) {
             pending.burst.run_undone();
@@ -291,8 +294,9 @@ impl<C> Bursts<C> {
         }
     }
 
-    /// The lock of a run was lost before it began. The calls that it was to cover are no newer than
-    /// it was, and newer ones may have run since: so they are not called again, but told.
+    /// The lock of a run was lost before the run began. The calls that it was to cover are no newer
+    /// than it was, and newer ones may have run since. So they are not asked about again, but
+    /// refused.
     pub(super) fn run_lost(&mut self, ownership: u64, shared: &mut Shared<C>) {
         for number in self.untaken.remove(&ownership).unwrap_or_default() {
             let lost = "the run that was to cover this call was lost before it began";
@@ -309,7 +313,7 @@ impl<C> Bursts<C> {
         }
     }
 
-    /// The store has something to say about the burst of this call: true if there is one.
+    /// The store has sent a notice about the burst of this call: true if there is such a burst.
     pub(super) fn notice(&mut self, number: u64, flushed: bool, shared: &mut Shared<C>) -> bool {
         let Some(key) = self.keys.get(&number).cloned() else { return false };
         if let Some(pending) = self.by_key.get_mut(&key) {
@@ -319,7 +323,7 @@ impl<C> Bursts<C> {
         true
     }
 
-    /// The run of this call was released by force: true if it may be granted, and was not heard of.
+    /// The run of this call was released by force: true if its grant may still be on its way.
     pub(super) fn revoked(&mut self, number: u64) -> bool {
         let pending = self.keys.get(&number).and_then(|key| self.by_key.get_mut(key));
         let asked = pending
@@ -335,7 +339,7 @@ impl<C> Bursts<C> {
         }
     }
 
-    /// A window is to end before its time: true if calls of this process wait for it.
+    /// A window is ended before its time: true if calls of this process wait in it.
     pub(super) fn end_window(
         &mut self,
         key: &Arc<str>,
@@ -376,7 +380,7 @@ impl<C> Bursts<C> {
         self.by_key.is_empty()
     }
 
-    /// The questions whose answer nobody waits for: a run that is granted is undone.
+    /// The questions whose answers nobody waits for: a run that is granted is undone.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = u64> {
         let abandoned = self.by_key.keys_where(|pending| pending.burst.abandoned().is_some());
         abandoned.into_iter().filter_map(|key| self.by_key.get(&key)?.burst.abandoned())
@@ -400,7 +404,7 @@ impl<C> Bursts<C> {
     }
 }
 
-/// A claim without an answer, or one whose caller is gone, may have taken the run's lock.
+/// Undoes a claim that may have taken the run's lock: it had no answer, or its caller is gone.
 fn undo<C>(key: &Arc<str>, number: u64, shared: &mut Shared<C>) {
     let token = shared.token(number);
     shared.undo(number, key, &token);

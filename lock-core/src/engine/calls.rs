@@ -1,4 +1,4 @@
-//! What the store is asked, and what it has answered.
+//! Calls to the store, and its answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     time::Moment,
 };
 
-/// How many items go into one call of the store: scripts of more would keep a Redis server from
+/// How many items go into one call to the store: scripts with more would keep a Redis server from
 /// its other clients for longer than a third of a millisecond.
 pub(super) const BATCH: usize = 100;
 
@@ -26,7 +26,8 @@ pub struct Batch<Q, T> {
     pub sent: Sent<T>,
 }
 
-/// What the engine has to know of each request of a batch when it is answered; it travels along.
+/// What the engine has to know about each request of a batch when it is answered; it travels with
+/// the batch.
 #[derive(Clone, Hash)]
 pub struct Sent<T> {
     pub(super) asked: Vec<T>,
@@ -41,16 +42,16 @@ impl<T> Sent<T> {
         &self.asked
     }
 
-    /// When.
+    /// When the batch was sent.
     pub fn sent_at(&self) -> Moment {
         self.sent_at
     }
 }
 
-/// What the store says to one request.
+/// The store's answer to one request.
 pub(super) type Said<A> = Result<A, StoreError>;
 
-/// What the store is to be asked. Calls begin in the order in which they come out.
+/// A call to the store. Calls begin in the order in which they come out.
 #[derive(Clone, Hash)]
 pub enum Call<C> {
     Acquire(Batch<AcquireRequest, (Asker, u64)>),
@@ -74,7 +75,7 @@ pub enum Call<C> {
     TakeBack(Batch<TakeBackRequest, ((), C)>),
 }
 
-/// What the store has answered to a [`Call`]: one answer for each request.
+/// The store's answer to a [`Call`]: one answer for each request.
 #[derive(Clone, Hash)]
 pub enum Answer<C> {
     Acquired(Sent<(Asker, u64)>, Vec<Said<Acquisition>>),
@@ -146,6 +147,6 @@ pub(super) struct Granted {
 pub enum Asker {
     /// The callers that wait in line for the lock of this key.
     Queued(Arc<str>),
-    /// The caller of this number, which asks for itself.
+    /// The caller with this number, which asks on its own behalf.
     Polled(u64),
 }

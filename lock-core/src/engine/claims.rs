@@ -1,4 +1,4 @@
-//! Claims of the runs of durable calls that are on their way.
+//! Claims of the runs of durable calls that are in flight.
 
 use super::{
     calls::{Granted, Said},
@@ -11,7 +11,7 @@ use crate::{
     time::Moment,
 };
 
-/// How many have not been answered.
+/// How many claims have not been answered.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Claims(usize);
 
@@ -24,8 +24,9 @@ impl Claims {
         self.0 == 0
     }
 
-    /// What the store has answered to a claim. A run that may be believed is returned; one that is
-    /// granted too late, or to a client that ends, or that may have been granted, is undone.
+    /// Handles the store's answer to a claim, and returns a run that may be relied on. A run is
+    /// undone if it is granted too late, or to a client that is shutting down, or if it is not
+    /// known whether it was granted.
     pub(super) fn answered<C>(
         &mut self,
         (acquirer, to): (Acquirer<()>, C),

@@ -1,8 +1,8 @@
-//! The engine: the only one that decides what a client's store is told, and what its callers are.
+//! The engine: it alone decides what a client asks its store, and what it tells its callers.
 //!
-//! Each part keeps its own state to itself and says what follows for others: by what it returns, or
-//! by an [`Effect`]. What follows is done here: what happens between the parts is read in this file,
-//! and it is over 500 lines long because that is read in one piece.
+//! Each part keeps its state private, and passes on what follows for other parts: by what it
+//! returns, or by an [`Effect`]. This file carries that out. It is over 500 lines long so that
+//! everything that happens between the parts can be read in one piece.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,13 +38,14 @@ use crate::{
     time::Moment,
 };
 
-/// All that one client knows of its locks and debounced calls, and all that it decides.
+/// Everything that one client knows about its locks and debounced calls, and everything that it
+/// decides.
 ///
 /// Whatever happens goes in: [`command`](Self::command), [`answered`](Self::answered),
-/// [`notice`](Self::notice), [`timeout`](Self::timeout). After each of them, what callers are told
-/// comes out of [`poll`](Self::poll); at the end of a turn, what the store is asked comes out of
-/// [`poll_call`](Self::poll_call), in the order in which the calls have to begin. `C` is what its
-/// owner knows a caller by.
+/// [`notice`](Self::notice), [`timeout`](Self::timeout). After each of them, [`poll`](Self::poll)
+/// returns what callers are told; at the end of a turn, [`poll_call`](Self::poll_call) returns what
+/// the store is asked, in the order in which the calls have to begin. `C` is how the owner of the
+/// engine identifies a caller.
 #[derive(Clone, Hash)]
 pub struct Engine<C> {
     shared: Shared<C>,
@@ -59,13 +60,13 @@ pub struct Engine<C> {
     claims: Claims,
     presence: Presence,
     shutdown: Shutdown<C>,
-    /// A question that has to be sent behind releases which it depends on.
+    /// A question that has to be sent behind the releases on which it depends.
     held_back: Option<Call<C>>,
 }
 
 impl<C: Caller> Engine<C> {
-    /// The engine of the client whose tokens begin with `client`: no two clients may have the same.
-    /// `shard_of` tells in which part of the store a key is.
+    /// Creates the engine of the client whose tokens begin with `client`, which no other client may
+    /// share. `shard_of` returns the part of the store that a key is in.
     pub fn new(client: impl Into<Arc<str>>, shard_of: ShardOf) -> Self {
         Self {
             shared: Shared::new(client.into(), shard_of),
@@ -156,7 +157,7 @@ impl<C: Caller> Engine<C> {
             Answer::Client(sent, answers) => self.pass(sent, answers, Outcome::Client),
             Answer::Scanned(sent, answers) => self.pass(sent, answers, Outcome::Page),
             Answer::DueIn(sent, answers) => self.pass(sent, answers, Outcome::DueIn),
-            // It comes again with later renewals, whatever the answer is.
+            // The record is sent again with later renewals, whatever the answer is.
             Answer::Introduced(..) => {}
             Answer::ForceReleased(sent, answers) => {
                 self.in_bulk(sent, answers, Self::force_released);
@@ -174,7 +175,7 @@ impl<C: Caller> Engine<C> {
         self.settle();
     }
 
-    /// Takes the answers of a batch one by one.
+    /// Handles the answers of a batch one by one.
     fn each<T, A>(
         &mut self,
         sent: Sent<T>,
@@ -186,8 +187,8 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// Takes the answers of a batch that had to wait for room: they tell whether that part of the store
-    /// is there, for others that wait.
+    /// Handles the answers of a batch that had to wait for room: they show, for others that wait,
+    /// whether that part of the store answers.
     fn in_bulk<T, A>(
         &mut self,
         sent: Sent<T>,
@@ -208,7 +209,7 @@ impl<C: Caller> Engine<C> {
         });
     }
 
-    /// The store has something to say.
+    /// The store has sent a notice.
     pub fn notice(&mut self, notice: Notice, now: Moment) {
         self.shared.now = now;
         let shared = &mut self.shared;
@@ -222,7 +223,7 @@ impl<C: Caller> Engine<C> {
                 self.polled.contended(number);
                 self.queued.contended(number, self.holds.key(number).cloned(), &mut self.shared);
             }
-            // It may be heard of before the grant is: they need not travel together.
+            // It may arrive before the grant does: they need not travel together.
             Notice::Revoked { number } => {
                 let is_heard_first = self.queued.revoked(number)
                     || self.polled.revoked(number)
@@ -239,8 +240,8 @@ impl<C: Caller> Engine<C> {
                 shared.delivery = delivery;
                 self.queued.recheck_all(shared);
             }
-            // It may have forgotten any lock: all are renewed now, and those that it has forgotten
-            // are lost.
+            // The new server may lack any lock: all are renewed now, and those that it lacks are
+            // lost.
             Notice::Replaced => {
                 for number in self.holds.numbers() {
                     if let Some(loss) = self.holds.step(number, Event::Doubted, &mut self.shared) {
@@ -252,8 +253,8 @@ impl<C: Caller> Engine<C> {
         self.settle();
     }
 
-    /// Does what is due. Comes before anything else: after a stall, nobody may be told anything new
-    /// about a lock before its loss is declared.
+    /// Does what is due. This comes before anything else: after a stall, nobody may be told
+    /// anything new about a lock before its loss is declared.
     pub fn timeout(&mut self, now: Moment) {
         self.shared.now = now;
         while let Some(timer) = self.shared.timers.pop_due(now) {
@@ -277,13 +278,13 @@ impl<C: Caller> Engine<C> {
 
     // What comes out.
 
-    /// What a caller is to be told next.
+    /// Returns what a caller is told next.
     pub fn poll(&mut self) -> Option<Output<C>> {
         self.shared.next_output()
     }
 
-    /// What the store is to be asked next. Once there is nothing, the turn is over, and those are
-    /// told who waited for that.
+    /// Returns what the store is asked next. Once there is nothing, the turn is over, and the
+    /// callers that waited for its end are answered.
     pub fn poll_call(&mut self, now: Moment) -> Option<Call<C>> {
         self.shared.now = now;
         let call = self.next_call();
@@ -322,16 +323,17 @@ impl<C: Caller> Engine<C> {
     /// The order of the calls in a turn.
     fn next_call(&mut self) -> Option<Call<C>> {
         let shared = &self.shared;
-        // Releases go first: who drops a guard and then acquires the same lock must find it free.
+        // Releases go first: a caller that drops a guard and then acquires the same lock must find
+        // it free.
         let release = self.releases.next(shared).map(Call::Release);
         release
             .or_else(|| self.held_back.take())
-            // What keeps locks comes before what takes them.
+            // Requests that keep locks come before those that take them.
             .or_else(|| self.holds.next(shared).map(Call::Renew))
             .or_else(|| self.bulk.next_extensions(shared.now))
             .or_else(|| self.next_questions())
             .or_else(|| self.next_acquires())
-            // What no lock depends on comes last.
+            // Requests on which no lock depends come last.
             .or_else(|| self.bulk.next(self.shared.now))
             .or_else(|| self.presence.next(&self.shared).map(Call::Introduce))
     }
@@ -344,7 +346,7 @@ impl<C: Caller> Engine<C> {
             self.settle();
             if !batch.0.is_empty() {
                 let question = Call::Register(self.bulk.batch(batch, shard, self.shared.now));
-                // What was undone for them goes ahead: they must find the runs' locks free.
+                // What was undone for them goes first: they must find the runs' locks free.
                 let Some(release) = self.releases.next(&self.shared) else {
                     return Some(question);
                 };
@@ -364,13 +366,14 @@ impl<C: Caller> Engine<C> {
         batch.map(Call::Acquire)
     }
 
-    /// What a flush waits for: releases, and what nobody waits for any more, which ends in one. Not
-    /// claims of durable calls: no guard was dropped for them.
+    /// What a flush waits for: releases, and requests that nobody waits for any more, which end in
+    /// a release. Not claims of durable calls: no guard was dropped for them.
     fn unreleased(&self) -> impl Iterator<Item = u64> {
         self.releases.numbers().chain(self.polled.abandoned()).chain(self.bursts.abandoned())
     }
 
-    /// What a shutdown waits for: all of that, also where somebody waits for it, and claims.
+    /// What a shutdown waits for: all of that, including requests that somebody still waits for,
+    /// and claims.
     fn is_unfinished(&self) -> bool {
         !self.releases.is_empty()
             || !self.polled.is_empty()
@@ -380,7 +383,7 @@ impl<C: Caller> Engine<C> {
     }
 
     fn end_turn(&mut self) {
-        // Only what a flush waits for is looked at: there may be very much else.
+        // Looks only at what a flush waits for: there may be very much else.
         let is_unreleased = |number| {
             self.releases.contains(number)
                 || self.polled.contains(number)
@@ -396,7 +399,7 @@ impl<C: Caller> Engine<C> {
 
     // What follows from what.
 
-    /// Does what the parts want of each other.
+    /// Carries out what the parts request of each other.
     fn settle(&mut self) {
         while let Some(effect) = self.shared.next_effect() {
             match effect {
@@ -471,20 +474,21 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// Does this process hold the lock by a later grant? Then this one was over when that was made: the
-    /// answers came in another order than the grants. Fences tell, for each is larger than all before.
+    /// Does this process hold the lock by a later grant? Then this grant had ended before that one
+    /// was made, and the answers arrived in another order than the grants. Fences show it, since
+    /// each is larger than all before.
     fn is_overtaken(&self, key: &str, granted: &Granted) -> bool {
         let held = self.queued.ownership(key).and_then(|ownership| self.holds.fence(ownership));
         held.is_some_and(|held| granted.fence < held)
     }
 
-    /// The store has granted a lock to somebody who did not wait in line for it.
+    /// The store has granted a lock to a caller that did not wait in line for it.
     fn hold_directly(&mut self, acquirer: Acquirer<C>, granted: Granted, work: Work) {
         if self.is_overtaken(&acquirer.key, &granted) {
             let Acquirer { key, to, .. } = acquirer;
             self.shared.undo(granted.ownership, &key, &granted.token);
             self.bursts.run_lost(granted.ownership, &mut self.shared);
-            let why = "a later grant of the lock was heard of before this one";
+            let why = "a later grant of the lock arrived before this one";
             let failure = StoreError::unavailable(why);
             return self.shared.refuse(to, Refusal::Failed(failure, Aftermath::Undone));
         }
@@ -493,8 +497,8 @@ impl<C: Caller> Engine<C> {
         self.hold(acquirer, granted, fencing_token, work);
     }
 
-    /// A lock is a caller's from now on. If that caller is gone, its owner lets go of it at once,
-    /// as of a hold that was not delivered.
+    /// A lock belongs to a caller from now on. If that caller is gone, its owner releases the lock
+    /// at once, as a hold that was not delivered.
     fn hold(&mut self, acquirer: Acquirer<C>, granted: Granted, fencing_token: u64, work: Work) {
         let Acquirer { number, key, terms, to } = acquirer;
         self.presence.granted(terms.lease, self.shared.now);
@@ -506,7 +510,7 @@ impl<C: Caller> Engine<C> {
         shared.tell(Output::Granted(to, grant));
     }
 
-    /// The same ownership in the hands of the next caller.
+    /// Passes the same ownership on to the next caller.
     fn pass_on(&mut self, ownership: u64, acquirer: Acquirer<C>, fencing_token: u64, work: Work) {
         let Acquirer { number, terms, to, .. } = acquirer;
         let shared = &mut self.shared;
@@ -518,12 +522,12 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it, or
-    /// to the store.
+    /// A guard gives up its lock: to the next caller in line, if nobody elsewhere waits for it;
+    /// otherwise to the store.
     fn release(&mut self, hold: HoldName, undelivered: bool, to: Option<C>) {
         let passable = self.holds.passable(hold, undelivered, self.shared.now);
         let Some((key, remaining)) = passable else {
-            // Lost before; the guard's own end changes nothing.
+            // The lock was lost before, so the end of the guard changes nothing.
             return self.shared.refuse(to, Refusal::Lost(NOT_HELD));
         };
         if undelivered && self.pass_run_on(hold, &key, remaining) {
@@ -532,7 +536,7 @@ impl<C: Caller> Engine<C> {
         let action = self.queued.released(&key, remaining, &mut self.shared);
         if let Action::Grant { caller, fencing_token } = action {
             let next = self.queued.next(caller, &mut self.shared);
-            let next = next.expect("BUG: who waits in line is known");
+            let next = next.expect("BUG: a caller in line is known");
             self.pass_on(hold.ownership, next, fencing_token, Work::Own);
             return self.shared.answer(to, Ok(Outcome::Done));
         }
@@ -542,13 +546,13 @@ impl<C: Caller> Engine<C> {
             self.queued.reacquire(&key, hold.ownership, token, &mut self.shared);
             return self.shared.answer(to, Ok(Outcome::Done));
         }
-        // `hold_at_least` is for those that have held it.
+        // `hold_at_least` is for callers that have held the lock.
         let keep_until = if undelivered { Moment::default() } else { keep_until };
         self.releases.begin(hold.ownership, (key, token), keep_until, to, &self.shared);
     }
 
-    /// If this was a run, and its caller went away before it had taken it: true if it is another's
-    /// now.
+    /// If this was a run whose caller went away before it took the run: true if another caller has
+    /// it now.
     fn pass_run_on(&mut self, hold: HoldName, key: &str, remaining: Duration) -> bool {
         if remaining.is_zero() {
             self.bursts.run_lost(hold.ownership, &mut self.shared);
@@ -575,18 +579,18 @@ impl<C: Caller> Engine<C> {
         }
     }
 
-    /// The lock was lost. Where its lease has run out, the store may hold the key for us still, though
-    /// nobody believes in it any more; where the store says that it is not ours, its key has gone in
-    /// another way than by a release, and those who wait for it have not been told; where it was taken
-    /// away by force, this token may hold it again. The same release is for all: it frees what is ours,
-    /// and passes on what nobody holds.
+    /// The lock was lost. If its lease has run out, the store may still hold the key for us, though
+    /// nobody relies on it any longer. If the store says that it is not ours, its key has
+    /// disappeared other than by a release, and the waiters have not been notified. If it was taken
+    /// away by force, this token may hold it again. The same release serves all three: it frees
+    /// what is ours, and passes on what nobody holds.
     fn lose(&mut self, ownership: u64, loss: Loss) {
         if let Some(Ended { key, token, .. }) = self.end_lost(ownership, loss) {
             self.shared.undo(ownership, &key, &token);
         }
     }
 
-    /// The store gives a lock to one at a time: its holder before has it no longer.
+    /// The store grants a lock to one holder at a time: the previous one no longer has it.
     fn lose_key(&mut self, key: &Arc<str>, loss: Loss) {
         if let Some(ownership) = self.queued.ownership(key) {
             self.end_lost(ownership, loss);
@@ -655,8 +659,8 @@ impl<C: Caller> Engine<C> {
         };
         let event =
             remaining.map_or(Event::NotOurs, |remaining| Event::Extended { sent_at, remaining });
-        // Not of what the same token was granted since: that may end sooner, for a grant gives the lease
-        // that was asked for.
+        // This is not about a later hold by the same token: that may end sooner, since a grant
+        // gives the lease that was asked for.
         let is_of_this_hold = !self.holds.is_asked_after(hold.ownership, sent_at);
         if is_of_this_hold
             && let Some(loss) = self.holds.step(hold.ownership, event, &mut self.shared)
@@ -677,7 +681,8 @@ impl<C: Caller> Engine<C> {
 
     fn force_released(&mut self, (key, to): (Arc<str>, C), sent_at: Moment, answer: Said<Release>) {
         if let Ok(Release { ours: true, .. }) = answer {
-            // Not what was asked for behind it, and heard of before.
+            // Not a hold that was asked for after the release, and granted before the release was
+            // answered.
             let ownership = self.queued.ownership(&key);
             if ownership.is_some_and(|ownership| !self.holds.is_asked_after(ownership, sent_at)) {
                 self.lose_key(&key, Loss::Forced);
@@ -685,7 +690,7 @@ impl<C: Caller> Engine<C> {
             self.freed(&key);
         }
         if let Ok(Release { handed_over: true, .. }) = answer {
-            // A token that holds nothing, to look after a lock that was never ours.
+            // A token that holds nothing, for watching a lock that was never ours.
             let number = self.shared.draw();
             let lock = (key, self.shared.token(number));
             let by = self.shared.now + RESERVATION;
@@ -702,7 +707,7 @@ impl<C: Caller> Engine<C> {
 
     // The end.
 
-    /// Releases what is held, tells who waits, and ends once that is done.
+    /// Releases what is held, refuses those who wait, and ends once that is done.
     fn stop(&mut self, limit: Duration, to: Option<C>) {
         self.shutdown.begin(self.shared.now + limit, to);
         let shared = &mut self.shared;

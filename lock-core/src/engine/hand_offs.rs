@@ -13,13 +13,13 @@ use crate::{
     time::Moment,
 };
 
-/// How long after the reservation a lock is looked at: the reservation runs from when the store got
-/// the release, and ends in the server's own time.
+/// How long after the reservation a lock is checked: the reservation counts from when the store
+/// received the release, and ends by the server's own clock.
 pub(crate) const MARGIN: Duration = Duration::from_millis(20);
 
 /// A lock that was handed over is passed on if nobody takes it up in time: a waiter that hangs, or
-/// whose notice was lost, delays the others by the reservation and no more. The client that released
-/// it is the one that knows that it was handed over, so it is the one that looks.
+/// whose notice was lost, delays the others by no more than the reservation. Only the client that
+/// released the lock knows that it was handed over, so that client checks.
 #[derive(Clone, Default, Hash)]
 pub(super) struct HandOffs {
     by_key: ByKey<HandOff>,
@@ -34,7 +34,7 @@ struct HandOff {
 }
 
 impl HandOffs {
-    /// Somebody has to have taken up this lock by then.
+    /// Watches a lock that somebody has to have taken up by this time.
     pub(super) fn watch<C>(
         &mut self,
         number: u64,
@@ -49,7 +49,7 @@ impl HandOffs {
         self.by_key.insert(key, hand_off);
     }
 
-    /// Somebody has taken it up, or another has seen to it since.
+    /// Stops watching a lock: it was taken up, or a later hand-over of it is watched instead.
     pub(super) fn forget<C>(&mut self, key: &str, shared: &mut Shared<C>) {
         if let Some(mut hand_off) = self.by_key.remove(key) {
             shared.timers.cancel(Timer::HandOff(hand_off.number), &mut hand_off.timer);
@@ -62,13 +62,14 @@ impl HandOffs {
         self.by_key.is_empty()
     }
 
-    /// Does one end that will not have ended by itself for long?
+    /// Is any of them due within the length of a reservation?
     pub(super) fn are_due_soon(&self, now: Moment) -> bool {
         let soon = now + RESERVATION + MARGIN;
         self.by_key.any(|hand_off| hand_off.timer.at() <= soon)
     }
 
-    /// Nobody may have taken it up: the same release again changes nothing if somebody has.
+    /// Perhaps nobody has taken the lock up. Repeats the release, which changes nothing if somebody
+    /// has.
     pub(super) fn timer<C>(&mut self, number: u64, shared: &mut Shared<C>) {
         let Some(key) = self.keys.remove(&number) else { return };
         if let Some(hand_off) = self.by_key.remove(&key) {

@@ -1,4 +1,4 @@
-//! Held locks: renewing them in batches, and finding them lost in time.
+//! Held locks: renewing them in batches, and finding out in time that they are lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
     time::Moment,
 };
 
-/// The locks that are held, by the numbers of their tokens.
+/// The held locks, by the numbers of their tokens.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Holds {
     by_ownership: ByNumber<Hold>,
     due: Shards<Vec<Due>>,
-    /// When they go out at the latest, whether they fill a batch or not.
+    /// When the due renewals are sent at the latest, whether they fill a batch or not.
     due_by: Option<Moment>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Holds {
 #[derive(Clone, Copy, Hash)]
 struct Due {
     ownership: u64,
-    /// Of which hold with that token.
+    /// Tells this hold from others with the same token.
     asked_at: Moment,
     lease: Duration,
 }
@@ -48,7 +48,7 @@ struct Hold {
     token: Token,
     fencing_token: u64,
     lease: Lease,
-    /// `hold_at_least` keeps the key until then, even when it is released before.
+    /// `hold_at_least` keeps the key until then, even if the lock is released before.
     keep_until: Moment,
     timer: Scheduled,
 }
@@ -62,8 +62,8 @@ pub(super) struct Ended {
 }
 
 impl Holds {
-    /// A lock is held from now on, until the deadline that is returned. Who held it before must have
-    /// lost it.
+    /// A lock is held from now on, until the deadline that is returned. Its previous holder must
+    /// have lost it.
     pub(super) fn begin<C>(
         &mut self,
         (caller, key, terms): (u64, Arc<str>, Terms),
@@ -86,7 +86,7 @@ impl Holds {
         deadline
     }
 
-    /// The same ownership in the hands of the next caller: the token, and the deadline.
+    /// Passes the same ownership on to the next caller; returns the token and the deadline.
     pub(super) fn pass_on<C>(
         &mut self,
         ownership: u64,
@@ -103,7 +103,7 @@ impl Holds {
         Some((hold.token.clone(), deadline))
     }
 
-    /// What is held under this name, unless it was lost, or is somebody else's by now.
+    /// The hold with this name, unless it was lost, or has passed to another caller.
     fn named(&self, name: HoldName) -> Option<&Hold> {
         self.by_ownership.get(&name.ownership).filter(|hold| hold.caller == name.caller)
     }
@@ -116,18 +116,18 @@ impl Holds {
         Some(self.named(name)?.fencing_token)
     }
 
-    /// The fence by which the store has granted what is held with this token.
+    /// The fence with which the store granted what this token holds.
     pub(super) fn fence(&self, ownership: u64) -> Option<u64> {
         Some(fence_of(self.by_ownership.get(&ownership)?.fencing_token))
     }
 
-    /// May what is held under this name still be believed?
+    /// May the hold with this name still be relied on?
     pub(super) fn is_believed(&self, name: HoldName, now: Moment) -> bool {
         self.named(name).is_some_and(|hold| now < hold.lease.deadline())
     }
 
-    /// The key of a lock, and how long it may be passed on to somebody else as it is: zero if it may
-    /// not.
+    /// The key of a lock, and for how long it may be passed on to another caller as it is: zero if
+    /// it may not.
     pub(super) fn passable(
         &self,
         name: HoldName,
@@ -157,12 +157,12 @@ impl Holds {
         Some(&self.by_ownership.get(&ownership)?.key)
     }
 
-    /// Why the lock is lost that nobody has renewed until its deadline.
+    /// Why a lock is lost that nobody has renewed by its deadline.
     pub(super) fn expiry(&self, ownership: u64) -> Loss {
         self.by_ownership.get(&ownership).map_or(Loss::Expired, |hold| hold.lease.expiry())
     }
 
-    /// One event of one held lock: why it is lost, if it is.
+    /// Handles one event of one held lock; returns why the lock is lost, if it is.
     pub(super) fn step<C>(
         &mut self,
         ownership: u64,
@@ -177,8 +177,8 @@ impl Holds {
             Action::Lose => return Some(hold.lease.loss(shared.now)),
             Action::Wait => {}
             Action::Renew { remaining } => {
-                // Waiting a thirtieth of the lease for company fills the batches, and takes a
-                // tenth of the time there is for a second and third try.
+                // Waiting a thirtieth of the lease for other renewals fills the batches, and takes
+                // a tenth of the time that there is for a second and third try.
                 let by = shared.now + hold.lease.length() / 30;
                 self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
                 let due = Due { ownership, asked_at: hold.asked_at, lease: remaining };
@@ -186,7 +186,7 @@ impl Holds {
             }
         }
         if event == Event::Doubted {
-            // Also one whose renewal waits for company already.
+            // Even if its renewal already waits for others.
             self.due_by = self.due_by.map(|due_by| due_by.min(shared.now));
         }
         let deadline = hold.watch(ownership, shared);
@@ -196,8 +196,8 @@ impl Holds {
         None
     }
 
-    /// Did its token ask for the lock after that? Then what was asked at that time is not about this
-    /// hold: answers may overtake each other.
+    /// Did its token ask for the lock after that? Then a request that was sent at that time is not
+    /// about this hold: answers may overtake each other.
     pub(super) fn is_asked_after(&self, ownership: u64, sent_at: Moment) -> bool {
         self.by_ownership.get(&ownership).is_some_and(|hold| sent_at < hold.asked_at)
     }
@@ -210,7 +210,7 @@ impl Holds {
         self.due_by
     }
 
-    /// The next batch of renewals, if they fill one, or the first cannot wait longer.
+    /// The next batch of renewals, if one is full, or if the first renewal must not wait longer.
     pub(super) fn next<C>(
         &mut self,
         shared: &Shared<C>,
@@ -222,14 +222,14 @@ impl Holds {
             let Some(shard) = due else { break };
             let due = self.due.at(shard);
             let size = due.len().min(BATCH);
-            // A store answers a batch within what the shortest lease in it leaves: one that is too
-            // short for the way there must not take longer ones with it.
+            // A store answers a batch within the time that its shortest lease leaves: a lease that
+            // is too short for the way to the store must not take longer ones with it.
             due[..size].sort_by_key(|due| due.lease);
             let least = magnitude(due[0].lease);
             let alike = due[..size].iter().take_while(|due| magnitude(due.lease) == least);
             let alike = alike.count();
             let locks = due.drain(..alike).filter_map(|Due { ownership, asked_at, lease }| {
-                // It may have been released while it waited, and granted anew since.
+                // It may have been released while it waited, and granted again since.
                 let hold = self.by_ownership.get(&ownership);
                 let hold = hold.filter(|hold| hold.asked_at == asked_at)?;
                 let (key, token) = (Arc::clone(&hold.key), hold.token.clone());
@@ -247,7 +247,8 @@ impl Holds {
         None
     }
 
-    /// The store has answered one renewal of a batch: why the lock is lost, if it is.
+    /// Handles the store's answer to one renewal of a batch; returns why the lock is lost, if it
+    /// is.
     pub(super) fn renewed<C>(
         &mut self,
         (ownership, lease): (u64, Duration),
@@ -264,14 +265,14 @@ impl Holds {
             Ok(Renewal::NotOurs) if Mutant::NotOursIsIgnored.is_on() => Event::Unknown,
             Ok(Renewal::NotOurs) => Event::NotOurs,
             Err(_) if Mutant::ErrorCountedAsNotOurs.is_on() => Event::NotOurs,
-            // A refusal is not a loss either: a replica that cannot be written to, a server that is
+            // A refusal is not a loss either: a replica that is read-only, or a server that is
             // loading its data, says nothing about who holds the lock.
             Err(_) => Event::Unknown,
         };
         self.step(ownership, event, shared)
     }
 
-    /// What asks the store for that much more of a lease, if it may be had.
+    /// The request that extends a lease by this much, if that is allowed.
     pub(super) fn extension(
         &self,
         name: HoldName,
@@ -331,10 +332,10 @@ mod tests {
         shared.now = due;
         shared.timers.pop_due(due);
         assert_eq!(holds.step(1, Event::Timer, &mut shared), None);
-        assert!(holds.next(&shared).is_none(), "it waits for company");
+        assert!(holds.next(&shared).is_none(), "it waits for other renewals");
         shared.now = due + Duration::from_millis(1);
         assert_eq!(holds.step(1, Event::Doubted, &mut shared), None);
-        assert!(holds.next(&shared).is_some(), "a lock that may be gone is looked at now");
+        assert!(holds.next(&shared).is_some(), "a lock that may be gone is renewed now");
     }
 
     #[test]
@@ -348,7 +349,7 @@ mod tests {
         let sent_at = shared.now;
         let granted = Granted { ownership: 1, token, sent_at, lease, fence: 1, contended: false };
         holds.begin((1, "k".into(), Terms::of_run(lease, None)), &granted, 1, &mut shared);
-        // The same token has held the lock before, and was renewed too late.
+        // The same token held the lock before, and was renewed too late.
         for (asked_at, loss) in [(at(999_999_999), None), (sent_at, Some(Loss::NotOurs))] {
             let answer = Ok(Renewal::NotOurs);
             assert_eq!(holds.renewed((1, lease), asked_at, answer, &mut shared), loss);

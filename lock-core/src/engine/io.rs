@@ -1,4 +1,4 @@
-//! What goes into the engine, and what comes out of it.
+//! The input and the output of the engine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +18,12 @@ use crate::{
 pub enum Patience {
     /// In line, for this long; zero is one try.
     For(Duration),
-    /// So many tries, so far apart, without standing in line: what @upstash/lock does.
+    /// This many tries, with this delay between two of them, without waiting in line: what
+    /// @upstash/lock does.
     Attempts { attempts: u32, delay: Duration },
 }
 
-/// What a lock is acquired with; every field has been checked.
+/// The terms on which a lock is acquired; every field has been checked.
 #[derive(Clone, Copy, Debug, Hash)]
 pub struct Terms {
     pub lease: Duration,
@@ -31,13 +32,13 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Of the lock of a run.
+    /// The terms for the lock of a run.
     pub fn of_run(lease: Duration, hold_at_most: Option<Duration>) -> Self {
         Self { lease, hold_at_most, hold_at_least: Duration::ZERO }
     }
 }
 
-/// Somebody who asks for a lock. `to` is what its owner knows it by.
+/// A caller that asks for a lock. `to` is how its owner identifies it.
 #[derive(Clone, Hash)]
 pub struct Acquirer<C> {
     pub number: u64,
@@ -46,7 +47,7 @@ pub struct Acquirer<C> {
     pub to: C,
 }
 
-/// A lock is asked for.
+/// A request for a lock.
 #[derive(Clone, Hash)]
 pub struct Acquire<C> {
     pub acquirer: Acquirer<C>,
@@ -71,7 +72,7 @@ pub struct DebouncedCall<C> {
     pub terms: WindowTerms,
 }
 
-/// The run of a durable call, which somebody wants to do.
+/// A request to run a durable call.
 #[derive(Clone, Hash)]
 pub struct RunClaim<C> {
     pub acquirer: Acquirer<C>,
@@ -79,7 +80,7 @@ pub struct RunClaim<C> {
     pub id: Arc<str>,
 }
 
-/// Which hold a guard is about: an ownership passes from caller to caller.
+/// The hold that a guard is about: an ownership passes from caller to caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HoldName {
     /// The number in the token.
@@ -87,25 +88,25 @@ pub struct HoldName {
     pub caller: u64,
 }
 
-/// What callers ask.
+/// What callers ask for.
 #[derive(Clone)]
 pub enum Command<C> {
     Acquire(Box<Acquire<C>>),
     Debounce(Box<DebouncedCall<C>>),
     Claim(Box<RunClaim<C>>),
-    /// Nobody waits any more for what has this number.
+    /// Nobody waits any more for the request with this number.
     Cancel(u64),
     Release {
         hold: HoldName,
-        /// Its guard never reached its caller: nobody has held the lock.
+        /// The guard never reached its caller: nobody has held the lock.
         undelivered: bool,
         to: Option<C>,
     },
-    /// The caller of a run has it, and other calls wait for that.
+    /// The caller of a run has it; other calls wait for that.
     RunTaken(HoldName),
     Extend(HoldName, Duration, C),
     Leak(HoldName),
-    /// Its holder has found the deadline passed, and believes in it no longer.
+    /// The holder has found the deadline passed, and no longer relies on the lock.
     Expired(HoldName),
     Query(Box<Query>, C),
     Flush(C),
@@ -115,7 +116,8 @@ pub enum Command<C> {
 }
 
 impl<C> Command<C> {
-    /// The command if it undoes something, or waits for that; or who asks for something new.
+    /// The command if it undoes something, or waits for that; otherwise the caller that asks for
+    /// something new.
     pub(super) fn if_it_undoes(self) -> Result<Self, C> {
         match self {
             Self::Acquire(acquire) => Err(acquire.acquirer.to),
@@ -132,16 +134,16 @@ impl<C> Command<C> {
 pub enum Output<C> {
     Granted(C, Grant),
     Answered(C, Result<Outcome, Refusal>),
-    /// What is held with the token of this number is to be believed in until then.
+    /// What the token with this number holds may be relied on until this moment.
     Deadline(u64, Moment),
-    /// It is not to be believed in any longer.
+    /// It may no longer be relied on.
     Lost(u64, Loss),
-    /// Whoever is called that waits in line from now on. Only of those that
-    /// [want it told](Caller::told_as).
+    /// The caller of this name waits in line from now on. Only for callers that
+    /// [want this reported](Caller::told_as).
     Waiting(Arc<str>),
 }
 
-/// Why a lock is not to be believed in any longer.
+/// Why a lock may no longer be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// Its lease ran out before it was renewed.
@@ -156,7 +158,7 @@ pub enum Loss {
     Closed,
 }
 
-/// A lock that a caller has got.
+/// A lock that was granted to a caller.
 #[derive(Clone)]
 pub struct Grant {
     pub hold: HoldName,
@@ -166,17 +168,17 @@ pub struct Grant {
     pub work: Work,
 }
 
-/// Has the caller with this fencing token got the lock from another one of its process, and not from
-/// the store?
+/// Did the caller with this fencing token get the lock from another caller of its process, and not
+/// from the store?
 pub fn is_handed_over(fencing_token: u64) -> bool {
     hand_overs_of(fencing_token) > 0
 }
 
-/// What it was got for.
+/// What the lock is for.
 #[derive(Clone)]
 pub enum Work {
     Own,
-    /// The run of a burst. `followed`: other calls wait for this one to take it.
+    /// The run of a burst. `followed`: other calls wait for its caller to take it.
     Burst {
         followed: bool,
     },
@@ -203,7 +205,7 @@ pub enum Outcome {
     SetAside(Vec<SetAside>),
     Client(Option<ClientRecord>),
     Page(ScanPage),
-    /// How long it is until a debounced call is due, if one waits.
+    /// How long until a debounced call is due, if one waits.
     DueIn(Option<Duration>),
     Waiting(WaitingCalls),
 }
@@ -213,8 +215,8 @@ pub enum Outcome {
 pub enum Refusal {
     /// Somebody else held the lock for all of this time.
     BusyFor(Duration),
-    /// Somebody else held it at each of so many tries, from the first to the last of which so long
-    /// went by.
+    /// Somebody else held it at each of this many tries; this is the time from the first to the
+    /// last of them.
     BusyAtEach(u32, Duration),
     Lost(&'static str),
     Invalid(String),
@@ -232,7 +234,7 @@ pub enum Aftermath {
     NotSent,
 }
 
-/// What callers ask that changes nothing in the engine.
+/// Requests of callers that change nothing in the engine.
 #[derive(Clone, Hash)]
 pub enum Query {
     Holder(Arc<str>),
@@ -240,7 +242,8 @@ pub enum Query {
     Client(Arc<str>),
     Scan(ScanRequest),
     ForceRelease(ForceReleaseRequest),
-    /// When the call is due that waits in this window; the run's key tells where that is.
+    /// When the call that waits in this window is due; the run's key determines the part of the
+    /// store.
     DueIn {
         window: Arc<str>,
         run: Arc<str>,
@@ -254,7 +257,7 @@ pub enum Query {
     },
     Keep(KeepRequest),
     Due(DueRequest),
-    /// All that wait, and not only those that are due.
+    /// All that wait, not only those that are due.
     Waiting(DueRequest),
     Finish(FinishRequest),
     SetAside(DurableBook),
@@ -262,7 +265,7 @@ pub enum Query {
 }
 
 impl Query {
-    /// A key of what is asked about: all of it is in one part of the store.
+    /// A key that the query is about: all of its keys are in one part of the store.
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Holder(key)
@@ -281,12 +284,13 @@ impl Query {
     }
 }
 
-/// How one asks: is anybody there to hear the answer? By default, nobody.
+/// The one who asks. By default, nobody waits for the answer.
 pub trait Caller: Default {
     /// Does nobody wait for the answer any longer?
     fn is_gone(&self) -> bool;
 
-    /// What it is called where it is told that it waits; `None` if nobody wants to hear of that.
+    /// The name under which it is reported that the caller waits; `None` if nobody wants that
+    /// report.
     fn told_as(&self) -> Option<Arc<str>> {
         None
     }

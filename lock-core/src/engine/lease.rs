@@ -1,9 +1,9 @@
-//! The lease of one held lock: until when it may be believed, and when to renew it.
+//! The lease of one held lock: until when it may be relied on, and when to renew it.
 //!
-//! The store gives a lock for a *lease*. The holder may believe it for less: until the
+//! The store grants a lock for a *lease*. The holder may rely on it for less: until the
 //! **deadline**, which is counted from before the request was sent and keeps a margin for clocks
-//! that do not run alike. Redis documents the same arithmetic for Redlock ("validity time");
-//! counting from before the request is what makes it hold for replies that come late.
+//! that run at different rates. Redis documents the same arithmetic for Redlock ("validity time");
+//! counting from before the request makes it hold for replies that come late.
 
 use std::time::Duration;
 
@@ -18,28 +18,29 @@ use crate::{
 pub(crate) enum Event {
     /// Time has passed; nothing else happened.
     Timer,
-    /// The store keeps the lock for us for at least `remaining` from when it got the request,
+    /// The store keeps the lock for us for at least `remaining` from when it received the request,
     /// which was not before `sent_at`.
     Renewed { sent_at: Moment, remaining: Duration },
-    /// The same, as the answer to something else than a renewal: one that is on its way stays so.
+    /// The same, as the answer to a request other than a renewal: a renewal that is in flight stays
+    /// in flight.
     Extended { sent_at: Moment, remaining: Duration },
     /// The store says that the lock is not ours.
     NotOurs,
     /// No answer, or an answer that says nothing about the lock: it may or may not be renewed.
     Unknown,
-    /// Another server answers for the store, and may know nothing of the lock.
+    /// Another server now answers for the store, and may not have the lock.
     Doubted,
 }
 
-/// What its owner has to do now.
+/// What the owner has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Nothing before [`Lease::next_timer`].
     Wait,
     /// Ask the store to keep the lock for this long. One request at a time: the next one comes
-    /// after an answer, or [`Event::Unknown`], was reported.
+    /// after an answer or [`Event::Unknown`] was reported.
     Renew { remaining: Duration },
-    /// The lock can no longer be trusted. Final: every later event answers the same.
+    /// The lock can no longer be relied on. Final: every later event has the same result.
     Lose,
 }
 
@@ -60,8 +61,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// What the store `granted` to a request that was sent at `sent_at`, from then on renewed for
-    /// `lease`, and for no longer than `hold_at_most` in all.
+    /// The lease that the store `granted` to a request sent at `sent_at`. From then on it is
+    /// renewed for `lease`, and for no longer than `hold_at_most` in all.
     pub(crate) fn granted(
         sent_at: Moment,
         granted: Duration,
@@ -84,7 +85,7 @@ impl Lease {
     }
 
     /// The same lock in the hands of the next holder in this process, renewed for its own lease
-    /// from now on. A renewal that is on its way stays on its way.
+    /// from now on. A renewal that is in flight stays in flight.
     pub(crate) fn pass_on(
         &mut self,
         now: Moment,
@@ -93,17 +94,17 @@ impl Lease {
     ) {
         let left = self.expiry.after(now);
         let next = Self::granted(now, left, (lease, hold_at_most), jitter);
-        // The margin is for the whole of what was granted, whichever lease is the longer.
+        // The margin covers all that was granted, even if the next lease is the shorter one.
         let deadline = self.deadline.min(next.deadline);
         *self = Self { deadline, renewing: self.renewing, failures: self.failures, ..next };
     }
 
-    /// From then on the holder must not believe that it holds the lock.
+    /// From this moment on, the holder must not believe that it holds the lock.
     pub(crate) fn deadline(&self) -> Moment {
         self.deadline
     }
 
-    /// For how long it is renewed.
+    /// The lease with which it is renewed.
     pub(crate) fn length(&self) -> Duration {
         self.lease
     }
@@ -124,19 +125,19 @@ impl Lease {
         }
     }
 
-    /// Why it is lost, once [`step`](Self::step) has said so.
+    /// Why the lock is lost, once [`step`](Self::step) has said that it is.
     pub(crate) fn loss(&self, now: Moment) -> Loss {
         if now >= self.deadline { self.expiry() } else { Loss::NotOurs }
     }
 
-    /// Why it is lost when its deadline has passed.
+    /// Why the lock is lost when its deadline has passed.
     pub(crate) fn expiry(&self) -> Loss {
         if self.expiry >= self.end { Loss::HeldAtMost } else { Loss::Expired }
     }
 
     pub(crate) fn step(&mut self, event: Event, now: Moment) -> Action {
         // Before anything else: a deadline that has passed is final. A renewal that is answered
-        // after it changes nothing, for its holder may have been told already.
+        // after it changes nothing, because the holder may already have been told.
         self.is_lost |= now >= self.deadline || event == Event::NotOurs;
         if self.is_lost {
             return Action::Lose;
@@ -149,7 +150,7 @@ impl Lease {
                 self.extend_to(sent_at, remaining);
             }
             Event::Extended { sent_at, remaining } => self.extend_to(sent_at, remaining),
-            // A renewal finds out; one that is on its way is answered first.
+            // A renewal finds out; one that is in flight is answered first.
             Event::Doubted => self.renew_at = now,
             Event::Unknown => {
                 self.renewing = false;
@@ -176,7 +177,7 @@ impl Lease {
         self.deadline = expiry - margin(self.lease.max(remaining));
         // A third of the lease after the request, give or take a tenth, so that holds that began
         // together do not renew together for ever; then rounded up to a common grid, so that
-        // those that are due close together cost one wake-up and travel in one batch.
+        // renewals that are due close together cost one wake-up and travel in one batch.
         let third = self.lease / 3;
         let wait = self.jitter.between(third * 9 / 10, third * 11 / 10);
         self.renew_at = if expiry >= self.end {
@@ -187,16 +188,16 @@ impl Lease {
     }
 
     /// How long to wait after a renewal without an answer: doubling from a 24th of the lease to a
-    /// sixth, each jittered by half, so that a short fault costs little and a long one does not
-    /// meet all holders at once when it ends.
+    /// sixth, each jittered by half. So a short fault costs little, and the end of a long one does
+    /// not bring all renewals at once.
     fn back_off(&self) -> Duration {
         let delay = (self.lease / 24 * 2_u32.pow(self.failures.min(2))).min(self.lease / 6);
         self.jitter.nth(self.failures).between(delay / 2, delay)
     }
 }
 
-/// What is kept off a lease for clocks that do not run at the same rate: a hundredth of it, and
-/// at least two milliseconds, because stores round to one.
+/// The part of a lease that is not used, because clocks do not run at the same rate: a hundredth of
+/// it, and at least two milliseconds, because stores round to one.
 pub(crate) fn margin(lease: Duration) -> Duration {
     if Mutant::NoMargin.is_on() {
         return Duration::ZERO;
@@ -204,7 +205,7 @@ pub(crate) fn margin(lease: Duration) -> Duration {
     (lease / 100).max(Duration::from_millis(2))
 }
 
-/// Would a grant of this lease be over before anybody could believe in it?
+/// Would a grant of this lease be over before anybody could rely on it?
 pub(crate) fn comes_too_late(sent_at: Moment, lease: Duration, now: Moment) -> bool {
     now >= sent_at + lease.saturating_sub(margin(lease)) && !Mutant::LateGrantCounts.is_on()
 }
@@ -356,7 +357,8 @@ mod tests {
         held.step(Event::Timer, held.next_timer());
         let (deadline, failures) = (held.deadline(), held.failures);
         assert_eq!(failures, 1);
-        // A shorter lease keeps less of a margin, and what was granted with the longer one is kept to.
+        // A shorter lease has a smaller margin, but the deadline that was granted with the longer
+        // one stays.
         held.pass_on(at(9000), (LEASE / 9, None), Jitter::new(0));
         assert_eq!(held.deadline(), deadline);
         assert!(held.renewing, "one at a time");

@@ -1,13 +1,14 @@
 //! The callers of one process that want one lock: its local queue.
 //!
-//! They are served in the order in which they came. One request stands for all of them in the
-//! store: their **entry**, with one token and one ticket in the store's own queue, for whichever
-//! caller it was made. Once the lock is granted it is this process's **ownership**: the lock passes
-//! from one caller to the next without a word to the store, each with a larger fencing token, until
-//! somebody elsewhere waits for it, too. Then the caller that holds it is the last of the ownership.
+//! They are served in the order in which they came. One request represents all of them in the
+//! store: their **entry**, with one token and one ticket in the store's own queue, whichever caller
+//! it was made for. Once the lock is granted, it is this process's **ownership**: the lock passes
+//! from one caller to the next without a request to the store, each with a larger fencing token,
+//! until somebody elsewhere waits for it as well. From then on, the caller that holds it is the
+//! last of the ownership.
 //!
-//! That is what makes a hand-over cheap, and what keeps it fair: processes take turns in the order
-//! in which they reached the store; within a turn that nobody else wants, callers do.
+//! This makes a hand-over cheap and keeps it fair: processes take turns in the order in which they
+//! reached the store; within a turn that no other process wants, callers take turns.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,11 +19,12 @@ use crate::{
     time::{Jitter, Moment, doubling},
 };
 
-/// The shortest and the longest pause between two rechecks of a lock whose holder does not tell when it
-/// lets go of it.
+/// The shortest and the longest pause between two rechecks of a lock whose holder does not notify
+/// waiters when it releases the lock.
 const WATCH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(280));
 
-/// A grant leaves room for so many hand-overs inside a process, each with a larger fencing token.
+/// The number of bits in a fencing token that count the hand-overs of one grant inside a process;
+/// each hand-over has a larger fencing token.
 const HAND_OVER_BITS: u32 = 10;
 const MOST_HAND_OVERS: u64 = (1 << HAND_OVER_BITS) - 1;
 
@@ -31,22 +33,22 @@ pub(super) fn fence_of(fencing_token: u64) -> u64 {
     fencing_token >> HAND_OVER_BITS
 }
 
-/// How often the lock was passed on inside the process since the store has granted it.
+/// How often the lock was passed on inside the process since the store granted it.
 pub(super) fn hand_overs_of(fencing_token: u64) -> u64 {
     fencing_token & MOST_HAND_OVERS
 }
 
-/// The shortest and the longest pause between two rechecks of a lock, where no notice comes.
+/// The shortest and the longest pause between two rechecks of a lock where no notices arrive.
 const POLL: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(250));
 
 /// A process's claim to one lock, and the callers behind it.
 ///
-/// Callers and tokens are known by their numbers. The owner carries out what each method answers,
+/// Callers and tokens are known by their numbers. The owner carries out what each method returns,
 /// and asks the store for one thing at a time: an entry is asked for again only after an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct LockState {
     waiting: VecDeque<Waiting>,
-    /// How many of them have left from the middle, and are passed over when their turn comes.
+    /// How many callers have left from the middle; they are skipped when their turn comes.
     left: usize,
     /// Boxed: a lock that is held has none, and there may be very many of those.
     entry: Option<Box<Entry>>,
@@ -60,7 +62,7 @@ struct Waiting {
     lease: Duration,
 }
 
-/// The request that stands for the process in the store.
+/// The request that represents the process in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     number: u64,
@@ -73,12 +75,12 @@ pub(crate) struct Entry {
     /// How often the store has said that the lock is held.
     rechecks: u32,
     outage: Outage,
-    /// Others want the lock already, though its grant has not been heard of.
+    /// Others want the lock already, though its grant has not arrived.
     contended: bool,
-    /// The lock was taken away again by force, before its grant was heard of.
+    /// The lock was taken away again by force before its grant arrived.
     revoked: bool,
-    /// Its token may hold the lock already: it goes on from a ownership, or from a grant that may have
-    /// been taken away.
+    /// Its token may hold the lock already: the entry continues an ownership, or a grant that may
+    /// have been taken away.
     may_hold: bool,
 }
 
@@ -87,7 +89,7 @@ pub(crate) struct Entry {
 enum EntryState {
     /// Never asked.
     New,
-    /// Asked, so it may be there, somewhere.
+    /// Asked, so it may have a ticket, but which one is not known.
     Unknown,
     At(u64),
 }
@@ -108,16 +110,16 @@ pub(crate) enum Action {
     None,
     /// Ask the store with the entry's [`Request`].
     Ask,
-    /// The lock is this caller's.
+    /// The lock goes to this caller.
     Grant { caller: u64, fencing_token: u64 },
-    /// Let go of this token in the store; nobody wants it any more.
+    /// Release this token in the store; nobody wants it any more.
     Withdraw { number: u64 },
-    /// Let go of the ownership's token in the store. Then ask, if there is an entry.
+    /// Release the ownership's token in the store. Then ask, if there is an entry.
     Release,
-    /// The lock stays taken, but ask the store with the ownership's token: it gives a new fence and
-    /// the lease of the next caller.
+    /// The lock stays taken, but ask the store with the ownership's token: this gives a new fence,
+    /// and the lease of the next caller.
     Reacquire,
-    /// Look at the lock then, unless something happens before.
+    /// Look at the lock at this moment, unless something happens before.
     RecheckAt(Moment),
 }
 
@@ -132,9 +134,9 @@ pub(crate) struct Request {
 /// How this store tells waiters that their turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rechecks {
-    /// It wakes them; a look is for what the notice may have missed.
+    /// The store wakes them; rechecks are for notices that were lost.
     pub(crate) woken: bool,
-    /// The holder tells them when it lets go of the lock, as far as the store knows.
+    /// The holder notifies them when it releases the lock, as far as the store knows.
     pub(crate) told: bool,
     pub(crate) jitter: Jitter,
 }
@@ -150,7 +152,7 @@ impl LockState {
         self.waiting.is_empty() && self.entry.is_none() && self.ownership.is_none()
     }
 
-    /// The token that holds the lock for this process.
+    /// The number of the token that holds the lock for this process.
     pub(crate) fn ownership(&self) -> Option<u64> {
         self.ownership.as_ref().map(|ownership| ownership.number)
     }
@@ -159,7 +161,7 @@ impl LockState {
         self.entry.as_deref()
     }
 
-    /// Who is served next.
+    /// The caller that is served next.
     pub(crate) fn first(&self) -> Option<u64> {
         self.waiting.front().map(|first| first.number)
     }
@@ -168,7 +170,7 @@ impl LockState {
         self.waiting.front().is_some_and(|first| first.number == caller)
     }
 
-    /// Those who wait, in order.
+    /// The callers that wait, in order.
     pub(crate) fn callers(&self) -> impl Iterator<Item = u64> {
         self.waiting.iter().map(|waiting| waiting.number).filter(|number| *number != 0)
     }
@@ -179,14 +181,14 @@ impl LockState {
         self.enter()
     }
 
-    /// A caller does not wait any longer.
+    /// A caller no longer waits.
     pub(crate) fn leave(&mut self, caller: u64) -> Action {
         if self.is_first(caller) {
             self.waiting.pop_front();
         } else if let Some(waiting) =
             self.waiting.iter_mut().rev().find(|waiting| waiting.number == caller)
         {
-            // Closing the gap would move all that are behind it.
+            // Closing the gap would move everything behind it.
             waiting.number = 0;
             self.left += 1;
             if self.left > self.waiting.len() / 2 {
@@ -237,15 +239,15 @@ impl LockState {
         Action::Grant { caller: next.number, fencing_token: fence << HAND_OVER_BITS }
     }
 
-    /// Somebody who did not wait here has got the lock, with a token of its own.
+    /// A caller that did not wait here has got the lock, with a token of its own.
     pub(crate) fn taken_by(&mut self, number: u64, fence: u64, contended: bool) -> u64 {
-        // An entry of those who wait here is in the store's queue like anybody else's.
+        // The entry of those who wait here is in the store's queue like any other.
         let contended = contended || self.entry.is_some();
         self.ownership = Some(Ownership { number, fence, hand_overs: 0, contended });
         fence << HAND_OVER_BITS
     }
 
-    /// Somebody else holds it.
+    /// Another token holds the lock.
     pub(crate) fn held(
         &mut self,
         number: u64,
@@ -274,8 +276,8 @@ impl LockState {
             WATCH
         };
         let delay = rechecks.jitter.nth(entry.rechecks).between(shortest, longest);
-        // When the holder's time is up without a notice, nobody has released. A millisecond
-        // more, because the store rounds down.
+        // If the holder's time is up without a notice, nobody has released the lock. One
+        // millisecond more, because the store rounds down.
         let expiry = remaining.map_or(Duration::MAX, |left| left + Duration::from_millis(1));
         if rechecks.woken && Mutant::NoFallbackLook.is_on() {
             return Action::None;
@@ -283,7 +285,7 @@ impl LockState {
         Action::RecheckAt(now + delay.min(expiry))
     }
 
-    /// The store has not answered what was asked with this token, or its answer is of no use.
+    /// The store has not answered the request with this token, or has answered too late.
     pub(crate) fn unanswered(&mut self, number: u64, rechecks: Rechecks, now: Moment) -> Action {
         let Some(entry) = self.entry.as_mut().filter(|entry| entry.number == number) else {
             return Action::None;
@@ -292,7 +294,7 @@ impl LockState {
         Action::RecheckAt(entry.outage.retry_at(entry.asked_at, rechecks.jitter, now))
     }
 
-    /// A look is due, or somebody says that there is something to see.
+    /// A recheck is due, or a notice asks for one.
     pub(crate) fn recheck(&mut self) -> Action {
         match &mut self.entry {
             Some(entry) if entry.asking => {
@@ -316,8 +318,8 @@ impl LockState {
         }
     }
 
-    /// The lock was released by force while this token may have held it. True if that was not heard
-    /// of as a grant yet.
+    /// The lock was released by force while this token may have held it. True if its grant has not
+    /// arrived yet.
     pub(crate) fn revoked(&mut self, number: u64) -> bool {
         match self.entry.as_mut().filter(|entry| entry.number == number && entry.asking) {
             Some(entry) => {
@@ -328,8 +330,8 @@ impl LockState {
         }
     }
 
-    /// A grant that may be over, for the lock was taken by force while it was asked for. The same
-    /// token asks again, so that nothing has to be released, which might be heard of late.
+    /// The grant may be over, because the lock was taken by force while it was being asked for. The
+    /// same token asks again, so that nothing has to be released: such a release might arrive late.
     pub(crate) fn ask_again(&mut self, number: u64) -> Action {
         let Some(entry) = self.entry.as_mut().filter(|entry| entry.number == number) else {
             return Action::None;
@@ -342,22 +344,22 @@ impl LockState {
         Action::Ask
     }
 
-    /// The caller that held it for this process lets go of it. `remaining` is how long the lease still
-    /// lasts; zero if it cannot be passed on.
+    /// The caller that held the lock for this process releases it. `remaining` is how long the
+    /// lease still lasts; zero if the lock must not be passed on.
     pub(crate) fn released(&mut self, remaining: Duration) -> Action {
         let Some(ownership) = &mut self.ownership else { return Action::None };
         let next = self.waiting.front().copied();
-        // With an entry in the store's queue, the turn is the store's to give.
+        // With an entry in the store's queue, the store decides whose turn it is.
         let contended = ownership.contended && !Mutant::HandOverToTheCrowd.is_on();
         let keeps = !contended && self.entry.is_none() && !remaining.is_zero();
         let Some(next) = next.filter(|_| keeps) else {
             self.ownership = None;
-            // Behind the release, for the caller that comes next.
+            // Asks after the release, for the caller that comes next.
             let _ = self.enter();
             return Action::Release;
         };
-        // The next one may crash, too: what it leaves behind must not last much longer than its
-        // own lease; nor should it begin with little of it.
+        // The next caller may crash as well: what it leaves behind must not last much longer than
+        // its own lease. Nor should it begin with little of its lease left.
         let fits = (next.lease / 2..=next.lease).contains(&remaining);
         if fits && ownership.hand_overs < MOST_HAND_OVERS {
             ownership.hand_overs += 1;
@@ -370,25 +372,27 @@ impl LockState {
         }
         let number = ownership.number;
         self.ownership = None;
-        // Whatever becomes of it, this token may hold the lock: it is never just forgotten.
+        // Whatever becomes of the request, this token may hold the lock, so it is never just
+        // forgotten.
         let unknown = EntryState::Unknown;
         let entry = Entry { if_held: unknown, may_hold: true, ..Entry::new(number, next.lease) };
         self.entry = Some(Box::new(entry));
         Action::Reacquire
     }
 
-    /// The lock is not this process's any more, or nobody takes care of it.
+    /// The lock is no longer this process's, or nobody here takes care of it.
     pub(crate) fn lost(&mut self) -> Action {
         self.ownership = None;
         self.enter()
     }
 
-    /// The request that stands for them is undone: the next one begins anew.
+    /// The request that represents the callers is undone: the next one starts afresh.
     pub(crate) fn give_up_entry(&mut self) {
         self.entry = None;
     }
 
-    /// The caller that is first makes the entry, if the lock is not here and there is none yet.
+    /// The first caller makes the entry, if this process does not own the lock and there is no
+    /// entry yet.
     pub(crate) fn enter(&mut self) -> Action {
         match self.waiting.front() {
             Some(first) if self.entry.is_none() && self.ownership.is_none() => {
@@ -411,7 +415,7 @@ impl LockState {
             self.left -= 1;
         }
         if self.waiting.is_empty() {
-            // Most locks are held with nobody behind.
+            // Frees the memory: most locks are held without any waiters.
             self.waiting = VecDeque::new();
         }
     }
@@ -438,17 +442,17 @@ impl Entry {
         self.number
     }
 
-    /// Was the store never asked for it?
+    /// Has the store never been asked for it?
     pub(crate) fn is_new(&self) -> bool {
         self.if_held == EntryState::New
     }
 
-    /// Was the lock taken from its token by force, while it was asked for?
+    /// Was the lock taken from its token by force while it was being asked for?
     pub(crate) fn is_revoked(&self) -> bool {
         self.revoked
     }
 
-    /// Could its token hold the lock, or stand in the store's queue, as far as is known?
+    /// May its token hold the lock, or be in the store's queue, as far as is known?
     pub(crate) fn leaves_something(&self) -> bool {
         self.may_hold || self.is_queued() || self.outage.since().is_some()
     }
@@ -473,12 +477,12 @@ impl Entry {
         self.rechecks > 0
     }
 
-    /// Is it to be asked for once more, because of what happened meanwhile?
+    /// Has it to be asked for once more, because of something that happened in the meantime?
     pub(crate) fn is_asked_again(&self) -> bool {
         self.again
     }
 
-    /// For how long it was last asked for.
+    /// The lease with which it was last asked for.
     pub(crate) fn lease(&self) -> Duration {
         self.lease
     }

@@ -19,7 +19,7 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// When the first try was sent that had no answer; `None` if the last one had one.
+    /// When the first try without an answer was sent; `None` if the last try was answered.
     pub fn since(&self) -> Option<Moment> {
         self.since
     }
@@ -40,8 +40,8 @@ impl Outage {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// The same, and when to try again: ever later, but once more exactly when the silence has
-    /// lasted as long as it may.
+    /// Notes the same, and returns when to try again: after ever longer pauses, but once exactly
+    /// when the silence reaches its limit.
     pub fn retry_at(&mut self, asked_at: Moment, jitter: Jitter, now: Moment) -> Moment {
         let pause = self.pause();
         self.failed(asked_at);
@@ -80,10 +80,10 @@ mod tests {
             pauses.push(next.after(now));
             now = next;
         }
-        assert_eq!(now, at(2100), "once more when the limit has come");
+        assert_eq!(now, at(2100), "once more at the limit");
         assert!((5..20).contains(&pauses.len()), "{pauses:?}");
         assert!(pauses[0] >= RETRY.0 / 2 && pauses.iter().all(|pause| *pause <= RETRY.1));
-        assert!(outage.retry_at(now, Jitter::new(300), now) > now, "and after it, if it has to");
+        assert!(outage.retry_at(now, Jitter::new(300), now) > now, "and once more after it");
         outage.end();
         assert_eq!((outage.since(), outage.failures()), (None, 0));
     }

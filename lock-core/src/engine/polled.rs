@@ -1,4 +1,4 @@
-//! Callers that ask for themselves: single tries, tries that are so far apart, and adoption.
+//! Callers that ask on their own behalf: single tries, tries at a fixed interval, and adoption.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::{
 #[derive(Clone, Default, Hash)]
 pub(super) struct Polled<C>(ByNumber<Poller<C>>);
 
-/// One caller that asks for itself.
+/// One caller that asks on its own behalf.
 #[derive(Clone, Hash)]
 struct Poller<C> {
-    /// `None` if nobody waits for it any more; it is here until it is answered.
+    /// `None` once nobody waits for the answer; the entry stays until it is answered.
     to: Option<C>,
     key: Arc<str>,
     token: Token,
@@ -33,10 +33,10 @@ struct Poller<C> {
     wait: Wait,
     in_flight: bool,
     timer: Scheduled,
-    /// What was heard of its grant before the grant itself: others want it, or it was taken away.
+    /// Notices that arrived before the grant itself: others want the lock, or it was taken away.
     contended: bool,
     revoked: bool,
-    /// Its token may hold the lock, by a grant that was not believed.
+    /// Its token may hold the lock, by a grant that was not accepted.
     may_hold: bool,
 }
 
@@ -65,7 +65,7 @@ impl<C> Polled<C> {
         Some(&self.0.get(&number)?.key)
     }
 
-    /// What the store is to be asked on behalf of this caller.
+    /// What to ask the store on behalf of this caller.
     pub(super) fn request(
         &mut self,
         number: u64,
@@ -79,8 +79,8 @@ impl<C> Polled<C> {
         Some(AcquireRequest::new(key, token, poller.terms.lease).if_held(if_held))
     }
 
-    /// What the store has answered. A grant that may be believed is returned: its fence, and whether
-    /// others want the lock.
+    /// Handles the store's answer. Returns a grant that may be relied on, with its fence and
+    /// whether others want the lock.
     pub(super) fn answered(
         &mut self,
         number: u64,
@@ -92,8 +92,8 @@ impl<C> Polled<C> {
         let poller = self.0.get_mut(&number)?;
         poller.in_flight = false;
         if poller.to.is_none() {
-            // Nobody is there to hold what was granted, or may have been granted: by this try, or
-            // by one before it that had no answer.
+            // Nobody is left to hold what was granted, or may have been granted: by this try, or by
+            // an earlier one that had no answer.
             let held = matches!(answer, Ok(Acquisition::Held { .. }));
             let refused = answer.as_ref().is_err_and(StoreError::is_refusal);
             let undone = held || (refused && !poller.may_have_it());
@@ -109,9 +109,9 @@ impl<C> Polled<C> {
                     let late = "the answer came after the lease had run out";
                     poller.wait.unanswered(sent_at, StoreError::unavailable(late), now)
                 } else if poller.revoked {
-                    // Granted, and taken away by force before that was heard of. If it was not
-                    // this grant, the next try is granted it: the token is the same, and is
-                    // released only where there is none.
+                    // Granted, and taken away by force before the answer arrived. If the notice was
+                    // about an earlier grant, the next try is granted the lock: the token is the
+                    // same, and is released only if there is no next try.
                     poller.revoked = false;
                     poller.may_hold = true;
                     poller.wait.held(now)
@@ -125,10 +125,10 @@ impl<C> Polled<C> {
                 }
             }
             Ok(Acquisition::Held { .. }) => {
-                // It answers for the tries before it, too: they came first.
+                // This answer covers the earlier tries as well: they reached the store first.
                 poller.may_hold = false;
                 let next = poller.wait.held(now);
-                let lost = Refusal::Lost("the store does not hold it for this token");
+                let lost = Refusal::Lost("the store does not hold the lock for this token");
                 if poller.adopt.is_some() { Err(lost) } else { next }
             }
             Err(error) if error.is_refusal() => Err(Refusal::Failed(error, Aftermath::Undone)),
@@ -190,7 +190,7 @@ impl<C> Polled<C> {
         self.0.contains_key(&number)
     }
 
-    /// The numbers of those that nobody waits for any more, and whose answer is still to come.
+    /// The numbers of the callers that have gone away and whose answer is still to come.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = u64> {
         self.0.keys_where(|poller| poller.to.is_none()).into_iter()
     }
@@ -209,7 +209,7 @@ impl<C> Poller<C> {
         shared.undo(number, &self.key, &self.token);
     }
 
-    /// A try without an answer may have taken the lock, or one that was not believed.
+    /// Undoes what may have been taken by a try without an answer, or by one that was not accepted.
     fn undo_unknown(&self, number: u64, shared: &mut Shared<C>) {
         if self.may_have_it() {
             self.undo(number, shared);
@@ -232,19 +232,19 @@ impl Wait {
         Self { patience, started, outage: Outage::default(), answers: 0, jitter }
     }
 
-    /// Somebody else holds the lock: when to try again, unless patience is over.
+    /// Somebody else holds the lock: when to try again, unless the caller's patience is over.
     fn held(&mut self, now: Moment) -> Result<Moment, Refusal> {
         self.outage.end();
         self.answers = self.answers.saturating_add(1);
         match self.patience {
             Patience::Attempts { attempts, delay } if self.answers < attempts => Ok(now + delay),
-            // No pause after the last attempt: nobody would use what it waits for.
+            // No pause after the last attempt: nothing follows it.
             _ => Err(Refusal::BusyAtEach(self.answers, now.after(self.started))),
         }
     }
 
-    /// There was no answer to what was asked at that time, or one that came too late to be used: when
-    /// to try again, unless the store has been silent for as long as one may be asked to bear.
+    /// The request sent at that time had no answer, or one that came too late: when to try again,
+    /// unless the store has been silent for as long as a caller may be asked to wait.
     fn unanswered(
         &mut self,
         at: Moment,
@@ -286,7 +286,7 @@ mod tests {
         let delay = Duration::from_millis(500);
         let mut wait = wait(Patience::Attempts { attempts: 3, delay });
         assert_eq!(wait.held(at(0)).ok(), Some(at(500)));
-        assert!(unanswered(&mut wait, at(500)).is_ok(), "it counts for nothing");
+        assert!(unanswered(&mut wait, at(500)).is_ok(), "silence is not an attempt");
         assert_eq!(wait.held(at(600)).ok(), Some(at(1100)));
         let took = Duration::from_millis(1100);
         assert!(matches!(wait.held(at(1100)), Err(Refusal::BusyAtEach(3, after)) if after == took));

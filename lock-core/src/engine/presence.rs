@@ -1,4 +1,4 @@
-//! The record of this client in the store, which says to operators who holds its locks.
+//! The record of this client in the store, which tells operators who holds its locks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,19 +11,20 @@ use crate::{
     time::Moment,
 };
 
-/// The record is written again this long after it was, with the renewals that come then.
+/// The record is written again with the first renewal this long after it was last written.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// How long after it was written it is not written for a connect: a connection on which something was
-/// answered is replaced at once when it breaks, and one that breaks each time must not be.
+/// How long after it was written the record is not written again for a connect. A connection on
+/// which something was answered is replaced at once when it breaks; without this pause, writing the
+/// record would be such an answer, even on connections that break each time.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// How long it is kept at least.
+/// The shortest time for which the record is kept.
 const KEEP: Duration = Duration::from_secs(10 * 60);
 
-/// It is written at each connect, then with renewals, and with a grant where it would be gone soon: one
-/// request in five minutes, and none for most acquires. So it is there for as long as its client holds
-/// anything.
+/// The record is written at each connect, then with renewals, and with a grant if it would expire
+/// soon: one request in five minutes, and none for most acquires. So it exists for as long as its
+/// client holds anything.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Presence(Option<Box<Record>>);
 
@@ -34,7 +35,7 @@ struct Record {
     is_due: bool,
     /// The store may not have it.
     is_doubted: bool,
-    /// When it was sent last; a request that fails is made again as late as one that does not.
+    /// When it was last sent; a request that fails is repeated no sooner than one that succeeds.
     sent_at: Option<Moment>,
     /// The longest lease that was granted or renewed: the next renewal may be a third of it away.
     longest: Duration,
@@ -55,7 +56,7 @@ impl Presence {
         }
     }
 
-    /// A lock was renewed, for so long.
+    /// A lock was renewed, for this lease.
     pub(super) fn renewed(&mut self, lease: Duration, now: Moment) {
         if let Some(record) = &mut self.0 {
             record.longest = record.longest.max(lease);
@@ -63,7 +64,7 @@ impl Presence {
         }
     }
 
-    /// A lock was granted, for so long: the next renewal is a third of that away.
+    /// A lock was granted, for this lease: the next renewal is a third of it away.
     pub(super) fn granted(&mut self, lease: Duration, now: Moment) {
         if let Some(record) = &mut self.0 {
             let is_longer = lease > record.longest.max(KEEP / 2);

@@ -1,7 +1,7 @@
 //! Callers that wait in line for a lock, and their entry in the store's queue.
 //!
-//! Who is next, and what the store is asked for, is decided in [`LockState`]; who is refused, and
-//! when, is decided here.
+//! [`LockState`] decides who is next, and what the store is asked for. This file decides who is
+//! refused, and when.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -21,7 +21,8 @@ use crate::{
     time::Moment,
 };
 
-/// A recheck that was begun so long ago is the last one of a caller that is not the next in line.
+/// A recheck that began less than this long ago counts as the last one of a caller that is not next
+/// in line.
 const FRESH: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Default, Hash)]
@@ -29,7 +30,7 @@ pub(super) struct Queued<C> {
     callers: ByNumber<Waiter<C>>,
     /// What this process knows of each lock that somebody here holds or waits for.
     locks: ByKey<LocalLock>,
-    /// Where the entries are whose callers have left.
+    /// The keys of the entries whose original callers have left.
     entries: ByNumber<Arc<str>>,
 }
 
@@ -49,14 +50,14 @@ struct LocalLock {
     token: Option<Token>,
     timer: Scheduled,
     failure: Option<StoreError>,
-    /// When the last recheck began that found the lock held.
+    /// When the last recheck that found the lock held began.
     checked_at: Moment,
-    /// Callers whose patience is over, and who wait for what a last recheck shows.
+    /// Callers whose patience is over, and which wait for the result of a last recheck.
     overtime: Vec<u64>,
 }
 
 impl LocalLock {
-    /// The entry with this number is gone; its token, if it had one.
+    /// Cleans up after the entry with this number; returns its token, if it had one.
     fn end_entry<C>(&mut self, number: u64, shared: &mut Shared<C>) -> Option<Token> {
         shared.timers.cancel(Timer::Recheck(number), &mut self.timer);
         self.failure = None;
@@ -85,7 +86,8 @@ impl<C: Caller> Queued<C> {
         self.follow(&key, action, shared);
     }
 
-    /// Carries out what a lock's state wants, apart from what its caller has to do itself.
+    /// Carries out what a lock's state requires, except for what the caller of this method has to
+    /// do itself.
     fn follow(&mut self, key: &Arc<str>, action: Action, shared: &mut Shared<C>) {
         let Some(lock) = self.locks.get_mut(key) else { return };
         match action {
@@ -103,8 +105,9 @@ impl<C: Caller> Queued<C> {
             }
             Action::Withdraw { number } => {
                 self.entries.remove(&number);
-                // Where it was about to look, the lock may be reserved for a waiter that its own last
-                // look has handed it to, and that has not heard of it: nobody else looks then.
+                // If the entry was about to look again, its own last look may have handed the lock
+                // to a waiter that has not received the notice. Nobody else looks when that
+                // reservation ends.
                 let look_at = lock.timer.at();
                 if let Some(token) = lock.end_entry(number, shared) {
                     let is_near = look_at <= shared.now + RESERVATION;
@@ -118,7 +121,7 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// What the store is to be asked on behalf of those who wait for this lock.
+    /// What to ask the store on behalf of those who wait for this lock.
     pub(super) fn request(
         &mut self,
         key: &Arc<str>,
@@ -131,8 +134,8 @@ impl<C: Caller> Queued<C> {
         Some((request.number, asked.if_held(request.if_held)))
     }
 
-    /// What the store has answered to the request of an entry. A grant that may be believed is
-    /// returned: nobody has it yet.
+    /// Handles the store's answer to the request of an entry. Returns a grant that may be relied
+    /// on: no caller has it yet.
     pub(super) fn answered(
         &mut self,
         key: &Arc<str>,
@@ -141,7 +144,8 @@ impl<C: Caller> Queued<C> {
         answer: Said<Acquisition>,
         shared: &mut Shared<C>,
     ) -> Option<Granted> {
-        // An entry that was withdrawn meanwhile is undone by what was sent behind its request.
+        // If the entry was withdrawn in the meantime, the release that was sent behind its request
+        // undoes it.
         let lock = self.locks.get_mut(key)?;
         let entry = lock.state.entry().filter(|entry| entry.number() == number)?;
         match answer {
@@ -161,14 +165,14 @@ impl<C: Caller> Queued<C> {
                 self.follow(key, action, shared);
             }
             Ok(Acquisition::Held { remaining, ticket, notifies }) => {
-                // The others behind this entry were told when they came.
+                // The callers behind this entry were told when they came.
                 if let Some(waiter) = self.callers.get(&number)
                     && !entry.has_been_held()
                 {
                     shared.waits(&waiter.acquire.acquirer.to);
                 }
                 let rechecks = rechecks(number, notifies, shared);
-                // It answers for the requests before it, too: they came first.
+                // This answer covers the earlier requests as well: they reached the store first.
                 lock.failure = None;
                 lock.checked_at = sent_at;
                 let action = lock.state.held(number, remaining, ticket, rechecks, shared.now);
@@ -188,7 +192,7 @@ impl<C: Caller> Queued<C> {
         None
     }
 
-    /// A grant that may be over: the entry asks again.
+    /// The grant may be over, so the entry asks again.
     pub(super) fn ask_again(&mut self, key: &Arc<str>, number: u64, shared: &mut Shared<C>) {
         if let Some(lock) = self.locks.get_mut(key) {
             let action = lock.state.ask_again(number);
@@ -196,8 +200,8 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// Gives a grant to the first in line, with the fencing token: nobody here owns the lock any more.
-    /// `None` if nobody is there, and it is undone.
+    /// Gives a grant to the first in line, with the fencing token; no ownership of the lock may be
+    /// left here. `None` if nobody is in line, and the grant is undone.
     pub(super) fn granted(
         &mut self,
         key: &Arc<str>,
@@ -215,25 +219,25 @@ impl<C: Caller> Queued<C> {
         lock.end_entry(number, shared);
         let overtime = mem::take(&mut lock.overtime);
         let next = self.next(caller, shared);
-        // The last recheck has shown that the lock is somebody's here.
+        // The last recheck has shown that a caller of this process holds the lock.
         for number in overtime {
             self.refuse_busy(number, shared);
         }
         Some((next?, fencing_token))
     }
 
-    /// Somebody who did not wait in line has got the lock: the fencing token.
+    /// A caller that did not wait in line has got the lock; returns the fencing token.
     pub(super) fn taken_by(&mut self, key: &Arc<str>, granted: &Granted) -> u64 {
         let lock = self.locks.entry(Arc::clone(key)).or_default();
         lock.state.taken_by(granted.ownership, granted.fence, granted.contended)
     }
 
-    /// The token that holds the lock for this process.
+    /// The number of the token that holds the lock for this process.
     pub(super) fn ownership(&self, key: &str) -> Option<u64> {
         self.locks.get(key)?.state.ownership()
     }
 
-    /// Nobody here takes care any longer of what this token holds.
+    /// Nobody here takes care of what this token holds any longer.
     pub(super) fn leave_ownership(
         &mut self,
         key: &Arc<str>,
@@ -247,8 +251,8 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// A guard lets go of the lock, whose lease still lasts for `remaining`. If it is to be released,
-    /// those who wait for it ask for themselves, behind that.
+    /// A guard releases the lock, whose lease still lasts for `remaining`. If the store has to
+    /// release it, the callers that wait ask for themselves, after that.
     pub(super) fn released(
         &mut self,
         key: &Arc<str>,
@@ -264,12 +268,12 @@ impl<C: Caller> Queued<C> {
         action
     }
 
-    /// The caller that is next, which waits no longer.
+    /// Takes the next caller out of the line.
     pub(super) fn next(&mut self, number: u64, shared: &mut Shared<C>) -> Option<Acquirer<C>> {
         Some(self.take(number, shared)?.acquire.acquirer)
     }
 
-    /// The entry has another's number from now on: the token of the ownership that it goes on from.
+    /// The entry gets the number and the token of the ownership that it continues.
     pub(super) fn reacquire(
         &mut self,
         key: &Arc<str>,
@@ -284,7 +288,7 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// Takes a caller out of the books; the lock's state knows already.
+    /// Removes a caller here; the lock's state has removed it already.
     fn take(&mut self, number: u64, shared: &mut Shared<C>) -> Option<Waiter<C>> {
         let mut waiter = self.callers.remove(&number)?;
         shared.timers.cancel(Timer::Queued(number), &mut waiter.timer);
@@ -305,7 +309,7 @@ impl<C: Caller> Queued<C> {
         let action = lock.state.leave(number);
         let after = lock.state.entry().map(Entry::number);
         if after == Some(number) {
-            // The others keep the entry that was made for it.
+            // The others keep the entry that was made for this caller.
             self.entries.insert(number, Arc::clone(key));
         }
         if let (Some(before), None, Action::None) = (before, after, action) {
@@ -323,8 +327,7 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// The store refuses what is asked: the first in line hears of it, and the next one asks for
-    /// itself.
+    /// The store refuses the request: the first in line is told, and the next one asks for itself.
     fn refused(&mut self, key: &Arc<str>, error: StoreError, shared: &mut Shared<C>) {
         let Some(lock) = self.locks.get_mut(key) else { return };
         let first = lock.state.first();
@@ -348,9 +351,9 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// A recheck has found the lock held: for those whose patience is over, it was the last.
+    /// A recheck has found the lock held: for callers whose patience is over, it was the last.
     fn end_overtime(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
-        // What happened since that recheck began is looked at once more.
+        // If something happened after that recheck began, there is another one.
         let again =
             |lock: &LocalLock| lock.state.entry().is_some_and(|entry| entry.is_asked_again());
         while let Some(lock) = self.locks.get(key)
@@ -364,15 +367,15 @@ impl<C: Caller> Queued<C> {
             }
             self.refuse_busy(first, shared);
         }
-        // It has shown that the lock is somebody's.
+        // It has shown that somebody holds the lock.
         let Some(lock) = self.locks.get_mut(key).filter(|lock| !again(lock)) else { return };
         for number in mem::take(&mut lock.overtime) {
             self.refuse_busy(number, shared);
         }
     }
 
-    /// The last recheck of those whose patience is over had no answer. The next in line stays as
-    /// long as the store may be silent; its ticket would be given up with it.
+    /// The last recheck for callers whose patience is over had no answer. The next in line stays
+    /// for as long as the store may be silent: its ticket would be given up with it.
     fn end_overtime_unanswered(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
         let Some(lock) = self.locks.get_mut(key) else { return };
         let overtime = mem::take(&mut lock.overtime);
@@ -396,7 +399,8 @@ impl<C: Caller> Queued<C> {
         self.refuse(number, Refusal::Failed(failure, Aftermath::Undone), shared);
     }
 
-    /// Those that have borne the store's silence for as long as one may be asked to.
+    /// Refuses the callers that have waited through the store's silence for as long as they may be
+    /// asked to.
     fn end_silence(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
         let Some(lock) = self.locks.get(key) else { return };
         let Some(since) = lock.state.entry().and_then(Entry::silent_since) else { return };
@@ -409,8 +413,8 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// The patience of a caller is over. Before it is told that the lock is held, somebody looks: the
-    /// key may have gone in a way that nobody was told of.
+    /// The patience of a caller is over. Before it is told that the lock is held, there is one more
+    /// recheck: the key may have disappeared without a notice to anybody.
     pub(super) fn caller_timer(&mut self, number: u64, shared: &mut Shared<C>) {
         let Some(waiter) = self.callers.get_mut(&number) else { return };
         waiter.timer.fired();
@@ -418,15 +422,15 @@ impl<C: Caller> Queued<C> {
         let Some(lock) = self.locks.get_mut(&key) else { return };
         let is_first = lock.state.is_first(number);
         let Some(entry) = lock.state.entry() else {
-            // It is held by this process.
+            // This process holds it.
             return self.refuse_busy(number, shared);
         };
         let (is_asked, is_silent) = (entry.is_asked(), entry.silent_since().is_some());
         if is_silent && !is_asked && !is_first {
             return self.refuse_unanswered(&key, number, shared);
         }
-        // The first in line would have been given the lock, so for others a recheck counts that is
-        // not quite the last: a crowd that gives up one after the other costs four a second.
+        // The first in line would have been given the lock, so for the others a slightly older
+        // recheck will do: a crowd that gives up one after the other costs four rechecks a second.
         if !is_asked && !is_first && shared.now < lock.checked_at + FRESH {
             return self.refuse_busy(number, shared);
         }
@@ -451,22 +455,22 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// The lock of this key has become free, as far as this process knows. Where notices come, one
-    /// comes if it is this process's turn.
+    /// The lock of this key has become free, as far as this process knows. Where notices arrive,
+    /// one comes if it is this process's turn.
     pub(super) fn recheck_if_polling(&mut self, key: &Arc<str>, shared: &mut Shared<C>) {
         if shared.delivery == Delivery::Polling {
             self.recheck(key, shared);
         }
     }
 
-    /// The store may have said what nobody heard.
+    /// The store may have sent notices that did not arrive.
     pub(super) fn recheck_all(&mut self, shared: &mut Shared<C>) {
         for key in self.locks.keys() {
             self.recheck(&key, shared);
         }
     }
 
-    /// The store has something to say about this entry.
+    /// The store has sent a notice about this entry.
     pub(super) fn recheck_entry(&mut self, number: u64, shared: &mut Shared<C>) {
         let Some(key) = self.key_of_entry(number) else { return };
         let entry = self.locks.get(&key).and_then(|lock| lock.state.entry());
@@ -475,13 +479,13 @@ impl<C: Caller> Queued<C> {
         }
     }
 
-    /// An entry is known by the caller it was made for, as long as that one waits.
+    /// An entry is known by the caller for which it was made, as long as that caller waits.
     fn key_of_entry(&self, number: u64) -> Option<Arc<str>> {
         let waiter = self.callers.get(&number).map(|waiter| &waiter.acquire.acquirer.key);
         waiter.or_else(|| self.entries.get(&number)).cloned()
     }
 
-    /// Is this the number of an entry that callers wait with?
+    /// Is this the number of an entry with which callers wait?
     #[cfg(lock_mutants)]
     pub(super) fn is_entry(&self, number: u64) -> bool {
         let lock = self.key_of_entry(number).and_then(|key| self.locks.get(&key));
@@ -495,26 +499,28 @@ impl<C: Caller> Queued<C> {
         self.callers.is_empty() && self.locks.is_empty()
     }
 
-    /// Others wait for the lock that this token holds, or has asked for. `key`: of what it holds.
+    /// Others wait for the lock that this token holds or has asked for. `key` is that of a lock it
+    /// holds.
     pub(super) fn contended(&mut self, number: u64, key: Option<Arc<str>>, shared: &mut Shared<C>) {
         let Some(key) = key.or_else(|| self.key_of_entry(number)) else { return };
         if let Some(lock) = self.locks.get_mut(&key) {
             lock.state.contended(number);
             if lock.state.entry().is_some_and(|entry| entry.number() == number) {
-                // It holds the lock already, so the notice of the grant is late, or lost.
+                // It already holds the lock, so the notice of the grant is late or lost.
                 self.recheck(&key, shared);
             }
         }
     }
 
-    /// The lock was released by force while this token may have held it. True if that was heard of
+    /// The lock was released by force while this token may have held it. True if this is known
     /// before the grant: they need not travel together.
     pub(super) fn revoked(&mut self, number: u64) -> bool {
         let lock = self.key_of_entry(number).and_then(|key| self.locks.get_mut(&key));
         lock.is_some_and(|lock| lock.state.revoked(number))
     }
 
-    /// How many wait here that the store does not count: all but the one that stands for them.
+    /// How many callers wait here that the store does not count: all but the one that represents
+    /// them.
     pub(super) fn waiters_behind_entry(&self, key: &str) -> usize {
         let Some(lock) = self.locks.get(key) else { return 0 };
         let queued = lock.state.entry().is_some_and(Entry::is_queued);

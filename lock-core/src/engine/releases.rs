@@ -1,4 +1,4 @@
-//! Locks on their way to being free: releases are repeated until the store has answered.
+//! Locks that are being released: each release is repeated until the store has answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,29 +18,29 @@ use crate::{
     time::Moment,
 };
 
-/// How long a release is tried. Most leases have run out by then, and what a store has not
-/// answered for half a minute it will not answer soon.
+/// How long a release is repeated. Most leases have run out by then, and a store that has not
+/// answered for half a minute will not answer soon.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
-/// What a guard is told that has nothing to let go of.
+/// The answer to a guard that has nothing to release.
 pub(super) const NOT_HELD: &str =
-    "the lock is held by this guard no more (its lease ran out, or it was taken away)";
+    "this guard no longer holds the lock (its lease ran out, or it was taken away)";
 
 #[derive(Clone, Default, Hash)]
 pub(super) struct Releases<C> {
     by_number: ByNumber<Releasable<C>>,
-    /// What the next calls release, by the parts of the store.
+    /// What the next calls release, by part of the store.
     due: Shards<Vec<u64>>,
 }
 
-/// A lock that has no guard any more.
+/// A lock that no longer has a guard.
 #[derive(Clone, Hash)]
 struct Releasable<C> {
     key: Arc<str>,
     token: Token,
     /// `hold_at_least` keeps the key until then.
     keep_until: Moment,
-    /// When the lock may be free without anybody who knows.
+    /// When the lock may be free without anybody knowing.
     look_at: Option<Moment>,
     give_up_at: Moment,
     outage: Outage,
@@ -49,7 +49,7 @@ struct Releasable<C> {
 }
 
 impl<C> Releases<C> {
-    /// Lets go of what nobody here wants any longer.
+    /// Releases what nobody here wants any longer.
     pub(super) fn undo(
         &mut self,
         number: u64,
@@ -85,7 +85,7 @@ impl<C> Releases<C> {
         self.by_number.insert(number, release);
     }
 
-    /// The numbers of those that are not done.
+    /// The numbers of the releases that are not done.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         self.by_number.keys().into_iter()
     }
@@ -119,8 +119,9 @@ impl<C> Releases<C> {
         (!sent.asked.is_empty()).then_some(Batch { requests, sent })
     }
 
-    /// The store has answered one of a batch: the key and the token, if that is released now, and the
-    /// time by which somebody has to have taken it up, if it was handed over or is kept.
+    /// Handles the store's answer to one release of a batch. If the lock is released now, returns
+    /// its key and token, and the time by which somebody has to have taken it up, if it was handed
+    /// over or is kept.
     pub(super) fn answered(
         &mut self,
         number: u64,
@@ -145,14 +146,14 @@ impl<C> Releases<C> {
         };
         let Releasable { key, token, keep_until, look_at, outage, to, .. } =
             self.by_number.remove(&number)?;
-        // After a try without an answer, a lock that is not ours was freed by that try: the same
-        // request twice is answered as once.
+        // After a try without an answer, a lock that is not ours was freed by that try: sending the
+        // same request twice has to look like sending it once.
         let repeated = outage.since().is_some();
         let was_ours = answer.ours || repeated;
         let told = if was_ours { Ok(Outcome::Done) } else { Err(Refusal::Lost(NOT_HELD)) };
         shared.answer(to, told);
         let taken_up_by = if keep_until > sent_at {
-            // Nobody else looks at that moment: the next one knows of the lease only.
+            // Nobody else looks at that moment: the next in line knows only of the lease.
             Some(keep_until.max(shared.now))
         } else {
             let handed_over = answer.handed_over || (repeated && !answer.ours);
@@ -167,7 +168,7 @@ impl<C> Releases<C> {
         let Some(release) = self.by_number.get_mut(&number) else { return };
         release.timer.fired();
         if shared.now >= release.give_up_at {
-            // The lease frees the lock; nothing here knows more.
+            // The lease frees the lock; there is nothing more to do here.
             self.by_number.remove(&number);
         } else {
             self.due.at(shared.shard(&release.key)).push(number);
@@ -176,9 +177,9 @@ impl<C> Releases<C> {
 }
 
 impl<C> Releasable<C> {
-    /// A connection that broke is tried again at once, ahead of what is asked next: who drops a
-    /// guard and then acquires the same lock must find it free, if the new connection is there in
-    /// time. After that, there is a timer.
+    /// After a connection has broken, the release is tried again at once, ahead of the next
+    /// requests: a caller that drops a guard and then acquires the same lock must find it free, if
+    /// the new connection is made in time. Further tries wait for a timer.
     fn failed(
         &mut self,
         number: u64,
@@ -187,8 +188,8 @@ impl<C> Releasable<C> {
         shared: &mut Shared<C>,
     ) {
         self.outage.failed(sent_at);
-        // A caller that waits for the answer is told in time that there is none; the release itself
-        // is tried on, for a lock that nobody holds must not stay taken.
+        // A caller that waits for the answer is told in time that there is none. The release itself
+        // is still repeated, because a lock that nobody holds must not stay taken.
         if failure.is_refusal() || self.outage.is_over_limit(shared.now) {
             shared.refuse(self.to.take(), Refusal::Failed(failure, Aftermath::Repeated));
         }

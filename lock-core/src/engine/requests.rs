@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{contract::AcquireRequest, time::Moment};
 
-/// How many acquires may be on their way to one part of the store: a renewal finds no more ahead of
-/// it, which is a tenth of a second of a Redis server's time.
+/// How many acquires may be in flight to one part of the store. A renewal finds at most this many
+/// ahead of it, which take a Redis server a tenth of a second.
 const MOST_ON_THEIR_WAY: usize = 10_000;
 
 #[derive(Clone, Default, Hash)]
@@ -36,8 +36,8 @@ impl Requests {
         self.0.iter().any(Waiting::is_due)
     }
 
-    /// The next batch. `request` says what each asks for, if it still does; every lease counts from
-    /// `now`, before the first byte is sent.
+    /// The next batch. `request` returns what an asker asks for, if it still asks; every lease
+    /// counts from `now`, before the first byte is sent.
     pub(super) fn next(
         &mut self,
         now: Moment,

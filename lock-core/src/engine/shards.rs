@@ -1,6 +1,6 @@
-//! One of something for each part of the store: a part that is silent delays no other.
+//! One value for each part of the store, so that a silent part delays no other.
 
-/// They are there once they are asked for.
+/// Values are created when they are first accessed.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Shards<T>(Vec<T>);
 
@@ -20,7 +20,7 @@ impl<T: Default> Shards<T> {
         self.0.iter_mut()
     }
 
-    /// The number of the first part for which this holds.
+    /// The number of the first part that satisfies this.
     pub(super) fn find(&self, holds: impl Fn(&T) -> bool) -> Option<usize> {
         self.0.iter().position(holds)
     }

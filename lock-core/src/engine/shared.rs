@@ -1,4 +1,4 @@
-//! What the parts of an engine share: the time, the timers, and what comes out.
+//! What the parts of an engine share: the time, the timers, and the output.
 
 use std::{
     collections::VecDeque,
@@ -18,10 +18,10 @@ use crate::{
     token::{self, Token},
 };
 
-/// More parts of a store than that share what they have.
+/// If a store has more parts than this, several of them share one number.
 const MOST_SHARDS: usize = 1024;
 
-/// Which part of the store a key is in, counted from 0. It may change.
+/// The part of the store that a key is in, counted from 0. It may change.
 pub type ShardOf = Arc<dyn Fn(&str) -> usize + Send + Sync>;
 
 /// What one part of the engine wants of another.
@@ -29,8 +29,8 @@ pub type ShardOf = Arc<dyn Fn(&str) -> usize + Send + Sync>;
 pub(super) enum Effect {
     /// Ask the store for a lock.
     Request(Asker),
-    /// Let go of what this token may hold, or wait for, in the store; and look at the lock once more
-    /// at a moment at which nobody else may.
+    /// Release what this token may hold, or wait for, in the store. `look_at`: look at the lock
+    /// once more at this moment, at which perhaps nobody else looks.
     Undo { number: u64, key: Arc<str>, token: Token, look_at: Option<Moment> },
 }
 
@@ -38,13 +38,13 @@ pub(super) enum Effect {
 pub(super) struct Shared<C> {
     /// What this client's tokens begin with.
     client: Arc<str>,
-    /// The last number that was drawn here: odd ones, for callers choose even ones.
+    /// The last number that was drawn here. These numbers are odd; callers draw even ones.
     drawn: u64,
     /// How notices travel at the moment.
     pub(super) delivery: Delivery,
     shard_of: ShardOf,
-    /// What is done counts from there. A turn that was held up acts on a time that is too early,
-    /// which makes a lease shorter and never longer; a holder asks the clock itself.
+    /// The time from which the actions of this turn count. A turn that was delayed uses a time that
+    /// is too early, which makes a lease shorter and never longer; a holder reads the clock itself.
     pub(super) now: Moment,
     pub(super) timers: Timers,
     effects: VecDeque<Effect>,
@@ -70,13 +70,14 @@ impl<C> Shared<C> {
         (self.shard_of)(key) % MOST_SHARDS
     }
 
-    /// A number that is larger than all that were drawn before, and that no caller has.
+    /// Draws a number that is larger than all those drawn before, and that no caller has.
     pub(super) fn draw(&mut self) -> u64 {
         self.drawn = if self.drawn == 0 { 1 } else { self.drawn + 2 };
         self.drawn
     }
 
-    /// A caller has drawn this number, which may say when: what is drawn here from now on is larger.
+    /// Notes a number that a caller has drawn, which may be a time: numbers drawn here from now on
+    /// are larger.
     pub(super) fn saw(&mut self, number: u64) {
         self.drawn = self.drawn.max(number.saturating_sub(1) | 1);
     }
@@ -87,7 +88,8 @@ impl<C> Shared<C> {
         token::made_by(&self.client, owner)
     }
 
-    /// A number for jitter: the same sequence for no two clients, and no two entries alike.
+    /// The jitter of this number: its sequence differs from client to client, and from entry to
+    /// entry.
     pub(super) fn jitter(&self, number: u64) -> Jitter {
         let seed = self.client.bytes().fold(number, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
@@ -144,8 +146,8 @@ impl<C> Shared<C> {
     }
 }
 
-/// What decides what is done next. The rest is the same for every state of a client, or is in other
-/// parts, too (the timers), or is empty between two inputs.
+/// Hashes what affects the next decision. The rest is the same in every state of a client, or is
+/// also kept in other parts (the timers), or is empty between two inputs.
 impl<C> Hash for Shared<C> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.drawn, self.delivery).hash(state);

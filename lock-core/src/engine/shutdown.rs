@@ -1,4 +1,4 @@
-//! The end of an engine, and waiting for what is on its way to being undone.
+//! The end of an engine, and flushes: both wait for what is being undone.
 
 use std::mem;
 
@@ -7,9 +7,9 @@ use crate::time::Moment;
 
 #[derive(Clone, Default, Hash)]
 pub(super) struct Shutdown<C> {
-    /// When it ends at the latest, and who waits for that.
+    /// When the engine ends at the latest, and the callers that wait for that.
     stopping: Option<(Moment, Vec<C>)>,
-    /// Flushes, and the numbers of what each waits for.
+    /// Flushes, each with the numbers that it waits for.
     flushes: Vec<(Vec<u64>, C)>,
     has_ended: bool,
 }
@@ -28,12 +28,12 @@ impl<C> Shutdown<C> {
         self.has_ended
     }
 
-    /// When it ends, whatever is undone by then.
+    /// When the engine ends, even if not everything is undone by then.
     pub(super) fn ends_by(&self) -> Option<Moment> {
         self.stopping.as_ref().map(|(by, _)| *by)
     }
 
-    /// Tells `to` when all of these are done: what is on its way to being released.
+    /// Answers `to` once everything with one of these numbers is released.
     pub(super) fn flush(&mut self, undone: Vec<u64>, to: C) {
         self.flushes.push((undone, to));
     }
@@ -57,8 +57,9 @@ impl<C> Shutdown<C> {
         }
     }
 
-    /// Those who wait for the end are told once everything is released. The engine itself stays for
-    /// the locks that it has handed over, until they have been taken up: the next holder may hang.
+    /// The callers that wait for the end are answered once everything is released. The engine
+    /// itself stays until the locks that it has handed over have been taken up: the next holder may
+    /// hang.
     pub(super) fn end_if_done(&mut self, undone: bool, handed_over: bool, shared: &mut Shared<C>) {
         let Some((by, callers)) = &mut self.stopping else { return };
         let over = shared.now >= *by;

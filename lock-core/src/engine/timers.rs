@@ -9,13 +9,13 @@ use crate::time::Moment;
 pub(crate) enum Timer {
     /// A deadline or a renewal of a held lock.
     Hold(u64),
-    /// The next try of a caller that asks for itself.
+    /// The next try of a caller that asks on its own behalf.
     Polled(u64),
     /// The end of the patience of a caller in line.
     Queued(u64),
-    /// The next look of a line at its lock, by the number of its entry.
+    /// The next recheck of a lock by the callers in line, under the number of their entry.
     Recheck(u64),
-    /// The end of the time that the next holder of a lock had to take it up.
+    /// The end of the time in which the next holder of a lock has to take it up.
     HandOff(u64),
     /// The next try of a release that was not answered.
     Release(u64),
@@ -38,7 +38,7 @@ impl Scheduled {
         self.0
     }
 
-    /// It has just come out of its [`Timers`].
+    /// Notes that the timer has just been taken out of its [`Timers`].
     pub(crate) fn fired(&mut self) {
         *self = Self::default();
     }
@@ -46,13 +46,13 @@ impl Scheduled {
 
 /// Timers in the order in which they are due.
 ///
-/// An entry remembers the moment it asked for, so that it can be moved or withdrawn: a set, not a
-/// heap, keeps no stale entries.
+/// An entry remembers the moment it asked for, so that its timer can be moved or withdrawn. A set
+/// keeps no stale entries, as a heap would.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Timers(BTreeSet<(Moment, Timer)>);
 
 impl Timers {
-    /// Moves a timer from where it was, if it was anywhere, to where it shall be.
+    /// Moves a timer to `at`, from wherever it was, if it was set at all.
     pub(crate) fn reset(&mut self, timer: Timer, entry: &mut Scheduled, at: Moment) {
         let was = mem::replace(&mut entry.0, at);
         if was != at {

@@ -1,13 +1,13 @@
 //! The durable calls of one function, as the store keeps them.
 //!
-//! Each id has one record: the arguments of its last call, when that is due, and how often it was
-//! tried. A call is claimed together with the run's lock, which its runner renews; a record whose
-//! runner has died is due again when that lock would have run out. What a run has covered is
-//! removed when it has ended, and not before: so a call that was made is run at least once.
+//! Each id has one record: the arguments of its last call, when that call is due, and how often it
+//! was tried. A call is claimed together with the run's lock, which its runner renews; a record
+//! whose runner has died is due again when that lock would have run out. What a run has covered is
+//! removed when the run has ended, and not before, so a call that was made is run at least once.
 //!
 //! This is the reference: the memory store runs it, the Redis scripts follow it, and a differential
-//! test compares the two. Times are milliseconds of the store's clock, but for the number of a
-//! call, which is the time of its making in microseconds.
+//! test compares the two. Times are milliseconds of the store's clock, except for the number of a
+//! call, which is the time at which it was made, in microseconds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,16 +19,16 @@ use crate::{
     mutant::Mutant,
 };
 
-/// The pause before another try is never longer than that.
+/// The longest pause before another try.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// What is known of the calls of one function.
+/// What is known about the calls of one function.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Book {
     records: BTreeMap<String, Record>,
     /// When to look at each record.
     due: BTreeSet<(u64, String)>,
-    /// Those that have failed for good, and how they are tried if they are taken back.
+    /// The calls that have failed for good, and how each is tried if it is taken back.
     aside: BTreeMap<String, (SetAside, Retry)>,
 }
 
@@ -36,14 +36,14 @@ pub(crate) struct Book {
 struct Record {
     /// The number of the last call.
     call: u64,
-    /// When the first call was made that no run has covered.
+    /// When the first call that no run has covered was made.
     first: u64,
     /// When the last call is due.
     due: u64,
-    /// When to look at it: its entry in the order of all.
+    /// When to look at the record: its place in the order of all.
     look_at: u64,
     attempts: u32,
-    /// The number of the call that was claimed last.
+    /// The number of the call that was last claimed.
     claimed: u64,
     retry: Retry,
     arguments: String,
@@ -52,9 +52,9 @@ struct Record {
 /// How a call is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Retry {
-    /// So many tries there are in all.
+    /// The number of tries in all.
     pub(crate) attempts: u32,
-    /// The pause before the second, and twice that each time.
+    /// The pause before the second try, doubled before each one after it.
     pub(crate) pause: Duration,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Ended<'a> {
     pub(crate) error: Option<&'a str>,
 }
 
-/// A call, as it is to be kept.
+/// A call to be kept.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Call<'a> {
     pub(crate) arguments: &'a str,
@@ -84,12 +84,12 @@ pub(crate) struct Call<'a> {
 }
 
 impl Book {
-    /// Takes note of a call: its number, and how long it is until it is due.
+    /// Registers a call; returns its number, and how long until it is due.
     pub(crate) fn call(&mut self, id: &str, call: &Call<'_>, micros: u64) -> (u64, Duration) {
         let &Call { arguments, wait, max_wait, retry } = call;
         let now = micros / 1000;
         let known = self.records.get(id);
-        // What is being run is covered: this call begins anew.
+        // A call that is being run is covered: this one starts afresh.
         let pending = known.filter(|record| record.claimed != record.call);
         let first = pending.map_or(now, |record| record.first);
         let latest = max_wait.map_or(u64::MAX, |limit| first.saturating_add(millis(limit)));
@@ -109,12 +109,12 @@ impl Book {
         (call, Duration::from_millis(due.saturating_sub(now)))
     }
 
-    /// How many calls are kept that are not done.
+    /// How many calls are kept and not done.
     pub(crate) fn kept(&self) -> u64 {
         self.due.len() as u64
     }
 
-    /// The ids that are due, so many at most, and how long it is until the next one is.
+    /// The ids that are due, at most `limit`, and how long until the next one is due.
     pub(crate) fn due(&self, limit: usize, now: u64) -> (Vec<String>, Option<Duration>) {
         let due = self.due.iter().take_while(|(at, _)| *at <= now).take(limit);
         let due: Vec<_> = due.map(|(_, id)| id.clone()).collect();
@@ -122,7 +122,8 @@ impl Book {
         (due, next.map(|(at, _)| Duration::from_millis(at.saturating_sub(now))))
     }
 
-    /// May this call run? `running` is who holds its run's lock, and for how long.
+    /// May this call run? `running`: whether the same token holds its run's lock, and for how long,
+    /// if it is held.
     pub(crate) fn claim(
         &mut self,
         id: &str,
@@ -156,8 +157,8 @@ impl Book {
         granted
     }
 
-    /// A run has ended, whose lock is still its runner's or not. The lock is free afterwards: between
-    /// the two, nobody finds it taken for no reason.
+    /// Ends a run; `ours` says whether its runner still holds the run's lock. The lock is freed in
+    /// the same operation, so that nobody finds it held for no reason in between.
     pub(crate) fn finish(
         &mut self,
         id: &str,
@@ -199,7 +200,7 @@ impl Book {
         self.aside.values().map(|(aside, _)| aside)
     }
 
-    /// Takes a call from among them; `again` makes it due now, unless it was made anew since.
+    /// Takes back one of them; `again` makes it due now, unless its id was called again since.
     pub(crate) fn take_back(&mut self, id: &str, again: bool, micros: u64) -> bool {
         let Some((SetAside { arguments, .. }, retry)) = self.aside.remove(id) else { return false };
         if again && !self.records.contains_key(id) {
@@ -221,7 +222,7 @@ impl Book {
         !self.aside.is_empty()
     }
 
-    /// How many calls wait, and when those are due that are first, so many at most.
+    /// How many calls wait, and how long until each of the first ones is due, at most `limit`.
     pub(crate) fn waiting(&self, limit: usize, now: u64) -> (usize, Vec<(String, Duration)>) {
         let first = self.due.iter().take(limit);
         let until = |at: u64| Duration::from_millis(at.saturating_sub(now));
@@ -379,7 +380,7 @@ mod tests {
             assert_eq!(matches!(finish, DurableFinish::Retry(_)), again, "{finish:?}");
             book.take_back("a", false, 0);
         }
-        // What was set aside is tried as often once more.
+        // What was set aside is tried as often again.
         let (number, _) = call_with(&mut book, "1", 1, 2000);
         granted(claim(&mut book, 2100));
         assert_eq!(

@@ -15,7 +15,7 @@ use crate::{
 
 /// The operations on debounced calls.
 impl<L: Subscriber> Table<L> {
-    /// Takes note of a call, and lets it run if its burst is over.
+    /// Registers a call, and lets it run if its burst is over.
     pub fn register(&mut self, request: &DebounceRequest, at: Now) -> DebounceReply {
         let Now { moment: now, micros } = at;
         let token = &request.token;
@@ -31,7 +31,7 @@ impl<L: Subscriber> Table<L> {
             Some((window, expiry)) if now <= *expiry => (window.clone(), *expiry),
             _ => Default::default(),
         };
-        // A part of a millisecond counts as one: asking too early is in vain.
+        // Part of a millisecond counts as one, because asking too early is useless.
         let until = |left: Duration| whole_millis(left + Duration::from_micros(999));
         let running = self.held(&request.run, now);
         let running = running.map(|lock| (lock.token == *token, lock.expiry.after(now)));
@@ -39,8 +39,8 @@ impl<L: Subscriber> Table<L> {
         let reply = match (running, window.ask(&call, micros)) {
             // The answer to an earlier claim was lost.
             (Some((true, _)), _) | (None, Verdict::Due) => {
-                // Granted again, it covers what it covered and nothing else: also if its burst was
-                // cancelled since.
+                // If the run is granted again, it covers what it covered before and nothing else,
+                // even if its burst was cancelled since.
                 let waiting =
                     if running.is_none() { window.begin(caller, micros) } else { Vec::new() };
                 for (client, number) in waiting {
@@ -61,12 +61,12 @@ impl<L: Subscriber> Table<L> {
             }
             (Some((false, left)), Verdict::Due) => {
                 window.wait_for_run(caller, micros);
-                // A call that waits keeps the window: a run may go on for longer than that.
+                // A call that waits keeps the window, because a run may last longer than that.
                 keep = left;
                 DebounceReply::Running(whole_millis(left))
             }
         };
-        // A tombstone is never kept for less than somebody has asked for.
+        // A tombstone is never kept for less time than somebody has asked for.
         let kept_until = (now + window.due_in(micros).max(keep) + request.keep).max(expiry);
         self.windows.insert(Arc::clone(&request.window), (window, kept_until));
         reply
@@ -94,7 +94,7 @@ impl<L: Subscriber> Table<L> {
         pending
     }
 
-    /// How long it is until the call that waits in a window is due; `None` if none does.
+    /// Returns how long until the call that waits in a window is due; `None` if none waits.
     pub fn due_in(&mut self, window: &Arc<str>, at: Now) -> Option<Duration> {
         let Now { moment: now, micros } = at;
         let (window, _) = self.windows.get(window).filter(|(_, expiry)| now <= *expiry)?;
@@ -138,7 +138,7 @@ mod tests {
         assert!(pending(table.register(&call("b"), at(150))));
         assert!(table.end_window(&EndWindowRequest::new("w", WindowEnd::Cancel), at(160)));
         assert!(pending(table.register(&call("c"), at(200))));
-        assert!(granted(table.register(&call("a"), at(210))), "it is its run still");
+        assert!(granted(table.register(&call("a"), at(210))), "it still has its run");
         assert!(pending(table.register(&call("c"), at(220))), "it is newer than that run");
     }
 }

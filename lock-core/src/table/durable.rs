@@ -16,7 +16,7 @@ use crate::{
 
 /// The operations on durable calls.
 impl<L: Subscriber> Table<L> {
-    /// One step in a book. There is none for a function without calls.
+    /// One step in a book. A function without calls has no book.
     fn step<T>(&mut self, book: &DurableBook, step: impl FnOnce(&mut Self, &mut Book) -> T) -> T {
         let mut known = self.books.remove(&book.due).unwrap_or_default();
         let answer = step(self, &mut known);
@@ -37,7 +37,7 @@ impl<L: Subscriber> Table<L> {
         })
     }
 
-    /// Says which calls are due.
+    /// Returns the calls that are due.
     pub fn due(&mut self, request: &DueRequest, at: Now) -> DueCalls {
         self.step(&request.book, |_, book| {
             let (ids, next) = book.due(request.limit, at.micros / 1000);
@@ -45,7 +45,7 @@ impl<L: Subscriber> Table<L> {
         })
     }
 
-    /// Says which calls wait.
+    /// Returns the calls that wait.
     pub fn waiting(&mut self, request: &DueRequest, at: Now) -> WaitingCalls {
         self.step(&request.book, |_, book| {
             let (count, calls) = book.waiting(request.limit, at.micros / 1000);
@@ -53,7 +53,7 @@ impl<L: Subscriber> Table<L> {
         })
     }
 
-    /// Lets a call run, if it is due and no other run of its id goes on.
+    /// Lets a call run, if it is due and no other run of its id is in progress.
     pub fn claim(&mut self, request: &ClaimRequest, at: Now) -> DurableClaim {
         let ClaimRequest { id, run, token, lease, .. } = request;
         let Now { moment: now, micros } = at;
@@ -87,12 +87,12 @@ impl<L: Subscriber> Table<L> {
         })
     }
 
-    /// Says which calls have failed for good.
+    /// Returns the calls that have failed for good.
     pub fn set_aside(&mut self, book: &DurableBook, _: Now) -> Vec<SetAside> {
         self.step(book, |_, book| book.aside().cloned().collect())
     }
 
-    /// Takes a call from among those that have failed for good.
+    /// Takes back one of the calls that have failed for good.
     pub fn take_back(&mut self, request: &TakeBackRequest, at: Now) -> bool {
         let TakeBackRequest { id, again, .. } = request;
         self.step(&request.book, |_, book| book.take_back(id, *again, at.micros))

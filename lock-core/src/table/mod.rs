@@ -1,12 +1,13 @@
 //! A store as one table: locks, their queues, the windows of debounced calls, durable calls.
 //!
-//! The time comes in with each operation, and notices go out in a list. This is the reference of the
-//! contract: the memory store is this behind a mutex, and the Redis scripts are compared with it.
+//! The time is passed in with each operation, and notices are returned as a list. This is the
+//! reference of the contract: the memory store is this table behind a mutex, and the Redis scripts
+//! are compared with it.
 //!
 //! - `queue`: who waits for one lock;
 //! - `window`: the debounced calls of one id; `debounced`: the operations on them;
 //! - `book`: the durable calls of one function; `durable`: the operations on them;
-//! - `operator`: who holds a lock, and what there is.
+//! - `operator`: who holds a lock, and which ids there are.
 
 pub mod book;
 mod debounced;
@@ -51,22 +52,24 @@ pub trait Subscriber: Clone {
     fn is_there(&self) -> bool;
 }
 
-/// All that a store knows. `L` is what its owner reaches a client by.
+/// Everything that a store knows. `L` is how its owner reaches a client.
 #[derive(Clone, Debug)]
 pub struct Table<L> {
     locks: ByKey<Lock>,
     queues: ByKey<Queue>,
-    /// The clients that listen, and those that did and are gone: what they have sent may still come.
+    /// The clients that listen, and those that did and are gone: requests of theirs may still
+    /// arrive.
     subscribers: ByKey<Option<L>>,
-    /// What they are to be told, once the operation is over: who hears it may want to ask.
+    /// The notices for them, sent once the operation is over: a client that receives one may ask at
+    /// once.
     notices: Vec<(L, Notice)>,
     windows: ByKey<(Window, Moment)>,
-    /// Durable calls, by the key of their book's order.
+    /// Durable calls, by the key `due` of their book.
     books: ByKey<Book>,
-    /// What clients say of themselves.
+    /// What clients say about themselves.
     records: ByKey<(ClientRecord, Moment)>,
     fence: u64,
-    /// The number of entries at which expired ones are looked for.
+    /// The number of entries above which expired ones are removed.
     sweep_at: usize,
 }
 
@@ -111,7 +114,7 @@ impl<L: Subscriber> Table<L> {
         self.fence
     }
 
-    /// Grants a lock that is free, held by the token already, or taken over.
+    /// Grants a lock that is free, already held by the token, or taken over.
     fn grant(&mut self, request: &AcquireRequest, at: Now) -> Acquisition {
         let (key, token) = (&request.key, &request.token);
         let contended = self.queues.get(key).is_some_and(|queue| queue.has_others(token));
@@ -147,7 +150,7 @@ impl<L: Subscriber> Table<L> {
         first
     }
 
-    /// Does any waiter for a lock live? Those who joined before its holder took it may not.
+    /// Is any waiter for a lock alive? Those that joined before its holder took it may be dead.
     fn is_waited_for(&self, key: &str, now: Moment) -> bool {
         let hears = |token: &Token| hears(&self.subscribers, token);
         self.queues.get(key).is_some_and(|queue| queue.has_living(now, hears))
@@ -166,7 +169,7 @@ impl<L: Subscriber> Table<L> {
         self.locks.insert(Arc::clone(key), Lock { token: waiter, expiry });
     }
 
-    /// Will the client of this holder release the lock here, which wakes those who wait?
+    /// Will the client of this holder release the lock here, and so wake the waiters?
     fn notifies(&self, holder: &Token) -> bool {
         let subscriber = self.subscribers.get(token::parts(holder).0);
         subscriber.and_then(Option::as_ref).is_some_and(L::is_there)
@@ -187,8 +190,8 @@ impl<L: Subscriber> Table<L> {
         self.locks.len() + self.windows.len() + self.queues.len() + self.records.len()
     }
 
-    /// Forgets what has expired, whenever the number of entries has doubled: each entry pays for
-    /// a constant number of looks, and leaked locks do not fill the memory.
+    /// Forgets expired entries whenever the number of entries has doubled: each entry costs a
+    /// constant number of looks, and leaked locks do not fill the memory.
     pub fn sweep(&mut self, now: Moment) {
         if self.entries() > self.sweep_at {
             self.forget_expired(now);
@@ -196,7 +199,7 @@ impl<L: Subscriber> Table<L> {
         }
     }
 
-    /// Forgets what has expired: nobody could tell that it was there.
+    /// Forgets expired entries, which no operation would have seen.
     pub fn forget_expired(&mut self, now: Moment) {
         self.locks.retain(|_, lock| now <= lock.expiry);
         self.windows.retain(|_, (_, expiry)| now <= *expiry);
@@ -205,20 +208,22 @@ impl<L: Subscriber> Table<L> {
     }
 }
 
-/// What its owner has to know.
+/// For the owner of the table.
 impl<L: Subscriber> Table<L> {
-    /// A client listens from now on; those that are gone are forgotten.
+    /// A client listens from now on; clients that are gone are forgotten.
     pub fn subscribe(&mut self, client: &str, subscriber: L) {
         self.subscribers.retain(|_, other| other.as_ref().is_some_and(L::is_there));
         self.subscribers.insert(client.into(), Some(subscriber));
     }
 
-    /// Whom the operations since the last call have something to say to, in order.
+    /// Returns the notices of the operations since the last call, in order, each with its
+    /// recipient.
     pub fn notices(&mut self) -> Vec<(L, Notice)> {
         std::mem::take(&mut self.notices)
     }
 
-    /// How many locks there are, with those that have expired and were not looked at since.
+    /// Returns the number of locks, including those that have expired and that nobody has looked at
+    /// since.
     #[must_use]
     pub fn locks(&self) -> usize {
         self.locks.len()
@@ -249,15 +254,15 @@ impl<L: Subscriber> Table<L> {
             (Some((holder, _)), _) if holder == token => {
                 return self.grant(request, at);
             }
-            // Without a look at the queue: a lock that is free has none, unless a lease ran out.
+            // The queue is not looked at: a free lock has none, unless a lease ran out.
             (None, IfHeld::GiveUp | IfHeld::Wait) => {
                 let fence = self.take(key, token, request.lease, at);
                 return Acquisition::granted(fence);
             }
             (Some(_), IfHeld::GiveUp) | (_, IfHeld::Adopt(_)) => None,
             (Some((holder, _)), IfHeld::Wait) => {
-                // The holder was told of the first that came, and knows of those that follow;
-                // but a dead one may have come in the time of another holder.
+                // The holder was told of the first waiter, and so knows of those that follow. But a
+                // dead waiter may date from the time of another holder.
                 if !self.is_waited_for(key, now) {
                     self.tell(holder, |number| Notice::Contended { number });
                 }
@@ -268,7 +273,7 @@ impl<L: Subscriber> Table<L> {
                 Some(self.wait(key, token, *ticket, at))
             }
             (None, IfHeld::KeepWaiting(ticket)) => {
-                // Before the dead are removed: it may be one that was taken for dead.
+                // Before the dead are removed: the token may be one that was taken for dead.
                 let kept = self.queues.get(key).and_then(|queue| queue.ticket(token));
                 match self.first_waiter(key, now) {
                     // A lease has run out, and somebody else is next.
@@ -286,13 +291,13 @@ impl<L: Subscriber> Table<L> {
         };
         let remaining = holder.as_ref().map_or(Duration::ZERO, |(_, expiry)| expiry.after(now));
         let held = Acquisition::held(Some(whole_millis(remaining)));
-        // Who does not wait is not told.
+        // Only a waiter is told whether the holder notifies.
         let Some(ticket) = ticket else { return held };
         let notifies = holder.is_some_and(|(holder, _)| self.notifies(&holder));
         held.waiting(ticket, notifies)
     }
 
-    /// Makes a lock last longer that is held by its token.
+    /// Makes a lock last longer, if its token holds it.
     pub fn renew(&mut self, request: &RenewRequest, at: Now) -> Renewal {
         let now = at.moment;
         let contended = self.queues.contains_key(&request.key);
@@ -316,7 +321,8 @@ impl<L: Subscriber> Table<L> {
             || (Mutant::ReleaseWithoutOwnerCheck.is_on() && holder.is_some());
         self.leave(key, token);
         if let Some(other) = holder.filter(|_| !ours) {
-            // It may have come between a reservation that passed and this release.
+            // The other token may have taken the lock after a reservation ran out, without knowing
+            // of the waiters.
             if self.queues.contains_key(key) {
                 self.tell(&other, |number| Notice::Contended { number });
             }
@@ -327,7 +333,7 @@ impl<L: Subscriber> Table<L> {
             if let Some(lock) = self.held(key, now) {
                 lock.expiry = now + request.keep;
             }
-            // It knows of a lease that may end later.
+            // The waiter knows of a lease that may end later.
             if let Some((first, _)) = first {
                 self.tell(&first, |number| Notice::Granted { number });
             }
@@ -342,7 +348,7 @@ impl<L: Subscriber> Table<L> {
     }
 }
 
-/// Does anybody hear what is said to the client of this token?
+/// Does the client of this token still receive notices?
 fn hears<L>(subscribers: &ByKey<Option<L>>, token: &Token) -> bool {
     subscribers.get(token::parts(token).0).is_some_and(Option::is_some)
 }

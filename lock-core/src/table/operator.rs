@@ -14,7 +14,7 @@ use crate::{
 
 /// The operations of operators.
 impl<L: Subscriber> Table<L> {
-    /// Adds to what remains of a lock.
+    /// Adds to the remaining time of a lock.
     pub fn extend(&mut self, request: &ExtendRequest, at: Now) -> Option<Duration> {
         let now = at.moment;
         self.held_by(&request.key, &request.token, now).map(|lock| {
@@ -23,7 +23,7 @@ impl<L: Subscriber> Table<L> {
         })
     }
 
-    /// Says who holds a lock.
+    /// Returns the holder of a lock.
     pub fn holder(&mut self, key: &Arc<str>, at: Now) -> Option<Holder> {
         let now = at.moment;
         let waiters = self.queues.get(key).map_or(0, |queue| queue.living(now));
@@ -53,19 +53,19 @@ impl<L: Subscriber> Table<L> {
         answer
     }
 
-    /// Keeps what a client says of itself.
+    /// Keeps what a client says about itself.
     pub fn introduce(&mut self, request: &IntroduceRequest, at: Now) {
         let record = (request.record.clone(), at.moment + request.keep);
         self.records.insert(Arc::clone(&request.key), record);
     }
 
-    /// What a client has said of itself.
+    /// Returns what a client has said about itself.
     pub fn client(&mut self, key: &Arc<str>, at: Now) -> Option<ClientRecord> {
         let known = self.records.get(key).filter(|(_, expiry)| at.moment <= *expiry);
         known.map(|(record, _)| record.clone())
     }
 
-    /// One page of the ids of a kind.
+    /// Returns one page of the ids of a kind.
     pub fn scan(&mut self, request: &ScanRequest, at: Now) -> ScanPage {
         let now = at.moment;
         match request.what {
@@ -73,7 +73,7 @@ impl<L: Subscriber> Table<L> {
             ScanFor::Debounces => page(&self.windows, request, |(_, expiry)| now <= *expiry),
             ScanFor::Waiting => page(&self.books, request, Book::has_waiting),
             ScanFor::SetAside => {
-                // A book is known by one key here.
+                // Here, one key identifies a book.
                 let by_book = ScanRequest { what: ScanFor::Waiting, ..request.clone() };
                 page(&self.books, &by_book, Book::has_set_aside)
             }
@@ -81,7 +81,8 @@ impl<L: Subscriber> Table<L> {
     }
 }
 
-/// The ids behind the cursor, which is the last key of the page before, in the order of their keys.
+/// The ids behind the cursor, in the order of their keys. The cursor is the last key of the
+/// previous page.
 fn page<V>(map: &ByKey<V>, request: &ScanRequest, is_there: impl Fn(&V) -> bool) -> ScanPage {
     let cursor = request.cursor.as_deref();
     let mut keys = map.keys_where(is_there);

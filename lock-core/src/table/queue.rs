@@ -1,4 +1,4 @@
-//! The queue of one lock in memory.
+//! The queue of one lock, in memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,8 +7,8 @@ use std::{
 
 use crate::{Token, maps::Map, time::Moment};
 
-/// Who waits for one lock, in the order of their tickets; and in the order in which they die, if they
-/// are not heard of.
+/// The waiters for one lock, in the order of their tickets, and in the order in which they die if
+/// nothing is heard from them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     by_ticket: BTreeMap<u64, Token>,
@@ -19,13 +19,13 @@ pub(crate) struct Queue {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiter {
     ticket: u64,
-    /// Not heard of after that, it is dead.
+    /// If nothing is heard from it until then, it is dead.
     alive_until: Moment,
-    /// It hears when the lock is given to it; else it looks by itself.
+    /// It is notified when the lock is given to it; otherwise it polls.
     listens: bool,
 }
 
-/// How many of the dead leave with one operation that does not look for the first.
+/// How many of the dead are removed by one operation that does not look for the first waiter.
 const SWEEP: usize = 10;
 
 impl Queue {
@@ -38,12 +38,12 @@ impl Queue {
         self.waiters.len() > usize::from(self.waiters.contains_key(token))
     }
 
-    /// Where a token waits.
+    /// The ticket with which a token waits.
     pub(crate) fn ticket(&self, token: &Token) -> Option<u64> {
         self.waiters.get(token).map(|waiter| waiter.ticket)
     }
 
-    /// Is anybody in it alive? Mostly the first is.
+    /// Is any waiter alive? Usually the first is.
     pub(crate) fn has_living(&self, now: Moment, hears: impl Fn(&Token) -> bool) -> bool {
         self.by_ticket.values().any(|token| self.lives(token, now, &hears))
     }
@@ -52,13 +52,13 @@ impl Queue {
         self.by_end.range((now, u64::MAX)..).count()
     }
 
-    /// Until when anybody in it is alive.
+    /// Until when any waiter is alive.
     pub(crate) fn expiry(&self) -> Moment {
         self.by_end.last().map(|(end, _)| *end).unwrap_or_default()
     }
 
-    /// Lets a token wait, or go on waiting: its ticket. Taken for dead, it keeps its ticket if nobody
-    /// has looked.
+    /// Lets a token wait, or go on waiting; returns its ticket. A token that was taken for dead
+    /// keeps its ticket if nobody has looked since.
     pub(crate) fn wait(
         &mut self,
         token: &Token,
@@ -71,7 +71,7 @@ impl Queue {
         let mut ticket = self.ticket(token).or(ticket).unwrap_or_else(|| micros.max(last + 1));
         self.leave(token);
         self.forget_dead(now);
-        // A ticket that somebody made up must not push another waiter out.
+        // A made-up ticket must not push another waiter out.
         while self.by_ticket.contains_key(&ticket) {
             ticket += 1;
         }
@@ -89,8 +89,8 @@ impl Queue {
         }
     }
 
-    /// The first living waiter and its ticket. Those before it, who are dead, are removed; one
-    /// that does not listen any more knows its ticket, and takes it again if it lives.
+    /// The first living waiter and its ticket. Those before it are dead, and are removed. One of
+    /// them that merely stopped listening knows its ticket, and takes it again if it lives.
     pub(crate) fn first(
         &mut self,
         now: Moment,
@@ -106,7 +106,7 @@ impl Queue {
         None
     }
 
-    /// All in it, in order, and until when each is alive.
+    /// All waiters, in order, and until when each is alive.
     #[cfg(lock_mutants)]
     pub(crate) fn waiters(&self) -> impl Iterator<Item = (&Token, Moment)> {
         self.by_ticket
@@ -129,7 +129,7 @@ impl Queue {
     }
 }
 
-/// In the order of the tickets: a hash map has none.
+/// In the order of the tickets, since a hash map has no order.
 impl std::hash::Hash for Queue {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         for (ticket, token) in &self.by_ticket {

@@ -1,10 +1,10 @@
-//! What tests do to a table, and how they look at it (`--cfg lock_mutants`).
+//! Access to a table for tests (`--cfg lock_mutants`).
 
 use super::{Queue, Subscriber, Table};
 use crate::{Token, time::Moment};
 
 impl<L: Subscriber> Table<L> {
-    /// A client listens no longer: its connection is gone.
+    /// A client no longer listens: its connection is gone.
     pub fn unsubscribe(&mut self, client: &str) {
         if let Some(subscriber) = self.subscribers.get_mut(client) {
             *subscriber = None;
@@ -17,21 +17,21 @@ impl<L: Subscriber> Table<L> {
         *self = Self { subscribers, ..Self::default() };
     }
 
-    /// A replica takes over, that has heard of nothing since it was cloned from this table. Clients
+    /// A replica takes over that has received nothing since it was cloned from this table. Clients
     /// stay connected.
     pub fn fail_over(&mut self, replica: Self) {
         let subscribers = std::mem::take(&mut self.subscribers);
         *self = Self { subscribers, notices: Vec::new(), ..replica };
     }
 
-    /// The token that holds the lock of this key, and until when: also one whose time is up, as long as
+    /// The token that holds the lock of this key, and until when; also after that time, as long as
     /// nobody has taken the lock since.
     #[must_use]
     pub fn last_holder(&self, key: &str) -> Option<(&Token, Moment)> {
         self.locks.get(key).map(|lock| (&lock.token, lock.expiry))
     }
 
-    /// Who waits for the lock of this key, in order, and until when each is alive.
+    /// The waiters for the lock of this key, in order, and until when each is alive.
     pub fn waiters(&self, key: &str) -> impl Iterator<Item = (&Token, Moment)> {
         self.queues.get(key).into_iter().flat_map(Queue::waiters)
     }

@@ -1,5 +1,5 @@
-//! Each operation on locks by itself. What follows from many of them, the contract suite of `lock`, the
-//! model checker and the simulation see.
+//! Each operation on locks on its own. The contract suite of `lock`, the model checker and the
+//! simulation cover what many of them together do.
 
 use super::*;
 use crate::contract::{DebounceRequest, ExtendRequest, ForceReleaseRequest};
@@ -66,9 +66,9 @@ fn a_free_lock_is_granted_and_the_same_request_twice_is_granted_again() {
     assert_eq!(
         other,
         Acquisition::held(Some(Duration::from_secs(6))),
-        "who gives up has no ticket"
+        "a request that gives up has no ticket"
     );
-    assert!(table.notices().is_empty(), "and nobody is told of it");
+    assert!(table.notices().is_empty(), "and nobody is notified");
     assert_eq!(table.locks(), 1);
 }
 
@@ -123,7 +123,7 @@ fn waiters_are_served_in_order_and_each_is_told() {
     let waits = table.acquire(&request(&token("b", 2), IfHeld::Wait), at(100));
     let first = ticket(waits);
     let held = Acquisition::held(Some(Duration::from_millis(9_900))).waiting(first, true);
-    assert_eq!(waits, held, "the holder is a client that tells");
+    assert_eq!(waits, held, "the holder's client notifies");
     assert_eq!(table.notices(), [notice("a", Notice::Contended { number: 2 })]);
     let second = ticket(table.acquire(&request(&token("a", 4), IfHeld::Wait), at(100)));
     assert!(second > first);
@@ -141,7 +141,7 @@ fn waiters_are_served_in_order_and_each_is_told() {
     assert_eq!(table.last_holder("k"), Some((&token("b", 2), at(1_300).moment)), "for a second");
     let claim = table.acquire(&keeps, at(400));
     assert!(matches!(claim, Acquisition::Granted { contended: true, .. }), "{claim:?}");
-    // The one that releases is out of the queue, too.
+    // The token that releases also leaves the queue.
     assert_eq!(
         table.release(&ReleaseRequest::new("k", token("a", 4)), at(400)),
         Release::not_ours()
@@ -156,7 +156,7 @@ fn a_lock_that_ran_out_goes_to_the_first_living_waiter() {
     let first = ticket(table.acquire(&request(&token("b", 2), IfHeld::Wait), at(0)));
     let second = ticket(table.acquire(&request(&token("a", 4), IfHeld::Wait), at(0)));
     table.notices();
-    // The second asks first: it is the first one's, and the second goes on waiting.
+    // The second asks first: the lock goes to the first, and the second goes on waiting.
     let asks = request(&token("a", 4), IfHeld::KeepWaiting(Some(second)));
     let held = Acquisition::held(Some(RESERVATION)).waiting(second, true);
     assert_eq!(table.acquire(&asks, at(10_001)), held);
@@ -178,11 +178,11 @@ fn the_dead_are_passed_over() {
     table.unsubscribe("b");
     table.release(&ReleaseRequest::new("k", token("a", 2)), at(100));
     assert_eq!(table.notices(), [notice("c", Notice::Granted { number: 2 })]);
-    // What a client that is gone has sent may still come: it waits, and is given nothing.
+    // Requests of a client that is gone may still arrive: it waits, and is given nothing.
     let late = table.acquire(&request(&token("b", 4), IfHeld::Wait), at(200));
     assert!(matches!(late, Acquisition::Held { ticket: Some(_), notifies: true, .. }), "{late:?}");
     assert_eq!(table.release(&ReleaseRequest::new("k", token("c", 2)), at(300)), Release::freed());
-    // Of a holder that is gone nothing will be heard.
+    // A holder that is gone will notify nobody.
     table.acquire(&request(&token("b", 6), IfHeld::GiveUp), at(400));
     let waits = table.acquire(&request(&token("c", 4), IfHeld::Wait), at(400));
     assert!(matches!(waits, Acquisition::Held { notifies: false, .. }), "{waits:?}");
@@ -239,7 +239,7 @@ fn what_has_expired_is_forgotten_as_the_table_grows() {
         most = most.max(table.locks());
     }
     assert_eq!(most, 65, "and not with each operation");
-    // Two of them each, and what is still to come stays.
+    // Locks and queues alike; what has not expired stays.
     table.acquire(&request(&token("a", 2), IfHeld::GiveUp), at(3_000));
     ticket(table.acquire(&request(&token("b", 2), IfHeld::Wait), at(3_000)));
     table.forget_expired(at(13_000).moment);
@@ -261,7 +261,7 @@ fn a_loss_of_data_leaves_the_clients_and_a_failover_what_the_replica_knew() {
     assert_eq!(table.locks(), 0);
     table.acquire(&request(&token("a", 4), IfHeld::GiveUp), at(1));
     table.acquire(&request(&token("b", 4), IfHeld::Wait), at(1));
-    assert_eq!(table.notices(), [notice("a", Notice::Contended { number: 4 })], "it still hears");
+    assert_eq!(table.notices(), [notice("a", Notice::Contended { number: 4 })], "it still listens");
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! The window of one debounce id, as the store keeps it: which call runs, and when.
 //!
-//! A burst is one *window*. A call is known by the time at which it was made, on the store's clock:
-//! a process says how old its newest call is, not when it was made, so that no clock of a client is
-//! ever compared with another. The newest call of the window is the one that runs, `wait` after it
-//! was made and at the latest `max_wait` after the window's first (trailing edge, as in lodash's
-//! `debounce`). Its run covers every call before it, and what was covered stays marked: an older
-//! call that comes late finds its time among those that ran. That mark is the tombstone; it
+//! A burst is one *window*. A call is identified by the time at which it was made, on the store's
+//! clock: a process says how old its newest call is, not when it was made, so that no client's
+//! clock is ever compared with another. The newest call of the window is the one that runs, `wait`
+//! after it was made and at the latest `max_wait` after the window's first (trailing edge, as in
+//! lodash's `debounce`). Its run covers every call before it, and what was covered stays marked: an
+//! older call that arrives late finds its time among those that ran. That mark is the tombstone; it
 //! outlives the window.
 //!
-//! One question is all there is to it: "this is my newest call; may it run?" Asking registers the
-//! call, keeps the window, and claims the run if it is due. Asked again it is answered as once.
+//! There is only one question: "this is my newest call; may it run?" Asking registers the call,
+//! keeps the window, and claims the run if it is due. Asking twice has the same effect as asking
+//! once.
 //!
 //! This is the reference: the memory store runs it, the Redis script follows it line by line, and
 //! a differential test compares the two. Times are microseconds of the store's clock.
@@ -18,13 +19,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{contract::GRACE, mutant::Mutant};
 
-/// Who calls: a client, and the number of its call. Numbers of one client grow.
+/// The caller: a client, and the number of its call. The numbers of one client grow.
 pub(crate) type Caller<'a> = (&'a str, u64);
 
-/// How many clients a window remembers before it forgets those that were not heard of lately.
+/// How many clients a window remembers before it forgets those that have not called lately.
 const MANY: usize = 100;
 
-/// How long a client is remembered then, in microseconds: longer than any request is repeated.
+/// How long ago, in microseconds, a client may have made its last call and still be remembered
+/// then: longer than any request is repeated.
 const LATELY: u64 = 60_000_000;
 
 /// The newest call of a process.
@@ -35,22 +37,23 @@ pub(crate) struct Call<'a> {
     pub(crate) age: Duration,
     pub(crate) wait: Duration,
     pub(crate) max_wait: Option<Duration>,
-    /// If no burst goes on, it runs at once.
+    /// Whether the call runs at once if no burst is in progress.
     pub(crate) leading: bool,
 }
 
-/// What it is told.
+/// The answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     /// The window is not due for this call yet.
     NotYet {
         left: Duration,
-        /// It is the newest of all.
+        /// Whether the call is the newest of all.
         newest: bool,
     },
-    /// A run covers this call already, or a newer call of its own client stands for it.
+    /// A run has already covered this call, or a newer call of its own client stands for it.
     Superseded,
-    /// It may run, if no other run is going on: the store decides that in the same operation.
+    /// The call may run, if no other run is in progress: the store decides that in the same
+    /// operation.
     Due,
 }
 
@@ -74,18 +77,18 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Takes note of a call, and says whether it may run.
+    /// Registers a call, and says whether it may run.
     pub(crate) fn ask(&mut self, call: &Call<'_>, now: u64) -> Verdict {
         let (client, number) = call.caller;
         self.follow_clock(now);
         let made = match self.clients.get(client).copied() {
-            // An answer to this request is awaited by nobody any more.
+            // Nobody waits for an answer to this request any more.
             Some((known, _)) if number < known => return Verdict::Superseded,
             Some((known, made)) if number == known => made,
             known => self.register(call, known.map_or(0, |(_, made)| made), now),
         };
         if made <= self.ran && !Mutant::NoTombstone.is_on() {
-            // Unless it was granted this very run, and has not heard of it.
+            // Unless it was granted this very run, and the answer was lost.
             let granted = is(self.ran_by.as_ref(), call.caller);
             return if granted { Verdict::Due } else { Verdict::Superseded };
         }
@@ -102,7 +105,7 @@ impl Window {
         }
     }
 
-    /// A call that was not known: the time at which it was made.
+    /// Registers a call that was not known; returns the time at which it was made.
     fn register(&mut self, call: &Call<'_>, before: u64, now: u64) -> u64 {
         let age = micros(call.age);
         let mut made = now.saturating_sub(age).max(before + 1);
@@ -111,8 +114,8 @@ impl Window {
         }
         if made > self.newest && made > self.ran {
             if self.newest <= self.ran {
-                // The first of its window. Where calls go on coming, it has begun with the run
-                // before, so that `max_wait` is the time from run to run.
+                // The first call of its window. If calls keep coming, the window has begun with the
+                // previous run, so that `max_wait` is the time from run to run.
                 let goes_on = self.ran > 0 && made - self.ran <= micros(call.wait);
                 self.first = if goes_on && self.ran_at > 0 { self.ran_at } else { made };
                 self.forget_clients(now);
@@ -130,8 +133,8 @@ impl Window {
         made
     }
 
-    /// A clock that was set back takes all that is known with it, so that what was a second ago
-    /// still is.
+    /// If the clock was set back, moves all known times back with it, so that a call made a second
+    /// ago stays a second old.
     fn follow_clock(&mut self, now: u64) {
         let back = self.clock.saturating_sub(now);
         self.clock = now;
@@ -152,20 +155,20 @@ impl Window {
         }
     }
 
-    /// The call is due, and has to wait for a run that goes on. If it is the newest, the window is
-    /// due no earlier than now: an older caller must not run in its place once the run is over,
-    /// merely because it asks first. While the newest asks, it is alive.
+    /// The call is due, but has to wait for a run in progress. If it is the newest, the window is
+    /// due no earlier than now: once the run is over, an older caller must not run in its place
+    /// merely because it asks first. As long as the newest caller asks, it is alive.
     pub(crate) fn wait_for_run(&mut self, caller: Caller<'_>, now: u64) {
         if is(self.newest_caller.as_ref(), caller) {
             self.due = self.due.max(now);
         }
     }
 
-    /// A run has begun that covers every call up to now. Those of other clients that it covers,
-    /// who wait to be told.
+    /// A run has begun that covers every call up to now. Returns the covered calls of other
+    /// clients, which wait to be notified.
     ///
-    /// Granted again, because its answer was lost, it covers what it covered: a call that came
-    /// meanwhile may be newer than the one that runs.
+    /// If the run is granted again, because its answer was lost, it covers what it covered before:
+    /// a call that came in the meantime may be newer than the one that runs.
     pub(crate) fn begin(&mut self, (client, number): Caller<'_>, now: u64) -> Vec<(String, u64)> {
         if is(self.ran_by.as_ref(), (client, number)) {
             return Vec::new();
@@ -179,7 +182,7 @@ impl Window {
         waiting
     }
 
-    /// Makes a pending window due at once: who is to be told.
+    /// Makes a pending window due at once; returns the caller to notify.
     pub(crate) fn flush(&mut self, now: u64) -> Option<(String, u64)> {
         self.follow_clock(now);
         if self.newest <= self.ran {
@@ -189,8 +192,8 @@ impl Window {
         self.newest_caller.clone()
     }
 
-    /// Covers a pending window without a run, with the calls up to now that the store was not told
-    /// of: who is to be told, if there was one.
+    /// Covers a pending window without a run, including the calls up to now of which the store was
+    /// not told; returns the callers to notify, if there was such a window.
     pub(crate) fn cancel(&mut self, now: u64) -> Option<Vec<(String, u64)>> {
         self.follow_clock(now);
         if self.newest <= self.ran {
@@ -204,7 +207,7 @@ impl Window {
         Some(waiting)
     }
 
-    /// The last calls of other clients that were made after the last run and up to then.
+    /// The last calls of other clients that were made after the last run and up to `until`.
     fn waiting(&self, but: &str, until: u64) -> Vec<(String, u64)> {
         let clients = self.clients.iter().filter(|(client, (_, made))| {
             client.as_str() != but && *made > self.ran && *made <= until
@@ -217,7 +220,7 @@ impl Window {
         self.newest > self.ran
     }
 
-    /// How long the window still has something to wait for.
+    /// How long until the call that waits in the window is due; zero if none waits.
     pub(crate) fn due_in(&self, now: u64) -> Duration {
         let due = if self.newest > self.ran { self.due } else { 0 };
         Duration::from_micros(due.saturating_sub(now))
@@ -264,7 +267,7 @@ mod tests {
         Verdict::NotYet { left: ms(left), newest }
     }
 
-    /// The left of a "not yet".
+    /// The `left` of a "not yet".
     fn left(verdict: Verdict) -> Duration {
         match verdict {
             Verdict::NotYet { left, .. } => left,
@@ -289,7 +292,7 @@ mod tests {
         ask(&mut window, A, 0);
         let late = Call { age: ms(30), ..call(("a", 2)) };
         assert_eq!(window.ask(&late, at(100)), not_yet(70, true));
-        // Somebody else's call came after it, though it was told before.
+        // Another client's call was made after it, though the store was told of that one first.
         ask(&mut window, B, 110);
         let older = Call { age: ms(15), ..call(("a", 3)) };
         assert_eq!(window.ask(&older, at(120)), not_yet(90 + 1000, false));
@@ -358,7 +361,7 @@ mod tests {
         assert_eq!(window.ask(&leading(3), at(120)), not_yet(100, true));
         assert_eq!(window.ask(&leading(3), at(220)), Verdict::Due);
         window.begin(("a", 3), at(220));
-        // A wait without a call, and the next burst begins: so does lodash's.
+        // After a wait without a call, the next burst begins, as it does in lodash.
         assert_eq!(window.ask(&leading(4), at(221)), Verdict::Due);
     }
 
@@ -368,9 +371,9 @@ mod tests {
         ask(&mut window, A, 0);
         assert_eq!(ask(&mut window, A, 50), not_yet(50, true));
         ask(&mut window, B, 60);
-        assert_eq!(ask(&mut window, A, 70), not_yet(90 + 1000, false), "it is not newer for that");
+        assert_eq!(ask(&mut window, A, 70), not_yet(90 + 1000, false), "it does not become newer");
         assert_eq!(ask(&mut window, B, 160), Verdict::Due);
-        // Nor is the request of a call that its own client has replaced.
+        // Nor does the request of a call that its own client has replaced.
         ask(&mut window, ("a", 2), 170);
         assert_eq!(ask(&mut window, A, 180), Verdict::Superseded);
     }
@@ -406,7 +409,7 @@ mod tests {
         window.wait_for_run(A, at(5500));
         assert_eq!(ask(&mut window, A, 5999), not_yet(1, false));
         assert_eq!(ask(&mut window, B, 5999), Verdict::Due);
-        assert_eq!(ask(&mut window, A, 6000), Verdict::Due, "the newest is heard no more");
+        assert_eq!(ask(&mut window, A, 6000), Verdict::Due, "the newest has fallen silent");
     }
 
     #[test]
@@ -433,7 +436,7 @@ mod tests {
         for number in 0..500_u64 {
             ask(&mut window, (&name(number), 1), number * 1000);
             window.begin((&name(number), 1), at(number * 1000 + 100));
-            // Those of the last minute are known.
+            // Clients that called within the last minute are known.
             let mut lately = number.saturating_sub(58)..=number;
             assert!(lately.all(|number| window.clients.contains_key(&name(number))), "{number}");
         }
@@ -456,7 +459,7 @@ mod tests {
         let same = Call { age: ms(10), ..call(B) };
         assert!(matches!(window.ask(&same, at(10)), Verdict::NotYet { newest: true, .. }));
         assert!(matches!(ask(&mut window, A, 10), Verdict::NotYet { newest: false, .. }));
-        // Also where the clock stands still.
+        // Even if the clock does not advance.
         assert!(matches!(ask(&mut window, ("c", 1), 10), Verdict::NotYet { newest: true, .. }));
         assert!(matches!(ask(&mut window, ("d", 1), 10), Verdict::NotYet { newest: true, .. }));
     }

@@ -16,10 +16,10 @@ use crate::{
     ways::{leave, own_ways},
 };
 
-// Output: signature with an `Option` in the return type, and statements with one call of the
+// Output: the signature, with an `Option` in the return type, and statements with one call of the
 //         runtime, which polls the body if this call is the one that runs. The body is dropped
-//         before the run is over. Locks are taken inside of the run, and their errors leave as the
-//         debounce's own, unless their attribute has a way.
+//         before the run is over. Locks are acquired inside the run, and their errors are returned
+//         like the debounce's own, unless their attribute makes a value of them.
 pub(crate) fn debounced(args: &Args, locked: &[Args], function: &mut Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
@@ -39,7 +39,7 @@ pub(crate) fn debounced(args: &Args, locked: &[Args], function: &mut Function) -
             }
         };
     } else {
-        // The user did not write the `Result` that these would be about.
+        // These lints would be about a `Result` that the user did not write.
         function.attrs.push(parse_quote_spanned! {span=>
             #[allow(clippy::double_must_use, clippy::missing_errors_doc)]
         });
@@ -88,9 +88,9 @@ pub(crate) fn debounced(args: &Args, locked: &[Args], function: &mut Function) -
     }
 }
 
-// Output: statements, and an expression of what becomes of the call, once its run is over and the
-//         body is dropped. The call of a detached function is begun here, so that it counts from
-//         here; the rest of it is a task of its own, which takes the arguments.
+// Output: statements, and an expression for the outcome of the call, once its run is over and the
+//         body is dropped. The call of a detached function begins here, so that its time counts
+//         from here. The rest is a task of its own, which takes the arguments.
 fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, TokenStream) {
     let span = Span::mixed_site();
     let krate = args.krate(span);
@@ -142,8 +142,8 @@ fn run(args: &Args, locked: &[Args], function: &Function) -> (TokenStream, Token
     let finish = quote_spanned!(span=> #krate::__private::finish(__lock_run, #result).await);
     let Some(detached) = args.detached else { return (statements, finish) };
     let checks = detached::checks(function);
-    // What the future itself is told of is this place: if it is not known to borrow nothing, that
-    // is said once, of an argument.
+    // Errors about the future as a whole are located here: if it may borrow, that is reported once,
+    // at an argument.
     let span = at(detached::place(function).unwrap_or(detached));
     let krate = args.krate(span);
     let spawn = if locked.is_empty() { "detached" } else { "detached_under" };

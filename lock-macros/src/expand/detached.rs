@@ -17,7 +17,7 @@ use crate::{
     span::at,
 };
 
-/// What is refused, each on the token that it is about.
+/// Reports each mistake at the token that it is about.
 pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     let Some(detached) = args.detached else { return };
     if args.durable.is_some() {
@@ -58,13 +58,14 @@ fn borrowed_for(lifetime: &Lifetime) -> Option<Span> {
     (lifetime.ident != "static").then(|| lifetime.span())
 }
 
-// Output: where it borrows for a time that can end.
+// Output: the location where the type borrows for a lifetime other than `'static`.
 fn borrowed(ty: &Type) -> Option<Span> {
     #[derive(Default)]
     struct Borrowed {
         place: Option<Span>,
-        // What a function is called with is not held by what holds the function: lifetimes that
-        // are named by a `for<..>` around this, and those that have no name in a function's type.
+        // The lifetimes that do not count. A value that holds a function does not hold what the
+        // function is called with: lifetimes that a `for<..>` around this names, and unnamed ones
+        // in a function's type.
         named: Vec<Ident>,
         in_function: bool,
     }
@@ -131,8 +132,9 @@ fn borrowed(ty: &Type) -> Option<Span> {
     borrowed.place
 }
 
-// Output: statements that the compiler refuses for an argument which cannot be sent to the task, on
-//         its type. It would say so of the whole future otherwise; it does not look at that then.
+// Output: statements that the compiler refuses, at the type of the argument, if an argument is not
+//         `Send`. Otherwise it would report the whole future; after these errors it does not check
+//         the future.
 pub(crate) fn checks(function: &Function) -> TokenStream {
     let checks = function.sig.inputs.iter().flat_map(|argument| {
         let (attrs, names, place) = match argument {
@@ -164,8 +166,9 @@ pub(crate) fn checks(function: &Function) -> TokenStream {
     checks.collect()
 }
 
-// Output: the type of the first argument that may borrow, because it is generic and not said to be
-//         `'static`. A trait can say so too, so this is where to look, and no mistake.
+// Output: the location of the type of the first argument that may borrow, because it is generic
+//         without a `'static` bound. The bound can also come from a trait, so this is a place for
+//         the compiler's error and not a mistake.
 pub(crate) fn place(function: &Function) -> Option<Span> {
     struct Find<'a> {
         unbounded: Vec<&'a Ident>,

@@ -1,8 +1,8 @@
 //! `#[debounced(durable)]`: a function whose calls are kept in the store.
 //!
-//! The function itself only keeps its arguments. Its body becomes a function of a type that has the
-//! function's name (types and functions have names of their own), beside `register`, which lets a
-//! process run what others have called.
+//! The function itself only stores its arguments. Its body becomes a function of a type that has
+//! the function's name (types and functions have separate namespaces). That type also has
+//! `register`, which lets a process run the calls that others have made.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote_spanned};
@@ -20,7 +20,7 @@ use crate::{
     values,
 };
 
-/// What is refused, each on the token that it is about.
+/// Reports each mistake at the token that it is about.
 pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     if !cfg!(feature = "durable") {
         let text = "durable calls need the feature `durable` of `lock`: write \
@@ -28,8 +28,8 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
         mistakes.push(Error::new(args.durable.unwrap_or_else(Span::call_site), text));
     }
     if let Some(handler) = &args.or_else {
-        let text = "a durable call returns `Result<Receipt, lock::Error>`, so there is nothing to \
-                    make; leave `or_else` out";
+        let text = "a durable call returns `Result<Receipt, lock::Error>`, so a lock error needs \
+                    no conversion; leave `or_else` out";
         mistakes.push(Error::new_spanned(handler, text));
     }
     if let Some(leading) = args.leading {
@@ -40,8 +40,8 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     if let Some(limit) = limit.and_then(|limit| limit.length.expression()) {
         for name in names::used(limit) {
             if function.binds(&name) {
-                let text = "the bound of durable runs is the same for all calls, which other \
-                            processes run; write one that does not depend on the arguments";
+                let text = "the bound of a durable run is the same for all calls, since other \
+                            processes run them; write one that does not depend on the arguments";
                 mistakes.push(Error::new(name.span(), text));
             }
         }
@@ -57,20 +57,20 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
             FnArg::Typed(argument) => borrowed |= check_argument(argument, mistakes),
         }
     }
-    // A lifetime that an argument is borrowed for is not another mistake.
+    // The lifetime of a borrowed argument is not another mistake.
     let generics = &function.sig.generics;
     let mut others = generics.params.iter().filter(|param| match param {
         GenericParam::Lifetime(_) => !borrowed,
         _ => true,
     });
     if others.next().is_some() || !borrowed && generics.where_clause.is_some() {
-        let text = "a durable function has no generics: a process that runs a call of another one \
-                    would not know for which types";
+        let text = "a durable function has no generics: a process that runs a call of another \
+                    process would not know the types";
         mistakes.push(Error::new(function.sig.ident.span(), text));
     }
 }
 
-// Output: whether it is borrowed.
+// Output: whether the argument is borrowed.
 fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> bool {
     const BORROWED: &str =
         "a durable argument is kept in the store: take it by value, as `String` for `&str`";
@@ -92,7 +92,7 @@ fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> bool {
         }
     }
     if !matches!(&*argument.pat, Pat::Ident(PatIdent { by_ref: None, subpat: None, .. })) {
-        let text = "a durable argument needs a plain name: take it apart in the body";
+        let text = "a durable argument needs a plain name: destructure it in the body";
         mistakes.push(Error::new_spanned(&argument.pat, text));
     }
     let mut borrowed = Borrowed(None);
@@ -109,8 +109,8 @@ pub(crate) fn output(krate: &TokenStream) -> Type {
     parse_quote_spanned!(span=> ::core::result::Result<#krate::Receipt, #krate::Error>)
 }
 
-// Output: the function that keeps its arguments, and the type with `register` and the body. Locks
-//         are taken in the run.
+// Output: the function that stores its arguments, and the type with `register` and the body. Locks
+//         are acquired in the run.
 pub(crate) fn durable(
     args: &Args,
     locked: &[Args],
@@ -125,7 +125,7 @@ pub(crate) fn durable(
     let names = arguments(function).map(|(name, _)| name).collect::<Vec<_>>();
     let types = arguments(function).map(|(_, ty)| ty).collect::<Vec<_>>();
     let configure = values::configure(args);
-    // How long to wait is for the caller to say, how long a run may take for its runner.
+    // The caller sets how long to wait, and the process that runs the call how long a run may take.
     let limit = args.duration("hold_at_most");
     let bound = limit.map(|limit| values::set(args, limit));
     let bound = quote_spanned!(span=> |__lock_it| __lock_it #bound);
@@ -136,7 +136,7 @@ pub(crate) fn durable(
         if let FnArg::Typed(argument) = argument
             && let Pat::Ident(pattern) = &mut *argument.pat
         {
-            // It is only passed on.
+            // The argument is only passed on, so a `mut` would be unused.
             pattern.mutability = None;
         }
     }
@@ -155,7 +155,7 @@ pub(crate) fn durable(
     let mut run = function.copy();
     run.attrs.clear();
     run.vis = syn::Visibility::Inherited;
-    // Located where an output that is not written is said to be wrong.
+    // Located where an error about an output that is not written is shown.
     run.sig.ident = format_ident!("__lock_body", span = at(name.span()));
     let binding = args.run.clone().unwrap_or_else(|| Ident::new("__lock_run", span));
     run.sig.inputs.push(parse_quote_spanned!(span=> #binding: #krate::DurableRun));
@@ -179,7 +179,7 @@ pub(crate) fn durable(
         [one] => run.with(locked::locked(one, &run)),
         [first, others @ ..] => run.with(locked::all_locked(first, others, &run)),
     };
-    // What is wrong with the arguments or the output is said here, and nowhere else.
+    // Errors about the types of the arguments or of the output are shown here, and nowhere else.
     let inputs = at(types.first().map_or_else(|| name.span(), |first| first.span()));
     let output = at(function.output().span());
     let handler = quote_spanned! {output=>
@@ -198,7 +198,8 @@ pub(crate) fn durable(
     let about = format!("Runs the durable calls of [`{text}`](fn@{text}).");
     let register = format!(
         "Lets this process run the calls of [`{text}`](fn@{text}) that others have made, on this \
-         Tokio runtime, for as long as `locks` is in use. A process that calls it has done so.\n\n\
+         Tokio runtime, for as long as `locks` is in use. Calling the function has the same \
+         effect.\n\n\
          # Errors\n\n`Invalid` outside of a Tokio runtime."
     );
     quote_spanned! {span=>

@@ -14,10 +14,10 @@ use crate::{
 // Output: statements that
 //
 //     evaluate the id; make the body, which takes every argument; acquire the lock and run the body;
-//     drop both body and arguments; release; make the output, of a lock error if need be.
+//     drop both body and arguments; release; make the output, from a lock error if there is one.
 //
-// The body is made first, because an argument that is alive at an `.await` out here would have a
-// second place in the future. So it finds the guard behind a reference.
+// The body is made first, because an argument that is alive at an `.await` out here would take up
+// space in the future a second time. So the body finds the guard behind a reference.
 pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);
@@ -50,7 +50,7 @@ pub(crate) fn locked(args: &Args, function: &Function) -> TokenStream {
     }
 }
 
-// Output: the same under the locks of several attributes, each of which has its own way out.
+// Output: the same under the locks of several attributes, each of which handles its own errors.
 pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = first.krate(span);
@@ -66,7 +66,7 @@ pub(crate) fn all_locked(first: &Args, others: &[Args], function: &Function) -> 
         let leave = reported(first, &output, "LockedOutput");
         arms.push(quote_spanned!(span=> #failed => #leave,));
     } else {
-        // There is no other number, which the compiler does not know.
+        // The arms above cover every number that can occur, which the compiler does not know.
         arms.push(quote_spanned!(span=> ::core::result::Result::Err(_) => ::core::unreachable!(),));
     }
     let ended = ended(

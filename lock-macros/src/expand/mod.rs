@@ -1,7 +1,7 @@
-//! From arguments and a function to the code that calls the runtime.
+//! Turns arguments and a function into the code that calls the runtime.
 //!
-//! Paths are absolute and new names start with `__lock_`. New tokens carry the hygiene of a macro,
-//! so that neither names nor lints of the user's code reach them; their location is the user's
+//! Paths are absolute and new names start with `__lock_`. New tokens have the hygiene of a macro,
+//! so that neither names nor lints of the user's code reach them. They are located at the user's
 //! token that they stand for, because that is where an error about them is shown.
 
 mod debounced;
@@ -23,9 +23,9 @@ use crate::{
 };
 
 // Input: the tokens of the attribute and of the item under it.
-// Output: the item with the attribute applied, and with the others of ours that are under it; or
-//         every mistake, and the item without them, so that nothing else in the crate is told that
-//         the item is missing.
+// Output: the item with the attribute applied, and with our other attributes below it; or every
+//         mistake, and the item without these attributes, so that nothing else in the crate fails
+//         because the item is missing.
 pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream) -> TokenStream {
     let stack = Stack::of(item);
     let mut mistakes = Mistakes::default();
@@ -60,14 +60,16 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: &TokenStream
         }
         _ => {
             let item = stack.item;
-            // Nothing calls the arguments used now; that is not another mistake.
+            // Without its attributes, the function may not use all its arguments; that is not
+            // another mistake.
             quote!(#errors #[allow(unused_variables)] #item)
         }
     }
 }
 
-// Output: the function with the return type that it will have without the mistakes, or each of its
-//         callers would be told that it has another one. Its body is checked, and not run.
+// Output: the function with the return type that it will have without the mistakes. Otherwise the
+//         compiler would report a wrong type at each of its callers. The body is checked, but never
+//         runs.
 fn stub(args: &Args, function: &mut Function) -> TokenStream {
     let span = Span::mixed_site();
     let krate = args.krate(span);

@@ -1,4 +1,4 @@
-//! What several expansions have in them: the body as a future, and what it is to run under.
+//! The parts that several expansions share: the body as a future, and the locks that it runs under.
 
 use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -10,7 +10,7 @@ use crate::{
     values::{configure, modes, values},
 };
 
-// Output: an array of what is asked for, in the order of the attributes.
+// Output: an array of the locks to acquire, in the order of the attributes.
 pub(crate) fn wanted(krate: &TokenStream, all: &[&Args], function: &Function) -> TokenStream {
     let wanted = all.iter().map(|args| {
         let (values, configure, modes) = (values(args, function), configure(args), modes(args));
@@ -31,8 +31,8 @@ pub(crate) fn body_of_several(all: &[&Args], function: &Function) -> TokenStream
     body(function, &quote!(#(#guards)*))
 }
 
-// Output: an attribute of the statement that makes the body. A guard lives as long as the body, so
-//         that it could be dropped sooner is no advice for its user.
+// Output: an attribute for the statement that makes the body. A guard lives as long as the body, so
+//         the lint's advice to drop it earlier does not help the user.
 pub(crate) fn quiet(all: &[&Args]) -> TokenStream {
     if all.iter().all(|args| args.guard.is_none()) {
         return TokenStream::new();
@@ -41,17 +41,17 @@ pub(crate) fn quiet(all: &[&Args]) -> TokenStream {
 }
 
 // Input: the function, and statements to run before its body.
-// Output: a future of the function's own output. A `return` in it is its own, and the statement
-//         that never runs tells the compiler its type, so that errors land on the user's tokens.
-//         It owns all arguments that may be used, mentioned or not, so that they are dropped with
-//         it.
+// Output: a future of the function's own output. A `return` in the body ends only this future. The
+//         statement that never runs tells the compiler the type of the output, so that errors are
+//         shown at the user's tokens. The future owns all arguments that may be used, mentioned or
+//         not, so that they are dropped with it.
 pub(crate) fn body(function: &Function, before: &TokenStream) -> TokenStream {
     let span = Span::mixed_site();
     let output = function::erased(&function.output());
-    // New braces, since the user's own would be called unnecessary here.
+    // New braces, because the compiler would report the user's own as unnecessary here.
     let mut body = Group::new(Delimiter::Brace, function.body.stream());
     body.set_span(at(function.body.span()));
-    // Captures are dropped in the order in which they are mentioned, arguments the other way round.
+    // Captures are dropped in the order in which they are mentioned, arguments in reverse order.
     let captures = function.bindings.iter().rev().map(|binding| {
         let (cfgs, name) = (&binding.cfgs, &binding.name);
         quote_spanned! {span=>

@@ -4,7 +4,7 @@ use super::*;
 
 fn expanded(attribute: Attribute, args: &str, item: &str) -> String {
     let parse = |text: &str| text.parse::<TokenStream>().expect("tokens");
-    // Hygiene and places are lost here, and so is how the tokens were written.
+    // As text, hygiene, locations and spacing are lost.
     expand(attribute, parse(args), &parse(item)).to_string().replace(' ', "")
 }
 
@@ -35,7 +35,7 @@ fn the_user_s_function_is_kept_around_one_call_of_the_runtime() {
     assert_eq!(rest, "", "nothing follows");
 }
 
-/// What an editor sees while one types: no attribute of ours may add to it.
+/// What an editor sees while the user types: our attributes may not add errors to it.
 #[test]
 fn bodies_that_are_half_typed_expand() {
     for body in [
@@ -62,7 +62,7 @@ fn mistakes_leave_the_item_without_the_other_attributes() {
     for attribute in [Attribute::Locked, Attribute::Debounced] {
         let code = expanded(attribute, "id = \"{}\"", item);
         assert_eq!(code.matches("compile_error").count(), 2, "{code}");
-        // Callers are told of the type that there will be, not of this one.
+        // Callers see the return type that the function will have, not the declared one.
         let rest = match attribute {
             Attribute::Locked => "asyncfnf(){}",
             Attribute::Debounced => {
@@ -74,7 +74,7 @@ fn mistakes_leave_the_item_without_the_other_attributes() {
     }
 }
 
-/// Of an argument that is unused, the levels of its lints go with its name, and nothing else does.
+/// The lint levels of an unused argument go with its name; its other attributes stay.
 #[test]
 fn attributes_of_other_macros_stay_with_their_argument() {
     let item = "async fn f(#[other] #[allow(unused)] #[cfg(all())] a: u32, #[expect(unused)] (b, c): \

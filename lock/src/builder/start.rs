@@ -1,4 +1,4 @@
-//! From settings to a client with its store: what is refused, what is made, and where it runs.
+//! Turns settings into a client with its store: what is refused, what is made, and where it runs.
 
 use std::sync::Arc;
 
@@ -78,10 +78,10 @@ impl LocksBuilder {
     }
 }
 
-/// What a client says of itself in the store, and where it says what happens.
+/// What a client says about itself in the store, and where its events go.
 type Says = (Introduction, Events);
 
-/// A client, and what its connection comes to, if it makes one.
+/// A client, and the outcome of its connect, if it connects.
 type Connecting = (Arc<Client>, Option<Started>);
 
 fn of_store(store: Arc<dyn Store>, says: Says) -> Result<Connecting, Error> {
@@ -103,14 +103,14 @@ fn of_redis(store: RedisStore, says: Says, lazy: bool) -> Result<Connecting, Err
     Ok((client, Some(started)))
 }
 
-/// The Redis store of a URL by itself, for the tests that compare the stores.
+/// The Redis store of a URL without a `Locks`, for the tests that compare the stores.
 #[cfg(all(lock_mutants, feature = "redis"))]
 pub async fn redis_store(
     url: &str,
 ) -> Result<impl Store + AdminStore + DebounceStore + DurableStore, Error> {
     let store = match Target::parse(url, Beside::default())? {
         Target::Redis(layout) => RedisStore::new(*layout, Servers::default())?,
-        Target::Memory => return Err(Error::invalid("this is no URL of a Redis server")),
+        Target::Memory => return Err(Error::invalid("this is not the URL of a Redis server")),
     };
     store.connect().await?;
     Ok(store)

@@ -5,28 +5,29 @@ use std::{sync::Arc, time::Duration};
 use super::Debounce;
 use crate::{Error, Holder, context::Context};
 
-/// What goes on in a debounce, as [`Debounce::status`] found it.
+/// The state of a debounce, as [`Debounce::status`] found it.
 ///
-/// It was so when the store was asked; it may be otherwise by the time it is read.
+/// It is a snapshot, which may be out of date by the time it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DebounceStatus {
-    /// How long it is until the call is due that waits; `None` if none does, zero if it waits for a run
-    /// to end.
+    /// The time until the waiting call is due; `None` if no call waits, zero if the call waits for
+    /// a run to end.
     pub waiting: Option<Duration>,
-    /// Who runs it; `None` if nobody does.
+    /// The holder of the current run; `None` if there is none.
     pub running: Option<Holder>,
-    /// What remains of the lease of the run; [`Duration::MAX`] if it never expires.
+    /// What remains of the lease of that run; [`Duration::MAX`] if it never expires.
     pub remaining: Option<Duration>,
 }
 
 impl Debounce {
-    /// Says whether a call waits, and who runs it. A lock of the same id has nothing to do with it.
+    /// Returns whether a call waits, and who runs one. A lock of the same id has nothing to do with
+    /// it.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if the store cannot tell; `Unavailable`, `Rejected`, `Invalid`, `Closed`, as
-    /// [`call`](Self::call).
+    /// `Unsupported` if the store cannot report it; `Unavailable`, `Rejected`, `Invalid`, `Closed`,
+    /// as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///

@@ -6,8 +6,8 @@ use lock_core::contract::{DueRequest, SetAside, TakeBackRequest};
 
 use crate::{Error, context::Context};
 
-/// The durable calls of one function, for operators: without its code, and without a worker that runs
-/// them. Made by [`Locks::durable_calls`](crate::Locks::durable_calls).
+/// The durable calls of one function, for operators. Needs neither the code of the function nor a
+/// worker that runs them. Created by [`Locks::durable_calls`](crate::Locks::durable_calls).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -23,30 +23,30 @@ use crate::{Error, context::Context};
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "it does nothing until it is asked for something"]
+#[must_use = "it does nothing until one of its methods is called"]
 pub struct DurableCalls {
     context: Context,
     name: Arc<str>,
 }
 
-/// The calls of a function that wait; see [`DurableCalls::waiting`].
+/// The waiting calls of a function; see [`DurableCalls::waiting`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Waiting {
-    /// How many there are.
+    /// How many calls wait or run.
     pub count: usize,
-    /// Those that are due first.
+    /// Those that are due first, at most as many as were asked for.
     pub calls: Vec<WaitingCall>,
 }
 
-/// A call that waits.
+/// A waiting call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitingCall {
     /// Its id.
     pub id: String,
-    /// How long it is until somebody looks at it: zero if it is due; while it runs, until the lease of
-    /// its run ends.
+    /// The time until a worker looks at it: zero if it is due; while it runs, the time until the
+    /// lease of its run ends.
     pub due_in: Duration,
 }
 
@@ -55,11 +55,11 @@ impl DurableCalls {
         Self { context: context.clone(), name: name.into() }
     }
 
-    /// Says how many calls wait, or run, and which are due first: at most `limit` of them.
+    /// Returns how many calls wait or run, and at most `limit` of them, those that are due first.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if the store cannot tell; `Invalid` for a name that is not allowed;
+    /// `Unsupported` if the store cannot report it; `Invalid` for a name that is not allowed;
     /// `Unavailable`, `Rejected`, `Closed`, as for a lock.
     ///
     /// # Cancel safety
@@ -74,7 +74,7 @@ impl DurableCalls {
         Ok(Waiting { count: waiting.count, calls })
     }
 
-    /// Lists the calls that have failed as often as they may.
+    /// Lists the calls that were set aside, because they have failed on all of their tries.
     ///
     /// # Errors
     ///
@@ -88,10 +88,11 @@ impl DurableCalls {
         aside.map_err(|error| error.on(&self.name))
     }
 
-    /// Runs a call that was set aside again, with all its tries; if its id was called anew since, that
-    /// call counts. False if none of this id was set aside.
+    /// Runs a set-aside call again, with all its tries. Returns false if no call of this id was set
+    /// aside.
     ///
-    /// A process that has registered the function looks for it within a few seconds.
+    /// If the id was called again since, the newer call counts. A process that has registered the
+    /// function looks for the call within a few seconds.
     ///
     /// # Errors
     ///
@@ -99,12 +100,12 @@ impl DurableCalls {
     ///
     /// # Cancel safety
     ///
-    /// It may or may not be run again if the future is dropped.
+    /// The call may or may not be run again if the future is dropped.
     pub async fn run_again(&self, id: &str) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::run_again(self.book()?, id)).await
     }
 
-    /// Forgets a call that was set aside. False if none of this id was.
+    /// Deletes a set-aside call. Returns false if no call of this id was set aside.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl DurableCalls {
     ///
     /// # Cancel safety
     ///
-    /// It may or may not be forgotten if the future is dropped.
+    /// The call may or may not be deleted if the future is dropped.
     pub async fn forget(&self, id: &str) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::forget(self.book()?, id)).await
     }

@@ -1,8 +1,8 @@
 //! Durable debounce: calls that are kept in the store, and run even if their caller has died.
 //!
-//! A process that has registered a function has a worker for it: a task that asks the store what is
-//! due, claims it, and runs it under a lock. A call of this process is looked at when it is due; for
-//! those of others, the worker looks now and then.
+//! A process that has registered a function has a worker for it: a task that asks the store for due
+//! calls, claims them, and runs them under a lock. The worker looks for calls of its own process
+//! when they are due, and polls for those of other processes.
 
 mod calls;
 pub(crate) mod registry;
@@ -43,7 +43,7 @@ use crate::{Error, context::Context, runtime};
 /// How many runs of one function may go on in one process.
 const RUNS: usize = 64;
 
-/// Nobody minds when a call is run so much later.
+/// A call may run this much later without the worker being woken for it.
 const SOON: Duration = Duration::from_millis(2);
 
 /// The longest arguments, in bytes of JSON.
@@ -58,12 +58,12 @@ const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
 ///
 /// A call is safe once [`call`](Self::call) has returned: if this process dies, any other that has
 /// registered the function runs it. It is run **at least once**: a run whose process died, or whose
-/// lock was lost, is done again, so effects should check the run's
-/// [generation](DurableRun::generation). A run that fails is tried again, and set aside when it has
-/// failed as often as [`retry`](Self::retry) allows: not dropped.
+/// lock was lost, is repeated, so effects should check the run's
+/// [generation](DurableRun::generation). A call whose run fails is tried again. Once it has failed
+/// as often as [`retry`](Self::retry) allows, it is set aside, not dropped.
 ///
-/// Calls are as durable as the store: in Redis, as what it is told to write to its disk and to its
-/// replicas; in memory, until the process ends. They are kept for thirty days after the last call.
+/// Calls are as durable as the store: in Redis, that depends on its persistence and its replicas;
+/// in memory, they last until the process ends. They are kept for thirty days after the last call.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -77,14 +77,14 @@ const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
 /// }
 ///
 /// let locks = Locks::in_memory();
-/// // In each process that shall run it, also in those that never call it.
+/// // In each process that should run it, even in those that never call it.
 /// let reindex = locks.debounce("document").wait(Duration::from_secs(1)).durable("reindex", reindex)?;
 /// let receipt = reindex.id("document:7").call(&7).await?;
 /// println!("runs in {:?}", receipt.due_in());
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a durable debounce is run by the worker that it has started; call it to have something run"]
+#[must_use = "registering a durable function starts its worker, but runs nothing until it is called"]
 pub struct Durable<A> {
     context: Context,
     registered: Arc<Registered>,
@@ -103,13 +103,13 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The number of the call: larger than that of every call of its id before.
+    /// Returns the number of the call, larger than that of every call of its id before.
     #[must_use]
     pub fn call(&self) -> u64 {
         self.call
     }
 
-    /// How long it is until the call is due, if no newer one takes its place.
+    /// Returns the time until the call is due, if no newer one takes its place.
     #[must_use]
     pub fn due_in(&self) -> Duration {
         self.due_in
@@ -201,17 +201,17 @@ impl<A> Durable<A> {
         Ok(Self { context, registered, id, wait, max_wait, retry, arguments })
     }
 
-    /// The same function for another id.
+    /// Returns the same function for another id.
     pub fn id(&self, id: impl Into<String>) -> Self {
         Self { id: id.into().into(), ..self.clone() }
     }
 
-    /// How often a call is tried in all, and the pause before the second try; each pause is twice
-    /// the one before, an hour at most. Default: 5 times, 1 s.
+    /// Sets how often a call is tried in total, and the pause before the second try. Each further
+    /// pause is twice the one before, at most an hour. Default: 5 times, 1 s.
     ///
-    /// It is kept with each call that is made through this value: other values of the function, and
-    /// their calls, have their own, and a process that runs the call of another one goes by what
-    /// its caller has said.
+    /// The setting is kept with each call that is made through this value. Other values of the same
+    /// function have their own, and a process that runs a call of another process uses the setting
+    /// of the caller.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -234,23 +234,24 @@ impl<A> Durable<A> {
         self
     }
 
-    /// Keeps this call: once this returns, it is run, `wait` later, unless a newer one takes its
-    /// place.
+    /// Keeps the call in the store: once this returns, the call is run, `wait` later, unless a
+    /// newer one takes its place.
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the store did not answer for two seconds: the call may be kept or not, and
-    /// can be made again. `Rejected`, `Closed` as for a lock; `Invalid` for an id that is not
-    /// allowed, for arguments of more than 1 MiB of JSON, or for arguments that do not read back as
-    /// they were written: such a call would never run.
+    /// - `Unavailable` if the store did not answer for two seconds: the call may be kept or not,
+    ///   and can be made again.
+    /// - `Rejected`, `Closed` as for a lock.
+    /// - `Invalid` for an id that is not allowed, for arguments of more than 1 MiB of JSON, or for
+    ///   arguments that do not read back as they were written: such a call would never run.
     ///
     /// # What reads back
     ///
     /// Arguments are written as JSON, read back, and written once more; both texts must say the
-    /// same. So a float that is not finite, or a map whose keys are not text or numbers, is refused.
-    /// What is written in the same way as something else is not found, for it says the same:
-    /// `Some(None)` of an `Option<Option<_>>` runs as `None`, an `Option<f64>` of NaN as `None`, and a
-    /// field with `#[serde(skip)]` has its default value in the run.
+    /// same. So a float that is not finite, or a map whose keys are not text or numbers, is
+    /// refused. A value that is written in the same way as another one is not detected:
+    /// `Some(None)` of an `Option<Option<_>>` runs as `None`, an `Option<f64>` of NaN as `None`,
+    /// and a field with `#[serde(skip)]` has its default value in the run.
     ///
     /// # Cancel safety
     ///
@@ -275,18 +276,18 @@ impl<A> Durable<A> {
         self.keep(encode(arguments).map_err(|error| self.about(error))?).await
     }
 
-    /// The error of a call of this id.
+    /// Adds the id of this call to an error.
     pub(crate) fn about(&self, error: Error) -> Error {
         error.on(&self.id)
     }
 
-    /// Keeps a call with arguments that were written as JSON.
+    /// Keeps a call whose arguments were already written as JSON.
     pub(crate) async fn keep(&self, arguments: String) -> Result<Receipt, Error> {
         self.context.prefix().check_id(&self.id)?;
         if arguments.len() > LONGEST_ARGUMENTS {
             let message = format!(
                 "the arguments are {} bytes of JSON, and {LONGEST_ARGUMENTS} are allowed: keep them \
-                 elsewhere and pass where",
+                 elsewhere and pass a reference",
                 arguments.len()
             );
             return Err(Error::invalid(message).on(&self.id));
@@ -300,7 +301,7 @@ impl<A> Durable<A> {
         let kept = kept.map_err(|error| error.on(&self.id))?;
         let due = Instant::now() + kept.due_in;
         locked(&self.registered.due).insert(Arc::clone(&self.id), due);
-        // Else it looks at the right time by itself, or so little later that a message for each
+        // Otherwise the worker looks in time anyway, or so little later that waking it for each
         // call of a burst is not worth it.
         if due + SOON < *locked(&self.registered.looks_at) {
             self.registered.called.notify_one();
@@ -308,7 +309,7 @@ impl<A> Durable<A> {
         Ok(Receipt { call: kept.call, due_in: kept.due_in })
     }
 
-    /// The calls of this function that have failed as often as they may, whatever their ids.
+    /// Lists the calls of this function that were set aside, whatever their ids.
     ///
     /// # Errors
     ///
@@ -323,8 +324,10 @@ impl<A> Durable<A> {
         aside.map_err(|error| error.on(&self.id))
     }
 
-    /// Runs a call of this id that was set aside again, with all its tries; if it was called anew
-    /// since, that call counts. False if none was.
+    /// Runs the set-aside call of this id again, with all its tries. Returns false if none was set
+    /// aside.
+    ///
+    /// If the id was called again since, the newer call counts.
     ///
     /// # Errors
     ///
@@ -332,12 +335,12 @@ impl<A> Durable<A> {
     ///
     /// # Cancel safety
     ///
-    /// It may or may not be run again if the future is dropped.
+    /// The call may or may not be run again if the future is dropped.
     pub async fn run_again(&self) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::run_again).await
     }
 
-    /// Forgets a call of this id that was set aside. False if none was.
+    /// Deletes the set-aside call of this id. Returns false if none was set aside.
     ///
     /// # Errors
     ///
@@ -345,7 +348,7 @@ impl<A> Durable<A> {
     ///
     /// # Cancel safety
     ///
-    /// It may or may not be forgotten if the future is dropped.
+    /// The call may or may not be deleted if the future is dropped.
     pub async fn forget(&self) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::forget).await
     }
@@ -355,7 +358,7 @@ impl<A> Durable<A> {
         request: impl FnOnce(DurableBook, Arc<str>) -> TakeBackRequest,
     ) -> Result<bool, Error> {
         let request = request(self.registered.book.clone(), Arc::clone(&self.id));
-        // Once: asked again after an answer that was lost, it would not be there.
+        // Asked only once: after a lost answer, a second try would not find the call.
         let taken = self.context.client().take_back(request).await;
         let taken = taken.map_err(|error| error.on(&self.id))?;
         self.registered.called.notify_one();
@@ -363,7 +366,7 @@ impl<A> Durable<A> {
     }
 }
 
-/// The arguments as JSON that reads back as what was written.
+/// Writes the arguments as JSON, and checks that they read back as they were written.
 pub(crate) fn encode<A: Serialize + DeserializeOwned>(arguments: &A) -> Result<String, Error> {
     let write = |arguments: &A| {
         serde_json::to_string(arguments).map_err(|error| {
@@ -381,12 +384,13 @@ pub(crate) fn encode<A: Serialize + DeserializeOwned>(arguments: &A) -> Result<S
         return Ok(written);
     }
     Err(Error::invalid(
-        "the arguments read back from JSON as others than were written: each field must be read as \
-         it is written",
+        "the arguments that were read back from JSON differ from those that were written: each \
+         field must be read as it is written",
     ))
 }
 
-/// Do two texts say the same? Sets and maps have no order of their own.
+/// Do two JSON texts say the same? Order does not count, because sets and maps have none of their
+/// own.
 fn says_the_same(one: &str, other: &str) -> bool {
     fn in_order(value: &mut Value) {
         match value {

@@ -28,28 +28,28 @@ pub struct DurableRun {
 }
 
 impl DurableRun {
-    /// The id that was called.
+    /// Returns the id that was called.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A number that is larger than that of every run of this id before: what a run has changed
-    /// must not be changed by an older one. It is the [fencing token](LockGuard::fencing_token) of
-    /// the run's lock.
+    /// Returns a number larger than that of every run of this id before, so that an older run can
+    /// be kept from changing what a newer one has changed. It is the [fencing
+    /// token](LockGuard::fencing_token) of the run's lock.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.guard.fencing_token()
     }
 
-    /// Which try of this call it is; the first is 1.
+    /// Returns the number of this try of the call; the first is 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The lock that is held during the run; the run is stopped at its next `.await` when it is
-    /// lost.
+    /// Returns the guard of the lock that is held during the run. When the lock is lost, the run is
+    /// stopped at its next `.await`.
     pub fn guard(&self) -> &LockGuard {
         &self.guard
     }
@@ -62,7 +62,7 @@ impl DurableRun {
     note = "return `()` or a `Result<_, E>` where `E: Display`"
 )]
 pub trait DurableOutput {
-    /// The reason, if it has failed.
+    /// Returns the reason if the run has failed.
     fn failure(self) -> Option<String>;
 }
 
@@ -81,12 +81,12 @@ impl<T, E: fmt::Display> DurableOutput for Result<T, E> {
 pub(super) type Outcome = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 pub(super) type Handler = Box<dyn Fn(&str, DurableRun) -> Outcome + Send + Sync>;
 
-/// A function that was registered, and its worker's state.
+/// A registered function, and the state of its worker.
 pub(crate) struct Registered {
     pub(super) name: Arc<str>,
     pub(super) book: DurableBook,
     pub(super) handler: Handler,
-    /// The types of the arguments and of the handler, and how the first is called.
+    /// The types of the arguments and of the handler; `arguments` is the name of the first.
     pub(super) types: (TypeId, TypeId),
     pub(super) arguments: &'static str,
     /// How long a run may take.
@@ -97,7 +97,7 @@ pub(crate) struct Registered {
     pub(super) looks_at: Mutex<Instant>,
     pub(super) called: Notify,
     pub(super) runs: Arc<Semaphore>,
-    /// It goes with the runtime that it was registered on.
+    /// It ends with the runtime that it was spawned on.
     pub(super) worker: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -106,29 +106,29 @@ pub(crate) struct Registered {
 pub(crate) struct Registry(pub(super) Mutex<HashMap<Arc<str>, Arc<Registered>>>);
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each is changed in single steps, so a panic elsewhere leaves it whole.
+    // Each value is changed in single steps, so a panic elsewhere leaves it whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registered {
-    /// A name means one function.
+    /// The error for a name that belongs to another function.
     pub(super) fn another<A>(&self, arguments: TypeId) -> Error {
         let (name, known, new) = (&self.name, self.arguments, type_name::<A>());
         Error::invalid(if arguments == self.types.0 {
             format!(
-                "the durable function `{name}` is registered already, with another handler: give \
+                "the durable function `{name}` is already registered with another handler: give \
                  each function a name of its own"
             )
         } else {
             format!(
-                "the durable function `{name}` is registered already, with arguments of the type \
-                 `{known}` and not `{new}`: give each function a name of its own"
+                "the durable function `{name}` is already registered with arguments of the type \
+                 `{known}`, not `{new}`: give each function a name of its own"
             )
         })
     }
 
-    /// When the first of this process's calls is due; a part of a millisecond later, for a store
-    /// counts whole ones.
+    /// When the first call of this process is due, plus a millisecond, because a store counts whole
+    /// ones.
     pub(super) fn next_due(&self) -> Option<Instant> {
         locked(&self.due).values().min().map(|due| *due + Duration::from_millis(1))
     }

@@ -1,5 +1,5 @@
-//! The worker of a registered function: it asks the store what is due, claims it, and runs it under
-//! a lock.
+//! The worker of a registered function: it asks the store for due calls, claims them, and runs them
+//! under a lock.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -29,17 +29,17 @@ use crate::{
 /// How often a worker looks for calls that other processes have made.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How much later than its caller another process runs a call: most callers live.
+/// How much later than the caller's process another one runs a call: most callers are still alive.
 const LATER: Duration = Duration::from_millis(300);
 
-/// Runs what is due, for as long as its `Locks` is used by anybody.
+/// Runs due calls, for as long as the `Locks` is in use.
 pub(super) async fn work(context: WeakContext, registered: Arc<Registered>) {
     loop {
         let Some(context) = context.upgrade() else { return };
         let looks_at = match look(&context, &registered).await {
             Ok(looks_at) => looks_at,
             Err(error) if error.kind() == ErrorKind::Closed => {
-                // A handler may have a `Locks` in it, which would keep it alive for ever.
+                // A handler may have a `Locks` in it, which would otherwise stay alive for ever.
                 locked(&context.registry().0).remove(&registered.name);
                 return;
             }
@@ -50,7 +50,7 @@ pub(super) async fn work(context: WeakContext, registered: Arc<Registered>) {
         };
         drop(context);
         *locked(&registered.looks_at) = looks_at;
-        // Whoever has called in between has compared with the time before.
+        // A call that was made in between has compared its due time with the previous `looks_at`.
         let looks_at = looks_at.min(registered.next_due().unwrap_or(looks_at));
         tokio::select! {
             () = time::sleep_until(looks_at) => {}
@@ -59,7 +59,7 @@ pub(super) async fn work(context: WeakContext, registered: Arc<Registered>) {
     }
 }
 
-/// Begins the runs that are due; when to look next.
+/// Begins the runs that are due, and returns when to look next.
 async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant, Error> {
     let limit = registered.runs.available_permits();
     if limit == 0 {
@@ -69,15 +69,15 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
     let now = Instant::now();
     let DueCalls { ids, next, kept, .. } = context.client().due(request).await?;
     observe::durable_backlog(context.client().events(), &registered.name, kept);
-    // Those that were due when this was asked are among the answers, or others have run them.
+    // Calls that were due when the store was asked are in its answer, or others have run them.
     locked(&registered.due).retain(|_, due| *due > now);
     for id in ids {
         let Ok(permit) = Arc::clone(&registered.runs).try_acquire_owned() else { break };
         let id: Arc<str> = id.into();
         let run = context.prefix().durable_run(&registered.name, &id);
         let lease = limits::lease(context.lease())?;
-        // A run that takes too long is ended by its task, which says so while it holds the lock; the
-        // lock ends by itself if that task cannot even be polled.
+        // A run that takes too long is ended by its task, which reports that while it still holds
+        // the lock. If the task cannot even be polled, `at_most` ends the lock.
         let at_most = registered.hold_at_most.map(|limit| limit.saturating_add(SILENCE_LIMIT));
         let terms = Terms::of_run(lease, at_most);
         let claim = context.client().claim(registered.book.clone(), run, terms);
@@ -89,7 +89,7 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
                 tokio::spawn(carry_out(context, registered, run, call, arguments, permit));
             }
             Ok(None) => {}
-            // What is wrong with one id is not wrong with those behind it.
+            // An id that is rejected does not affect those after it.
             Err(error) if error.kind() == ErrorKind::Rejected => {
                 complain(context, registered, error)
             }
@@ -100,12 +100,12 @@ async fn look(context: &Context, registered: &Arc<Registered>) -> Result<Instant
     Ok(registered.next_due().map_or(others, |mine| mine.min(others)))
 }
 
-/// Where a subscriber that panics cannot end the worker, or keep a run from being finished.
+/// Reports an error on another thread: a panicking subscriber can neither end the worker nor a run.
 fn complain(context: &Context, registered: &Registered, error: Error) {
     observe::durable_not_run(context.client().events(), &registered.name, error);
 }
 
-/// One run, from its claim to what becomes of its call.
+/// Carries out one run, from its claim to the outcome of its call.
 async fn carry_out(
     context: Context,
     registered: Arc<Registered>,
@@ -129,10 +129,10 @@ async fn carry_out(
     };
     let error = match body.await {
         Ok(Ok(failure)) => failure,
-        // Whoever has the lock now runs it.
+        // The call is run again by the next holder of the lock.
         Ok(Err(_lost)) => return tell(&context, &registered, (&id, &guard), "lost", None),
         Err(error) if error.is_panic() => Some("it has panicked".to_owned()),
-        // The runtime ends.
+        // The runtime is shutting down.
         Err(_) => return,
     };
     let run = Arc::clone(&context.prefix().durable_run(&registered.name, &id).key);
@@ -145,7 +145,8 @@ async fn carry_out(
         numbers,
     )
     .failed(error.as_deref().map(Into::into));
-    // While the lock is held, nobody else begins; without an answer until then, it is run again.
+    // While the lock is held, no other run begins. If there is no answer until it is lost, the call
+    // is run again.
     let (mut outcome, mut is_freed) = ("unknown", false);
     while guard.is_held() {
         match insist(|| context.client().finish(request.clone())).await {
@@ -160,10 +161,10 @@ async fn carry_out(
     }
     tell(&context, &registered, (&id, &guard), outcome, error);
     match Arc::try_unwrap(guard) {
-        // A release would find it free, as one that was lost is.
+        // The store has freed the lock already: a release would take it for lost.
         Ok(guard) if is_freed => guard.freed(),
         Ok(guard) => release_after(Arc::new(guard)).await,
-        // The body has given it away.
+        // The body has given the guard away.
         Err(_) => {}
     }
     drop(permit);
@@ -193,7 +194,7 @@ fn tell(
     observe::durable_ended(context.client().events(), &registered.name, run, outcome, error);
 }
 
-/// Asks again while the store does not answer, for as long as one may be asked to wait for that.
+/// Asks again while the store does not answer, for at most [`SILENCE_LIMIT`].
 pub(super) async fn insist<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, Error>
 where
     Fut: Future<Output = Result<T, Error>>,

@@ -1,4 +1,4 @@
-//! Who asks the keeper, and how each is told.
+//! The callers of the keeper, and their answers.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::id::Named;
 
-/// What a caller is told.
+/// The answer to a caller.
 pub(super) enum Told<O: Owner> {
     /// It has the lock.
     Granted(Held<O>, Work),
     Else(Outcome),
 }
 
-/// One that waits for an answer.
+/// A caller that waits for an answer.
 pub(super) struct Caller<O: Owner> {
     pub(super) reply: Reply<Result<Told<O>, Refusal>>,
-    /// The lock that it asks for, and who lets go of it.
+    /// The lock that it asks for, and the owner that will release it.
     pub(super) lock: Option<(Named, Arc<O>)>,
 }
 

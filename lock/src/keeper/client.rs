@@ -56,7 +56,7 @@ use crate::{
     store::{CurrentDelivery, Listener, Store},
 };
 
-/// The one outcome that an answer can be.
+/// Takes the only outcome that an answer may have.
 macro_rules! expected {
     ($outcome:ident) => {
         |outcome| if let Outcome::$outcome(it) = outcome { Some(it) } else { None }
@@ -71,7 +71,7 @@ pub(crate) struct Client {
     process: Process,
 }
 
-/// What a client has of its keeper, whoever runs that.
+/// A client's side of its keeper, the same for every runner.
 struct Handle {
     /// The uuid in this client's tokens.
     id: String,
@@ -80,8 +80,8 @@ struct Handle {
     introduction: Introduction,
     delivery: Arc<CurrentDelivery>,
     clock: Arc<dyn Clock>,
-    /// Somebody wants to hear who waits for a lock. The keeper must not ask: that is the subscriber's
-    /// code, and callers have asked it.
+    /// Whether anybody wants to be told who waits for a lock. The keeper must not ask, because that
+    /// runs the subscriber's code; callers have asked it.
     is_heard: AtomicBool,
     events: Events,
     #[cfg(feature = "durable")]
@@ -101,7 +101,7 @@ impl Handle {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let executor = Executor::new(Arc::clone(store), is_embedded);
         let shards = Arc::clone(store);
-        // It is the store's code.
+        // This runs the store's code, which may panic.
         let shard_of: ShardOf = match is_embedded {
             true => Arc::new(|_| 0),
             false => Arc::new(move |key| contained(|| shards.shard(key)).unwrap_or_default()),
@@ -126,8 +126,8 @@ impl Handle {
         (handle, keeper)
     }
 
-    /// Makes a listener: what the store says goes to the keeper like any other message, and the waker
-    /// sees to it that it is looked at.
+    /// Makes a listener: notices of the store go to the keeper like any other message, and the
+    /// waker makes the keeper look at them.
     fn listener(&self) -> impl FnOnce(Waker) -> Listener + Send + use<> {
         let (delivery, events) = (Arc::clone(&self.delivery), self.events.clone());
         let messages = self.messages.downgrade();
@@ -140,7 +140,7 @@ impl Handle {
                     observe::delivery(&events, how);
                 }
                 let sent = messages.send(Message::Notice(notice)).is_ok();
-                // First, for it may have become the last end of the queue.
+                // Dropped first, because it may have become the last end of the queue.
                 drop(messages);
                 waker.wake_by_ref();
                 sent
@@ -150,7 +150,8 @@ impl Handle {
 
     #[inline]
     fn is_heard_by_callers(&self, is_heard: bool) {
-        // Mostly it is as it was: written only if not, or all callers would write the same line.
+        // Usually unchanged, so written only if it differs: otherwise all callers would write to
+        // the same cache line.
         if self.is_heard.load(Ordering::Relaxed) != is_heard {
             self.is_heard.store(is_heard, Ordering::Relaxed);
         }
@@ -172,7 +173,7 @@ impl Client {
         let (handle, keeper) =
             Handle::new(&store, is_embedded, &clock, introduction, Events::default());
         let runner = InlineRunner::new(keeper, Arc::clone(&clock));
-        // An embedded store has every answer at once; one that has not, wakes nobody.
+        // An embedded store has every answer at once; one that does not wakes nobody.
         let mut listening = store.subscribe(&handle.id, handle.listener()(runner.waker()));
         if let Poll::Ready(how) = listening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             handle.delivery.set(how);
@@ -182,9 +183,9 @@ impl Client {
         handle.client(Runner::Inline(runner))
     }
 
-    /// A client of a store that is reached through a connection: its keeper, and all that the store
-    /// does, runs on a thread of its own. `connect` is done there, too, before anything else; what
-    /// it comes to can be waited for.
+    /// A client of a store that is reached through a connection: its keeper, and everything that
+    /// the store does, runs on a thread of its own. `connect` also runs there, before anything
+    /// else; its outcome can be waited for.
     pub(crate) fn on_own_thread<F, Fut>(
         clock: Arc<dyn Clock>,
         store: Arc<dyn Store>,
@@ -201,7 +202,7 @@ impl Client {
         let prepare = move |waker| async move {
             let listener = listener(waker);
             let how = store.subscribe(&id, listener.clone()).await;
-            // One that says how with each connect says so with the first one, too.
+            // A store that reports this at each connect also does so at the first one.
             if how != delivery.load() {
                 listener.notify(Notice::Connected(how));
             }
@@ -211,12 +212,12 @@ impl Client {
         Ok((handle.client(Runner::Thread(runner)), started))
     }
 
-    /// Was it made in this process, and not in one that this was forked from?
+    /// Was it made in this process, and not in one from which this one was forked?
     pub(crate) fn is_of_this_process(&self) -> bool {
         self.process.is_current()
     }
 
-    /// Is this a lock of this client?
+    /// Was this lock acquired by this client?
     pub(crate) fn made(&self, hold: &Hold) -> bool {
         token::is_of(&hold.token, &self.handle.id)
     }
@@ -226,7 +227,7 @@ impl Client {
         &self.handle.id
     }
 
-    /// What is said of it to operators.
+    /// What operators are told about it.
     pub(crate) fn introduction(&self) -> &Introduction {
         &self.handle.introduction
     }
@@ -251,7 +252,7 @@ impl Client {
         }
     }
 
-    /// The guard of the run, or `None` if another call runs in the place of this one.
+    /// Returns the guard of the run, or `None` if another call runs in place of this one.
     pub(crate) async fn call(
         self: &Arc<Self>,
         (window, run): (Named, Named),
@@ -290,7 +291,7 @@ impl Client {
         let _ = self.answered(None, Command::Shutdown).await;
     }
 
-    /// What the store answers to something that changes nothing in the engine.
+    /// Returns the store's answer to a request that changes nothing in the engine.
     pub(super) async fn ask<T>(
         &self,
         ask: Query,
@@ -301,8 +302,8 @@ impl Client {
         Ok(outcome.expect("BUG: what was asked is answered"))
     }
 
-    /// Asks for a lock. A caller that goes away says so at once, and a guard that is already on its
-    /// way to it is dropped, which releases it.
+    /// Asks for a lock. A caller that goes away withdraws its request at once, and a guard that is
+    /// already on its way to the caller is dropped, which releases the lock.
     async fn asking_for(
         self: &Arc<Self>,
         lock: Named,
@@ -371,7 +372,7 @@ impl Client {
         }
     }
 
-    /// Waits for something that the keeper does: in a process that was forked meanwhile there is
+    /// Waits for something that the keeper does. In a process that was forked meanwhile, there is
     /// nothing to wait for.
     async fn in_this_process<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -382,8 +383,8 @@ impl Client {
         .await
     }
 
-    /// Tells what a drop has brought about: here, unless a waker of the keeper's has dropped it, for
-    /// nothing of the user's may hold up a turn.
+    /// Reports what a drop has caused: here, unless a waker of the keeper's has dropped it, because
+    /// no user code may hold up a turn.
     fn tell(&self, event: impl FnOnce() + Send + 'static) {
         if is_in_turn() { self.handle.events.say(Room::Any, event) } else { event() }
     }
@@ -425,15 +426,15 @@ impl Held {
     pub(crate) async fn extend(&self, by: Duration) -> Result<(), Error> {
         let hold = self.hold();
         let extended = self.owner().answered(None, |to| Command::Extend(hold.name, by, to));
-        // A holder that found the deadline passed before the answer came stays right.
+        // If the holder found the deadline passed before the answer came, the lock stays lost.
         let late = || Error::lost("its deadline had passed before the answer came");
         let extended = extended.await.and_then(|_| hold.is_held().then_some(()).ok_or_else(late));
         extended.map_err(|error| error.on(&hold.lock.id))
     }
 
     pub(crate) async fn release(self) -> Result<(), Error> {
-        // Answered before it is defused: a future that is dropped on the way drops this, whose second
-        // release finds nothing left to do.
+        // Defused only after the answer: a future that is dropped before that drops this, and the
+        // second release finds nothing left to do.
         let hold = self.hold();
         hold.let_go();
         let at = observe::letting_go(&**hold);
@@ -448,7 +449,7 @@ impl Held {
         answer
     }
 
-    /// The store has freed the lock with something else that it was asked for.
+    /// The store has freed the lock as part of another operation.
     #[cfg(feature = "durable")]
     pub(crate) fn freed(self) {
         let hold = &**self.hold();
@@ -469,10 +470,10 @@ impl Held {
     }
 }
 
-/// What is asked of the store for durable calls.
+/// Requests to the store about durable calls.
 #[cfg(feature = "durable")]
 impl Client {
-    /// What is said to code of the user's.
+    /// Where events for user code are sent.
     pub(crate) fn events(&self) -> &Events {
         &self.handle.events
     }
@@ -516,7 +517,7 @@ impl Client {
         self.ask(ask, expected).await
     }
 
-    /// The run of this id, or `None` if there is nothing to run, or not now.
+    /// Returns the run of this id, or `None` if there is nothing to run now.
     pub(crate) async fn claim(
         self: &Arc<Self>,
         book: DurableBook,

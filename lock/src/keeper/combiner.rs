@@ -1,7 +1,7 @@
-//! A value that everybody works on and nobody waits for.
+//! A value that many threads work on, and that none of them waits for.
 //!
-//! Whoever comes while somebody else is at work leaves a message and goes away: the one who is at
-//! work takes another turn ("flat combining").
+//! A thread that comes while another is at work leaves a message and goes away; the one at work
+//! takes another turn ("flat combining").
 
 use std::{
     cell::Cell,
@@ -12,17 +12,17 @@ use std::{
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 
 thread_local! {
-    /// This thread is in a turn.
+    /// Whether this thread is in a turn.
     static IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Is this thread in a turn, of whichever value? What it calls now may keep all others waiting.
+/// Is this thread in a turn, of any value? What it calls now may keep all others waiting.
 pub(super) fn is_in_turn() -> bool {
-    // A thread that ends is in none.
+    // A thread that is ending is in no turn.
     IN_TURN.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Works as the one whose turn it is.
+/// Does the work as a turn of this thread.
 fn in_turn<L>(work: impl FnOnce() -> L) -> std::thread::Result<L> {
     let before = IN_TURN.try_with(|it| it.replace(true)).unwrap_or(false);
     let left = catch_unwind(AssertUnwindSafe(work));
@@ -34,15 +34,15 @@ fn in_turn<L>(work: impl FnOnce() -> L) -> std::thread::Result<L> {
 pub(super) struct Combiner<T> {
     /// `None` once it is gone. Never poisoned: a panic of the work is caught under the lock.
     value: Mutex<Option<T>>,
-    /// Somebody found the value taken: whoever is in a turn takes another.
+    /// Somebody found the value taken: the thread that is in a turn takes another one.
     asked: AtomicBool,
     is_gone: AtomicBool,
 }
 
-/// What to do while somebody else is in a turn.
+/// What to do while another thread is in a turn.
 #[derive(Clone, Copy)]
 pub(super) enum Entry {
-    /// Leave the work to the other. A turn runs wakers, and those may drop guards, which come here
+    /// Leave the work to that thread. A turn runs wakers, and those may drop guards, which enter
     /// again on the same thread: they must never wait.
     Try,
     /// Wait until that turn is over.
@@ -58,30 +58,31 @@ impl<T> Combiner<T> {
         }
     }
 
-    /// Has the work ended, or panicked? Said before the value is dropped.
+    /// Has the work ended, or panicked? Set before the value is dropped.
     pub(super) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
     }
 
-    /// Works on the value as often as somebody asks meanwhile; `after` runs after each turn, when
-    /// others can have the value again. Returns what the last turn left: nothing if somebody else is
-    /// in a turn, who then works for this caller too, or if the value is gone.
+    /// Works on the value, and again as long as somebody asks meanwhile; `after` runs after each
+    /// turn, when others can have the value again. Returns what the last turn left: nothing if
+    /// another thread is in a turn, which then also works for this caller, or if the value is gone.
     ///
-    /// It is gone once the work breaks off. If the work panics, what the value knows may be wrong;
-    /// that it is gone is right.
+    /// The value is gone once the work breaks off. It is also gone if the work panics, since its
+    /// contents may then be wrong.
     ///
-    /// No message is overlooked: every step on `asked` is a read-modify-write, so they have one
-    /// order, and each knows what was done before those ahead of it. An entrant that finds the
-    /// value taken asks, and tries again; whoever lets go of the value looks.
+    /// No message is overlooked. Every step on `asked` is a read-modify-write, so the steps have
+    /// one order, and each knows what was done before those ahead of it. An entrant that finds the
+    /// value taken asks (sets `asked`), and tries again. A thread that lets go of the value looks
+    /// (reads `asked`).
     ///
-    /// - If the asking is ahead of the looking, the looking finds it, or a turn has taken it back,
-    ///   and knows the message. No turn takes it back too early, that is, ahead of the asking: the
-    ///   asking would know that this turn has the value, and the second try would be about it.
+    /// - If the asking is ahead of the looking, the looking finds it, or a turn has cleared it, and
+    ///   knows the message. No turn clears it too early, that is, ahead of the asking: the asking
+    ///   would know that this turn has the value, and the second try would be about it.
     /// - If the looking is ahead, the asking knows that the value was let go of: the second try
-    ///   finds it free, or with another holder, of whom the same is true.
+    ///   finds it free, or with another holder, for which the same is true.
     ///
-    /// Nobody asks for another turn but on entering. So two who look and try in turns do not keep
-    /// each other busy.
+    /// Another turn is asked for only on entering. So two threads that look and try alternately do
+    /// not keep each other busy.
     pub(super) fn enter<L>(
         &self,
         entry: Entry,
@@ -110,7 +111,7 @@ impl<T> Combiner<T> {
                     resume_unwind(panic);
                 }
             }
-            // Not a load: it could miss what was asked, and the asking would not know of it.
+            // Not a load: that could miss an asking, which would not know of the looking either.
             if !self.asked.fetch_or(false, Ordering::AcqRel) {
                 break;
             }
@@ -119,7 +120,7 @@ impl<T> Combiner<T> {
         last
     }
 
-    /// Drops the value, after the turn that somebody else may be in.
+    /// Drops the value, after the turn that another thread may be in.
     pub(super) fn clear(&self) {
         self.lock(Entry::Wait).into_iter().for_each(|value| self.remove(value));
     }
@@ -131,7 +132,7 @@ impl<T> Combiner<T> {
         }
     }
 
-    /// What runs when the value is dropped may come here again, and finds it gone.
+    /// Code that runs when the value is dropped may enter again, and finds it gone.
     fn remove(&self, mut value: MutexGuard<'_, Option<T>>) {
         self.is_gone.store(true, Ordering::Release);
         let left = value.take();
@@ -194,7 +195,7 @@ mod tests {
             || combiner.enter(Entry::Try, |_| -> ControlFlow<()> { panic!("a bug") }, |_| ());
         catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
         assert!(combiner.is_gone());
-        assert_eq!(Arc::strong_count(&waits), 1, "whoever waits for it knows");
+        assert_eq!(Arc::strong_count(&waits), 1, "those who wait for it know");
         let entered = combiner.enter(Entry::Wait, |_| ControlFlow::Continue(()), |_| ());
         assert!(entered.is_none());
     }

@@ -1,4 +1,4 @@
-//! Carries out on a store what the engine wants, in order.
+//! Carries out on a store what the engine decides, in order.
 
 use std::{
     collections::VecDeque,
@@ -28,18 +28,18 @@ type AnyStore = dyn Store;
 /// An operation on a batch, as a method of the store.
 type Operation<Q, A> = for<'a> fn(&'a (dyn Store + 'static), &'a [Q]) -> Answers<'a, A>;
 
-/// The same of a store that may have the answers at once.
+/// The same, for a store that may have the answers at once.
 type AtOnce<Q, A> = fn(&dyn EmbeddedStore, &[Q], &mut Vec<Result<A, StoreError>>) -> bool;
 
-/// What the answers to a batch are to the engine.
+/// How the engine gets the answers to a batch.
 type Done<O, T, A> = fn(Sent<T>, Vec<Result<A, StoreError>>) -> Answer<Caller<O>>;
 
 pub(super) struct Executor<O: Owner> {
     store: Arc<dyn Store>,
-    /// Its callers drive it, and it may have answers at once. Decided when it is made.
+    /// Whether its callers drive it, and it may have answers at once. Decided when it is made.
     is_embedded: bool,
     in_flight: FuturesUnordered<InFlight<O>>,
-    /// What is there, most of it since it was answered at once.
+    /// Answers that are ready, most of them because they were given at once.
     pub(super) answers: VecDeque<Answer<Caller<O>>>,
 }
 
@@ -87,7 +87,7 @@ impl<O: Owner> Executor<O> {
         }
     }
 
-    /// An answer that is there. `context` is woken when the next one comes.
+    /// Returns an answer that is ready. `context` is woken when the next one comes.
     pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<Answer<Caller<O>>> {
         if self.answers.is_empty() {
             self.poll(context);
@@ -95,7 +95,7 @@ impl<O: Owner> Executor<O> {
         self.answers.pop_front()
     }
 
-    /// Lets `context` be woken by what was begun since: it would wake nobody else.
+    /// Has `context` woken by calls that were begun since: they would wake nobody otherwise.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
         if !self.in_flight.is_empty()
             && let Poll::Ready(Some(answer)) = self.in_flight.poll_next_unpin(context)
@@ -109,13 +109,13 @@ impl<O: Owner> Executor<O> {
         !self.in_flight.is_empty()
     }
 
-    /// A call is polled once right here, since that is when a store begins an operation: so
-    /// operations begin in the order in which the engine wants them, which is what "in order" in the
-    /// store's contract rests on. Tokio's budget is lifted for it, or a turn with many calls would
+    /// Polls a call once right here, since that is when a store begins an operation. So operations
+    /// begin in the order in which the engine wants them, on which "in order" in the store's
+    /// contract rests. Tokio's budget is lifted for this: otherwise a turn with many calls would
     /// leave some of them for later, in no order at all.
     ///
-    /// A store that panics has not answered this call, which is all that it costs. `done` is given
-    /// an answer for each of the items.
+    /// If a store panics, this call has no answer, and nothing else is affected. `done` is given an
+    /// answer for each of the items.
     fn run<Q, T, A>(
         &mut self,
         Batch { requests, sent }: Batch<Q, T>,
@@ -128,14 +128,14 @@ impl<O: Owner> Executor<O> {
     {
         let store = Arc::clone(&self.store);
         let call = async move {
-            // The call itself is made inside of the future: it is the store's code, too.
+            // The call itself is made inside the future, because it is also the store's code.
             let answers = caught(async { operation(&*store, &requests).await }).await;
             done(sent, answer_each(answers, requests.len()))
         };
         let mut call: InFlight<O> = Box::pin(task::unconstrained(call));
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => self.answers.push_back(answer),
-            // Polled again with a waker of its own as soon as the set is.
+            // Polled again, with a waker of its own, as soon as the set is polled.
             Poll::Pending => self.in_flight.push(call),
         }
     }
@@ -166,7 +166,7 @@ impl<O: Owner> Executor<O> {
             return None;
         }
         let mut answers = Vec::with_capacity(requests.len());
-        // The look-up is the store's code, too.
+        // The look-up is also the store's code.
         let look = || self.store.embedded().map(|store| at_once(store, requests, &mut answers));
         match contained(look) {
             Some(Some(true)) => Some(answer_each(Ok(answers), requests.len())),
@@ -176,7 +176,7 @@ impl<O: Owner> Executor<O> {
     }
 }
 
-/// What a future of the store's comes to, or that it has panicked.
+/// The output of a future of the store's, or the fact that it has panicked.
 async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
     let mut future = pin!(future);
     poll_fn(|context| {

@@ -33,7 +33,8 @@ pub(crate) struct Hold {
     /// Nanoseconds of the clock's time; written by the keeper only, and only ever raised.
     deadline: AtomicU64,
     lost: LossSignal,
-    /// Its guard has let go of it. A body that ran under the same lock may have got away from it.
+    /// The guard has given up the lock. A body that runs under the same lock may have outlived its
+    /// guard.
     let_go: AtomicBool,
     #[cfg(feature = "metrics")]
     counted: Counted,
@@ -42,8 +43,8 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// A lock that was granted just now, at the first of these moments. It is believed in until the
-    /// second.
+    /// A lock that was granted just now, at the first of these moments. It may be relied on until
+    /// the second.
     #[inline]
     pub(super) fn new(
         name: HoldName,
@@ -69,15 +70,16 @@ impl Hold {
         })
     }
 
-    /// May the lock still be believed? Once this was answered with no, it stays no: whoever finds
+    /// May the lock still be relied on? Once the answer is no, it stays no: the thread that finds
     /// the deadline passed declares the loss, so a renewal that is answered later cannot take it
     /// back.
     pub(crate) fn is_held(&self) -> bool {
-        // In a process that was forked from the holder's, it is the holder's lock and not this one's.
+        // In a process that was forked from the holder's, the lock still belongs to the holder's
+        // process.
         if self.lost.is_raised() || !self.process.is_current() {
             return false;
         }
-        // Released is not lost: who still waits for the loss waits for ever.
+        // Released is not lost: a caller that still waits for the loss waits for ever.
         let looks = self.is_kept() && !Mutant::NoLookAtTheClock.is_on();
         let held = !looks || self.clock.now() < self.deadline();
         if !held {
@@ -90,35 +92,35 @@ impl Hold {
         if self.is_held() { self.deadline().after(self.clock.now()) } else { Duration::ZERO }
     }
 
-    /// Raised by the keeper, or by whoever finds the deadline passed.
+    /// Raised by the keeper, or by the thread that finds the deadline passed.
     pub(crate) fn lost(&self) -> &LossSignal {
         &self.lost
     }
 
-    /// Does its guard still take care of it? A lock that was let go of is not lost, but nobody may
+    /// Does its guard still take care of it? A lock that was given up is not lost, but nobody may
     /// work under it any more.
     pub(crate) fn is_kept(&self) -> bool {
         !self.let_go.load(Ordering::Acquire)
     }
 
-    /// Is this the process that has acquired it, and not one that was forked from that?
+    /// Is this the process that acquired it, and not one that was forked from that?
     pub(super) fn is_of_this_process(&self) -> bool {
         self.process.is_current()
     }
 
-    /// Said before the release is begun, so that nobody works on while another is let in.
+    /// Called before the release begins, so that nobody still works when the next holder is let in.
     pub(super) fn let_go(&self) {
         self.let_go.store(true, Ordering::Release);
     }
 
-    /// How long ago its deadline was; unlike [`is_held`](Self::is_held), it declares no loss.
+    /// How long ago its deadline passed; unlike [`is_held`](Self::is_held), this declares no loss.
     #[cfg(lock_mutants)]
     pub(crate) fn overdue(&self) -> Duration {
         self.clock.now().after(self.deadline())
     }
 
     pub(super) fn deadline(&self) -> Moment {
-        // Relaxed: the value stands alone; nothing else is published by it.
+        // Relaxed: nothing else is published by this value.
         Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
@@ -154,29 +156,29 @@ impl Observed for Hold {
     }
 }
 
-/// Who lets go of held locks: the client that has acquired them.
+/// The owner of held locks, which releases them: the client that acquired them.
 pub(crate) trait Owner: fmt::Debug + Send + Sync + 'static {
     /// Begins a release without waiting for it. Never blocks, never panics, on any thread.
     fn release_in_background(&self, hold: &Arc<Hold>, undelivered: bool);
 
-    /// Does anybody want to hear who waits for a lock? Asks no code of the user's.
+    /// Does anybody want to be told who waits for a lock? Runs no user code.
     fn is_heard(&self) -> bool {
         false
     }
 
-    /// Its guards are worth something in this process only.
+    /// The only process in which its guards are valid.
     fn process(&self) -> Process;
 }
 
 /// A lock that is released when this is dropped.
 ///
-/// The keeper makes it, so that a grant whose caller has gone away is released by the answer that
-/// nobody takes.
+/// The keeper makes it, so that a grant whose caller has gone away is released when the answer that
+/// nobody takes is dropped.
 #[derive(Debug)]
 pub(crate) struct Held<O: Owner> {
     hold: Arc<Hold>,
     owner: Arc<O>,
-    /// It has reached its caller; until then nobody has held the lock.
+    /// It has reached its caller; until then, nobody has held the lock.
     delivered: bool,
     /// Somebody else takes care of the lock from here on.
     defused: bool,
@@ -197,12 +199,12 @@ impl<O: Owner> Held<O> {
         Self { hold, owner, delivered: true, defused: true }
     }
 
-    /// Is it left to somebody else to release the lock?
+    /// Does somebody else release the lock?
     pub(crate) fn is_alias(&self) -> bool {
         self.defused
     }
 
-    /// Releases nothing; its lock is taken care of by the caller.
+    /// Prevents the release on drop: the caller takes care of the lock.
     pub(super) fn defuse(mut self) {
         self.defused = true;
     }

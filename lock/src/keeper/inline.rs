@@ -1,8 +1,8 @@
-//! The runners of a keeper whose store is embedded: on each runtime that a caller comes from.
+//! The runners of a keeper whose store is embedded: one on each runtime that a caller comes from.
 //!
-//! Whoever takes a turn talks to the store. So such a keeper needs no particular runtime to go on:
-//! runtimes may end (each `#[tokio::test]` has its own), or stand still, and a guard may be dropped
-//! outside of any.
+//! The thread that takes a turn also talks to the store. So such a keeper depends on no particular
+//! runtime: runtimes may end (each `#[tokio::test]` has its own), or stall, and a guard may be
+//! dropped outside of any.
 
 use std::{
     ops::ControlFlow,
@@ -32,16 +32,16 @@ use crate::{
 pub(super) struct InlineRunner<O: Owner> {
     combiner: Combiner<Keeper<O>>,
     clock: Arc<dyn Clock>,
-    /// It ended because it was told to.
+    /// Whether it ended because it was told to.
     ended: Arc<AtomicBool>,
     runtimes: Arc<Runtimes>,
     /// Wakes all runtimes.
     waker: Waker,
-    /// The last runtime that was found to have no timers: it is not asked with each call.
+    /// The last runtime that was found to have no timers: it is not checked again with each call.
     timeless: Mutex<Option<Id>>,
 }
 
-/// The runtimes that look at timers, and what wakes them.
+/// The runtimes that watch timers, and what wakes them.
 #[derive(Default)]
 struct Runtimes(Mutex<Vec<(Id, Arc<Unpark>)>>);
 
@@ -58,14 +58,15 @@ impl<O: Owner> InlineRunner<O> {
         })
     }
 
-    /// What makes the keeper look at its queue soon, and not on the thread that wakes.
+    /// Returns a waker that makes the keeper look at its queue soon, but not on the thread that
+    /// wakes it.
     pub(super) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// Lets the keeper do all there is to do now, with a message that did not go through the queue,
-    /// and returns when the next turn is due. Never blocks: if another caller is in a turn, that
-    /// caller takes one more, and `own` stays where it is.
+    /// Lets the keeper do all there is to do now, including a message that did not go through the
+    /// queue, and returns when the next turn is due. Never blocks: if another caller is in a turn,
+    /// that caller takes one more, and `own` stays where it is.
     pub(super) fn turn(&self, own: &mut Option<Message<O>>, on: Option<Id>) -> Option<Moment> {
         let turn = |keeper: &mut Keeper<O>| {
             own.take().into_iter().for_each(|message| keeper.enqueue(message));
@@ -78,8 +79,8 @@ impl<O: Owner> InlineRunner<O> {
         next
     }
 
-    /// Sees to it that timers are looked at on the caller's runtime, which the keeper of an
-    /// embedded store needs for whatever lasts: a held lock, a wait.
+    /// Makes sure that timers are watched on the caller's runtime: the keeper of an embedded store
+    /// needs them for anything that lasts, such as a held lock or a wait.
     pub(super) fn ensure_timers(self: &Arc<Self>) -> Result<(), Error> {
         let current = Handle::try_current().map_err(|_| {
             Error::invalid(
@@ -100,13 +101,13 @@ impl<O: Owner> InlineRunner<O> {
         let unpark = Arc::<Unpark>::default();
         whole(&self.runtimes.0).push((id, Arc::clone(&unpark)));
         current.spawn(OnRuntime { id, unpark, runner: Arc::downgrade(self) }.run());
-        // A runtime that is shut down drops the task right there.
+        // A runtime that is being shut down drops the task at once.
         if self.runtimes.has(id) { Ok(()) } else { Err(self.gone()) }
     }
 
     /// The same for a caller that needs no timer itself, if there is something that lasts: the
-    /// runtime where it began may have ended. Where there is no runtime, or one without timers,
-    /// nothing is seen to, and the call goes on as it can.
+    /// runtime on which it began may have ended. Without a runtime, or on one without timers, this
+    /// does nothing, and the call goes on as it can.
     pub(super) fn offer_timers(self: &Arc<Self>) {
         let Ok(current) = Handle::try_current() else { return };
         let id = current.id();
@@ -114,9 +115,9 @@ impl<O: Owner> InlineRunner<O> {
             return;
         }
         let look = |keeper: &mut Keeper<O>| ControlFlow::Continue(keeper.goes_on());
-        // If somebody else is in a turn, there may be.
+        // If another thread is in a turn, there may be something.
         let goes_on = self.combiner.enter(Entry::Try, look, |_| ()).unwrap_or(true);
-        // Whoever came during the look relies on a turn.
+        // Callers that came during the look rely on a turn.
         self.turn(&mut None, None);
         if goes_on && runtime::can_be_asked() && self.ensure_timers().is_err() {
             *whole(&self.timeless) = Some(id);
@@ -124,7 +125,7 @@ impl<O: Owner> InlineRunner<O> {
     }
 
     pub(super) fn gone(&self) -> Error {
-        // In this order: whoever sees that it is gone sees why.
+        // In this order: a caller that sees that it is gone also sees why.
         match (self.combiner.is_gone(), self.ended.load(Ordering::Acquire)) {
             (_, true) => Error::closed(),
             (true, false) => Error::panicked(),
@@ -138,7 +139,7 @@ impl<O: Owner> InlineRunner<O> {
 
 impl<O: Owner> Drop for InlineRunner<O> {
     fn drop(&mut self) {
-        // The tasks on the runtimes have nothing to wait for any more.
+        // The tasks on the runtimes have nothing left to wait for.
         self.waker.wake_by_ref();
     }
 }
@@ -148,7 +149,7 @@ impl Runtimes {
         whole(&self.0).iter().any(|&(id, _)| id == runtime)
     }
 
-    /// Wakes those that would sleep beyond this time.
+    /// Wakes the runtimes that would sleep beyond this time.
     fn unpark_before(&self, next: Option<Moment>, but: Option<Id>) {
         for (id, unpark) in &*whole(&self.0) {
             if but != Some(*id) {
@@ -166,7 +167,7 @@ impl Wake for Runtimes {
     }
 }
 
-/// What is changed in single steps is whole, also after a panic elsewhere.
+/// State that is changed in single steps is whole even after a panic elsewhere.
 fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -183,16 +184,16 @@ impl<O: Owner> OnRuntime<O> {
         let mut lingers = false;
         while let Some(runner) = self.runner.upgrade() {
             self.unpark.awake();
-            // Nothing, either, if somebody else is in a turn, who unparks after it.
+            // `None` also if another thread is in a turn; that one unparks this task afterwards.
             let next = runner.turn(&mut None, Some(self.id));
             if runner.combiner.is_gone() {
                 return;
             }
             let now = runner.clock.now();
             drop(runner);
-            // Where locks come and go, the last timer is gone at one moment and the next one there
-            // at another: it would wake this task each time. So an idle one wakes by itself once
-            // more. Only once, for under a paused clock every timer makes time go on.
+            // Where locks come and go, the last timer disappears at one moment and the next one
+            // appears at another, which would wake this task each time. So an idle task sets one
+            // more timeout. Only one, because under a paused clock every timer makes time advance.
             let until = next.or_else(|| lingers.then(|| now + LONGEST_SLEEP));
             lingers = self.unpark.park(now, until).await || next.is_some();
         }

@@ -1,5 +1,5 @@
 //! Every order of the steps of two and three threads, and everything that each may see of the
-//! others: how the combiner, what wakes a runner, and the signal of a loss work together.
+//! others: how the combiner, the waking of a runner, and the signal of a loss work together.
 //!
 //! `tests/loom` runs them. Each says how many executions it tried.
 
@@ -46,9 +46,9 @@ impl Enter for Combiner<Seen> {
     }
 }
 
-/// Tries every execution, or those in which threads are interrupted so often at most.
+/// Tries every execution, or those with at most this many preemptions.
 fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
-    /// Says how many there were, also if one failed.
+    /// Reports how many there were, even if one failed.
     struct Tried<'a>(&'a str, Arc<AtomicU64>);
 
     impl Drop for Tried<'_> {
@@ -60,7 +60,7 @@ fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Syn
     let tried = Tried(name, Arc::default());
     let count = Arc::clone(&tried.1);
     let mut builder = Builder::new();
-    // As many as the environment says, if it does (`LOOM_MAX_PREEMPTIONS`).
+    // The environment takes precedence (`LOOM_MAX_PREEMPTIONS`).
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.check(move || {
         count.fetch_add(1, Relaxed);
@@ -68,7 +68,7 @@ fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Syn
     });
 }
 
-/// Each thread leaves a message and enters. Messages are as weak as can be: nothing but the combiner
+/// Each thread leaves a message and enters. Messages are as weak as possible: only the combiner
 /// makes them known.
 fn every_message_is_seen<C: Enter>(entries: &[Entry], combiner: impl Fn(Seen) -> C) {
     let threads = entries.len();
@@ -114,7 +114,7 @@ fn of_two_that_try_and_one_that_waits_all_are_served() {
     explore("two try, one waits", Some(2), || every_message_is_seen(entries, Combiner::new));
 }
 
-/// A combiner with a mistake: what the tests above are worth.
+/// A combiner with a mistake, to show that the tests above find one.
 struct Mistaken {
     mistake: Mistake,
     value: Mutex<Seen>,
@@ -173,10 +173,10 @@ fn a_look_that_is_only_a_load_is_found_out() {
     explore_mistake("a look that is only a load", Mistake::LooksWithALoad);
 }
 
-/// A runner that is about to sleep is woken when the turn of somebody else leaves a time before it.
+/// A runner that is about to sleep is woken when a turn of another thread leaves an earlier time.
 fn a_runner_is_woken(name: &str, preemptions: usize, entry: Entry, first: Option<Moment>) {
     let early = Some(Moment::from_nanos(50));
-    // Tokio's timers are made, and never waited for.
+    // Tokio's timers are made, but never waited for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     let _entered = runtime.enter();
@@ -192,7 +192,7 @@ fn a_runner_is_woken(name: &str, preemptions: usize, entry: Entry, first: Option
                 ControlFlow::Continue(*next)
             }
         };
-        // For ever, unless it is woken: loom finds that out.
+        // Blocks for ever unless it is woken, which loom detects.
         let park = |until| {
             unpark.park(Moment::default(), until).now_or_never().expect("the stand-in blocks")
         };
@@ -243,7 +243,7 @@ fn of_a_raise_and_an_ask_at_once_neither_is_missed() {
         };
         let token = signal.token().clone();
         raiser.join().unwrap();
-        assert!(token.is_cancelled(), "a loss was not heard of");
+        assert!(token.is_cancelled(), "a loss was missed");
     });
 }
 
@@ -258,6 +258,6 @@ fn of_a_raise_and_two_asks_at_once_none_is_missed() {
         let others = [spawn(LossSignal::raise), spawn(|signal| _ = signal.token())];
         let token = signal.token().clone();
         others.into_iter().for_each(|other| other.join().expect("a thread of the model"));
-        assert!(token.is_cancelled(), "a loss was not heard of");
+        assert!(token.is_cancelled(), "a loss was missed");
     });
 }

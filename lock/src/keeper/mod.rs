@@ -1,18 +1,21 @@
-//! The keeper: what callers ask goes through it to the engine, and what the engine wants is carried
-//! out by it. It decides nothing.
+//! The keeper: passes the requests of callers to the engine, and carries out what the engine
+//! decides. It decides nothing itself.
 //!
-//! Callers talk to it through [`Client`], one message a request, and never touch the store. So a
-//! guard can be dropped anywhere, a future can be abandoned anywhere, and renewing cannot race
-//! with releasing: one engine decides both.
+//! Callers talk to it through [`Client`], with one message for each request, and never touch the
+//! store. So a guard can be dropped anywhere, a future can be abandoned anywhere, and renewing
+//! cannot race with releasing: one engine decides both.
 //!
-//! - [`client`]: what callers ask; [`operators`]: what they ask about locks of others; [`numbers`]: what
-//!   each is known by; [`caller`], [`reply`]: how each is told;
+//! - [`client`]: the requests of callers; [`operators`]: their requests about locks of any client;
+//!   [`numbers`]: how each acquisition is identified; [`caller`], [`reply`]: how each caller is
+//!   answered;
 //! - [`turns`]: what happens in a turn, and in which order;
-//! - [`executor`]: how a call of the store begins, and where its answer goes;
+//! - [`executor`]: how a call to the store begins, and where its answer goes;
 //! - [`held`], [`signal`]: one held lock, as its guard and the keeper share it;
-//! - [`refusal`]: the words for what is refused;
-//! - [`runner`]: who lets it take its turns: [`thread`], or [`inline`], its callers;
-//! - [`combiner`]: who is at it, and works for all who come meanwhile; [`unpark`]: what wakes a runner.
+//! - [`refusal`]: the error texts for what is refused;
+//! - [`runner`]: who lets the keeper take its turns: a thread of its own ([`thread`]), or its
+//!   callers ([`inline`]);
+//! - [`combiner`]: lets one thread at a time work, also for those that come meanwhile; [`unpark`]:
+//!   wakes a runner.
 
 mod caller;
 mod client;

@@ -13,16 +13,17 @@ use lock_core::Moment;
 
 use crate::clock::Clock;
 
-/// The times that numbers may be: those that a token is [read](lock_core::Token::made_at) to say, and
-/// half of what scripts can compare. A clock that is wrong by centuries is not counted with.
+/// The times at which numbers may begin: from the first one that is
+/// [read](lock_core::Token::made_at) from a token, up to half of what scripts can compare. A clock
+/// that is wrong by centuries is ignored.
 const TIMES: Range<u64> = 1 << 50..1 << 52;
 
 /// Draws even numbers, each larger than all before: the engine draws the odd ones.
 ///
-/// A number is the microseconds since the Unix epoch at which it was drawn, or two above the last if
-/// two are drawn in one. So a token says to operators when it was made, at no cost in the store. The
-/// time goes on from when this was made by the clock of the keeper: a wall clock that is set later
-/// changes nothing, and nothing but what operators read depends on it.
+/// A number is the time at which it was drawn, in microseconds since the Unix epoch, or two above
+/// the last number if that is larger. So a token tells operators when it was made, at no cost in
+/// the store. After this was made, the time follows the clock of the keeper: a wall clock that is
+/// set later changes nothing, and nothing but what operators read depends on it.
 pub(super) struct Numbers {
     clock: Arc<dyn Clock>,
     /// Microseconds since the Unix epoch at the clock's origin.
@@ -37,7 +38,7 @@ impl Numbers {
         Self::beginning_at(now, clock)
     }
 
-    /// At this time by the wall clock, in microseconds.
+    /// Starts at this time of the wall clock, in microseconds.
     fn beginning_at(now: u64, clock: Arc<dyn Clock>) -> Self {
         let now = if TIMES.contains(&now) { now } else { 0 };
         let epoch = now.saturating_sub(micros(clock.now()));
@@ -47,7 +48,7 @@ impl Numbers {
     pub(super) fn draw(&self) -> u64 {
         let now = (self.epoch + micros(self.clock.now())) & !1;
         let next = |last: u64| now.max(last + 2);
-        // Relaxed: that all are different is all that counts.
+        // Relaxed: the numbers only have to be different.
         let drawn =
             self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         next(drawn.unwrap_or_default())

@@ -19,19 +19,19 @@ impl Client {
         token::is_of(token, self.id())
     }
 
-    /// Who holds the lock of this key. Waiters of this process that the store does not count are
-    /// among those that wait.
+    /// Returns the holder of the lock with this key. The waiters of this process that the store
+    /// does not count are included.
     pub(crate) async fn holder(&self, key: Arc<str>) -> Result<Option<Holder>, Error> {
         self.ask(Query::Holder(key), expected!(Holder)).await
     }
 
-    /// What the client of this token has said of itself, as far as it is known: who holds a lock can
-    /// be told without it.
+    /// Returns what the client of this token has said about itself, as far as it is known: a holder
+    /// can be reported without it.
     pub(crate) async fn record_of(&self, token: &Token) -> ClientRecord {
         if self.is_ours(token) {
             return self.introduction().record();
         }
-        // Other clients have no record.
+        // Clients of other libraries have no record.
         let is_known = token::is_of_this_library(token);
         let known = is_known.then(|| self.introduction().key_of(token::parts(token).0));
         let Some(key) = known else { return ClientRecord::unknown() };
@@ -39,7 +39,8 @@ impl Client {
         record.ok().flatten().unwrap_or_else(ClientRecord::unknown)
     }
 
-    /// Takes a lock away from its holder, or from this one only; false if it was not held by it.
+    /// Takes a lock away from its holder, or only from the one named; false if that one did not
+    /// hold it.
     pub(crate) async fn force_release(
         &self,
         lock: Named,
@@ -56,7 +57,7 @@ impl Client {
         self.ask(Query::Scan(request), expected!(Page)).await
     }
 
-    /// How long it is until the call is due that waits in this window, if one does.
+    /// Returns how long until the call that waits in this window is due, if one waits.
     pub(crate) async fn due_in(
         &self,
         window: Named,

@@ -1,5 +1,5 @@
-//! Words for what the engine refuses: what happened, what to change, and what becomes of a request
-//! without an answer.
+//! Error texts for what the engine refuses: what happened, what to change, and what becomes of a
+//! request without an answer.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use lock_core::{
 
 use crate::error::{Error, ErrorKind};
 
-/// Not an `impl From`: the compiler would name it to users whose error does not fit.
+/// Not an `impl From`: the compiler would mention it to users whose error does not fit.
 pub(super) fn error(refusal: Refusal) -> Error {
     match refusal {
         Refusal::BusyFor(waited) => Error::busy_for(waited),
@@ -32,7 +32,7 @@ fn words(aftermath: Aftermath) -> &'static str {
     }
 }
 
-/// What the server or the system said is the source, and no part of the text.
+/// What the server or the system said becomes the source, and is no part of the text.
 fn failed(error: &StoreError, aftermath: Aftermath) -> Error {
     use StoreError::{Rejected, Unavailable, Unsupported};
 

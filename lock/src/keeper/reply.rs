@@ -4,31 +4,31 @@ use tokio::sync::oneshot;
 
 use crate::contained::contained;
 
-/// Where one answer goes.
+/// Where one answer is sent.
 ///
-/// Giving it wakes the caller, and a waker is code of the caller's executor. If that panics, it is
-/// the caller's own loss: the keeper goes on, and so does everybody else.
+/// Sending it wakes the caller, and a waker is code of the caller's executor. If that panics, only
+/// this caller is affected: the keeper goes on, and so does everybody else.
 #[derive(Debug)]
 pub(super) struct Reply<T>(Option<oneshot::Sender<T>>);
 
-/// Nobody waits.
+/// A reply that nobody waits for.
 impl<T> Default for Reply<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-/// An answer that can be waited for, and where it is given.
+/// Returns where an answer is sent, and where it can be waited for.
 pub(super) fn channel<T>() -> (Reply<T>, oneshot::Receiver<T>) {
     let (sender, receiver) = oneshot::channel();
     (Reply(Some(sender)), receiver)
 }
 
 impl<T> Reply<T> {
-    /// Gives the answer, or gives it back if nobody waits for it any more.
+    /// Sends the answer, or returns it if nobody waits for it any more.
     pub(super) fn send(mut self, answer: T) -> Result<(), T> {
         let Some(sender) = self.0.take() else { return Err(answer) };
-        // The answer is in its place before the waker is called.
+        // The answer is stored before the waker is called.
         contained(|| sender.send(answer)).unwrap_or(Ok(()))
     }
 
@@ -38,7 +38,7 @@ impl<T> Reply<T> {
     }
 }
 
-/// A caller that gets no answer is woken to learn that.
+/// Wakes a caller that gets no answer, so that it learns that.
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         let sender = self.0.take();
@@ -72,6 +72,6 @@ mod tests {
         assert!(answer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(reply.send(7), Ok(()));
         let polled = answer.poll(&mut Context::from_waker(Waker::noop()));
-        assert_eq!(polled, Poll::Ready(Ok(7)), "it can still be had");
+        assert_eq!(polled, Poll::Ready(Ok(7)), "the answer can still be received");
     }
 }

@@ -1,8 +1,8 @@
 //! Who lets a keeper take its turns.
 //!
-//! Every caller that sends it a message also lets it take a turn, right there, so that a lock
-//! passes from one caller to the next without a third thread. What is due later is the business of
-//! a runner, which sleeps until then:
+//! Every caller that sends the keeper a message also lets it take a turn, right there, so that a
+//! lock passes from one caller to the next without a third thread. What is due later is left to a
+//! runner, which sleeps until then:
 //!
 //! - one [on a thread of its own](super::thread), where the store is reached through a connection;
 //! - one [on each runtime of its callers](super::inline), where the store is embedded.
@@ -20,8 +20,8 @@ pub(super) enum Runner<O: Owner> {
 }
 
 impl<O: Owner> Runner<O> {
-    /// Gives the keeper a message: right into its hands if nobody else is at it, or else through
-    /// its queue. `None` if the keeper has ended.
+    /// Gives the keeper a message: directly if no other thread is in a turn, otherwise through its
+    /// queue. `None` if the keeper has ended.
     pub(super) fn tell(
         &self,
         queue: &mpsc::UnboundedSender<Message<O>>,
@@ -58,7 +58,7 @@ impl<O: Owner> Runner<O> {
         }
     }
 
-    /// What to say when the keeper went away without an answer.
+    /// The error for a caller whose keeper went away without an answer.
     pub(super) fn gone(&self) -> Error {
         match self {
             Self::Thread(runner) => runner.gone(),

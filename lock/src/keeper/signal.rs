@@ -1,12 +1,12 @@
-//! The signal of a loss: raised once, heard by whoever asks before or after.
+//! The signal of a loss: raised once, and seen by those that ask before or after.
 
 use tokio_util::sync::CancellationToken;
 
 use super::sync::{AtomicBool, OnceLock, Ordering, fence};
 use crate::contained::contained;
 
-/// Says that a lock was lost. Most locks are never lost, and most guards never asked to say so:
-/// what tells others is made when the first of them asks.
+/// Reports that a lock was lost. Most locks are never lost, and most guards are never asked to
+/// report it, so the token that notifies others is made when the first of them asks.
 #[derive(Debug, Default)]
 pub(crate) struct LossSignal {
     raised: AtomicBool,
@@ -20,8 +20,8 @@ impl LossSignal {
 
     pub(crate) fn raise(&self) {
         self.raised.store(true, Ordering::Release);
-        // With the fence in `token`: of a raise and an ask at the same time, at least one sees the
-        // other. Either this finds the token, or the other finds the signal raised.
+        // Pairs with the fence in `token`: of a raise and an ask at the same time, at least one
+        // sees the other. Either this finds the token, or the other finds the signal raised.
         fence(Ordering::SeqCst);
         if let Some(token) = self.token.get() {
             cancel(token);
@@ -39,8 +39,8 @@ impl LossSignal {
     }
 }
 
-/// Wakes those who wait, with wakers of their executors: one that panics must not take the keeper
-/// with it, nor the caller that found the loss.
+/// Wakes the waiters, with wakers of their executors: one that panics must not take down the
+/// keeper, nor the caller that found the loss.
 fn cancel(token: &CancellationToken) {
     let _ = contained(|| token.cancel());
 }

@@ -1,4 +1,4 @@
-//! A process that stands still in the middle of a turn, as one that is stopped does, or a host.
+//! A process that stalls in the middle of a turn, because it or its host was stopped.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
@@ -32,17 +32,17 @@ use crate::{
     store::{Answers, DebounceStore, Store},
 };
 
-/// How long it stands still.
+/// How long it stalls.
 const STALL: Duration = Duration::from_secs(2);
 
-/// How many readings of the clock are tried, at the least: a turn begins with one of them.
+/// At how many readings of the clock a stall is tried, at least: a turn begins with one of them.
 const READINGS: i64 = 6;
 
-/// A clock that a test moves, and at one reading of which the keeper's thread stands still.
+/// A clock that a test moves, and that stalls the keeper's thread at one of its readings.
 #[derive(Debug)]
 struct Stalling {
     nanos: AtomicU64,
-    /// How many readings of the keeper's there are until then.
+    /// How many readings by the keeper are left until then.
     left: AtomicI64,
     test: ThreadId,
     stalled: Sender<()>,
@@ -61,7 +61,7 @@ impl Clock for Stalling {
     }
 }
 
-/// Writes down the windows of the calls that it is asked about, and how old they are.
+/// Records the windows of the calls that it is asked about, and how old the calls are.
 #[derive(Default)]
 struct Ages(Mutex<Vec<(Arc<str>, Duration)>>);
 
@@ -96,8 +96,8 @@ impl DebounceStore for Ages {
     }
 }
 
-/// A call that is told to be older than it is is told of a run that came before it, and nothing
-/// runs for it.
+/// A call that is reported as older than it is would be covered by a run that came before it, and
+/// nothing would run for it.
 #[tokio::test]
 async fn a_call_that_is_made_after_a_stall_is_not_dated_before_it() {
     let key = |what: &str| Named { id: what.into(), key: what.into() };
@@ -143,5 +143,5 @@ async fn a_call_that_is_made_after_a_stall_is_not_dated_before_it() {
         let (_, age) = ages.iter().find(|(window, _)| &**window == "later").unwrap();
         assert!(*age < STALL, "{age:?} old, if it stalls at reading {reading}");
     }
-    assert!(stalls > 2, "the keeper read its clock {stalls} times only");
+    assert!(stalls > 2, "the keeper read its clock only {stalls} times");
 }

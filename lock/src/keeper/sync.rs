@@ -1,5 +1,5 @@
-//! What threads share: the standard library's and tokio's, or loom's, which tries every order of
-//! their steps (`--cfg lock_loom`, for `loom_tests`).
+//! Synchronization primitives: the standard library's and tokio's, or loom's, which tries every
+//! order of the threads' steps (`--cfg lock_loom`, for `loom_tests`).
 
 #[cfg(not(all(test, lock_loom)))]
 pub(super) use std::sync::{

@@ -1,7 +1,7 @@
 //! The runner of a keeper whose store is reached through a connection: on a thread of its own.
 //!
-//! It alone talks to the store, so no work of the callers can keep leases from being renewed, and
-//! requests that come while it is at it gather into one write.
+//! Only this thread talks to the store. So no work of the callers can keep leases from being
+//! renewed, and requests that come while it is busy gather into one write.
 
 use std::{
     future::Future,
@@ -29,17 +29,17 @@ use crate::{
     process::Process,
 };
 
-/// The callers' hold on a keeper with a thread of its own. Dropped after the callers' end of the
-/// queue: the thread is woken to find that nobody is there any more.
+/// The callers' handle to a keeper with a thread of its own. It is dropped after the callers' end
+/// of the queue, and wakes the thread, which then finds that no caller is left.
 pub(super) struct ThreadRunner<O: Owner> {
     combiner: Arc<Combiner<Keeper<O>>>,
     unpark: Arc<Unpark>,
-    /// It ended because it was told to.
+    /// Whether it ended because it was told to.
     ended: Arc<AtomicBool>,
     process: Process,
 }
 
-/// What the preparations on the thread come to.
+/// The outcome of the preparations on the thread.
 pub(crate) struct Started(oneshot::Receiver<Result<(), Error>>);
 
 impl Started {
@@ -49,9 +49,9 @@ impl Started {
 }
 
 impl<O: Owner> ThreadRunner<O> {
-    /// Starts the thread, on which everything else happens: first `prepare`, which is given what
-    /// wakes the thread, and then, if it succeeds, the keeper. The thread ends when all clients are
-    /// gone, or when `prepare` fails.
+    /// Starts the thread, on which everything else happens: first `prepare`, which is given the
+    /// waker of the thread, and then, if it succeeds, the keeper. The thread ends when all clients
+    /// are gone, or when `prepare` fails.
     pub(super) fn start<F, Fut>(
         clock: Arc<dyn Clock>,
         keeper: Keeper<O>,
@@ -63,7 +63,7 @@ impl<O: Owner> ThreadRunner<O> {
     {
         let ended = keeper.ended();
         let (combiner, unpark) = (Arc::new(Combiner::new(keeper)), Arc::<Unpark>::default());
-        // Whatever happens to the thread is noticed by those who wait for it.
+        // Whatever happens to the thread, those who wait for it notice.
         let own = OwnThread { combiner: Arc::clone(&combiner), unpark: Arc::clone(&unpark), clock };
         let (started, outcome) = oneshot::channel();
         let body = move || {
@@ -74,7 +74,7 @@ impl<O: Owner> ThreadRunner<O> {
             runtime.block_on(async move {
                 let prepared = prepare(Arc::clone(&own.unpark).into()).await;
                 let is_prepared = prepared.is_ok();
-                // Whether or not somebody waits to hear it.
+                // Whether or not anybody waits for this.
                 let _ = started.send(prepared);
                 if is_prepared {
                     own.run().await;
@@ -87,7 +87,7 @@ impl<O: Owner> ThreadRunner<O> {
     }
 
     /// Lets the keeper do, on a caller's thread, what needs no store, and wakes its own thread for
-    /// the rest. Takes `own` along if it gets a turn, and leaves it where it is if not.
+    /// the rest. Takes `own` along if it gets a turn; otherwise `own` stays where it is.
     pub(super) fn turn(&self, own: &mut Option<Message<O>>) {
         let turn = |keeper: &mut Keeper<O>| {
             let at_once = keeper.local_turn(own).then(Moment::default);
@@ -103,15 +103,16 @@ impl<O: Owner> ThreadRunner<O> {
 
 impl<O: Owner> Drop for ThreadRunner<O> {
     fn drop(&mut self) {
-        // A child that was forked has no such thread; what wakes one may be locked there for ever.
+        // A forked child has no such thread, and the lock of what wakes one may be held there for
+        // ever.
         if self.process.is_current() {
             self.unpark.unpark();
         }
     }
 }
 
-/// What the thread has: it runs until the keeper is shut down, or all clients are gone and what
-/// they left is released.
+/// What the thread owns: it runs until the keeper is shut down, or until all clients are gone and
+/// what they left is released.
 struct OwnThread<O: Owner> {
     combiner: Arc<Combiner<Keeper<O>>>,
     unpark: Arc<Unpark>,
@@ -127,7 +128,7 @@ impl<O: Owner> OwnThread<O> {
             let Some(next) = left else { return };
             let now = self.clock.now();
             if next.is_some_and(|next| next <= now) {
-                // The connection's own task is on this thread, too.
+                // The connection's own task is also on this thread.
                 task::yield_now().await;
             } else {
                 self.unpark.park(now, next.or(Some(Moment::NEVER))).await;
@@ -138,8 +139,8 @@ impl<O: Owner> OwnThread<O> {
 
 impl<O: Owner> Drop for OwnThread<O> {
     fn drop(&mut self) {
-        // Also when the connection has panicked: nobody renews these locks any more, and the
-        // holders have to know.
+        // Even if the connection has panicked: nobody renews these locks any more, and the holders
+        // have to know.
         self.combiner.clear();
     }
 }

@@ -1,5 +1,5 @@
-//! The keeper: what the engine wants is carried out here, one turn after the other. It decides
-//! nothing.
+//! The keeper: carries out what the engine decides, one turn after the other. It decides nothing
+//! itself.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -38,13 +38,13 @@ use crate::{
 };
 
 /// How many messages one turn takes, so that a flood of them cannot keep deadlines from being
-/// looked at.
+/// checked.
 const TURN: usize = 1024;
 
 /// What comes through the queue.
 pub(super) enum Message<O: Owner> {
     Command(Command<Caller<O>>),
-    /// The store has something to say.
+    /// The store has sent a notice.
     Notice(Notice),
 }
 
@@ -52,14 +52,16 @@ pub(super) struct Keeper<O: Owner> {
     engine: Engine<Caller<O>>,
     executor: Executor<O>,
     clock: Arc<dyn Clock>,
-    /// Where it is told what the keeper finds.
+    /// Where the keeper reports what it finds.
     events: Events,
     /// What each guard shares with the keeper, by the number in its token.
     holds: HashMap<u64, Arc<Hold>, FixedState>,
     queue: mpsc::UnboundedReceiver<Message<O>>,
-    /// What was taken out of the queue, and waits for a turn on the keeper's own thread.
+    /// Messages that were taken out of the queue, and that wait for a turn on the keeper's own
+    /// thread.
     waiting: VecDeque<Message<O>>,
-    /// It has ended because it was told to. Said before those are told who wait for the end.
+    /// Whether it has ended because it was told to. Set before the callers that wait for the end
+    /// are answered.
     ended: Arc<AtomicBool>,
 }
 
@@ -86,21 +88,21 @@ impl<O: Owner> Keeper<O> {
         Arc::clone(&self.ended)
     }
 
-    /// Does what needs no store, which is all there is to passing a lock on to the next caller in
-    /// line. True if there is more to do. `own` is a message that was not sent through the queue; it
-    /// stays where it is if others have to be taken first.
+    /// Does what needs no store, which is all it takes to pass a lock on to the next caller in
+    /// line. True if there is more to do. `own` is a message that was not sent through the queue;
+    /// it stays where it is if others have to be taken first.
     pub(super) fn local_turn(&mut self, own: &mut Option<Message<O>>) -> bool {
-        // A timer that is due comes first, and may want the store.
+        // A timer that is due comes first, and may need the store.
         let now = self.clock.now();
         let overdue = self.engine.next_timeout().is_some_and(|next| next <= now);
         for _ in 0..TURN {
             if overdue || !self.waiting.is_empty() {
                 return true;
             }
-            // The caller's own comes last.
+            // The caller's own message comes last.
             match self.queue.try_recv().ok().or_else(|| own.take()) {
                 Some(message) if is_local(&message) => self.take(message, now),
-                // What comes behind it waits, too: messages keep their order.
+                // The messages behind it wait as well, so that they keep their order.
                 Some(message) => self.waiting.push_back(message),
                 None => break,
             }
@@ -114,8 +116,9 @@ impl<O: Owner> Keeper<O> {
         self.waiting.push_back(message);
     }
 
-    /// Does all there is to do now, and says when the next turn is due, if nothing happens before; it
-    /// breaks off when it has ended. `waker` is woken when an answer of the store comes.
+    /// Does all there is to do now, and returns when the next turn is due, if nothing happens
+    /// before; breaks off when the keeper has ended. `waker` is woken when an answer of the store
+    /// arrives.
     pub(super) fn turn(&mut self, waker: &Waker) -> ControlFlow<(), Option<Moment>> {
         let mut context = Context::from_waker(waker);
         let now = self.clock.now();
@@ -163,9 +166,9 @@ impl<O: Owner> Keeper<O> {
         self.next_timer().is_some() || self.executor.is_busy()
     }
 
-    /// Sends what the turn has gathered. An answer that comes at once may want more to be sent: an
-    /// embedded store frees a lock for the next caller; a connection that is broken wants a release
-    /// tried again, ahead of the acquires.
+    /// Sends what the turn has gathered. An answer that comes at once may require more to be sent:
+    /// an embedded store frees a lock for the next caller; after a connection has broken, a release
+    /// has to be tried again, ahead of the acquires.
     fn send(&mut self) {
         let now = self.clock.now();
         loop {
@@ -186,7 +189,7 @@ impl<O: Owner> Keeper<O> {
         }
     }
 
-    /// Tells what an answer shows of the store.
+    /// Reports what an answer shows about the store.
     #[inline(always)]
     fn see(&self, answer: &Answer<Caller<O>>, now: Moment) {
         if let Answer::Renewed(sent, answers) = answer {
@@ -196,7 +199,7 @@ impl<O: Owner> Keeper<O> {
         observe::answered(&self.events, answer.failure());
     }
 
-    /// Tells of renewals that have failed, once for all of a batch: there may be very many.
+    /// Reports renewals that have failed, once for a whole batch: there may be very many.
     #[cold]
     #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
     fn see_renewals(
@@ -217,7 +220,7 @@ impl<O: Owner> Keeper<O> {
         }
     }
 
-    /// It has ended. A message that came in between is answered as one that comes later.
+    /// The keeper has ended. A message that came meanwhile is answered like one that comes later.
     fn close(&mut self, now: Moment) {
         self.ended.store(true, Ordering::Release);
         self.queue.close();
@@ -230,8 +233,9 @@ impl<O: Owner> Keeper<O> {
         match message {
             Message::Notice(notice) => self.engine.notice(notice, now),
             Message::Command(command) => {
-                // A call that is dated before it was made is told of a run that came before it, and
-                // nothing runs for it: the process may have been stopped since the turn began.
+                // A call that is dated before it was made would be covered by a run that came
+                // before it, and nothing would run for it. The process may have been stopped since
+                // the turn began.
                 let is_dated = matches!(command, Command::Debounce(_));
                 let now = if is_dated { self.clock.now().max(now) } else { now };
                 match command {
@@ -256,8 +260,8 @@ impl<O: Owner> Keeper<O> {
         self.carry_out(now);
     }
 
-    /// Its holder may have found the deadline passed before the engine does: it believes in it no
-    /// longer, and so must nobody else.
+    /// The holder may find the deadline passed before the engine does. The holder no longer relies
+    /// on the lock then, and nobody else may.
     fn look_at(&mut self, name: HoldName, now: Moment) {
         let hold = self.holds.get(&name.ownership);
         if hold.is_some_and(|hold| hold.name == name && hold.lost().is_raised()) {
@@ -265,7 +269,7 @@ impl<O: Owner> Keeper<O> {
         }
     }
 
-    /// Carries out what comes out of the engine for callers. True if there was anything.
+    /// Carries out the engine's output for callers. True if there was any.
     fn carry_out(&mut self, now: Moment) -> bool {
         let mut any = false;
         while let Some(output) = self.engine.poll() {
@@ -294,7 +298,7 @@ impl<O: Owner> Keeper<O> {
     fn grant(&mut self, to: Caller<O>, grant: Grant, now: Moment) {
         let Grant { hold: name, token, fencing_token, deadline, work } = grant;
         let Caller { reply, lock } = to;
-        let (lock, owner) = lock.expect("BUG: only who asks for a lock is granted one");
+        let (lock, owner) = lock.expect("BUG: only a caller that asks for a lock gets one");
         let here = (Arc::clone(&self.clock), owner.process());
         let mode = match work {
             Work::Own => Mode::Exclusive,
@@ -307,7 +311,7 @@ impl<O: Owner> Keeper<O> {
         let held = Held::new(hold, owner);
         if let Err(Ok(Told::Granted(held, _))) = reply.send(Ok(Told::Granted(held, work))) {
             // Its caller has just gone away. Released by this turn and not by the guard's drop,
-            // whose message would come after a `flush` that is in the queue already.
+            // whose message would come after a `flush` that is already in the queue.
             held.defuse();
             self.holds.remove(&name.ownership);
             let release = Command::Release { hold: name, undelivered: true, to: None };
@@ -318,13 +322,14 @@ impl<O: Owner> Keeper<O> {
 
 impl<O: Owner> Drop for Keeper<O> {
     fn drop(&mut self) {
-        // Also when a store has panicked: nobody renews these locks any more, and those who believe
-        // in one must not.
+        // Even if a store has panicked: nobody renews these locks any more, so nobody may rely on
+        // them.
         let is_told_to = self.ended.load(Ordering::Acquire);
         let reason = if is_told_to { observe::reason(Loss::Closed) } else { observe::PANICKED };
         for hold in self.holds.values() {
             hold.lost().raise();
-            // In a process that was forked, nothing is lost; and what tells it may be locked for ever.
+            // In a forked process, nothing is lost, and the locks of what reports it may be held
+            // for ever.
             if hold.is_of_this_process() {
                 observe::lost(&self.events, hold, reason, self.clock.now());
             }
@@ -332,8 +337,8 @@ impl<O: Owner> Drop for Keeper<O> {
     }
 }
 
-/// May a caller's own thread do this? Not a notice: an answer that came before it has to be taken
-/// before it.
+/// May a caller's own thread do this? Not for a notice: an answer that came before it has to be
+/// taken first.
 fn is_local<O: Owner>(message: &Message<O>) -> bool {
     matches!(
         message,

@@ -16,7 +16,7 @@ use crate::{
 
 /// Calls a `#[debounced]` function and runs its body, which the caller drops before it calls
 /// [`finish`](super::finish).
-// Not an `async fn`: that would keep a place for each argument in its future.
+// Not an `async fn`: its future would reserve space for each argument.
 pub fn debounce<F: Future>(
     slot: &Slot,
     locks: Result<Locks, Error>,
@@ -35,8 +35,8 @@ pub fn debounce<F: Future>(
     }
 }
 
-/// Calls a `#[debounced]` function whose run takes locks; the caller calls [`finish_all`](super::finish_all), and
-/// [`finish`](super::finish) for the run.
+/// Calls a `#[debounced]` function whose run takes locks; the caller calls
+/// [`finish_all`](super::finish_all), and [`finish`](super::finish) for the run.
 pub async fn debounce_under<const N: usize, F: Future>(
     (run_slot, slots): (&Slot, &[Slot; N]),
     wanted: [Wanted; N],
@@ -49,7 +49,7 @@ pub async fn debounce_under<const N: usize, F: Future>(
     debounce(run_slot, locks, id, configure, run).await
 }
 
-/// Makes the call of a detached function. The caller waits for it, as for one that is not.
+/// Begins the call of a detached function. The caller waits for it as for any other call.
 pub fn begin(
     locks: Result<Locks, Error>,
     id: String,
@@ -59,7 +59,7 @@ pub fn begin(
     Ok(debounce.begin(Ok(keys)))
 }
 
-/// What a call is made with, if it may be made here.
+/// The debounce and the keys of a call, if it may be made here.
 fn ready(
     locks: Result<Locks, Error>,
     id: String,
@@ -80,12 +80,12 @@ pub async fn debounce_begun<F: Future>(
     run_under(slot.put(guard), OnLost::Stop, body).await.map(Some)
 }
 
-/// Makes the call of a detached function whose run takes locks; the number of an error is that of
-/// the lock it happened to.
+/// Begins the call of a detached function whose run takes locks. An error comes with the number of
+/// its lock.
 ///
-/// A lock that the caller runs under is refused here, where that is known, `reentrant` or not: the
-/// task of the run would wait for the caller, which waits for it, and it cannot run under a guard
-/// that its caller may drop.
+/// A lock that the caller runs under is refused here, where that is known, whether or not it is
+/// `reentrant`: the task of the run would wait for the caller, which waits for the task; and the
+/// task cannot run under a guard that its caller may drop.
 pub fn begin_under<const N: usize>(
     wanted: &[Wanted; N],
     locks: Result<Locks, Error>,
@@ -100,7 +100,8 @@ pub fn begin_under<const N: usize>(
         if let Some(outer) = request.as_ref().ok().and_then(Request::outer) {
             let message = "a detached call takes this lock in a task of its own, and the code that \
                            calls it runs under the lock and would wait for itself: call it after \
-                           that, or leave `detached` out and add `reentrant` to the `#[locked]`";
+                           the lock is released, or leave `detached` out and add `reentrant` to \
+                           the `#[locked]`";
             let error = Error::new(ErrorKind::Deadlock, message).on(outer.shared_id());
             return Err((number, error));
         }
@@ -108,7 +109,7 @@ pub fn begin_under<const N: usize>(
     Ok(Ok(debounce.begin(Ok(keys))))
 }
 
-/// A call that was begun, or why not.
+/// A call that was begun, or the reason why it was not.
 type BegunUnder<F> = Result<Result<F, Error>, (usize, Error)>;
 
 /// Does what [`debounce_under`] does, for a call that was [begun](begin_under).

@@ -7,8 +7,9 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use crate::{Error, ErrorKind, default::spawn_on};
 
 /// The call of a detached function, its arguments included.
-// The attribute turns its future into one of these, so that what the compiler says of the future is
-// about the user's code: it would name the bound of a function here, and show this file.
+// The attribute turns its future into one of these, so that what the compiler says about the future
+// points to the user's code. Otherwise it would name the bound of a function here, and show this
+// file.
 pub type DetachedCall<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Error>> + Send>>;
 
 /// What a detached function must return.
@@ -36,7 +37,7 @@ impl<T: Send + 'static> DetachedOutput for T {
     }
 }
 
-/// What a body that takes locks makes; the number of an error is that of the lock it happened to.
+/// What a body that takes locks returns. An error comes with the number of its lock.
 pub(super) type Under<T> = Result<T, (usize, Error)>;
 
 /// The task of a detached call.
@@ -55,7 +56,7 @@ fn detach<T: Send + 'static>(call: DetachedCall<T>) -> DetachedTask<T> {
 }
 
 impl<T> DetachedTask<T> {
-    /// Waits for the call. A panic of the body is one of a caller that waits.
+    /// Waits for the call. A panic of the body becomes a panic of the caller that waits.
     pub async fn join(self) -> Result<Option<T>, Error> {
         match self.0?.await {
             Ok(outcome) => outcome,

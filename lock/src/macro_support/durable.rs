@@ -12,14 +12,15 @@ use crate::{Debounce, Durable, DurableOutput, DurableRun, Error, Locks, Receipt}
 )]
 pub trait Stored: serde::Serialize + serde::de::DeserializeOwned + Send + 'static {}
 
-// Not recommended, or the message would be one for each trait of serde, and not name the fix.
+// Not recommended, or there would be one message for each trait of serde, and none would name the
+// fix.
 #[diagnostic::do_not_recommend]
 impl<A: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> Stored for A {}
 
 /// Registers a durable function for the id of a debounce.
 type Register<A> = Box<dyn Fn(&Debounce) -> Result<Durable<A>, Error>>;
 
-/// A durable function: made in one place, so that what is wrong with it is said once.
+/// A durable function: made in one place, so that what is wrong with it is reported once.
 pub struct DurableFunction<A> {
     register: Register<A>,
     encode: fn(&A) -> Result<String, Error>,
@@ -31,7 +32,7 @@ impl<A> fmt::Debug for DurableFunction<A> {
     }
 }
 
-/// What is known of a durable function.
+/// Makes a durable function of its name and its handler.
 pub fn durable_function<A, F, Fut>(name: &'static str, handler: F) -> DurableFunction<A>
 where
     A: Stored,

@@ -1,22 +1,22 @@
-//! What the arguments of an attribute are made of: ids and durations.
+//! The values in an attribute's arguments: ids and durations.
 
 use std::{
     fmt::{self, Display},
     time::Duration,
 };
 
-/// A duration of an attribute's argument.
+/// A duration in an attribute's argument.
 #[must_use]
 pub const fn milliseconds(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The id that an expression gives, taken as it is.
+/// The id that an expression gives, unchanged.
 pub fn display<T: Display + ?Sized>(id: &T) -> String {
     id.to_string()
 }
 
-/// An id made of a template.
+/// An id built from a template.
 #[derive(Debug, Default)]
 pub struct Id(String);
 
@@ -27,22 +27,22 @@ impl Id {
         Self::default()
     }
 
-    /// Text of the template, as it is.
+    /// Appends text of the template, unchanged.
     pub fn literal(&mut self, text: &str) {
         self.0.push_str(text);
     }
 
-    /// A value, escaped: every character but alphanumerics, `-`, `_` and `.` becomes the `%XX` of
-    /// its bytes, so that no value can look like text of the template, or like two values.
+    /// Appends a value, escaped: every character but alphanumerics, `-`, `_` and `.` becomes the
+    /// `%XX` of its bytes. So no value can look like text of the template, or like two values.
     pub fn value<T: Display + ?Sized>(&mut self, value: &T) {
         use fmt::Write;
 
-        // A `String` takes everything. A value that cannot be shown would give the id of another
-        // one, so this panics, as `format!` does.
+        // Writing to a `String` never fails. A value that cannot be shown would give the id of
+        // another one, so this panics, as `format!` does.
         write!(Escaped(&mut self.0), "{value}").expect("a value of an id cannot be shown");
     }
 
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn finish(self) -> String {
         self.0

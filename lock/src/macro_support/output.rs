@@ -1,10 +1,10 @@
-//! Types of return values, and the ways out that they have.
+//! Return types, and how errors leave through them.
 
 use std::marker::PhantomData;
 
 use crate::{Error, ErrorKind};
 
-/// Is it the error of a lock that somebody holds?
+/// Is this the error of a lock that somebody else holds?
 #[must_use]
 pub fn is_busy(error: &Error) -> bool {
     error.kind() == ErrorKind::Busy
@@ -15,12 +15,12 @@ pub fn or_else<T, F: FnOnce(Error) -> T>(closure: F) -> F {
     closure
 }
 
-/// The same for a result that the user has not named: it is what the body makes.
+/// The same for a result whose type the user has not named: it is what the body returns.
 pub fn or_else_of<T, F: FnOnce(Error) -> T>(_: PhantomData<T>, closure: F) -> F {
     closure
 }
 
-/// The type of what a body makes.
+/// The type of what a body returns.
 #[must_use]
 pub fn output_of<T, E>(_: &Result<T, E>) -> PhantomData<T> {
     PhantomData
@@ -33,7 +33,7 @@ pub fn output_of<T, E>(_: &Result<T, E>) -> PhantomData<T> {
     note = "the body takes all arguments, and they are dropped before the release; only those that are `Copy`, such as shared references and numbers, are still there"
 )]
 pub trait Copied {
-    /// Does nothing: that it is called says that the argument is used.
+    /// Does nothing: a call of it says that the argument is used.
     fn copied(&self);
 }
 

@@ -27,7 +27,7 @@ pub async fn run<F: Future>(
     run_under(slot.put(guard), on_lost, body).await
 }
 
-/// Releases what is held, if anything; the result stands whatever becomes of that.
+/// Releases the lock, if one is held. The result stands, whether or not the release succeeds.
 pub async fn finish<T, E>(slot: Slot, result: Result<T, E>) -> Result<T, E> {
     if let Some(guard) = slot.into_guard()
         && !guard.is_alias()
@@ -47,8 +47,8 @@ pub fn want(
     Wanted::new(locks.and_then(|locks| configure(locks.lock(id)).request()), modes)
 }
 
-/// Does what [`run`] does, under several locks; the number of an error is that of the lock it
-/// happened to. The caller calls [`finish_all`].
+/// Does what [`run`] does, under several locks. An error comes with the number of its lock. The
+/// caller calls [`finish_all`].
 pub async fn run_all<const N: usize, F: Future>(
     slots: &[Slot; N],
     wanted: [Wanted; N],
@@ -73,7 +73,7 @@ pub fn given(locks: &Locks) -> Result<Locks, Error> {
     Ok(locks.clone())
 }
 
-/// The task's `Locks`, else the process's.
+/// The `Locks` of the task, or else of the process.
 pub fn ambient() -> Result<Locks, Error> {
     Locks::current().ok_or_else(|| {
         Error::new(

@@ -1,4 +1,4 @@
-//! What callers bring about: told on their own thread, and in their span.
+//! What callers cause: reported on their own thread, in their own span.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::metrics;
 use super::{Mode, Observed, is_heard, tell};
 use crate::{Error, ErrorKind, clock::Clock};
 
-/// Does anybody listen to what callers bring about? Most do not: what follows then is kept out of their
-/// way.
+/// Does anybody listen to what callers cause? Usually not, so the code behind this check is kept
+/// out of their way.
 #[inline(always)]
 fn is_observed() -> bool {
     cfg!(feature = "metrics") || is_heard(Level::DEBUG)
 }
 
-/// Somebody who asks for a lock, until it is told.
+/// A caller that asks for a lock, until it is answered.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking {
     mode: Mode,
-    /// When it has asked, if anybody listens.
+    /// When it asked, if anybody listens.
     since: Option<Moment>,
 }
 
@@ -37,13 +37,13 @@ impl Asking {
         self.since.is_some()
     }
 
-    /// Does anybody want to hear that it waits?
+    /// Does anybody want to be told that it waits?
     #[inline(always)]
     pub(crate) fn wants_to_hear(&self) -> bool {
         self.since.is_some() && is_enabled()
     }
 
-    /// How it has ended.
+    /// Reports how the call has ended.
     #[inline(always)]
     pub(crate) fn end<H: Observed>(&self, id: &str, clock: &dyn Clock, told: Told<'_, H>) {
         if is_observed() {
@@ -63,7 +63,7 @@ impl Asking {
                 measure!(metrics::superseded());
             }
             Told::NotDue => {
-                self.ended_without("not_due", "there is nothing to run, or not now", id, waited);
+                self.ended_without("not_due", "there is nothing to run now", id, waited);
             }
             Told::Refused(error) => self.refused(id, waited, error),
             Told::Cancelled => {
@@ -100,7 +100,7 @@ impl Asking {
         measure!(metrics::granted(hold, waited.unwrap_or_default(), is_handed_over));
     }
 
-    /// It has ended without a lock, and without an error.
+    /// The call has ended without a lock, and without an error.
     fn ended_without(&self, outcome: &'static str, what: &str, id: &str, waited: Option<Duration>) {
         tell(Level::DEBUG, || {
             tracing::debug!(
@@ -122,15 +122,15 @@ impl Asking {
     }
 }
 
-/// What becomes of somebody who asks for a lock.
+/// The outcome of a call that asks for a lock.
 pub(crate) enum Told<'a, H> {
     Granted(&'a H),
     /// Another call of the burst runs.
     Superseded,
-    /// There is nothing to run.
+    /// There is nothing to run now.
     NotDue,
     Refused(&'a Error),
-    /// It has gone away.
+    /// The caller has gone away.
     Cancelled,
 }
 
@@ -151,7 +151,7 @@ fn is_enabled() -> bool {
     is_enabled
 }
 
-/// A lock that was refused before anybody was asked for it.
+/// A lock was refused before the keeper was asked for it.
 #[cold]
 pub(crate) fn refused_at_once(id: &str, mode: Mode, error: &Error) {
     refused(id, mode, error, None);
@@ -182,24 +182,24 @@ fn refused(id: &str, mode: Mode, error: &Error, waited: Option<Duration>) {
     }
 }
 
-/// How a guard has let go of its lock.
+/// How a guard has given up its lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LetGo<'a> {
-    /// Its release was waited for.
+    /// Its release was awaited.
     Released(&'a Result<(), Error>),
     /// It is released in the background.
     Dropped,
-    /// It is left to whoever adopts it.
+    /// It is left to the process that adopts it.
     Leaked,
 }
 
-/// When a guard has let go of its lock, if anybody listens.
+/// When a guard gave up its lock, if anybody listens.
 #[inline(always)]
 pub(crate) fn letting_go(hold: &impl Observed) -> Option<Moment> {
     is_observed().then(|| hold.now())
 }
 
-/// A guard has let go of its lock. Called by drops, too.
+/// A guard has given up its lock. Drops call this as well.
 #[inline(always)]
 pub(crate) fn let_go(hold: &impl Observed, at: Option<Moment>, how: LetGo<'_>) {
     if is_observed() || matches!(how, LetGo::Released(Err(_))) {
@@ -220,7 +220,7 @@ fn tell_of_end(hold: &impl Observed, at: Option<Moment>, how: LetGo<'_>) {
                     held = at.map(|at| tracing::field::debug(hold.held_until(at))),
                     fencing_token = hold.fencing_token(),
                     outcome = $outcome,
-                    "the lock is let go of"
+                    "the lock is given up"
                 );
             })
         };
@@ -246,6 +246,6 @@ pub(crate) fn forced(id: &str, forced: &Result<bool, Error>) {
             Ok(false) => "free",
             Err(error) => error.kind().as_str(),
         };
-        tracing::debug!(target: "lock", id, outcome, "the lock is to be released by force");
+        tracing::debug!(target: "lock", id, outcome, "a release by force was requested");
     });
 }

@@ -7,7 +7,7 @@ use super::metrics;
 use super::tell;
 use crate::events::{Events, Room};
 
-/// A link to a server is there: the first, or another in the place of one.
+/// A link to a server is up: the first one, or one that replaces another.
 pub(crate) fn connected(events: &Events, server: String, again: bool) {
     events.say(Room::Any, move || {
         tell(Level::INFO, || match again {
@@ -27,7 +27,7 @@ pub(crate) fn disconnected(events: &Events, server: String, cause: &'static str)
     });
 }
 
-/// What was tried at a server has failed.
+/// An attempt to reach a server has failed.
 pub(crate) fn not_connected(events: &Events, server: String, what: &'static str, cause: String) {
     events.say(Room::Any, move || {
         tell(Level::WARN, || {
@@ -36,17 +36,18 @@ pub(crate) fn not_connected(events: &Events, server: String, what: &'static str,
     });
 }
 
-/// Another server is asked from now on, or the first. `primary` is what the Sentinels call it.
+/// This server is the primary from now on, as the first one or in place of another. `primary` is
+/// the name that the Sentinels use.
 pub(crate) fn primary_is_at(events: &Events, server: String, primary: String, is_first: bool) {
     events.say(Room::Any, move || {
         tell(Level::INFO, || match is_first {
-            true => tracing::debug!(target: "lock", %server, %primary, "the primary is here"),
+            true => tracing::debug!(target: "lock", %server, %primary, "this server is the primary"),
             false => tracing::info!(target: "lock", %server, %primary, "failover: another server is the primary"),
         });
     });
 }
 
-/// A node of a Cluster has slots that another one had.
+/// A node of a Cluster has taken over slots of another one.
 pub(crate) fn node_took_over(events: &Events, server: String) {
     events.say(Room::Any, move || {
         tell(Level::INFO, || {

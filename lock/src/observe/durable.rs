@@ -1,5 +1,5 @@
-//! What happens to durable calls: told on another thread, or a subscriber that panics would end their
-//! worker.
+//! What happens to durable calls: reported on another thread, because a subscriber that panics
+//! would otherwise end their worker.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     events::{Events, Room},
 };
 
-/// So many calls of a function are kept in the store.
+/// This many calls of a function are kept in the store.
 pub(crate) fn durable_backlog(events: &Events, function: &Arc<str>, kept: Option<u64>) {
     #[cfg(feature = "metrics")]
     if let Some(kept) = kept {
@@ -43,7 +43,7 @@ pub(crate) fn durable_not_run(events: &Events, function: &Arc<str>, error: Error
     });
 }
 
-/// A run of a durable call has ended, and this is what becomes of the call.
+/// A run of a durable call has ended; `outcome` is what becomes of the call.
 pub(crate) fn durable_ended(
     events: &Events,
     function: &Arc<str>,
@@ -59,7 +59,7 @@ pub(crate) fn durable_ended(
             "retry" => "a durable call has failed, and is tried again",
             "set_aside" => "a durable call has failed for good, and is set aside",
             "lost" => "a run of a durable call has lost its lock: the call is run again",
-            _ => "a durable call has run, and the store did not say what becomes of it",
+            _ => "a durable call has run, but the store did not report what becomes of it",
         };
         macro_rules! ended {
             ($level:ident) => {

@@ -1,4 +1,4 @@
-//! What the keeper finds: told on another thread, since nothing of the user's may stop it.
+//! What the keeper finds: reported on another thread, because user code must not stop the keeper.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::{
     events::{Events, Room},
 };
 
-/// A caller waits in line: the store has said that the lock is held, or others of this process are
-/// ahead.
+/// A caller waits in line: the store has answered that the lock is held, or other callers of this
+/// process are ahead.
 pub(crate) fn waits(events: &Events, id: Arc<str>) {
     events.say(Room::Half, move || {
         tell(Level::DEBUG, || {
             let mode = Mode::Exclusive.as_str();
-            tracing::debug!(target: "lock", id = &*id, mode, "the lock is held, and waited for in line");
+            tracing::debug!(target: "lock", id = &*id, mode, "the lock is held; the call waits in line");
         });
     });
 }
@@ -48,7 +48,7 @@ pub(crate) fn lost<H: Observed>(events: &Events, hold: &Arc<H>, reason: &'static
     });
 }
 
-/// The keeper has panicked, and nobody renews any longer.
+/// The keeper has panicked, so nobody renews the lock any longer.
 pub(crate) const PANICKED: &str = "panicked";
 
 /// All reasons of a loss.
@@ -66,7 +66,7 @@ pub(crate) const fn reason(loss: Loss) -> &'static str {
     }
 }
 
-/// Renewals of so many locks had no answer, or were refused. `hold` is one of them.
+/// The renewals of this many locks had no answer, or were refused. `hold` is one of them.
 pub(crate) fn not_renewed<H: Observed>(
     events: &Events,
     (hold, locks): (&Arc<H>, usize),
@@ -97,7 +97,7 @@ pub(super) const fn kind(error: &StoreError) -> &'static str {
     }
 }
 
-/// So many things were not told: there was no room for more.
+/// This many events and measurements were left out, because there was no room for them.
 pub(crate) fn left_out(number: u64) {
     tell(Level::WARN, || {
         tracing::warn!(
@@ -116,7 +116,7 @@ pub(crate) fn delivery(events: &Events, delivery: Delivery) {
             Delivery::Polling => tracing::info!(
                 target: "lock",
                 %delivery,
-                "the store does not push: waiters look four times a second"
+                "the store does not push: waiters poll four times a second"
             ),
             _ => tracing::debug!(target: "lock", %delivery, "the store wakes waiters"),
         });

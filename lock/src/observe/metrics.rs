@@ -1,7 +1,7 @@
-//! What the library measures, for whatever recorder the application has installed.
+//! What the library measures, for the recorder that the application has installed.
 //!
-//! No label has an id in it, or anything else of which there may be any number: a series for each
-//! invoice would be the end of the recorder.
+//! No label contains an id, or anything else that can take any number of values: a series for each
+//! invoice would overwhelm the recorder.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
@@ -47,24 +47,24 @@ pub(super) fn describe() {
     }
 
     describe! {
-        describe_counter ACQUISITIONS Count "Calls that asked for a lock, by what they were told.";
-        describe_histogram WAIT Seconds "From asking for a lock to being told.";
+        describe_counter ACQUISITIONS Count "Calls that asked for a lock, by outcome.";
+        describe_histogram WAIT Seconds "From asking for a lock to the answer.";
         describe_histogram HOLD Seconds "From the grant of a lock to its end.";
-        describe_gauge HELD Count "Locks that are held by this process now.";
-        describe_gauge WAITERS Count "Calls that ask for a lock and have not been told.";
+        describe_gauge HELD Count "Locks that this process holds.";
+        describe_gauge WAITERS Count "Calls that ask for a lock and have no answer yet.";
         describe_counter LOST Count "Locks that were lost while they were held, by reason.";
         describe_counter HAND_OVERS Count "Locks that passed from one caller to the next in this process.";
         describe_histogram RENEWAL Seconds "From sending a batch of renewals to its answer.";
-        describe_histogram KEEPER_LAG Seconds "How late the keeper was for what was due.";
+        describe_histogram KEEPER_LAG Seconds "How late the keeper handled what was due.";
         describe_counter STORE_ERRORS Count "Calls of the store that failed, by kind.";
         describe_counter DEBOUNCE_RUNS Count "Debounced calls that ran.";
-        describe_counter DEBOUNCE_SUPERSEDED Count "Debounced calls in whose place another one ran.";
+        describe_counter DEBOUNCE_SUPERSEDED Count "Debounced calls that were superseded.";
         describe_counter LEFT_OUT Count "Events and measurements that there was no room for.";
     }
     #[cfg(feature = "redis")]
     describe! {
         describe_counter CONNECTS Count "First connections to a server.";
-        describe_counter RECONNECTS Count "Connections in the place of one that was lost.";
+        describe_counter RECONNECTS Count "Connections that replaced a lost one.";
     }
     #[cfg(feature = "durable")]
     describe! {
@@ -74,8 +74,8 @@ pub(super) fn describe() {
     begin_at_zero();
 }
 
-/// Counters that alerts are about exist from the start: one that begins with its first increment has not
-/// increased, as far as anybody can tell.
+/// Counters that alerts are about exist from the start: one that appears with its first increment
+/// has not increased, as far as a monitoring system can see.
 fn begin_at_zero() {
     counter!(LEFT_OUT).increment(0);
     for mode in [Mode::Exclusive, Mode::Run, Mode::Durable] {
@@ -91,7 +91,7 @@ fn begin_at_zero() {
     }
 }
 
-/// Whether a lock is among those that are held: it begins to be once, and ends once.
+/// Whether a lock is counted among the held ones: it begins to be once, and ends once.
 #[derive(Debug, Default)]
 pub(crate) struct Counted(AtomicU8);
 
@@ -100,7 +100,7 @@ impl Counted {
     const COUNTED: u8 = 1;
     const ENDED: u8 = 2;
 
-    /// False if it has ended before.
+    /// False if it had ended before.
     fn begin(&self) -> bool {
         let order = (Ordering::AcqRel, Ordering::Acquire);
         self.0.compare_exchange(Self::NEW, Self::COUNTED, order.0, order.1).is_ok()
@@ -116,7 +116,7 @@ pub(super) fn waiters(mode: Mode, by: f64) {
     gauge!(WAITERS, "mode" => mode.as_str()).increment(by);
 }
 
-/// A call is told what becomes of it.
+/// A call has its answer.
 pub(super) fn told(mode: Mode, outcome: &'static str, waited: Duration) {
     waiters(mode, -1.0);
     counter!(ACQUISITIONS, "mode" => mode.as_str(), "outcome" => outcome).increment(1);
@@ -146,7 +146,7 @@ pub(super) fn refused_at_once(mode: Mode, outcome: &'static str) {
     counter!(ACQUISITIONS, "mode" => mode.as_str(), "outcome" => outcome).increment(1);
 }
 
-/// A lock is held no longer: by its guard, or because it was lost, whichever comes first.
+/// A lock is no longer held: its guard has ended, or it was lost, whichever comes first.
 pub(super) fn ended(hold: &impl Observed, at: Moment) {
     if hold.counted().end() {
         let mode = hold.mode().as_str();
@@ -169,12 +169,12 @@ pub(crate) fn answered(events: &Events, failure: Option<&StoreError>) {
     }
 }
 
-/// A batch of renewals was answered after that time.
+/// A batch of renewals was answered after this time.
 pub(crate) fn renewed(events: &Events, took: Duration) {
     events.say(Room::Half, move || histogram!(RENEWAL).record(took));
 }
 
-/// The keeper does something that was due so long ago.
+/// The keeper does something that was due this long ago.
 pub(crate) fn late(events: &Events, by: Duration) {
     events.say(Room::Half, move || histogram!(KEEPER_LAG).record(by));
 }

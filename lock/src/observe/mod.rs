@@ -1,14 +1,15 @@
-//! What the library tells of itself: events and a span for `tracing`, and measurements for `metrics`.
+//! What the library reports about itself: events and a span for `tracing`, and measurements for
+//! `metrics`.
 //!
-//! One function for each thing that can happen says both. What a caller's own code brings about is
-//! told right there, in the span of the caller: a subscriber or a recorder that blocks costs that call
-//! its time, and one that panics costs what it was told. What the keeper finds is told through
-//! [`Events`], on a thread that nothing depends on.
+//! Each thing that can happen has one function, which reports both. What a caller's own code causes
+//! is reported right there, in the span of the caller: a subscriber or a recorder that blocks
+//! delays that call, and one that panics loses what it was given. What the keeper finds is reported
+//! through [`Events`], on a thread that nothing depends on.
 //!
-//! Where nobody listens, an event costs a look at the level that `tracing` keeps for all of the
+//! If nobody listens, an event costs one check of the level that `tracing` keeps for the whole
 //! process, and no clock is read.
 
-/// Measures, in builds with the feature `metrics`. A recorder that panics costs the measurement.
+/// Measures, in builds with the feature `metrics`. If a recorder panics, the measurement is lost.
 macro_rules! measure {
     ($what:expr) => {
         #[cfg(feature = "metrics")]
@@ -52,7 +53,7 @@ use crate::contained::contained;
 /// What a lock is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// By its caller alone.
+    /// A lock that a caller has acquired.
     Exclusive,
     /// The run of a debounced call.
     Run,
@@ -70,26 +71,26 @@ impl Mode {
     }
 }
 
-/// What is told of a lock that is held.
+/// What is reported about a held lock.
 pub(crate) trait Observed: Send + Sync + 'static {
     fn id(&self) -> &str;
     fn mode(&self) -> Mode;
     fn fencing_token(&self) -> u64;
-    /// How long it has been held until then.
+    /// How long it has been held at this time.
     fn held_until(&self, now: Moment) -> Duration;
     fn now(&self) -> Moment;
-    /// Whether it is counted among the locks that are held.
+    /// Whether it is counted among the held locks.
     #[cfg(feature = "metrics")]
     fn counted(&self) -> &Counted;
 }
 
-/// Can anybody want to hear this? Asks no subscriber.
+/// May anybody be listening at this level? Calls no subscriber.
 #[inline]
 fn is_heard(level: Level) -> bool {
     level <= STATIC_MAX_LEVEL && level <= LevelFilter::current()
 }
 
-/// Tells it here, if anybody can want to hear it.
+/// Emits the event here, if anybody may be listening.
 #[inline]
 fn tell(level: Level, event: impl FnOnce()) {
     #[cold]
@@ -103,7 +104,7 @@ fn tell(level: Level, event: impl FnOnce()) {
     }
 }
 
-/// Tells a recorder what the library measures.
+/// Gives the recorder the descriptions of what the library measures.
 pub(crate) fn describe() {
     measure!(metrics::describe());
 }

@@ -1,17 +1,17 @@
-//! The span for the time that a body runs under a lock.
+//! The span of the time that a body runs under a lock.
 
 use tracing::{Level, Span};
 
 use super::{Observed, is_heard};
 use crate::contained::contained;
 
-/// The spans of a body under its locks, the first the outermost: made when it is polled while
-/// somebody listens, and entered for each poll.
+/// The spans of a body under its locks, the outermost first. They are made when the body is polled
+/// while somebody listens, and entered for each poll.
 #[derive(Default)]
 pub(crate) struct Spans(Option<Box<[Span]>>);
 
 impl Spans {
-    /// Enters them until the value that is returned is dropped.
+    /// Enters them until the returned value is dropped.
     #[inline]
     pub(crate) fn enter<'a, 'h, H: Observed>(
         &'a mut self,
@@ -47,7 +47,7 @@ impl Spans {
 
 impl Drop for Spans {
     fn drop(&mut self) {
-        // The subscriber's code, too.
+        // This also runs the subscriber's code.
         let spans = self.0.take();
         for span in spans.into_iter().flatten() {
             let _ = contained(|| drop(span));
@@ -55,7 +55,7 @@ impl Drop for Spans {
     }
 }
 
-/// Spans that are entered: left in the opposite order.
+/// Spans that were entered; they are left in the opposite order.
 pub(crate) struct Entered<'a>(&'a [Span]);
 
 impl<'a> Entered<'a> {

@@ -15,11 +15,11 @@ use lock_core::{
 
 /// Receives one client's notices from a [`Store`](crate::store::Store).
 ///
-/// Clones are the same. It does not keep the client alive.
+/// Clones belong to the same client. They do not keep it alive.
 #[derive(Clone)]
 pub struct Listener(Arc<Hear>);
 
-/// Takes a notice, or nothing, and says whether the client is still there.
+/// Takes a notice, or nothing, and says whether the client still exists.
 type Hear = dyn Fn(Option<Notice>) -> bool + Send + Sync;
 
 impl Listener {
@@ -27,13 +27,13 @@ impl Listener {
         Self(Arc::new(hear))
     }
 
-    /// Passes a notice on to the client; false if the client is gone. Never blocks, and runs nothing
-    /// of the client's on this thread, so it may be called from within an operation.
+    /// Passes a notice on to the client; returns `false` if the client is gone. Never blocks, and
+    /// runs none of the client's code on this thread, so it may be called from within an operation.
     pub fn notify(&self, notice: Notice) -> bool {
         (self.0)(Some(notice))
     }
 
-    /// Whether the client is still there.
+    /// Returns whether the client still exists.
     #[must_use]
     pub fn is_open(&self) -> bool {
         (self.0)(None)
@@ -52,7 +52,7 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// How the notices of a client travel at the moment.
+/// How the notices of a client currently travel.
 #[derive(Debug, Default)]
 pub(crate) struct CurrentDelivery(AtomicU8);
 

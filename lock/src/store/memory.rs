@@ -1,4 +1,5 @@
-//! Locks in the memory of this process: the embedded default, and the reference of the contract.
+//! Locks in the memory of this process: the embedded default, and the reference implementation of
+//! the contract.
 
 use std::{
     fmt,
@@ -25,9 +26,9 @@ use crate::clock::{Clock, TokioClock};
 
 /// A store in the memory of this process.
 ///
-/// [`Locks::in_memory`](crate::Locks::in_memory) makes one of its own. Make one yourself to let
-/// several `Locks` share it, as several instances of a service would share a Redis. Clones are
-/// the same store. Time is tokio's, so a paused clock drives it.
+/// [`Locks::in_memory`](crate::Locks::in_memory) creates one of its own. Create one yourself to let
+/// several `Locks` share it, as several instances of a service would share a Redis server. Clones
+/// refer to the same store. The store uses tokio's clock, which a test can pause.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -55,7 +56,7 @@ struct Shared {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -66,7 +67,7 @@ impl MemoryStore {
         }))
     }
 
-    /// One operation on the table, and the time at which it finds it.
+    /// Runs one operation on the table, with the time at which it does so.
     fn at_once<T>(&self, operation: impl FnOnce(&mut Table<Listener>, Now) -> T) -> T {
         // A panic cannot leave the table half changed: nothing below panics between two writes.
         let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +82,7 @@ impl MemoryStore {
         answer
     }
 
-    /// The same for each item of a batch.
+    /// Runs an operation for each item of a batch, in one step.
     fn all<T, A>(
         &self,
         batch: &[T],
@@ -94,7 +95,7 @@ impl MemoryStore {
         true
     }
 
-    /// The same when it is polled.
+    /// The same, when the future is first polled.
     fn each<'a, T: Sync, A: Send + 'a>(
         &'a self,
         batch: &'a [T],

@@ -1,5 +1,5 @@
-//! The operations of all capabilities, on any store: one that lacks the capability answers all the
-//! same, and names what is missing.
+//! The operations of all capabilities, on any store. A store that lacks a capability also answers:
+//! with an error that names what is missing.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -30,8 +30,8 @@ operations! {
     extend: admin, AdminStore, "extending a lease", [ExtendRequest] => Option<Duration>;
     holder: admin, AdminStore, "asking who holds a lock", [Arc<str>] => Option<Holder>;
     force_release: admin, AdminStore, "releasing a lock by force", [ForceReleaseRequest] => Release;
-    introduce: admin, AdminStore, "what clients say of themselves", [IntroduceRequest] => ();
-    client: admin, AdminStore, "what clients say of themselves", [Arc<str>] => Option<ClientRecord>;
+    introduce: admin, AdminStore, "client records", [IntroduceRequest] => ();
+    client: admin, AdminStore, "client records", [Arc<str>] => Option<ClientRecord>;
     scan: admin, AdminStore, "listing", [ScanRequest] => ScanPage;
     register: debounce, DebounceStore, "debounced calls", [DebounceRequest] => DebounceReply;
     end_window: debounce, DebounceStore, "debounced calls", [EndWindowRequest] => bool;

@@ -5,7 +5,7 @@ use crate::{Error, store::redis::Endpoint};
 
 const PORT: u16 = 6379;
 
-/// Some nodes, which know the others. `scheme` is the one for a server: `redis` or `rediss`.
+/// Some nodes, which know the others. `scheme` is that of a server: `redis` or `rediss`.
 pub(super) fn parse(
     scheme: &str,
     rest: &str,
@@ -15,7 +15,7 @@ pub(super) fn parse(
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if !matches!(path, "" | "0") {
         return Err(Error::invalid(
-            "a Redis Cluster has no databases but the first: leave out what comes behind the hosts",
+            "a Redis Cluster has no database but 0: leave out what follows the hosts",
         ));
     }
     let (user, hosts) = hosts::parse(authority, PORT).ok_or_else(unreadable)?;
@@ -25,8 +25,8 @@ pub(super) fn parse(
 
 fn unreadable() -> Error {
     Error::invalid(
-        "this URL cannot be read: it has the form redis[s]+cluster://[[user]:password@]\
-         host[:port],host[:port], with one node of the Redis Cluster or several",
+        "this URL cannot be read: its form must be redis[s]+cluster://[[user]:password@]\
+         host[:port],host[:port], with one or more nodes of the Redis Cluster",
     )
 }
 

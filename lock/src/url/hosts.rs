@@ -2,13 +2,13 @@
 
 use crate::Error;
 
-/// IPv6 addresses have colons, too, and stand in brackets.
+/// IPv6 addresses also have colons, and are in brackets.
 fn has_port(host: &str) -> bool {
     host.rsplit_once(']').map_or(host, |(_, behind)| behind).contains(':')
 }
 
-/// User and password as they stand in a URL, and each host with its port: what comes between `//` and
-/// the path. `None` if that is not of this form.
+/// User and password as they are written in a URL, and each host with its port, from the part
+/// between `//` and the path. `None` if that part does not have this form.
 pub(super) fn parse(authority: &str, port: u16) -> Option<(String, Vec<String>)> {
     let (user, hosts) = match authority.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
@@ -31,8 +31,7 @@ pub(super) fn without_slots(url: &str) -> Result<(String, bool), Error> {
         ["slots=1"] if others.is_empty() => Ok((before.to_owned(), true)),
         ["slots=1"] => Ok((format!("{before}?{}", others.join("&")), true)),
         _ => Err(Error::invalid(
-            "`slots` of the URL is to be 1, where a proxy leads to the nodes of a Redis Cluster, or to \
-             be left out",
+            "`slots` in the URL must be 1, for a proxy in front of a Redis Cluster, or be left out",
         )),
     }
 }

@@ -1,15 +1,15 @@
 //! URLs of a primary that Sentinels watch:
 //! `redis[s]+sentinel://[[user]:password@]host[:port][,host[:port]..]/name[/database]`.
 //!
-//! User, password and database are those of the servers. Sentinels have their own, which a URL has no
-//! place for.
+//! User, password and database are those of the servers. Sentinels have credentials of their own,
+//! for which a URL has no place.
 
 use super::{Certificates, endpoint, hosts};
 use crate::{Credentials, Error, store::redis::Watched};
 
 const SENTINEL_PORT: u16 = 26379;
 
-/// `scheme` is the one for a server: `redis` or `rediss`.
+/// `scheme` is that of a server: `redis` or `rediss`.
 pub(super) fn parse(
     scheme: &str,
     rest: &str,
@@ -23,7 +23,7 @@ pub(super) fn parse(
         Some((name, database)) => (name, format!("/{database}")),
         None => (path, String::new()),
     };
-    // As Sentinels have it.
+    // The characters that Sentinels allow.
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if name.is_empty() || !name.bytes().all(allowed) {
         return Err(nameless());
@@ -36,14 +36,14 @@ pub(super) fn parse(
         Ok(sentinel.with_client(known))
     };
     let sentinels = hosts.into_iter().map(sentinel).collect::<Result<_, Error>>()?;
-    // Its host says nothing: the Sentinels do.
+    // The host is a placeholder: the Sentinels name the real one.
     let server = endpoint(&format!("{scheme}://{user}localhost{database}"), certificates)?;
     Ok(Watched { name: name.to_owned(), sentinels, server })
 }
 
 fn unreadable() -> Error {
     Error::invalid(
-        "this URL cannot be read: it has the form redis[s]+sentinel://[[user]:password@]\
+        "this URL cannot be read: its form must be redis[s]+sentinel://[[user]:password@]\
          host[:port],host[:port]/NAME[/database], with the hosts of the Sentinels, the name that \
          they have for the primary, and the user, password and database of the servers",
     )
@@ -51,8 +51,8 @@ fn unreadable() -> Error {
 
 fn nameless() -> Error {
     Error::invalid(
-        "this URL does not name the primary: it goes behind the Sentinels, as in \
-         redis+sentinel://host,host/NAME, and SENTINEL MASTERS tells it",
+        "this URL does not name the primary: add its name after the Sentinels, as in \
+         redis+sentinel://host,host/NAME; SENTINEL MASTERS lists it",
     )
 }
 

@@ -14,7 +14,8 @@ const SLOTS: u64 = 16_384;
 /// Half of the default lease: see docs/deploying.md.
 const LATE_MILLIS: u64 = 5_000;
 
-/// Connects to the first node of the URL that answers. The last error is why there is none.
+/// Connects to the nodes of the URL, and returns the first that answers. If none does, returns the
+/// last error.
 pub(crate) async fn seed(store: &Store, findings: &mut Findings) -> Result<Server, RedisError> {
     let mut first = None;
     let mut last = None;
@@ -25,7 +26,7 @@ pub(crate) async fn seed(store: &Store, findings: &mut Findings) -> Result<Serve
                 findings.warning(
                     CHECK,
                     &info.addr().to_string(),
-                    format!("this node of the URL takes no connection: {error}"),
+                    format!("this node of the URL accepts no connection: {error}"),
                     "start it, or name another one",
                 );
                 last = Some(error);
@@ -72,10 +73,10 @@ pub(crate) async fn check(
                 CHECK,
                 &node.shown(&host),
                 "the other nodes count it as down",
-                "start it, or see to the network between them; CLUSTER FORGET it if it is gone for good",
+                "start it, or check the network between them; CLUSTER FORGET it if it is gone for good",
             );
         }
-        // One that is down, or that has handed everything on, has no slots to speak of.
+        // A replica keeps no locks of its own, nor does a primary whose slots have moved to others.
         if !node.has_slots {
             continue;
         }
@@ -86,7 +87,7 @@ pub(crate) async fn check(
             findings.warning(
                 CHECK,
                 &node.shown(&host),
-                "this primary has no replica: while it is down, nobody locks what it keeps",
+                "this primary has no replica: while it is down, the locks that it keeps cannot be acquired",
                 "add a replica",
             );
         }
@@ -99,8 +100,8 @@ pub(crate) async fn check(
             Err(error) => findings.failure(
                 CHECK,
                 &node.shown(&host),
-                format!("this node takes no connection from here, and keeps a part of the locks: {error}"),
-                "start it; or have it announce an address that clients reach \
+                format!("this node keeps a part of the locks, but accepts no connection from here: {error}"),
+                "start it; or have it announce an address that clients can reach \
                  (`cluster-announce-ip`, `cluster-announce-hostname`)",
             ),
         }
@@ -112,7 +113,7 @@ pub(crate) async fn check(
     if !primaries.is_empty() {
         findings.ok(CHECK, "", format!("{} primaries can be reached from here", primaries.len()));
     }
-    // Those that count as down were named already.
+    // Those that count as down were reported above.
     let is_up = |node: &&Node| node.has("slave") && !node.has("fail");
     let address = |node: &Node| (node.host.clone().unwrap_or_else(|| host.clone()), node.port);
     let known = nodes.iter().filter(is_up).map(address).collect();
@@ -135,7 +136,7 @@ fn state(answer: Option<Value>, findings: &mut Findings) {
             CHECK,
             "",
             format!(
-                "{} of {SLOTS} slots belong to no node: locks in them cannot be taken",
+                "{} of {SLOTS} slots belong to no node: locks in them cannot be acquired",
                 SLOTS - assigned
             ),
             "give them to a node (`redis-cli --cluster fix`)",
@@ -146,7 +147,7 @@ fn state(answer: Option<Value>, findings: &mut Findings) {
         findings.failure(
             CHECK,
             "",
-            format!("{failing} slots are with nodes that are down"),
+            format!("{failing} slots are on nodes that are down"),
             "wait for the failover, or start these nodes",
         );
     }
@@ -155,20 +156,20 @@ fn state(answer: Option<Value>, findings: &mut Findings) {
         _ => findings.failure(
             CHECK,
             "",
-            "its state is `fail`: it refuses what it is asked, with `cluster-require-full-coverage yes` \
-             also where slots are served",
+            "its state is `fail`: it refuses commands, and with `cluster-require-full-coverage yes` also \
+             those for slots that are served",
             "restore the slots and nodes that are missing",
         ),
     }
 }
 
 async fn settings(seed: &Server, findings: &mut Findings) {
-    // Who may not ask is told nothing.
+    // A user that may not ask for these settings gets no warning.
     if setting(seed, "cluster-require-full-coverage").await.as_deref() == Some("yes") {
         findings.warning(
             CHECK,
             "",
-            "where one part of the Cluster is down, the others refuse everything, too \
+            "when one part of the Cluster is down, the other parts also refuse everything \
              (cluster-require-full-coverage yes)",
             "set `cluster-require-full-coverage no` on all nodes",
         );
@@ -179,7 +180,7 @@ async fn settings(seed: &Server, findings: &mut Findings) {
             CHECK,
             "",
             format!(
-                "a node counts as down after {millis} ms only (cluster-node-timeout): locks with the \
+                "a node counts as down only after {millis} ms (cluster-node-timeout): locks with the \
                  default lease of 10 s are lost in each failover"
             ),
             "set `cluster-node-timeout 5000` or less on all nodes, or choose longer leases",
@@ -190,7 +191,7 @@ async fn settings(seed: &Server, findings: &mut Findings) {
 /// A line of CLUSTER NODES.
 struct Node {
     name: String,
-    /// None where it does not know its own address.
+    /// None if the node does not know its own address.
     host: Option<String>,
     port: u16,
     flags: Vec<String>,
@@ -218,7 +219,7 @@ impl Node {
             port: port.parse().ok()?,
             flags,
             primary: (*primary).to_owned(),
-            // Slots that are on their way stand in brackets.
+            // Slots that are being moved are in brackets.
             has_slots: is_primary && slots.iter().any(|slot| !slot.starts_with('[')),
         })
     }
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn lines_about_nodes_are_read() {
-        let node = |line| Node::parse(line).expect("the line is one");
+        let node = |line| Node::parse(line).expect("the line is a node");
         let own =
             node("a1 127.0.0.1:7001@17001,h myself,master - 0 0 1 connected 0-5460 [93-<-b2]");
         assert_eq!(

@@ -8,18 +8,18 @@ use crate::{
     output::{Output, cell, coloured},
 };
 
-/// How bad it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     Ok,
-    /// Locks work, and less well, or less safely, than they could.
+    /// Locks work, but less well or less safely than they could.
     Warning,
-    /// Locks do not work, or exclude nobody at times.
+    /// Locks do not work, or do not always exclude others.
     Failure,
 }
 
-/// What one check has found at one server, or at several alike.
+/// What one check found at one server, or equally at several.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     check: &'static str,
@@ -33,7 +33,7 @@ pub(crate) struct Finding {
 #[derive(Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,
-    /// Why nothing could be checked, if it was so.
+    /// The exit code, if nothing could be checked for want of a connection.
     connect: Option<Exit>,
 }
 
@@ -68,7 +68,7 @@ impl Findings {
         self.add(check, Outcome::Failure, server, message.into(), Some(fix.into()));
     }
 
-    /// The store could not be connected to, so that nothing can be said about it.
+    /// Reports that the store could not be connected to, so that nothing else is known about it.
     pub(crate) fn no_connection(&mut self, failure: Failure) {
         self.connect = Some(failure.exit);
         self.add("connect", Outcome::Failure, "", failure.message, None);
@@ -103,7 +103,7 @@ impl Findings {
     /// Prints them, and says how the program ends.
     pub(crate) fn report(&self, strict: bool, output: Output) -> Result<Exit, Failure> {
         match self.print(output) {
-            // Where nobody reads on, the verdict stands nevertheless.
+            // The verdict counts even if nobody reads the output.
             Err(unread) if unread.exit == Exit::Done => {}
             printed => printed?,
         }
@@ -124,7 +124,7 @@ impl Findings {
         let count = |outcome| self.list.iter().filter(|one| one.result == outcome).count();
         output.line("")?;
         output.line(&format!(
-            "{} ok, {} to consider, {} to be mended",
+            "{} ok, {} to consider, {} to fix",
             count(Outcome::Ok),
             count(Outcome::Warning),
             count(Outcome::Failure),
@@ -150,7 +150,7 @@ impl Finding {
             what.push_str(fix);
         }
         if self.result != Outcome::Ok && self.servers.len() > 1 {
-            // Who is to mend something wants to know where.
+            // To fix something, the reader has to know where.
             what.push_str(". At ");
             what.push_str(&self.servers.join(", "));
         }

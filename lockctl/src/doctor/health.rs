@@ -1,4 +1,4 @@
-//! What a server says about itself: version, role, memory, persistence, clients.
+//! What a server reports about itself: version, role, memory, persistence, clients.
 
 use super::{
     findings::Findings,
@@ -6,7 +6,7 @@ use super::{
     store::Kind,
 };
 
-/// Checks one server that is to keep locks. `kind` is what it belongs to.
+/// Checks one server of a store of this `kind`.
 pub(crate) async fn check(server: &Server, info: &Info, kind: &Kind, findings: &mut Findings) {
     let at = server.address.as_str();
     version(info, at, findings);
@@ -29,7 +29,7 @@ fn version(info: &Info, at: &str, findings: &mut Findings) {
         return findings.warning(
             CHECK,
             at,
-            format!("{other}: the library is not tested on this program"),
+            format!("{other}: the library is not tested on this server"),
             "see \"Read, not run\" in docs/servers.md for what is known about it",
         );
     }
@@ -37,7 +37,7 @@ fn version(info: &Info, at: &str, findings: &mut Findings) {
         return findings.warning(
             CHECK,
             at,
-            "the server does not tell its version",
+            "the server does not report its version",
             "see docs/servers.md for the servers that the library is tested on",
         );
     };
@@ -72,8 +72,7 @@ fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
             return findings.failure(
                 CHECK,
                 at,
-                "it is a replica that may be written to: it grants locks that its primary has granted \
-                 to others",
+                "it is a writable replica: it grants locks that its primary has granted to others",
                 "set `replica-read-only yes`, and use the URL of the primary",
             );
         }
@@ -84,7 +83,7 @@ fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
         return findings.failure(
             CHECK,
             at,
-            "it is a read-only replica, which takes no locks",
+            "it is a read-only replica, which grants no locks",
             format!("use the URL of its primary{primary}, or redis+sentinel://"),
         );
     }
@@ -94,11 +93,11 @@ fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
         findings.warning(
             CHECK,
             at,
-            format!("{} of {replicas} replicas are not in step with it", late.len()),
-            "see to their logs and to the network: what they lack is lost in a failover",
+            format!("{} of {replicas} replicas lag behind it", late.len()),
+            "check their logs and the network: what they lack is lost in a failover",
         );
     }
-    // It is there if writes need replicas, and not if they do not.
+    // The field exists only if writes need replicas.
     let needs_replicas = info.field("min_slaves_good_slaves").is_some();
     if matches!(kind, Kind::Watched(_)) {
         if replicas == 0 {
@@ -106,27 +105,27 @@ fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
                 CHECK,
                 at,
                 "the primary has no replica, so no Sentinel can replace it",
-                "start a replica, or see why it does not follow",
+                "start a replica, or find out why it does not follow",
             );
         }
         if !needs_replicas {
             return findings.warning(
                 CHECK,
                 at,
-                "the primary takes writes without a replica: one that is cut off goes on granting \
-                 locks that the next primary knows nothing of",
+                "the primary accepts writes without a replica: if it is cut off, it goes on granting \
+                 locks that the next primary does not know",
                 "set `min-replicas-to-write 1` and `min-replicas-max-lag 2` on all servers",
             );
         }
     }
-    let writes = if needs_replicas { "; it takes writes only while replicas follow" } else { "" };
+    let writes = if needs_replicas { "; it accepts writes only while replicas follow" } else { "" };
     match replicas {
-        0 => findings.ok(CHECK, at, "a primary without replicas: while it is down, nobody locks"),
+        0 => findings.ok(CHECK, at, "a primary without replicas: no locks while it is down"),
         _ => findings.ok(CHECK, at, format!("a primary; replicas: {replicas}{writes}")),
     }
 }
 
-/// Where the replicas are, as their primary knows them.
+/// The addresses of the replicas, as their primary knows them.
 pub(crate) fn replicas(info: &Info) -> Vec<(String, u16)> {
     let address = |(name, value)| {
         is_replica(name).then_some(())?;
@@ -165,14 +164,14 @@ fn memory(info: &Info, at: &str, findings: &mut Findings) {
                 "the server evicts keys when its memory is full (maxmemory-policy {policy}; evicted so \
                  far: {evicted}): a lock that is evicted is granted again while it is held"
             ),
-            "set `maxmemory-policy noeviction`, or use a server of its own for locks",
+            "set `maxmemory-policy noeviction`, or use a separate server for locks",
         );
     } else if policy != "noeviction" {
         findings.warning(
             CHECK,
             at,
             format!(
-                "the server evicts nothing, for it has no `maxmemory`; with one it would evict locks \
+                "the server evicts nothing, because it has no `maxmemory`; with one it would evict locks \
                  (maxmemory-policy {policy})"
             ),
             "set `maxmemory-policy noeviction` before somebody sets `maxmemory`",
@@ -187,8 +186,8 @@ fn memory(info: &Info, at: &str, findings: &mut Findings) {
             CHECK,
             at,
             format!(
-                "{} % of its memory is in use: when it is full, it grants no new lock; those that are \
-                 held are renewed",
+                "{} % of its memory is in use: when it is full, it grants no new locks, but still renews \
+                 those that are held",
                 used.saturating_mul(100) / limit
             ),
             "raise `maxmemory`, or remove keys",
@@ -203,16 +202,16 @@ fn persistence(info: &Info, save: Option<&str>, at: &str, findings: &mut Finding
         findings.warning(
             CHECK,
             at,
-            "the last write to its disk has failed: a server that is set up so refuses all writes then \
-             (MISCONF)",
-            "see to the space and the rights of its disk",
+            "the last write to its disk failed: depending on its settings, the server then refuses all \
+             writes (MISCONF)",
+            "check the free space and the permissions of its disk",
         );
     }
     if info.field("aof_enabled") == Some("1") {
         return findings.ok(
             CHECK,
             at,
-            "an append-only file: a restart keeps the locks, but for what was written in the last \
+            "an append-only file: a restart keeps the locks, except for what was written in the last \
              moment (`appendfsync`)",
         );
     }
@@ -220,13 +219,13 @@ fn persistence(info: &Info, save: Option<&str>, at: &str, findings: &mut Finding
         Some("") => "nothing is kept on disk: a restart frees all locks at once",
         _ => {
             "no append-only file: a restart frees at once the locks that are newer than the last \
-             snapshot, which are all where none is made"
+             snapshot, or all locks if there is none"
         }
     };
     findings.warning(
         CHECK,
         at,
-        format!("{forgets}, also while they are held. Fencing tokens grow nevertheless"),
+        format!("{forgets}, even while they are held. Fencing tokens grow nevertheless"),
         "set `appendonly yes`, or have resources check fencing tokens",
     );
 }
@@ -239,8 +238,8 @@ fn clients(info: &Info, at: &str, findings: &mut Findings) {
         findings.warning(
             "clients",
             at,
-            format!("{now} of {limit} connections are in use: those beyond are refused"),
-            "raise `maxclients`, or see who holds the connections (CLIENT LIST)",
+            format!("{now} of {limit} connections are in use: further ones are refused"),
+            "raise `maxclients`, or find out who holds the connections (CLIENT LIST)",
         );
     }
 }

@@ -1,7 +1,7 @@
 //! `doctor`: whether a store is fit for locks.
 //!
-//! It asks the servers by itself, one by one, and uses the library only in the end: what is wrong with
-//! a server is to be found whatever the library makes of it.
+//! It asks the servers directly, one by one, and uses the library only at the end, so that it finds
+//! what is wrong with a server whether or not the library works with it.
 
 mod cluster;
 mod findings;
@@ -35,7 +35,7 @@ pub(crate) async fn doctor(
     target: &Target,
     output: Output,
 ) -> Result<Exit, Failure> {
-    // What is wrong with the URL or with a certificate is found without a connection.
+    // Mistakes in the URL or in a certificate are found without a connection.
     target.builder().build_lazy()?;
     let Some(store) = Store::new(target) else {
         return Err(Failure::usage("this URL cannot be read"));
@@ -48,7 +48,7 @@ pub(crate) async fn doctor(
                     "connect",
                     "",
                     format!("the connection broke: {error}"),
-                    "see to the network and to the load of the server, and try again",
+                    "check the network and the load of the server, and try again",
                 );
             }
         }
@@ -57,7 +57,7 @@ pub(crate) async fn doctor(
     findings.report(arguments.strict, output)
 }
 
-/// The servers that are to keep locks, now or after a failover, and how they belong together.
+/// The servers that keep locks, now or after a failover, and how they belong together.
 async fn servers(
     store: &Store,
     findings: &mut Findings,
@@ -93,7 +93,7 @@ async fn servers(
                         "sentinels",
                         &at,
                         "it is a Sentinel, which keeps no locks",
-                        format!("use redis+sentinel://{at}/NAME, with the name that SENTINEL MASTERS tells"),
+                        format!("use redis+sentinel://{at}/NAME, with the name that SENTINEL MASTERS reports"),
                     );
                     Ok((Vec::new(), Kind::One))
                 }
@@ -121,13 +121,14 @@ async fn examine(
             None => findings.warning(
                 "version",
                 &server.address,
-                "this user may not ask INFO, so version, replication, memory and persistence are not \
+                "this user may not use INFO, so version, replication, memory and persistence are not \
                  checked",
-                "allow `+info`, or ask as another user",
+                "allow `+info`, or check as another user",
             ),
         }
         offsets.extend(timing::check(server, findings).await?);
-        // What a replica hears and says matters only once it is a primary, and is the same then.
+        // The notices of a replica matter only once it is the primary, and then work as at any
+        // primary.
         let may_subscribe = server.is_replica || notices::check(server, findings).await;
         hears &= may_subscribe;
         rights::check(server, &target.prefix, in_slots, may_subscribe, findings).await?;
@@ -135,7 +136,7 @@ async fn examine(
     timing::compare(&offsets, findings);
     let ids = slots::ids(servers, kind, &target.prefix).await?;
     let probed = match ids[..] {
-        [] => Err(Failure::new(Exit::Failed, "no server takes a lock")),
+        [] => Err(Failure::new(Exit::Failed, "no server grants locks")),
         _ => probe::check(target, &ids, hears, findings).await,
     };
     if let Err(failure) = probed {
@@ -143,13 +144,13 @@ async fn examine(
             "locks",
             "",
             failure.message,
-            "mend what the other checks have found; if they have found nothing, report this",
+            "fix what the other checks found; if they found nothing, report this",
         );
     }
     Ok(())
 }
 
-/// Why there is no connection, in the words of the library, which knows more of them.
+/// Why there is no connection, in the words of the library, whose errors say more.
 async fn refusal(target: &Target, error: &RedisError) -> Failure {
     match target.builder().build().await {
         Err(refused) => Failure { message: in_full(&refused), ..refused.into() },

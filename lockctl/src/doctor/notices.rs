@@ -13,7 +13,8 @@ use super::{
     server::{PATIENCE, Server},
 };
 
-/// Subscribes on one connection and publishes on another. False if the user may not subscribe.
+/// Subscribes on one connection and publishes on another. Returns false if the user may not
+/// subscribe.
 pub(crate) async fn check(server: &Server, findings: &mut Findings) -> bool {
     const CHECK: &str = "notices";
     let at = server.address.as_str();
@@ -21,22 +22,22 @@ pub(crate) async fn check(server: &Server, findings: &mut Findings) -> bool {
         findings.warning(
             CHECK,
             at,
-            format!("{why}: waiters look four times a second instead of being woken"),
+            format!("{why}: waiters poll four times a second instead of being woken"),
             "use a server or a proxy that passes on what is published (SUBSCRIBE, PUBLISH)",
         );
     };
     match timeout(PATIENCE * 2, heard(server)).await {
-        Ok(Ok(true)) => findings.ok(CHECK, at, "what is published arrives"),
-        // The rights say so.
+        Ok(Ok(true)) => findings.ok(CHECK, at, "notices that are published arrive"),
+        // The check of the rights reports this.
         Ok(Ok(false)) => {}
         Ok(Err(error)) if is_refusal(&error) => return false,
         Ok(Err(_)) => failed(findings, "no connection can subscribe"),
-        Err(_) => failed(findings, "what is published does not arrive"),
+        Err(_) => failed(findings, "notices that are published do not arrive"),
     }
     true
 }
 
-/// False if this user may not publish.
+/// Returns true once the notice arrives, and false if this user may not publish.
 async fn heard(server: &Server) -> Result<bool, RedisError> {
     let channel = format!("~wake:lockctl-doctor:{}", Uuid::new_v4().simple());
     let mut subscriber = server.client.get_async_pubsub().await?;

@@ -1,4 +1,4 @@
-//! The library itself, from end to end: a lock is taken, waited for, handed over and released.
+//! The library itself, from end to end: a lock is acquired, waited for, handed over and released.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -17,20 +17,21 @@ use crate::{
 };
 
 const CHECK: &str = "locks";
-/// Longer than anything here takes; what is left behind by a program that was killed is gone then.
+/// Longer than anything here takes. After it, a lock that a killed program left behind is free.
 const LEASE: Duration = Duration::from_secs(5);
-/// Bound for all of it.
+/// The bound for one lock, from its acquisition to its release.
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(20);
 
-/// Takes each of these locks. `hears` is false if it was found already that this user gets no notices.
+/// Acquires each of these locks. `hears` is false if it is already known that this user gets no
+/// notices.
 pub(crate) async fn check(
     target: &Target,
     ids: &[String],
     hears: bool,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
-    // Without the advice to call what is running here.
+    // Not by `into`, which adds the advice to run `doctor`.
     let refused = |error: Error| Failure::new(Exit::Failed, in_full(&error));
     let heard = Arc::new(Mutex::new(Vec::new()));
     let locks = {
@@ -48,7 +49,7 @@ pub(crate) async fn check(
                 CHECK,
                 "",
                 wrong,
-                "mend what the other checks have found; if they have found nothing, report this",
+                "fix what the other checks found; if they found nothing, report this",
             ),
             Err(_) => findings.failure(
                 CHECK,
@@ -65,7 +66,7 @@ pub(crate) async fn check(
         findings.warning(
             "notices",
             "",
-            "the library gets no notices from this store: waiters look four times a second instead of \
+            "the library gets no notices from this store: waiters poll four times a second instead of \
              being woken",
             "allow `+subscribe` on the channels `&~wake:*`",
         );
@@ -73,18 +74,18 @@ pub(crate) async fn check(
     Ok(())
 }
 
-/// An id that nobody has.
+/// An id that nobody else uses.
 pub(crate) fn id() -> String {
     format!("{NAME}-doctor:{}", Uuid::new_v4().simple())
 }
 
 fn said(took: Duration, findings: &mut Findings) {
-    let woken = if took < Duration::from_millis(200) { "" } else { ", which is slow" };
+    let woken = if took < Duration::from_millis(200) { "" } else { ", but slowly" };
     findings.ok(
         CHECK,
         "",
         format!(
-            "the library took a lock, waited for it with another client and handed it over{woken}; the \
+            "the library acquired a lock, waited for it with another client and handed it over{woken}; the \
              fencing token grew; the lock is free again"
         ),
     );
@@ -93,7 +94,7 @@ fn said(took: Duration, findings: &mut Findings) {
 async fn hand_over(locks: &Locks, other: &Locks, id: &str) -> Result<Duration, String> {
     let failed = |what: &'static str| move |error: Error| format!("{what}: {}", in_full(&error));
     let (lock, waiting) = (locks.lock(id).lease(LEASE), other.lock(id).lease(LEASE).wait(PATIENCE));
-    let first = lock.acquire().await.map_err(failed("a lock cannot be taken"))?;
+    let first = lock.acquire().await.map_err(failed("a lock cannot be acquired"))?;
     let fence = first.fencing_token();
     let waiter = tokio::spawn(waiting.acquire());
     let looked = until_waited_for(&lock, || waiter.is_finished()).await;
@@ -102,22 +103,22 @@ async fn hand_over(locks: &Locks, other: &Locks, id: &str) -> Result<Duration, S
     let second: LockGuard = waiter
         .await
         .map_err(|_| "waiting for a lock has panicked".to_owned())?
-        .map_err(failed("a lock was not handed over to the one that waited"))?;
+        .map_err(failed("a lock was not handed over to its waiter"))?;
     let took = began.elapsed();
-    looked.map_err(failed("a lock cannot be looked at"))?;
+    looked.map_err(failed("the status of a lock cannot be read"))?;
     released.map_err(failed("a lock was lost"))?;
     let grew = second.fencing_token() > fence;
     second.release().await.map_err(failed("a lock was lost"))?;
     if !grew {
         return Err("the fencing token did not grow from one holder to the next".to_owned());
     }
-    match lock.status().await.map_err(failed("a lock cannot be looked at"))? {
+    match lock.status().await.map_err(failed("the status of a lock cannot be read"))? {
         Status::Free => Ok(took),
-        _ => Err("a lock that was released is held".to_owned()),
+        _ => Err("a lock that was released is still held".to_owned()),
     }
 }
 
-/// Waits until the store knows of the one that waits.
+/// Waits until the store knows of the waiter, or until its call has ended.
 async fn until_waited_for(lock: &Lock, is_over: impl Fn() -> bool) -> Result<(), Error> {
     loop {
         match lock.status().await? {

@@ -19,10 +19,10 @@ pub(crate) async fn connect(
                 "replication",
                 &format!("{host}:{port}"),
                 format!(
-                    "this replica takes no connection from here: {error}. Once a failover has made it \
+                    "this replica accepts no connection from here: {error}. Once a failover has made it \
                      the primary, nobody can lock"
                 ),
-                "start it, open the way, have it announce an address that clients reach \
+                "start it, open the network to it, have it announce an address that clients can reach \
                  (`replica-announce-ip`), and give it the same users as the primary (ACL)",
             ),
         }

@@ -1,8 +1,8 @@
 //! What the user may do: each command is tried once, in a form that changes nothing.
 //!
-//! `ACL DRYRUN` would tell the same, where it is known (Redis 7) and where the user may ask it, which
-//! one with few rights may not. A try is what counts in any case: it also meets commands that a
-//! service provider has taken away.
+//! `ACL DRYRUN` would report the same, but only from Redis 7 on, and only to a user that may run
+//! it, which one with few rights may not. Besides, a real try also finds commands that a service
+//! provider has removed.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use super::{
 
 const CHECK: &str = "rights";
 
-/// A command as it is tried, the right that it needs, and what does not work without: everything, if
-/// that is not said. `K` stands for a key, `C` for a channel.
+/// A command as it is tried, the right that it needs, and what does not work without that right:
+/// nothing works, if that is `None`. `K` stands for a key, `C` for a channel.
 type Try = (&'static str, &'static str, Option<&'static str>);
 
-const SLOWLY: Option<&str> = Some("waiters look four times a second instead of being woken");
+const SLOWLY: Option<&str> = Some("waiters poll four times a second instead of being woken");
 const UNSEEN: Option<&str> = Some(
-    "nobody is warned of eviction, a restart or a replica, and a connection that broke may still \
-          do what was sent on it",
+    "nobody is warned of eviction, a restart or a replica, and commands that were sent on a broken \
+          connection may still be executed",
 );
 const AGAIN: Option<&str> =
     Some("the first use of each operation after a connect sends its source");
@@ -35,7 +35,7 @@ const TRIES: &[Try] = &[
     ("EVAL return{} 0", "+eval", None),
     ("GET K", "+get", None),
     ("MGET K", "+mget", None),
-    // Nothing is there, so nothing is set.
+    // The key does not exist, so nothing is set.
     ("SET K 0 XX", "+set", None),
     ("DEL K", "+del", None),
     ("EXISTS K", "+exists", None),
@@ -56,13 +56,13 @@ const TRIES: &[Try] = &[
     ("PUBSUB NUMSUB C", "+pubsub|numsub", SLOWLY),
     ("SCRIPT LOAD return{}", "+script|load", AGAIN),
     ("CLIENT ID", "+client|id", UNSEEN),
-    // Nobody has this number.
+    // No client has this id.
     ("CLIENT KILL ID 9223372036854775807", "+client|kill", UNSEEN),
     ("INFO server", "+info", UNSEEN),
     ("SCAN 0 COUNT 1", "+scan", UNLISTED),
 ];
 
-/// Those of a node of a Cluster in addition.
+/// What is tried in addition at a node of a Cluster.
 const CLUSTER_TRIES: &[Try] = &[
     ("CLUSTER SLOTS", "+cluster|slots", None),
     ("CLUSTER NODES", "+cluster|nodes", None),
@@ -75,7 +75,7 @@ const CLUSTER_TRIES: &[Try] = &[
 struct Refused {
     /// Rights without which nothing works.
     needed: Vec<String>,
-    /// Rights by what does not work without them.
+    /// Rights, grouped by what does not work without them.
     wanted: Vec<(&'static str, Vec<String>)>,
     /// Commands that the server does not know.
     unknown: BTreeSet<String>,
@@ -99,7 +99,7 @@ impl Refused {
     }
 }
 
-/// Checks the rights on one server. `may_subscribe` says whether that was refused.
+/// Checks the rights on one server. `may_subscribe` is false if SUBSCRIBE was refused.
 pub(crate) async fn check(
     server: &Server,
     prefix: &str,
@@ -130,7 +130,7 @@ pub(crate) async fn check(
     if !may_subscribe {
         refused.add("+subscribe", SLOWLY);
     }
-    // The one that writes: only where what it writes can be taken away again.
+    // HSET is the only try that writes, so it is made only if what it writes can be removed again.
     if !refused.needed.iter().any(|right| ["+hdel", "+pexpire"].contains(&right.as_str())) {
         let write: [&[&str]; 3] =
             [&["HSET", &own, "0", "0"], &["PEXPIRE", &own, "1000"], &["HDEL", &own, "0"]];
@@ -157,7 +157,7 @@ fn pattern_of_own(prefix: &str, in_slots: bool) -> String {
     if in_slots { format!("{{???}}{prefix}*") } else { format!("{prefix}*") }
 }
 
-/// Tries the names of keys that the commands were not tried with.
+/// Tries the names of keys with which the commands were not tried.
 async fn keys(
     server: &Server,
     prefix: &str,
@@ -174,8 +174,8 @@ async fn keys(
         names.push((format!("~queue:{prefix}{id}"), format!("~queue:{prefix}*")));
     }
     for (name, pattern) in names {
-        // A user may have the right to read a key, and not to write it. XX and NX exclude each other, so
-        // that this sets nothing; rights are looked at before that is.
+        // A user may have the right to read a key, but not to write it. XX and NX exclude each
+        // other, so this sets nothing; the server checks the rights first.
         let tries: [&[&str]; 3] = [&["GET"], &["EXISTS"], &["SET", "0", "XX", "NX"]];
         for words in tries {
             let mut command = vec![words[0], &name];
@@ -191,7 +191,7 @@ async fn keys(
 
 /// What an answer says about rights.
 enum Verdict {
-    /// Another error is no matter of rights.
+    /// No error, or one that is not about rights.
     Allowed,
     Command,
     Key,
@@ -212,12 +212,12 @@ fn verdict(answer: &Value) -> Verdict {
     }
 }
 
-/// Was this refused for want of a right?
+/// Whether this was refused for want of a right.
 pub(crate) fn is_refusal(error: &RedisError) -> bool {
     error.code() == Some("NOPERM")
 }
 
-/// Who this is to the server.
+/// The name of the user, as the server knows it.
 async fn user(server: &Server) -> String {
     let asked = server.ask(&[&["ACL", "WHOAMI"]]).await;
     let told = asked.ok().and_then(|mut answers| text(answers.pop()?));
@@ -230,7 +230,7 @@ fn say(server: &Server, user: String, refused: Refused, findings: &mut Findings)
     let has_all = refused.needed.is_empty() && refused.wanted.is_empty();
     let line = |rights: &[String]| {
         format!(
-            "ACL SETUSER {user} {}, on each server, also the replicas (docs/servers.md, \"Rights\")",
+            "ACL SETUSER {user} {}, on each server, including the replicas (docs/servers.md, \"Rights\")",
             rights.join(" ")
         )
     };
@@ -256,11 +256,11 @@ fn say(server: &Server, user: String, refused: Refused, findings: &mut Findings)
             CHECK,
             at,
             format!("the server does not know {}", names.join(", ")),
-            "if they were renamed or taken away, give them back; the library does without some of them, \
-             as the last check shows (docs/servers.md)",
+            "if they were renamed or removed, restore them; the library can do without some of them, as \
+             the last check shows (docs/servers.md)",
         );
     } else if has_all {
-        findings.ok(CHECK, at, format!("the user {user} may do all that the library does"));
+        findings.ok(CHECK, at, format!("the user {user} has all rights that the library needs"));
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
 
     use super::*;
 
-    /// The rights that docs/servers.md lists are the ones that are tried.
+    /// All rights that docs/servers.md lists are tried, except two.
     #[test]
     fn all_rights_of_the_documentation_are_tried() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/servers.md");
@@ -280,7 +280,7 @@ mod tests {
         let tried = TRIES.iter().chain(CLUSTER_TRIES).map(|one| one.1);
         let tried: BTreeSet<&str> = tried.chain(["+hset", "+subscribe"]).collect();
         for right in rights {
-            // One is for `min_replicas` only, the other is missed by nobody.
+            // The first is needed only for `min_replicas`, and nothing depends on the second.
             let is_left_out = ["+wait", "+client|setinfo"].contains(&right);
             assert_ne!(tried.contains(right), is_left_out, "{right}");
         }

@@ -1,4 +1,4 @@
-//! The Sentinels: whether they can be reached, agree, and are enough.
+//! The Sentinels: whether they can be reached, whether they agree, and whether there are enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,11 @@ use super::{
 };
 
 const CHECK: &str = "sentinels";
-/// Two thirds of the default lease are to be longer than a failover: see docs/deploying.md.
+/// A failover has to be shorter than two thirds of the default lease: see docs/deploying.md.
 const LATE_MILLIS: u64 = 5_000;
 
-/// Checks them, and connects to the primary that they name. The last error is why there is none.
+/// Checks the Sentinels, and connects to the primary that they name. If none of them can be asked,
+/// returns the last error.
 pub(crate) async fn check(
     store: &Store,
     name: &str,
@@ -38,8 +39,8 @@ pub(crate) async fn check(
                 findings.failure(
                     CHECK,
                     &at,
-                    format!("it knows no primary of the name {name}"),
-                    "use the name that SENTINEL MASTERS tells",
+                    format!("it knows no primary with the name {name}"),
+                    "use the name that SENTINEL MASTERS reports",
                 );
             }
             Err(error) => {
@@ -47,7 +48,7 @@ pub(crate) async fn check(
                     CHECK,
                     &at,
                     format!("it cannot be asked: {error}"),
-                    "start it, open the way to it, or see to its user and password (--sentinel-user)",
+                    "start it, open the network to it, or check its user and password (--sentinel-user)",
                 );
                 last = Some(error);
             }
@@ -59,10 +60,10 @@ pub(crate) async fn check(
             CHECK,
             "",
             format!("they name different primaries: {}", addresses.join(", ")),
-            "wait if a failover is under way; else SENTINEL RESET on those that are wrong",
+            "wait if a failover is under way; otherwise SENTINEL RESET on those that are wrong",
         );
     }
-    // Where they differ, most of them.
+    // If they differ, the primary that most of them name.
     let most = named.into_iter().max_by_key(|(_, by)| by.len());
     let Some(((host, port), by)) = most else {
         return match last {
@@ -80,16 +81,16 @@ pub(crate) async fn check(
             findings.failure(
                 CHECK,
                 "",
-                format!("the primary that they name, {host}:{port}, takes no connection from here: {error}"),
-                "have the servers announce an address that clients reach (`replica-announce-ip`, and \
-                 `sentinel monitor` with it), or open the way",
+                format!("the primary that they name, {host}:{port}, accepts no connection from here: {error}"),
+                "have the servers announce an address that clients can reach (`replica-announce-ip`, and \
+                 `sentinel monitor` with it), or open the network to it",
             );
             Err(error)
         }
     }
 }
 
-/// Whether this user hears of a failover when it happens.
+/// Checks that this user can subscribe to the notice of a failover.
 async fn hears(store: &Store, info: &redis::ConnectionInfo, findings: &mut Findings) {
     let subscribe = async {
         let mut subscriber = store.client(info)?.get_async_pubsub().await?;
@@ -99,7 +100,8 @@ async fn hears(store: &Store, info: &redis::ConnectionInfo, findings: &mut Findi
         findings.failure(
             CHECK,
             &info.addr().to_string(),
-            "this user may not subscribe to it: the library, which hears of a failover so, does not use it",
+            "this user may not subscribe to it, so the library, which learns of failovers that way, does not \
+             use it",
             "allow `+subscribe` on the channel `&+switch-master` (docs/servers.md, \"Rights\")",
         );
     }
@@ -107,7 +109,7 @@ async fn hears(store: &Store, info: &redis::ConnectionInfo, findings: &mut Findi
 
 type State = BTreeMap<String, String>;
 
-/// Where the primary is, and how it is watched.
+/// The address of the primary, and how the Sentinel watches it.
 async fn ask(
     store: &Store,
     info: &redis::ConnectionInfo,
@@ -137,7 +139,7 @@ fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
             CHECK,
             at,
             "it sees the primary as down",
-            "wait for the failover, or see to the primary and to the network between them",
+            "wait for the failover, or check the primary and the network between them",
         );
     }
     if let Some(others) = number("num-other-sentinels") {
@@ -146,15 +148,15 @@ fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
             findings.warning(
                 CHECK,
                 "",
-                format!("there are {all}: one that fails leaves nobody who may decide"),
-                "run three Sentinels or more, on machines of their own",
+                format!("there are {all}: if one fails, no failover can be decided"),
+                "run three Sentinels or more, on separate machines",
             );
         }
         if all > named {
             findings.warning(
                 CHECK,
                 "",
-                format!("the URL names {named} of {all}: the others are not heard"),
+                format!("the URL names {named} of {all}: the others are not used"),
                 "name all Sentinels in the URL",
             );
         }
@@ -172,7 +174,7 @@ fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
             CHECK,
             "",
             format!(
-                "a primary counts as down after {millis} ms only: locks with the default lease of 10 s \
+                "a primary counts as down only after {millis} ms: locks with the default lease of 10 s \
                  are lost in each failover"
             ),
             "SENTINEL SET NAME down-after-milliseconds 2000, on each; or choose longer leases",

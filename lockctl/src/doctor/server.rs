@@ -9,14 +9,14 @@ use redis::{
 
 use super::store::Store;
 
-/// Bound for a connect, and for each answer.
+/// The bound for a connect, and for each answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection to a server, a Sentinel or a node of a Cluster.
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) client: Client,
-    /// It takes writes only after a failover.
+    /// Whether it accepts writes only after a failover.
     pub(crate) is_replica: bool,
     connection: MultiplexedConnection,
 }
@@ -30,15 +30,16 @@ impl Server {
         let connection = client.get_multiplexed_async_connection_with_config(&bounds).await?;
         let address = info.addr().to_string();
         let server = Self { address, client, is_replica: false, connection };
-        // A server that wants a password, or is still loading, refuses even this. Who may not ask it
-        // may ask others: users of Sentinels are not given it.
+        // A server that requires a password, or is still loading, refuses even PING. A user without
+        // the right to PING may have others: the users of Sentinels do not get it.
         match server.ask(&[&["PING"]]).await?.pop() {
             Some(Value::ServerError(error)) if error.code() != "NOPERM" => Err(error.into()),
             _ => Ok(server),
         }
     }
 
-    /// Asks all of it at once; what is refused is a [`Value::ServerError`] in its place.
+    /// Sends all commands at once; the answer to a refused one is a [`Value::ServerError`] in its
+    /// place.
     pub(crate) async fn ask<W: AsRef<str>>(
         &self,
         commands: &[&[W]],
@@ -104,7 +105,7 @@ pub(crate) fn texts(answer: Value) -> Option<Vec<String>> {
     }
 }
 
-/// What a setting of the server is, if this user may ask.
+/// The value of a setting of the server, if this user may ask for it.
 pub(crate) async fn setting(server: &Server, name: &str) -> Option<String> {
     let answers = server.ask(&[&["CONFIG", "GET", name]]).await.ok()?;
     texts(answers.into_iter().next()?)?.into_iter().nth(1)

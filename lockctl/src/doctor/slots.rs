@@ -4,11 +4,12 @@ use redis::{RedisError, Value};
 
 use super::{probe, server::Server, store::Kind};
 
-/// So many ids are drawn until each node has one. A node with a hundredth of all slots is left out
-/// once in 20,000 times.
+/// How many ids are drawn so that each node has one. A node with a hundredth of all slots is left
+/// out once in about 20,000 runs.
 const DRAWN: usize = 1_000;
 
-/// An id that each of these servers keeps; those of other stores keep any.
+/// An id for each of these primaries, which that primary keeps; or one id, if the store is no
+/// Cluster.
 pub(crate) async fn ids(
     servers: &[Server],
     kind: &Kind,
@@ -20,7 +21,8 @@ pub(crate) async fn ids(
     let drawn: Vec<_> = (0..DRAWN).map(|_| probe::id()).collect();
     let mut ids = Vec::with_capacity(servers.len());
     for server in servers.iter().filter(|server| !server.is_replica) {
-        // A node says of each key whether it keeps it, and asking changes nothing.
+        // A node answers EXISTS with a number only for a key that it keeps, and asking changes
+        // nothing.
         for some in drawn.chunks(50) {
             let keys: Vec<_> = some.iter().map(|id| format!("{prefix}{id}")).collect();
             let questions: Vec<_> = keys.iter().map(|key| ["EXISTS", key.as_str()]).collect();

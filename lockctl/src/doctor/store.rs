@@ -1,6 +1,6 @@
-//! What a URL says, read once more: the library keeps it to itself.
+//! Reads a URL once more, because the library does not expose what it read.
 //!
-//! The library has checked the URL by then, so that here nothing has to be said about mistakes.
+//! The library has checked the URL by then, so mistakes are not explained here.
 
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
@@ -17,7 +17,7 @@ const SENTINEL_PORT: u16 = 26379;
 pub(crate) enum Kind {
     /// One server, or a node of a Cluster whose URL does not say so.
     One,
-    /// What is behind the address is not known.
+    /// An address behind which any number of servers may be.
     Proxy,
     /// A primary that Sentinels watch under this name.
     Watched(String),
@@ -29,7 +29,7 @@ pub(crate) struct Store {
     pub(crate) kind: Kind,
     /// The servers that the URL names: Sentinels, if it is watched.
     pub(crate) named: Vec<ConnectionInfo>,
-    /// A server of the store, at any address.
+    /// The settings for a server of the store, whatever its address.
     server: ConnectionInfo,
     root_certificate: Option<Vec<u8>>,
     client_certificate: Option<(Vec<u8>, Vec<u8>)>,
@@ -72,7 +72,7 @@ impl Store {
         })
     }
 
-    /// A server of this store at an address.
+    /// The settings for the server of this store at an address.
     pub(crate) fn server_at(&self, host: &str, port: u16) -> ConnectionInfo {
         let host = host.to_owned();
         let address = match self.server.addr() {
@@ -134,14 +134,14 @@ fn with_login(info: ConnectionInfo, (user, password): &(String, String)) -> Conn
     info.set_redis_settings(settings)
 }
 
-/// User and password as they stand there, and each host with a port.
+/// The user and the password as they are written, and each host with a port.
 fn hosts(authority: &str, port: u16) -> (String, Vec<String>) {
     let (user, hosts) = match authority.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
         None => (String::new(), authority),
     };
     let host = |host: &str| {
-        // IPv6 addresses have colons, too, and stand in brackets.
+        // IPv6 addresses also have colons, and are in brackets.
         let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
         if behind.contains(':') { host.to_owned() } else { format!("{host}:{port}") }
     };

@@ -11,12 +11,12 @@ use super::{
 use crate::output::time;
 
 const TRIES: usize = 9;
-/// The library takes links with a round trip of up to a second; from here on, waiting shows.
+/// The library supports round trips of up to a second; above this one, waiting is noticeable.
 const SLOW: Duration = Duration::from_millis(200);
-/// A replica that takes over with a clock that is ahead ends leases earlier by that much.
+/// A replica that takes over with a clock that is ahead ends leases earlier by the difference.
 const APART: Duration = Duration::from_secs(1);
 
-/// What the clock of a server shows, against that of this machine: positive if it is ahead.
+/// How far the clock of a server is ahead of this machine's; negative if it is behind.
 pub(crate) struct Offset {
     address: String,
     micros: i128,
@@ -34,7 +34,7 @@ pub(crate) async fn check(
         let answer = server.ask(&[&["TIME"]]).await?.pop();
         let trip = began.elapsed();
         trips.push(trip);
-        // The shortest trip tells it best.
+        // The shortest trip gives the most exact offset.
         let micros = answer.and_then(micros);
         let shortest = trips.iter().min() == Some(&trip);
         if let (Some(micros), true) = (micros, shortest) {
@@ -44,12 +44,12 @@ pub(crate) async fn check(
     }
     trips.sort();
     let middle = trips[TRIES / 2];
-    let shown = format!("{:.1} ms there and back", middle.as_secs_f64() * 1000.0);
+    let shown = format!("{:.1} ms per round trip", middle.as_secs_f64() * 1000.0);
     if middle > SLOW {
         findings.warning(
             "round trip",
             &server.address,
-            format!("{shown}: each acquire and each hand-over takes as long at least"),
+            format!("{shown}: each acquire and each hand-over takes at least that long"),
             "bring the service and the server closer together; choose leases of 10 s or more",
         );
     } else {
@@ -69,12 +69,12 @@ pub(crate) fn compare(offsets: &[Offset], findings: &mut Findings) {
                 CHECK,
                 address,
                 format!(
-                    "its clock is {} {side} this machine's. Leases go by the server's clock alone, so \
-                     locks work; but where a failover leads to a server with another clock, leases end \
-                     earlier or later by the difference",
+                    "its clock is {} {side} this machine's. Leases use the server's clock alone, so locks \
+                     work; but after a failover to a server with another clock, leases end earlier or \
+                     later by the difference",
                     time(apart)
                 ),
-                "have NTP set the clock of the server, and of this machine",
+                "synchronize the clocks of the server and of this machine (NTP)",
             );
         } else {
             findings.ok(CHECK, address, "within a second of this machine's");
@@ -87,9 +87,9 @@ pub(crate) fn compare(offsets: &[Offset], findings: &mut Findings) {
         findings.warning(
             CHECK,
             "",
-            "the clocks of the servers are apart: a lease that a failover takes along ends earlier or \
-             later by the difference",
-            "have NTP set the clocks of all servers",
+            "the clocks of the servers differ: after a failover, leases end earlier or later by the \
+             difference",
+            "synchronize the clocks of all servers (NTP)",
         );
     }
 }

@@ -9,7 +9,7 @@ use crate::common::{Terminal, run_at, run_unread, server};
 
 type Call = JoinHandle<Result<Option<()>, Error>>;
 
-/// A call that waits for an hour, once the store knows of it.
+/// Starts a call that waits for an hour, and returns once the store knows of it.
 async fn waits(locks: &Locks, id: &str) -> Call {
     let debounce = locks.debounce(id).wait(ms(3_600_000));
     let call = tokio::spawn(debounce.call(|| async {}));
@@ -68,7 +68,7 @@ async fn debounced(url: &str) {
     run_at(url, &["debounce", "save:9", "--end-run", "--yes"]).await.exits(3);
 }
 
-/// The same, but for the time that went by.
+/// The same, except for the time that has passed.
 fn shown_at(listed: &Value, shown: &Value) -> Value {
     let mut shown = shown.clone();
     shown["due_in_ms"] = listed["debounces"][0]["due_in_ms"].clone();

@@ -1,4 +1,4 @@
-//! How the program is run, and what its answers are read with.
+//! Runs the program, and reads its answers.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,10 +14,10 @@ use rustix::{
 };
 use serde_json::Value;
 
-/// The password of every server here that wants one. No output may have it.
+/// The password of every server here that requires one. No output may contain it.
 pub(crate) const PASSWORD: &str = "hush-hush";
 
-/// What a run of the program gave.
+/// The result of a run of the program.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -60,12 +60,12 @@ pub(crate) fn program(words: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end, with nobody at the terminal. What it says is searched for secrets.
+/// Runs the program to its end, without a terminal. Its output is searched for secrets.
 pub(crate) async fn run(words: &[&str]) -> Ran {
     finish(program(words)).await
 }
 
-/// Runs it where nobody reads the standard output, as behind a pipe whose reader has ended.
+/// Runs the program with a standard output that nobody reads, like a pipe whose reader has ended.
 pub(crate) async fn run_unread(url: &str, words: &[&str]) -> Ran {
     let mut command = program(&[&["--url", url], words].concat());
     command.stdout(unread()).stderr(Stdio::piped());
@@ -93,7 +93,7 @@ pub(crate) async fn finish(mut command: Command) -> Ran {
 pub(crate) fn ran(output: &Output) -> Ran {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints UTF-8");
     let ran = Ran {
-        code: output.status.code().expect("it ends by itself"),
+        code: output.status.code().expect("no signal ends it"),
         stdout: text(&output.stdout),
         stderr: text(&output.stderr),
     };
@@ -101,8 +101,8 @@ pub(crate) fn ran(output: &Output) -> Ran {
     ran
 }
 
-/// Neither the password, nor anything that looks like a token: 32 hexadecimal digits, a colon and a
-/// number.
+/// Asserts that the text has neither the password nor anything that looks like a token: 32
+/// hexadecimal digits, a colon and a number.
 #[track_caller]
 pub(crate) fn assert_no_secrets(text: &str) {
     assert!(!text.contains(PASSWORD), "the password is in {text}");
@@ -114,12 +114,12 @@ pub(crate) fn assert_no_secrets(text: &str) {
     }
 }
 
-/// A server by itself, also where the others are Clusters.
+/// A single server, even in a run of the tests in which the others are Clusters.
 pub(crate) fn server() -> RedisServer {
     RedisServer::builder().cluster_of_one(false).start()
 }
 
-/// Has a server do something.
+/// Has a server execute a command.
 pub(crate) async fn command(server: &RedisServer, words: &[&str]) {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
@@ -127,22 +127,22 @@ pub(crate) async fn command(server: &RedisServer, words: &[&str]) {
     done.unwrap_or_else(|error| panic!("{words:?}: {error}"));
 }
 
-/// A file with this text, which goes when the value is dropped.
+/// A file with this text, which is removed when the value is dropped.
 pub(crate) fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a file can be made");
     file.write_all(text.as_bytes()).expect("it can be written");
     file
 }
 
-/// Another end of a terminal, which the program reads its answers from. What it asks comes on the
-/// standard error output.
+/// Our end of a terminal, whose other end is the program's standard input. The program asks its
+/// questions on the standard error output.
 pub(crate) struct Terminal {
     own: std::fs::File,
     pub(crate) child: tokio::process::Child,
     asked: String,
 }
 
-/// A terminal: what is behind it, and what a program gets.
+/// A terminal: our end of it, and the end that a program gets.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
     grantpt(&own).expect("it can be used");
@@ -152,7 +152,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     (own, other)
 }
 
-/// What a terminal with so many columns shows of a run.
+/// What a terminal with this number of columns shows of a run.
 pub(crate) async fn shown_in_terminal(mut command: Command, columns: u16) -> String {
     let (own, other) = terminal();
     let size = Winsize { ws_row: 25, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -160,10 +160,10 @@ pub(crate) async fn shown_in_terminal(mut command: Command, columns: u16) -> Str
     command.env("TERM", "xterm").stdout(other);
     let run = move || {
         let mut child = command.spawn().expect("the program can be started");
-        // Nobody else has the other end by then, so that it ends when the program does.
+        // Then only the program has the other end, so the output ends when the program does.
         drop(command);
         let mut shown = Vec::new();
-        // At the end, a terminal answers with an error.
+        // At the end, reading from a terminal fails.
         let _ = std::fs::File::from(own).read_to_end(&mut shown);
         child.wait().expect("it ends");
         String::from_utf8(shown).expect("it prints UTF-8")
@@ -179,7 +179,7 @@ impl Terminal {
         Self::start_with(words, Stdio::piped())
     }
 
-    /// The same, with nobody who reads the standard output.
+    /// The same, with a standard output that nobody reads.
     pub(crate) fn start_unread(words: &[&str]) -> Self {
         Self::start_with(words, unread())
     }
@@ -192,7 +192,7 @@ impl Terminal {
         Self { own: own.into(), child, asked: String::new() }
     }
 
-    /// Waits until it asks.
+    /// Waits until the program asks its question.
     pub(crate) async fn is_asked(&mut self) {
         use tokio::io::AsyncReadExt as _;
         let stderr = self.child.stderr.as_mut().expect("it is piped");
@@ -205,13 +205,13 @@ impl Terminal {
         }
     }
 
-    /// Waits for the end without an answer.
+    /// Waits for the end of the program without an answer.
     pub(crate) async fn end(self) -> Ran {
         let wait = tokio::time::timeout(lock_tests::ms(20_000), self.child.wait_with_output());
         ran(&wait.await.expect("it asks nothing").expect("it ends"))
     }
 
-    /// Answers, and waits for the end.
+    /// Answers, and waits for the end of the program.
     pub(crate) async fn answer(mut self, line: &str) -> Ran {
         writeln!(self.own, "{line}").expect("the terminal takes an answer");
         let mut ran = ran(&self.child.wait_with_output().await.expect("it ends"));

@@ -1,4 +1,4 @@
-//! `doctor`: what it finds, and what it leaves.
+//! `doctor`: what it finds, and what it leaves behind.
 
 use lock_tests::{Certificates, Cluster, RedisServer, Sentinels, eventually, ms};
 use serde_json::Value;
@@ -13,7 +13,7 @@ async fn doctor(url: &str) -> Ran {
     run_at(url, &["--json", "doctor"]).await
 }
 
-/// The checks of this name that had this result.
+/// The checks with this name and this result.
 fn found(ran: &Ran, check: &str, result: &str) -> Vec<Value> {
     let report = ran.json();
     let checks = report["checks"].as_array().expect("there are checks");
@@ -21,7 +21,7 @@ fn found(ran: &Ran, check: &str, result: &str) -> Vec<Value> {
     checks.iter().filter(is).cloned().collect()
 }
 
-/// The one finding of this name and result says this, and its fix that.
+/// Asserts that one finding with this name and result has this message and this fix.
 #[track_caller]
 fn finds(ran: &Ran, check: &str, result: &str, message: &str, fix: &str) {
     let found = found(ran, check, result);
@@ -32,7 +32,8 @@ fn finds(ran: &Ran, check: &str, result: &str, message: &str, fix: &str) {
     assert!(found.iter().any(is), "no {result} of {check} with {message:?} and {fix:?}: {ran}");
 }
 
-/// Nothing but the counter of fencing tokens, and what its clients say of themselves, which expires.
+/// Asserts that nothing is left except the counter of fencing tokens and the records of its
+/// clients, which expire.
 async fn assert_clean(server: &RedisServer) {
     server.assert_every_key_expires(&["~fence"]).await;
     let keys = server.keys().await;
@@ -63,9 +64,9 @@ async fn a_server_in_order_passes_and_nothing_is_left() {
     let first = &report["checks"][0];
     assert!(first["servers"].is_array() && first["message"].is_string() && first["fix"].is_null());
     assert_clean(&server).await;
-    // As people see it; the URL is an argument, too.
+    // For people, and with the URL as an argument.
     let ran = run(&["doctor", &server.url(), "--strict"]).await.exits(0);
-    ran.says("ok").says("0 to be mended");
+    ran.says("ok").says("0 to fix");
 }
 
 #[tokio::test]
@@ -184,7 +185,7 @@ async fn rights_that_are_missing_are_named_with_the_line_that_gives_them() {
 #[tokio::test]
 async fn rights_to_read_a_key_are_not_taken_for_rights_to_write_it() {
     if RedisServer::version().is_before(7, 0) {
-        eprintln!("left out: before Redis 7.0, a right to a key is always one to write it");
+        eprintln!("left out: before Redis 7.0, the right to a key always includes writing it");
         return;
     }
     let server = server();
@@ -205,7 +206,7 @@ async fn rights_to_read_a_key_are_not_taken_for_rights_to_write_it() {
 async fn the_protocol_of_the_url_hides_no_check() {
     let server = server();
     let ran = doctor(&format!("{}?protocol=resp3", server.url())).await.exits(0);
-    // It is read with CONFIG GET, which answers with a map in RESP3.
+    // Persistence is read with CONFIG GET, which answers with a map in RESP3.
     finds(&ran, "persistence", "warning", "nothing is kept on disk", "appendonly yes");
 }
 
@@ -246,7 +247,7 @@ async fn tls_and_unix_sockets_are_checked_too() {
         ["--root-certificate", &path(&authority), "--client-certificate", &path(&certificate)];
     let ran = run_at(&url, &[&with[..], &["--client-key", &path(&key), "doctor"]].concat()).await;
     ran.exits(0);
-    // Without the certificate that it wants.
+    // Without the certificate that it requires.
     run_at(&url, &["--root-certificate", &path(&authority), "doctor"]).await.exits(5);
     // Of another authority.
     let other = file(Certificates::generate().authority());
@@ -260,7 +261,7 @@ async fn sentinels_are_asked_and_the_primary_behind_them() {
     finds(&ran, "sentinels", "ok", "3 of 3", "");
     finds(&ran, "replication", "warning", "without a replica", "min-replicas-to-write 1");
     let versions = found(&ran, "version", "ok");
-    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 3, "the replicas, too: {ran}");
+    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 3, "with the replicas: {ran}");
     assert_eq!(found(&ran, "locks", "ok").len(), 1, "{ran}");
 
     // A plain URL of one of them.
@@ -326,7 +327,7 @@ async fn sentinels_have_users_of_their_own_and_replicas_are_looked_at() {
     let warnings = found(&ran, "replication", "warning");
     let is_named = |one: &Value| one["servers"] == serde_json::json!([other]);
     assert!(warnings.iter().any(is_named), "{other}: {ran}");
-    finds(&ran, "replication", "warning", "takes no connection", "the same users");
+    finds(&ran, "replication", "warning", "accepts no connection", "the same users");
 }
 
 #[tokio::test]
@@ -337,7 +338,7 @@ async fn every_primary_of_a_cluster_is_checked_and_a_hole_is_found() {
     finds(&ran, "cluster", "ok", "3 primaries", "");
     finds(&ran, "cluster", "warning", "cluster-require-full-coverage", "no");
     let versions = found(&ran, "version", "ok");
-    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 6, "the replicas, too: {ran}");
+    assert_eq!(versions[0]["servers"].as_array().unwrap().len(), 6, "with the replicas: {ran}");
     assert_eq!(found(&ran, "rights", "ok").len(), 1, "{ran}");
     assert_eq!(found(&ran, "locks", "ok").len(), 1, "{ran}");
     for primary in cluster.primaries().await {

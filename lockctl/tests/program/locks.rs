@@ -22,7 +22,7 @@ async fn holder(url: &str) -> Locks {
     Locks::builder().url(url).name("billing-7").build().await.unwrap()
 }
 
-/// Another client that waits for a lock, once the store knows of it.
+/// Lets another client wait for a lock, and returns once the store knows of it.
 async fn waiter(url: &str, id: &str) -> JoinHandle<Result<LockGuard, lock::Error>> {
     let other = Locks::connect(url).await.unwrap();
     let waiting = tokio::spawn(other.lock(id).wait(ms(30_000)).acquire());
@@ -34,7 +34,7 @@ async fn waiter(url: &str, id: &str) -> JoinHandle<Result<LockGuard, lock::Error
     waiting
 }
 
-/// What each command says of a store, whatever it is made of.
+/// Checks what each command says about a store, which may be of any kind.
 async fn each_command(url: &str) {
     let locks = holder(url).await;
     let guards = [
@@ -73,13 +73,13 @@ async fn each_command(url: &str) {
     assert_eq!((&free["state"], &free["remaining_ms"]), (&"free".into(), &Value::Null));
     run_at(url, &["show", "no"]).await.exits(3).says("no is free");
 
-    // Nobody is at the terminal, so nothing is done.
+    // There is no terminal, so nothing is done.
     run_at(url, &["release", "invoice:7"]).await.exits(2).says("--yes");
     assert!(guards[0].is_held());
     let released = run_at(url, &["release", "invoice:7", "--yes", "--json"]).await.exits(0).json();
     assert_eq!(released["result"], "released", "{released}");
     assert_eq!(released["holders"][0]["name"], "billing-7", "{released}");
-    timeout(ms(10_000), guards[0].lost()).await.expect("the holder hears of it");
+    timeout(ms(10_000), guards[0].lost()).await.expect("the holder learns of it");
     let next = waiting.await.unwrap().unwrap();
     assert!(next.is_held() && guards[1].is_held());
     let free = run_at(url, &["release", "no", "--yes", "--json"]).await.exits(3).json();
@@ -124,7 +124,7 @@ async fn a_person_is_asked_and_may_say_no() {
     let mut terminal = Terminal::start(&words);
     terminal.is_asked().await;
     terminal.answer("y").await.exits(0).says("released from billing-7");
-    timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
+    timeout(ms(10_000), guard.lost()).await.expect("the holder learns of it");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_terminal_gets_colours_and_its_own_width() {
     assert!(!shown.contains('\u{1b}') && shown.contains("persistence"), "{shown}");
     let widest = shown.lines().map(|line| line.trim_end().chars().count()).max();
     assert!(widest.is_some_and(|widest| (60..=80).contains(&widest)), "{shown}");
-    // Where nobody looks, each row is a line.
+    // Without a terminal, each row is a line.
     let ran = run_at(&url, &["doctor"]).await.exits(0);
     assert!(ran.stdout.lines().any(|line| line.len() > 120), "{ran}");
     assert!(!ran.stdout.contains('\u{1b}'), "{ran}");
@@ -174,7 +174,7 @@ async fn a_foreign_client_is_shown_without_its_token() {
         let ran = run_at(&url, words).await.exits(0);
         assert!(!ran.stdout.contains(token), "{ran}");
     }
-    run_at(&url, &["show", "f"]).await.exits(0).says("says nothing of itself");
+    run_at(&url, &["show", "f"]).await.exits(0).says("an unknown client");
     let forever = run_at(&url, &["show", "forever", "--json"]).await.exits(0).json();
     assert_eq!(forever["remaining_ms"], Value::Null, "{forever}");
     let ran = run_at(&url, &["release", "f", "--yes"]).await.exits(0);
@@ -219,7 +219,7 @@ async fn what_the_server_refuses_has_a_code_of_its_own() {
     finish(command).await.exits(5).says("docs/servers.md");
 }
 
-/// `watch` while it runs.
+/// A running `watch`.
 struct Watching {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -246,7 +246,8 @@ impl Watching {
         serde_json::from_str(&self.line().await).unwrap()
     }
 
-    /// As at the keyboard. The next line is what it has said since the last one.
+    /// Interrupts it, as Ctrl-C does. Returns the line that it has printed since the last one, if
+    /// any.
     async fn interrupt(mut self) -> Option<String> {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
@@ -306,18 +307,18 @@ async fn a_lock_is_released_where_nobody_reads_on_and_nobody_is_asked_unseen() {
     let locks = holder(&url).await;
     let guard = locks.lock("a").acquire().await.unwrap();
     run_unread(&url, &["list"]).await.exits(0);
-    // Who does not see the holder cannot say whether it is to go.
+    // A person who does not see the holder cannot decide whether to release it.
     let words = ["--url", &url, "release", "a"];
     let ran = Terminal::start_unread(&words).end().await.exits(1);
     ran.says("nothing was changed");
     assert!(guard.is_held() && !ran.stderr.contains("[y/N]"), "{ran}");
     run_unread(&url, &["release", "a", "--yes"]).await.exits(0);
-    timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
+    timeout(ms(10_000), guard.lost()).await.expect("the holder learns of it");
     run_at(&url, &["show", "a"]).await.exits(3);
 
     let guard = locks.lock("b").acquire().await.unwrap();
     run_unread(&url, &["release", "b", "--yes", "--json"]).await.exits(0);
-    timeout(ms(10_000), guard.lost()).await.expect("the holder hears of it");
+    timeout(ms(10_000), guard.lost()).await.expect("the holder learns of it");
     run_unread(&url, &["release", "b", "--yes", "--json"]).await.exits(1);
 }
 
@@ -326,7 +327,7 @@ async fn a_client_of_this_library_without_a_record_is_told_from_a_stranger() {
     let server = server();
     let url = server.url();
     let _guard = Locks::connect(&url).await.unwrap().lock("a").acquire().await.unwrap();
-    // A version before there were times in tokens.
+    // A token of a version in which tokens had no time.
     let old = format!("{:032x}:7", 0xabc);
     command(&server, &["SET", "lock:old", &old, "NX", "PX", "60000"]).await;
     let token = format!("{:032x}:1790000000000000", 0xdef);
@@ -334,10 +335,10 @@ async fn a_client_of_this_library_without_a_record_is_told_from_a_stranger() {
     command(&server, &["SET", "lock:foreign", "t:7", "NX", "PX", "60000"]).await;
     for id in ["old", "nameless"] {
         let ran = run_at(&url, &["show", id]).await.exits(0);
-        ran.says("a client of this library that is not known by name");
-        run_at(&url, &["list", id]).await.exits(0).says("not known by name");
+        ran.says("an unnamed client of this library");
+        run_at(&url, &["list", id]).await.exits(0).says("an unnamed client");
     }
-    run_at(&url, &["show", "foreign"]).await.exits(0).says("says nothing of itself");
+    run_at(&url, &["show", "foreign"]).await.exits(0).says("an unknown client");
     run_at(&url, &["release", "nameless", "--yes"]).await.exits(0).says("`lost()` fires");
 }
 
@@ -348,7 +349,7 @@ async fn watching_ends_at_once_where_the_store_does_not_answer() {
     let mut watching = Watching::start(&proxy.url(), &["a"]);
     watching.line().await;
     proxy.hold(Direction::ToClient);
-    // It asks again and again, until a question of its stays without an answer.
+    // It asks again and again, until one of its questions gets no answer.
     let asked = async || -> String {
         let mut connection = server.connection().await;
         let mut question = redis::cmd("INFO");
@@ -366,6 +367,6 @@ async fn watching_ends_at_once_where_the_store_does_not_answer() {
         if same >= 20 { Ok(()) } else { Err(same) }
     })
     .await;
-    // Waiting for the answer, it would have told that there was none.
+    // If it had waited for the answer, it would have reported that there was none.
     assert_eq!(watching.interrupt().await, None);
 }

@@ -1,4 +1,4 @@
-//! The man page, the help and the completion; and what is wrong with a command line.
+//! The man page, the help and the completion; and mistakes on the command line.
 
 use crate::common::{PASSWORD, file, finish, program, run};
 
@@ -100,7 +100,7 @@ async fn a_store_that_is_out_of_reach_has_a_code_of_its_own() {
     }
 }
 
-/// What is cut at a limit and counted or filtered afterwards is wrong without a word.
+/// A list that is cut at a limit, and then counted or filtered, is wrong without any sign of it.
 #[tokio::test]
 async fn examples_that_go_on_to_programs_name_a_limit() {
     let guide = include_str!("../../../docs/operations.md").to_owned();

@@ -1,4 +1,4 @@
-//! What debounced calls came to, and whether it may have been.
+//! The outcomes of debounced calls, and whether they were allowed.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,24 @@ use crate::history::{Forgetting, Section, Verdict, is_forgotten, one_at_a_time, 
 /// How long a request and its answer may take when all is well.
 const PROMPT: u64 = 500_000_000;
 
-/// One debounced call. Times are as those of a [`Section`].
+/// One debounced call. Times are as in a [`Section`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What was debounced.
+    /// The id that was debounced.
     pub id: String,
-    /// Who made it: a number for each client that there was.
+    /// The client that made it; each client has a number of its own.
     pub client: u64,
     /// A client makes its calls in the order of their numbers.
     pub number: u64,
     /// Before it was made.
     pub made: u64,
-    /// How long it may take when all is well.
+    /// How long it may take while all is well.
     pub bound: u64,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing so far.
@@ -35,21 +35,22 @@ pub enum Outcome {
         token: u64,
         /// After it was granted.
         begun: u64,
-        /// Until when its lock was taken for valid. Before `begun` if it never was.
+        /// Until when its lock was believed to be valid. Before `begun` if it never was.
         valid_until: u64,
     },
-    /// Another call ran in its place. After it was told so.
+    /// Another call ran in its place. The time is after this one was told so.
     Superseded(u64),
-    /// Its caller went away, whether or not its run was granted. After that, and after what was asked
-    /// for it was answered: a request that was on its way may be granted the run when it arrives.
+    /// Its caller went away, whether or not its run was granted. The time is after that, and after
+    /// the answer to its last request: a request that was on its way may be granted the run when it
+    /// arrives.
     Withdrawn(u64),
-    /// It was told of an error, or its process was killed, whether or not its run was granted. After
-    /// that, as for one that was withdrawn; and why.
+    /// It got an error, or its process was killed, whether or not its run was granted. The time is
+    /// after that, as for a withdrawn call; and the reason.
     Failed(u64, String),
 }
 
 impl Call {
-    /// When its client knew what came of it.
+    /// When its client knew the outcome.
     fn answered(&self) -> Option<u64> {
         match self.outcome {
             Outcome::Waits => None,
@@ -58,8 +59,8 @@ impl Call {
         }
     }
 
-    /// By how much a store may be mistaken about when this call was made: a request that is repeated
-    /// says how old the call is, by a clock of another rate and in whole milliseconds.
+    /// By how much a store may be mistaken about when this call was made: a repeated request states
+    /// the call's age by a clock of another rate, in whole milliseconds.
     fn mistaken(&self) -> u64 {
         let age = self.answered().unwrap_or(self.made).saturating_sub(self.made);
         age / 50 + 2_000_000
@@ -79,14 +80,14 @@ impl Call {
     }
 }
 
-/// Judges all calls, which were made while all was well from some time on, if there is one.
+/// Judges all calls. From `well_since` on, if it is given, all was well.
 ///
 /// - **Runs of one id do not overlap while valid**, and their **fencing tokens grow**: as for locks.
-/// - **Nobody is told that another call runs when none does**: it began after this one was made; or
-///   nobody can know whether it did.
+/// - **No call is told that another one runs when none does**: the other began after this one was
+///   made, or whether it did is unknowable.
 /// - **No older call of a client runs after a newer one.**
-/// - **While all is well**, every call is answered within its bound, no call fails, and none runs that
-///   a run before it has covered.
+/// - **While all is well**, every call is answered within its bound, no call fails, and no call
+///   runs that an earlier run has covered.
 pub(crate) fn judge(
     calls: Vec<Call>,
     (forgettings, set_backs): (&[Forgetting], &[u64]),
@@ -104,7 +105,7 @@ pub(crate) fn judge(
         verdict.runs += runs.len();
         tokens_grow(&mut runs, forgettings, verdict);
         one_at_a_time(&mut runs, forgettings, verdict);
-        // By now they are in the order in which they began.
+        // `one_at_a_time` has sorted the runs by when they began.
         tokens_follow(&runs, forgettings, verdict);
         superseded_by_runs(&calls, &runs, (forgettings, set_backs), verdict);
         calls.sort_unstable_by_key(|call| (call.client, call.number));
@@ -119,8 +120,8 @@ pub(crate) fn judge(
 /// Compares each run with the one that began before it.
 fn tokens_follow(runs: &[Section], forgettings: &[Forgetting], verdict: &mut Verdict) {
     for pair in runs.windows(2).filter(|pair| pair[1].token < pair[0].token) {
-        // What began late may have been granted before the other, if that was forgotten; or was over
-        // before it began.
+        // The later run may have been granted before the other if the lock was forgotten; or it was
+        // over before it began.
         let was_valid = pair[1].granted <= pair[1].valid_until;
         if was_valid && !is_forgotten(forgettings, &pair[1].id, [pair[1].asked, pair[1].granted]) {
             verdict.violations.push(format!("a later run, a smaller token: {pair:?}"));
@@ -128,7 +129,7 @@ fn tokens_follow(runs: &[Section], forgettings: &[Forgetting], verdict: &mut Ver
     }
 }
 
-/// Looks for the run of another call in whose favour each was given up.
+/// Looks for the run of another call that superseded each superseded call.
 fn superseded_by_runs(
     calls: &[Call],
     runs: &[Section],
@@ -139,7 +140,7 @@ fn superseded_by_runs(
         let later = runs.partition_point(|run| run.granted < since);
         runs[later..].iter().any(|run| run.asked <= until)
     };
-    // What a client knows of its own calls it tells them as it is.
+    // Only calls of other clients count: a client tells its own calls exactly what it knows.
     let may_have_run = |client, since, until| {
         calls.iter().any(|other| {
             let (Outcome::Withdrawn(known) | Outcome::Failed(known, _)) = other.outcome else {
@@ -187,13 +188,13 @@ fn superseded_by_runs(
     }
 }
 
-/// When the last run was asked for that began before this time.
+/// When the last run that began before this time was asked for.
 fn last_before(runs: &[Section], at: u64) -> u64 {
     let before = runs.partition_point(|run| run.granted < at);
     runs[..before].last().map_or(at, |run| run.asked)
 }
 
-/// What else there was at that time, and shortly before and after it.
+/// The calls that were made or open in that time, or shortly before or after it.
 fn around(calls: &[Call], since: u64, at: u64) -> Vec<&Call> {
     const SHORTLY: u64 = 1_000_000_000;
     let there = |call: &&Call| {
@@ -217,7 +218,7 @@ fn in_order(calls: &[Call], verdict: &mut Verdict) {
     }
 }
 
-/// Of calls that were made while all was well.
+/// Checks calls that were made while all was well.
 fn answered_in_time(calls: &[Call], verdict: &mut Verdict) {
     for call in calls {
         match (&call.outcome, call.answered()) {
@@ -231,8 +232,8 @@ fn answered_in_time(calls: &[Call], verdict: &mut Verdict) {
     }
 }
 
-/// Of calls that were made while all was well: who had long been heard of when a run began has no run
-/// after it.
+/// Checks calls that were made while all was well: a call that the store had long known when a run
+/// began does not run after it.
 fn covered_once(calls: &[Call], runs: &[Section], verdict: &mut Verdict) {
     for call in calls {
         let Outcome::Ran { token, begun, .. } = call.outcome else { continue };
@@ -280,7 +281,7 @@ mod tests {
         history.judge()
     }
 
-    /// All that is wrong with these calls, which nothing excuses, is this.
+    /// Asserts that exactly this is wrong with these calls, without any excuse.
     fn assert_found(calls: &[Call], well_since: Option<u64>, found: &str) {
         let verdict = judged(calls, well_since, None);
         assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
@@ -307,7 +308,7 @@ mod tests {
         assert_found(&calls, None, "two valid at once");
         let verdict = judged(&calls, None, Some([120, 130]));
         assert_eq!((verdict.violations.len(), verdict.overlaps_after_forgetting), (0, 1));
-        // A run whose process was killed is over, as far as anybody can tell.
+        // A run whose process was killed counts as over.
         let calls = [call(0, 0, 0, ran(1, [100, 100])), call(1, 0, 110, ran(2, [190, 210]))];
         assert!(judged(&calls, None, None).violations.is_empty());
     }
@@ -374,10 +375,10 @@ mod tests {
             let found = verdict.violations.iter().any(|found| found.contains(&about));
             assert_eq!(found, !excused, "{made} {at} {verdict:?}");
         }
-        // Nothing runs in the place of the other one either.
+        // No run supersedes the other one either.
         let calls = [call(0, 0, 100, superseded(200)), other(150, 301)];
         assert_found(&calls, None, "no call ran in place");
-        // What ran in the place of an older one did so before this one was made.
+        // The run that superseded an older one began before this one was made.
         let before = call(2, 1, 20, ran(1, [60, 70]));
         let calls = [call(0, 0, 100, superseded(200)), other(50, 301), before];
         assert_found(&calls, None, "no call ran in place");
@@ -409,7 +410,7 @@ mod tests {
         let calls = [call(0, 0, 0, ran(1, [700, 710])), call(1, 0, 100, ran(2, [1700, 1710]))];
         assert_found(&calls, Some(0), "ran although");
         assert!(judged(&calls, None, None).violations.is_empty());
-        // It may not have been heard of then.
+        // The store may not have known the call yet.
         let calls = [call(0, 0, 0, ran(1, [500, 510])), call(1, 0, 100, ran(2, [1500, 1510]))];
         assert!(judged(&calls, Some(0), None).violations.is_empty());
     }

@@ -1,17 +1,17 @@
-//! What becomes of a request on a network on which everything goes wrong.
+//! The fate of a request on a network where everything can go wrong.
 
 use crate::Random;
 
-/// What becomes of a request, and of its answer.
+/// The fate of a request and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is executed, and its answer comes.
+    /// It is executed, and its answer arrives.
     Answered,
-    /// It is executed twice, as it is if it was sent again: the second answer comes to nobody.
+    /// It is executed twice, as if it had been sent again; the second answer reaches no caller.
     Twice,
     /// It is not executed.
     RequestLost,
-    /// It is executed, and its answer comes to nobody.
+    /// It is executed, and its answer is lost.
     ReplyLost,
 }
 

@@ -1,4 +1,4 @@
-//! What the holders of locks went through, and whether it may have been.
+//! What the holders of locks saw, and whether it was allowed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,26 +13,26 @@ use crate::calls::{self, Call};
 pub struct Section {
     /// The lock.
     pub id: String,
-    /// Who held it: a number for each client that there was.
+    /// The client that held it; each client has a number of its own.
     pub client: u64,
     /// Its fencing token.
     pub token: u64,
     /// Before it was asked for.
     pub asked: u64,
-    /// Since when the store may have granted it to its holder's process. The same as `asked`, but
-    /// for a hold that was handed over inside a process, which does not ask the store: such a
-    /// process learns at its next renewal, within a lease, that the store has forgotten it.
+    /// Since when the store may have granted it to its holder's process. The same as `asked`,
+    /// except for a hand-over inside a process, which does not ask the store: such a process learns
+    /// only at its next renewal, within a lease, that the store has forgotten the lock.
     pub standing_since: u64,
     /// After it was granted.
     pub granted: u64,
-    /// Until when its holder took it for valid: until it let go, was told of the loss, or would
-    /// have reached the deadline that it knew. Before `granted` if that was over when it came: the
-    /// holder has never taken it for valid.
+    /// Until when its holder believed it to be valid: until it released the lock, was told of the
+    /// loss, or reached the deadline that it knew. Before `granted` if that deadline had passed
+    /// when the grant arrived: the holder has never believed it to be valid.
     pub valid_until: u64,
 }
 
-/// A time in which a store lost data or was told to forget a lock, of one id or of all: what was
-/// granted before it promises nothing after it.
+/// A time in which a store lost data or was told to forget a lock, for one id or for all: grants
+/// from before it promise nothing after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forgetting {
     /// The lock that was forgotten; all of them if none is named.
@@ -43,8 +43,8 @@ pub struct Forgetting {
     pub to: u64,
 }
 
-/// A write that a resource refused although its holder took the lock for valid afterwards: somebody
-/// else had written there with a larger token.
+/// A write that a resource refused although its holder still believed the lock to be valid
+/// afterwards: another holder had already written with a larger token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The lock.
@@ -57,8 +57,8 @@ pub struct Refusal {
     pub at: u64,
 }
 
-/// A hold that ended before its holder let go of it and before its deadline: the store had said that
-/// the lock is not this holder's.
+/// A hold that ended before its release and before its deadline: the store had said that the lock
+/// is not this holder's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The lock.
@@ -71,7 +71,7 @@ pub struct Loss {
     pub at: u64,
 }
 
-/// Everything that is judged at the end of a run.
+/// Everything that is to be judged at the end of a run.
 #[derive(Debug, Default)]
 pub struct History {
     sections: HashMap<String, Vec<Section>>,
@@ -84,19 +84,19 @@ pub struct History {
     violations: Vec<String>,
 }
 
-/// What a history comes to.
+/// The result of judging a history.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// How many sections there were.
     pub acquisitions: usize,
-    /// Pairs of holders of one lock that took it for valid at the same time, where a store had
-    /// forgotten the first one: nothing but a quorum prevents it, so it is counted.
+    /// Pairs of holders that believed one lock to be valid at the same time, where a store had
+    /// forgotten the first one. Only a quorum prevents that, so it is merely counted.
     pub overlaps_after_forgetting: usize,
-    /// Hand-overs inside a process that did not know yet that the store had forgotten it, while
-    /// another process had been granted the lock: the token does grow in that process, but is below
-    /// the other's, so that a resource refuses it.
+    /// Hand-overs inside a process that did not yet know that the store had forgotten its lock and
+    /// granted it to another process. The token grows in that process, but is below the other's, so
+    /// that a resource refuses it.
     pub stale_hand_overs: usize,
-    /// Holds that a store had forgotten before their holders let go of them.
+    /// Holds that a store had forgotten before their holders released them.
     pub lost_after_forgetting: usize,
     /// How many debounced calls there were.
     pub calls: usize,
@@ -104,15 +104,14 @@ pub struct Verdict {
     pub runs: usize,
     /// How many were told that another call runs in their place.
     pub superseded: usize,
-    /// How many of these may have been told so of a run that nobody has seen: of a call that failed or
-    /// was withdrawn, or one that a store forgot.
+    /// How many of these may refer to a run that was not observed: of a call that failed or was
+    /// withdrawn, or one that a store forgot.
     pub superseded_by_unknown: usize,
-    /// How many were told so of a run before them, which a clock that was set back has moved behind
-    /// them.
+    /// How many refer to an earlier run that a clock set back has made look like a later one.
     pub superseded_by_set_back: usize,
     /// How many calls were made while all was well.
     pub calls_while_well: usize,
-    /// What must not be.
+    /// What was not allowed.
     pub violations: Vec<String>,
 }
 
@@ -142,17 +141,17 @@ impl History {
         self.calls.push(call);
     }
 
-    /// The clock of the store was set back then.
+    /// Adds a time at which the store's clock was set back.
     pub fn set_back(&mut self, at: u64) {
         self.set_backs.push(at);
     }
 
-    /// From then on nothing breaks, and nothing that was broken has an effect any more.
+    /// Sets the time from which nothing breaks, and earlier faults have no effect any more.
     pub fn well_since(&mut self, at: u64) {
         self.well_since = Some(at);
     }
 
-    /// Adds what somebody else has seen and what must not be.
+    /// Adds a violation that was found elsewhere.
     pub fn violation(&mut self, violation: impl fmt::Display) {
         self.violations.push(violation.to_string());
     }
@@ -167,16 +166,18 @@ impl History {
         self.sections.is_empty()
     }
 
-    /// Judges it.
+    /// Judges the history.
     ///
     /// - **Fencing tokens grow**: of two grants of one lock, the one that was asked for after the
     ///   other was granted has the larger token, whatever was lost or forgotten in between; and no
-    ///   token is granted twice. Of hand-overs inside a process, only while nothing is forgotten.
-    /// - **Exclusion while valid**: nobody was granted a lock before the time until which somebody
-    ///   else took it for valid, unless a store forgot it in between; nor did anybody write.
+    ///   token is granted twice. Hand-overs inside a process are held to this only while nothing is
+    ///   forgotten.
+    /// - **Exclusion while valid**: no client was granted a lock, or wrote under it, before the
+    ///   time until which another client believed it to be valid, unless a store forgot it in
+    ///   between.
     /// - **Nothing is lost before its time**, unless a store forgot it.
     ///
-    /// What is judged of debounced calls, whose runs are locks as well, is in `calls.rs`.
+    /// Debounced calls, whose runs are locks as well, are judged in `calls.rs`.
     pub fn judge(self) -> Verdict {
         let mut verdict = Verdict { violations: self.violations, ..Verdict::default() };
         for refusal in &self.refusals {
@@ -184,7 +185,7 @@ impl History {
             verdict.overlap(&self.forgettings, id, [*standing_since, *at], || {
                 let others = self.sections.get(id).into_iter().flatten();
                 let others: Vec<_> = others.filter(|other| other.token > *token).take(3).collect();
-                format!("somebody wrote while the lock was valid: {refusal:?}, one of {others:?}")
+                format!("a client wrote while the lock was valid: {refusal:?}, one of {others:?}")
             });
         }
         for loss in &self.losses {
@@ -208,8 +209,8 @@ impl History {
 }
 
 impl Verdict {
-    /// Two of one lock at the same time: what else there is to say of it unless a store forgot the
-    /// lock in that time.
+    /// Counts two holders of one lock at the same time if a store forgot the lock in that time, and
+    /// otherwise reports the violation.
     fn overlap(
         &mut self,
         forgettings: &[Forgetting],
@@ -234,7 +235,7 @@ pub(crate) fn is_forgotten(forgettings: &[Forgetting], id: &str, [from, to]: [u6
     })
 }
 
-/// Compares each grant with all that had been made before it was asked for.
+/// Compares each grant with all those made before it was asked for.
 pub(crate) fn tokens_grow(
     sections: &mut [Section],
     forgettings: &[Forgetting],
@@ -270,8 +271,9 @@ pub(crate) fn tokens_grow(
     }
 }
 
-/// Compares each grant with all before it that were still valid. The one of them that lasts longest
-/// would not do: if a store forgot it, it would hide that the others overlap without any excuse.
+/// Compares each grant with all before it that were still valid. Comparing only with the one that
+/// lasts longest would not do: if a store forgot it, it would hide an inexcusable overlap with
+/// another.
 pub(crate) fn one_at_a_time(
     sections: &mut [Section],
     forgettings: &[Forgetting],
@@ -354,7 +356,8 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_hides_nobody_else() {
-        // The first was forgotten, and believes in its lock for long; the other two have no excuse.
+        // The first was forgotten, and believes in its lock for a long time; the other two have no
+        // excuse.
         let sections =
             [section(1, [0, 10, 100]), section(2, [21, 30, 60]), section(3, [31, 50, 55])];
         let verdict = judged(&sections, &[Forgetting { id: None, from: 20, to: 20 }]);

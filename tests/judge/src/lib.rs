@@ -1,5 +1,5 @@
-//! What the simulation and the histories have in common: what is drawn from a seed, and the judge of
-//! what the holders saw. Neither knows the library, so a mistake in one cannot hide one in the other.
+//! What the simulation and the histories share: randomness from a seed, and the judge of what the
+//! holders saw. Neither knows the library, so a mistake there cannot hide one here.
 #![forbid(unsafe_code)]
 
 mod calls;

@@ -1,7 +1,7 @@
 //! Numbers that depend on nothing but a seed.
 
-/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): enough
-/// to spread what a test does, and the same on every machine.
+/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): good
+/// enough to vary what a test does, and the same on every machine.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -29,20 +29,20 @@ impl Random {
         self.any() % bound
     }
 
-    /// True once in so many times, on average.
+    /// True once in `times` calls, on average.
     ///
     /// # Panics
     ///
-    /// When that is 0.
+    /// When `times` is 0.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// One from a bag that is filled again when it is empty: so each comes, and soon.
+    /// Draws from a bag that is refilled when it is empty: so each value comes up, and soon.
     ///
     /// # Panics
     ///
-    /// When it is filled with nothing.
+    /// When `fill` returns nothing.
     pub fn draw<T>(&mut self, bag: &mut Vec<T>, fill: impl FnOnce() -> Vec<T>) -> T {
         if bag.is_empty() {
             *bag = fill();

@@ -1,4 +1,4 @@
-//! A client's connection: calls and their answers, which keep their order in both directions.
+//! A client's connection: calls and their answers, in order in both directions.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{Who, server::no_answer};
 /// How long a call may take, as in the Redis store.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long this call may take: a renewal as long as the shortest lease that it asks for.
+/// How long this call may take: for a renewal, the shortest lease that it asks for.
 pub fn limit_of<C>(call: &Call<C>) -> Duration {
     let shortest = match call {
         Call::Renew(batch) => batch.requests.iter().map(|request| request.lease).min(),
@@ -30,10 +30,10 @@ pub struct Connection(VecDeque<Pending>);
 #[derive(Clone, Hash)]
 struct Pending {
     call: Call<Who>,
-    /// Until when it is waited for.
+    /// When the wait for its answer ends.
     ends_at: Moment,
     answer: Option<Answer<Who>>,
-    /// Its time is over, and nobody waits for the answer.
+    /// Its time is over: the engine has been told so, and its answer will be discarded.
     abandoned: bool,
 }
 
@@ -59,41 +59,41 @@ impl Connection {
         self.0.iter().find(|pending| pending.answer.is_none()).map(|pending| &pending.call)
     }
 
-    /// The store has executed it.
+    /// Adds the answer to the call that the store has just executed.
     pub fn answer(&mut self, answer: Answer<Who>) {
         if let Some(pending) = self.0.iter_mut().find(|pending| pending.answer.is_none()) {
             pending.answer = Some(answer);
         }
     }
 
-    /// Is the answer to the oldest call there?
+    /// Has the oldest call been answered?
     pub fn has_answer(&self) -> bool {
         self.0.front().is_some_and(|pending| pending.answer.is_some())
     }
 
-    /// Is it one that nobody waits for any more?
+    /// Has the oldest call been answered after its time was over?
     pub fn has_late_answer(&self) -> bool {
         self.0.front().is_some_and(|pending| pending.abandoned && pending.answer.is_some())
     }
 
-    /// Will nobody wait for the answer to the call that the store executes next, and that is the oldest?
+    /// Is the oldest call the one that the store executes next, and is its time already over?
     pub fn is_next_late(&self) -> bool {
         self.0.front().is_some_and(|pending| pending.abandoned && pending.answer.is_none())
     }
 
-    /// The answer to the oldest call, if somebody waits for it; it is gone in any case.
+    /// Removes the answer to the oldest call. Returns it unless the call's time was over.
     pub fn take_answer(&mut self) -> Option<Answer<Who>> {
         let pending = self.has_answer().then(|| self.0.pop_front())??;
         pending.answer.filter(|_| !pending.abandoned)
     }
 
-    /// Until when the first call is waited for.
+    /// When the first wait for an answer ends.
     pub fn next_end(&self) -> Moment {
         let awaited = self.0.iter().filter(|pending| !pending.abandoned);
         awaited.map(|pending| pending.ends_at).min().unwrap_or(Moment::NEVER)
     }
 
-    /// What is said of a call whose time is over.
+    /// The answer that stands in for a call whose time is over.
     pub fn take_overdue(&mut self, now: Moment) -> Option<Answer<Who>> {
         let overdue = |pending: &&mut Pending| !pending.abandoned && pending.ends_at <= now;
         let pending = self.0.iter_mut().find(overdue)?;
@@ -101,7 +101,8 @@ impl Connection {
         Some(no_answer(&pending.call))
     }
 
-    /// It breaks: what the store has not executed, and what is said of the calls that were waited for.
+    /// Breaks the connection. Returns the calls that the store has not executed, and the answers
+    /// that stand in for those still awaited.
     pub fn cut(&mut self) -> (Vec<Call<Who>>, Vec<Answer<Who>>) {
         let calls = std::mem::take(&mut self.0);
         let awaited = calls.iter().filter(|pending| !pending.abandoned);

@@ -1,5 +1,5 @@
-//! Which mistakes are found here; the rest has a test in the suite (`tests/tests/mutants.rs`), where it is
-//! looked whether each has one.
+//! Which mistakes are found here. The rest have a test in the suite; `tests/tests/mutants.rs`
+//! checks that each mistake has one.
 
 use lock_core::mutant::Mutant::{self, *};
 
@@ -25,6 +25,7 @@ pub const BY_EXHAUSTION: &[Mutant] = &[
     FinishRemovesNewerCall,
 ];
 
-/// Found by the simulation: by clocks that differ, by who gets a turn, by what is forced or forgotten.
+/// Found by the simulation: by clocks that differ, by the order of turns, by locks that are forced
+/// or forgotten.
 pub const BY_CHANCE: &[Mutant] =
     &[NoMargin, ErrorCountedAsNotOurs, HandOverToTheCrowd, HandOffIsNotWatched];

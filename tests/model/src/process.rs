@@ -34,34 +34,34 @@ pub struct Process {
     numbers: u64,
 }
 
-/// What callers are told, in order.
+/// The outputs to callers, in order.
 pub type Told = Vec<Output<Who>>;
 
 impl Process {
-    /// One whose tokens begin with this name. It is connected, and hears notices.
+    /// Creates a process whose tokens begin with this name. It is connected, and receives notices.
     pub fn new(name: &str) -> Self {
         let mut engine = Engine::new(name, Arc::new(|_| 0));
         engine.notice(Notice::Connected(Delivery::Push), Moment::default());
         Self { engine, calls: Connection::default(), numbers: 0 }
     }
 
-    /// The engine, to be looked at.
+    /// The engine, for inspection.
     pub fn engine(&self) -> &Engine<Who> {
         &self.engine
     }
 
-    /// A number for a caller: callers have even ones.
+    /// Draws a number for a caller: callers have even ones.
     pub fn draw(&mut self) -> u64 {
         self.numbers += 2;
         self.numbers
     }
 
-    /// When there is something to do, if nothing happens before.
+    /// When the next timer is due.
     pub fn next_timer(&self) -> Moment {
         self.engine.next_timeout().unwrap_or(Moment::NEVER).min(self.calls.next_end())
     }
 
-    /// A turn with nothing but timers: those of the engine, and calls that were not answered in time.
+    /// Takes a turn for timers only: those of the engine, and calls that were not answered in time.
     pub fn turn(&mut self, now: Moment) -> Told {
         self.engine.timeout(now);
         while let Some(answer) = self.calls.take_overdue(now) {
@@ -70,21 +70,21 @@ impl Process {
         self.end_turn(now)
     }
 
-    /// A caller asks for something.
+    /// Handles a caller's command.
     pub fn command(&mut self, command: Command<Who>, now: Moment) -> Told {
         self.engine.timeout(now);
         self.engine.command(command, now);
         self.end_turn(now)
     }
 
-    /// A notice comes.
+    /// Handles a notice.
     pub fn notice(&mut self, notice: Notice, now: Moment) -> Told {
         self.engine.timeout(now);
         self.engine.notice(notice, now);
         self.end_turn(now)
     }
 
-    /// The answer to the oldest call comes.
+    /// Handles the answer to the oldest call.
     pub fn take_answer(&mut self, now: Moment) -> Told {
         self.engine.timeout(now);
         if let Some(answer) = self.calls.take_answer() {
@@ -93,7 +93,7 @@ impl Process {
         self.end_turn(now)
     }
 
-    /// The connection breaks, and is replaced: what the store has not executed of what was sent on it.
+    /// Breaks and replaces the connection. Returns the calls on it that the store has not executed.
     pub fn cut(&mut self, now: Moment) -> (Vec<Call<Who>>, Told) {
         self.engine.timeout(now);
         let (left, answers) = self.calls.cut();

@@ -1,4 +1,4 @@
-//! A server: the reference table, and what it answers to the calls of an engine.
+//! A server: the reference table, and its answers to the calls of an engine.
 
 use lock_core::{
     contract::StoreError,
@@ -6,7 +6,7 @@ use lock_core::{
     table::{Now, Subscriber, Table},
 };
 
-/// Executes all of a call, and says what the answer is.
+/// Executes all of a call, and returns the answer.
 pub fn answer<C: Clone, L: Subscriber>(table: &mut Table<L>, call: &Call<C>, at: Now) -> Answer<C> {
     /// The answers to one batch, in the order of its requests.
     fn each<Q, T: Clone, A, C, L: Subscriber>(
@@ -43,7 +43,7 @@ pub fn answer<C: Clone, L: Subscriber>(table: &mut Table<L>, call: &Call<C>, at:
     }
 }
 
-/// What an engine is told of a call that has no answer: it may have been executed, or not.
+/// What an engine is told about a call without an answer: it may have been executed, or not.
 pub fn no_answer<C: Clone>(call: &Call<C>) -> Answer<C> {
     fn silence<Q, A>(requests: &[Q]) -> Vec<Result<A, StoreError>> {
         requests.iter().map(|_| Err(StoreError::unavailable("no answer"))).collect()

@@ -1,4 +1,4 @@
-//! What a cluster is started with.
+//! The settings of a cluster.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,7 +19,7 @@ use crate::{
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 const NODES: usize = 6;
-/// How often a node may find that one of its ports was taken in between.
+/// How often the start is tried if one of the ports was taken in between.
 const ATTEMPTS: u32 = 10;
 
 /// The settings of a [`Cluster`] that is not started yet.
@@ -38,39 +38,39 @@ impl Default for ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// What each node is started as. Default: with nothing but the defaults.
+    /// The settings of each node. Default: those of [`RedisServerBuilder`].
     pub fn servers(mut self, servers: RedisServerBuilder) -> Self {
         self.servers = servers;
         self
     }
 
-    /// Has the nodes want a certificate of this authority from whom they talk to, and use TLS among
-    /// themselves, too. Only the harness talks to them without.
+    /// Makes the nodes require a certificate from this authority of their peers, and use TLS among
+    /// themselves as well. Only the harness talks to them without TLS.
     pub fn tls(mut self, certificates: &Certificates) -> Self {
         let servers = self.servers.certificates(certificates).tls_auth_clients(true);
         self.servers = servers.flag("--tls-replication", "yes");
         self
     }
 
-    /// How long a node may be silent until the others count it as down. Default: two seconds.
+    /// How long a node may be silent before the others count it as down. Default: two seconds.
     pub fn node_timeout(mut self, timeout: Duration) -> Self {
         self.node_timeout = timeout;
         self
     }
 
-    /// Whether nodes can be [cut off](Cluster::cut_off): what they tell each other takes a way of its
-    /// own then, and replicas are a user of their own. Not with [`tls`](Self::tls). Default: no.
+    /// Whether nodes can be [cut off](Cluster::cut_off): their bus then goes through relays, and
+    /// replicas log in as a user of their own. Not with [`tls`](Self::tls). Default: no.
     pub fn severable(mut self, severable: bool) -> Self {
         self.severable = severable;
         self
     }
 
-    /// Starts the nodes, and waits until the cluster is [`settled`](Cluster::settled). That takes two
-    /// seconds: primaries that start do not serve sooner.
+    /// Starts the nodes, and waits until the cluster is [`settled`](Cluster::settled). That takes
+    /// two seconds: a primary does not serve sooner after its start.
     ///
     /// # Panics
     ///
-    /// When one does not start, or they do not find each other.
+    /// When a node does not start, or the nodes do not find each other.
     pub async fn start(self) -> Cluster {
         let bus = self.severable.then(Bus::start);
         let servers = (0..ATTEMPTS).find_map(|_| self.try_start(bus.as_ref()));
@@ -86,7 +86,7 @@ impl ClusterBuilder {
         let nodes: Vec<_> = ports.iter().map(|ports| beginner(ports, bus)).collect();
         let start =
             |(number, ports)| self.try_start_node(ports, &nodes[number], &file(&nodes, number));
-        // At once: each wait is two looks at least.
+        // In parallel: each wait is at least two looks.
         thread::scope(|scope| {
             let starting: Vec<_> = ports
                 .into_iter()
@@ -98,7 +98,7 @@ impl ClusterBuilder {
         })
     }
 
-    /// Starts one that knows nobody.
+    /// Starts a node that knows no others.
     pub(super) fn start_stranger(&self, bus: Option<&Bus>) -> (Arc<RedisServer>, Beginner) {
         let server = (0..ATTEMPTS).find_map(|_| {
             let ports = self.servers.claim();
@@ -120,7 +120,7 @@ impl ClusterBuilder {
         let mut own = vec![
             ["--cluster-node-timeout", &timeout],
             ["--cluster-announce-bus-port", &bus_port],
-            // What a primary waits for, in case more replicas come.
+            // Otherwise a primary waits in case more replicas come.
             ["--repl-diskless-sync", "yes"],
             ["--repl-diskless-sync-delay", "0"],
         ];

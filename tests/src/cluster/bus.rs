@@ -1,8 +1,8 @@
-//! What the nodes of a cluster tell each other, led over relays, so that a node can be cut off.
+//! The bus between the nodes of a cluster, led over relays, so that a node can be cut off.
 //!
-//! Each node announces the port of a relay. Each opens a link of its own to each other one, so there
-//! are two links between two nodes, and both have to be cut. A relay knows to whom it leads; who has
-//! come says so in its first message.
+//! Each node announces the port of a relay. Each node opens a link of its own to each other one, so
+//! there are two links between two nodes, and both have to be cut. A relay knows its target; the
+//! first message on a link names its sender.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{ports::Port, server::bus_port};
 
 /// The beginning of a message, up to the end of its sender's name; the same in every version.
 const HEAD: usize = 80;
-/// Where the name begins.
+/// The offset of the name.
 const NAME: usize = 40;
 
 /// The relays of one cluster, on a thread and a runtime of their own. Nodes are named by their ports.
@@ -65,18 +65,19 @@ impl Bus {
         Self { cut_off, relays: Some(relays), thread: Some(thread) }
     }
 
-    /// Leads to one more node, and returns the port for the others.
+    /// Adds a relay to one more node, and returns its port for the others.
     pub(super) fn lead_to(&self, target: u16) -> u16 {
         let (port, listener) = loop {
             let port = Port::claim();
-            // Taken in between by a program that knows nothing of claims, if it fails.
+            // Binding fails if a program that does not take part in the claims has taken the port
+            // in between.
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())) {
                 break (port, listener);
             }
         };
         listener.set_nonblocking(true).expect("a socket can be told not to block");
         let number = port.number();
-        let relays = self.relays.as_ref().expect("it is taken by the destructor only");
+        let relays = self.relays.as_ref().expect("only the destructor takes it");
         let relay = Relay { listener, _port: port, target };
         relays.send(relay).expect("the thread runs until the destructor");
         number
@@ -115,15 +116,15 @@ impl Relay {
         let listener = listener.expect("a socket that listens can be waited for");
         loop {
             if let Ok((link, _)) = listener.accept().await {
-                // One that breaks is opened again by its node.
+                // If a link breaks, its node opens it again.
                 tokio::spawn(lead(link, self.target, cuts.clone()));
             }
         }
     }
 }
 
-/// Leads one link to this node, until one end of it is cut off. Nothing arrives then, and nobody learns
-/// of it: the link is open until it ends with the cut.
+/// Leads one link to this node, until one end of it is cut off. After that nothing arrives, and
+/// neither end is told: the link stays open until the cut ends.
 async fn lead(
     mut link: TcpStream,
     target: u16,
@@ -145,7 +146,7 @@ async fn lead(
         _ = cuts.wait_for(is_cut) => {}
         led = leading => return led.map(drop),
     }
-    // The far end sees its link end, as the near one would after a while without an answer.
+    // The far end sees its link close, as the near one would after a while without an answer.
     let _ = cuts.wait_for(|nodes| !is_cut(nodes)).await;
     Ok(())
 }

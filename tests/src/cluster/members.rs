@@ -1,4 +1,4 @@
-//! Nodes that come, that go, and that are cut off.
+//! Adding, removing and cutting off nodes.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// When it does not start, or the nodes do not find each other.
+    /// When the node does not start, or the nodes do not find each other.
     pub async fn add_node(&self) -> Arc<RedisServer> {
         let (server, node) = self.builder.start_stranger(self.bus.as_ref());
         let (port, bus_port) = (node.port.to_string(), node.bus_port.to_string());
-        // By each of them: otherwise they hear of it one after the other.
+        // Every node is told, because otherwise they learn of it one after the other.
         for other in &self.able() {
             let () = told(other, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]).await;
         }
@@ -29,8 +29,8 @@ impl Cluster {
         server
     }
 
-    /// Moves the slots away that a node still has, to the other primaries, and has all others forget
-    /// it. It is an empty cluster by itself then, which runs until it is dropped. Its replicas follow
+    /// Moves the remaining slots of a node to the other primaries, and makes all others forget it.
+    /// It is then an empty cluster of its own, which runs until it is dropped. Its replicas follow
     /// other primaries.
     ///
     /// # Panics
@@ -50,11 +50,11 @@ impl Cluster {
 
         let name = name_of(server.known_port());
         self.locked().retain(|other| other.port() != port);
-        // A replica does not forget its primary; it follows whoever has got the last slot.
+        // A replica does not forget its primary; it follows the node that got the last slot.
         for other in &self.able() {
             eventually(PATIENCE, || async {
                 match ask::<()>(other, &["CLUSTER", "FORGET", &name]).await {
-                    // One that has forgotten it may have told this one.
+                    // Another node that has forgotten it may have told this one.
                     Err(error) if error.to_string().contains("Unknown node") => Ok(()),
                     answer => answer,
                 }
@@ -66,9 +66,9 @@ impl Cluster {
         server
     }
 
-    /// Separates a node from all other nodes, and from nobody else: clients still reach it. The others
-    /// hear nothing from it, and it nothing from them; no replica gets a byte from it, and it none
-    /// from a primary. It may not be started again meanwhile.
+    /// Separates a node from all other nodes; clients still reach it. The node and the others
+    /// receive nothing from each other: no replica gets a byte from it, and it gets none from a
+    /// primary. It must not be started again meanwhile.
     ///
     /// # Panics
     ///
@@ -76,14 +76,14 @@ impl Cluster {
     pub async fn cut_off(&self, server: &RedisServer) {
         self.bus().cut_off(server.port(), true);
         let (user, _) = REPLICAS;
-        // Its replicas log in to it; and it logs in to its primary.
+        // Its replicas log in to it, and it logs in to its primary.
         let () = told(server, &["ACL", "SETUSER", user, "off"]).await;
         let () = told(server, &["CONFIG", "SET", "masterauth", "cut off"]).await;
         let _: u64 = told(server, &["CLIENT", "KILL", "USER", user]).await;
         let _: u64 = told(server, &["CLIENT", "KILL", "TYPE", "master"]).await;
     }
 
-    /// Ends that.
+    /// Ends the separation.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! Slots that move to another node, key by key, as `redis-cli --cluster reshard` has them move.
+//! Moves slots to another node, key by key, as `redis-cli --cluster reshard` does.
 
 use std::{collections::BTreeMap, iter, sync::Arc};
 
@@ -11,16 +11,16 @@ use super::{
 use crate::{RedisServer, eventually};
 
 const SLOTS_AT_ONCE: usize = 200;
-/// How many keys go with one command, and how many are written with one pipeline.
+/// How many keys move with one command, and how many are written with one pipeline.
 const BATCH: usize = 100;
 const PIPELINE: usize = 1_000;
 /// How long one command may take, in milliseconds.
 const TIMEOUT: &str = "10000";
-/// Keys of a test that has ended go by themselves.
+/// The lifetime of keys in seconds, so that those of a test that has ended expire.
 const TIME_TO_LIVE: u64 = 3_600;
 
-/// Slots that have begun to move: their keys are at two nodes. It stays so when this is dropped. There
-/// is no way back, on which no key would be missed.
+/// Slots that have begun to move: their keys are on two nodes, and stay there when this is dropped.
+/// Moving them back would leave a time in which a key is missed.
 #[derive(Debug)]
 #[must_use = "the slot stays half moved until `finish`"]
 pub struct SlotMove<'a> {
@@ -31,8 +31,8 @@ pub struct SlotMove<'a> {
 }
 
 impl Cluster {
-    /// Moves a slot to this primary, with all keys, and waits until all nodes say so. Does nothing
-    /// if it is there.
+    /// Moves a slot with all its keys to this primary, and waits until all nodes say so. Does
+    /// nothing if it is already there.
     ///
     /// # Panics
     ///
@@ -44,8 +44,8 @@ impl Cluster {
         }
     }
 
-    /// The same with many: some hundred at a time, or all
-    /// [at once](crate::ServerVersion::moves_slots_at_once) where the servers can do that.
+    /// The same for many slots: some hundred at a time, or all of them [at
+    /// once](crate::ServerVersion::moves_slots_at_once) where the servers can do that.
     ///
     /// # Panics
     ///
@@ -91,12 +91,12 @@ impl Cluster {
         eventually(PATIENCE, || self.agreed(are_there)).await;
     }
 
-    /// Opens a slot for its way to this primary: keys that are missing are looked for there from
-    /// now on. None has moved yet.
+    /// Begins to move a slot to this primary: from now on, clients are sent there for missing keys.
+    /// No key has moved yet.
     ///
     /// # Panics
     ///
-    /// When a node refuses, or the slot is there.
+    /// When a node refuses, or the slot is already there.
     pub async fn begin_move(&self, slot: u16, to: &RedisServer) -> SlotMove<'_> {
         let from = self.primary_of(slot).await;
         self.begin(vec![slot], from, to).await
@@ -114,8 +114,8 @@ impl Cluster {
         this
     }
 
-    /// Writes so many small keys into a slot: `fill:{word}:0` and so on, with the slot's
-    /// [word](Self::word_of). They have an hour to live.
+    /// Writes this many small keys into a slot: `fill:{word}:0` and so on, with the slot's
+    /// [word](Self::word_of). They expire after an hour.
     ///
     /// # Panics
     ///
@@ -137,17 +137,17 @@ impl Cluster {
 }
 
 impl SlotMove<'_> {
-    /// From where it moves.
+    /// The node that it moves from.
     pub fn from(&self) -> &RedisServer {
         &self.from
     }
 
-    /// Where it moves to.
+    /// The node that it moves to.
     pub fn to(&self) -> &RedisServer {
         &self.to
     }
 
-    /// Moves so many keys, in batches, and says how many there were.
+    /// Moves up to this many keys, in batches, and returns how many there were.
     ///
     /// # Panics
     ///
@@ -178,12 +178,12 @@ impl SlotMove<'_> {
             command.arg("AUTH").arg(password);
         }
         command.arg("KEYS").arg(keys);
-        // `NOKEY`, if all have expired meanwhile, is an answer, too.
+        // `NOKEY`, if all have expired meanwhile, is also a valid answer.
         let moved: RedisResult<String> = command.query_async(connection).await;
         moved.unwrap_or_else(|error| panic!("MIGRATE: {error}"));
     }
 
-    /// Moves the keys that are left, closes the slots, and waits until all nodes say where they are.
+    /// Moves the remaining keys, closes the slots, and waits until all nodes say where they are.
     ///
     /// # Panics
     ///
@@ -191,13 +191,13 @@ impl SlotMove<'_> {
     pub async fn finish(self) {
         self.move_keys(usize::MAX).await;
         let owner = name(&self.to);
-        // This one first: the old one sends clients to it as soon as it is told.
+        // The new owner first: the old one sends clients to it as soon as it is told.
         self.set_slots(&self.to, &["NODE", &owner]).await;
         let others = self.cluster.able();
         let others = others.iter().filter(|other| other.port() != self.from.port());
         for other in iter::once(&self.from).chain(others) {
-            // Replicas refuse: they hear it from the others. So does the old one that has heard it
-            // already, if it is a replica for want of slots.
+            // Replicas refuse: they learn it from the others. So does the old owner if it has
+            // already learned it and, without slots, become a replica.
             let _: RedisResult<()> = self.tell(other, &["NODE", &owner]).await;
         }
         self.cluster.arrived(&self.slots, &self.to).await;
@@ -219,7 +219,7 @@ impl SlotMove<'_> {
     }
 }
 
-/// What the nodes call this one.
+/// The name of this node.
 fn name(server: &RedisServer) -> String {
     name_of(server.known_port())
 }

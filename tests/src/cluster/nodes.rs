@@ -1,29 +1,29 @@
-//! What the nodes of a cluster know of each other: what they are told, and what they say.
+//! What the nodes of a cluster know about each other: what they are told, and what they say.
 
 use std::fmt::Write as _;
 
 use super::slots::SLOTS;
 use crate::RedisServer;
 
-/// One node, as the first ones of a cluster are told of it when they start.
+/// One node, as the first nodes of a cluster are told about it when they start.
 pub(super) struct Beginner {
-    /// What the other nodes know it by.
+    /// The port by which the other nodes know it.
     pub(super) port: u16,
-    /// Where they talk to it.
+    /// The port on which they talk to it.
     pub(super) bus_port: u16,
 }
 
-/// What a node on this port is called.
+/// The name of a node on this port.
 pub(super) fn name_of(port: u16) -> String {
     format!("{port:040x}")
 }
 
-/// The port of the node that is called so.
+/// The port of the node with this name.
 pub(super) fn port_of(name: &[u8]) -> Option<u16> {
     u16::from_str_radix(str::from_utf8(name).ok()?, 16).ok()
 }
 
-/// The file of a node that knows nobody.
+/// The file of a node that knows no others.
 pub(super) fn file_of_stranger(node: &Beginner) -> String {
     let Beginner { port, bus_port } = node;
     let name = name_of(*port);
@@ -33,8 +33,8 @@ pub(super) fn file_of_stranger(node: &Beginner) -> String {
     )
 }
 
-/// The file of one of them. The first half are primaries, each with as many slots as the others; the
-/// second half are their replicas, in the same order.
+/// The file of one of these nodes. The first half are primaries, with equal shares of the slots;
+/// the second half are their replicas, in the same order.
 pub(super) fn file(nodes: &[Beginner], myself: usize) -> String {
     let primaries = nodes.len() / 2;
     let name = |number: usize| name_of(nodes[number].port);
@@ -49,7 +49,7 @@ pub(super) fn file(nodes: &[Beginner], myself: usize) -> String {
             ("slave", name(shard), String::new())
         };
         let mark = if number == myself { "myself," } else { "" };
-        // Nodes that are not told make up one of their own.
+        // Nodes that are not told one make it up.
         let shard_id = if RedisServer::version().is_before(7, 2) {
             String::new()
         } else {
@@ -73,11 +73,11 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) port: u16,
     flags: Vec<String>,
-    /// The name of whose replica it is.
+    /// The name of its primary, if it is a replica.
     pub(super) primary: Option<String>,
     pub(super) epoch: u64,
     has_link: bool,
-    /// First and last, of each range.
+    /// The first and the last slot of each range.
     pub(super) slots: Vec<(u16, u16)>,
 }
 
@@ -94,7 +94,7 @@ impl Node {
             let (port, _) = address.split_once('@')?;
             let range = |word: &&str| {
                 let (first, last) = word.split_once('-').unwrap_or((word, word));
-                // A slot that is half moved is not one of these, but in brackets.
+                // A half-moved slot is in brackets, and does not count.
                 Some((first.parse().ok()?, last.parse().ok()?))
             };
             Some(Self {
@@ -122,7 +122,7 @@ impl Node {
         self.is("slave")
     }
 
-    /// Whether it is known, and not said to be down.
+    /// Whether the node is known, and not said to be down.
     pub(super) fn is_in_order(&self) -> bool {
         let faults = ["fail", "fail?", "handshake", "noaddr"];
         self.has_link && !faults.iter().any(|fault| self.is(fault))

@@ -6,8 +6,8 @@ use super::Cluster;
 pub(super) const SLOTS: u16 = 16_384;
 
 impl Cluster {
-    /// The slot of a key: of what is between its first `{` and the first `}` behind that, unless that
-    /// is nothing.
+    /// The slot of a key: that of the part between its first `{` and the next `}`, unless it is
+    /// empty.
     pub fn slot_of(key: impl AsRef<[u8]>) -> u16 {
         let key = key.as_ref();
         let position = |of: u8, bytes: &[u8]| bytes.iter().position(|byte| *byte == of);
@@ -19,7 +19,7 @@ impl Cluster {
         checksum(tag.unwrap_or(key)) % SLOTS
     }
 
-    /// A word whose slot this is: `{word}` puts a key there.
+    /// A word with this slot: `{word}` puts a key there.
     pub fn word_of(slot: u16) -> String {
         let mut words = (0_u32..).map(|number| number.to_string());
         words
@@ -28,7 +28,7 @@ impl Cluster {
     }
 }
 
-/// CRC16 as XMODEM has it.
+/// CRC16, as in XMODEM.
 fn checksum(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |sum, byte| {
         (0..8).fold(sum ^ (u16::from(*byte) << 8), |sum, _| {

@@ -1,4 +1,4 @@
-//! How fast the clocks of this process run.
+//! Measures how fast the clocks of this process run.
 
 use std::{
     sync::LazyLock,
@@ -13,29 +13,31 @@ use crate::wait::{ms, now, read};
 /// How long a rate is measured.
 const TIME: Duration = ms(50);
 
-/// How far apart the two readings of the machine's clock may be that enclose one of another clock.
+/// How far apart, in nanoseconds, the two readings of the machine's clock may be that enclose a
+/// reading of another clock.
 const CLOSE: u64 = 1000;
 
-/// How often a closer pair is looked for, on a machine that does something else in between.
+/// How many pairs are tried for a close one, on a machine that is also doing other work.
 const LOOKS: u32 = 1000;
 
-/// What an `Instant` is compared with.
+/// The `Instant` that others are measured from.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A clock of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
-    /// What a lease is measured by: it counts while the machine sleeps, and nobody sets it.
+    /// The clock that leases are measured by: it goes on while the machine sleeps, and is never
+    /// set.
     Boot,
-    /// What Rust's `Instant` shows, and so Tokio's timers.
+    /// The clock of Rust's `Instant`, and so of Tokio's timers.
     Monotonic,
-    /// The one that people set.
+    /// The wall clock, which can be set.
     Wall,
 }
 
 impl Clock {
-    /// The machine's time, and what this clock shows then, in nanoseconds.
+    /// The machine's time, and the reading of this clock at that time, in nanoseconds.
     #[must_use]
     pub fn beside_the_machines(self) -> [u64; 2] {
         let (mut closest, mut least) = ([0, 0], u64::MAX);
@@ -65,7 +67,7 @@ impl Clock {
     }
 }
 
-/// By how many millionths this clock runs faster than the machine's, as measured just now. It takes
+/// By how many millionths this clock runs faster than the machine's, as measured just now. Blocks
 /// the thread for a while.
 #[must_use]
 pub fn rate_of(clock: Clock) -> i64 {
@@ -74,7 +76,7 @@ pub fn rate_of(clock: Clock) -> i64 {
     rate_between(before, clock.beside_the_machines())
 }
 
-/// The same, between two readings beside the machine's time.
+/// The same, from two pairs of readings of [`Clock::beside_the_machines`].
 #[must_use]
 pub fn rate_between(before: [u64; 2], after: [u64; 2]) -> i64 {
     let [machines, shown] =

@@ -1,12 +1,12 @@
-/* The clocks of a host of its own: preloaded into a process, it answers in place of the C library.
+/* Gives a process the clocks of a host of its own: preloaded, it answers in place of the C library.
  * A page that a test writes holds three numbers:
  *
  * - by how many nanoseconds the wall clock differs from the machine's;
  * - by how many millionths all clocks run faster than the machine's;
  * - since when they do, in nanoseconds of the machine's CLOCK_MONOTONIC.
  *
- * CLOCK_MONOTONIC_RAW shows the machine's CLOCK_MONOTONIC: what a process says of times has to be
- * comparable with what others say. Time-outs are counted by the kernel, whose clock is the machine's.
+ * CLOCK_MONOTONIC_RAW shows the machine's CLOCK_MONOTONIC: the times that a process reports have to
+ * be comparable with those of others. The kernel counts time-outs, by the machine's clock.
  *
  * The kernel is asked directly: a look-up of the real function would allocate, and an allocator
  * that asks for the time while it is being set up would come back here. */

@@ -1,4 +1,4 @@
-//! One client, one connection to the server, and what goes through.
+//! One client, its connection to the server, and the bytes between them.
 
 use std::{
     future::pending,
@@ -26,16 +26,16 @@ use super::{
 
 const PIECE: usize = 64 * 1024;
 
-/// What a connection and the proxy's main task know of each other.
+/// State that a connection and the proxy's main task share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handle {
     /// Resets the connection.
     pub(super) stop: CancellationToken,
-    /// Whether bytes were swallowed, so that the connection makes no sense after the fault.
+    /// Whether bytes were swallowed, so that the connection is out of step after the fault.
     pub(super) lost_bytes: Arc<AtomicBool>,
 }
 
-/// Passes bytes both ways until one side ends, a fault cuts, or the handle stops it.
+/// Passes bytes both ways until one side ends, a fault cuts the connection, or the handle stops it.
 pub(super) async fn relay(mut client: TcpStream, port: u16, shared: Arc<Shared>, handle: Handle) {
     let server = select! {
         biased;
@@ -75,7 +75,7 @@ pub(super) async fn relay(mut client: TcpStream, port: u16, shared: Arc<Shared>,
     }
 }
 
-/// The server is down. In a black hole the client cannot notice.
+/// Handles a client while the server is down. In a black hole, the client must not notice.
 async fn refuse(client: TcpStream, shared: &Shared, handle: &Handle) {
     if shared.faults().lane(Lane::ToClient).black_hole {
         handle.lost_bytes.store(true, Ordering::Relaxed);
@@ -84,17 +84,17 @@ async fn refuse(client: TcpStream, shared: &Shared, handle: &Handle) {
     let _ = client.set_zero_linger();
 }
 
-/// The entry of a lane: applies the faults, and puts what is left into the queue.
+/// The entry of a lane: applies the faults, and puts the rest into the queue.
 struct Entry<'a> {
     lane: Lane,
     shared: &'a Shared,
     handle: &'a Handle,
     queue: UnboundedSender<Parcel>,
-    /// When the last parcel arrives, which none may overtake.
+    /// When the last parcel arrives; later ones must not overtake it.
     latest: Option<Instant>,
 }
 
-/// What is on its way through a lane.
+/// A piece on its way through a lane.
 struct Parcel {
     arrival: Arrival,
     /// How often the network had healed when this was sent.
@@ -151,7 +151,7 @@ impl Entry<'_> {
         pending().await
     }
 
-    /// The sender has closed its side; in a black hole nobody hears of it.
+    /// The sender has closed its side; in a black hole, the receiver is not told.
     async fn end(&mut self) {
         if self.shared.faults().lane(self.lane).black_hole {
             self.handle.lost_bytes.store(true, Ordering::Relaxed);
@@ -233,7 +233,8 @@ async fn read_replies(mut server: impl AsyncRead + Unpin, mut lane: Entry<'_>) {
     }
 }
 
-/// Ends when the connection has to: at a cut. The client's own end still lets the replies through.
+/// Returns when the connection has to end: at a cut. After the client's own end, replies still get
+/// through.
 async fn deliver_commands(
     mut server: impl AsyncWrite + Unpin,
     queue: UnboundedReceiver<Parcel>,
@@ -246,7 +247,7 @@ async fn deliver_commands(
     }
 }
 
-/// Ends when the connection has to: at a cut, and when the server has ended.
+/// Returns when the connection has to end: at a cut, or when the server has closed it.
 async fn deliver_replies(
     mut client: impl AsyncWrite + Unpin,
     queue: UnboundedReceiver<Parcel>,
@@ -272,7 +273,7 @@ async fn deliver(
     while let Some(parcel) = queue.recv().await {
         wait_for_arrival(&parcel, shared).await;
         match parcel.content {
-            // The receiver's own end is noticed where its bytes are read.
+            // A failed write is ignored: the receiver's end is noticed where its bytes are read.
             Content::Bytes(bytes) => {
                 reachable = reachable && receiver.write_all(&bytes).await.is_ok();
             }

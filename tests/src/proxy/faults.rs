@@ -1,4 +1,4 @@
-//! What is wrong with the network at the moment.
+//! The current faults of the network.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use lock_judge::Random;
 
-/// Which way the bytes go that a fault of a [`Proxy`](super::Proxy) is about.
+/// The direction of the bytes that a fault of a [`Proxy`](super::Proxy) affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server: commands.
     ToServer,
     /// From the server to the client: replies.
     ToClient,
-    /// Each of the two by itself.
+    /// Both of them, each separately.
     Both,
 }
 
@@ -29,11 +29,11 @@ pub(super) enum Lane {
 pub(super) struct Faults {
     to_server: LaneFaults,
     to_client: LaneFaults,
-    /// How many replies still come until the one that is dropped, itself included.
+    /// The number of replies up to and including the one that is dropped.
     drop_reply: Option<u64>,
     /// The same for the one before which the connection is cut.
     cut_reply: Option<u64>,
-    /// Of so many messages of subscriptions, the last one is dropped.
+    /// The last one of each group of this many subscription messages is dropped.
     drop_message: Option<u64>,
     messages: u64,
 }
@@ -45,7 +45,7 @@ pub(super) struct LaneFaults {
     pub(super) delay: Option<Delay>,
     /// How many bytes still pass until the connection is cut.
     pub(super) cut_after: Option<usize>,
-    /// The next bytes are the last ones of their connection, in this direction.
+    /// The next bytes are the last of their connection in this direction.
     pub(super) half_close: bool,
 }
 
@@ -117,7 +117,7 @@ impl Faults {
         }
     }
 
-    /// Decides about the next reply. Each fault is for one reply and then over.
+    /// Decides about the next reply. Each fault applies to one reply.
     pub(super) fn meet_reply(&mut self) -> ReplyFate {
         let cut = is_met(&mut self.cut_reply);
         let drop = is_met(&mut self.drop_reply);
@@ -129,7 +129,7 @@ impl Faults {
     }
 }
 
-/// Counts down to the one that is meant.
+/// Counts down to the chosen reply.
 fn is_met(countdown: &mut Option<u64>) -> bool {
     let Some(left) = countdown else {
         return false;
@@ -160,7 +160,7 @@ impl LaneFaults {
         Passage::Cut(last)
     }
 
-    /// When bytes that come in now go out.
+    /// When bytes that arrive at the proxy now are delivered.
     pub(super) fn arrival(&mut self, now: Instant) -> Arrival {
         if self.hold {
             return Arrival::Healed;

@@ -1,4 +1,4 @@
-//! The proxy's main task: takes connections, and ends them on command.
+//! The proxy's main task: accepts connections, and ends them on command.
 
 use std::{
     future::{pending, ready},
@@ -24,10 +24,10 @@ use super::{
 use crate::ports::Port;
 
 const BACKLOG: u32 = 1024;
-/// The pause between two attempts at what somebody else prevents for a moment.
+/// The pause between two attempts at something that another process prevents for a moment.
 const STEP: Duration = Duration::from_millis(10);
 
-/// What the owner of a proxy has it do. Each is answered when it is done.
+/// A command from the owner of a proxy. Each is answered when it is done.
 #[derive(Debug)]
 pub(super) enum Control {
     Reset(mpsc::Sender<()>),
@@ -47,7 +47,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens on a free port; has to be called inside a runtime.
+    /// Listens on a free port; must be called inside a runtime.
     pub(super) fn bind(shared: Arc<Shared>) -> (Self, u16, UnboundedSender<Control>) {
         let (socket, port) = (0..100)
             .map(|_| Port::claim())
@@ -79,7 +79,7 @@ impl Listener {
                     done
                 }
                 Some(Control::Refuse(done)) => {
-                    // The clients that are connected already, as far as they know, stay.
+                    // Clients that believe that they are already connected stay.
                     self.take_waiting().await;
                     self.socket = None;
                     self.wait_until_refused().await;
@@ -106,12 +106,12 @@ impl Listener {
     }
 
     /// A process that another test is starting holds a copy of the socket until it has become
-    /// `redis-server`; only then does the kernel close it.
+    /// `redis-server`; only then does the kernel close the port.
     async fn wait_until_refused(&self) {
         let address = (Ipv4Addr::LOCALHOST, self.port.number());
         let mut left = PATIENCE.as_millis() / STEP.as_millis();
         while TcpStream::connect(address).await.is_ok() {
-            assert!(left > 0, "somebody else listens on port {}", address.1);
+            assert!(left > 0, "another process listens on port {}", address.1);
             left -= 1;
             sleep(STEP).await;
         }
@@ -134,7 +134,7 @@ impl Listener {
         }
     }
 
-    /// Resets the connections that `is_meant` names, and waits until they are closed.
+    /// Resets the connections that `is_meant` selects, and waits until they are closed.
     async fn stop(&mut self, is_meant: impl Fn(&Handle) -> bool) {
         let (meant, others) = std::mem::take(&mut self.connections)
             .into_iter()
@@ -162,9 +162,9 @@ impl Listener {
         }
     }
 
-    /// The clients that the kernel has connected and nobody has looked at.
+    /// The clients that the kernel has connected and the proxy has not accepted yet.
     async fn waiting(&self) -> Vec<TcpStream> {
-        // Lets the runtime hear from the kernel first.
+        // Lets the runtime get the kernel's events first.
         yield_now().await;
         let mut clients = Vec::new();
         loop {
@@ -179,7 +179,7 @@ impl Listener {
 
 fn listen(port: &Port) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // The connections of the last listener may not have left the kernel yet.
+    // The kernel may still know connections of the previous listener.
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))?;
     socket.listen(BACKLOG)
@@ -190,7 +190,7 @@ async fn accept(socket: Option<&TcpListener>) -> TcpStream {
         return pending().await;
     };
     loop {
-        // An error is about one client that has gone again.
+        // An error concerns one client that has gone again.
         if let Ok((client, _)) = socket.accept().await {
             return client;
         }

@@ -2,21 +2,21 @@
 
 /// Finds the end of each message in a stream of bytes that arrives in pieces.
 ///
-/// Knows all types of RESP2 and RESP3, nested at will. A stream that is not RESP, such as TLS, is
+/// Knows all types of RESP2 and RESP3, at any nesting. A stream that is not RESP, such as TLS, is
 /// recognised by its first byte.
 #[derive(Debug, Default)]
 pub(super) struct ReplyScanner {
-    /// The bytes of the message that were looked at, so that none is looked at twice.
+    /// How many bytes of the message were scanned, so that none is scanned twice.
     position: usize,
-    /// Where the line that starts at `position` was searched for its end already.
+    /// How far the line that starts at `position` was searched for its end.
     searched: usize,
     /// The end of the blob whose header was read.
     blob_end: Option<usize>,
-    /// The elements still missing in each aggregate that is open, outermost first.
+    /// The number of elements still missing in each open aggregate, outermost first.
     missing: Vec<usize>,
 }
 
-/// Is this what a channel's subscribers hear, and not the answer to a command? In RESP3 it is a
+/// Is this a message to a channel's subscribers, and not the answer to a command? In RESP3 it is a
 /// push, in RESP2 an array like any other.
 pub(super) fn is_message(reply: &[u8]) -> bool {
     [&b">3\r\n$7\r\nmessage\r\n"[..], b"*3\r\n$7\r\nmessage\r\n"]
@@ -24,18 +24,18 @@ pub(super) fn is_message(reply: &[u8]) -> bool {
         .any(|start| reply.starts_with(start))
 }
 
-/// Is this the answer to a replica? What comes behind it is the primary's data, which may be a blob
-/// without an end to its line, and then its commands.
+/// Is this the answer to a replica? After it come the primary's data, which may be a blob without a
+/// final line break, and then its commands.
 pub(super) fn begins_replication(reply: &[u8]) -> bool {
     reply.starts_with(b"+FULLRESYNC ") || reply.starts_with(b"+CONTINUE")
 }
 
-/// What [`ReplyScanner::next`] finds.
+/// The result of [`ReplyScanner::next`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {
     /// The buffer starts with a whole reply of this length.
     Reply(usize),
-    /// The buffer starts with a whole push message of this length: nobody asked for it.
+    /// The buffer starts with a whole push message of this length, which no command asked for.
     Push(usize),
     /// More bytes are needed.
     Incomplete,
@@ -55,7 +55,7 @@ impl ReplyScanner {
                 self.blob_end = None;
                 self.position = end;
             } else {
-                // Before its line is complete: bytes that are not RESP may have no lines.
+                // Checked before the line is complete: bytes that are not RESP may have no lines.
                 let Some(kind) = buffer.get(self.position).copied() else {
                     return Scan::Incomplete;
                 };
@@ -91,12 +91,12 @@ impl ReplyScanner {
         if let Some(found) = pairs.position(|pair| pair == b"\r\n") {
             return Some(start + found);
         }
-        // The last byte may be the CR whose LF is on its way.
+        // The last byte may be a CR whose LF is still on its way.
         self.searched = start.max(buffer.len().saturating_sub(1));
         None
     }
 
-    /// Takes the header of a value that goes on after its line. A null or empty one does not.
+    /// Handles the header of a value that continues after its line. A null or empty one does not.
     fn opens(&mut self, kind: u8, count: Option<usize>) -> bool {
         let Some(count) = count else {
             return false;
@@ -117,7 +117,7 @@ impl ReplyScanner {
         missing > 0
     }
 
-    /// Counts an element that was read whole, and tells whether the message ends with it.
+    /// Counts an element that was read completely, and returns whether the message ends with it.
     fn element_is_last(&mut self) -> bool {
         while let Some(missing) = self.missing.last_mut() {
             *missing -= 1;
@@ -130,7 +130,7 @@ impl ReplyScanner {
     }
 }
 
-/// The number in a header: `Some(None)` for the -1 of a null, `None` if it is no number.
+/// The number in a header: `Some(None)` for the -1 of a null, `None` if it is not a number.
 fn count(header: &[u8]) -> Option<Option<usize>> {
     if header == b"-1" {
         return Some(None);

@@ -1,4 +1,4 @@
-//! What Sentinels say of their own accord.
+//! The events that Sentinels publish.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::now;
 /// One message of a Sentinel.
 #[derive(Clone)]
 pub struct SentinelEvent {
-    /// When it was heard, by [`now`].
+    /// When it was received, by [`now`].
     pub at: u64,
-    /// Which of [`Sentinels::sentinels`] has said it.
+    /// The index in [`Sentinels::sentinels`] of its sender.
     pub sentinel: usize,
-    /// What has happened, such as `+switch-master`.
+    /// The kind of event, such as `+switch-master`.
     pub name: String,
-    /// To whom.
+    /// The instances that it concerns.
     pub text: String,
 }
 
-/// Everything that the Sentinels say, from when this was made until it is dropped.
+/// Everything that the Sentinels publish from the creation of this value until its drop.
 #[derive(Debug)]
 pub struct SentinelEvents {
     heard: Arc<Heard>,
@@ -39,7 +39,7 @@ struct Heard {
     more: Notify,
 }
 
-/// In one line, since a test that fails shows many.
+/// On one line, because a failing test prints many.
 impl fmt::Debug for SentinelEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, sentinel, name, text } = self;
@@ -48,11 +48,11 @@ impl fmt::Debug for SentinelEvent {
 }
 
 impl SentinelEvent {
-    /// One of the words of the text, as a port.
+    /// The word of the text with this index, as a port.
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// When it is not a port.
     pub fn port(&self, word: usize) -> u16 {
         let port = self.text.split(' ').nth(word).and_then(|word| word.parse().ok());
         port.unwrap_or_else(|| panic!("no port at {word} in {self:?}"))
@@ -60,11 +60,11 @@ impl SentinelEvent {
 }
 
 impl SentinelEvents {
-    /// Begins to hear them.
+    /// Subscribes to the events of these Sentinels.
     ///
     /// # Panics
     ///
-    /// When one cannot be heard.
+    /// When a subscription fails.
     pub async fn of(sentinels: &Sentinels) -> Self {
         let heard = Arc::new(Heard::default());
         let mut tasks = JoinSet::new();
@@ -72,7 +72,7 @@ impl SentinelEvents {
             let client = Client::open(sentinel.url()).expect("the harness's own URL is valid");
             let pubsub = client.get_async_pubsub().await;
             let mut pubsub = pubsub.expect("a Sentinel takes a connection");
-            pubsub.psubscribe("*").await.expect("a Sentinel can be heard");
+            pubsub.psubscribe("*").await.expect("a Sentinel takes a subscription");
             let heard = Arc::clone(&heard);
             tasks.spawn(async move {
                 let mut messages = pubsub.into_on_message();
@@ -89,17 +89,17 @@ impl SentinelEvents {
         Self { heard, _tasks: tasks }
     }
 
-    /// Everything that was heard since then.
+    /// Everything that was received since this time.
     pub async fn since(&self, time: u64) -> Vec<SentinelEvent> {
         let events = self.heard.events.lock().await;
         events.iter().filter(|event| event.at >= time).cloned().collect()
     }
 
-    /// The first event of this name since then, which may be still to come.
+    /// The first event of this name since this time; waits for it if necessary.
     ///
     /// # Panics
     ///
-    /// When it does not come within the limit, with all that came instead.
+    /// When it does not come within the limit, with the events that came instead.
     pub async fn first(&self, since: u64, name: &str, limit: Duration) -> SentinelEvent {
         let search = async {
             loop {

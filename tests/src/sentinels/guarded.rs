@@ -1,4 +1,4 @@
-//! Servers as they are deployed: each remembers what it is, and lets in whom it knows.
+//! Servers as they are deployed: each keeps its role, and admits only known users.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use redis::RedisResult;
 use super::{NAME, PATIENCE, Sentinels};
 use crate::{RedisServer, eventually};
 
-/// Longer than elsewhere: a Sentinel asks a new primary for the first time a second after it has taken
-/// over, and until it answers counts it as silent since then. With one second, a busy machine had every
-/// other failover followed by one more.
+/// Longer than elsewhere: a Sentinel first asks a new primary a second after its takeover, and
+/// until the answer counts it as silent since then. With one second, every other failover on a busy
+/// machine was followed by one more.
 const DOWN_AFTER: Duration = Duration::from_secs(2);
 
-/// Of the clients, as the default user.
+/// The password of the clients, which are the default user.
 const PASSWORD: &str = "clients";
 /// The user and the password of the replicas, and those of the Sentinels.
 const REPLICAS: (&str, &str) = ("replica", "follow");
@@ -20,8 +20,8 @@ const SENTINELS: (&str, &str) = ("sentinel", "watch");
 
 impl Sentinels {
     /// Starts servers that keep their data and their role over a restart, and that know clients,
-    /// replicas and Sentinels as three users: see [`cut_off`](Self::cut_off). A Sentinel that stands
-    /// still for a while takes up its work at once, if it is as new as Redis 7.0.
+    /// replicas and Sentinels as three users: see [`cut_off`](Self::cut_off). A Sentinel that was
+    /// stopped for a while resumes its work at once, from Redis 7.0 on.
     ///
     /// # Panics
     ///
@@ -53,7 +53,7 @@ impl Sentinels {
             told(server, &["REPLICAOF", host, &port]).await;
             told(server, &["CONFIG", "REWRITE"]).await;
         }
-        // The first Sentinel finds them at once then, and not when it asks again ten seconds later.
+        // So the first Sentinel finds them at once, and not when it asks again ten seconds later.
         let this = Self { servers, sentinels: Vec::new(), password: Some(PASSWORD) };
         eventually(PATIENCE, || this.followed(primary)).await;
         let sentinel = || {
@@ -70,11 +70,11 @@ impl Sentinels {
         this
     }
 
-    /// Separates a server from the other servers and from the Sentinels, and from nobody else.
+    /// Separates a server from the other servers and from the Sentinels, but not from clients.
     ///
-    /// All links between them are opened by the others, towards the server, with users of their own:
-    /// it lets these in no more, and ends what is open. No replica gets a byte from it, and no
-    /// Sentinel an answer that counts (`NOAUTH` does not). Clients are another user, and are served.
+    /// The others open all links to the server, as users of their own: the server no longer admits
+    /// these users, and closes their open links. No replica gets a byte from it, and no Sentinel an
+    /// answer that counts (`NOAUTH` does not). Clients are another user, and are served.
     ///
     /// # Panics
     ///
@@ -88,7 +88,7 @@ impl Sentinels {
         }
     }
 
-    /// Ends that.
+    /// Ends the separation.
     ///
     /// # Panics
     ///
@@ -99,8 +99,8 @@ impl Sentinels {
         }
     }
 
-    /// Waits until all Sentinels name the same primary and the two other servers follow it, by their
-    /// own word: a Sentinel may learn that ten seconds later.
+    /// Waits until all Sentinels name the same primary, and the two other servers themselves say
+    /// that they follow it: a Sentinel may learn that ten seconds later.
     ///
     /// # Panics
     ///
@@ -127,7 +127,7 @@ impl Sentinels {
         if is_followed { Ok(primary) } else { Err(state) }
     }
 
-    /// Has a Sentinel, one of three, begin a failover, unless one is under way.
+    /// Makes one of the three Sentinels begin a failover, unless one is under way.
     ///
     /// # Panics
     ///
@@ -145,7 +145,8 @@ impl Sentinels {
     }
 }
 
-/// What a server says of its role. It may be ending its connections, because that has changed.
+/// What a server says about its role. It may be closing its connections because the role has
+/// changed.
 async fn replication(server: &RedisServer) -> Result<String, String> {
     let state: RedisResult<String> = async {
         let mut connection = server.try_connection().await?;

@@ -1,20 +1,20 @@
-//! The file that a server keeps its commands in.
+//! The append-only file of a server.
 
 use std::{fs, path::PathBuf};
 
 use super::RedisServer;
 
-/// Since Redis 7.0: the file and what belongs to it.
+/// Since Redis 7.0: the directory with the append-only files.
 const DIRECTORY: &str = "appendonlydir";
-/// Before.
+/// Before Redis 7.0: the file.
 const FILE: &str = "appendonly.aof";
 
 impl RedisServer {
-    /// The file that the server appends its commands to. A rewrite begins another one.
+    /// The file that the server appends its commands to. A rewrite starts another one.
     ///
     /// # Panics
     ///
-    /// When there is none: the server was built without
+    /// When there is none, because the server was built without
     /// [`append_only`](super::RedisServerBuilder::append_only).
     pub fn append_only_file(&self) -> PathBuf {
         if Self::version().is_before(7, 0) {
@@ -31,7 +31,7 @@ impl RedisServer {
         file
     }
 
-    /// Removes what a server has kept that was killed: it starts empty then.
+    /// Removes the append-only file of a killed server, which then starts empty.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! The settings of a server.
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
@@ -12,7 +12,7 @@ use crate::{
 /// The name of the Unix domain socket in the server's directory.
 pub(super) const UNIX_SOCKET: &str = "redis.sock";
 
-/// How often a server may find that its port was taken in between.
+/// How often the start is tried if the port was taken in between.
 const ATTEMPTS: u32 = 20;
 
 /// The flags of a [`RedisServer`] that is not started yet.
@@ -21,21 +21,21 @@ const ATTEMPTS: u32 = 20;
 pub struct RedisServerBuilder {
     flags: Vec<String>,
     tls: bool,
-    /// New ones, if there are none.
+    /// With TLS and `None`, new ones are made.
     certificates: Option<Certificates>,
     unix_socket: bool,
     append_only: bool,
     config_file: bool,
-    /// The port of the primary that it watches, if it is to be a Sentinel.
+    /// The port of the primary that it watches, if it is a Sentinel.
     watches: Option<u16>,
-    /// User and password of that primary.
+    /// The user and password for that primary.
     watches_as: Option<(String, String)>,
     environment: Vec<(String, PathBuf)>,
-    /// As the environment says, if it is not said here.
+    /// `None`: as the environment says.
     cluster_of_one: Option<bool>,
 }
 
-/// What a server listens on.
+/// The ports that a server listens on.
 #[derive(Debug)]
 pub(crate) struct Ports {
     plain: Port,
@@ -43,7 +43,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// The one that others of its kind know the server by.
+    /// The port that other servers and Sentinels know the server by.
     pub(crate) fn known(&self) -> u16 {
         self.tls.as_ref().unwrap_or(&self.plain).number()
     }
@@ -63,7 +63,7 @@ impl RedisServerBuilder {
         self
     }
 
-    /// The same, before those that were added already, which win.
+    /// The same, but before the flags that were added already, which win.
     pub(crate) fn flags_before<F: Into<String>>(
         mut self,
         flags: impl IntoIterator<Item = F>,
@@ -72,24 +72,24 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Whether to listen with TLS as well, on a second port. Default: no.
+    /// Whether to also listen with TLS, on a second port. Default: no.
     pub fn tls(mut self, tls: bool) -> Self {
         self.tls = tls;
         self
     }
 
-    /// Listens with TLS as well, and with these certificates.
+    /// Also listens with TLS, with these certificates.
     pub fn certificates(mut self, certificates: &Certificates) -> Self {
         self.certificates = Some(certificates.clone());
         self.tls(true)
     }
 
-    /// Whether clients have to show a certificate of the server's authority. Default: no.
+    /// Whether clients have to present a certificate from the server's authority. Default: no.
     pub fn tls_auth_clients(self, wanted: bool) -> Self {
         self.flag("--tls-auth-clients", if wanted { "yes" } else { "no" })
     }
 
-    /// Whether to listen on a Unix domain socket as well. Default: no.
+    /// Whether to also listen on a Unix domain socket. Default: no.
     pub fn unix_socket(mut self, unix_socket: bool) -> Self {
         self.unix_socket = unix_socket;
         self
@@ -105,9 +105,9 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Whether to start from a file, which `CONFIG REWRITE` writes to. What a server was told, and has
-    /// written there, survives [`RedisServer::restart`]: whose replica it is, and its users. The
-    /// flags survive anyway, and win. Default: no.
+    /// Whether to start from a file, which `CONFIG REWRITE` writes to. Settings that a server has
+    /// written there survive [`RedisServer::restart`]: its primary and its users. The flags survive
+    /// in any case, and win. Default: no.
     pub fn config_file(mut self, config_file: bool) -> Self {
         self.config_file = config_file;
         self
@@ -119,21 +119,22 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Has the Sentinel log in as this user at the servers that it watches.
+    /// Makes the Sentinel log in as this user at the servers that it watches.
     pub fn sentinel_as(mut self, user: &str, password: &str) -> Self {
         self.watches_as = Some((user.to_owned(), password.to_owned()));
         self
     }
 
-    /// Whether it is a Redis Cluster of one node, which has all slots, from the first moment on and
-    /// after each [`RedisServer::restart`]. Such a server has one database, and can be nobody's
-    /// replica. Default: where the environment has `LOCK_CLUSTER=1`, unless it is started as a replica.
+    /// Whether it is a Redis Cluster of one node, which has all slots from the start and after each
+    /// [`RedisServer::restart`]. Such a server has one database, and can be no other server's
+    /// replica. Default: yes where the environment has `LOCK_CLUSTER=1`, unless it is started as a
+    /// replica.
     pub fn cluster_of_one(mut self, wanted: bool) -> Self {
         self.cluster_of_one = Some(wanted);
         self
     }
 
-    /// Lets the server live by these clocks, which have to outlive it.
+    /// Runs the server by these clocks, which have to outlive it.
     pub fn clock(mut self, clock: &HostClock) -> Self {
         self.environment = clock.environment();
         self
@@ -143,8 +144,8 @@ impl RedisServerBuilder {
     ///
     /// # Panics
     ///
-    /// When there is no such program, or when it is not ready within 10 seconds or ends, with
-    /// the end of its log.
+    /// When the program does not exist, or when it is not ready within 10 seconds or ends, with the
+    /// end of its log.
     pub fn start(self) -> RedisServer {
         self.try_start().unwrap_or_else(|message| panic!("{message}{}", tls::advice(&message)))
     }
@@ -167,8 +168,8 @@ impl RedisServerBuilder {
         Ports { plain: Port::claim(), tls: self.tls.then(Port::claim) }
     }
 
-    /// Starts the process on these ports, unless somebody has taken one; as a node of a Redis Cluster
-    /// if it is told what it knows of that, as [`node::FILE`].
+    /// Starts the process on these ports, unless one was taken. It is a node of a Redis Cluster if
+    /// it is given the content of [`node::FILE`].
     pub(crate) fn try_start_on(
         &self,
         ports: Ports,
@@ -210,8 +211,8 @@ impl RedisServerBuilder {
         flag("--port", port.number().to_string());
         flag("--dir", directory.path().display().to_string());
         if self.append_only {
-            // With the default, a write waits for a flush that the disk is busy with, and its reply
-            // does not: killed then, the server has forgotten what it has answered.
+            // With the default, a write can wait for a flush by a busy disk, while its reply does
+            // not wait: a server that is killed then has lost writes that it has acknowledged.
             flag("--appendfsync", "no".to_owned());
         }
         if self.unix_socket {
@@ -227,7 +228,7 @@ impl RedisServerBuilder {
             of_tls.extend(certificates.install(directory.path()));
         }
         if let Some(primary) = self.watches {
-            // A Sentinel starts from a file only, which it writes to.
+            // A Sentinel only starts from a file, which it writes to.
             let path = directory.path().join("sentinel.conf");
             let mut text = format!(
                 "bind 127.0.0.1\nport {}\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 1\n",

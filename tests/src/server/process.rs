@@ -1,4 +1,4 @@
-//! The process: spawn, wait until it answers, signals, end.
+//! The process of a server: start, readiness, signals and end.
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,12 @@ const LOG: &str = "server.log";
 /// How much of the log a panic shows.
 const LOG_TAIL_LINES: usize = 20;
 
-/// What became of an attempt to start.
+/// The result of an attempt to start.
 pub(super) enum Start {
     Ready(Process),
-    /// Somebody else has one of the ports.
+    /// Another process has one of the ports.
     PortTaken,
-    /// It has ended, or is not ready; the text says it, with the end of its log.
+    /// It has ended, or is not ready; the text says which, with the end of its log.
     Failed(String),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Start {
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// Set when the child was reaped: its id may belong to another process since.
+    /// Set when the child was reaped: from then on, its id may belong to another process.
     gone: bool,
     stopped: bool,
 }
@@ -80,7 +80,7 @@ impl Settings {
         }
     }
 
-    /// Asks whoever listens on the port.
+    /// Asks the process that listens on the port who it is.
     fn probe(&self, process_id: u32) -> io::Result<Answer> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()));
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
@@ -95,7 +95,7 @@ impl Settings {
         }
         // Two test runs may have tried the same port at the same time.
         let Some(report) = ask_for_text(&mut stream, &["INFO", "server"])? else {
-            // A server that lets only named users in: it answers, and cannot be asked more.
+            // The server admits only named users: it answers, but says no more.
             return Ok(Answer::Ready);
         };
         let own = format!("process_id:{process_id}");
@@ -108,7 +108,7 @@ impl Settings {
         Ok(Answer::Ready)
     }
 
-    /// The port that others of its kind know the server by: that of TLS if it has one.
+    /// The port that other servers and Sentinels know the server by: that of TLS if it has one.
     pub(super) fn known_port(&self) -> u16 {
         self.tls_port.as_ref().unwrap_or(&self.port).number()
     }
@@ -131,7 +131,7 @@ pub(super) fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Resu
     Ok(line.trim_end().to_owned())
 }
 
-/// The same for a command whose reply is a text, unless it is an error.
+/// The same for a command whose reply is a text. `None` if it is an error.
 pub(super) fn ask_for_text(
     stream: &mut BufReader<TcpStream>,
     words: &[&str],
@@ -141,7 +141,7 @@ pub(super) fn ask_for_text(
         return Ok(None);
     };
     let mut text = String::new();
-    // With the end of the line behind it.
+    // Including the line break after it.
     stream.take(size + 2).read_to_string(&mut text)?;
     Ok(Some(text))
 }
@@ -151,13 +151,13 @@ impl Process {
         self.child.id()
     }
 
-    /// SIGSTOP, and wait until it has taken effect.
+    /// Sends SIGSTOP, and waits until it has taken effect.
     pub(super) fn stop(&mut self) {
         signals::stop(self.running());
         self.stopped = true;
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(super) fn go_on(&mut self) {
         signals::go_on(self.running());
         self.stopped = false;
@@ -168,8 +168,8 @@ impl Process {
         !self.gone && !self.stopped
     }
 
-    /// SIGKILL, which a stopped process obeys too, and reap. No SIGCONT before: a crash must not
-    /// let it run the commands that wait in its sockets.
+    /// Sends SIGKILL, which a stopped process also obeys, and reaps the process. There is no
+    /// SIGCONT before: a crash must not let it run the commands that wait in its sockets.
     pub(super) fn kill(&mut self) {
         if self.gone {
             return;
@@ -187,7 +187,7 @@ impl Process {
     }
 
     fn running(&self) -> &Child {
-        assert!(!self.gone, "the server was killed before");
+        assert!(!self.gone, "the server was already killed");
         &self.child
     }
 }

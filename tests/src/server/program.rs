@@ -1,4 +1,4 @@
-//! Which program the servers are.
+//! The program of the servers.
 
 use std::{
     env,
@@ -10,18 +10,18 @@ use std::{
     sync::OnceLock,
 };
 
-/// Names the program, as a path or a name that is on the PATH.
+/// The variable that names the program, as a path or as a name on the PATH.
 const VARIABLE: &str = "REDIS_SERVER";
 const DEFAULT: &str = "redis-server";
 
-/// The program that every server of this process is.
+/// The program of every server of this process.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
     pub(super) version: ServerVersion,
 }
 
-/// What a server's program calls itself, such as `Redis 7.0.15` or `Valkey 8.1.8`.
+/// The name and version of a server's program, such as `Redis 7.0.15` or `Valkey 8.1.8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerVersion {
     name: String,
@@ -29,12 +29,12 @@ pub struct ServerVersion {
 }
 
 impl ServerVersion {
-    /// Whether the server is older than this version. Valkey counts on from Redis 7.2.
+    /// Whether the server is older than this version. Valkey's versions continue from Redis 7.2.
     pub fn is_before(&self, major: u32, minor: u32) -> bool {
         self.numbers < vec![major, minor]
     }
 
-    /// Whether the nodes of a cluster move slots by themselves, with no moment when a slot is half
+    /// Whether the nodes of a cluster move slots on their own, without a time when a slot is half
     /// moved, as Valkey does since 9.0.
     pub fn moves_slots_at_once(&self) -> bool {
         self.name == "Valkey" && !self.is_before(9, 0)
@@ -57,8 +57,8 @@ impl fmt::Display for ServerVersion {
 }
 
 impl Program {
-    /// The program, asked for its version once. Says which one it is, where no test's output is
-    /// kept back.
+    /// The program, which is asked for its version once. Prints which one it is, even if the output
+    /// of tests is captured.
     pub(super) fn of_this_process() -> &'static Self {
         static PROGRAM: OnceLock<Program> = OnceLock::new();
         PROGRAM.get_or_init(|| {
@@ -73,8 +73,8 @@ impl Program {
         let is_named = named.is_some();
         let path = PathBuf::from(named.unwrap_or_else(|| DEFAULT.into()));
         let of = if is_named { format!("{VARIABLE}={}", path.display()) } else { DEFAULT.into() };
-        // Servers run in directories of their own, where another file would have this name. A link
-        // stays one: there are programs that are a server by their name only.
+        // Servers run in directories of their own, where a relative path would name another file.
+        // Links are not resolved: some programs act as a server only under that name.
         let path = if path.components().count() > 1 {
             std::path::absolute(&path).map_err(|error| format!("{of}: {error}"))?
         } else {
@@ -96,7 +96,7 @@ impl Program {
         let version = version.ok_or_else(|| {
             let errors = String::from_utf8_lossy(&output.stderr);
             format!(
-                "{of} is no server of Redis or Valkey: with --version it ends with {} and says \
+                "{of} is neither a Redis nor a Valkey server: with --version it ends with {} and says \
                  {:?}",
                 output.status,
                 format!("{said}{errors}").trim(),
@@ -137,8 +137,8 @@ mod tests {
             ("/no/such/file", "REDIS_SERVER=/no/such/file cannot be started: No such file"),
             ("no-such-program", "REDIS_SERVER=no-such-program cannot be started: No such file"),
             ("/", "REDIS_SERVER=/ cannot be started: "),
-            ("true", "REDIS_SERVER=true is no server of Redis or Valkey: "),
-            ("false", "REDIS_SERVER=false is no server of Redis or Valkey: "),
+            ("true", "REDIS_SERVER=true is neither a Redis nor a Valkey server: "),
+            ("false", "REDIS_SERVER=false is neither a Redis nor a Valkey server: "),
         ] {
             let message = Program::find(Some(name.into())).unwrap_err();
             assert!(message.starts_with(expected), "{message}");

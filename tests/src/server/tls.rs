@@ -10,12 +10,12 @@ use std::{
 
 use super::{RedisServer, program::Program};
 
-/// Says that the program has no TLS, so that the tests of it are left out.
+/// The variable that says that the program has no TLS, so that its tests are left out.
 const VARIABLE: &str = "REDIS_SERVER_WITHOUT_TLS";
 
 impl RedisServer {
-    /// Whether the calling test, which is about TLS, is to be left out, because the environment
-    /// has `REDIS_SERVER_WITHOUT_TLS=1`. Says so where no test's output is kept back: the lines
+    /// Whether the calling test, which is about TLS, is to be left out, because the environment has
+    /// `REDIS_SERVER_WITHOUT_TLS=1`. Prints so even if the output of tests is captured: the lines
     /// that begin with `left out:` can be counted.
     ///
     /// Without that variable no test is left out: starting a server with TLS fails where the
@@ -23,7 +23,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When the variable says so and the program has TLS.
+    /// When the variable is set and the program has TLS.
     #[track_caller]
     pub fn leaves_out_tls() -> bool {
         static HAS_TLS: OnceLock<bool> = OnceLock::new();
@@ -55,14 +55,15 @@ fn has_tls() -> bool {
     }
 }
 
-/// Whether a server that was to have TLS has not started because its program has none.
+/// Whether a server with TLS has failed to start because its program has none.
 fn is_missing(message: &str) -> bool {
-    // Before Redis 7.2 it does not know the flags; since, it knows them and cannot follow them.
+    // Before Redis 7.2, the program does not know the flags; since then, it knows them but cannot
+    // apply them.
     let signs = ["Missing implement of connection type tls", "Bad directive"];
     signs.iter().any(|sign| message.contains(sign))
 }
 
-/// What to do about a server that has not started, if its message is about TLS.
+/// What to do about a server that has failed to start, if its message is about TLS.
 pub(super) fn advice(message: &str) -> &'static str {
     if message.contains("tls") && is_missing(message) {
         "\nThis program was built without TLS: REDIS_SERVER_WITHOUT_TLS=1 leaves those tests out."

@@ -1,4 +1,4 @@
-//! Pages in a real browser: Chromium without a window, told what to do by ChromeDriver.
+//! Pages in a real browser: headless Chromium, driven by ChromeDriver.
 
 use std::{
     env,
@@ -19,13 +19,13 @@ use lock_tests::{end_with_this_process, eventually, temporary_directory};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// For what has no bound of its own: a page that loads, on a machine with much to do.
+/// The default bound, such as for the load of a page on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A page of this width is a telephone's.
+/// Pages narrower than this are shown as on a phone.
 const PHONE: u32 = 600;
 
-/// A browser, which has one page. It ends with the value, and with this process.
+/// A browser with one page at first. It ends with the value, and with this process.
 pub(crate) struct Browser {
     client: Client,
     origin: String,
@@ -33,7 +33,7 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
-/// How wide and high a page is, and in which colours.
+/// The size and colours of a page.
 #[derive(Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) width: u32,
@@ -77,12 +77,12 @@ impl Browser {
         self.shows("doing", "You hold nothing").await;
     }
 
-    /// Loads the page anew, as its user does with a key.
+    /// Reloads the page, as its user does with a key.
     pub(crate) async fn reload(&self) {
         self.client.refresh().await.expect("the page loads again");
     }
 
-    /// Opens the page once more, beside this one, and looks at that.
+    /// Opens the page in a second window, and switches to it.
     pub(crate) async fn open_another(&self) {
         let window = self.client.new_window(true).await.expect("a page is opened");
         self.look_at(window.handle).await;
@@ -98,7 +98,7 @@ impl Browser {
         self.client.switch_to_window(page).await.expect("the page is there");
     }
 
-    /// Closes the page that is looked at; it is not the last one.
+    /// Closes the current page, which must not be the last one.
     pub(crate) async fn close_one(&self) {
         self.client.close_window().await.expect("a page is closed");
     }
@@ -121,13 +121,13 @@ impl Browser {
         .await;
     }
 
-    /// What stands in an element.
+    /// The text of an element.
     pub(crate) async fn text(&self, id: &str) -> String {
         let text = self.run("return document.getElementById(arguments[0]).textContent", id).await;
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until this stands in an element, among others.
+    /// Waits until the text of an element contains this.
     #[track_caller]
     pub(crate) fn shows(&self, id: &str, wanted: &str) -> impl Future<Output = ()> {
         self.shows_within(PATIENCE, id, wanted)
@@ -147,9 +147,9 @@ impl Browser {
         })
     }
 
-    /// Presses a button with the pointer, and says when that was.
+    /// Presses a button with the pointer, and returns the time of that.
     pub(crate) async fn press(&self, id: &str) -> Instant {
-        // Not behind what stays at the top.
+        // Not under the bar that stays at the top.
         let scroll = "document.getElementById(arguments[0]).scrollIntoView({ block: 'center' })";
         self.run(scroll, id).await;
         let button = self.element(id).await;
@@ -158,7 +158,7 @@ impl Browser {
         at
     }
 
-    /// Waits until a button may be pressed.
+    /// Waits until a button is enabled.
     pub(crate) async fn allows(&self, id: &str) {
         eventually(PATIENCE, move || async move {
             let disabled = self.element(id).await.attr("aria-disabled").await;
@@ -176,7 +176,7 @@ impl Browser {
         list.select_by_value(value).await.expect("the list has this entry");
     }
 
-    /// Writes into a field, instead of what is there, and leaves it.
+    /// Replaces the text of a field, and leaves it.
     pub(crate) async fn write(&self, id: &str, text: &str) {
         let field = self.element(id).await;
         field.clear().await.expect("the field can be written into");
@@ -198,25 +198,25 @@ impl Browser {
         id.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Runs a script with one argument, and gives what it returns.
+    /// Runs a script with one argument, and returns its result.
     pub(crate) async fn run(&self, script: &str, argument: &str) -> Value {
         let outcome = self.client.execute(script, vec![json!(argument)]).await;
         outcome.unwrap_or_else(|error| panic!("`{script}` runs: {error}"))
     }
 
-    /// Runs a script that calls its last argument when it is done.
+    /// Runs an asynchronous script, which calls its last argument when it is done.
     pub(crate) async fn run_to_its_end(&self, script: &str) -> Value {
         self.client.execute_async(script, Vec::new()).await.expect("the script runs")
     }
 
-    /// Runs a script that the page's own policy would not let in.
+    /// Runs a script that the page's own policy would refuse.
     pub(crate) async fn inject(&self, script: &str) {
         self.tell_chromium("Runtime.evaluate", json!({ "expression": script })).await;
     }
 
-    /// Takes a picture of the page from this element on to the end of that one.
+    /// Takes a picture of the page from the start of one element to the end of another.
     pub(crate) async fn picture(&self, look: Look, first: &str, last: &str, file: &Path) {
-        // Wide enough for nothing to be cut off, and no wider than what is looked at.
+        // High enough that nothing is cut off.
         self.look(Look { height: 6000, ..look }).await;
         let bounds = self
             .run(
@@ -243,8 +243,8 @@ impl Browser {
         self.look(look).await;
     }
 
-    /// Closes the page, and fails if a script of it has failed, or if it has asked another host for
-    /// anything.
+    /// Closes the page, and fails if one of its scripts has failed, or if it has sent a request to
+    /// another host.
     pub(crate) async fn close(mut self) {
         for entry in self.log("browser").await {
             let text = entry["message"].as_str().unwrap_or_default();
@@ -256,7 +256,7 @@ impl Browser {
             let message: Value = serde_json::from_str(text).expect("an event is JSON");
             let message = &message["message"];
             let request = &message["params"];
-            // A browser begins with a page of its own, and that has frames.
+            // A browser starts with a page of its own, which has frames.
             let by = request["documentURL"].as_str().unwrap_or_default();
             let is_browsers =
                 ["chrome:", "chrome-untrusted:"].iter().any(|own| by.starts_with(own));
@@ -301,7 +301,7 @@ impl Drop for Browser {
     }
 }
 
-/// What the standard of WebDriver does not have.
+/// Commands that the WebDriver standard lacks.
 #[derive(Debug)]
 struct OfChromeDriver {
     path: &'static str,
@@ -322,7 +322,7 @@ impl WebDriverCompatibleCommand for OfChromeDriver {
     }
 }
 
-/// On a port that it finds itself, and names.
+/// Starts ChromeDriver, on a port that it chooses and prints.
 fn start_driver() -> (Child, u16) {
     let program = env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".to_owned());
     let mut driver = end_with_this_process(&mut Command::new(&program))
@@ -343,7 +343,7 @@ fn start_driver() -> (Child, u16) {
             port.trim_end_matches('.').parse().ok()
         })
         .expect("ChromeDriver names its port");
-    // Else it stands still when the pipe is full.
+    // Otherwise it would block when the pipe is full.
     std::thread::spawn(move || lines.for_each(drop));
     (driver, port)
 }

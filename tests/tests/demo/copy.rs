@@ -1,4 +1,4 @@
-//! Copies of the demo.
+//! Running copies of the demo.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Starts it with its locks on this server, or, with none, in memory.
+    /// Starts the demo with its locks on this server, or in memory without one.
     pub(crate) fn start(server: Option<&str>, port: u16) -> Self {
         let mut child =
             command(server, port).stdout(Stdio::piped()).spawn().expect("the demo can be started");
@@ -34,7 +34,7 @@ impl Copy {
         Self { child, url }
     }
 
-    /// Starts one that is to fail at once, and gives what it says.
+    /// Starts a copy that has to fail at once, and returns its output.
     pub(crate) fn fail(server: Option<&str>, port: u16) -> Output {
         command(server, port).output().expect("the demo can be started")
     }
@@ -44,14 +44,14 @@ impl Copy {
         port.and_then(|port| port.parse().ok()).expect("an address has a port")
     }
 
-    /// How many files and connections it has open.
+    /// The number of its open files and connections.
     #[cfg(target_os = "linux")]
     pub(crate) fn open_files(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
         open.expect("it is a process").count()
     }
 
-    /// Asks it to end, and gives how it did.
+    /// Asks it to end, and returns its exit status.
     pub(crate) fn end(mut self) -> ExitStatus {
         let pid = i32::try_from(self.child.id()).expect("the id of a process is positive");
         let pid = Pid::from_raw(pid).expect("the id of a process is not zero");
@@ -88,7 +88,7 @@ fn command(server: Option<&str>, port: u16) -> Command {
     command
 }
 
-/// Cargo builds examples with the tests, and puts them beside.
+/// Cargo builds examples with the tests, and puts them next to them.
 fn program() -> PathBuf {
     let test = env::current_exe().expect("a test knows where it is");
     let folder =

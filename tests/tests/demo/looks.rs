@@ -1,5 +1,5 @@
-//! What the page is like for those who use it: by keyboard, with a screen reader, in the dark, on a
-//! telephone; and the pictures of it.
+//! The page for its users: by keyboard, with a screen reader, in the dark, on a phone; and its
+//! pictures.
 
 use std::{
     env, fs,
@@ -17,11 +17,11 @@ use crate::{
 
 const DARK: Look = Look { dark: true, ..DESKTOP };
 
-/// The pictures of the documentation, at most.
+/// The maximum size of each of the documentation's pictures, in bytes.
 const LARGEST: u64 = 150 * 1024;
 
-/// From the first control to the last, and what is pressed on the way is done; the focus is where
-/// it was then, and can be seen.
+/// Moves from the first control to the last, and presses some on the way: each takes effect, keeps
+/// the focus, and the focus is visible.
 #[tokio::test]
 async fn the_keyboard_is_enough() {
     let _alone = alone().await;
@@ -68,7 +68,7 @@ async fn the_keyboard_is_enough() {
     page.close().await;
 }
 
-/// Takes a picture for the documentation, if `LOCK_PICTURES` says where it goes.
+/// Takes a picture for the documentation if `LOCK_PICTURES` names its folder.
 pub(crate) async fn picture(page: &Browser, look: Look, first: &str, last: &str, name: &str) {
     if let Some(folder) = env::var_os("LOCK_PICTURES").map(PathBuf::from) {
         fs::create_dir_all(&folder).expect("the folder of pictures can be made");
@@ -76,7 +76,8 @@ pub(crate) async fn picture(page: &Browser, look: Look, first: &str, last: &str,
     }
 }
 
-/// Contrast, names of controls, structure, in the states that look different; and pictures of them.
+/// Checks contrast, names of controls and structure in the states that look different, and takes
+/// the pictures of these states.
 #[tokio::test]
 async fn every_state_can_be_read() {
     let _alone = alone().await;

@@ -1,5 +1,5 @@
-//! The page of the demo, in a real browser, on real servers: what its buttons do, and what it says
-//! when things are not as they should be.
+//! The page of the demo, in a real browser, on real servers: what its buttons do, and what it shows
+//! when something is wrong.
 
 mod browser;
 mod copy;
@@ -19,10 +19,10 @@ use crate::{
     copy::Copy,
 };
 
-/// What a guard says is to be on the page within this time.
+/// The page has to show what a guard reports within this time.
 const SOON: Duration = Duration::from_secs(1);
 
-/// One test at a time: two browsers are enough for two cores.
+/// Runs one test at a time: two browsers are enough for two cores.
 pub(crate) async fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::const_new(());
     ONE.lock().await
@@ -63,7 +63,7 @@ impl Two {
         }
     }
 
-    /// Both have nothing, and are as at the beginning.
+    /// Brings both pages back to their initial state.
     async fn calm(&self) {
         for page in [&self.other, &self.one] {
             match page.text("doing").await.as_str() {
@@ -93,7 +93,7 @@ impl Two {
         one.close().await;
         other.close().await;
         for copy in copies {
-            assert!(copy.end().success(), "the demo ends in order");
+            assert!(copy.end().success(), "the demo ends successfully");
         }
         let keys = server.keys().await;
         let locks: Vec<_> =
@@ -118,7 +118,7 @@ async fn two_pages_contend_and_one_breaks() {
     two.close().await;
 }
 
-/// What takes no lease to see: how the page looks is the same for what does.
+/// Only what does not take a lease to happen: the layout is the same for the rest.
 #[tokio::test]
 async fn two_pages_contend_on_a_telephone() {
     let _alone = alone().await;
@@ -137,7 +137,8 @@ async fn contend(two: &Two) {
         assert_eq!(page.run(wide, "").await, false, "it is not wider than the screen");
     }
 
-    // One holds, the other waits, in this order on both pages, and has the lock on release.
+    // One page holds and the other waits, which both pages list in this order; the waiter gets the
+    // lock on release.
     two.contend().await;
     for (page, line) in [(one, ["(this page)", ""]), (other, ["", "(this page)"])] {
         let holder = format!("holds{}{}", one.text("name").await, padded(line[0]));
@@ -162,7 +163,7 @@ async fn contend(two: &Two) {
     other.press("drop").await;
     other.shows_within(SOON, "answer", "drop(guard)").await;
 
-    // A future that waits is dropped: it leaves the line.
+    // A waiting future is dropped, and so leaves the line.
     two.contend().await;
     other.press("stop-waiting").await;
     other.shows_within(SOON, "doing", "You hold nothing").await;
@@ -176,7 +177,8 @@ async fn contend(two: &Two) {
     two.calm().await;
 }
 
-/// What is over when a lease has run out: silence, a cut, and a death; and a process that stands still.
+/// Faults that last until a lease has run out: silence, a cut and a death; and a process that is
+/// blocked.
 async fn wait_for_leases(two: &Two) {
     let Two { one, other, .. } = two;
     for (button, condition) in [("silent", "No message arrives"), ("cut", "There is no connection")]
@@ -185,7 +187,8 @@ async fn wait_for_leases(two: &Two) {
         let pressed = one.press(button).await;
         one.shows_within(SOON, "condition", condition).await;
         other.shows("doing", "You hold invoice:7").await;
-        // It was told before anybody else had the lock, and its page within a second of that.
+        // The guard reported the loss before any other client had the lock, and the page showed it
+        // within a second.
         assert!(pressed.elapsed() > SOON, "the guard was valid for the rest of its lease");
         says_lost(one, button).await;
         stale_writer_is_refused(one, other).await;
@@ -213,7 +216,7 @@ async fn wait_for_leases(two: &Two) {
     two.calm().await;
 }
 
-/// All that the guard tells of its loss is on the page within a second.
+/// Checks that the page shows everything about a guard's loss within a second.
 async fn says_lost(page: &Browser, after: &str) {
     let began = Instant::now();
     page.shows_within(SOON, "lost", "lost").await;
@@ -246,7 +249,7 @@ async fn a_burst_of_calls_is_one_run() {
             page.shows("burst", "The last burst: 12 calls, one run").await;
             assert_eq!([page.text("calls").await, page.text("runs").await], ["12", "1"]);
         }
-        // The last call to reach the server ran: which page's that was is for the system to say.
+        // The last call to reach the server ran; either page may have made it.
         eventually(PATIENCE, || async {
             let mut said = [one.text("called").await, other.text("called").await];
             said.sort_unstable();
@@ -259,7 +262,7 @@ async fn a_burst_of_calls_is_one_run() {
     }
 }
 
-/// A name, and what is behind it.
+/// The text after a space, or nothing if it is empty.
 fn padded(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" {text}") }
 }

@@ -1,5 +1,5 @@
-//! What reaches the demo by other ways than a browser that behaves: connections that stand still, what
-//! is written by hand, pages of others.
+//! Requests that do not come from a well-behaved browser: stalled connections, hand-written
+//! requests, pages of other origins.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::{alone, browser::PATIENCE, copy::Copy};
 
-/// Sends a request with these further headers, and gives the status and the body of its answer.
+/// Sends a request with these additional headers, and returns the status and the body of the
+/// answer.
 fn send(copy: &Copy, line: &str, headers: &str, body: &str) -> (u16, String) {
     let mut connection = connect(copy);
     let length = body.len();
@@ -71,7 +72,7 @@ impl<'a> Instance<'a> {
 struct Watching(BufReader<TcpStream>);
 
 impl Watching {
-    /// Reads on until the page is to show this; fails if it never is.
+    /// Reads until a view satisfies `shows`; fails if none does.
     fn until(&mut self, shows: impl Fn(&Value) -> bool) -> Value {
         let began = std::time::Instant::now();
         let mut last = Value::Null;
@@ -99,7 +100,7 @@ async fn a_connection_that_stands_still_does_not_hold_up_the_end() {
     let copy = Copy::start(None, 0);
     let mut half = connect(&copy);
     half.write_all(b"POST /instances HTTP/1.1\r\n").expect("it takes the half of a request");
-    // The demo has accepted what came before this.
+    // By now, the demo has accepted the earlier connections.
     let instance = Instance::open(&copy);
     let _not_read = instance.watch();
     assert!(copy.end().success());
@@ -115,14 +116,14 @@ async fn what_was_killed_does_nothing_more() {
     page.until(|view| view["me"]["doing"] == "holding");
     instance.command(&json!({ "command": "block_runtime", "for_ms": 2000 }));
     page.until(|view| view["me"]["blocked_ms"].as_u64() > Some(0));
-    // It does not get to these.
+    // It does not get as far as these.
     instance.command(&json!({ "command": "release" }));
     instance.command(&acquire("ghost"));
     instance.command(&json!({ "command": "kill" }));
     instance.command(&json!({ "command": "restart" }));
     instance.command(&acquire("after"));
     page.until(|view| view["me"]["doing"] == "holding");
-    // The thread of the first life wakes up in this time.
+    // The blocked thread of the first life wakes up within this time.
     sleep(Duration::from_secs(3));
     let renewals = |view: &Value| view["me"]["guard"]["renewals"].as_u64().unwrap_or_default();
     let view = page.until(|view| view["me"]["doing"] != "holding" || renewals(view) > 1);
@@ -159,7 +160,7 @@ async fn pages_of_others_are_refused() {
     assert_eq!(status("localhost:4080", Some("http://localhost:4080")), 200);
     assert_eq!(status(&own, Some("http://elsewhere.example")), 403);
     assert_eq!(status(&own, Some("null")), 403);
-    // A name of theirs that leads to this machine.
+    // A foreign name that resolves to this machine.
     assert_eq!(status("elsewhere.example", Some("http://elsewhere.example")), 403);
     assert_eq!(status("127.0.0.1.elsewhere.example", None), 403);
     assert_eq!(send(&copy, "GET /", "Host: elsewhere.example\r\n", "").0, 403);
@@ -182,7 +183,7 @@ async fn what_is_written_by_hand_is_answered() {
     assert_eq!(instance.command(&acquire(&"x".repeat(100_000))), 413);
     for (command, answer) in [
         (acquire(""), "an id must not be empty"),
-        (acquire(&"x".repeat(1025)), "an id may have 1024 bytes"),
+        (acquire(&"x".repeat(1025)), "an id may have at most 1024 bytes"),
         (acquire("~a"), "an id may not begin with"),
         (json!({ "command": "acquire", "id": "a", "lease_ms": 0 }), "a lease of 0ns"),
         (json!({ "command": "acquire", "id": "a", "lease_ms": u64::MAX }), "a lease of"),
@@ -197,7 +198,7 @@ async fn what_is_written_by_hand_is_answered() {
     instance.command(&acquire("a\n{}\"'<img src=x onerror=alert(1)>"));
     page.until(|view| view["me"]["doing"] == "holding");
 
-    // One that is not there, and one that is killed.
+    // An instance that does not exist, and one that was killed.
     let nobody = Instance { copy: &copy, id: "nobody".to_owned() };
     assert_eq!(nobody.command(&acquire("a")), 410);
     instance.command(&json!({ "command": "block_runtime", "for_ms": u64::MAX }));
@@ -282,7 +283,7 @@ async fn errors_name_the_server_and_not_what_lies_between() {
     assert!(answer.contains(&format!("the Redis server at {address}")), "{answer}");
 }
 
-/// A client that hears nothing connects anew, once a second or so. No connection of those stays.
+/// A client that gets no answer reconnects about once a second. None of these connections stays.
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn a_silent_network_does_not_fill_up_with_connections() {

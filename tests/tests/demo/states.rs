@@ -1,4 +1,4 @@
-//! What the page says when the demo, its server or the page itself is not as it should be.
+//! What the page shows when something is wrong with the demo, its server or the page itself.
 
 use std::net::TcpListener;
 
@@ -75,7 +75,7 @@ async fn a_page_that_is_loaded_anew_is_about_the_same_lock() {
     page.close().await;
 }
 
-/// A browser has six connections for one server, and each page keeps one.
+/// A browser opens at most six connections to one server, and each page keeps one.
 #[tokio::test]
 async fn as_many_pages_work_as_the_browser_has_connections_for() {
     let _alone = alone().await;
@@ -129,7 +129,7 @@ async fn a_demo_that_is_started_again_is_a_new_instance() {
     page.press("acquire").await;
     page.shows("doing", "You hold invoice:7").await;
     let port = copy.port();
-    // A page that is open holds up nothing.
+    // An open page does not delay the end.
     assert!(copy.end().success());
     page.shows("banner", "does not answer").await;
     let copy = Copy::start(None, port);
@@ -137,9 +137,9 @@ async fn a_demo_that_is_started_again_is_a_new_instance() {
     page.shows("doing", "You hold nothing").await;
     page.press("acquire").await;
     page.shows("doing", "You hold invoice:7").await;
-    // It was read, and is true no longer.
+    // The message was read, and is no longer true.
     assert_eq!(page.text("banner").await, "");
-    // It has asked for what was not there: that is in the console, and is meant to be.
+    // Not closed with checks: its failed requests are in the console, as intended.
     drop(page);
     assert!(copy.end().success());
 }
@@ -167,7 +167,7 @@ async fn a_server_that_is_down_is_said() {
     page.close().await;
     assert!(copy.end().success());
 
-    // And from the beginning.
+    // The same for a server that is down from the beginning.
     server.kill();
     let copy = Copy::start(Some(&server.url()), 0);
     let page = Browser::open(&copy.url, DESKTOP).await;
@@ -196,16 +196,15 @@ async fn what_it_cannot_start_with_is_said_in_a_line() {
     assert!(!said.contains("secret"), "a password is printed: {said}");
 }
 
-/// Both pages press whatever is there, as fast as they can. In the end all is well, and nothing is
-/// held.
+/// Both pages press every button, as fast as they can. In the end all is well, and no lock is held.
 #[tokio::test]
 async fn two_pages_press_everything_at_once() {
     let _alone = alone().await;
     let two = Two::open(DESKTOP).await;
     let mut random = Random::new(7);
     for page in [&two.one, &two.other] {
-        // Without `block`, which only takes time, most of all in its tenth repetition. Also what is
-        // not offered: the page may be a moment behind.
+        // Without `block`, which only takes time, above all when it is repeated. Disabled buttons
+        // are also pressed: the page may be a moment behind.
         let script = "
             performance.setResourceTimingBufferSize(10000);
             const buttons = [...document.querySelectorAll('button')]
@@ -227,7 +226,7 @@ async fn two_pages_press_everything_at_once() {
             if answered == 400 { Ok(()) } else { Err(answered) }
         })
         .await;
-        // Whatever an instance is at, and has still to do.
+        // Whatever state an instance is in, and whatever it still has to do.
         if page.text("doing").await != "This process is dead." {
             page.press("kill").await;
         }

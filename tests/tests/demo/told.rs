@@ -1,4 +1,4 @@
-//! What the copies of the demo make of what they have told each other.
+//! How copies of the demo combine what they have told each other.
 
 #[allow(dead_code)]
 #[path = "../../../examples/demo/board.rs"]
@@ -16,7 +16,7 @@ fn id() -> String {
     ID.to_owned()
 }
 
-/// What has happened, in this order, each at its time.
+/// A board after these events, in this order, each at its time.
 fn after(events: Vec<(u64, &str, Event)>) -> Board {
     let mut board = Board::default();
     for (at_ms, instance, event) in events {
@@ -37,7 +37,7 @@ fn alive(doing: Doing, fence: Option<u64>) -> Event {
 fn one_that_is_gone_held_its_lock_until_it_was_last_seen() {
     let events = vec![(0, "Ada", holds(1)), (1_000, "Ada", alive(Doing::Holding, Some(1)))];
     let mut board = after(events);
-    // As a copy does that is started half a minute later.
+    // Like a copy that is started half a minute later.
     board.sweep(30_000);
     assert!(board.people.is_empty());
     assert_eq!(board.spans[0].to_ms, Some(1_000));
@@ -53,7 +53,7 @@ fn one_that_comes_back_goes_on_with_what_it_held() {
     assert_eq!(board.spans[0].end, "gone");
     board.apply(11_000, &entry("Ada", alive(Doing::Holding, Some(1))));
     assert_eq!((board.spans.len(), board.spans[0].to_ms, &*board.spans[0].end), (1, None, ""));
-    // Its entries are no longer kept, or it was granted the lock while the server was away.
+    // Its entries have expired, or it was granted the lock while the server was away.
     board.apply(11_000, &entry("Lynn", alive(Doing::Waiting, None)));
     board.apply(
         12_000,

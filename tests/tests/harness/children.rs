@@ -1,4 +1,4 @@
-//! Nothing is left of a test process, also of one that is killed.
+//! A test process leaves nothing behind, even when it is killed.
 
 use std::{
     fs,
@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::SOON;
 
-/// The other test's process: it has children, says which, and waits for the end of its input.
+/// The process of the other test: it starts children, prints them, and waits for the end of its
+/// input.
 #[test]
-#[ignore = "a process of the test below, which ends with its input"]
+#[ignore = "run as a process by the test below; it ends with its input"]
 fn a_process_with_children() {
     let (server, stopped) =
         (RedisServer::start(), RedisServer::builder().append_only(true).start());
@@ -62,14 +63,14 @@ impl Family {
         panic!("it has ended with {}: {said:?}", process.wait().unwrap());
     }
 
-    /// What is there of it, apart from the process itself.
+    /// What is left of it, apart from the process itself.
     fn left(&self) -> (Vec<Pid>, bool) {
         let living = self.children.iter().copied().filter(|id| lives(*id));
         (living.collect(), self.directory.exists())
     }
 }
 
-/// If the test fails.
+/// For a failing test.
 impl Drop for Family {
     fn drop(&mut self) {
         for id in self.left().0 {
@@ -78,7 +79,7 @@ impl Drop for Family {
     }
 }
 
-/// Whether a process runs or is stopped. One that is dead, and that nobody has reaped, does not.
+/// Whether a process runs or is stopped. A zombie does not count.
 fn lives(id: Pid) -> bool {
     let state = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero()));
     let is_dead = state.is_ok_and(|state| state.rsplit(") ").next().unwrap().starts_with('Z'));

@@ -1,4 +1,4 @@
-//! Clusters: slots move by command, by death and by resharding; nodes come, go and are cut off.
+//! Clusters: slots move by command, by failover and by resharding; nodes come, go and are cut off.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn a_primary_that_is_killed_is_replaced_and_returns_as_a_replica() {
     let cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]).await;
     let old = cluster.primary_of(0).await;
     old.kill();
-    assert_eq!(cluster.primary_of(0).await.port(), old.port(), "nobody knows it yet");
+    assert_eq!(cluster.primary_of(0).await.port(), old.port(), "no node knows it yet");
     let new = cluster.moved_from(0, old.port()).await;
     assert_ne!(new.port(), old.port());
     old.restart();
@@ -113,7 +113,7 @@ async fn a_cluster_behind_tls_uses_it_among_its_nodes() {
     cluster.settled().await;
 }
 
-/// How a server answers a command, in words.
+/// The server's answer to a command, as text.
 async fn answer(connection: &mut MultiplexedConnection, words: &[&str], asking: bool) -> String {
     if asking {
         redis::cmd("ASKING").exec_async(connection).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_node_comes_and_gets_slots_and_another_one_goes() {
     let primaries = cluster.primaries().await;
     assert_eq!(primaries.len(), 4);
 
-    // It has a replica, and more slots than it could be asked for one by one.
+    // It has a replica, and too many slots to move them one by one.
     let gone = cluster.remove_node(&primaries[1]).await;
     assert_eq!([cluster.servers().len(), cluster.primaries().await.len()], [6, 3]);
     let key = format!("{{{word}}}");
@@ -212,7 +212,8 @@ async fn a_node_comes_and_gets_slots_and_another_one_goes() {
     cluster.settled().await;
 }
 
-/// Sets a key at this server, and says whether its replica has got it within so many milliseconds.
+/// Sets a key on this server, and returns whether its replica has received it within `limit`
+/// milliseconds.
 async fn replicates(server: &RedisServer, key: &str, limit: u64) -> Result<bool, String> {
     let mut connection = server.connection().await;
     let set: RedisResult<()> = connection.set_ex(key, 1, 60).await;

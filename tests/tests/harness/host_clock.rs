@@ -2,8 +2,8 @@
 
 use lock_tests::{HostClock, Worker, ms, rate_between};
 
-/// What a worker's clocks show: for boot time, Rust's `Instant` and the wall clock, the machine's time
-/// and what is shown then.
+/// The readings of a worker's clocks: for boot time, Rust's `Instant` and the wall clock, the
+/// machine's time and the reading at that time.
 fn times(worker: &mut Worker) -> [[u64; 2]; 3] {
     worker.tell("times");
     let times = worker.expect("times");

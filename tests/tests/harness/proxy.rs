@@ -24,7 +24,7 @@ fn start() -> (RedisServer, Proxy) {
     (server, proxy)
 }
 
-/// A client that knows nothing: bytes out, bytes in.
+/// A client without a protocol: bytes out, bytes in.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -125,7 +125,7 @@ async fn a_black_hole_swallows_and_healing_resets() {
     idle.assert_answers().await;
     Raw::connect(&proxy).await.assert_answers().await;
 
-    // The end of a connection is swallowed as well.
+    // The end of a connection is also swallowed.
     proxy.black_hole(Direction::Both);
     server.kill();
     idle.assert_silent().await;
@@ -181,7 +181,7 @@ async fn a_delay_is_latency_in_order() {
     client.assert_answers().await;
     assert!(start.elapsed() >= 2 * delay);
 
-    // A hundred commands in flight wait for it once and not a hundred times.
+    // A hundred commands in flight are delayed once and not a hundred times.
     let start = Instant::now();
     let mut expected = Vec::new();
     for number in 0..100 {
@@ -200,7 +200,7 @@ async fn a_delay_is_latency_in_order() {
     assert_eq!(client.receive(PONG.len()).await, PONG);
 }
 
-/// A link to the other side of the world: each round trip takes long, and many bytes fit into it.
+/// A link to the other side of the world: each round trip takes long, but the throughput is high.
 #[tokio::test]
 async fn a_delay_is_for_new_connections_too_and_takes_no_throughput() {
     const COMMANDS: usize = 20_000;
@@ -260,7 +260,7 @@ async fn a_cut_lets_the_bytes_before_it_through() {
     client.send(b"PING\r\nPING\r\n").await;
     assert_eq!(client.end().await.unwrap(), b"+PONG\r\n+PO");
 
-    // The server gets one command and a half.
+    // The server gets one and a half commands.
     let mut client = Raw::connect(&proxy).await;
     client.assert_answers().await;
     let commands = b"SET a 1 EX 60\r\nSET b 1 EX 60\r\n";
@@ -306,7 +306,7 @@ async fn a_cut_instead_of_a_reply_leaves_the_command_executed() {
     assert_eq!(server.keys().await.len(), 2);
     Raw::connect(&proxy).await.assert_answers().await;
 
-    // What healed has not struck.
+    // A fault that was healed in time does not strike.
     let mut client = Raw::connect(&proxy).await;
     proxy.cut_instead_of_reply(1);
     proxy.drop_reply(1);
@@ -358,8 +358,8 @@ async fn dropping_it_closes_its_connections() {
     client.end().await.unwrap_or_default();
 }
 
-/// Messages of a subscription are lost, each or every second one; what commands are answered with
-/// is not, in either protocol.
+/// Messages of a subscription are lost, all of them or every second one; replies to commands are
+/// not, in either protocol.
 #[tokio::test]
 async fn messages_can_be_dropped_and_replies_cannot() {
     let (server, proxy) = start();
@@ -370,7 +370,7 @@ async fn messages_can_be_dropped_and_replies_cannot() {
         let mut client = Raw::connect(&proxy).await;
         if is_resp3 {
             client.send(hello).await;
-            // How long its answer is depends on the server's modules.
+            // The length of the answer to HELLO depends on the server's modules.
             client.send(b"ECHO ready\r\n").await;
             let mut answer = Vec::new();
             while !answer.ends_with(b"\r\n$5\r\nready\r\n") {

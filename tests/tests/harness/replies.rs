@@ -1,4 +1,4 @@
-//! What the proxy takes for one reply, by what it counts when a server sends these bytes.
+//! What the proxy counts as one reply in the bytes of a server.
 
 use lock_tests::Proxy;
 use tokio::{
@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Bytes of a server, and how many replies are in them.
+/// Bytes of a server, and the number of replies in them.
 const STREAMS: &[(&str, u64)] = &[
     ("+OK\r\n", 1),
     ("-ERR no\r\n:1\r\n", 2),
@@ -21,7 +21,7 @@ const STREAMS: &[(&str, u64)] = &[
     ("|1\r\n+ttl\r\n:5\r\n*1\r\n+a\r\n+next\r\n", 2),
     ("\u{16}\u{3}\r\n+OK\r\n", 0),
     ("*1\r\n$?\r\n", 0),
-    // A file has no end of a line behind it.
+    // A data file has no line break after it.
     ("+PONG\r\n+OK\r\n+FULLRESYNC 8371 1\r\n$5\r\nREDIS*1\r\n$4\r\nPING\r\n", 3),
     ("+CONTINUE 8371\r\n*1\r\n$4\r\nPING\r\n", 1),
 ];

@@ -77,7 +77,7 @@ async fn a_restarted_server_is_empty_unless_it_keeps_a_file() {
         let kept: bool = server.connection().await.exists("kept").await.unwrap();
         assert_eq!(kept, append_only);
 
-        // A running one, too.
+        // The same for a running one.
         server.restart();
         ping(&mut server.connection().await).await.unwrap();
     }
@@ -205,7 +205,7 @@ async fn counts_include_scripts_and_a_watch_does_not() {
     assert_eq!((since.calls("set"), since.calls("GET")), (3, 0));
     // The first one finds no script and loads it.
     assert_eq!(since.client_commands(&["evalsha", "eval", "script"]), 4);
-    // Subcommands are counted by themselves since Redis 7.0.
+    // Subcommands are counted separately since Redis 7.0.
     let loads = if RedisServer::version().is_before(7, 0) { 0 } else { 1 };
     assert_eq!((since.calls("script"), since.calls("script|load")), (1, loads));
     let names: Vec<_> = sent.iter().map(|command| command.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The other processes of a test.
+//! Further processes of a test.
 
 use lock_tests::{RedisServer, Worker};
 

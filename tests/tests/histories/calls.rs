@@ -1,4 +1,4 @@
-//! What the clients say of their debounced calls, put together.
+//! Combines what the clients report about their debounced calls.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use lock_tests::{Call, Outcome, ms, now};
 
 use super::{ledger::number, world::nanos};
 
-/// How long a request is on its way at most: no fault of the network or the server lasts longer.
+/// The longest that a request is on its way: no fault of the network or the server lasts longer.
 const HELD_UP: Duration = Duration::from_secs(3);
 
 /// All calls, by their client and their number.
@@ -14,7 +14,7 @@ const HELD_UP: Duration = Duration::from_secs(3);
 pub(super) struct Calls(BTreeMap<(u64, u64), Call>);
 
 impl Calls {
-    /// Takes down what a client has said; false if that is of something else.
+    /// Records what a client has reported. Returns false if it is about something else.
     pub(super) fn hear(&mut self, client: u64, words: &[&str]) -> bool {
         match *words {
             ["called", id, call, made, bound] => {
@@ -29,7 +29,7 @@ impl Calls {
                 self.0.insert((client, call.number), call);
             }
             ["began", _, call, token, at] => {
-                // Until more is said of it: its process may be killed.
+                // Until there is a further report: its process may be killed.
                 let (token, at) = (number(token), number(at));
                 let outcome = Outcome::Ran { token, begun: at, valid_until: at };
                 self.of(client, call).outcome = outcome;
@@ -52,8 +52,8 @@ impl Calls {
         true
     }
 
-    /// A client was killed, and with it all calls that wait. What it has sent may still arrive, for as
-    /// long as the network or the server is held up.
+    /// A client was killed, and with it all its waiting calls. Requests that it has sent may still
+    /// arrive, for as long as the network or the server is held up.
     pub(super) fn ended(&mut self, client: u64) {
         let its = self.0.range_mut((client, 0)..=(client, u64::MAX));
         for (_, call) in its.filter(|(_, call)| call.outcome == Outcome::Waits) {
@@ -65,7 +65,7 @@ impl Calls {
         self.0.into_values()
     }
 
-    /// A run that was lost or left stays one.
+    /// A run that was lost or abandoned still counts as a run.
     fn come_to(&mut self, client: u64, call: &str, outcome: Outcome) {
         let call = self.of(client, call);
         match call.outcome {

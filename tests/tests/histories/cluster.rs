@@ -1,14 +1,14 @@
 //! The world with a Cluster: three primaries with a replica each, over which the ids are spread.
 //!
-//! - **Failovers** (`cluster/failovers.rs`): replication is asynchronous, so what was granted on the
-//!   shard may be lost from the beginning of the fault until the new primary serves and the old one
-//!   does not. That is taken down as a loss of data, of the ids of this shard only, and not at all
-//!   where the failover is commanded: there, the replica has got everything.
+//! - **Failovers** (`cluster/failovers.rs`): replication is asynchronous, so grants on the shard
+//!   may be lost from the beginning of the fault until the new primary serves and the old one does
+//!   not. That is recorded as a loss of data for the ids of this shard only. A failover by command
+//!   is not recorded at all: there, the replica has received everything.
 //! - **Slots that move**, and **nodes that come and go** (`cluster/moves.rs`): the data moves with
-//!   them, so nothing excuses anything.
+//!   them, so there are no excuses.
 //!
-//! One prober has locks in the slots that are concerned, and another one in all others, where nobody
-//! may notice anything.
+//! One prober takes locks in the affected slots, and another one in all others, where clients must
+//! not notice anything.
 
 mod failovers;
 mod moves;
@@ -33,7 +33,7 @@ use super::{
 /// How many processes lock.
 const CLIENTS: usize = 3;
 
-/// What happens.
+/// The kinds of events.
 pub(super) const KINDS: [&str; 6] = [
     "failover by command",
     "primary killed",
@@ -43,16 +43,16 @@ pub(super) const KINDS: [&str; 6] = [
     "node exchanged",
 ];
 
-/// One more, begun by the nodes, which have taken one of them for dead that was only slow.
+/// An additional failover, begun by the nodes because they took a slow one for dead.
 const UNASKED: &str = "failover that nobody asked for";
 
-/// What is measured besides the next lock on a new primary.
+/// A further measurement, besides the next lock on a new primary.
 pub(super) const ELSEWHERE: &str = "longest acquire on the other shards";
 
-/// How many holds there are at least between two events, when all is well.
+/// The minimum of holds between two events, while all is well.
 const HOLDS_BETWEEN: usize = 300;
 
-/// How many other keys are in the slots of the ids that everybody wants.
+/// How many other keys are in the slots of the contended ids.
 const OTHER_KEYS: usize = 20_000;
 
 pub(super) struct Shards {
@@ -60,20 +60,20 @@ pub(super) struct Shards {
     world: World,
     cluster: Cluster,
     ids: WorkIds,
-    /// In the slots that are concerned.
+    /// In the affected slots.
     concerned: Prober,
     /// Everywhere else.
     elsewhere: Prober,
-    /// Two clients whose locks are held, and waited for, while their slots move.
+    /// Two clients: one holds locks, and the other waits for them, while their slots move.
     holder: Locks,
     successor: Locks,
     timings: Mutex<Timings>,
-    /// Where each slot was when somebody looked last, and when that was.
+    /// Where each slot was at the last look, and the time of that look.
     known: Mutex<(Vec<u16>, u64)>,
     outages: Mutex<Vec<Outage>>,
 }
 
-/// Locks that nobody could renew, and when.
+/// Locks that could not be renewed, and when.
 struct Outage {
     ids: Vec<String>,
     from: u64,
@@ -111,7 +111,7 @@ impl Shards {
         }
     }
 
-    /// So many of each kind.
+    /// Runs this many events of each kind.
     pub(super) async fn run(&self, each: u64) {
         self.world.ready().await;
         let mut random = Random::new(self.seed);
@@ -132,8 +132,8 @@ impl Shards {
         self.world.listen_until(self.is_well(&mut random)).await;
     }
 
-    /// Lets everybody finish, and looks at what is left. With the holds that ran out although their
-    /// shard was there.
+    /// Lets all clients finish, and checks what is left. Also returns the holds that ran out
+    /// although their shard was available.
     pub(super) async fn end(self) -> (End, Timings, Vec<(String, u64)>) {
         self.cluster.settled().await;
         self.concerned.finish();
@@ -156,11 +156,11 @@ impl Shards {
         (end, timings, starved)
     }
 
-    /// Waits until the cluster is in order, and has been used for a while since.
+    /// Waits until the cluster is in order, and has then been used for a while.
     async fn is_well(&self, random: &mut Random) {
         self.cluster.settled().await;
         for primary in self.cluster.primaries().await {
-            // Where a node was exchanged, a replica moves, too.
+            // When a node is exchanged, a replica also moves.
             self.cluster.replica_of(&primary).await;
         }
         let before = self.world.acquisitions();
@@ -182,7 +182,7 @@ impl Shards {
         concerned
     }
 
-    /// How the other slots fared since the probers were aimed.
+    /// Checks and records how the other slots fared since the probers were aimed.
     async fn look_elsewhere(&self, kind: &'static str) {
         let others = self.elsewhere.aimed().await;
         self.time(ELSEWHERE, kind, others.longest);
@@ -191,9 +191,9 @@ impl Shards {
         }
     }
 
-    /// Compares where the slots are, and where they were, with what was done: the slot, the port of
-    /// before, and that of now. If the nodes have done something by themselves, anything may have been
-    /// lost since somebody looked last.
+    /// Compares where the slots are and were with what was done; `was_done` gets the slot, its old
+    /// port and its new port. If the nodes have done something on their own, anything may have been
+    /// lost since the last look.
     async fn account_for(&self, was_done: impl Fn(u16, u16, u16) -> bool) {
         let at = now();
         let ports = self.cluster.ports().await;
@@ -216,7 +216,7 @@ impl Shards {
         self.timings.lock().unwrap_or_else(PoisonError::into_inner).add(what, kind, time);
     }
 
-    /// A primary that is not this one.
+    /// A primary other than this one.
     async fn another_primary(&self, than: u16, random: &mut Random) -> Arc<RedisServer> {
         let mut others = self.cluster.primaries().await;
         others.retain(|primary| primary.port() != than);
@@ -234,7 +234,7 @@ fn slot_of(id: &str) -> u16 {
     Cluster::slot_of(key_of(id))
 }
 
-/// One of them.
+/// A random one of these ids.
 fn any<'a>(ids: &'a [String], random: &mut Random) -> &'a String {
     &ids[random.below(ids.len() as u64) as usize]
 }

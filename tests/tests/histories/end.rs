@@ -1,4 +1,4 @@
-//! What a history comes to, and what it must come to.
+//! The result of a history, and what must hold for it.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -6,16 +6,16 @@ use lock_tests::Verdict;
 
 use super::ledger::{Resource, Usage};
 
-/// How much a process may grow once it is warm, in KiB: noise of its allocator.
+/// How much a process may grow once it is warm, in KiB: the noise of its allocator.
 const GROWTH: u64 = 4096;
 
-/// What there is to judge.
+/// Everything that is judged.
 pub(super) struct End {
     pub(super) verdict: Verdict,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) forgettings: u64,
-    /// Holds whose deadline passed: which lock, and when its holder noticed.
+    /// Holds whose deadline passed: the lock, and when its holder noticed.
     pub(super) ran_out: Vec<(String, u64)>,
     pub(super) took: Duration,
     pub(super) resource: Resource,
@@ -29,7 +29,7 @@ impl End {
         self.faults.values().sum()
     }
 
-    /// Panics unless everything held that always does.
+    /// Panics if a guarantee did not hold.
     pub(super) fn assert_nothing_was_broken(&self) {
         let Self { verdict, resource, leaks, usage, .. } = self;
         println!("failures: {:?}", self.failures);

@@ -1,9 +1,9 @@
-//! The world with Sentinels: a primary and two replicas, of which each is the primary in turn.
+//! The world with Sentinels: a primary and two replicas, each of which becomes the primary in turn.
 //!
-//! Every fault ends in a failover. Replication is asynchronous, so what was granted at its beginning
-//! may be lost: that time is taken down as a loss of data. It ends a second after the first Sentinel
-//! has said `+switch-master`. From then on nothing excuses two holders: the old primary, which takes
-//! itself for the primary for ten seconds more, must not be asked for a lock by anybody.
+//! Every fault ends in a failover. Replication is asynchronous, so grants around its beginning may
+//! be lost: that time is recorded as a loss of data. It ends a second after the first Sentinel has
+//! published `+switch-master`. From then on nothing excuses two holders: no client may ask the old
+//! primary for a lock, although it still believes for ten more seconds that it is the primary.
 
 use std::{iter, time::Duration};
 
@@ -26,7 +26,7 @@ pub(super) const REPLICAS: u64 = 2;
 /// How many processes lock.
 const CLIENTS: usize = 3;
 
-/// What leads to a failover.
+/// The causes of failovers.
 pub(super) const KINDS: [&str; 5] = [
     "failover by command",
     "primary killed",
@@ -35,26 +35,26 @@ pub(super) const KINDS: [&str; 5] = [
     "Sentinels stopped",
 ];
 
-/// One more, begun by a Sentinel that has taken a server for dead which was only slow.
+/// An additional failover, begun by a Sentinel that took a slow server for dead.
 const UNASKED: &str = "failover that nobody asked for";
 
-/// What is measured besides: how soon nobody asks the old primary any more.
+/// A further measurement: how soon the old primary is no longer asked.
 const LAST_SCRIPT: &str = "from the first Sentinel's word to the last script on the old primary";
 
-/// Until when every client has heard of a failover, from the first Sentinel's word on: each is
-/// subscribed to all of them, and asks each of them once a second.
+/// How soon after the first Sentinel's message every client knows of a failover: each is subscribed
+/// to all Sentinels, and asks each of them once a second.
 const HEARD: Duration = Duration::from_secs(1);
 
-/// Bound for a failover; an election that was held in vain is held again after twenty seconds.
+/// Bound on a failover; a failed election is repeated after twenty seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many holds there are at least while no Sentinel answers.
+/// The minimum of holds while no Sentinel answers.
 const WITHOUT_SENTINELS: usize = 300;
 
-/// How long one took.
+/// How long a failover took.
 struct Timing {
     next_lock: Duration,
-    /// None if there was no script.
+    /// `None` if there was no script.
     last_script: Option<Duration>,
 }
 
@@ -88,11 +88,11 @@ impl Failovers {
         }
     }
 
-    /// So many of each kind. A primary of before is left to the Sentinels, which take ten seconds to
-    /// make it a replica; those who are in a hurry see that of one kind only, and cut the others
-    /// short.
+    /// Runs this many failovers of each kind. The Sentinels take ten seconds to make an old primary
+    /// a replica: with `in_a_hurry`, only one kind waits for that, and the others are cut short.
     pub(super) async fn run(&self, each: u64, in_a_hurry: bool) -> Timings {
-        // Where the primary is, those who have not connected yet can learn from the Sentinels only.
+        // Clients that have not connected yet can learn the primary's address only from the
+        // Sentinels.
         self.world.ready().await;
         let mut random = Random::new(self.seed);
         let (mut bag, mut timings) = (Vec::new(), Timings::default());
@@ -117,7 +117,7 @@ impl Failovers {
         timings
     }
 
-    /// Lets everybody finish, and looks at what is left.
+    /// Lets all clients finish, and checks what is left.
     pub(super) async fn end(self) -> End {
         let primary = self.sentinels.in_order().await;
         self.prober.finish();
@@ -125,8 +125,8 @@ impl Failovers {
         self.world.end(&[primary], &self.sentinels.url(), ms(2000)).await
     }
 
-    /// One fault, from an orderly state until what was the primary follows the new one. None if there
-    /// was another failover that nobody has asked for: nothing can be said of the times then.
+    /// One fault, from an orderly state until the former primary follows the new one. `None` if
+    /// there was another failover that was not asked for: the times mean nothing then.
     async fn fail_over(&self, kind: &str, patient: bool, random: &mut Random) -> Option<Timing> {
         let old = self.sentinels.in_order().await;
         sleep(ms(random.below(500))).await;
@@ -152,7 +152,7 @@ impl Failovers {
             }
             "primary stopped" => {
                 old.continue_process();
-                // What was sent to it before is done now, for nobody.
+                // It now executes requests from before, whose clients have long given up.
                 sleep(ms(500)).await;
             }
             "primary cut off" => {
@@ -182,14 +182,14 @@ impl Failovers {
             let what = format!("{kind}: {} scripts on the old primary", after - before);
             self.world.violation(what);
         }
-        let granted = timeout(PATIENCE, granted).await.expect("nobody is granted a lock");
+        let granted = timeout(PATIENCE, granted).await.expect("no lock is granted");
         Some(Timing {
             next_lock: since(promoted.at, granted.expect("the prober goes on")),
             last_script: last_script.map(|at| since(switched.at, at)),
         })
     }
 
-    /// What leads to a failover, and when the time began in which grants may be lost.
+    /// Causes a failover, and returns the beginning of the time in which grants may be lost.
     async fn begin(&self, kind: &str, old: &RedisServer, random: &mut Random) -> u64 {
         let mut from = now();
         let sentinel = random.below(3) as usize;
@@ -210,7 +210,7 @@ impl Failovers {
         from
     }
 
-    /// The primary that is known serves on, over new connections too.
+    /// While no Sentinel answers, the known primary goes on serving, also over new connections.
     async fn without_sentinels(&self, primary: &RedisServer, random: &mut Random) {
         sleep(ms(random.below(500))).await;
         for which in ["normal", "pubsub"] {
@@ -219,23 +219,23 @@ impl Failovers {
         let before = self.world.acquisitions();
         eventually(ms(20_000), async || self.world.acquisitions() >= before + WITHOUT_SENTINELS)
             .await;
-        // One that stood still for longer than two seconds waits for thirty more before it does
-        // anything, and only newer ones can be told another limit.
+        // A Sentinel that was stopped for more than two seconds waits for thirty more before it
+        // does anything; only newer versions can be given another limit.
         if !RedisServer::version().is_before(7, 0) {
             sleep(ms(1000 + random.below(3000))).await;
         }
     }
 }
 
-/// How many scripts a server has run for its own clients. A replica runs none: it is sent what they
-/// have done.
+/// How many scripts a server has run for its own clients. A replica runs none: it is sent their
+/// effects.
 async fn scripts(server: &RedisServer) -> u64 {
-    // What makes it a replica ends its connections.
+    // Its connections are closed when it becomes a replica.
     let counts = eventually(ms(5000), || server.try_commands()).await;
     counts.client_commands(&["evalsha", "eval"])
 }
 
-/// When a server has run its last script before that time, as far as one who looks can tell.
+/// When a server has run its last script before `until`, to the precision of the looks.
 async fn last_script(server: &RedisServer, until: u64) -> Option<u64> {
     let (mut last, mut known) = (None, scripts(server).await);
     while now() < until {

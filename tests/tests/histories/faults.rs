@@ -1,4 +1,4 @@
-//! What goes wrong in the world of a history, and the four hands that do it.
+//! The faults in the world of a history, and the four tasks that cause them.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::{
     world::{answer, ask, nanos},
 };
 
-/// How far the clock of the server jumps. A counter that is lost while the clock is behind it would
-/// be two faults at once, which the fencing tokens do not survive: see docs/guarantees.md.
+/// How far the server's clock jumps. A loss of the counter while the clock is behind it would be
+/// two faults at once, which the fencing tokens do not survive: see docs/guarantees.md.
 pub(super) const JUMP: i64 = 2500;
 
-/// What happens on the way between one client and the server.
+/// Faults on the way between one client and the server.
 const NETWORK: [&str; 9] = [
     "connections reset",
     "black hole",
@@ -28,7 +28,7 @@ const NETWORK: [&str; 9] = [
     "connections refused",
 ];
 
-/// What happens to the server and keeps its data; each comes three times as often as a loss.
+/// Faults of the server that keep its data; each comes three times as often as a loss.
 const SERVER: [&str; 6] = [
     "server stopped",
     "server killed",
@@ -38,7 +38,7 @@ const SERVER: [&str; 6] = [
     "out of memory",
 ];
 
-/// What makes it forget: keys are gone, or gone before their time.
+/// Faults that make it forget: keys are gone, or expire early.
 const LOSSES: [&str; 6] = [
     "server killed, data lost",
     "data flushed",
@@ -48,16 +48,16 @@ const LOSSES: [&str; 6] = [
     "server's clock behind",
 ];
 
-/// What happens to a client's process.
+/// Faults of a client's process.
 const PROCESS: [&str; 2] = ["client stopped", "client killed"];
 
-/// What happens to a client's wall clock.
+/// The fault of a client's wall clock.
 const STEPPED: &str = "client's clock stepped";
 
-/// How far it is from the machine's at most, in milliseconds.
+/// Its largest difference from the machine's, in milliseconds.
 const STEPS: u64 = 5000;
 
-/// How many kinds there are.
+/// The number of kinds.
 pub(super) const KINDS: usize = NETWORK.len() + SERVER.len() + LOSSES.len() + PROCESS.len() + 1;
 
 impl Single {
@@ -155,7 +155,7 @@ impl Single {
                     "volatile-ttl",
                 ];
                 let policy = POLICIES[random.below(POLICIES.len() as u64) as usize];
-                // One by one: before Redis 7.0 a command sets one of them.
+                // Separately: before Redis 7.0, a command sets only one parameter.
                 ask(server, &format!("CONFIG SET maxmemory-policy {policy}")).await;
                 ask(server, "CONFIG SET maxmemory 1").await;
                 sleep(ms(random.below(100))).await;
@@ -171,7 +171,7 @@ impl Single {
                     answer.contains("master_link_status:up")
                 })
                 .await;
-                // What the primary grants from here on, its successor does not know.
+                // The successor does not know grants from here on.
                 link.black_hole(Direction::Both);
                 sleep(ms(50 + random.below(200))).await;
                 from = now();
@@ -195,7 +195,7 @@ impl Single {
                 self.world.set_back();
                 servers.clock.set(-JUMP);
                 sleep(ms(random.below(500))).await;
-                // Back to the right time is a jump ahead.
+                // The return to the right time is a jump ahead.
                 from = now();
                 servers.clock.set(0);
             }
@@ -220,7 +220,7 @@ impl Single {
             } else {
                 let client = &self.world.clients[1 + random.below(CLIENTS - 1) as usize];
                 client.worker().kill();
-                // All that it has said, also what is still in the pipe.
+                // All that it has reported, including what is still in the pipe.
                 self.world.hear_out(client);
                 client.begin(&self.world);
             }

@@ -1,4 +1,4 @@
-//! What is written down in the world of a history.
+//! The records of the world of a history.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,8 +10,8 @@ use lock_tests::{Forgetting, History, Loss, RedisServer, Refusal, Section, ms, n
 
 use super::{calls::Calls, world::nanos};
 
-/// How long an acquire may take: its `wait`, the time-out of a call, and what a process that is
-/// stopped for a while does not notice.
+/// How long an acquire may take: its `wait`, the time-out of a call, and a time in which its
+/// process is stopped.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 #[derive(Default)]
@@ -21,43 +21,43 @@ pub(super) struct Ledger {
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) forgettings: u64,
-    /// Holds whose deadline passed: which lock, and when its holder noticed.
+    /// Holds whose deadline passed: the lock, and when its holder noticed.
     pub(super) ran_out: Vec<(String, u64)>,
-    /// What is about to be forced free: who does it, which lock, and since when.
+    /// Releases by force under way: the client, the lock, and since when.
     forcing: BTreeSet<(u64, String, u64)>,
-    /// Of the first client, whose process is never killed: KiB, threads, files, tasks.
+    /// The usage of the first client, whose process is never killed: KiB, threads, files, tasks.
     pub(super) usage: Vec<[u64; 4]>,
     /// How many clients have connected, and how many have ended.
     pub(super) ready: u64,
     pub(super) done: u64,
 }
 
-/// What the resources have counted, all together.
+/// The sums of what the resources have counted.
 #[derive(Default)]
 pub(super) struct Resource {
-    /// What the fenced counters show, and how many writes they have accepted.
+    /// The values of the fenced counters, and how many writes they have accepted.
     pub(super) count: u64,
     pub(super) accepted: u64,
     pub(super) refused: u64,
-    /// How many writes the counters without a check do not show.
+    /// How many writes the counters without a check have lost.
     pub(super) lost_unchecked: u64,
 }
 
-/// What the process took that lived from the beginning to the end.
+/// The usage of the process that lived from the beginning to the end.
 pub(super) struct Usage {
     pub(super) first_tasks: u64,
     pub(super) first_files: u64,
     pub(super) tasks: u64,
     pub(super) files: u64,
-    /// At most, in the middle third and in the last one, in KiB.
+    /// The maximum in the middle third and in the last one, in KiB.
     pub(super) middle: u64,
     pub(super) last: u64,
     pub(super) grew: u64,
 }
 
 impl Ledger {
-    /// A client has ended, and whatever it was about to do may be done: its requests may be on
-    /// their way still.
+    /// A client has ended, but what it was about to do may still happen: its requests may be on
+    /// their way.
     pub(super) fn ended(&mut self, client: u64) {
         self.calls.ended(client);
         let forcing = std::mem::take(&mut self.forcing);
@@ -107,7 +107,7 @@ impl Ledger {
                 self.history.loss(Loss { id: id.to_owned(), token, standing_since, at });
             }
             ["lost", id, _, _, at, "late"] => self.ran_out.push((id.to_owned(), number(at))),
-            ["late", ..] => self.history.violation(format!("a loss that was not told: {words:?}")),
+            ["late", ..] => self.history.violation(format!("a loss without a signal: {words:?}")),
             ["failed", kind, asked, at] => {
                 *self.failures.entry(kind.to_owned()).or_default() += 1;
                 if took_too_long(number(asked), number(at)) {
@@ -133,8 +133,8 @@ impl Ledger {
     }
 }
 
-/// A grant of the store leaves room for 1,023 tokens of hand-overs inside the process; those do not
-/// ask the store, whose grant may be as old as the longest lease, with what extensions add to it.
+/// A grant of the store leaves room for 1,023 tokens of hand-overs inside the process. These do not
+/// ask the store, whose grant may be as old as the longest lease plus its extensions.
 fn standing_since(token: u64, asked: u64, granted: u64) -> u64 {
     let is_handed_over = !token.is_multiple_of(1024);
     if is_handed_over { asked.min(granted.saturating_sub(nanos(ms(2500)))) } else { asked }

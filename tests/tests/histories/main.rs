@@ -1,27 +1,28 @@
-//! Real processes that lock on a real server, while all of it breaks; and the judge of what they saw.
+//! Real processes lock on real servers while everything breaks, and a judge checks what they saw.
 //!
-//! Every client is a process that works under locks without end and writes down each hold
-//! (`worker/workload.rs`), and makes debounced calls and writes down each call and each run
-//! (`worker/calls.rs`). At the end all is mended, everybody finishes, and the history is judged.
-//! There are three worlds of that kind:
+//! Every client is a process that works under locks all the time and reports each hold
+//! (`worker/workload.rs`), and that makes debounced calls and reports each call and each run
+//! (`worker/calls.rs`). At the end all faults are healed, all clients finish, and the history is
+//! judged. There are three such worlds:
 //!
-//! - **One server** (`single.rs`, `faults.rs`): four hands break things at the same time: the
-//!   network of one client, the server, a client's process, a client's wall clock. Each process lives
-//!   by clocks of its own: all of them run faster or slower than the server's, by almost as much as a
-//!   lease leaves room for. Before the end nothing breaks for a while, and every debounced call has to
-//!   be answered in time. `tests/soak MINUTES` does it for as long as asked.
-//! - **Sentinels** (`failovers.rs`): the primary moves, again and again. `tests/soak failovers NUMBER`
-//!   does it so often in each way. `LOCK_MIN_REPLICAS=1` has one of the two replicas acknowledge each
-//!   lock.
+//! - **One server** (`single.rs`, `faults.rs`): four tasks break things at the same time: the
+//!   network of one client, the server, a client's process, a client's wall clock. Each process has
+//!   clocks of its own, which run faster or slower than the server's by almost as much as a lease
+//!   allows for. Before the end nothing breaks for a while, and every debounced call has to be
+//!   answered in time. `tests/soak MINUTES` runs it for as long as asked.
+//! - **Sentinels** (`failovers.rs`): the primary moves, again and again. `tests/soak failovers
+//!   NUMBER` runs that many failovers of each kind. With `LOCK_MIN_REPLICAS=1`, one of the two
+//!   replicas has to acknowledge each lock.
 //!
 //! - **A Cluster** (`cluster.rs`): primaries are replaced, slots move, nodes come and go.
-//!   `tests/soak cluster NUMBER` does it so often in each way.
+//!   `tests/soak cluster NUMBER` runs that many events of each kind.
 //!
-//! In the first two, one process is of the version before, if `tests/run` has built that; it knows no
-//! Cluster, makes no debounced calls here, and its clocks are only stepped.
+//! In the first two, one process is of the previous version, if `tests/run` has built it. That
+//! version does not know Clusters, makes no debounced calls here, and its wall clock is only
+//! stepped.
 //!
-//! A binary of its own, which runs before the suite and not beside it: it takes all the machine has,
-//! and the suite measures how soon things happen.
+//! A binary of its own, which runs before the suite and not beside it: it takes the whole machine,
+//! and the suite measures times.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 
@@ -42,28 +43,29 @@ use tokio::sync::Mutex;
 
 use self::{cluster::Shards, failovers::Failovers, single::Single, timings::NEXT_LOCK};
 
-/// What a run of the suite holds at least. Less is no pass, but a run that says nothing.
+/// The minimum of acquisitions in a run of the suite. A run with fewer proves nothing, and does not
+/// pass.
 const ACQUISITIONS: usize = 50_000;
 const FAULTS: u64 = 150;
 
-/// Of debounced calls, and of those that are made while nothing breaks.
+/// The minimum of debounced calls, and of those made while nothing breaks.
 const CALLS: usize = 300;
 const CALLS_WHILE_WELL: usize = 15;
 
-/// After so long a run that is still too quiet is given up.
+/// When a run that is still too quiet is given up.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// How many holds there are at least for each failover.
+/// The minimum of holds for each failover.
 const HOLDS: usize = 1000;
 
-/// How soon there is a lock again once a replica is promoted, mostly.
+/// The longest that the median time from the promotion of a replica to the next lock may be.
 const SOON: Duration = Duration::from_millis(300);
 
-/// How long a lock takes on a shard of a Cluster while another one is out of reach. Mostly it is a
-/// twentieth of that; this is what a machine with much other work takes.
+/// How long a lock may take on a shard of a Cluster while another shard is out of reach. Usually it
+/// takes a twentieth of that; this allows for a busy machine.
 const UNDISTURBED: Duration = Duration::from_secs(1);
 
-/// One world at a time.
+/// Only one world runs at a time.
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +111,7 @@ async fn what_holders_saw_over_failovers_is_no_violation() {
     let end = failovers.end().await;
     println!("{end}; {timings}");
     end.assert_nothing_was_broken();
-    // Where every replica has to have it, no failover loses a grant.
+    // If every replica has to acknowledge a grant, no failover loses one.
     if replicas == Some(failovers::REPLICAS) {
         assert_eq!(end.verdict.overlaps_after_forgetting, 0);
     }
@@ -125,7 +127,7 @@ async fn what_holders_saw_over_a_cluster_is_no_violation() {
     let shards = Shards::start(seed()).await;
     shards.run(each).await;
     let (end, timings, starved) = shards.end().await;
-    println!("{end}; {timings}; holds that ran out on shards that were there {}", starved.len());
+    println!("{end}; {timings}; holds that ran out on available shards {}", starved.len());
     println!("ran out: {starved:?}");
     end.assert_nothing_was_broken();
     let acquisitions = end.verdict.acquisitions;
@@ -134,14 +136,14 @@ async fn what_holders_saw_over_a_cluster_is_no_violation() {
     assert!(timings.most(cluster::ELSEWHERE) <= UNDISTURBED, "{timings}");
 }
 
-/// What everything is drawn from.
+/// The seed from which everything is drawn.
 fn seed() -> u64 {
     let seed = number("LOCK_SEED").unwrap_or_else(|| std::process::id().into());
     println!("seed {seed} (LOCK_SEED draws the same faults, at other moments)");
     seed
 }
 
-/// What a variable of the environment says.
+/// The number in an environment variable.
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }

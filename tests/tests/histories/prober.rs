@@ -1,4 +1,5 @@
-//! A client that keeps trying: how soon there are locks again, and how long one takes at most.
+//! A client that keeps acquiring: it measures how soon locks are granted again, and the longest
+//! acquire.
 
 use std::{
     thread::{self, JoinHandle},
@@ -16,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-/// On a thread and a runtime of its own, as a process would be that does nothing else. It ends when
+/// Runs on a thread and a runtime of its own, like a process that does nothing else. It ends when
 /// the value is dropped.
 pub(super) struct Prober {
     questions: UnboundedSender<Question>,
@@ -29,18 +30,18 @@ enum Question {
     Since(oneshot::Sender<Aimed>),
 }
 
-/// A lock on this server, and who wants to know when it was granted.
+/// A request for the time of the first grant on a server.
 struct Wanted {
     server: MultiplexedConnection,
     granted: oneshot::Sender<u64>,
 }
 
-/// What came of all locks since the prober was aimed.
+/// The results of all acquires since the prober was aimed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Aimed {
-    /// How long one took at most, whether it was granted or not.
+    /// The longest acquire, whether it was granted or not.
     pub(super) longest: Duration,
-    /// Those that were not granted: why.
+    /// The errors of those that were not granted.
     pub(super) failures: Vec<String>,
 }
 
@@ -52,22 +53,22 @@ impl Prober {
         Self { questions, thread }
     }
 
-    /// When the first lock is granted on this server from now on. It has to be one that had none to
-    /// grant before.
+    /// Reports when the first lock from now on is granted on this server, which must not have
+    /// granted locks before.
     pub(super) async fn first_lock_on(&self, server: &RedisServer) -> oneshot::Receiver<u64> {
         let (granted, receiver) = oneshot::channel();
         let wanted = Wanted { server: server.connection().await, granted };
-        // If it has ended, the receiver tells.
+        // If the prober has ended, the receiver reports it.
         let _ = self.questions.send(Question::First(wanted));
         receiver
     }
 
-    /// From now on it tries locks whose keys are in the slots of these keys, one after the other.
+    /// From now on, it tries locks in the slots of these keys, one after another.
     pub(super) async fn aim(&self, keys: Vec<String>) {
         self.answer(|aimed| Question::Aim(keys, aimed)).await;
     }
 
-    /// What has come of that.
+    /// The results since the prober was aimed.
     pub(super) async fn aimed(&self) -> Aimed {
         self.answer(Question::Since).await
     }
@@ -78,7 +79,7 @@ impl Prober {
         receiver.await.expect("the prober goes on")
     }
 
-    /// Ends it, and waits for that.
+    /// Ends the prober, and waits for it.
     pub(super) fn finish(self) {
         drop(self.questions);
         self.thread.join().expect("the prober does not panic");
@@ -86,13 +87,13 @@ impl Prober {
 }
 
 async fn probe(url: String, mut questions: UnboundedReceiver<Question>) {
-    // Nothing waits for a server here: calls do.
+    // Building does not wait for a server; calls do.
     let locks = Locks::builder().url(url).build_lazy().unwrap();
     let (mut number, mut wanted) = (0_usize, None);
     let (mut keys, mut aimed) = (Vec::new(), Aimed::default());
     loop {
         match questions.try_recv() {
-            // Nobody may want to know any more, here and below.
+            // Here and below, the receiver of the answer may be gone.
             Ok(Question::First(question)) => wanted = Some(question),
             Ok(Question::Aim(at, answer)) => {
                 (keys, aimed) = (at, Aimed::default());
@@ -123,7 +124,7 @@ async fn probe(url: String, mut questions: UnboundedReceiver<Question>) {
                         wanted = Some(question);
                     }
                 }
-                // It may be lost, by a failover.
+                // A failover may have lost the lock.
                 let _ = guard.release().await;
             }
             Err(error) => aimed.failures.push(error.to_string()),
@@ -133,8 +134,8 @@ async fn probe(url: String, mut questions: UnboundedReceiver<Question>) {
     locks.shutdown().await;
 }
 
-/// Each lock has a name of its own, so its key is on the server that has granted it, or on those
-/// that follow that one.
+/// Each lock has a name of its own, so its key is on the server that granted it, or on that
+/// server's replicas.
 async fn is_on(server: &mut MultiplexedConnection, key: &str) -> bool {
     redis::cmd("EXISTS").arg(key).query_async(server).await.unwrap_or(false)
 }

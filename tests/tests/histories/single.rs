@@ -12,7 +12,7 @@ use super::{
     world::{Clocks, Versions, World},
 };
 
-/// How many processes lock.
+/// The number of processes.
 pub(super) const CLIENTS: u64 = 4;
 
 /// How long nothing breaks at the end.
@@ -21,19 +21,19 @@ const CALM: Duration = Duration::from_millis(2500);
 pub(super) struct Single {
     seed: u64,
     pub(super) world: World,
-    /// The way of each client to the server.
+    /// The proxy between each client and the server.
     pub(super) proxies: Vec<Proxy>,
-    /// The hand that breaks the server has them to itself.
+    /// Locked by the task that breaks the server.
     pub(super) servers: tokio::sync::Mutex<Servers>,
 }
 
 pub(super) struct Servers {
     pub(super) primary: RedisServer,
-    /// Takes the primary's place at a failover; not in use before.
+    /// Takes the primary's place at a failover; unused before.
     pub(super) standby: RedisServer,
-    /// Of both.
+    /// The clock of both servers.
     pub(super) clock: HostClock,
-    /// No data is lost before, because the counter is ahead of the clock.
+    /// Data must not be lost before this time, because the counter is ahead of the clock.
     pub(super) keeps_data_until: u64,
 }
 
@@ -63,7 +63,8 @@ impl Single {
         }
     }
 
-    /// Breaks things until it is enough, mends everything, and leaves everybody alone for a while.
+    /// Breaks things until it is enough, heals everything, and then leaves the clients alone for a
+    /// while.
     pub(super) async fn run(&self, is_enough: impl Fn() -> bool) {
         let enough = CancellationToken::new();
         let watching = async {
@@ -86,11 +87,11 @@ impl Single {
         self.world.listen_until(breaking).await;
     }
 
-    /// Lets everybody finish, and looks at what is left.
+    /// Lets all clients finish, and checks what is left.
     pub(super) async fn end(self) -> End {
         self.world.finish().await;
         let servers = self.servers.into_inner();
-        // What the clock of the server adds, and a margin.
+        // What the server's clock adds, and a margin.
         let late = ms(JUMP.unsigned_abs() + 2000);
         self.world.end(&[&servers.primary], &servers.primary.url(), late).await
     }

@@ -1,11 +1,11 @@
-//! How long it took, for each kind of what was done.
+//! Measured times, for each kind of event.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-/// How soon there is a lock again where a replica has become a primary.
+/// How soon a lock is granted again after a replica has become a primary.
 pub(super) const NEXT_LOCK: &str = "from the promotion to the next lock";
 
-/// All times, by what was measured and by what led to it.
+/// All times, by what was measured and by its cause.
 #[derive(Default)]
 pub(super) struct Timings(BTreeMap<&'static str, BTreeMap<&'static str, Vec<Duration>>>);
 
@@ -14,12 +14,12 @@ impl Timings {
         self.0.entry(what).or_default().entry(kind).or_default().push(time);
     }
 
-    /// The middle one of all times of this.
+    /// The median of all times of this measurement.
     pub(super) fn middle(&self, what: &str) -> Duration {
         middle(self.of(what))
     }
 
-    /// The longest one.
+    /// The longest time.
     pub(super) fn most(&self, what: &str) -> Duration {
         self.of(what).max().unwrap_or_default()
     }

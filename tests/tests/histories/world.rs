@@ -1,6 +1,5 @@
-//! What all worlds of histories have in common: processes that lock, the resource that their locks
-//! protect, and the book of what they say. Where their servers are, and what breaks those, is the
-//! matter of each world.
+//! What all worlds of histories share: processes that lock, the resource that their locks protect,
+//! and the ledger of their reports. Each world has its own servers and faults.
 
 use std::{
     collections::BTreeMap,
@@ -28,18 +27,18 @@ use super::{
 /// The only keys that may stay: one, or in a Cluster one for each slot in use.
 const FENCES: &str = "~fence";
 
-/// How many tasks each of the processes has that lock, and that make debounced calls.
+/// How many tasks of each process lock, and how many make debounced calls.
 const TASKS: u64 = 16;
 const CALLERS: u64 = 4;
 
-/// By how many millionths a clock may run faster or slower than the machine's, and so the server's: a
-/// bit less than the hundredth that leases leave room for.
+/// By how many millionths a clock may run faster or slower than the machine's, and so the server's:
+/// slightly less than the hundredth that leases allow for.
 const RATE: i64 = 9500;
 
-/// How long a fault has effects: the lease of a run whose process is gone, and connecting again.
+/// How long a fault has effects: the lease of a run whose process is gone, and a reconnection.
 const SETTLED: Duration = Duration::from_millis(1500);
 
-/// The longest lease, and a reservation.
+/// The longest lifetime of a key: the longest lease, and a reservation.
 const LONGEST_KEY: Duration = Duration::from_millis(2000 + 1000);
 
 pub(super) struct World {
@@ -53,40 +52,41 @@ pub(super) struct World {
 
 pub(super) struct Client {
     program: PathBuf,
-    /// What it connects to, and what else its program is told.
+    /// The URL it connects to, and the other settings of its program.
     url: String,
     settings: String,
-    /// Whether it is of the version before, which knows nothing of debounced calls here, nor of rates.
+    /// Whether it is of the previous version, which makes no debounced calls here, and does not
+    /// support rates.
     is_old: bool,
-    /// Its own, if it has not the machine's.
+    /// Its clock, if it does not have the machine's.
     pub(super) clock: Option<HostClock>,
     worker: Mutex<Worker>,
     number: AtomicU64,
 }
 
-/// Of which version the processes are.
+/// The versions of the processes.
 #[derive(Clone, Copy)]
 pub(super) enum Versions {
-    /// The second one is of the version before, if there is such a program.
+    /// The second one is of the previous version, if there is such a program.
     Two,
-    /// All are of this one: the other does not know all that is asked for.
+    /// All are of this version: the previous one does not support everything that is asked for.
     One {
-        /// How many replicas are to acknowledge a lock.
+        /// How many replicas have to acknowledge a lock.
         min_replicas: u64,
     },
 }
 
-/// By which clocks the processes live.
+/// The clocks of the processes.
 #[derive(Clone, Copy)]
 pub(super) enum Clocks {
-    /// The machine's.
+    /// The machine's clocks.
     Shared,
-    /// Each by clocks with a rate of their own, and a wall clock that is stepped.
+    /// Each process has clocks with a rate of their own, and a wall clock that is stepped.
     OfTheirOwn,
 }
 
 impl World {
-    /// Begins to work, in a process for each of these URLs.
+    /// Starts the work, in a process for each of these URLs.
     pub(super) fn start(
         seed: u64,
         urls: impl IntoIterator<Item = String>,
@@ -130,7 +130,7 @@ impl World {
         self.ledger().faults.clone()
     }
 
-    /// Takes down what the clients say until this has come.
+    /// Records the clients' reports until `end` has completed.
     pub(super) async fn listen_until<T>(&self, end: impl Future<Output = T>) -> T {
         let listening = async {
             loop {
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// Waits until everybody has connected.
+    /// Waits until all clients have connected.
     pub(super) async fn ready(&self) {
         let clients = self.clients.len() as u64;
         eventually(ms(40_000), async || {
@@ -154,7 +154,7 @@ impl World {
         .await;
     }
 
-    /// Lets everybody finish.
+    /// Lets all clients finish.
     pub(super) async fn finish(&self) {
         for client in &self.clients {
             client.worker().tell("finish");
@@ -168,8 +168,8 @@ impl World {
         .await;
     }
 
-    /// Looks at what is left, where everybody has finished: on the servers that have the locks, and
-    /// through the URL that leads to them. `late` is what a key may need besides its lease to go.
+    /// Checks what is left after all clients have finished: on the servers that have the locks, and
+    /// through the URL that leads to them. `late` is how much longer than its lease a key may stay.
     pub(super) async fn end(self, servers: &[&RedisServer], url: &str, late: Duration) -> End {
         let keys = async || join_all(servers.iter().map(|server| server.keys())).await.concat();
         let locks = async || {
@@ -191,7 +191,7 @@ impl World {
         );
         let mut ids = Vec::new();
         let resource = Resource::of(&self.resource, &mut ids).await;
-        // The final acquire: everything can be had.
+        // The final acquire: every lock is available.
         let all = lock::Locks::connect(url).await.unwrap();
         for id in ids {
             let guard = all.lock(&id).wait(ms(5000)).acquire().await;
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Takes down what the clients have said since.
+    /// Records what the clients have reported since.
     fn listen(&self) {
         let mut ledger = self.ledger();
         for client in &self.clients {
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// Takes down what a client has said until it ended.
+    /// Records what a client has reported until it ended.
     pub(super) fn hear_out(&self, client: &Client) {
         let mut ledger = self.ledger();
         let number = client.number.load(Ordering::Relaxed);
@@ -238,22 +238,22 @@ impl World {
         *self.ledger().faults.entry(kind).or_default() += 1;
     }
 
-    /// Lets everybody go on where nothing breaks any more, for so long once the last fault has no
-    /// effect any more.
+    /// Lets all clients go on without faults: until the last fault has no more effect, and then for
+    /// this time.
     pub(super) async fn calm(&self, time: Duration) {
         sleep(SETTLED).await;
         self.ledger().history.well_since(now());
         sleep(time).await;
     }
 
-    /// Everything was forgotten, between then and now.
+    /// Everything may have been forgotten between this time and now.
     pub(super) fn forgetting(&self, from: u64) {
         let mut ledger = self.ledger();
         ledger.forgettings += 1;
         ledger.history.forgetting(Forgetting { id: None, from, to: now() });
     }
 
-    /// These were forgotten, between then and now.
+    /// These ids may have been forgotten between this time and now.
     pub(super) fn forgetting_of(&self, ids: &[String], from: u64) {
         let (mut ledger, to) = (self.ledger(), now());
         ledger.forgettings += 1;
@@ -267,7 +267,7 @@ impl World {
         self.ledger().history.set_back(now());
     }
 
-    /// What must not be, though no holder has seen it.
+    /// Adds a violation that no holder has reported.
     pub(super) fn violation(&self, what: String) {
         self.ledger().history.violation(what);
     }
@@ -292,14 +292,14 @@ impl Client {
         }
     }
 
-    /// Begins to work, in a new process.
+    /// Starts the work in a new process.
     pub(super) fn begin(&self, world: &World) {
         let number = world.number.fetch_add(1, Ordering::Relaxed);
         let (url, resource, seed) = (&self.url, world.resource.url(), world.seed + number);
         let mut worker = match &self.clock {
             None => Worker::start(&self.program),
             Some(clock) => {
-                // The version before asks the kernel what time it is, and sees steps only.
+                // The previous version asks the kernel for the time, and only sees steps.
                 let rate = if self.is_old { 0 } else { any_rate(&mut Random::new(!seed)) };
                 clock.run_at(rate);
                 let mut worker = Worker::start_by(clock, &self.program);
@@ -322,14 +322,14 @@ impl Client {
     }
 }
 
-/// Is this key one of a lock, or of a run? The window of a debounce stays for a minute, and what a client
-/// says of itself for ten.
+/// Is this the key of a lock or of a run? The window of a debounce stays for a minute, and a
+/// client's record for ten.
 fn is_lock(key: &str) -> bool {
     let is_kept = key.contains("~debounce:") || key.contains("~client:");
     (key.starts_with("lock:") || key.contains("lock:~run:")) && !is_kept
 }
 
-/// Mostly one of the two that are most apart.
+/// Usually one of the two extremes.
 fn any_rate(random: &mut Random) -> i64 {
     match random.below(3) {
         0 => -RATE,
@@ -338,7 +338,7 @@ fn any_rate(random: &mut Random) -> i64 {
     }
 }
 
-/// Has a server do something.
+/// Runs a command on a server.
 pub(super) async fn ask(server: &RedisServer, words: &str) {
     let _: redis::Value = answer(server, words).await;
 }

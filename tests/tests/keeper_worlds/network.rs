@@ -1,4 +1,5 @@
-//! A network between the clients and the store of a simulation, which loses, delays and repeats.
+//! A network between the clients and the store of a simulation, which loses, delays and repeats
+//! messages.
 
 use std::{
     collections::HashMap,
@@ -29,12 +30,12 @@ use crate::common::ms;
 /// How long a call may take, as on a real connection.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the server sees, whoever asks.
+/// What the server sees of all clients.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// The last fence of each key, in the order in which the store has granted them.
     fences: HashMap<Arc<str>, u64>,
-    /// Those that did not grow. Judged at the end: a panic here would only be a reply that is lost.
+    /// Fences that did not grow. Judged at the end: a panic here would only look like a lost reply.
     pub(super) violations: Vec<String>,
 }
 
@@ -58,19 +59,20 @@ pub(super) struct Connection {
     pub(super) store: MemoryStore,
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) random: Mutex<Random>,
-    /// When the last request arrives that was sent: those behind it arrive no earlier.
+    /// When the last request that was sent arrives: later ones arrive no earlier.
     pub(super) arrival: Mutex<Instant>,
     /// Nothing passes until then.
     pub(super) cut_until: Mutex<Instant>,
     pub(super) faults: AtomicU64,
     /// Nothing goes wrong on it.
     pub(super) calm: bool,
-    /// Its process has ended: what it has sent may arrive, and it sends nothing any more.
+    /// Its process has ended: requests that it has sent may arrive, but it sends no more.
     pub(super) has_ended: AtomicBool,
 }
 
 impl Connection {
-    /// One exchange: the operation takes effect at its arrival, whether or not anybody waits.
+    /// One exchange: the operation takes effect at its arrival, whether or not the caller still
+    /// waits.
     async fn exchange<T, F>(
         self: &Arc<Self>,
         mut operation: impl FnMut() -> F + Send + 'static,
@@ -105,7 +107,7 @@ impl Connection {
         if !matches!(fate, Fate::RequestLost) {
             tokio::spawn(async move {
                 time::sleep_until(arrival).await;
-                // A panic of the store would only be a reply that is lost.
+                // A panic of the store would only look like a lost reply.
                 let executed = async {
                     let outcome = operation().await;
                     if matches!(fate, Fate::Twice) {
@@ -129,7 +131,7 @@ impl Connection {
                 if matches!(fate, Fate::Answered | Fate::Twice) {
                     let _ = reply.send(outcome);
                 }
-                // Or else the caller waits until its time is over.
+                // Otherwise the caller waits until its time is over.
                 else {
                     time::sleep(CALL_LIMIT).await;
                 }
@@ -152,7 +154,7 @@ fn unknown<T>(items: usize) -> impl FnOnce() -> Vec<Result<T, StoreError>> {
 }
 
 impl Network {
-    /// One exchange about a batch, which the store executes with this.
+    /// One exchange for a batch, which the store executes with `execute`.
     fn carry<'a, Q, A, F>(
         &'a self,
         batch: &[Q],
@@ -207,7 +209,7 @@ impl Store for Network {
     }
 }
 
-/// It is not, but it is on the caller's runtime and clock, which are the virtual ones.
+/// It is not really embedded, but runs on the caller's runtime and clock, which are virtual.
 impl EmbeddedStore for Network {}
 
 impl AdminStore for Network {

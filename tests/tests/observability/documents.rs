@@ -1,4 +1,4 @@
-//! The page and the dashboard name what the library measures: no less, and nothing else.
+//! The page and the dashboard name exactly what the library measures.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(&docs).unwrap_or_else(|error| panic!("{}: {error}", docs.display()))
 }
 
-/// All words of a text that are the name of a measurement; a histogram is three in Prometheus.
+/// All words of a text that are names of measurements; a histogram has three in Prometheus.
 fn names_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let words = words.filter(|word| word.starts_with("lock_"));
@@ -48,7 +48,7 @@ async fn the_page_and_the_dashboard_name_what_is_measured() {
     everything_happens().await;
     let page = read("observability.md");
     let rows = rows(&page);
-    // What tells that others were left out is seen in `hostile`.
+    // The counter of events that were left out is tested in `hostile`.
     let documented: BTreeSet<_> = rows.keys().cloned().collect();
     let seen = eventually(ms(30_000), async || {
         let seen: BTreeSet<_> = all().into_keys().collect();

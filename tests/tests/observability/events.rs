@@ -1,4 +1,4 @@
-//! The story of a lock, as its events tell it.
+//! The events of a lock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use tracing::{Instrument, Level, info_span};
 
 use crate::subscriber::{Said, listen, told, told_of, told_soon, told_where};
 
-/// What was told of an id on the thread of its callers, without the names of what has no value here.
+/// The events of an id from the threads of its callers, without the names of fields that have no
+/// value here.
 fn outcomes(id: &str) -> Vec<(Level, String, String)> {
     let story = told_of(id).into_iter().filter(|said| !said.message().contains("in line"));
     let outcome =
@@ -34,7 +35,7 @@ async fn a_lock_is_asked_for_granted_and_let_go_of() {
     drop(guard);
     let asked = says(Level::DEBUG, "a lock is asked for", "");
     let granted = says(Level::DEBUG, "the lock is granted", "granted");
-    let end = |outcome| says(Level::DEBUG, "the lock is let go of", outcome);
+    let end = |outcome| says(Level::DEBUG, "the lock is given up", outcome);
     assert_eq!(outcomes("story"), [asked.clone(), granted.clone(), end("dropped")]);
     let story = told_of("story");
     assert!(story.iter().all(|said| said.field("mode") == "exclusive"), "{story:?}");
@@ -49,7 +50,7 @@ async fn a_lock_is_asked_for_granted_and_let_go_of() {
     let token = locks.lock("leaked").acquire().await.unwrap().leak();
     assert_eq!(outcomes("leaked"), [asked, granted, end("leaked")]);
     let everything = format!("{:?}", told(|_| true));
-    assert!(!everything.contains(token.as_str()), "no token is ever told");
+    assert!(!everything.contains(token.as_str()), "no event contains a token");
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,7 +63,7 @@ async fn times_are_those_that_have_passed() {
     drop(guard);
     drop(waiter.await.unwrap().unwrap());
     let story = told_of("times");
-    let held = story.iter().find(|said| said.message().contains("let go")).unwrap();
+    let held = story.iter().find(|said| said.message().contains("given up")).unwrap();
     assert_eq!(held.field("held"), "2s");
     let waited: Vec<_> = story.iter().map(|said| said.field("waited")).collect();
     assert!(waited.contains(&"0ns") && waited.iter().any(|it| it.starts_with('2')), "{waited:?}");
@@ -85,7 +86,7 @@ async fn a_waiter_is_told_of_and_so_is_the_hand_over() {
     assert_eq!(grants.count(), 2);
 }
 
-/// Another client's lock: it is the store that says it.
+/// A lock of another client, which the store reports.
 #[tokio::test]
 async fn a_waiter_behind_another_client_is_told_of_once() {
     listen();
@@ -145,7 +146,7 @@ async fn a_lost_lock_is_a_warning_with_the_reason() {
     assert!(!lost.field("held").is_empty());
     assert_eq!(told_soon("forced", "by force").await.field("outcome"), "forced");
     assert_eq!(guard.release().await.unwrap_err().kind(), ErrorKind::Lost);
-    let end = told_soon("forced", "let go of").await;
+    let end = told_soon("forced", "given up").await;
     assert_eq!((end.level, end.field("outcome")), (Level::WARN, "lost"));
 
     let stolen = locks.lock("stolen").lease(ms(300));
@@ -174,7 +175,7 @@ async fn a_lost_lock_is_a_warning_with_the_reason() {
     drop(guard);
 }
 
-/// Whoever finds the deadline passed tells the keeper with the release.
+/// A holder that finds its deadline passed tells the keeper with the release.
 #[tokio::test(start_paused = true)]
 async fn a_loss_that_the_holder_finds_first_is_told_once() {
     listen();
@@ -182,7 +183,7 @@ async fn a_loss_that_the_holder_finds_first_is_told_once() {
     let locks = Locks::builder().store(store.clone()).build().await.unwrap();
     let guard = locks.lock("first").lease(ms(200)).acquire().await.unwrap();
     store.go_down();
-    // No turn is taken meanwhile: the keeper is driven by this runtime.
+    // The keeper takes no turn meanwhile: this runtime drives it.
     tokio::time::advance(ms(300)).await;
     assert!(!guard.is_held());
     drop(guard);
@@ -252,7 +253,7 @@ async fn a_durable_call_tells_of_its_tries() {
     );
     assert_eq!(told(of("three", "done"))[0].level, Level::DEBUG);
     assert_eq!(told(of("two", "set_aside"))[0].level, Level::WARN);
-    // The store frees the lock of a run with the answer to its end, which is no loss.
+    // The store frees the lock of a run when it answers the end of the run, which is not a loss.
     let ends =
         |said: &Said| said.field("mode") == "durable" && !said.field("fencing_token").is_empty();
     let ends = told(move |said| ends(said) && ["three", "two"].contains(&said.field("id")));
@@ -260,8 +261,8 @@ async fn a_durable_call_tells_of_its_tries() {
     assert!(worse.is_empty() && !ends.is_empty(), "{worse:?}");
 }
 
-/// Waits for what happens in tokio's time, which a paused clock passes at once; the events come on
-/// another thread.
+/// Waits for something in tokio's time, which a paused clock skips; the events come on another
+/// thread.
 async fn until(happened: impl Fn() -> bool) {
     eventually(Duration::from_secs(20), async || {
         tokio::time::sleep(ms(5)).await;
@@ -293,7 +294,7 @@ async fn a_failover_is_told_with_the_next_primary() {
     listen();
     let sentinels = Sentinels::start().await;
     let locks = Locks::connect(&sentinels.url()).await.unwrap();
-    let before = told_where("the primary is here", |_| true).await;
+    let before = told_where("this server is the primary", |_| true).await;
     drop(locks.lock("moves").acquire().await.unwrap());
     sentinels.fail_over().await;
     let after = told_where("failover", |said| said.fields.contains_key("primary")).await;

@@ -1,4 +1,4 @@
-//! A subscriber or a recorder with a bug costs what it was told, and no lock.
+//! A faulty subscriber or recorder loses the event that it was given, and no lock.
 
 use std::panic::AssertUnwindSafe;
 
@@ -20,7 +20,7 @@ use crate::{
     subscriber::{block_at, listen, told_soon, told_where},
 };
 
-/// A subscriber that panics wherever it is called, and a recorder that does.
+/// A subscriber and a recorder that panic in every method.
 struct Panics;
 
 fn bug() -> ! {
@@ -107,7 +107,7 @@ fn panics_of_a_subscriber_and_a_recorder_cost_what_they_were_told() {
             runtime.block_on(async {
                 let locks = Locks::in_memory();
                 everything(&locks).await;
-                // A drop while the stack unwinds: a panic out of that would end the process.
+                // A drop while the stack unwinds: a second panic would end the process.
                 let unwinds = locks.lock("hostile").with(|_| async { panic!("of the body") });
                 assert!(AssertUnwindSafe(unwinds).catch_unwind().await.is_err());
                 locks.flush().await;
@@ -118,7 +118,7 @@ fn panics_of_a_subscriber_and_a_recorder_cost_what_they_were_told() {
     tracing::subscriber::with_default(Panics, told);
 }
 
-/// The process's, for what the keeper finds is told to no other.
+/// Uses the process's subscriber, because events of the keeper go to no other.
 #[tokio::test]
 async fn a_subscriber_that_blocks_stops_no_keeper_and_what_is_left_out_is_counted() {
     listen();
@@ -130,7 +130,7 @@ async fn a_subscriber_that_blocks_stops_no_keeper_and_what_is_left_out_is_counte
     let first = locks.lock("blocks").acquire().await.unwrap();
     let second = tokio::spawn(locks.lock("blocks").acquire());
     told_soon("blocks", "in line").await;
-    // Far more than there is room for, while nothing is said.
+    // Far more events than there is room for, while none is passed on.
     let holder = locks.lock("crowded").acquire().await.unwrap();
     let crowd: Vec<_> = (0..400).map(|_| tokio::spawn(locks.lock("crowded").acquire())).collect();
     tokio::task::yield_now().await;

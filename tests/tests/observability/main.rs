@@ -1,7 +1,7 @@
-//! What the library tells of itself, as an application hears it: events and spans, measurements, and
-//! the pages that name them.
+//! The library's observability, as an application sees it: events and spans, measurements, and the
+//! pages that document them.
 //!
-//! In a binary of its own: a process has one subscriber and one recorder.
+//! This is a binary of its own because a process has one subscriber and one recorder.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expected")]
 

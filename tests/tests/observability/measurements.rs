@@ -1,4 +1,4 @@
-//! What is measured, and that it adds up.
+//! The measurements, and their consistency.
 
 use std::{process::Command, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     subscriber::{block_at, listen, told_soon},
 };
 
-/// Everything that can be measured happens once at least.
+/// Makes everything that can be measured happen at least once.
 pub(crate) async fn everything_happens() {
     listen();
     record();
@@ -53,7 +53,7 @@ pub(crate) async fn everything_happens() {
     tokio::task::spawn_blocking(move || restarts.restart()).await.unwrap();
     eventually(ms(20_000), async || connected.lock("m").acquire().await.is_ok()).await;
     eventually(ms(20_000), async || measured("lock_reconnects_total", &[]).1 > 0).await;
-    // More than there is room for, while a subscriber blocks.
+    // More events than there is room for, while a subscriber blocks.
     let gate = block_at("m full", "in line");
     let full = locks.lock("m full").acquire().await.unwrap();
     let waiter = tokio::spawn(locks.lock("m full").acquire());
@@ -66,7 +66,7 @@ pub(crate) async fn everything_happens() {
     eventually(ms(20_000), async || measured("lock_events_left_out_total", &[]).1 > 0).await;
 }
 
-/// In a process of its own: what is held is counted over all of a process.
+/// In a process of its own, because the count of held locks covers the whole process.
 #[test]
 fn the_numbers_are_those_of_what_happened() {
     const ALONE: &str = "LOCK_TESTS_ALONE";
@@ -118,7 +118,7 @@ async fn locks_are_counted() {
     assert_eq!(measured("lock_hand_overs_total", &[]).0, 1.0);
 }
 
-/// Whichever comes first, the loss or the drop, a lock ends once.
+/// A lock ends once, whether the loss or the drop comes first.
 async fn losses_are_counted() {
     let locks = Locks::in_memory();
     let guard = locks.lock("lost").acquire().await.unwrap();

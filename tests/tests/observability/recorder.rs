@@ -1,4 +1,4 @@
-//! The process's recorder: it adds up what is measured.
+//! The process's recorder, which sums up the measurements.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use metrics::{
     SharedString, Unit,
 };
 
-/// What was measured under one name with these labels.
+/// The measurements under one name with one set of labels.
 #[derive(Default)]
 struct Series(Mutex<Sums>);
 
@@ -82,8 +82,7 @@ pub(crate) fn record() {
     recorded();
 }
 
-/// What was measured under this name, over all series that have these labels: the sum of their values,
-/// and how often.
+/// The sum and the number of the measurements under this name, over all series with these labels.
 pub(crate) fn measured(name: &str, labels: &[(&str, &str)]) -> (f64, u64) {
     let series = recorded().series.lock().unwrap();
     let has = |of: &Labels| {
@@ -96,7 +95,7 @@ pub(crate) fn measured(name: &str, labels: &[(&str, &str)]) -> (f64, u64) {
     })
 }
 
-/// The name, the kind and the names of the labels of all that was measured.
+/// The name, the kind and the label names of all measurements.
 pub(crate) fn all() -> BTreeMap<String, (&'static str, BTreeSet<String>)> {
     let mut all = BTreeMap::<String, (&'static str, BTreeSet<String>)>::new();
     for (name, kind, labels) in recorded().series.lock().unwrap().keys() {
@@ -112,7 +111,7 @@ pub(crate) fn label_values() -> BTreeSet<String> {
     series.keys().flat_map(|(_, _, labels)| labels).map(|(_, value)| value.clone()).collect()
 }
 
-/// The kind and the unit of all that was described.
+/// The kind and the unit of each described measurement.
 pub(crate) fn described() -> BTreeMap<String, (&'static str, Option<Unit>)> {
     recorded().described.lock().unwrap().clone()
 }

@@ -1,11 +1,11 @@
-//! The span of a body under its lock, and how `#[instrument]` goes with `#[locked]`.
+//! The span of a body under its lock, and `#[instrument]` together with `#[locked]`.
 
 use lock::{Error, Locks, locked};
 use tracing::instrument;
 
 use crate::subscriber::{listen, told_of};
 
-/// The names of the spans that this was said in, and their ids.
+/// The names and ids of the spans around the event with this id and these words.
 fn spans_of(id: &str, words: &str) -> Vec<(String, String)> {
     let said = told_of(id).into_iter().find(|said| said.message().contains(words));
     said.unwrap_or_else(|| panic!("nothing with {words:?}")).spans
@@ -26,9 +26,9 @@ async fn a_body_runs_in_the_span_of_its_lock() {
     locks.lock("spanned").with(body).await.unwrap();
     assert_eq!(spans_of("body", "it works"), named(&[("locked", "spanned")]));
     assert_eq!(spans_of("spanned", "granted"), [], "the wait is not in it");
-    assert_eq!(spans_of("spanned", "let go of"), [], "and the release is not");
+    assert_eq!(spans_of("spanned", "given up"), [], "and the release is not");
     tracing::info!(id = "after", "it is over");
-    assert_eq!(spans_of("after", "it is over"), [], "it was left");
+    assert_eq!(spans_of("after", "it is over"), [], "the span was left");
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +49,7 @@ async fn a_run_and_each_of_several_locks_has_a_span() {
     assert_eq!(spans_of("run", "it runs"), named(&[("locked", "spanned run")]));
 }
 
-/// Above: the function that `#[locked]` gets has the span in its body.
+/// Above: `#[locked]` gets a function whose body has the span.
 #[instrument(fields(id = "above"), skip_all)]
 #[locked(id = "instrumented above", locks = locks)]
 async fn above(locks: Locks) -> Result<(), Error> {
@@ -57,7 +57,7 @@ async fn above(locks: Locks) -> Result<(), Error> {
     Ok(())
 }
 
-/// Below: `#[instrument]` gets the function that `#[locked]` has made.
+/// Below: `#[instrument]` gets the function that `#[locked]` has generated.
 #[locked(id = "instrumented below", locks = locks)]
 #[instrument(fields(id = "below"), skip_all)]
 async fn below(locks: Locks) -> Result<(), Error> {
@@ -77,7 +77,7 @@ async fn an_instrumented_function_shows_the_wait_or_the_body() {
             spans_of(&id, "asked for"),
             spans_of(&id, "granted"),
             spans_of(&format!("in {name}"), "the body"),
-            spans_of(&id, "let go of"),
+            spans_of(&id, "given up"),
         ];
         spans.map(|spans| spans.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" "))
     };

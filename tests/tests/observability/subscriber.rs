@@ -1,4 +1,4 @@
-//! The process's subscriber: it writes down what is told.
+//! The process's subscriber, which records events.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use tracing_subscriber::{
 pub(crate) struct Said {
     pub(crate) level: Level,
     pub(crate) fields: BTreeMap<String, String>,
-    /// Of the spans that it was told in, the outermost first: its name, and its `id`.
+    /// The names and `id`s of the spans around it, the outermost first.
     pub(crate) spans: Vec<(String, String)>,
 }
 
@@ -40,7 +40,7 @@ impl Said {
 
 static SAID: Mutex<Vec<Said>> = Mutex::new(Vec::new());
 
-/// What the next event with this id and these words waits for: as a subscriber that blocks.
+/// Gates that block the next event with this id and these words, like a slow subscriber.
 static GATES: Mutex<Vec<Gate>> = Mutex::new(Vec::new());
 
 struct Gate {
@@ -58,14 +58,14 @@ pub(crate) fn listen() {
     });
 }
 
-/// The next event of this id with these words blocks until what is returned is dropped.
+/// Blocks the next event of this id with these words until the returned value is dropped.
 pub(crate) fn block_at(id: &'static str, words: &'static str) -> mpsc::Sender<()> {
     let (gate, opens) = mpsc::channel();
     GATES.lock().unwrap().push(Gate { id, words, opens });
     gate
 }
 
-/// What was told of this id so far.
+/// The events of this id so far.
 pub(crate) fn told_of(id: &str) -> Vec<Said> {
     told(|said| said.field("id") == id)
 }
@@ -75,7 +75,7 @@ pub(crate) fn told(is_it: impl Fn(&Said) -> bool) -> Vec<Said> {
     said.iter().filter(|said| is_it(said)).cloned().collect()
 }
 
-/// The first event of this id with these words, once it is told.
+/// Waits for the first event of this id with these words.
 pub(crate) async fn told_soon(id: &str, words: &str) -> Said {
     told_where(words, |said| said.field("id") == id).await
 }

@@ -1,4 +1,5 @@
-//! Very much at once from one client: all of it succeeds, and a lock that is held beside it is kept.
+//! Very many requests at once from one client: all succeed, and a lock that is held meanwhile is
+//! kept.
 
 use std::{
     future::Future,
@@ -147,7 +148,8 @@ async fn durable_calls_at_once_all_are_kept_and_run() {
     drop(beside.server);
 }
 
-/// The store was silent once, for somebody else: that is no reason to give up what waits now.
+/// The store was silent once, for earlier requests: that is no reason to give up the ones that wait
+/// now.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_fails_no_more_than_was_on_its_way() {
     let server = RedisServer::builder().cluster_of_one(false).start();
@@ -171,7 +173,7 @@ async fn a_cut_fails_no_more_than_was_on_its_way() {
     assert!(failed <= 1000, "{failed} of 6,000 failed");
 }
 
-/// Scripts that the server has forgotten cost a batch one more round trip, not one for each item.
+/// Scripts that the server has forgotten cost a batch one extra round trip, not one for each item.
 #[tokio::test(flavor = "multi_thread")]
 async fn forgotten_scripts_cost_a_batch_one_round_trip() {
     let server = RedisServer::start();
@@ -189,6 +191,6 @@ async fn forgotten_scripts_cost_a_batch_one_round_trip() {
     for outcome in calls.join_all().await {
         outcome.unwrap();
     }
-    // The first call goes alone, the others behind it.
+    // The first call is sent alone, and the others after it.
     assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
 }

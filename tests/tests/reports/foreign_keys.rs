@@ -1,7 +1,7 @@
-//! A key that goes in another way than by a release of this library.
+//! Keys that disappear in other ways than by a release of this library.
 //!
-//! Those who wait for a holder that will not tell them look up to four times a second; those who
-//! wait for one of ours look every five seconds, and nobody is told `Busy` without a last look.
+//! Waiters behind a holder that will not notify them look up to four times a second. Waiters behind
+//! one of our holders look every five seconds, and no caller gets `Busy` without a last look.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use lock_tests::{RedisServer, eventually};
 
 use crate::common::ms;
 
-/// What a busy machine may add to a bound that the library keeps by itself.
+/// What a busy machine may add to a bound that the library keeps.
 const NOISE: Duration = Duration::from_millis(250);
 
-/// As often as that is looked at a lock whose holder tells nobody: each look takes a moment, too.
+/// The most looks at a lock whose holder does not notify; in fact each look also takes a moment.
 fn looks_within(time: Duration) -> u64 {
     // The first look joins the queue.
     1 + (time.as_millis() / 250) as u64
@@ -32,8 +32,8 @@ async fn until_waiting(lock: &Lock) {
     .await;
 }
 
-/// Lets a lock be waited for, ends it in the way that is named, and says how long the waiter took to
-/// have it, and how many commands it sent in all the time that it waited.
+/// Waits for a lock, ends its hold by `end`, and returns how long the waiter then took to get it,
+/// and how many commands it sent during its wait.
 async fn waits_for(
     server: &RedisServer,
     take: impl AsyncFn(),
@@ -81,7 +81,7 @@ async fn a_foreign_key_that_goes_in_any_way_is_noticed_within_half_a_second() {
     }
 }
 
-/// A token that looks like one of ours is no promise: its client has to be there.
+/// A token that looks like one of ours is not enough: its client has to be connected.
 #[tokio::test]
 async fn a_token_of_a_client_that_is_gone_is_watched_as_a_foreign_one() {
     let server = RedisServer::start();
@@ -96,7 +96,7 @@ async fn a_token_of_a_client_that_is_gone_is_watched_as_a_foreign_one() {
     assert!(took <= ms(500) + NOISE, "{took:?}");
 }
 
-/// Its release wakes nobody, so those who wait for it look by themselves.
+/// Its release wakes no waiter, so the waiters look on their own.
 #[tokio::test]
 async fn the_release_of_a_holder_who_may_not_publish_is_noticed_within_half_a_second() {
     let server = RedisServer::start();
@@ -115,8 +115,8 @@ async fn the_release_of_a_holder_who_may_not_publish_is_noticed_within_half_a_se
     assert!(took <= ms(500) + NOISE, "{took:?}");
 }
 
-/// The holder finds out with its next renewal, and passes the lock on; at the latest the waiter does,
-/// with its next heartbeat. Neither costs more than one command in five seconds.
+/// The holder finds out at its next renewal, and passes the lock on. At the latest, the waiter
+/// finds out at its next heartbeat. Neither sends more than one command in five seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_ours_that_an_operator_deletes_is_noticed_within_five_seconds() {
     let mut ways = tokio::task::JoinSet::new();
@@ -144,7 +144,7 @@ async fn a_key_of_ours_that_an_operator_deletes_is_noticed_within_five_seconds()
             if lease < 60_000 {
                 assert!(took <= ms(lease), "the holder has passed it on: {took:?}");
             } else {
-                // It joins, and looks once; the questions of this test are the others.
+                // It joins and looks once; the other commands are this test's.
                 let acquires = counts.calls("zadd");
                 assert!(acquires <= 2, "{acquires} looks: {counts:?}");
             }
@@ -155,7 +155,7 @@ async fn a_key_of_ours_that_an_operator_deletes_is_noticed_within_five_seconds()
     ways.join_all().await;
 }
 
-/// Whoever is told `Busy` was told the truth.
+/// A caller that gets `Busy` gets it truthfully.
 #[tokio::test]
 async fn nobody_is_told_busy_without_a_last_look() {
     let server = RedisServer::start();
@@ -163,7 +163,7 @@ async fn nobody_is_told_busy_without_a_last_look() {
     let waiting = Locks::connect(&server.locks_url()).await.unwrap();
     let guard = holder.lock("a").lease(ms(60_000)).acquire().await.unwrap();
     let waiter = tokio::spawn(waiting.lock("a").wait(ms(1000)).acquire());
-    // One behind it, with less patience, has no turn anyway.
+    // A waiter behind it with a shorter wait would not get a turn anyway.
     let behind = tokio::spawn(waiting.lock("a").wait(ms(400)).acquire());
     until_waiting(&holder.lock("a")).await;
     assert_eq!(behind.await.unwrap().unwrap_err().kind(), ErrorKind::Busy);
@@ -171,7 +171,7 @@ async fn nobody_is_told_busy_without_a_last_look() {
     let began = Instant::now();
     let next = waiter.await.unwrap().expect("it is free when the wait is over");
     assert!(began.elapsed() < ms(1000) + NOISE);
-    // And if it is held still, that is what the last look has shown.
+    // And if the lock is still held, the last look has shown it.
     let began = Instant::now();
     let error = holder.lock("a").wait(ms(300)).acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
@@ -179,7 +179,7 @@ async fn nobody_is_told_busy_without_a_last_look() {
     drop((next, guard));
 }
 
-/// A crowd that gives up one after the other does not ask once for each.
+/// A crowd of callers that give up one after another does not ask once for each.
 #[tokio::test]
 async fn a_crowd_that_gives_up_looks_four_times_a_second() {
     let server = RedisServer::start();

@@ -2,7 +2,7 @@
 
 use lock_tests::{RedisServer, Worker};
 
-/// What the worker does: see `fork` in worker/fork.rs.
+/// Expects what the worker prints: see worker/fork.rs.
 fn forked(url: &str) {
     let mut worker = Worker::start(env!("CARGO_BIN_EXE_worker"));
     worker.tell(&format!("fork {url}"));
@@ -15,7 +15,7 @@ fn forked(url: &str) {
     assert_eq!(next(), "child dropped");
     assert_eq!(next(), "child another true");
     assert_eq!(next(), "parent held true");
-    // Its keeper goes on.
+    // The parent's keeper goes on.
     assert_eq!(next(), "parent renewed true");
     assert_eq!(next(), "done");
 }

@@ -1,5 +1,5 @@
-//! An error says which server, what happened and what to change; the cause is its source, and no
-//! part of its text.
+//! An error says which server, what happened and what to change; its cause is the source, and not
+//! part of the text.
 
 use std::{
     error::Error as _,
@@ -13,7 +13,7 @@ use lock_tests::{RedisServer, Worker, eventually};
 
 use crate::common::ms;
 
-/// The text names what it must and nothing that it must not, and the source is somewhere else.
+/// Checks that the text contains all parts, no secret, and no copy of the source's text.
 #[track_caller]
 fn check(error: &Error, kind: ErrorKind, server: &RedisServer, says: &[&str]) {
     check_at(error, kind, &format!("127.0.0.1:{}", server.port()), says);
@@ -42,7 +42,7 @@ async fn run(server: &RedisServer, words: &[&str]) {
     let _: redis::Value = command.query_async(&mut server.connection().await).await.unwrap();
 }
 
-/// Ends the connection that listens, which is the library's.
+/// Ends the library's listening connection.
 async fn cut(server: &RedisServer) {
     run(server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
 }
@@ -107,7 +107,7 @@ async fn a_password_that_was_changed_is_the_reason_that_is_given() {
 async fn a_server_without_room_for_another_client_says_so() {
     let server = RedisServer::start();
     let locks = Locks::connect(&server.locks_url()).await.unwrap();
-    // What is open counts, and so does the connection that this is asked on.
+    // Open connections count, including the one for this command.
     let mut open = server.connection().await;
     let set = |most: &str| redis::cmd("CONFIG").arg(&["SET", "maxclients", most]).to_owned();
     let _: () = set("1").query_async(&mut open).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_name_that_means_nothing_is_the_reason_that_is_given() {
 
 #[tokio::test]
 async fn what_is_no_server_for_locks_is_refused_at_connect() {
-    // One that nobody has set up yet.
+    // A cluster that has not been set up yet.
     let cluster =
         RedisServer::builder().cluster_of_one(false).flag("--cluster-enabled", "yes").start();
     let error = refused_at_connect(&cluster.url()).await;
@@ -170,7 +170,7 @@ async fn what_is_no_server_for_locks_is_refused_at_connect() {
     let error = refused_at_connect(&replica.url()).await;
     let url = format!("redis://127.0.0.1:{}/", primary.port());
     check(&error, ErrorKind::Rejected, &replica, &["read-only replica", &url]);
-    // One that may be written to is as good as any primary.
+    // A writable replica is as good as a primary.
     run(&replica, &["CONFIG", "SET", "replica-read-only", "no"]).await;
     drop(Locks::connect(&replica.url()).await.unwrap().lock("a").acquire().await.unwrap());
 
@@ -195,7 +195,7 @@ async fn a_sentinel_is_refused_at_connect() {
     check(&error, ErrorKind::Rejected, &sentinel, &["Sentinel", "redis+sentinel://", "/NAME"]);
 }
 
-/// What a server has not done, and says so, is tried again.
+/// A request that the server refuses without executing it is tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_passes_is_waited_for() {
     let server = RedisServer::builder().cluster_of_one(false).start();
@@ -216,7 +216,7 @@ async fn a_refusal_that_passes_is_waited_for() {
         run(&server, ends).await;
         drop(waiting.await.unwrap().unwrap_or_else(|error| panic!("{begins:?}: {error}")));
     }
-    // And one that stays is told, with its code.
+    // A refusal that lasts is reported, with its code.
     run(&server, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     let began = Instant::now();
     let error = locks.lock("a").acquire().await.unwrap_err();
@@ -234,7 +234,7 @@ async fn a_lazy_client_connects_with_its_first_call() {
     check(&error, ErrorKind::Unavailable, &server, &["refused"]);
     tokio::task::block_in_place(|| server.restart());
     until_it_works(&locks).await;
-    // Outside of a runtime, and without a call, nothing is connected and nothing waits.
+    // Without a runtime and without a call, nothing connects and nothing waits.
     let before = server.commands().await;
     let outside = std::thread::spawn({
         let url = server.url();
@@ -242,7 +242,7 @@ async fn a_lazy_client_connects_with_its_first_call() {
     });
     let unused = tokio::task::block_in_place(|| outside.join().unwrap());
     assert_eq!(server.commands().await.minus(&before).calls("hello"), 0);
-    // The push works as with any other.
+    // Push notices work as with any other client.
     let guard = locks.lock("b").acquire().await.unwrap();
     let waiter = tokio::spawn(unused.lock("b").acquire());
     eventually(ms(5000), async || {
@@ -258,7 +258,7 @@ async fn a_lazy_client_connects_with_its_first_call() {
     assert_eq!(invalid.kind(), ErrorKind::Invalid);
 }
 
-/// Not one for each attempt, of which there are many.
+/// One event, and not one for each of the many attempts.
 #[test]
 fn one_event_tells_why_there_is_no_connection() {
     let server = RedisServer::start();
@@ -272,7 +272,7 @@ fn one_event_tells_why_there_is_no_connection() {
     worker.expect("waiting");
     assert_eq!(worker.hear()[..2], ["failed", "Unavailable"]);
     worker.tell("events");
-    // Two, if the first attempt has met a server that was about to end.
+    // Two if the first attempt met a server that was about to end.
     let events = worker.expect("events")[0];
     assert!((1..=2).contains(&events), "{events} events for some twenty attempts");
 }

@@ -7,7 +7,7 @@ use lock_tests::{Direction, Proxy, RedisServer};
 
 use crate::common::ms;
 
-/// How long a lock with a short lease is kept on such a link.
+/// How long a lock with a short lease is held on such a link.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Connects, holds, waits, releases, with everything that takes one round trip.
@@ -18,7 +18,7 @@ async fn goes_well(locks: &Locks, near: &Locks, round_trip: Duration) {
     let took = began.elapsed();
     assert!(took <= round_trip + noise, "acquire: {took:?}");
     guard.release().await.unwrap();
-    // Waiting: the holder is near, and lets go of it after a while.
+    // Waiting: the holder is near, and releases the lock after a while.
     let held = near.lock("a").acquire().await.unwrap();
     let waiter = tokio::spawn(locks.lock("a").wait(ms(20_000)).acquire());
     tokio::time::sleep(round_trip * 2).await;
@@ -46,8 +46,8 @@ async fn a_link_of(round_trip: Duration) {
     assert!(connected <= round_trip * 3 + ms(500), "connect: {connected:?}");
     goes_well(&locks, &near, round_trip).await;
 
-    // Three round trips are what a lease has to last for at least: one for the renewal, one for
-    // what it is late by, and one for its answer.
+    // A lease has to last for at least three round trips: one for the renewal, one for its delay,
+    // and one for its answer.
     let short = locks.lock("short").lease(round_trip * 3).acquire().await.unwrap();
     let until = Instant::now() + KEPT;
     let mut lost = Box::pin(short.lost());
@@ -57,7 +57,7 @@ async fn a_link_of(round_trip: Duration) {
     }
     short.release().await.unwrap();
 
-    // What is asked at the very moment of a cut is answered on the next connection.
+    // A request at the very moment of a cut is answered on the next connection.
     let began = Instant::now();
     proxy.reset_connections();
     let guard = locks.lock("b").acquire().await.unwrap();
@@ -81,7 +81,7 @@ async fn links_with_a_round_trip_of_up_to_a_second_work() {
     links.join_all().await;
 }
 
-/// A link that becomes slow while it is in use is not taken for a dead one.
+/// A link that becomes slow during use is not taken for a dead one.
 #[tokio::test]
 async fn a_link_that_becomes_slow_stays() {
     let server = RedisServer::start();

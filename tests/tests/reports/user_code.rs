@@ -1,4 +1,4 @@
-//! Code of the user's that panics or blocks where the library calls it.
+//! User code that panics or blocks when the library calls it.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ async fn until_it_works(locks: &Locks) {
     .await;
 }
 
-/// A restart is what it is told of; the connection is made all the same.
+/// The listener is told of a restart; the connection is made in spite of its panic.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_panics_costs_what_it_was_told() {
     let server = RedisServer::builder().cluster_of_one(false).start();
@@ -42,7 +42,7 @@ async fn a_listener_that_panics_costs_what_it_was_told() {
     drop(guard);
 }
 
-/// What a panic carries is code of the user's, too.
+/// The payload of a panic is also user code.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_whose_panic_panics_again_hears_of_the_next_thing() {
     struct PanicsAgain;
@@ -67,13 +67,13 @@ async fn a_listener_whose_panic_panics_again_hears_of_the_next_thing() {
         .unwrap();
     drop(locks.lock("a").acquire().await.unwrap());
     locks.flush().await;
-    // It is another process, and it has lost its data: two warnings.
+    // Another process, and lost data: two warnings.
     tokio::task::block_in_place(|| server.restart());
     until_it_works(&locks).await;
     eventually(ms(5000), async || told.load(Ordering::SeqCst) >= 2).await;
 }
 
-/// It may call the library, too, and wait for it.
+/// A listener may also call the library and wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_blocks_costs_nobody_anything() {
     let server = RedisServer::start();
@@ -93,7 +93,7 @@ async fn a_listener_that_blocks_costs_nobody_anything() {
     tokio::task::block_in_place(|| server.restart());
     until_it_works(&locks).await;
     tokio::task::block_in_place(|| heard.recv().unwrap());
-    // It blocks from here on, and locks come and go.
+    // From here on the listener blocks, while locks come and go.
     for number in 0..10 {
         locks.lock(format!("b{number}")).acquire().await.unwrap().release().await.unwrap();
     }
@@ -102,7 +102,7 @@ async fn a_listener_that_blocks_costs_nobody_anything() {
     drop((guard, go_on));
 }
 
-/// In a process of its own, for there is one subscriber for all of it.
+/// In a process of its own, because the subscriber is global.
 #[test]
 fn a_subscriber_that_panics_costs_the_event() {
     let server = RedisServer::start();

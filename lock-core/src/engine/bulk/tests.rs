@@ -1,5 +1,5 @@
-//! What may wait until there is room for it: how much goes at once, who comes first, and what becomes of
-//! it when the store is silent.
+//! Requests that wait until there is room for them: how many go at once, which come first, and what
+//! becomes of them when the store is silent.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ fn requests_go_in_batches_in_order_up_to_a_bound_on_what_is_on_its_way() {
     assert!(bulk.is_due());
     let other = next_holders(&mut bulk, at(7)).unwrap();
     assert_eq!((other.sent.shard, other.requests.len()), (1, 1));
-    // An answer makes room for as many as it was for.
+    // An answer makes room for as many requests as were in its batch.
     assert!(!answer(&mut bulk, &sent[0], &Ok(None), &mut shared));
     assert_eq!(bulk.room(0), BATCH);
     assert_eq!(next_holders(&mut bulk, at(8)).unwrap().requests.len(), BATCH);
@@ -141,7 +141,7 @@ fn extensions_go_by_themselves_and_have_their_share_of_the_room() {
     assert!(bulk.is_due(), "the other one still waits");
     assert_eq!(next_holders(&mut bulk, at(0)).unwrap().requests.len(), 1);
     assert!(!bulk.is_due());
-    // All of them are on their way: there is room for that many less.
+    // All of them are in flight, so there is room for that many fewer.
     (0..1000).for_each(|number| ask(&mut bulk, "a", number, &shared));
     let sent: usize = std::iter::from_fn(|| next_holders(&mut bulk, at(0)))
         .map(|batch| batch.requests.len())
@@ -158,7 +158,7 @@ fn who_waits_behind_a_silent_store_is_refused_in_time_and_not_before() {
     let first: Vec<_> = std::iter::from_fn(|| next_holders(&mut bulk, at(0))).collect();
     shared.now = at(1000);
     for batch in first.iter().filter(|batch| batch.sent.shard == 0) {
-        assert!(!answer(&mut bulk, batch, &silence, &mut shared), "a second is borne");
+        assert!(!answer(&mut bulk, batch, &silence, &mut shared), "a second is tolerated");
     }
     let second: Vec<_> = std::iter::from_fn(|| next_holders(&mut bulk, at(1000))).collect();
     assert_eq!(second.len(), 10);
@@ -168,7 +168,7 @@ fn who_waits_behind_a_silent_store_is_refused_in_time_and_not_before() {
     let busy = Err(StoreError::rejected("busy"));
     assert!(!answer(&mut bulk, &second[0], &busy, &mut shared));
     shared.now = at(2500);
-    assert!(!answer(&mut bulk, &second[1], &silence, &mut shared), "it has begun anew");
+    assert!(!answer(&mut bulk, &second[1], &silence, &mut shared), "the silence has started again");
     assert!(refused(&mut shared).is_empty());
     shared.now = at(3000);
     assert!(
@@ -189,7 +189,7 @@ fn a_silence_that_keeps_nobody_waiting_counts_for_nothing() {
         shared.now = at(second * 1000 + 999);
         assert!(!answer(&mut bulk, &batch, &silence, &mut shared));
     }
-    // But where somebody else waits for the same part, it does.
+    // But it counts if somebody else waits for the same part.
     let mut told = false;
     for second in 5..9 {
         ask(&mut bulk, "a", second, &shared);

@@ -26,7 +26,7 @@ fn runs(callers: &[u64]) -> Option<(End, Vec<u64>)> {
     Some((End::Runs, callers.to_vec()))
 }
 
-/// A burst, and the numbers that its questions draw: 101 and so on.
+/// A burst, and the numbers that its questions draw, from 101 on.
 struct Calls {
     burst: Burst,
     drawn: u64,
@@ -37,7 +37,7 @@ impl Calls {
         Self { burst: Burst::new(Jitter::new(512)), drawn: 100 }
     }
 
-    /// The first caller has the place 1, and so on: so these tests call them by one number.
+    /// The first caller has the place 1, and so on, so these tests use one number for both.
     fn join(&mut self, caller: u64, millis: u64) -> Next {
         let (place, next) = self.burst.join(caller, call(millis));
         assert_eq!(place, caller);
@@ -52,7 +52,7 @@ impl Calls {
         self.burst.question(at(millis), draw).expect("there is something to ask")
     }
 
-    /// The number and the age that the store is asked with.
+    /// The number and the age in the question to the store.
     fn asked(&mut self, millis: u64) -> (u64, Duration) {
         let (undo, question) = self.question(millis);
         assert_eq!(undo, None);
@@ -165,11 +165,11 @@ fn a_call_that_the_store_has_not_heard_of_can_be_taken_back() {
     calls.answered(not_yet(100, true), 0);
     calls.join(2, 50);
     assert_eq!(calls.burst.leave(2), Step::default());
-    assert_eq!(calls.asked(100), (101, ms(100)), "it is about the first, as if there was no other");
+    assert_eq!(calls.asked(100), (101, ms(100)), "it is about the first, as if it were alone");
     assert_eq!(calls.answered(Answer::Granted, 100).ended, runs(&[1]));
 }
 
-/// Another process may have a call that is newer than the one that is left here.
+/// Another process may have a call that is newer than the one left here.
 #[test]
 fn a_call_that_the_store_has_heard_of_leaves_its_place_to_other_processes_first() {
     let late = GRACE + AFTER_OTHERS;
@@ -187,7 +187,8 @@ fn a_call_that_the_store_has_heard_of_leaves_its_place_to_other_processes_first(
     assert_eq!(calls.asked(1350).0, 101);
     assert_eq!(calls.answered(Answer::Granted, 1350).ended, runs(&[1]));
 
-    // Or while it is asked about; if another process has the newest call, nobody waits twice.
+    // Or while it is asked about; if another process has the newest call, its grace is not waited
+    // for twice.
     for (newest, expected) in [(true, at(50) + late), (false, at(50) + AFTER_OTHERS)] {
         let mut calls = Calls::new();
         calls.join(1, 0);
@@ -237,7 +238,7 @@ fn an_unknown_outcome_is_undone_when_nobody_is_left_for_it() {
     calls.burst.leave(1);
     let (undo, question) = calls.question(540);
     assert_eq!((undo, question.number), (Some(101), 102));
-    // By the run that was undone, for all that is known: nobody is superseded by that.
+    // As far as is known, by the run that was undone, which supersedes nobody.
     let step = calls.answered(Answer::Superseded, 541);
     assert_eq!((step.ended, step.next), (None, Next::Ask));
     assert_eq!(calls.asked(541), (103, Duration::ZERO), "as a call that was made just now");

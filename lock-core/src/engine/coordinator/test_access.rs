@@ -1,11 +1,11 @@
-//! An engine as tests look at it (`--cfg lock_mutants`): nothing is changed by that.
+//! Access to an engine for tests (`--cfg lock_mutants`), which changes nothing.
 
 use super::Engine;
 use crate::engine::io::Caller;
 
 impl<C: Caller> Engine<C> {
-    /// Does this client take care of what the token of this number may hold, or wait for, in the store?
-    /// It is in use, or on its way to being released.
+    /// Does this client take care of what the token with this number may hold, or wait for, in the
+    /// store? Either the token is in use, or it is being released.
     pub fn takes_care_of(&self, number: u64) -> bool {
         self.is_in_use(number) || self.releases.contains(number)
     }

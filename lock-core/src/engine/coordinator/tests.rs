@@ -1,4 +1,4 @@
-//! The engine by itself: what goes in is written down here, and what comes out is looked at.
+//! The engine on its own: the tests write its input, and look at its output.
 
 mod bounds;
 mod callers;
@@ -54,7 +54,7 @@ fn granted(fence: u64) -> Said<Acquisition> {
     Ok(Acquisition::granted(fence))
 }
 
-/// What is asked of the store now, all of it acquires.
+/// What the store is asked now, which has to be an acquire.
 fn asked(engine: &mut Engine<u64>, now: Moment) -> Sent<(Asker, u64)> {
     match engine.poll_call(now) {
         Some(Call::Acquire(batch)) => batch.sent,
@@ -62,7 +62,7 @@ fn asked(engine: &mut Engine<u64>, now: Moment) -> Sent<(Asker, u64)> {
     }
 }
 
-/// The callers that have got a lock since, with the fencing tokens.
+/// The callers that were granted a lock since, with the fencing tokens.
 fn grants(engine: &mut Engine<u64>) -> Vec<(u64, u64)> {
     let outputs = std::iter::from_fn(|| engine.poll());
     let grants = outputs.filter_map(|output| match output {
@@ -102,7 +102,7 @@ fn a_lock_whose_caller_is_gone_is_the_next_ones_without_a_word_to_the_store() {
     engine.command(release(1, 1, true), at(2));
     assert_eq!(grants(&mut engine), [(2, (7 << 10) + 1)]);
     assert!(engine.poll_call(at(2)).is_none());
-    // The guard of the caller that is gone has nothing to let go of any more.
+    // The guard of the caller that is gone has nothing to release any more.
     engine.command(release(1, 1, false), at(3));
     assert!(engine.poll_call(at(3)).is_none());
 }
@@ -119,7 +119,7 @@ fn a_run_that_is_revoked_before_its_grant_is_heard_of_is_not_believed() {
     let granted = || vec![Ok(DebounceReply::Granted { fence: 7 })];
     engine.answered(Answer::Registered(batch.sent, granted()), at(1));
     assert_eq!(grants(&mut engine), []);
-    // The same call asks again, and has it then.
+    // The same call asks again, and is then granted the run.
     let again_at = engine.next_timeout().unwrap();
     engine.timeout(again_at);
     let Some(Call::Register(batch)) = engine.poll_call(again_at) else { panic!("it asks again") };
@@ -162,7 +162,7 @@ fn a_deadline_is_declared_before_an_answer_that_came_meanwhile() {
     engine.answered(Answer::Renewed(batch.sent, vec![Ok(Renewal::renewed())]), late);
     let outputs: Vec<_> = std::iter::from_fn(|| engine.poll()).collect();
     assert!(matches!(outputs[..], [Output::Lost(1, Loss::Expired)]), "and nothing else");
-    assert!(matches!(engine.poll_call(late), Some(Call::Release(_))), "the key may be ours still");
+    assert!(matches!(engine.poll_call(late), Some(Call::Release(_))), "the key may still be ours");
 }
 
 #[test]
@@ -183,7 +183,8 @@ fn an_engine_that_ends_undoes_and_refuses() {
     assert!(matches!(engine.poll(), Some(Output::Answered(END, Ok(Outcome::Done)))));
 }
 
-/// The callers that were told that they hold a lock, or that one is lost, in order.
+/// What callers were told, in order: that they hold a lock, that a lock is lost, that they are
+/// refused.
 fn told(engine: &mut Engine<u64>) -> Vec<String> {
     let outputs = std::iter::from_fn(|| engine.poll());
     let told = outputs.filter_map(|output| match output {
@@ -202,19 +203,19 @@ fn a_lock_that_is_taken_by_force_before_its_grant_is_heard_of_is_asked_for_again
     let sent = asked(&mut engine, at(0));
     engine.notice(Notice::Revoked { number: 2 }, at(1));
     engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(2));
-    assert!(told(&mut engine).is_empty(), "it may be over");
+    assert!(told(&mut engine).is_empty(), "the grant may be over");
     let again = asked(&mut engine, at(2));
     assert_eq!(again.asked[0].1, 2, "with the same token, so that nothing has to be undone");
     engine.answered(Answer::Acquired(again, vec![granted(8)]), at(3));
     assert_eq!(told(&mut engine), ["2 has 8"]);
-    // Heard of after the grant, it ends the hold.
+    // After the grant, the notice ends the hold.
     engine.notice(Notice::Revoked { number: 2 }, at(4));
     assert_eq!(told(&mut engine), ["2 lost"]);
 }
 
 #[test]
 fn a_grant_that_is_heard_of_after_a_later_one_is_not_believed() {
-    // The one that waits in line asks first, and is answered last.
+    // The caller that waits in line asks first, and is answered last.
     let mut engine = engine();
     engine.command(acquire(2, "a", LEASE), at(0));
     let first = asked(&mut engine, at(0));
@@ -223,9 +224,9 @@ fn a_grant_that_is_heard_of_after_a_later_one_is_not_believed() {
     engine.answered(Answer::Acquired(second, vec![granted(9)]), at(101));
     assert_eq!(told(&mut engine), ["4 has 9"]);
     engine.answered(Answer::Acquired(first, vec![granted(7)]), at(150));
-    assert!(told(&mut engine).is_empty(), "the later one goes on");
+    assert!(told(&mut engine).is_empty(), "the later hold continues");
     assert_eq!(asked(&mut engine, at(150)).asked[0].1, 2, "and the earlier one waits for it");
-    // The same of one that does not wait: it is undone, and told.
+    // The same for a caller that does not wait in line: its grant is undone, and it is told.
     engine.command(acquire(6, "a", Duration::ZERO), at(200));
     let third = asked(&mut engine, at(200));
     engine.answered(Answer::Acquired(third, vec![granted(8)]), at(201));
@@ -239,7 +240,7 @@ fn a_grant_that_is_heard_of_after_a_later_one_is_not_believed() {
 fn an_extension_of_a_hold_before_says_nothing_of_the_next_one_with_its_token() {
     let mut engine = engine();
     engine.command(acquire(2, "a", LEASE), at(0));
-    // The next in line wants a lease that is much longer: the store has to be asked for it.
+    // The next in line wants a much longer lease, for which the store has to be asked.
     let Command::Acquire(mut next) = acquire(4, "a", LEASE) else { unreachable!() };
     next.acquirer.terms.lease = 3 * LEASE;
     let sent = asked(&mut engine, at(0));

@@ -35,7 +35,7 @@ fn one_asks_for_all_and_the_first_gets_it() {
     assert_eq!(queue.join(2, LEASE), Action::None);
     assert!(queue.request(at(0)).is_some());
     assert_eq!(queue.request(at(0)), None, "one request at a time");
-    // The first leaves; what was asked for it is the second's.
+    // The first leaves; what was asked for it goes to the second.
     assert_eq!(queue.leave(1), Action::None);
     let action = queue.granted(1, 5, false);
     assert_eq!(action, Action::Grant { caller: 2, fencing_token: token(5, 0) });
@@ -53,7 +53,7 @@ fn the_last_one_to_leave_takes_the_seat_with_it() {
     queue.request(at(0)).unwrap();
     assert_eq!(queue.leave(3), Action::None);
     assert_eq!(queue.leave(2), Action::Withdraw { number: 2 });
-    // What was asked for it comes too late, and changes nothing.
+    // The answer for it comes too late, and changes nothing.
     assert_eq!(queue.granted(2, 5, false), Action::None);
     assert!(queue.is_idle());
 }
@@ -71,7 +71,7 @@ fn a_lock_that_nobody_else_wants_passes_from_caller_to_caller() {
         last = fencing_token;
     }
     assert_eq!(last, token(5, 1023));
-    // The room of one grant is used up: the store gives a new fence to the same token.
+    // The hand-overs of one grant are used up: the store gives a new fence to the same token.
     queue.join(2000, LEASE);
     assert_eq!(queue.released(HALF), Action::Reacquire);
     let request = queue.request(at(0)).unwrap();
@@ -89,10 +89,10 @@ fn a_lock_that_is_wanted_elsewhere_goes_to_the_store() {
         }
         queue.join(2, LEASE);
         assert_eq!(queue.released(HALF), Action::Release);
-        // The next one gets behind those that wait elsewhere.
+        // The next caller queues behind those that wait elsewhere.
         assert_eq!(queue.request(at(0)).unwrap().number, 2);
     }
-    // Said of another token, or of the grant that is on its way.
+    // Reported of another token, or of the grant that is on its way.
     let mut queue = held(false);
     queue.contended(7);
     queue.join(2, LEASE);
@@ -151,7 +151,7 @@ fn looks_are_rare_where_wake_ups_come_and_never_later_than_the_holders_time() {
     assert!(heartbeat.contains(&look(true, None, Some(7))));
     let short = Some(Duration::from_millis(30));
     assert_eq!(look(true, short, Some(7)), Duration::from_millis(31));
-    assert!(look(false, ten, Some(7)) <= POLL.0, "no notices: it begins often");
+    assert!(look(false, ten, Some(7)) <= POLL.0, "without notices, it looks often at first");
     assert!(look(true, ten, None) <= POLL.0, "a store without a queue wakes nobody");
 }
 

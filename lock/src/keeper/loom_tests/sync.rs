@@ -1,5 +1,6 @@
-//! Stand-ins for what threads share, of loom's atomics: no stronger than the documentation of the
-//! standard library promises. Loom's own mutex is, for it orders all that is done under any.
+//! Stand-ins for synchronization primitives, built on loom's atomics, and no stronger than the
+//! documentation of the standard library promises. Loom's own mutex is stronger: it orders
+//! everything that is done under any mutex.
 
 use std::ops::{Deref, DerefMut};
 
@@ -34,7 +35,8 @@ impl<T> Mutex<T> {
     }
 
     pub(in super::super) fn try_lock(&self) -> Result<MutexGuard<'_, T>, ()> {
-        // One that fails is a load, and may miss that the other has let go; loom's never does.
+        // A failing attempt is a load, and may miss that the other has let go; loom's own never
+        // misses it.
         if self.is_locked.load(Ordering::Relaxed) {
             return Err(());
         }
@@ -67,7 +69,7 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
-/// Whoever finds the value knows what was done before it was made.
+/// A thread that finds the value knows what was done before it was made.
 #[derive(Debug, Default)]
 pub(in super::super) struct OnceLock<T> {
     is_made: AtomicBool,

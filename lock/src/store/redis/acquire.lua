@@ -1,25 +1,29 @@
 -- Takes each lock KEYS[2i-1], whose queue is KEYS[2i], for a token, and draws the fences of all
--- that are taken from the counter, which is the last key. ARGV[1] is the longest lease there can
--- be, ARGV[2] the reservation, ARGV[3] how long a waiter is alive, all in milliseconds; ARGV[4]
--- the mark of this client's waiters. Then come, for each lock: the token, the lease in
--- milliseconds, and what to do if another token holds it:
+-- granted locks from the counter, which is the last key. ARGV[1] is the longest possible lease,
+-- ARGV[2] the reservation, and ARGV[3] how long a waiter stays alive, all in milliseconds. ARGV[4]
+-- is the mark of this client's waiters. Then follow, for each lock: the token, the lease in
+-- milliseconds, and what to do if another token holds the lock:
 --
 --   ''        nothing
 --   'w'       join the queue
 --   'w' and a number   keep that ticket in the queue; 0 if it is not known
---   '=' and a token    take it over, if that token holds it
+--   '=' and a token    take the lock over, if that token holds it
 --
--- A lock that is free costs one command of the server, and its queue is not looked at: a release
--- hands over, so a lock that is free while somebody waits is one whose lease ran out.
+-- Taking a free lock costs one command of the server, and its queue is not looked at: every release
+-- hands over, so a lock that is free although somebody waits is one whose lease ran out.
 --
--- All locks of a turn go in one script, and not in a pipeline with the draw of the fences behind
--- it, so that nobody comes between a lock and its fence: a lock that is forced free and taken
--- again in that moment would have the smaller fence of the two.
+-- All locks of a turn are taken in one script, rather than in a pipeline that draws the fences
+-- afterwards, so that nothing runs between the grant of a lock and its fence. If the lock were
+-- released by force and taken again in between, the later holder would have the smaller fence.
 --
--- Answers the first fence, then for each lock: 1 if it was taken, 2 if it was and others wait (the
--- fences are theirs in order); {milliseconds that remain (-1: for ever), ticket in the queue (as
--- text; '' if it is not there), 1 if its holder will tell when it lets go, else 0} if it is held;
--- the error's text if the keys are none of a lock.
+-- Returns the first fence, then one item for each lock:
+--
+-- - 1 if it was taken, 2 if it was taken and others wait; these locks get consecutive fences, in
+--   order;
+-- - {remaining milliseconds (-1: no expiry), ticket in the queue (as text; '' if the token is not
+--   in it), 1 if the holder will notify the waiters when it releases the lock, else 0} if it is
+--   held;
+-- - the error's text if the keys are not those of a lock.
 
 local counter = KEYS[#KEYS]
 local fence, micros = next_fence(counter)
@@ -29,10 +33,10 @@ end
 
 local longest, window, life, mark = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
--- How long the lock of another holder lasts. One of this library never lasts longer than the
--- longest lease: the server's clock was set back after it was taken. Its holder counts on its
--- lease at most, so cutting it is safe. Only keys that carry a token of this library's form:
--- other clients may choose any lease.
+-- How long the lock of another holder still lasts. No lock of this library lasts longer than the
+-- longest lease. If one seems to, the server's clock was set back after it was taken, or its expiry
+-- was removed. Its holder relies on its lease at most, so cutting it is safe. This applies only to
+-- keys with a token of this library's form: other clients may choose any lease.
 local function remaining(key, holder)
   local left = redis.call('PTTL', key)
   local ours = client_of(holder)
@@ -43,7 +47,7 @@ local function remaining(key, holder)
   return left
 end
 
--- What it takes to let a token wait, or go on waiting, at a ticket, or at the end if that is 0.
+-- Plans how a token waits, or keeps waiting, at a ticket, or at the end of the queue if that is 0.
 local function plan_to_wait(queue, token, ticket)
   local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
   local kept = redis.call('ZSCORE', queue, token)
@@ -74,8 +78,8 @@ local function wait(queue, token, plan)
   return digits(plan.ticket)
 end
 
--- Takes a lock whose holder is known, and removes the dead at the head of its queue: 1, or 2 if
--- others wait for it.
+-- Takes a lock whose holder is known, and removes the dead waiters at the head of its queue.
+-- Returns 1, or 2 if others wait for the lock.
 local function take(key, queue, token, lease, dead)
   local others = redis.call('ZRANGEBYSCORE', queue, FIRST_TICKET, '+inf', 'LIMIT', #dead / 3, 2)
   local contended = #others > 1 or (others[1] and others[1] ~= token)
@@ -84,18 +88,19 @@ local function take(key, queue, token, lease, dead)
   return contended and 2 or 1
 end
 
--- One lock that was not free, or whose token may be in the queue: the answer for it.
+-- The answer for a lock that was not free, or whose token may be in the queue.
 local function acquire(key, queue, token, lease, what)
   local holder = redis.pcall('GET', key)
-  -- A failure further down would be one of the whole batch, which has taken locks by then.
+  -- An error further down would fail the whole batch, which may have taken locks by then.
   local queued = (what ~= '' or holder == token) and redis.pcall('ZCARD', queue)
   for _, failure in ipairs({holder, queued}) do
     if type(failure) == 'table' then
       return failure.err
     end
   end
-  -- Held by the token: it was handed over, or this is the second request and the answer to the
-  -- first was lost. It gets a fresh, larger fence, and its lease begins anew. Or it is taken over.
+  -- The token holds it: the lock was handed over, or this is the second request and the answer to
+  -- the first was lost. The grant gets a fresh, larger fence, and the lease starts again. Or the
+  -- lock is taken over.
   if holder and (holder == token or what == '=' .. holder) then
     return take(key, queue, token, lease, {})
   end
@@ -105,8 +110,8 @@ local function acquire(key, queue, token, lease, what)
   local ticket = tonumber(string.sub(what, 2)) or 0
   local plan = plan_to_wait(queue, token, ticket)
   if holder then
-    -- The holder was told of the first that came, and knows of those that follow; but whoever is
-    -- dead may have come in the time of another holder.
+    -- The holder was told of the first waiter, and so knows that others wait. But if all waiters in
+    -- the queue are dead, they may have joined it in the time of another holder.
     local tells = plan.tells or not first_waiter(queue)
     local notified = notifies(holder)
     local left = remaining(key, holder)
@@ -119,7 +124,7 @@ local function acquire(key, queue, token, lease, what)
   if not first or first == token or (ticket > 0 and ticket < its_ticket) then
     return take(key, queue, token, lease, dead)
   end
-  -- A lease has run out, and somebody else is next.
+  -- A lease has run out, and another waiter is next.
   local notified = notifies(first)
   hand_over(key, queue, first, dead, window)
   return {tonumber(window), wait(queue, token, plan), notified}

@@ -1,4 +1,5 @@
-//! Credentials that change: asked for at each connect, and again on a connection that outlives them.
+//! Credentials that change: asked for at each connect, and again on a connection that outlives
+//! them.
 
 use std::{
     borrow::Cow, error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc, time::Duration,
@@ -16,25 +17,25 @@ use crate::{Credentials, Error};
 /// How long a provider may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How soon it is asked again, at the soonest: a token that has expired is one that lasts for no
-/// time, and who gives it must not be asked for the next one as fast as it can answer.
+/// The least time before it is asked again: an expired token is good for no time, and a provider
+/// that returns one must not be asked for the next as fast as it can answer.
 const SOONEST: Duration = Duration::from_millis(100);
 
 type Answer = Result<Credentials, Box<dyn StdError + Send + Sync>>;
 
-/// What a user gives: a function that tells the credentials of the moment.
+/// The user's function that returns the current credentials.
 pub(crate) type Ask = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
 
-/// Who knows the credentials of the moment.
+/// The source of the current credentials.
 #[derive(Clone)]
 pub(crate) struct Provider {
     ask: Ask,
-    /// Where it is asked: the runtime of the application. It may use connections that live there;
-    /// and one that blocks or panics must not stop the thread that keeps the locks.
+    /// The runtime on which it is asked, that of the application. The provider may use connections
+    /// that live there. If it blocks or panics, it must not stop the thread that keeps the locks.
     runtime: Handle,
 }
 
-/// Credentials, and when the next ones are to be asked for.
+/// Credentials, and when to ask for the next ones.
 #[derive(Clone)]
 pub(super) struct Admission {
     credentials: Credentials,
@@ -42,25 +43,25 @@ pub(super) struct Admission {
 }
 
 impl Provider {
-    /// It is asked on the runtime that this is called on; fails where there is none.
+    /// The provider is asked on the runtime that this is called on; fails if there is none.
     pub(crate) fn new(ask: Ask) -> Result<Self, Error> {
         match Handle::try_current() {
             Ok(runtime) => Ok(Self { ask, runtime }),
             Err(_) => Err(Error::invalid(
-                "the provider of `credentials` is asked on the runtime of tokio that the `Locks` are \
-                 built on, and there is none: build them inside of one",
+                "the provider of `credentials` is asked on the tokio runtime that the `Locks` are built \
+                 on, and there is none: build them inside one",
             )),
         }
     }
 
     pub(super) async fn admission(&self) -> Result<Admission, Refusal> {
         let ask = Arc::clone(&self.ask);
-        // The call itself is made there, too: it is the user's code.
+        // The call itself is also made there: it is the user's code.
         let mut asked = self.runtime.spawn(async move { ask().await });
         let asked_at = Instant::now();
         match time::timeout(PATIENCE, &mut asked).await {
             Ok(Ok(Ok(credentials))) => {
-                // Some last for longer than a clock can count.
+                // Some are good for longer than a clock can count.
                 let good_for = credentials.good_for().map(|time| time.max(SOONEST));
                 let renew_at = good_for.and_then(|time| asked_at.checked_add(time));
                 Ok(Admission { credentials, renew_at })
@@ -70,17 +71,17 @@ impl Provider {
             }
             Ok(Err(error)) if error.is_panic() => Err(Refusal::no_credentials("it has panicked")),
             Ok(Err(_)) => Err(Refusal::no_credentials(
-                "the runtime on which it was given, and on which it is asked, is shut down",
+                "the runtime on which it was given, and on which it is asked, has shut down",
             )),
             Err(_) => {
                 asked.abort();
-                Err(Refusal::no_credentials("it has given none within 10s"))
+                Err(Refusal::no_credentials("it returned none within 10s"))
             }
         }
     }
 }
 
-/// The client as it connects: with the credentials of the moment, if they change.
+/// The client to connect with: it has the current credentials, if they change.
 pub(super) fn admitted<'a>(
     client: &'a Client,
     admission: Option<&Admission>,
@@ -92,7 +93,7 @@ pub(super) fn admitted<'a>(
 }
 
 impl Admission {
-    /// What a connection that is there is told.
+    /// The command that sends these credentials on an existing connection.
     pub(super) fn again(&self) -> Cmd {
         let mut command = redis::cmd("AUTH");
         if let Some(user) = self.credentials.user() {

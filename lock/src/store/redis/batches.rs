@@ -1,4 +1,5 @@
-//! Batches of requests: split into calls of one slot, sent to their nodes, and put together again.
+//! Batches of requests: split into calls of one slot and sent to their nodes. The answers are then
+//! put together again.
 
 use std::{collections::HashMap, pin::pin, task::Poll};
 
@@ -18,13 +19,13 @@ use super::{
 
 /// How the replies of calls are read.
 pub(super) struct Reading<R, G> {
-    /// The answers for so many items, of one reply.
+    /// Reads one reply as the answers for a number of items.
     pub(super) read: R,
-    /// Is it a lock that was granted?
+    /// Whether an answer is a grant.
     pub(super) is_grant: G,
 }
 
-/// One call for the requests of each slot. Where there are no slots, that is one for all of them.
+/// One call for the requests of each slot. If there are no slots, that is one call for all of them.
 pub(super) fn one_for_each_slot<'q, Q>(
     batch: &'q [Q],
     naming: &Naming,
@@ -58,8 +59,8 @@ pub(super) fn one_for_each<Q>(batch: &[Q], write: impl Fn(&Q) -> Invocation) -> 
 }
 
 impl Topology {
-    /// Sends the calls of a batch, each part of which goes to a node in one write, and answers for
-    /// each item.
+    /// Sends the calls of a batch, each node's part in one write, and returns an answer for each
+    /// item.
     pub(super) async fn perform<T, R, G>(
         &self,
         write: impl Fn(&Naming) -> Vec<Call>,
@@ -73,8 +74,8 @@ impl Topology {
     {
         let naming = self.naming();
         let answers = self.perform_once(write(naming), items, terms, &reading).await;
-        // The server has turned out to belong to a Cluster, before anything was sent to it. What the
-        // engine tries again comes again in its order.
+        // The server has turned out to belong to a Cluster before anything was sent to it. Calls
+        // that the engine retries come again in their order.
         let now = self.naming();
         if terms.tried_for.is_some()
             && now.is_slotted() != naming.is_slotted()
@@ -100,7 +101,7 @@ impl Topology {
             Ok(parts) => parts,
             Err(error) => return answer_each(Err(error), items),
         };
-        // Mostly there is one, and its items are in their order.
+        // Usually there is one, and its items are in order.
         if let ([_], None) = (&parts[..], &gate)
             && let Some(part) = parts.pop()
         {
@@ -122,7 +123,7 @@ impl Topology {
                 answers[call.number(item)] = Some(answer);
             }
         }
-        let missing = || Err(StoreError::unavailable("the store has left it out"));
+        let missing = || Err(StoreError::unavailable("the store gave no answer for this item"));
         answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()
     }
 
@@ -169,7 +170,7 @@ impl Topology {
         answers
     }
 
-    /// What comes of the calls that their node has sent on, by their numbers.
+    /// The outcomes of the calls that their node has redirected, by their numbers.
     async fn follow_all(
         &self,
         route: &Route,
@@ -177,7 +178,7 @@ impl Topology {
         replies: &[Value],
         terms: Terms,
     ) -> HashMap<usize, Outcome> {
-        // None of them is an error, mostly.
+        // Usually none of them is an error.
         if !replies.iter().any(|reply| matches!(reply, Value::ServerError(_))) {
             return HashMap::new();
         }
@@ -223,7 +224,7 @@ pub(super) fn numbers<T>(
     }
 }
 
-/// Reads a reply with an answer for each item, or the error of the server's that is one.
+/// Reads a reply with one item for each request: an answer, or the text of a server's error.
 pub(super) fn each_or_error<T>(
     read: impl Fn(Value, usize) -> Option<Vec<Result<T, String>>>,
 ) -> impl Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>> {
@@ -236,15 +237,15 @@ pub(super) fn each_or_error<T>(
     }
 }
 
-/// Reads a reply about one item; an answer that makes no sense is an answer that is not known.
+/// Reads a reply about one item. If the reply makes no sense, the answer is unknown.
 pub(super) fn one<T>(
     read: impl Fn(Value) -> Option<T>,
 ) -> impl Fn(&Address, Value, usize) -> Vec<Result<T, StoreError>> {
     move |address, reply, _| vec![read(reply).ok_or_else(|| address.makes_no_sense())]
 }
 
-/// A grant that too few replicas have is one that is not known, so that the engine undoes it, or asks
-/// for it again.
+/// A grant that too few replicas have counts as unknown, so that the engine undoes it or asks
+/// again.
 async fn acknowledged<T>(
     mut answers: Vec<Result<T, StoreError>>,
     acknowledgement: Acknowledgement,

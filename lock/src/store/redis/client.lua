@@ -1,6 +1,5 @@
--- What a client has said of itself, as introduce.lua has written it under KEYS[1].
---
--- Answers fields and their values; nothing if it is not known, or if something else stands there.
+-- Returns what a client has said about itself, as introduce.lua wrote it under KEYS[1]: fields and
+-- their values. Returns nothing if there is no record, or if the key holds some other text.
 
 local text = redis.call('GET', KEYS[1])
 local is_json, record = pcall(cjson.decode, text or '{}')

@@ -1,12 +1,12 @@
-//! The codes of a server's errors, and what each of them asks of a person.
+//! The codes of a server's errors, and what a person can do about each of them.
 
 use redis::{ServerError, Value};
 
-/// The code of a server's error. Before Redis 7, the error of a command in a script was text in
-/// an error of the script: `ERR Error running script (call to f_..): @user_script:7: -NOREPLICAS ..`,
-/// with the dash or without.
+/// The code of a server's error. Before Redis 7, the error of a command in a script was text in an
+/// error of the script: `ERR Error running script (call to f_..): @user_script:7: -NOREPLICAS ..`,
+/// with the dash or without it.
 pub(super) fn code(error: &ServerError) -> &str {
-    // Of a command in a script, Redis 7.0 says it in words.
+    // For a command in a script, Redis 7.0 says it in words.
     if error.details().is_some_and(|details| details.contains("user executing the script can't")) {
         return "NOPERM";
     }
@@ -21,8 +21,8 @@ pub(super) fn code(error: &ServerError) -> &str {
     within.unwrap_or_else(|| error.code())
 }
 
-/// Does a server that answers with this code say that it has not done what it was asked, for the
-/// moment? It is worth another try.
+/// Whether a server that answers with this code has, for the moment, not done what it was asked. If
+/// so, another try is worthwhile.
 pub(super) fn is_passing(code: &str) -> bool {
     const PASSING: [&str; 10] = [
         "LOADING",
@@ -30,7 +30,7 @@ pub(super) fn is_passing(code: &str) -> bool {
         "BUSY",
         "TRYAGAIN",
         "CLUSTERDOWN",
-        // By a node of a Cluster: another one has the slot, and is found by then.
+        // From a node of a Cluster: another one has the slot, and is found by the next try.
         "MOVED",
         "ASK",
         "NOREPLICAS",
@@ -40,7 +40,7 @@ pub(super) fn is_passing(code: &str) -> bool {
     PASSING.contains(&code)
 }
 
-/// Does the server refuse to write because another one is the primary?
+/// Whether the server refuses to write because another one is the primary.
 pub(super) fn is_from_replica(reply: &Value) -> bool {
     match reply {
         Value::ServerError(error) => matches!(code(error), "READONLY" | "MASTERDOWN"),
@@ -48,16 +48,18 @@ pub(super) fn is_from_replica(reply: &Value) -> bool {
     }
 }
 
-/// What a node of a Cluster has to say of a call that it has not carried out.
+/// How a node of a Cluster answers a call that it has not carried out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Redirect {
-    /// Another node has the slot: it is at this address.
+    /// Another node has the slot, at this address.
     Moved(String),
-    /// The key is there already, or will be made there, and only this call is to go to it.
+    /// The key is already at this address, or will be created there, and only this call has to go
+    /// there.
     Ask(String),
-    /// Some of the keys are here, and others have gone: until the slot has, nobody can do it.
+    /// Some of the keys are here, and others have moved. Until the whole slot has moved, no node
+    /// can do it.
     Halfway,
-    /// It can do nothing at all for the moment, or is no primary any more.
+    /// It cannot serve anything for the moment, or is no longer a primary.
     Down,
 }
 
@@ -107,7 +109,7 @@ pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
         "ERR" if details.starts_with("unknown command") => {
             "it does not know EVALSHA, which every operation needs, so connect to a server that does"
         }
-        _ => "what it said is the source of this error",
+        _ => "see the source of this error for what it said",
     }
 }
 

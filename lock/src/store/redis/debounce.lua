@@ -1,16 +1,16 @@
--- Takes note of the call of the token ARGV[1], made ARGV[2] milliseconds ago, in the window
--- KEYS[1], and lets it run if its burst is over and no other run goes on: takes the run's lock
--- KEYS[2] for ARGV[6] milliseconds and draws a fence from the counter KEYS[3].
+-- Registers the call of the token ARGV[1], made ARGV[2] milliseconds ago, in the window KEYS[1].
+-- Lets it run if its burst is over and no other run is in progress: takes the run's lock KEYS[2]
+-- for ARGV[6] milliseconds and draws a fence from the counter KEYS[3].
 --
 -- The window is due ARGV[3] milliseconds after its newest call, at the latest ARGV[4] milliseconds
--- after its first ('' for no such bound), and for the first call of a burst at once if ARGV[5] is
--- '1'. It is kept for ARGV[7] milliseconds beyond that, as a tombstone. ARGV[8] is how many
--- milliseconds the newest caller may be late before another one may take its place.
+-- after its first ('' for no such bound). For the first call of a burst it is due at once if
+-- ARGV[5] is '1'. It is kept for ARGV[7] milliseconds beyond that, as a tombstone. ARGV[8] is how
+-- many milliseconds late the newest caller may be before another one may run in its place.
 --
 -- Follows `Window::ask` and `Window::begin` in lock-core/src/table/window.rs.
 --
--- Answers {'granted', fence}, {'superseded'}, {'not yet', milliseconds, 1 if it is the newest} or
--- {'running', milliseconds that remain of that run's lock}.
+-- Returns {'granted', fence}, {'superseded'}, {'not yet', milliseconds, 1 if it is the newest} or
+-- {'running', remaining milliseconds of that run's lock}.
 
 local token = ARGV[1]
 local client, number = string.match(token, '^(.*):(%d+)$')
@@ -34,7 +34,7 @@ local kept = redis.call('PTTL', KEYS[1])
 local known = clients[client]
 local gone = {}
 
--- A call that was not known: the time at which it was made.
+-- Registers a call that was not known, and returns the time at which it was made.
 local function register()
   local made = math.max(now - age, (known and known.made or 0) + 1)
   if age == 0 or made == window.newest then
@@ -42,14 +42,14 @@ local function register()
   end
   if made > window.newest and made > window.ran then
     if window.newest <= window.ran then
-      -- The first of its window; where calls go on coming, it has begun with the run before.
+      -- The first call of its window. If calls keep coming, the window began with the previous run.
       local goes_on = window.ran > 0 and made - window.ran <= wait
       window.first = goes_on and window.ran_at > 0 and window.ran_at or made
       local count = 0
       for _ in pairs(clients) do
         count = count + 1
       end
-      -- Clients that were not heard of for a minute will not repeat a request.
+      -- A client that has not called for a minute will not repeat a request.
       for other, last in pairs(count > 100 and clients or {}) do
         if last.made + 60000000 <= now then
           gone[#gone + 1] = other
@@ -70,7 +70,7 @@ local function register()
 end
 
 local is_newest
--- 'superseded', 'due', or how many microseconds are left.
+-- Returns 'superseded', 'due', or how many microseconds are left.
 local function ask()
   if known and number < known.number then
     return 'superseded'
@@ -82,7 +82,7 @@ local function ask()
   is_newest = window.newest_caller == token
   local due = window.due + ARGV[8] * 1000
   if is_newest then
-    -- A shorter wait of the same call, or one that was flushed.
+    -- The same call may ask with a shorter wait, or with none after a flush.
     window.due = math.min(window.due, now + wait)
     due = window.due
   end
@@ -91,11 +91,11 @@ end
 
 local verdict = ask()
 local answer, told
--- The run may be ours already: the answer to an earlier claim was lost.
+-- The run may already be ours, if the answer to an earlier claim was lost.
 if running == token or (verdict == 'due' and not running) then
   told = {}
-  -- Granted again, it covers what it covered, also if its burst was cancelled since: a call that
-  -- came meanwhile may be newer than it.
+  -- A run that is granted again covers what it covered before, even if its burst was cancelled
+  -- since: a call that came in the meantime may be newer.
   if running ~= token and window.ran_by ~= token then
     local covered = math.max(window.newest, clients[client] and clients[client].made or 0)
     told = waiting(window, clients, client, covered)
@@ -106,12 +106,12 @@ if running == token or (verdict == 'due' and not running) then
 elseif verdict == 'superseded' then
   answer = {'superseded'}
 elseif verdict == 'due' then
-  -- While the newest asks, it is alive: an older one must not run in its place once the run is
-  -- over, merely because it asks first.
+  -- The newest caller is alive, because it asks. An older one must not run in its place once the
+  -- run is over merely because it asks first.
   if window.newest_caller == token then
     window.due = math.max(window.due, now)
   end
-  -- Whoever waits keeps the window: a run may go on for longer than that.
+  -- A waiting call keeps the window for the rest of the run: that may be longer than `keep`.
   keep = keep + math.max(run_left, 0)
   answer = {'running', run_left}
 else
@@ -126,7 +126,7 @@ for _, other in ipairs(gone) do
   clients[other] = nil
 end
 write_window(KEYS[1], window, clients, moved or client)
--- A tombstone is never kept for less than somebody has asked for.
+-- A tombstone is never kept for less time than an earlier request has asked for.
 redis.call('PEXPIRE', KEYS[1], math.max(keep, kept))
 if told then
   redis.call('SET', KEYS[2], token, 'PX', ARGV[6])

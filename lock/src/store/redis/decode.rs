@@ -60,7 +60,7 @@ pub(super) fn holders(reply: Value, items: usize) -> Option<Vec<Result<Option<Ho
     (answers.len() == items).then_some(answers)
 }
 
-/// RESP3 has a type for it.
+/// The pairs of a map, for which RESP3 has a type of its own.
 fn pairs(reply: Value) -> Option<Vec<(Value, Value)>> {
     match reply {
         Value::Map(pairs) => Some(pairs),
@@ -79,14 +79,14 @@ pub(super) fn client(reply: Value) -> Option<Option<ClientRecord>> {
     }
     let (mut record, mut host, mut pid) = (ClientRecord::unknown(), None, None);
     for (field, value) in fields {
-        // Anybody may have written it: what cannot be read is not known.
+        // Anybody may have written it: a value that cannot be read counts as unknown.
         let value = text(&value);
         match text(&field).as_deref() {
             Some("name") => record = record.name(value),
             Some("host") => host = value,
             Some("pid") => pid = value.and_then(|pid| pid.parse().ok()),
             Some("version") => record = record.version(value),
-            // What later versions may say.
+            // Fields that later versions may add.
             _ => {}
         }
     }
@@ -97,7 +97,7 @@ pub(super) fn client(reply: Value) -> Option<Option<ClientRecord>> {
 pub(super) fn scanned(reply: Value) -> Option<(String, Vec<String>)> {
     match array(reply)?.as_slice() {
         [cursor, Value::Array(names)] => {
-            // No key of ours has a name that is no text.
+            // The names of our own keys are all text.
             Some((text(cursor)?, names.iter().filter_map(text).collect()))
         }
         _ => None,
@@ -127,7 +127,7 @@ pub(super) fn debounced(reply: Value) -> Option<DebounceReply> {
         (b"not yet", [Value::Int(left), Value::Int(newest @ (0 | 1))]) => {
             Some(DebounceReply::not_yet(remaining(*left)?, *newest == 1))
         }
-        // A run's lock that somebody has made eternal is looked at as often as any other.
+        // A run's lock without an expiry is looked at as often as one with the longest lease.
         (b"running", [Value::Int(left)]) => {
             Some(DebounceReply::Running(remaining(*left).unwrap_or(LONGEST_LEASE)))
         }
@@ -267,7 +267,7 @@ fn number(value: &Value) -> Option<u64> {
     }
 }
 
-/// A fence: one that leaves no room for a fencing token is none that a script of ours has drawn.
+/// Reads a fence. One that leaves no room for a fencing token was not drawn by a script of ours.
 fn fence(value: &Value) -> Option<u64> {
     const BOUND: u64 = (1 << 53) - 1024;
     number(value).filter(|fence| *fence < BOUND)

@@ -1,4 +1,5 @@
--- How many milliseconds is it until the call is due that waits in the window KEYS[1] (-1: none does)?
+-- Returns the milliseconds until the call that waits in the window KEYS[1] is due; -1 if no call
+-- waits.
 --
 -- Follows `Window::due_in` in lock-core/src/table/window.rs.
 

@@ -1,8 +1,10 @@
--- Keeps the call of the id ARGV[1] with the arguments ARGV[2], due in ARGV[3] milliseconds, at the
--- latest ARGV[4] milliseconds after the first that was not run ('' for no such bound). If its runs
--- fail, it is tried ARGV[5] times in all, the second time after ARGV[6] milliseconds.
+-- Stores the call of the id ARGV[1] with the arguments ARGV[2]. It is due in ARGV[3] milliseconds,
+-- at the latest ARGV[4] milliseconds after the first call that no run has covered ('' for no such
+-- bound). If its runs fail, it is tried ARGV[5] times in all, the second time after ARGV[6]
+-- milliseconds.
 --
--- Follows `Book::call` in lock-core/src/table/book.rs. Answers {number of the call, milliseconds until it is due}.
+-- Follows `Book::call` in lock-core/src/table/book.rs. Returns {number of the call, milliseconds
+-- until it is due}.
 
 local micros = now_in_microseconds()
 local retry = {limit = tonumber(ARGV[5]), pause = tonumber(ARGV[6])}

@@ -1,10 +1,10 @@
--- Lets the call of the id ARGV[1] run, if it is due and no other run goes on: takes the run's lock
--- KEYS[3] with the token ARGV[2] for ARGV[3] milliseconds and draws a fence from the counter
--- KEYS[4].
+-- Lets the call of the id ARGV[1] run, if it is due and no other run is in progress: takes the
+-- run's lock KEYS[3] with the token ARGV[2] for ARGV[3] milliseconds and draws a fence from the
+-- counter KEYS[4].
 --
 -- Follows `Book::claim` in lock-core/src/table/book.rs.
 --
--- Answers {'gone'}, {'not yet', milliseconds}, {'running', milliseconds that remain of that run's
+-- Returns {'gone'}, {'not yet', milliseconds}, {'running', remaining milliseconds of that run's
 -- lock} or {'granted', fence, number of the call, attempt, arguments}.
 
 local id, token, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -21,7 +21,7 @@ if not record then
   redis.call('ZREM', KEYS[1], id)
   return {'gone'}
 end
--- The run may be ours already: the answer to an earlier claim was lost.
+-- The run may already be ours, if the answer to an earlier claim was lost.
 if running ~= token then
   if look_at > now then
     return {'not yet', look_at - now}
@@ -32,7 +32,7 @@ if running ~= token then
   end
 end
 record.claimed = record.call
--- If its runner dies, it is due again when the run's lock has run out.
+-- If its runner dies, the call is due again when the run's lock expires.
 write_record(id, record, now + lease)
 redis.call('SET', KEYS[3], token, 'PX', lease)
 redis.call('SET', KEYS[4], digits(fence))

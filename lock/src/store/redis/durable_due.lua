@@ -1,7 +1,6 @@
--- Which ids are due in the order KEYS[1], ARGV[1] of them at most, and in how many milliseconds is
--- another one (-1: there is none)? How many are kept?
---
--- Answers {milliseconds, kept, id, ...}.
+-- Returns {milliseconds, kept, id, ...}: the ids that are due in the order KEYS[1], at most ARGV[1]
+-- of them; how many milliseconds it is until another one is due (-1: there is none); and how many
+-- ids are kept.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

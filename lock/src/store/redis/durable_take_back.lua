@@ -1,7 +1,7 @@
--- Takes the id ARGV[1] from the calls KEYS[3] that were set aside; if ARGV[2] is '1', it is due
--- now, unless it was called anew since, and is tried as often as before.
+-- Takes the id ARGV[1] from the calls KEYS[3] that were set aside. If ARGV[2] is '1', it is due now
+-- and is tried as often as before, unless it has been called again since.
 --
--- Follows `Book::take_back` in lock-core/src/table/book.rs. Answers 1 if it was there, else 0.
+-- Follows `Book::take_back` in lock-core/src/table/book.rs. Returns 1 if it was there, else 0.
 
 local id = ARGV[1]
 local text = redis.call('HGET', KEYS[3], id)

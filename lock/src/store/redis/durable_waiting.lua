@@ -1,6 +1,5 @@
--- Which calls wait in the order KEYS[1]: those that are due first, ARGV[1] of them at most.
---
--- Answers {how many there are, id, milliseconds until it is due, id, ...}.
+-- Returns the calls that wait in the order KEYS[1], at most ARGV[1] of them, those due first: {how
+-- many there are, id, milliseconds until it is due, id, ...}.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -25,10 +25,11 @@ use super::{
 };
 use crate::limits::LONGEST_LEASE;
 
-/// More than any list of a server's has; a script writes no larger number without an exponent.
+/// More entries than any list on a server has. A script would write a much larger number with an
+/// exponent.
 const MOST: usize = 1 << 31;
 
-/// What a script is told about a lock that another token holds.
+/// The argument that tells a script what to do if another token holds the lock.
 struct IfHeldWord<'a>(&'a IfHeld);
 
 impl ToRedisArgs for IfHeldWord<'_> {
@@ -39,13 +40,13 @@ impl ToRedisArgs for IfHeldWord<'_> {
                 out.write_arg_fmt(format_args!("w{}", ticket.unwrap_or(0)));
             }
             IfHeld::Adopt(token) => out.write_arg_fmt(format_args!("={}", token.as_str())),
-            // `GiveUp`, and the safe way for what there may be besides.
+            // `GiveUp`, and the safe choice for variants that may be added.
             _ => out.write_arg(b""),
         }
     }
 }
 
-/// Whom a lock may be taken away from.
+/// The token that a lock may be taken away from; any token if `None`.
 struct OnlyFrom<'a>(Option<&'a Token>);
 
 impl ToRedisArgs for OnlyFrom<'_> {
@@ -57,8 +58,8 @@ impl ToRedisArgs for OnlyFrom<'_> {
     }
 }
 
-/// One call for all of these requests, whose keys are in one slot. How notices travel decides how a
-/// waiter is known to be alive.
+/// One call for all of these requests, whose keys are in one slot. How notices travel decides which
+/// mark shows that a waiter is alive.
 pub(super) fn acquire(
     batch: &[&AcquireRequest],
     naming: &Naming,
@@ -90,8 +91,9 @@ pub(super) fn acquire(
     invocation
 }
 
-/// One call for all of these requests, with one key for each lock: a script with more is refused while
-/// their slot of a Redis Cluster is being moved, and a lock must not be lost by that.
+/// One call for all of these requests, with one key for each lock. A script with more keys is
+/// refused while their slot of a Redis Cluster is being moved, and a lock must not be lost because
+/// of that.
 pub(super) fn renew(batch: &[&RenewRequest], naming: &Naming) -> Invocation {
     let home = naming.home(batch.first().map_or("", |request| &request.key));
     let mut invocation = Invocation::of(&RENEW, home.slot(), batch.len());
@@ -298,7 +300,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A bound that there may not be.
+/// An optional bound; empty if there is none.
 fn limit(duration: Option<Duration>) -> String {
     duration.map(|limit| millis(limit).to_string()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Where a server is, and who opens TLS to it.
+//! Where a server is, and what opens TLS to it.
 
 use redis::{Client, ConnectionAddr, RedisResult, aio::PubSub};
 use tokio::net::TcpStream;
@@ -13,31 +13,31 @@ use super::{
 };
 use crate::Error;
 
-/// One server, as a user names it.
+/// One server, as the user specifies it.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     client: Client,
-    /// Who is asked for user and password at each connect, if they change.
+    /// The provider that is asked for user and password at each connect, if they change.
     provider: Option<Provider>,
     #[cfg(feature = "tls")]
     tls: Tls,
 }
 
-/// Who opens TLS, where the address wants it.
+/// What opens TLS, if the address requires it.
 #[cfg(feature = "tls")]
 #[derive(Clone)]
 enum Tls {
     /// This library.
     Own(TlsSettings),
-    /// This library, with the system's roots. Where there are none, redis-rs, which an application
-    /// may have built with roots inside.
+    /// This library, with the system's roots. If there are none, redis-rs, which an application may
+    /// have built with bundled roots.
     OwnOrClient,
-    /// redis-rs: nobody else can read the certificates in a client.
+    /// redis-rs: nothing else can read the certificates in a client.
     Client,
 }
 
 impl Endpoint {
-    /// A server as a client of the user's reaches it.
+    /// A server as the user's own client reaches it.
     pub(crate) fn of_client(client: Client) -> Self {
         #[cfg(feature = "tls")]
         let tls = match client.get_connection_info().addr() {
@@ -92,7 +92,7 @@ impl Endpoint {
         Ok(Self { provider, ..self })
     }
 
-    /// The credentials of the moment, if they change.
+    /// The current credentials, if they change.
     pub(super) async fn admission(&self) -> Result<Option<Admission>, Refusal> {
         match &self.provider {
             Some(provider) => provider.admission().await.map(Some),
@@ -104,7 +104,7 @@ impl Endpoint {
         &self.client
     }
 
-    /// A stream with TLS on it, if the address wants TLS and that is this library's to open.
+    /// A stream with TLS on it, if the address requires TLS and this library opens it.
     #[cfg(feature = "tls")]
     pub(super) async fn open_tls(&self) -> Result<Option<TlsStream<TcpStream>>, Refusal> {
         let info = self.client.get_connection_info();
@@ -120,7 +120,7 @@ impl Endpoint {
         tls::open(host, *port, info.tcp_settings(), roots, certificate).await.map(Some)
     }
 
-    /// What it shows of itself where this library opens TLS and the server asks for it.
+    /// What the client shows when the server asks for its certificate, if this library opens TLS.
     #[cfg(feature = "tls")]
     pub(super) fn shown(&self) -> Shown {
         let has_one = match &self.tls {
@@ -139,7 +139,7 @@ impl Endpoint {
         }
     }
 
-    /// Without the feature, TLS is the client's, which may have another library for it.
+    /// Without the feature, TLS is left to the client, which may use another library for it.
     #[cfg(not(feature = "tls"))]
     pub(super) async fn open_tls(&self) -> Result<Option<TcpStream>, Refusal> {
         Ok(None)

@@ -1,10 +1,10 @@
--- Adds ARGV[2] milliseconds to what remains of the lock KEYS[1], if the token ARGV[1] holds it, up to
--- the longest lease there can be, ARGV[3].
+-- Adds ARGV[2] milliseconds to the remaining time of the lock KEYS[1], if the token ARGV[1] holds
+-- it, up to the longest possible lease, ARGV[3].
 --
--- One that is eternal, or lasts longer already, is cut to that, as acquire.lua cuts it for whoever
--- asks for the lock: its holder must not count on more.
+-- A lock that never expires, or already lasts longer, is cut to that. acquire.lua does so for any
+-- client that asks for the lock, so its holder must not rely on more.
 --
--- Answers the milliseconds that remain then, or -1 if the lock is not the token's.
+-- Returns the milliseconds that now remain, or -1 if the token does not hold the lock.
 
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
   return -1

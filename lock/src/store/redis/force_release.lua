@@ -1,10 +1,11 @@
--- Takes the lock KEYS[1], whose queue is KEYS[2], away from its holder, and tells that client; if
--- ARGV[2] is not '', only from the token that stands in it behind a '='. Hands it to the first living waiter, for ARGV[1]
--- milliseconds to claim it, or frees it.
+-- Takes the lock KEYS[1], whose queue is KEYS[2], away from its holder, and notifies the holder's
+-- client. If ARGV[2] is not '', it is a '=' and a token, and the lock is taken only from that
+-- token. Hands the lock to the first living waiter, which has ARGV[1] milliseconds to claim it, or
+-- frees it.
 --
--- GET fails on a key of another type: what is not a lock is not deleted.
+-- GET fails on a key of another type, so a key that is not a lock is never deleted.
 --
--- Answers 1 if it was held by whom it should, plus 2 if it was handed over.
+-- Returns 1 if the lock was held (by that token, if there is one), plus 2 if it was handed over.
 
 local holder = redis.call('GET', KEYS[1])
 if ARGV[2] ~= '' and (not holder or '=' .. holder ~= ARGV[2]) then

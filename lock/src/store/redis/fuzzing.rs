@@ -1,4 +1,4 @@
-//! Every reader of what a server says, for the fuzz targets.
+//! All readers of what a server sends, for the fuzz targets.
 
 use lock_core::contract::{Acquisition, DebounceReply, DurableClaim};
 use redis::Value;
@@ -8,10 +8,10 @@ use super::{decode, notices};
 /// The largest fence with room for a fencing token below 2<sup>63</sup>.
 const LARGEST: u64 = 1 << 53;
 
-/// Reads a reply as each script's. Output: how many of them it may come from.
+/// Reads a reply as that of each script. Returns how many of them it may come from.
 pub fn reply(bytes: &[u8]) -> usize {
     let Ok(value) = redis::parse_redis_value(bytes) else { return 0 };
-    // As the store does it: an error of the server's is no reply of a script.
+    // As in the store: a server's error is not the reply of a script.
     if let Value::ServerError(_) = value {
         return 0;
     }
@@ -56,7 +56,7 @@ pub fn reply(bytes: &[u8]) -> usize {
     scripts + others.into_iter().filter(|read| *read).count()
 }
 
-/// Reads a message as a notice. Output: is it one?
+/// Reads a message as a notice. Returns whether it is one.
 pub fn wake(payload: &[u8]) -> bool {
     notices::parse(payload).is_some()
 }

@@ -1,8 +1,9 @@
-//! How a connection is made: the steps, and what each of them has shown about the server.
+//! How a connection is made: the steps, and what each of them shows about the server.
 //!
-//! Each step is one round trip with a bound of its own, so a slow link is not taken for a dead one:
-//! open the stream (with TLS on it), `HELLO` with user and password, and then everything else in
-//! one pipeline. What has to come before the first call, but needs no answer, is sent ahead of it.
+//! Each step is one round trip with a time limit of its own, so that a slow link is not taken for a
+//! dead one: opening the stream (with TLS on it), `HELLO` with user and password, and then
+//! everything else in one pipeline. Commands that have to come before the first call, but need no
+//! answer, are sent ahead of it.
 
 use std::{
     sync::{
@@ -38,19 +39,20 @@ use super::{
 };
 use crate::warning::{Warning, Warnings};
 
-/// Commands that may wait to be written. The keeper sends in batches, so this is never the bound.
+/// Commands that may wait to be written. The keeper sends in batches, so this limit is never
+/// reached.
 const WRITE_QUEUE: usize = 1024;
 
 /// How a server is reached, and what all connections to it have shown.
 pub(super) struct Handshake {
-    /// What the server is one of.
+    /// What the server belongs to.
     member: Member,
-    /// How many replicas are to acknowledge a grant.
+    /// How many replicas have to acknowledge a grant.
     min_replicas: usize,
     protocol: Protocol,
     notices: Arc<Notices>,
     warnings: Warnings,
-    /// The counter of fences was there once: without it, the data is gone.
+    /// The fence counter has existed: if it is missing, the data is gone.
     has_fence: AtomicBool,
 }
 
@@ -71,16 +73,16 @@ impl Protocol {
     }
 }
 
-/// A link that was made, and what is known about it.
+/// A new link, and what is known about it.
 pub(super) struct Opened {
     pub(super) link: Link,
-    /// Used, or dropped, when the connection ends. RESP3 only.
+    /// Resolves when the connection ends. RESP3 only.
     pub(super) ended: Option<oneshot::Receiver<()>>,
-    /// It is another server process than that of the link before.
+    /// The server process is another one than that of the previous link.
     pub(super) is_other: bool,
     /// How long the last step of the handshake took.
     pub(super) round_trip: Duration,
-    /// When the server wants to hear other credentials, if they change.
+    /// When to send other credentials to the server, if they change.
     pub(super) renew_at: Option<Instant>,
 }
 
@@ -101,19 +103,19 @@ impl Handshake {
         }
     }
 
-    /// A fence was drawn: its counter is there from now on.
+    /// A fence was drawn, so its counter exists from now on.
     pub(super) fn found_fence(&self) {
         self.has_fence.store(true, Ordering::Relaxed);
     }
 
-    /// Opens the connection that carries notices where the one for requests does not.
+    /// Opens a connection for notices, if the one for requests does not carry them.
     pub(super) async fn listen_beside(&self, places: &Places) {
         if self.protocol.is(Protocol::RESP2) {
             self.notices.open_pubsub(places.clone()).await;
         }
     }
 
-    /// Asks for pushes on a connection that was made before anybody listened.
+    /// Asks for pushes on a connection that was made before there was a listener.
     pub(super) async fn listen_on(&self, link: &Link, places: &Places) {
         let pushes = self.protocol.is(Protocol::RESP3);
         self.listen_beside(places).await;
@@ -129,10 +131,10 @@ impl Handshake {
         }
     }
 
-    /// Connects to the server at a place of the node; `answered` is called once it has shown that it
-    /// is there.
+    /// Connects to the server at a place of the node; calls `answered` once the server has
+    /// responded.
     ///
-    /// Makes the server forget the connection before: what was sent on it has either been done by
+    /// Makes the server end the previous connection: what was sent on it has either been done by
     /// then, or never will be. Without that, a request that waits in the socket of a stalled server
     /// could take a lock after the release that was to undo it.
     pub(super) async fn connect(
@@ -147,7 +149,7 @@ impl Handshake {
                     self.protocol.found(Protocol::RESP3);
                     return Ok(opened);
                 }
-                // Servers before Redis 6, proxies, and users who may not say HELLO.
+                // Servers before Redis 6, proxies, and users that may not call HELLO.
                 Err(Failed::Hello(error))
                     if !self.protocol.is(Protocol::RESP3) && may_be_the_protocol(&error) => {}
                 Err(failed) => return Err(failed.into()),
@@ -189,13 +191,13 @@ impl Handshake {
         pipeline.cmd("INFO").arg("replication");
         pipeline.cmd("EXISTS").arg(Fence::ONLY);
         if self.min_replicas > 0 {
-            // Waits for none: may this user ask?
+            // Waits for no replicas: it shows whether this user may ask.
             pipeline.cmd("WAIT").arg(0).arg(1);
         }
         for script in scripts::ALL {
             script.load(&mut pipeline);
         }
-        // Before anybody can use the connection: no notice of what is asked on it is missed.
+        // Before the connection can be used, so that no notice about what is asked on it is missed.
         let listens = self.notices.ask(&mut pipeline, pushes);
         let began = Instant::now();
         let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len());
@@ -205,8 +207,8 @@ impl Handshake {
         };
         let round_trip = began.elapsed();
         let mut replies = replies.into_iter();
-        // A server that wants a password, or is still loading, answers even this with an error.
-        // The other commands may be forbidden to this user: they only make things better.
+        // A server that requires a password, or is still loading, answers even this with an error.
+        // The other commands may be forbidden to this user: they are only improvements.
         if let Some(Value::ServerError(error)) = replies.next() {
             return Err(Refusal::of(RedisError::from(error)).into());
         }
@@ -223,18 +225,19 @@ impl Handshake {
             replication: text(replies.next()),
             has_fence: match (replies.next(), &self.member) {
                 (Some(Value::Int(keys)), Member::Alone { .. } | Member::Watched) => Some(keys > 0),
-                // Each slot has its own.
+                // Each slot has its own counter.
                 _ => None,
             },
             is_other: broken.is_some() && identity.is_some() && same_process.is_none(),
         };
         let may_wait = if self.min_replicas > 0 { replies.next() } else { None };
-        // One that has just been chosen as the primary may be a replica for a moment still.
+        // A server that has just been chosen as the primary may still be a replica for a moment.
         let is_alone = matches!(self.member, Member::Alone { .. }) && !found.is_of_cluster();
         if found.is_replica() && is_alone {
             self.warnings.say(Warning::Replica, place.address());
         }
-        // What else it lacks does not matter, if it is not used.
+        // Refused before anything is warned of: what else it lacks does not matter if it is not
+        // used.
         found.refuse(&self.member, place.scheme(), place.address())?;
         if let Some(Value::ServerError(error)) = may_wait {
             return Err(Refusal::may_not_wait(error.into()).into());
@@ -243,10 +246,10 @@ impl Handshake {
         found.warn(&self.member, warnings, &self.has_fence, self.min_replicas);
         let scripts = replies.by_ref().take(scripts::ALL.len());
         let known = Known::loaded(scripts.map(|reply| matches!(reply, Value::BulkString(_))));
-        // Sent ahead of every call on this connection, which is all that matters about them. "No
-        // such client" is as good. Dragonfly and Upstash do not name their process in INFO: there,
-        // nobody can be sure that the number is that of the old connection, and a request that
-        // waits in it may still be done later.
+        // These commands only have to be sent ahead of every call on this connection; "no such
+        // client" is as good an answer. Dragonfly and Upstash do not name their process in INFO.
+        // With them, the number may no longer be that of the old connection, so it is not ended,
+        // and a request that waits in it may still be done later.
         if let Some(broken) = same_process {
             let mut kill = redis::cmd("CLIENT");
             kill.arg("KILL").arg("ID").arg(broken.number).set_no_response(true);
@@ -265,7 +268,7 @@ impl Handshake {
 
 /// Why a connection was not made.
 enum Failed {
-    /// The server refused the first words.
+    /// The server refused the greeting.
     Hello(RedisError),
     Otherwise(Refusal),
 }
@@ -291,8 +294,8 @@ impl From<Failed> for Refusal {
     }
 }
 
-/// Could the server do without HELLO what it refuses with it? Not if it has judged the password, or
-/// does not speak the protocol at all.
+/// Whether the server might accept without HELLO what it refuses with it. Not if it has judged the
+/// password, or does not speak the protocol at all.
 fn may_be_the_protocol(error: &RedisError) -> bool {
     let refused = matches!(
         error.kind(),
@@ -309,13 +312,13 @@ fn may_be_the_protocol(error: &RedisError) -> bool {
         && !said.contains("max number of clients")
 }
 
-/// How a connection for questions is made.
+/// The configuration of a connection for questions.
 pub(super) fn for_questions() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(STEP))
 }
 
-/// Opens a connection for questions that have nothing to do with locks: to a Sentinel, or to a node of
-/// a Cluster. False if nothing is pushed on it.
+/// Opens a connection for questions that do not concern locks: to a Sentinel, or to a node of a
+/// Cluster. The second value is false if nothing is pushed on it.
 pub(super) async fn greet_at(
     place: &Place,
     pushes: AsyncConnectionConfig,
@@ -359,7 +362,7 @@ async fn open(
             greet(client, stream, config).await
         }
         _ => {
-            // The two round trips of TLS and the others have one bound.
+            // The two round trips of TLS and the others share one time limit.
             let unexplained =
                 match time::timeout(STEP * 3, open_other(endpoint, client, config)).await {
                     Ok(Err(Failed::Otherwise(refusal))) if refusal.is_unexplained() => refusal,
@@ -386,8 +389,9 @@ async fn open_other(
     open.await.map(|connection| (connection, None)).map_err(Failed::of)
 }
 
-/// A server without room for another client says so before it is asked, and ends the connection. What
-/// it says may be lost with what was sent to it and not read: so here nothing is sent.
+/// A server without room for another client says so before it is asked, and ends the connection.
+/// Its message may be lost if the client has sent something that the server has not read, so
+/// nothing is sent here.
 async fn last_words(host: &str, port: u16) -> Option<Refusal> {
     const LISTENS: Duration = Duration::from_millis(500);
     let stream = open_tcp(host, port).await.ok()?;
@@ -400,10 +404,10 @@ async fn last_words(host: &str, port: u16) -> Option<Refusal> {
     }
 }
 
-/// A connection, and what ends that which reads and writes for it, where that is ours to do.
+/// A connection, and what aborts the task that reads and writes for it, if that task is ours.
 type Greeted = (MultiplexedConnection, Option<AbortHandle>);
 
-/// What carries bytes both ways.
+/// A stream of bytes both ways.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}

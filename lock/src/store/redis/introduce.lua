@@ -1,5 +1,6 @@
--- Keeps what a client says of itself under KEYS[1], for ARGV[1] milliseconds: from ARGV[2] on, fields
--- and their values, as one text of JSON. One command, so that there is no moment without an expiry.
+-- Stores what a client says about itself under KEYS[1] for ARGV[1] milliseconds: the fields and
+-- values from ARGV[2] on, as one JSON text. One command, so that the key is never without an
+-- expiry.
 
 local record = {}
 for i = 2, #ARGV, 2 do

@@ -1,12 +1,13 @@
-//! The names of keys: that of a lock, and of what stands beside it.
+//! The names of keys: those of locks, and those of the library's own keys beside them.
 //!
-//! They begin with a tilde, or come behind a prefix and have one there, so that no id can name them.
+//! The library's own keys begin with a tilde, or have one right after the prefix, so that no id can
+//! name them.
 //!
-//! On one server nothing else is needed. Where a server has a part of the keys only, all keys of a
-//! call have to be in one slot: a lock keeps its name, which others may know, and what stands beside
-//! it has a tag of that name's slot. What is the library's own alone, such as the window of a
-//! debounce, the lock of its run, and the book of durable calls, is tagged as a whole: by the slot of
-//! the id, or of the function.
+//! On one server nothing else is needed. If each server has only some of the keys, all keys of a
+//! call have to be in one slot. A lock keeps its name, which others may know, and the keys beside
+//! it have a tag of that name's slot. Keys that only the library uses, such as the window of a
+//! debounce, the lock of its run and the book of durable calls, are tagged as a whole: by the slot
+//! of the id, or of the function.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use super::slots::{self, Slot};
 pub(super) enum Naming {
     /// One server has them all.
     Plain,
-    /// All keys of a call are in one slot. No prefix contains a tilde, and no id begins with one: what
-    /// begins with both is the library's own.
+    /// All keys of a call are in one slot. No prefix contains a tilde, and no id begins with one: a
+    /// key that begins with the prefix and a tilde is the library's own.
     Slotted { prefix: Arc<str> },
 }
 
@@ -29,14 +30,15 @@ impl Naming {
         matches!(self, Self::Slotted { .. })
     }
 
-    /// The pattern of the names of all keys that begin so; of the library's own, whichever their tags.
+    /// The pattern for the names of all keys that begin so; for the library's own, whatever their
+    /// tags.
     pub(super) fn pattern(&self, beginning: &str) -> String {
         let Self::Slotted { prefix } = self else { return format!("{}*", literal(beginning)) };
         let is_own = beginning.strip_prefix(&**prefix).is_some_and(|own| own.starts_with('~'));
         format!("{}{}*", if is_own { "{*}" } else { "" }, literal(beginning))
     }
 
-    /// A name without its tag, if it has one of the library's.
+    /// A name without the library's tag, if it has one.
     pub(super) fn untagged<'a>(&self, name: &'a str) -> &'a str {
         let Self::Slotted { prefix } = self else { return name };
         let rest = name.strip_prefix('{').and_then(|tagged| tagged.split_once('}'));
@@ -46,7 +48,7 @@ impl Naming {
         own.unwrap_or(name)
     }
 
-    /// Where a key is, with all that stands beside it.
+    /// Where a key is, with all keys beside it.
     pub(super) fn home<'a>(&self, key: &'a str) -> Home<'a> {
         let Self::Slotted { prefix } = self else { return Home { key, place: Place::Anywhere } };
         let place = match key.strip_prefix(&**prefix).and_then(namesake) {
@@ -57,7 +59,7 @@ impl Naming {
     }
 }
 
-/// What matches this text and nothing else, in a pattern of the server's.
+/// The pattern, in the server's syntax, that matches this text and nothing else.
 fn literal(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
@@ -69,13 +71,13 @@ fn literal(text: &str) -> String {
     pattern
 }
 
-/// What a key of the library's own is named after: the id of a debounce, a function, or a client. Those
-/// of one namesake are in one slot.
+/// What one of the library's own keys is named after: the id of a debounce, a function, or a
+/// client. Keys with the same namesake are in one slot.
 fn namesake(own: &str) -> Option<&str> {
     let (kind, rest) = own.strip_prefix('~')?.split_once(':')?;
     match kind {
         "debounce" | "run" | "due" | "calls" | "aside" | "client" => Some(rest),
-        // The id of the call comes behind the function.
+        // The id of the call follows the function.
         "durable" => {
             let (length, rest) = rest.split_once(':')?;
             rest.get(..length.parse().ok()?)
@@ -95,14 +97,14 @@ pub(super) struct Home<'a> {
 enum Place {
     /// There are no slots, or they do not matter.
     Anywhere,
-    /// In the slot that its name has.
+    /// In the slot of its own name.
     Slot(Slot),
-    /// In this slot, which its name gets a tag of.
+    /// In this slot, of which its name gets a tag.
     Tagged(Slot),
 }
 
 impl<'a> Home<'a> {
-    /// The same for all where there are none.
+    /// The slot of the key; 0 for all keys if there are no slots.
     pub(super) fn slot(self) -> Slot {
         match self.place {
             Place::Anywhere => 0,
@@ -117,12 +119,12 @@ impl<'a> Home<'a> {
         }
     }
 
-    /// The key of the queue of the lock of this key.
+    /// The key of this lock's queue.
     pub(super) fn queue(self) -> QueueOf<'a> {
         QueueOf(self)
     }
 
-    /// The counter that its fences are drawn from.
+    /// The counter that this lock's fences are drawn from.
     pub(super) fn fence(self) -> Fence {
         Fence(self.tag())
     }
@@ -152,12 +154,12 @@ impl ToRedisArgs for QueueOf<'_> {
     }
 }
 
-/// The counter that fences are drawn from: one for each database, and in a Cluster for each slot; the
-/// only key without an expiry.
+/// The counter that fences are drawn from: one for each database, or in a Cluster one for each
+/// slot. It is the only key without an expiry.
 pub(super) struct Fence(Option<&'static str>);
 
 impl Fence {
-    /// That of a server that has every key.
+    /// The counter of a server that has every key.
     pub(super) const ONLY: Self = Self(None);
 }
 

@@ -1,7 +1,7 @@
 //! One connection to a server, and the calls on it.
 //!
-//! What is sent on it goes out in the order in which it was first polled, and is answered in that
-//! order. It knows nothing of the connection before and the one behind it.
+//! Messages go out in the order in which they are first polled, and are answered in that order. A
+//! link knows nothing of the connections before and after it.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     scripts::{self, Invocation, Known},
 };
 
-/// One connection that was established.
+/// An established connection.
 pub(super) struct Link {
     connection: MultiplexedConnection,
     driver: Option<AbortHandle>,
@@ -36,7 +36,7 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// `driver` ends what reads and writes for the connection, where that is ours to do.
+    /// `driver` aborts the task that reads and writes for the connection, if it is ours.
     pub(super) fn new(
         connection: MultiplexedConnection,
         driver: Option<AbortHandle>,
@@ -46,7 +46,8 @@ impl Link {
         Self { connection, driver, identity, known }
     }
 
-    /// Ends it: what waits for an answer gets an error, where the connection is driven by us.
+    /// Closes the link: calls that wait for an answer get an error, if the connection's task is
+    /// ours.
     pub(super) fn close(&self) {
         if let Some(driver) = &self.driver {
             driver.abort();
@@ -61,8 +62,8 @@ impl Link {
         self.identity.as_ref()
     }
 
-    /// Calls in one write: each by the hash where the server should know it. What has to be sent a
-    /// second time is overtaken by what was sent behind it.
+    /// Prepares calls for one write, each by its hash if the server should know it. A call that has
+    /// to be sent a second time is overtaken by those that were sent after it.
     pub(super) fn call<'a, I: AsRef<Invocation>>(
         &self,
         invocations: &'a [I],
@@ -86,15 +87,16 @@ impl Link {
         }
     }
 
-    /// A server that has forgotten one script has forgotten all. It gets them back at once, so that
-    /// no client finds it knowing some and not the others.
+    /// Prepares calls for a server that does not know a script. A server that has forgotten one
+    /// script has forgotten all. It gets all of them back at once, so that no client finds it
+    /// knowing only some.
     pub(super) fn call_to_forgetful<I: AsRef<Invocation>>(
         &self,
         invocations: &[I],
         asking: bool,
     ) -> Message<'static> {
         let mut several = Several::of(invocations.len(), asking);
-        // A user who may not do that has to send each of them by its source once.
+        // A user that may not load scripts has to send each of them by its source once.
         if self.known.all_were_loaded() {
             several.load_all();
         } else {
@@ -111,7 +113,7 @@ impl Link {
     /// Sends a message, and waits for its answer. The first poll puts its commands into the
     /// connection's queue.
     ///
-    /// The server's errors come as values: an error is the connection's.
+    /// The server's errors are values; an `Err` is a failure of the connection.
     pub(super) async fn send(&self, message: Message<'_>) -> RedisResult<Vec<Value>> {
         let mut connection = self.connection.clone();
         match message {
@@ -122,8 +124,9 @@ impl Link {
         }
     }
 
-    /// Asks how many replicas have what was written on this connection, once they are so many or the
-    /// time is over. Nothing else is answered on it meanwhile.
+    /// Waits until `replicas` replicas have everything that was written on this connection, or
+    /// until the limit has passed, and returns how many have it. The connection answers nothing
+    /// else meanwhile.
     pub(super) async fn wait_for_replicas(
         &self,
         replicas: usize,
@@ -134,7 +137,7 @@ impl Link {
         self.connection.clone().send_packed_command(&wait).await
     }
 
-    /// Tells the server other credentials; an error of its own comes as a value.
+    /// Sends other credentials to the server; a server's error is a value.
     pub(super) async fn admit(&self, admission: &Admission) -> RedisResult<Value> {
         self.connection.clone().send_packed_command(&admission.again()).await
     }
@@ -154,9 +157,10 @@ pub(super) enum Message<'a> {
 /// Several commands in one write.
 pub(super) struct Several {
     pipeline: Pipeline,
-    /// How many of them nobody wants the answers to.
+    /// The number of leading commands whose answers are not needed.
     skip: usize,
-    /// Each call has a word ahead of it, that the slot of its keys is still being moved here.
+    /// Each call is preceded by `ASKING`, because the slot of its keys is still being moved to this
+    /// node.
     asking: bool,
 }
 

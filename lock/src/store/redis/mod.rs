@@ -1,8 +1,8 @@
 //! Locks on a Redis server.
 //!
 //! A lock is a string key that holds its token, as `SET key token NX PX lease` leaves it, so that
-//! other clients of that pattern take part. Each operation is one Lua script, in a file of its
-//! own beside this one; time comes from the server only.
+//! clients of other libraries that use this pattern can take part. Each operation is one Lua
+//! script, in a file of its own beside this one. Time comes only from the server.
 
 mod admission;
 mod backoff;
@@ -66,7 +66,7 @@ use self::{
 use super::{AdminStore, Answers, DebounceStore, DurableStore, Store, StoreFuture};
 use crate::{Error, ErrorKind, store::Listener};
 
-/// The store on a Redis server, or on one after the other.
+/// The store on Redis: one server, a primary that moves, or a Cluster.
 #[derive(Debug)]
 pub(crate) struct RedisStore {
     topology: Topology,
@@ -85,12 +85,13 @@ impl RedisStore {
         Ok(Self { topology })
     }
 
-    /// Connects for the first time; fails at the first obstacle.
+    /// Connects for the first time; fails on the first error.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
         self.topology.establish().await
     }
 
-    /// Calls a script for each item of a batch, in one write to each node. Nobody else tries it again.
+    /// Calls a script for each item of a batch, in one write to each node. The engine does not
+    /// retry these calls, so they are retried here.
     async fn each<Q, T>(
         &self,
         batch: &[Q],
@@ -104,7 +105,7 @@ impl RedisStore {
         self.topology.perform(calls, batch.len(), terms, reading).await
     }
 
-    /// The same where a script may grant a lock; the engine tries it again.
+    /// The same for scripts that may grant a lock; the engine retries these calls.
     async fn each_granting<Q, T>(
         &self,
         batch: &[Q],
@@ -120,7 +121,7 @@ impl RedisStore {
             .await
     }
 
-    /// One page, of one node: the cursor is a slot of that node's, and the node's own cursor.
+    /// One page of one node. The cursor is a slot of that node, followed by the node's own cursor.
     async fn scan_page(&self, request: &ScanRequest) -> Result<ScanPage, StoreError> {
         let at = request.cursor.as_deref().and_then(|cursor| cursor.split_once(':'));
         let at = at.and_then(|(slot, cursor)| Some((slot.parse().ok()?, cursor)));
@@ -135,7 +136,7 @@ impl RedisStore {
             |request: &ScanRequest, naming: &Naming| encode::scan(request, (slot, cursor), naming);
         let page = self.each(std::slice::from_ref(request), true, write, decode::scanned).await;
         let page = page.into_iter().next();
-        let missing = || Err(StoreError::unavailable("the store has left it out"));
+        let missing = || Err(StoreError::unavailable("the store gave no answer for this item"));
         let (next, names) = page.unwrap_or_else(missing)?;
         let next = match next.as_str() {
             "0" => self.topology.node_from(slot + 1).await?.map(|slot| format!("{slot}:0")),
@@ -171,7 +172,8 @@ impl Store for RedisStore {
         Box::pin(async move {
             let calls = |naming: &Naming| {
                 if naming.is_slotted() {
-                    // One key each: of two, one may have been moved already, and the other not.
+                    // One lock per call: of two keys, one may have been moved already and the other
+                    // not.
                     return one_for_each(batch, |request| encode::renew(&[request], naming));
                 }
                 one_for_each_slot(
@@ -181,7 +183,8 @@ impl Store for RedisStore {
                     |batch| encode::renew(batch, naming),
                 )
             };
-            // What is answered later than that is answered after the deadline of some lock in it.
+            // An answer that takes longer than this comes after the deadline of some lock in the
+            // batch.
             let limit = batch.iter().map(|request| request.lease).min();
             let terms = Terms { renews: limit, in_any_order: true, ..Terms::default() };
             let reading = Reading { read: numbers(decode::renewed), is_grant: |_: &_| false };
@@ -239,7 +242,8 @@ impl AdminStore for RedisStore {
             let reading = Reading { read: each_or_error(decode::holders), is_grant: |_: &_| false };
             let terms = Terms { in_any_order: true, ..Terms::tried(keys.len()) };
             let mut answers = self.topology.perform(calls, keys.len(), terms, reading).await;
-            // The lock of a slot that is half moved, and stays so, is there all the same.
+            // The lock of a slot that stays half moved still exists, so it is asked about without
+            // its queue.
             let is_unknown =
                 |item: &usize| matches!(answers[*item], Err(StoreError::Unavailable(_)));
             let unknown: Vec<_> = (0..keys.len()).filter(is_unknown).collect();

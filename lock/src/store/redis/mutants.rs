@@ -1,4 +1,4 @@
-//! Mistakes on purpose in the scripts: what is written instead of what.
+//! Deliberate mistakes in the scripts: each is a text, and what replaces it.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ const SCRIPTS: [(Mutant, &str, &str); 8] = [
     (ScriptNoTombstone, "  if made <= window.ran then", "  if false then"),
 ];
 
-/// A script, with the mistake that is to be made in it.
+/// A script, with the mistake that is switched on.
 pub(super) fn written(source: &'static str) -> Cow<'static, str> {
     for (mutant, from, to) in SCRIPTS {
         if mutant.is_on() && source.contains(from) {

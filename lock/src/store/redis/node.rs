@@ -1,8 +1,8 @@
-//! One Redis server: its link, how healthy that is, and how the next one comes.
+//! One Redis server: its link, the health of the link, and how it is replaced.
 //!
-//! Every call is bounded, counted from when it is sent. A link that has gone silent is asked
-//! whether it lives, and replaced if it does not say so: one that was cut without a word never says
-//! so by itself. While there is none, calls wait for the next one, within their bound.
+//! Every call has a time limit, counted from when it is sent. A link that has gone silent is
+//! pinged, and replaced if there is no answer: a connection that was cut silently never reports an
+//! error. While there is no link, calls wait for the next one, within their limit.
 
 mod acknowledge;
 mod admit;
@@ -51,23 +51,23 @@ pub(super) struct Node {
     notices: Arc<Notices>,
     events: Events,
     state: watch::Sender<State>,
-    /// Calls that wait for a link go on in the order in which they came: each keeps the gate until
-    /// its commands are in the connection's queue.
+    /// Calls that wait for a link continue in the order in which they came: each keeps the gate
+    /// until its commands are in the connection's queue.
     gate: AsyncMutex<()>,
     round_trip: RoundTrip,
     replicas: Replicas,
     has_connected: AtomicBool,
-    /// How often the server could not be reached, could no longer, or did not answer in time.
+    /// How often the server could not be reached, was lost, or did not answer in time.
     troubles: watch::Sender<u64>,
     weak: Weak<Self>,
 }
 
-/// Is there a link?
+/// The state of the link.
 enum State {
-    /// Nobody has asked for one.
+    /// No link has been asked for.
     Idle,
     Connecting {
-        /// When the server has last shown that it is there.
+        /// When the server last responded.
         answered_at: Option<Instant>,
         /// Why the last attempt failed.
         refusal: Option<Refusal>,
@@ -86,18 +86,18 @@ impl State {
     }
 }
 
-/// A link that was established, and its health.
+/// An established link, and its health.
 struct Live {
     link: Link,
     address: Address,
-    /// Those of the node, as they were when it was made.
+    /// The places of the node, as they were when the link was made.
     places: Places,
     since: Instant,
-    /// A call has gone without an answer, and none has been answered since.
+    /// A call got no answer in time, and no call has been answered since.
     is_suspect: AtomicBool,
     /// A call was answered on it.
     has_served: AtomicBool,
-    /// How long to wait before the next one, if this one breaks before it has served a call.
+    /// How long to wait before the next link, if this one breaks before it has served a call.
     pause: Duration,
 }
 
@@ -124,7 +124,7 @@ impl Node {
         })
     }
 
-    /// Connects for the first time; fails at the first obstacle.
+    /// Connects for the first time; fails on the first error.
     pub(super) async fn establish(&self) -> Result<(), Error> {
         let mut places = self.places.clone();
         let place = places.current().await;
@@ -151,7 +151,7 @@ impl Node {
         }
     }
 
-    /// Sends the notices of this client to the listener, over the links that follow.
+    /// Sends the notices of this client to the listener, over all links that follow.
     pub(super) fn will_listen(&self, client: &str, listener: Listener) {
         self.notices.subscribe(client, listener);
     }
@@ -159,7 +159,7 @@ impl Node {
     /// Sends the notices of this client to the listener, over this link and all that follow.
     pub(super) async fn subscribe(&self, client: &str, listener: Listener) -> Delivery {
         self.notices.subscribe(client, listener);
-        // Mostly nobody has connected yet, and the handshake asks for them.
+        // Usually there is no connection yet, and the handshake subscribes.
         let live = self.state.borrow().live().cloned();
         if let Some(live) = live {
             self.handshake.listen_on(&live.link, &self.places).await;
@@ -167,22 +167,22 @@ impl Node {
         self.delivery()
     }
 
-    /// What errors call the server.
+    /// The address that errors name.
     pub(super) fn address(&self) -> Address {
         self.places.address()
     }
 
-    /// Changes whenever the server could not be reached, could no longer, or did not answer in time.
+    /// Changes whenever the server cannot be reached, is lost, or does not answer in time.
     pub(super) fn troubles(&self) -> watch::Receiver<u64> {
         self.troubles.subscribe()
     }
 
-    /// Is there a link, which has not gone silent?
+    /// Whether there is a link that has not gone silent.
     pub(super) fn is_well(&self) -> bool {
         self.state.borrow().live().is_some_and(|live| !live.is_suspect.load(Ordering::Relaxed))
     }
 
-    /// Begins to connect, if nobody has before.
+    /// Begins to connect, unless that was done before.
     pub(super) fn begin(&self) {
         let was_idle = self.state.send_if_modified(|state| {
             let is_idle = matches!(state, State::Idle);
@@ -196,17 +196,17 @@ impl Node {
         }
     }
 
-    /// The connection of the moment, for questions that may come in any order.
+    /// The current connection, for questions that may come in any order.
     pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
         self.state.borrow().live().map(|live| live.link.connection())
     }
 
-    /// How notices travel at the moment.
+    /// How notices currently travel.
     pub(super) fn delivery(&self) -> Delivery {
         self.notices.delivery()
     }
 
-    /// A fence was drawn here: its counter is there from now on.
+    /// A fence was drawn here, so its counter exists from now on.
     pub(super) fn found_fence(&self) {
         self.handshake.found_fence();
     }
@@ -216,7 +216,7 @@ impl Node {
         let mut ready = pin!(async { (self.gate.lock().await, self.live().await) });
         let mut by = None;
         loop {
-            // Mostly it is there, and no timer is needed to find out.
+            // Usually the link is there, and no timer is needed to find out.
             if by.is_none()
                 && let Poll::Ready(ready) = begin(ready.as_mut()).await
             {
@@ -234,7 +234,7 @@ impl Node {
                 State::Connecting { refusal, .. } => {
                     return Err(self.address().no_connection(refusal.as_ref()));
                 }
-                // It is there, and others keep it: it is silent.
+                // The link is there, but other calls hold the gate: it is silent.
                 State::Live(live) => {
                     return Err(live.address.no_answer(self.round_trip.connect_limit()));
                 }
@@ -287,7 +287,7 @@ impl Node {
         }
     }
 
-    /// Gives up a link for this cause, unless that was done already, and begins to look for another.
+    /// Gives up a link for this cause, unless that was done already, and begins to connect again.
     fn replace(&self, broken: &Arc<Live>, cause: &'static str) {
         let was_current = self.state.send_if_modified(|state| {
             let same = state.live().is_some_and(|live| Arc::ptr_eq(live, broken));
@@ -299,10 +299,10 @@ impl Node {
         if was_current {
             self.troubles.send_modify(|times| *times += 1);
             let moved = broken.places.has_moved();
-            let cause = if moved { "another server is to be asked" } else { cause };
+            let cause = if moved { "another server has to be asked" } else { cause };
             observe::disconnected(&self.events, broken.address.to_string(), cause);
             if moved {
-                // What waits for an answer there is told so at once.
+                // Calls that wait for an answer there fail at once.
                 broken.link.close();
             }
             let pause = if moved { Duration::ZERO } else { broken.pause_behind() };
@@ -311,9 +311,9 @@ impl Node {
         }
     }
 
-    /// A call on this link had no answer for that long. If nothing is answered for as long again, a
-    /// question of ours included, the link is replaced: a pause of the server hits all calls at
-    /// once, and says nothing yet.
+    /// A call on this link got no answer within the limit. If nothing is answered for as long
+    /// again, including a ping, the link is replaced. One call is not enough: a pause of the server
+    /// delays all calls at once.
     fn suspect(&self, live: &Arc<Live>, limit: Duration) {
         if live.is_suspect.swap(true, Ordering::Relaxed) {
             return;
@@ -332,21 +332,21 @@ impl Node {
         });
     }
 
-    /// Says what has failed at this server, and why.
+    /// Reports what has failed at this server, and why.
     fn report(&self, what: &'static str, address: &Address, refusal: &Refusal) {
         let (server, cause) = (address.to_string(), refusal.text().to_owned());
         observe::not_connected(&self.events, server, what, cause);
     }
 
-    /// Replaces a link as soon as it ends, or the node is elsewhere. Without that, one that nobody
-    /// uses but to be woken would be missed at the next call only.
+    /// Replaces a link as soon as it ends or the node has moved. Otherwise the end of a link that
+    /// is only used for notices would go unnoticed until the next call.
     fn watch(&self, live: &Arc<Live>, ended: Option<oneshot::Receiver<()>>) {
         let (mut places, mut states) = (live.places.clone(), self.state.subscribe());
         let (weak, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
         tokio::spawn(async move {
             let ended = async {
                 match ended {
-                    // Used, or dropped.
+                    // The sender was used or dropped: both mean the end.
                     Some(ended) => drop(ended.await),
                     None => pending().await,
                 }
@@ -358,7 +358,7 @@ impl Node {
             tokio::select! {
                 () = ended => {}
                 () = places.moved() => {}
-                // Another has seen to it.
+                // The link was already replaced.
                 _ = is_gone => return,
             }
             if let (Some(node), Some(live)) = (weak.upgrade(), live.upgrade()) {
@@ -374,7 +374,7 @@ pub(super) async fn begin<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output>
 }
 
 impl Live {
-    /// Another link has taken its place.
+    /// The error of a call whose link was replaced by another.
     fn replaced(&self) -> StoreError {
         if self.places.has_moved() { self.address.moved() } else { self.address.replaced() }
     }
@@ -385,8 +385,8 @@ impl Live {
     }
 
     /// How long to wait before another link is made in place of this one. A server, or something on
-    /// the way, that ends each connection once it is there must not be asked for the next one as
-    /// fast as it can do that.
+    /// the way to it, may end each connection as soon as it is made. The client must not reconnect
+    /// as fast as that.
     fn pause_behind(&self) -> Duration {
         if self.has_served.load(Ordering::Relaxed) { Duration::ZERO } else { self.pause }
     }

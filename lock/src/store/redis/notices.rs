@@ -1,9 +1,9 @@
-//! Notices: where the notices of a client come from, one channel for each client.
+//! Notices: how a client receives them, on one channel for each client.
 //!
 //! A server that speaks RESP3 pushes them on the connection that carries the requests, in order
-//! with the replies. For any other there is a second connection in pub/sub mode; and where even
-//! that is refused, none, and waiters poll. Which of the first two it is, the first connect finds
-//! out.
+//! with the replies. For any other server there is a second connection in pub/sub mode. If even
+//! that is refused, there are no notices, and waiters poll. The first connect finds out which
+//! protocol the server speaks.
 
 use std::{
     sync::{
@@ -32,15 +32,15 @@ use crate::{
     warning::{Warning, Warnings},
 };
 
-/// How often a connection that carries notices only is asked whether it is alive.
+/// How often a connection that carries only notices is pinged.
 const PING: Duration = Duration::from_secs(5);
 
-/// What one server notifies a client of, once somebody listens.
+/// The notices of one server to a client, once there is a listener.
 pub(super) struct Notices {
     subscription: OnceLock<Subscription>,
     current: CurrentDelivery,
-    /// This user may not publish, so its releases wake nobody. It says so by listening to a second
-    /// channel, which `notifies` in queue.lua looks at: those that wait for its locks poll.
+    /// This user may not publish, so its releases wake nobody. It shows that by listening to a
+    /// second channel, which `notifies` in queue.lua looks at: waiters for its locks then poll.
     mute: AtomicBool,
     /// There is a connection in pub/sub mode, or a task that tries to make one.
     has_pubsub: AtomicBool,
@@ -69,7 +69,7 @@ impl Notices {
         }
     }
 
-    /// How notices travel at the moment.
+    /// How notices currently travel.
     pub(super) fn delivery(&self) -> Delivery {
         self.current.load()
     }
@@ -85,21 +85,23 @@ impl Notices {
         }
     }
 
-    /// Notices come from now on, or they do not; some may have been lost before.
+    /// Reports whether notices arrive from now on; earlier ones may have been lost.
     pub(super) fn connected(&self) {
         if let Some(subscription) = self.subscription.get() {
             subscription.listener.notify(Notice::Connected(self.delivery()));
         }
     }
 
-    /// Another server process answers than before, which may not have what that one had.
+    /// Reports that another server process answers than before, which may not have the data of that
+    /// one.
     pub(super) fn replaced(&self) {
         if let Some(subscription) = self.subscription.get() {
             subscription.listener.notify(Notice::Replaced);
         }
     }
 
-    /// What a RESP3 connection pushes. The sender is dropped, or used, when the connection ends.
+    /// Receives what a RESP3 connection pushes. The returned receiver resolves when the connection
+    /// ends.
     pub(super) fn pushes(
         self: &Arc<Self>,
     ) -> (impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static, oneshot::Receiver<()>) {
@@ -108,7 +110,7 @@ impl Notices {
         let notices = Arc::clone(self);
         let receive = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
-                // Dropped is all it has to be.
+                // Dropping it is enough.
                 ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             } else if let Some(message) = Msg::from_push_info(push) {
                 notices.deliver(message.get_payload_bytes());
@@ -118,8 +120,8 @@ impl Notices {
         (receive, ended)
     }
 
-    /// Asks for pushes on a connection that can carry them, and whether this user may publish: true
-    /// if somebody listens. A user may be forbidden both.
+    /// Asks for pushes, if the connection can carry them, and whether this user may publish. A user
+    /// may be forbidden both. Returns whether there is a listener.
     pub(super) fn ask(&self, pipeline: &mut Pipeline, pushes: bool) -> bool {
         let Some(subscription) = self.subscription.get() else { return false };
         if pushes {
@@ -129,7 +131,7 @@ impl Notices {
         true
     }
 
-    /// What the server has answered to that, and what it is still to be told.
+    /// Takes the server's answers to that, and returns the command that remains to be sent, if any.
     pub(super) fn answered(
         &self,
         mut replies: impl Iterator<Item = Value>,
@@ -155,7 +157,7 @@ impl Notices {
         Some(command)
     }
 
-    /// Listens on a connection in pub/sub mode, if the server allows it, and from then on for as
+    /// Listens on a connection in pub/sub mode, if the server allows it, and on later ones for as
     /// long as the listener's client lives.
     pub(super) async fn open_pubsub(self: &Arc<Self>, mut places: Places) {
         if self.subscription.get().is_none() || self.has_pubsub.swap(true, Ordering::Relaxed) {
@@ -176,10 +178,10 @@ impl Notices {
         let subscription = self.subscription.get()?;
         let place = places.current();
         let place = time::timeout(STEP * 3, place).await.ok()?;
-        // Has a bound of its own, for it may take longer than the rest.
+        // This has a time limit of its own, because it may take longer than the rest.
         let admission = place.endpoint().admission().await.ok()?;
         let good_until = admission.as_ref().and_then(|admission| admission.renew_at);
-        // TLS included; each of the others is one round trip.
+        // This includes TLS; each of the other steps is one round trip.
         let open = place.endpoint().open_pubsub(admission.as_ref());
         let mut connection = time::timeout(STEP * 3, open).await.ok()??;
         let subscribe = async {
@@ -193,13 +195,13 @@ impl Notices {
     }
 }
 
-/// A connection in pub/sub mode, which takes no other credentials than its first.
+/// A connection in pub/sub mode, which accepts no other credentials than its first.
 struct Listening {
     connection: PubSub,
     good_until: Option<Instant>,
 }
 
-/// Passes on what one connection after the other says.
+/// Passes on the notices of one connection after the other.
 async fn follow_pubsub(
     notices: Weak<Notices>,
     mut places: Places,
@@ -211,7 +213,7 @@ async fn follow_pubsub(
             delay = RECONNECT.0;
             tokio::select! {
                 () = deliver_all(&notices, connection) => {}
-                // Where the server was, another may go on for a while.
+                // The previous server may keep serving the connection for a while.
                 () = places.moved() => {}
             }
             let Some(notices) = notices.upgrade() else { return };
@@ -219,7 +221,7 @@ async fn follow_pubsub(
             notices.connected();
         }
         time::sleep(jittered(delay)).await;
-        // A server that forbids it is asked again now and then: its rules may change.
+        // A server that forbids it is asked again from time to time: its rules may change.
         delay = (delay * 2).min(RECONNECT.1 * 30);
         let Some(notices) = notices.upgrade() else { return };
         connected = notices.connect_pubsub(&mut places).await;
@@ -230,7 +232,8 @@ async fn follow_pubsub(
     }
 }
 
-/// Returns when the connection has ended or gone silent, its credentials are to be replaced, or nobody listens any more.
+/// Returns when the connection has ended or gone silent, when its credentials have to be replaced,
+/// or when there is no listener any longer.
 async fn deliver_all(notices: &Weak<Notices>, listening: Listening) {
     let Listening { connection, good_until } = listening;
     let (mut sink, mut messages) = connection.split();
@@ -259,7 +262,7 @@ async fn deliver_all(notices: &Weak<Notices>, listening: Listening) {
     }
 }
 
-/// A word, and the number in the token that it is about.
+/// Reads a word, and the number in the token that it is about.
 pub(super) fn parse(payload: &[u8]) -> Option<Notice> {
     let (word, number) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
     let number = number.parse().ok()?;

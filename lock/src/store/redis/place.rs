@@ -1,4 +1,4 @@
-//! Where a node is: at an address that does not change, or wherever those who know say.
+//! Where a node is: at an address that does not change, or wherever Sentinels report it to be.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Place {
         }
     }
 
-    /// Of a URL of the server.
+    /// The scheme of a URL for the server.
     pub(super) fn scheme(&self) -> &'static str {
         match self.endpoint.client().get_connection_info().addr() {
             ConnectionAddr::TcpTls { .. } => "rediss",
@@ -59,36 +59,36 @@ impl Place {
     }
 }
 
-/// What a node is one of, which says what may be found there.
+/// What a node belongs to, which determines what a server there may be.
 #[derive(Clone)]
 pub(super) enum Member {
-    /// A server by itself. That it belongs to a Cluster is told here, if it turns out to.
+    /// A standalone server. If it turns out to belong to a Cluster, this reports it.
     Alone { of_cluster: watch::Sender<bool> },
-    /// Something that leads each call to the server which has its keys.
+    /// A proxy that routes each call to the server that has its keys.
     Proxy,
-    /// Sentinels watch it, and others may take over from it.
+    /// A primary that Sentinels watch, and that other servers may take over from.
     Watched,
     /// A primary of a Cluster, which has some of the slots.
     OfCluster,
 }
 
-/// The places of one node, one after the other. There may be none yet, or none for a moment.
+/// The successive places of one node. There may be none yet, or none for a moment.
 #[derive(Clone)]
 pub(super) struct Places {
     now: watch::Receiver<Option<Arc<Place>>>,
-    /// What errors call the server while it has no place.
+    /// The name that errors use while the node has no place.
     unknown: Address,
     member: Member,
 }
 
 impl Places {
-    /// The node stays where it is.
+    /// The places of a node that never moves.
     pub(super) fn only(place: Arc<Place>, member: Member) -> Self {
         let unknown = place.address.clone();
         Self { now: watch::channel(Some(place)).1, unknown, member }
     }
 
-    /// The node is where the sender says.
+    /// The places of a node that is wherever the sender says.
     pub(super) fn told_by(
         now: watch::Receiver<Option<Arc<Place>>>,
         unknown: Address,
@@ -101,7 +101,7 @@ impl Places {
         &self.member
     }
 
-    /// What errors call the server.
+    /// The address that errors name.
     pub(super) fn address(&self) -> Address {
         self.now.borrow().as_ref().map_or_else(|| self.unknown.clone(), |at| at.address.clone())
     }
@@ -116,14 +116,14 @@ impl Places {
         }
     }
 
-    /// Has the node moved since [`current`](Self::current) was asked?
+    /// Whether the node has moved since [`current`](Self::current) was called.
     pub(super) fn has_moved(&self) -> bool {
         self.now.has_changed().unwrap_or(false)
     }
 
     /// Waits until it has.
     pub(super) async fn moved(&mut self) {
-        // Nobody can say it any more.
+        // The sender is gone, so no move can be reported.
         if self.now.changed().await.is_err() {
             std::future::pending().await
         }

@@ -1,17 +1,18 @@
-//! What processes with different versions of this library have to agree on, by its number.
+//! The number of the protocol on which processes with different versions of this library have to
+//! agree.
 //!
-//! docs/protocol.md describes it: the keys, the marks in a queue, the words of notices, and what a
-//! script leaves for another one. It has another number as soon as processes of the version before
-//! can not lock beside those of the next. The histories run with both.
+//! docs/protocol.md describes the protocol: the keys, the marks in a queue, the words of notices,
+//! and what one script leaves for another. The number changes as soon as processes of the previous
+//! version cannot share locks with those of the next. The history tests run with both versions.
 
-/// Its number.
+/// The number of the protocol.
 const PROTOCOL: u32 = 1;
 
-/// As the server's list of its clients names us (`CLIENT LIST`, from Redis 7.2 on).
+/// Our name in the server's list of clients (`CLIENT LIST`, from Redis 7.2 on).
 pub(super) const LIBRARY: &str = "lock";
 
-/// The version behind that name, with the number of the protocol as what semantic versioning calls
-/// build metadata: blanks are not allowed there.
+/// The version after that name, with the number of the protocol as build metadata (in the sense of
+/// semantic versioning): blanks are not allowed there.
 pub(super) fn library_version() -> String {
     format!("{}+protocol.{PROTOCOL}", env!("CARGO_PKG_VERSION"))
 }

@@ -22,7 +22,7 @@ impl Refusal {
         Self { kind, text: text.into(), cause: None }
     }
 
-    /// A step of the handshake had no answer.
+    /// A step of the handshake got no answer.
     pub(super) fn silent(step: &str, limit: Duration) -> Self {
         let text = format!(
             "there was no answer within {limit:?} {step}, so check that the server runs, is not \
@@ -31,14 +31,14 @@ impl Refusal {
         Self::new(ErrorKind::Unavailable, text)
     }
 
-    /// The name of the host means nothing.
+    /// The name of the host cannot be resolved.
     pub(super) fn unknown_name(error: io::Error) -> Self {
         let text = "the name of the host could not be resolved, so check how it is written and the \
                     name service";
         Self::new(ErrorKind::Unavailable, text).caused_by(error)
     }
 
-    /// The system trusts nobody who could have signed the server's certificate.
+    /// The system has no root certificates, so it trusts no server's certificate.
     #[cfg(feature = "tls")]
     pub(super) fn no_roots(error: Option<rustls_native_certs::Error>) -> Self {
         let text = "the system has no root certificates that TLS could trust, so install them, or \
@@ -50,24 +50,24 @@ impl Refusal {
         }
     }
 
-    /// The application's provider of credentials has given none.
+    /// The application's provider of credentials gave none.
     pub(super) fn no_credentials(why: &str) -> Self {
-        let text = format!("the provider that was given to `credentials` has none for it: {why}");
+        let text = format!("the provider that was given to `credentials` returned none: {why}");
         Self::new(ErrorKind::Unavailable, text)
     }
 
-    /// The node of a Cluster does not tell who has which slot.
+    /// The node of a Cluster does not report which node serves which slot.
     pub(super) fn no_slots(error: RedisError) -> Self {
         let text = match error.code() {
             Some("NOPERM") => {
-                "it does not let this user ask who has which slot, which a Redis Cluster needs, so allow \
-                 `+cluster|slots`, `+cluster|nodes` and `+cluster|info`"
+                "it does not let this user ask which node serves which slot, as a Redis Cluster requires, so \
+                 allow `+cluster|slots`, `+cluster|nodes` and `+cluster|info`"
             }
             Some("NOAUTH") => return Self::of(error),
             Some(code) if is_passing(code) => return Self::of(error),
             _ => {
-                "it does not tell who has which slot (CLUSTER SLOTS), so it is no node of a Redis \
-                 Cluster: use `redis://` for a server by itself"
+                "it does not report which node serves which slot (CLUSTER SLOTS), so it is \
+                 no node of a Redis Cluster: use `redis://` for a standalone server"
             }
         };
         Self::new(ErrorKind::Rejected, text).caused_by(error)
@@ -80,26 +80,26 @@ impl Refusal {
         Self::new(ErrorKind::Unavailable, text)
     }
 
-    /// What answers is no node of a Cluster.
+    /// The server that answers is not a node of a Cluster.
     pub(super) fn no_node() -> Self {
-        let text = "what it says of its slots cannot be read, so check that it is a node of a Redis \
-                    Cluster, and nothing on the way changes replies";
+        let text = "its answer about the slots makes no sense, so check that it is a node of a Redis \
+                    Cluster and that nothing on the way changes replies";
         Self::new(ErrorKind::Rejected, text)
     }
 
-    /// Nobody could say which replicas have what.
+    /// The server does not report which replicas have which writes, at least not to this user.
     pub(super) fn may_not_wait(error: RedisError) -> Self {
         let text = if error.code() == Some("NOPERM") {
             "it does not let this user ask which replicas have a lock, which `min_replicas` needs, so \
              allow `+wait`"
         } else {
-            "it does not tell which replicas have a lock (WAIT), which `min_replicas` needs, so leave \
+            "it does not report which replicas have a lock (WAIT), which `min_replicas` needs, so leave \
              that out, or use a server that does"
         };
         Self::new(ErrorKind::Rejected, text).caused_by(error)
     }
 
-    /// TLS checks that a certificate is for the host, so this has to be the name of one.
+    /// TLS checks that a certificate is for the host, so this has to be a host name.
     #[cfg(feature = "tls")]
     pub(super) fn no_name_for_tls(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         let text = "TLS failed: the host is no name that a certificate could be for, so check how \
@@ -107,7 +107,7 @@ impl Refusal {
         Self::new(ErrorKind::Invalid, text).caused_by(error)
     }
 
-    /// TLS was not opened, or has ended.
+    /// TLS could not be opened, or has ended.
     #[cfg(feature = "tls")]
     pub(super) fn of_tls(error: io::Error, shown: Shown) -> Self {
         match trouble::find(&error).map(|error| trouble::diagnose(error, shown)) {
@@ -116,7 +116,7 @@ impl Refusal {
         }
     }
 
-    /// Is it TLS that has said why?
+    /// Whether TLS has said why.
     #[cfg(feature = "tls")]
     pub(super) fn is_of_tls(&self) -> bool {
         self.cause.as_deref().is_some_and(|cause| trouble::find(cause).is_some())
@@ -133,7 +133,7 @@ impl Refusal {
         Self::new(kind, text).caused_by(error)
     }
 
-    /// The connection has ended, and nobody has said why.
+    /// Whether the connection has ended without a stated reason.
     pub(super) fn is_unexplained(&self) -> bool {
         let error = self.cause.as_deref().and_then(|cause| cause.downcast_ref());
         matches!(
@@ -164,7 +164,7 @@ impl Refusal {
         self.cause.clone()
     }
 
-    /// What the caller of a first connect is told.
+    /// The error for the caller of a first connect.
     pub(super) fn into_error(self, address: &impl fmt::Display) -> Error {
         let text = match self.kind {
             ErrorKind::Unavailable => {
@@ -175,7 +175,7 @@ impl Refusal {
         self.into_error_with(text)
     }
 
-    /// The same behind other words.
+    /// The same after another text.
     pub(super) fn into_error_behind(self, text: impl fmt::Display) -> Error {
         let text = format!("{text}: {}", self.text);
         self.into_error_with(text)
@@ -224,8 +224,8 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
         }
         (RedisErrorKind::Parse, _) => (
             Rejected,
-            "what answers there does not speak the Redis protocol, so check the port, and whether \
-             the server wants TLS (`rediss://`)",
+            "the program that answers there does not speak the Redis protocol, so check the port, and \
+             whether the server wants TLS (`rediss://`)",
         ),
         (RedisErrorKind::Io, _) => match io {
             Some(io::ErrorKind::ConnectionRefused) => (
@@ -239,7 +239,8 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
             Some(io::ErrorKind::PermissionDenied) => {
                 (Unavailable, "this process may not open the socket, so check its permissions")
             }
-            // What TLS libraries make of a certificate, or of a server that does not speak TLS.
+            // What TLS libraries report for a bad certificate, or for a server that does not speak
+            // TLS.
             Some(io::ErrorKind::InvalidData) => (
                 Unavailable,
                 "TLS failed, so check the server's certificate, its authority and host name, and \
@@ -265,7 +266,7 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
     }
 }
 
-/// The kind of the system's error inside of another.
+/// The kind of the system's error inside another.
 fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
     type Shared = Arc<dyn std::error::Error + Send + Sync>;
 

@@ -1,19 +1,19 @@
--- Lets go of each lock KEYS[2i-1], whose queue is KEYS[2i], for the token ARGV[2i]: hands it to
--- the first living waiter, for ARGV[1] milliseconds to claim it, or frees it if there is none. If
--- ARGV[2i+1] is not '0' (`hold_at_least`), the lock is kept for so many milliseconds instead.
+-- Releases each lock KEYS[2i-1], whose queue is KEYS[2i], for the token ARGV[2i]: hands it to the
+-- first living waiter, which has ARGV[1] milliseconds to claim it, or frees it if there is none. If
+-- ARGV[2i+1] is not '0' (`hold_at_least`), the lock is kept for that many milliseconds instead.
 --
--- A lock that nobody holds is handed over, too: its next holder did not claim it. A token that
--- waits leaves the queue.
+-- A lock that nobody holds is also handed over: its next holder did not claim it. A waiting token
+-- leaves the queue.
 --
 -- DEL, PEXPIRE and ZREM work when the server's memory is full. `pcall`, so that a key of another
 -- type under one id does not keep the other locks of the batch from being freed.
 --
--- Answers for each lock: 1 if it was the token's, plus 2 if it was handed over.
+-- Returns for each lock: 1 if the token held it, plus 2 if it was handed over.
 
 local window = ARGV[1]
 
--- One lock after the other, each with its reads before its writes: two tokens of one lock may be
--- in one batch, and what leaves the queue first must not be given the lock then.
+-- One lock after the other, each with its reads before its writes: one batch may contain two tokens
+-- of one lock, and a token that has left the queue must not be handed the lock afterwards.
 local function release(key, queue, token, keep)
   local holder = redis.pcall('GET', key)
   local ours = holder == token
@@ -32,8 +32,8 @@ local function release(key, queue, token, keep)
     redis.pcall('ZREM', queue, token, '@' .. token, '?' .. token)
   end
   if not ours then
-    -- It may have come between a reservation that passed and this release, and would not know
-    -- that others wait.
+    -- The holder may have come between a reservation that passed and this release, and would not
+    -- know that others wait.
     if type(holder) == 'string' and waiting > 0 then
       tell(holder, 'wanted')
     end
@@ -46,7 +46,7 @@ local function release(key, queue, token, keep)
   remove(queue, dead)
   if kept then
     redis.call('PEXPIRE', key, keep)
-    -- It knows of a lease that may end later.
+    -- The waiter only knows the end of the lease, which may be later.
     if first then
       tell(first, 'look')
     end
@@ -72,8 +72,8 @@ if redis.call('EXISTS', unpack(queues)) > 0 then
   return answer
 end
 
--- Mostly nobody waits for any of them, and three commands do for the whole batch. To MGET, a key of
--- another type is one that is not there.
+-- Usually nobody waits for any of them, and three commands are enough for the whole batch. MGET
+-- treats a key of another type as missing.
 local holders = redis.call('MGET', unpack(keys))
 local free = {}
 for i = 1, #keys do

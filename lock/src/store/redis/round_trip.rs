@@ -1,4 +1,4 @@
-//! How long a round trip to a server takes lately, and the bounds that follow from it.
+//! The recent round-trip time to a server, and the time limits that follow from it.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,29 +7,29 @@ use std::{
 
 use super::stream::STEP;
 
-/// How long one call may take on a link without a delay of its own.
+/// How long one call may take on a link without latency of its own.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 
 /// A link that does not answer within this time is counted as silent.
 const HEALTHY: Duration = Duration::from_millis(250);
 
-/// How long a round trip takes lately, in nanoseconds.
+/// The recent round-trip time, in nanoseconds.
 #[derive(Default)]
 pub(super) struct RoundTrip(AtomicU64);
 
 impl RoundTrip {
-    /// How long a call may take: a link that is slow must be able to answer.
+    /// How long a call may take: a slow link must be able to answer.
     pub(super) fn call_limit(&self) -> Duration {
         CALL_LIMIT + self.lately() * 2
     }
 
-    /// How long a call waits for a link: before the first one, nothing is known of it.
+    /// How long a call waits for a link. Before the first link, nothing is known about its latency.
     pub(super) fn connect_limit(&self) -> Duration {
         if self.lately().is_zero() { STEP * 3 / 2 } else { self.call_limit() }
     }
 
-    /// How long a link may be silent on a call whose answer counts for so long: what is left is
-    /// time for another link, and for another try on it, within what the lease leaves.
+    /// How long a link may be silent on a call whose answer counts within this limit. The rest is
+    /// time for another link, and for another try on it, within the remaining lease.
     pub(super) fn silent_after(&self, limit: Duration) -> Duration {
         (limit / 6).max(HEALTHY).min(limit / 3).min(CALL_LIMIT).max(self.lately() * 2)
     }
@@ -38,12 +38,13 @@ impl RoundTrip {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 
-    /// Follows a link that becomes slow at once, and one that becomes fast again within some calls.
+    /// Records a round trip. The time rises at once when the link becomes slow, and falls within a
+    /// number of calls when it becomes fast again.
     pub(super) fn measured(&self, round_trip: Duration) {
         let before = self.0.load(Ordering::Relaxed);
         // A stall of the server is no property of the link.
         let measured = round_trip.min(CALL_LIMIT).as_nanos() as u64;
-        // Relaxed, and not in one step: any of two measurements at once is as good.
+        // Relaxed, and not one atomic step: of two measurements at once, either will do.
         self.0.store(measured.max(before - before / 8), Ordering::Relaxed);
     }
 }
@@ -62,7 +63,7 @@ mod tests {
             link.measured(ms(1));
         }
         assert_eq!(link.call_limit(), ms(1002));
-        // A server that has stood still.
+        // A server that was suspended.
         link.measured(ms(60_000));
         assert_eq!(link.call_limit(), ms(3000));
     }

@@ -1,12 +1,11 @@
 //! The Lua scripts, and how they are called.
 //!
-//! A script is called by its hash, and by its source where the server does not know it (after a
-//! restart, a `SCRIPT FLUSH`, a failover): on the same connection, so never on another node than
-//! the one that asked for it.
+//! A script is called by its hash, and again by its source if the server does not know it (after a
+//! restart, a `SCRIPT FLUSH` or a failover). Both calls go to the same node.
 //!
-//! A call that is repeated by its source comes behind those that were sent after it, which may be
-//! what undoes it, or what relies on it. So each connection begins with all scripts loaded, or calls
-//! each of them by its source first where that is forbidden.
+//! A call that is repeated by its source runs after calls that were sent later, and these may undo
+//! it or rely on it. So each connection begins by loading all scripts. If that is forbidden, each
+//! script is called by its source the first time.
 
 use std::{
     borrow::Cow,
@@ -27,7 +26,7 @@ pub(super) struct Script {
     hash: LazyLock<String>,
 }
 
-/// The text of a script; where tests make mistakes on purpose, with the one that is to be in it.
+/// The text of a script; in mutation tests, with the mistake that is switched on.
 fn text(source: &'static str) -> Cow<'static, str> {
     #[cfg(lock_mutants)]
     let text = super::mutants::written(source);
@@ -43,13 +42,13 @@ macro_rules! scripts {
             hash: LazyLock::new(|| redis::Script::new(&$name.source).get_hash().to_owned()),
         };)*
 
-        /// Every script there is.
+        /// All scripts.
         pub(super) static ALL: &[&Script] = &[$(&$name),*];
     };
 }
 
-// What several operations share comes first: a server has no other way to share code between
-// scripts before functions came with Redis 7.
+// Code that several operations share comes first: before functions came with Redis 7, a server had
+// no other way to share code between scripts.
 scripts! {
     ACQUIRE = "fence.lua" "queue.lua" "acquire.lua";
     RENEW = "renew.lua";
@@ -73,13 +72,13 @@ scripts! {
 }
 
 impl Script {
-    /// Appends the command that makes the server know this script.
+    /// Appends the command that loads this script into the server.
     pub(super) fn load(&self, pipeline: &mut Pipeline) {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(&**self.source);
     }
 }
 
-/// The scripts that the server knows, by what was sent on one connection.
+/// The scripts that the server knows, judging by what was sent on one connection.
 pub(super) struct Known {
     /// One bit for each of [`ALL`].
     scripts: AtomicU32,
@@ -97,7 +96,8 @@ impl Known {
         }
     }
 
-    /// Does the server know it? It does from now on, for it is sent in the form that this says.
+    /// Whether the server knows this script. It does from now on, because the caller sends the
+    /// script's source if it did not.
     pub(super) fn learn(&self, script: &'static Script) -> bool {
         let number = ALL.iter().position(|known| ptr::eq(*known, script));
         let bit = number.map_or(0, |number| 1 << number);
@@ -110,7 +110,7 @@ impl Known {
         self.scripts.store(0, Ordering::Relaxed);
     }
 
-    /// May this user load scripts?
+    /// Whether this user may load scripts.
     pub(super) fn all_were_loaded(&self) -> bool {
         self.all_were_loaded
     }
@@ -119,13 +119,13 @@ impl Known {
 /// One call of a script, written as it goes over the wire: no argument is copied twice.
 pub(super) struct Invocation {
     script: &'static Script,
-    /// That of all its keys.
+    /// The slot of all its keys.
     slot: Slot,
     by_hash: Cmd,
 }
 
 impl Invocation {
-    /// A call with so many keys of one slot. They come before the arguments.
+    /// Begins a call with this number of keys, all in one slot. They come before the arguments.
     pub(super) fn of(script: &'static Script, slot: Slot, keys: usize) -> Self {
         // Most calls are about one lock; a batch grows from there.
         let mut by_hash = Cmd::with_capacity(16, 512);
@@ -151,7 +151,7 @@ impl Invocation {
         &self.by_hash
     }
 
-    /// The same call with the script's source, which makes the server know it from then on.
+    /// The same call with the script's source, after which the server knows the script.
     pub(super) fn by_source(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(&**self.script.source);
@@ -170,7 +170,7 @@ impl AsRef<Invocation> for Invocation {
     }
 }
 
-/// Does the server not know the script that was called by its hash?
+/// Whether the server does not know the script that was called by its hash.
 pub(super) fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }

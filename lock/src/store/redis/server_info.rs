@@ -1,4 +1,4 @@
-//! What a server says about itself, and what of it is to be refused or warned of.
+//! What a server reports about itself, and what in it leads to a refusal or a warning.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,7 +21,7 @@ pub(super) struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// `had_fence` is what the connects before have found.
+    /// `had_fence` is what earlier connects found.
     pub(super) fn warn(
         &self,
         member: &Member,
@@ -36,9 +36,9 @@ impl ServerInfo {
         {
             warnings.say(Warning::TooFewReplicas { wanted: min_replicas }, server);
         }
-        // It is there if writes need replicas, and not if they do not.
+        // The field is there only if writes need replicas.
         let needs_replicas = |known: &str| field(Some(known), "min_slaves_good_slaves:").is_some();
-        // A primary of a Cluster stops by itself when it is cut off from most of the others.
+        // A primary of a Cluster stops on its own when it is cut off from most of the others.
         if matches!(member, Member::Watched)
             && self.replication.as_deref().is_some_and(|known| !needs_replicas(known))
         {
@@ -63,8 +63,8 @@ impl ServerInfo {
         }
     }
 
-    /// A replica that may be written to serves as well as any primary; that is rare, and not the
-    /// default. Dragonfly calls one `replica`.
+    /// Whether the server is a read-only replica. One that accepts writes serves as well as any
+    /// primary; that is rare, and not the default. Dragonfly calls the role `replica`.
     pub(super) fn is_replica(&self) -> bool {
         let replication = |name| field(self.replication.as_deref(), name);
         matches!(replication("role:"), Some("slave" | "replica"))
@@ -81,8 +81,8 @@ impl ServerInfo {
         server("redis_mode:").or_else(|| server("server_mode:"))
     }
 
-    /// Refuses a server that cannot keep locks, whatever is asked of it. `scheme` is that of the URL
-    /// which has led to it.
+    /// Refuses a server that cannot keep locks, whatever is asked of it. `scheme` is that of the
+    /// URL that has led to it.
     pub(super) fn refuse(
         &self,
         member: &Member,
@@ -94,7 +94,7 @@ impl ServerInfo {
             (Some("sentinel"), _) => {
                 format!(
                     "it is a Sentinel, which keeps no locks, so name the primary that it watches: \
-                     {scheme}+sentinel://{address}/NAME, with the name that SENTINEL MASTERS tells"
+                     {scheme}+sentinel://{address}/NAME, with the name that SENTINEL MASTERS reports"
                 )
             }
             (_, Member::Proxy) => return Ok(()),
@@ -109,13 +109,13 @@ impl ServerInfo {
                 )
             }
             (Some(mode), Member::OfCluster) if mode != "cluster" => {
-                let text = "it is no node of a Redis Cluster any more, so another server may have its \
-                            address; the node that has taken over is looked for";
+                let text = "it is no longer a node of a Redis Cluster, so another server may have its \
+                            address; the node that has taken over is being looked for";
                 return Err(Refusal::new(ErrorKind::Unavailable, text));
             }
             (_, Member::OfCluster) if self.is_replica() => {
                 let text =
-                    "it is a replica by now, so another node has taken over, and is looked for";
+                    "it is now a replica, so another node has taken over and is being looked for";
                 return Err(Refusal::new(ErrorKind::Unavailable, text));
             }
             _ if self.is_replica() => {

@@ -1,17 +1,17 @@
-//! What an application asks of its Redis servers, whatever leads to them.
+//! What an application requires of its Redis servers, however they are reached.
 
 use std::sync::Arc;
 
 use super::admission::Provider;
 use crate::{Error, warning::Warnings};
 
-/// What an application asks of its Redis servers.
+/// What an application requires of its Redis servers.
 pub(crate) struct Servers {
     /// How many replicas have to acknowledge a grant.
     pub(crate) min_replicas: usize,
-    /// Who is asked for user and password, if they change.
+    /// The provider of user and password, if they change.
     pub(crate) provider: Option<Provider>,
-    /// What every key begins with, but for those of the library's own.
+    /// The prefix of every lock's key.
     pub(crate) prefix: Arc<str>,
     pub(crate) warnings: Warnings,
 }
@@ -24,7 +24,7 @@ impl Default for Servers {
 }
 
 impl Servers {
-    /// Refuses what only a server could give, for a store that has none.
+    /// Refuses settings that only a server could honour, for a store that has none.
     pub(crate) fn are_none(&self) -> Result<(), Error> {
         let needless = if self.min_replicas > 0 {
             "`min_replicas`"

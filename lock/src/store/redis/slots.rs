@@ -1,4 +1,5 @@
-//! The slots of a Redis Cluster: where a key falls, and how another key is made to fall there, too.
+//! The slots of a Redis Cluster: which slot a key is in, and how another key is put into the same
+//! slot.
 
 use std::sync::LazyLock;
 
@@ -8,8 +9,8 @@ pub(super) type Slot = u16;
 /// How many there are.
 pub(super) const SLOTS: usize = 16_384;
 
-/// The slot of a key, as `CLUSTER KEYSLOT` tells it: that of what stands between its first `{` and the
-/// next `}`, if that is anything, else that of the whole key.
+/// The slot of a key, as `CLUSTER KEYSLOT` reports it: that of the text between its first `{` and
+/// the next `}` if there is any, otherwise that of the whole key.
 pub(super) fn of(key: &[u8]) -> Slot {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let behind = &key[open + 1..];
@@ -19,7 +20,7 @@ pub(super) fn of(key: &[u8]) -> Slot {
     crc16(tag.unwrap_or(key)) % SLOTS as u16
 }
 
-/// What between braces makes a key fall into a slot.
+/// The text that, in braces, puts a key into a slot.
 pub(super) fn tag(slot: Slot) -> &'static str {
     let tag = &TAGS[usize::from(slot) % SLOTS];
     std::str::from_utf8(tag).expect("BUG: a tag is made of letters and digits")
@@ -27,7 +28,7 @@ pub(super) fn tag(slot: Slot) -> &'static str {
 
 const LETTERS: usize = 3;
 
-/// The first tag of three letters or digits for each slot; there are enough of them.
+/// The first tag of three letters or digits for each slot; every slot has one.
 static TAGS: LazyLock<Box<[[u8; LETTERS]]>> = LazyLock::new(|| {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut tags = vec![[0; LETTERS]; SLOTS].into_boxed_slice();
@@ -50,7 +51,7 @@ static TAGS: LazyLock<Box<[[u8; LETTERS]]>> = LazyLock::new(|| {
     unreachable!("BUG: a slot has no tag of three letters");
 });
 
-/// CRC-16 as in XMODEM, by which Redis Cluster is specified
+/// CRC-16/XMODEM, as the Redis Cluster specification defines it
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, appendix A).
 fn crc16(bytes: &[u8]) -> u16 {
     const TABLE: [u16; 256] = {
@@ -91,7 +92,7 @@ mod tests {
         {
             assert_eq!(of(key.as_bytes()), of(like.as_bytes()), "{key}");
         }
-        // What stands between them is nothing, or the first brace is never closed.
+        // There is nothing between the braces, or the first one is never closed.
         for key in ["{}", "a{}b{c}", "}{", "a{"] {
             assert_eq!(of(key.as_bytes()), crc16(key.as_bytes()) % SLOTS as u16, "{key}");
         }

@@ -14,14 +14,14 @@ use tokio::{
 
 use super::refusal::Refusal;
 
-/// The bound of one step: a round trip of a second, and as long again for what delays it.
+/// The time limit of one step: a round trip of a second, and as long again for delays.
 pub(super) const STEP: Duration = Duration::from_secs(2);
 
 pub(super) async fn bounded<F: Future>(step: &str, future: F) -> Result<F::Output, Refusal> {
     time::timeout(STEP, future).await.map_err(|_| Refusal::silent(step, STEP))
 }
 
-/// Finds the host and connects, each in its bound.
+/// Resolves the host and connects, each within its time limit.
 pub(super) async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, Refusal> {
     let addresses = bounded("from the name service", resolve(host, port)).await??;
     bounded("to the connect", connect(addresses)).await?
@@ -35,7 +35,7 @@ pub(super) async fn resolve(
     lookup_host((host, port)).await.map_err(Refusal::unknown_name)
 }
 
-/// Connects to all addresses of a host at once: the first that answers is the one.
+/// Connects to all addresses of a host at once, and uses the first that answers.
 pub(super) async fn connect(
     addresses: impl Iterator<Item = SocketAddr>,
 ) -> Result<TcpStream, Refusal> {
@@ -53,7 +53,8 @@ pub(super) async fn connect(
     })
 }
 
-/// What the URL or the client says about the socket. A system that knows no such option does without.
+/// Applies the socket options of the URL or the client. An option that the system lacks is left
+/// out.
 pub(super) fn set_options(stream: &TcpStream, settings: &TcpSettings) {
     let socket = SockRef::from(stream);
     let _ = stream.set_nodelay(settings.nodelay());

@@ -1,8 +1,8 @@
 //! TLS as this library opens it.
 //!
-//! redis-rs takes the process's default provider of cryptography, and makes one the default where
-//! there is none. A library must not: an application that installs its own later would fail. So a
-//! provider is chosen for each connection, and the default is left as it is.
+//! redis-rs uses the process's default crypto provider, and installs one if there is none. A
+//! library must not: an application that installs its own later would fail. So a provider is chosen
+//! for each connection, and the default is left as it is.
 
 mod certificate;
 pub(super) mod last_words;
@@ -37,17 +37,17 @@ use super::{
     stream::{connect, resolve, set_options},
 };
 
-/// Whom a connection trusts, and what it shows of itself.
+/// The authorities that a connection trusts, and the certificate that it shows.
 #[derive(Clone)]
 pub(crate) struct TlsSettings {
     pub(crate) roots: Roots,
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// Whom a connection trusts.
+/// The authorities that a connection trusts.
 #[derive(Clone, Debug)]
 pub(crate) enum Roots {
-    /// What the system trusts at the time of the connect.
+    /// Those that the system trusts at the time of the connect.
     System,
     Given(Arc<RootCertStore>),
 }
@@ -62,13 +62,13 @@ impl Roots {
         Ok(Self::Given(Arc::new(roots)))
     }
 
-    /// The authorities as they are now. Fails where the system has none.
+    /// The authorities as they are now. Fails if the system has none.
     pub(super) fn load(&self) -> Result<Arc<RootCertStore>, Refusal> {
         match self {
             Self::System => {
                 let found = rustls_native_certs::load_native_certs();
                 let mut roots = RootCertStore::empty();
-                // A certificate that nobody can read is one that nobody is trusted by.
+                // A certificate that cannot be read makes nothing trusted, so it is left out.
                 roots.add_parsable_certificates(found.certs);
                 if roots.is_empty() {
                     return Err(Refusal::no_roots(found.errors.into_iter().next()));
@@ -80,7 +80,7 @@ impl Roots {
     }
 }
 
-/// Opens a stream to the server and TLS on it. Has no bound of its own.
+/// Opens a stream to the server and TLS on it. Has no time limit of its own.
 pub(super) async fn open(
     host: &str,
     port: u16,
@@ -117,12 +117,13 @@ fn config(
     Ok((config, own))
 }
 
-/// One that the application has installed is respected.
+/// The crypto provider. If the application has installed one, that is used.
 fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().map_or_else(|| ring::default_provider().into(), Arc::clone)
 }
 
-/// The client's certificate, or that it has none, for one connection; notices whether it is asked for.
+/// The client's certificate for one connection, if it has one. Records whether the server asks for
+/// it.
 struct OwnCertificate {
     certified: Option<Arc<CertifiedKey>>,
     asked: AtomicBool,

@@ -4,10 +4,10 @@ use std::{borrow::Cow, fmt::Write};
 
 use lock_core::Token;
 
-/// What stands before the digits of a token that is no text.
+/// The prefix of the hexadecimal digits of a token that is not text.
 const BINARY: &str = "~bytes:";
 
-/// The token that a server has named.
+/// The token for the bytes that a server returned.
 pub(super) fn token_of(bytes: &[u8]) -> Token {
     let digits = || {
         bytes.iter().fold(BINARY.to_owned(), |mut text, byte| {
@@ -18,13 +18,13 @@ pub(super) fn token_of(bytes: &[u8]) -> Token {
     Token::from(std::str::from_utf8(bytes).map_or_else(|_| digits(), str::to_owned))
 }
 
-/// The bytes that a server knows this token by.
+/// The bytes of this token on the server.
 pub(super) fn bytes_of(token: &Token) -> Cow<'_, [u8]> {
     let digits = token.as_str().strip_prefix(BINARY).map(str::as_bytes);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes = digits.filter(|digits| digits.len().is_multiple_of(2));
     let bytes = bytes.and_then(|digits| digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>());
-    // One that looks so and is text after all.
+    // A token that looks like this but is text after all.
     let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
     bytes.map_or_else(|| Cow::Borrowed(token.as_str().as_bytes()), Cow::Owned)
 }

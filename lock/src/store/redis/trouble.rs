@@ -1,8 +1,8 @@
 //! What went wrong, in words that a person can act on.
 //!
-//! An error says which server, what happened and what to change, in the library's words; what the
-//! server or the system has said is its source, and not part of its text. So nothing is shown
-//! twice, and no address with a password in it can slip in.
+//! An error says in the library's words which server it concerns, what happened and what to change.
+//! The words of the server or the system are its source, and not part of its text. So nothing is
+//! shown twice, and no address with a password in it can slip in.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ impl Address {
         })
     }
 
-    /// As in a URL: an IPv6 address stands in brackets.
+    /// As in a URL: an IPv6 address is in brackets.
     pub(super) fn of_tcp(host: &str, port: impl fmt::Display) -> Self {
         Self(if host.contains(':') {
             format!("[{host}]:{port}").into()
@@ -41,12 +41,12 @@ impl Address {
         })
     }
 
-    /// A server that has no address yet, in these words.
+    /// A server that has no address yet, described by this text.
     pub(super) fn unknown(text: String) -> Self {
         Self(text.into())
     }
 
-    /// A call that was sent had no answer.
+    /// A call that was sent got no answer.
     pub(super) fn no_answer(&self, limit: Duration) -> StoreError {
         let limit = whole_millis(limit);
         Failure::new(
@@ -75,11 +75,11 @@ impl Address {
         Failure::new(text, None).unavailable()
     }
 
-    /// The connection ended while a call was on its way.
+    /// The connection ended while a call was in flight.
     pub(super) fn broken(&self, cause: RedisError) -> StoreError {
         let text = format!(
-            "the connection to the Redis server at {self} broke: check that the server runs and \
-             what lies between"
+            "the connection to the Redis server at {self} broke: check that the server runs \
+             and that the network to it works"
         );
         Failure::new(text, Some(Arc::new(cause))).unavailable()
     }
@@ -88,12 +88,12 @@ impl Address {
     pub(super) fn replaced(&self) -> StoreError {
         let text = format!(
             "the connection to the Redis server at {self} went silent and was replaced: check that \
-             the server is not overloaded and what lies between"
+             the server is not overloaded and that the network to it works"
         );
         Failure::new(text, None).unavailable()
     }
 
-    /// The server is the primary no longer, or was to be asked no longer, when the answer came.
+    /// When the answer came, the server was no longer the primary, or no longer the one to ask.
     pub(super) fn moved(&self) -> StoreError {
         let text = format!(
             "the Redis server at {self} was the primary when it was asked, and another has taken over"
@@ -101,7 +101,7 @@ impl Address {
         Failure::new(text, None).unavailable()
     }
 
-    /// There is no connection, for the reason that the last attempt has given.
+    /// There is no connection, for the reason that the last attempt gave.
     pub(super) fn no_connection(&self, last: Option<&Refusal>) -> StoreError {
         let text = match last {
             Some(refusal) => format!(
@@ -121,13 +121,13 @@ impl Address {
     pub(super) fn answered_with(&self, error: ServerError) -> StoreError {
         let code = code(&error).to_owned();
         let text = self.text_for(&code, error.details().unwrap_or_default());
-        // What a script of ours says is said already.
+        // The words of our own script are already in the text.
         let cause = (code != "LOCK").then(|| Arc::new(RedisError::from(error)) as _);
         let failure = Failure::new(text, cause).by_the_server();
         if is_passing(&code) { failure.unavailable() } else { failure.rejected() }
     }
 
-    /// A script has caught an error of the server's, about one item of a batch.
+    /// A script caught a server's error about one item of a batch.
     pub(super) fn refused(&self, error: &str) -> StoreError {
         let (code, details) = error.split_once(' ').unwrap_or((error, ""));
         let cause = std::io::Error::other(error.to_owned());
@@ -136,9 +136,9 @@ impl Address {
 
     fn text_for(&self, code: &str, details: &str) -> String {
         match code {
-            // The words are those of a script of ours.
+            // The details are the words of our own script.
             "LOCK" => {
-                format!("the Redis server at {self} has no usable counter of fences: {details}")
+                format!("the Redis server at {self} has no usable fence counter: {details}")
             }
             _ => {
                 let advice = advice_for(code, details);

@@ -1,8 +1,10 @@
--- The window of a debounce: a hash. Its fields are those of `Window` in lock-core/src/table/window.rs, all times
--- in microseconds of the server's clock: newest and newest_caller, the time of the newest call and
--- its token; ran, ran_by and ran_at, what a run has covered, who ran, and since when; first, due and
--- clock; and for each client, under 'of:' and its name, its own number for its last call and that
--- call's time.
+-- The window of a debounce: a hash. Its fields are those of `Window` in
+-- lock-core/src/table/window.rs, all times in microseconds of the server's clock:
+--
+-- - newest and newest_caller: the time of the newest call, and its token;
+-- - ran, ran_by and ran_at: the time up to which a run has covered calls, who ran, and since when;
+-- - first, due and clock;
+-- - 'of:' and a client's name: that client's own number for its last call, and that call's time.
 local function read_window(key)
   local fields = redis.call('HGETALL', key)
   local window, clients = {}, {}
@@ -23,7 +25,7 @@ local function read_window(key)
   return window, clients
 end
 
--- A clock that was set back takes all that is known with it. Answers whether it was.
+-- If the clock was set back, shifts all known times by as much. Returns whether it was.
 local function follow_clock(window, clients, now)
   local back = window.clock - now
   window.clock = now
@@ -44,8 +46,8 @@ local function now_in_microseconds()
   return time[1] * 1000000 + time[2]
 end
 
--- The last calls of other clients that were made after the last run and up to a time: those that
--- wait to be told.
+-- The last calls of other clients that were made after the last run and up to a time: the callers
+-- that wait to be notified.
 local function waiting(window, clients, but, till)
   local tokens = {}
   for client, last in pairs(clients) do

@@ -1,4 +1,4 @@
-//! What an operator asks for.
+//! What operators ask for.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -72,7 +72,7 @@ async fn extend(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     let Some(answers) = answers else { return false };
     let added = |left: Duration| left <= LONG * 2 && left > LONG * 3 / 2;
     let right = matches!(answers[..], [None, Some(left), None] if added(left));
-    let what = format!("{LONG:?} by {LONG:?}, for another token, its own, nobody: {answers:?}");
+    let what = format!("{LONG:?} by {LONG:?}, for another token, the holder, nobody: {answers:?}");
     demand(right, clause, what);
     let remaining = suite.is_held(clause, &key, 3).await;
     demand(added(remaining), clause, format_args!("{remaining:?} remain afterwards"));
@@ -90,17 +90,17 @@ async fn force_release(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     let ours: Vec<_> = answers.iter().map(|answer| answer.ours).collect();
     demand(ours == [false, true], clause, format_args!("one was free, one held: {answers:?}"));
     let kept = suite.renew(clause, &key, 1, LONG).await;
-    demand(!kept, clause, "its holder has it still");
+    demand(!kept, clause, "its holder still has it");
     suite.take(clause, &key, 2, LONG).await;
 
     let clause = "force_release leaves the lock of another holder alone";
     let only_from = |number| [by_force(&key).only_from(Some(suite.token(number)))];
     let answers = supported(clause, 1, store.force_release(&only_from(1))).await;
     let ours = answers.is_some_and(|answers| answers[0].ours);
-    demand(!ours, clause, "it says that the token before held it");
+    demand(!ours, clause, "the answer says that the previous token held it");
     suite.is_held(clause, &key, 3).await;
     let answers = supported(clause, 1, store.force_release(&only_from(2))).await;
-    demand(answers.is_some_and(|answers| answers[0].ours), clause, "its holder was named");
+    demand(answers.is_some_and(|answers| answers[0].ours), clause, "the named holder kept it");
     suite.take(clause, &key, 2, LONG).await;
 
     let clause = "force_release hands over";
@@ -141,7 +141,7 @@ async fn records(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
 
 async fn scan(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     let clause = "scan has each lock that is held, and nothing else";
-    // Of patterns, and of the library's own keys.
+    // Characters of patterns, and of the library's own keys.
     let ids = ["scan*1", "scan[2]", "scan?3", "scan\\4", "scan~run:5"].map(|name| suite.key(name));
     for id in &ids {
         suite.take(clause, id, 1, LONG).await;
@@ -151,7 +151,7 @@ async fn scan(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     let Some(found) = all_pages(clause, store, &suite.key("scan")).await else { return false };
     demand(found == ids.iter().cloned().collect(), clause, format_args!("{found:?}"));
     let one = all_pages(clause, store, &suite.key("scan*")).await.unwrap_or_default();
-    demand(one == [Arc::clone(&ids[0])].into(), clause, format_args!("one begins so: {one:?}"));
+    demand(one == [Arc::clone(&ids[0])].into(), clause, format_args!("one matches: {one:?}"));
     for id in &ids {
         suite.release(clause, id, 1).await;
     }
@@ -160,7 +160,7 @@ async fn scan(suite: &Suite<'_>, store: &dyn AdminStore) -> bool {
     true
 }
 
-/// The locks whose keys begin so.
+/// The locks whose keys begin with this.
 async fn all_pages(
     clause: &str,
     store: &dyn AdminStore,

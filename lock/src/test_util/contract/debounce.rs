@@ -36,7 +36,7 @@ impl<'a> Window<'a> {
         one(clause, self.store.register(&[call])).await
     }
 
-    /// The call is not due yet: how long it has to wait.
+    /// The call is not due yet; returns how long it has to wait.
     async fn not_yet(&self, clause: &str, call: DebounceRequest, is_newest: bool) -> Duration {
         match self.ask(clause, call).await {
             DebounceReply::NotYet { left, newest, .. } if newest == is_newest => left,
@@ -47,7 +47,7 @@ impl<'a> Window<'a> {
     async fn runs(&self, clause: &str, call: DebounceRequest) -> u64 {
         match self.ask(clause, call).await {
             DebounceReply::Granted { fence, .. } => fence,
-            other => broken(clause, format_args!("due, and not granted: {other:?}")),
+            other => broken(clause, format_args!("due, but not granted: {other:?}")),
         }
     }
 
@@ -63,7 +63,7 @@ impl<'a> Window<'a> {
 
     async fn end_run(&self, clause: &str, client: usize, number: u64) {
         let released = self.clients[client].release(clause, &self.run, number).await;
-        demand(released.ours, clause, "the run's lock was not its token's");
+        demand(released.ours, clause, "the run's token did not hold the run's lock");
     }
 }
 
@@ -120,7 +120,7 @@ async fn running(suite: &Suite<'_>) {
     sleep(BREAK * 2).await;
     let reply = window.ask(clause, call()).await;
     let waits = matches!(reply, DebounceReply::Running(left) if left <= LONG);
-    demand(waits, clause, format_args!("due, while another run goes on: {reply:?}"));
+    demand(waits, clause, format_args!("due, while another run is in progress: {reply:?}"));
     window.suite.release(clause, &window.run, 1).await;
     window.runs(clause, call()).await;
     // A call that comes during the run opens the next window.
@@ -166,12 +166,12 @@ async fn dead_caller(suite: &Suite<'_>) {
             other => broken(clause, format_args!("{other:?}")),
         }
         let late = asked < answered + SHORT + GRACE + LATE;
-        demand(late, clause, format_args!("not {:?} after the newest call", asked - answered));
+        demand(late, clause, format_args!("no run {:?} after the newest call", asked - answered));
         sleep(BREAK).await;
     }
     let after = sent.elapsed();
     let early = after + BREAK > SHORT + GRACE;
-    demand(early, clause, format_args!("{after:?} after the newest call, which may be alive"));
+    demand(early, clause, format_args!("granted {after:?} after the newest call, which may live"));
 }
 
 async fn ends(suite: &Suite<'_>) {
@@ -192,9 +192,9 @@ async fn ends(suite: &Suite<'_>) {
     demand(!again, clause, "a window that was cancelled is cancelled again");
 }
 
-/// False if the store does not support it.
+/// False if the store does not support this.
 pub(super) async fn due_in(suite: &Suite<'_>) -> bool {
-    let clause = "due_in says when the call is due that waits";
+    let clause = "due_in says when the waiting call is due";
     let window = Window::new(suite, "due in");
     let ask = || async {
         let windows = [Arc::clone(&window.window)];

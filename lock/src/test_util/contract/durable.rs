@@ -59,7 +59,8 @@ impl<'a> Function<'a> {
         one(clause, self.store.claim(&[request])).await
     }
 
-    /// The call is granted, with these arguments, for the n-th time: its number and the fence.
+    /// The call is granted, with these arguments, as this attempt; returns its number and the
+    /// fence.
     async fn runs(
         &self,
         clause: &str,
@@ -126,7 +127,7 @@ async fn once(suite: &Suite<'_>) {
 
     let clause = "durable: a claim is idempotent";
     let (call, fence) = function.runs(clause, 1, LONG, ("two", 1)).await;
-    demand(call == second.call, clause, format_args!("{call}, of {}", second.call));
+    demand(call == second.call, clause, format_args!("{call}, not {}", second.call));
     let (_, again) = function.runs(clause, 1, LONG, ("two", 1)).await;
     demand(again > fence, clause, format_args!("the fence {again} after {fence}"));
     suite.is_held(clause, &function.run(), 9).await;
@@ -165,7 +166,7 @@ async fn lost(suite: &Suite<'_>) {
     demand(ids == [ID], clause, format_args!("its lease has run out, and these are due: {ids:?}"));
     function.runs(clause, 2, LONG, ("one", 1)).await;
     let late = function.finish(clause, 1, run, None).await;
-    demand(late == DurableFinish::Lost, clause, format_args!("its end, too late: {late:?}"));
+    demand(late == DurableFinish::Lost, clause, format_args!("its end came too late: {late:?}"));
     suite.is_held(clause, &function.run(), 9).await;
 }
 
@@ -182,7 +183,7 @@ async fn retry(suite: &Suite<'_>) {
     let failed = function.finish(clause, 2, run, Some("the second")).await;
     demand(failed == DurableFinish::SetAside, clause, format_args!("{failed:?}"));
     let gone = function.claim(clause, 3, LONG).await;
-    demand(gone == DurableClaim::Gone, clause, format_args!("and run again: {gone:?}"));
+    demand(gone == DurableClaim::Gone, clause, format_args!("set aside, and run again: {gone:?}"));
     let aside = function.set_aside(clause).await;
     let (id, error, arguments) = (ID.to_owned(), "the second".to_owned(), "one".to_owned());
     let expected = [SetAside::new(id, 2, run.1, error, arguments)];
@@ -191,21 +192,21 @@ async fn retry(suite: &Suite<'_>) {
     let clause = "durable: taken back";
     let take_back = async |request| one(clause, function.store.take_back(&[request])).await;
     let run_again = || TakeBackRequest::run_again(function.book.clone(), ID);
-    demand(take_back(run_again()).await, clause, "what was set aside is not there");
-    demand(function.set_aside(clause).await.is_empty(), clause, "and it is still set aside");
-    demand(!take_back(run_again()).await, clause, "a second time");
+    demand(take_back(run_again()).await, clause, "the call that was set aside is not there");
+    demand(function.set_aside(clause).await.is_empty(), clause, "the call is still set aside");
+    demand(!take_back(run_again()).await, clause, "it was taken back a second time");
     for number in [4, 5] {
         sleep(SHORT + BREAK).await;
         let run = function.runs(clause, number, LONG, ("one", number as u32 - 3)).await;
         function.finish(clause, number, run, Some("again")).await;
     }
     let forget = TakeBackRequest::forget(function.book.clone(), ID);
-    demand(take_back(forget).await, clause, "what was set aside is not there, to be forgotten");
+    demand(take_back(forget).await, clause, "the call to be forgotten is not there");
     let gone = function.claim(clause, 6, LONG).await;
     demand(gone == DurableClaim::Gone, clause, format_args!("forgotten, and run: {gone:?}"));
 }
 
-/// False if the store does not support it.
+/// False if the store does not support this.
 pub(super) async fn waiting(suite: &Suite<'_>) -> bool {
     let clause = "waiting counts the calls that wait";
     let function = Function::new(suite, "waiting");

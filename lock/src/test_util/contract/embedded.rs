@@ -8,7 +8,7 @@ use lock_core::contract::{
 
 use super::{LONG, Suite, broken, demand, granted};
 
-/// The answers that were appended, if it was done; nothing may have been appended if not.
+/// The answer that was appended, if the item was done; if not, nothing may have been appended.
 fn at_once<T: Clone>(
     clause: &str,
     call: impl FnOnce(&mut Vec<Result<T, StoreError>>) -> bool,

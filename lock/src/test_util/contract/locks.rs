@@ -1,4 +1,4 @@
-//! What every store does.
+//! The methods that every store has.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
@@ -30,7 +30,7 @@ async fn exclusion(suite: &Suite<'_>) {
     let wrong = format!("{remaining:?} remain of a lease of {LONG:?}");
     demand(remaining <= LONG && remaining + LATE * 10 > LONG, clause, wrong);
     let released = suite.release(clause, &key, 1).await;
-    demand(released.ours, clause, format_args!("its holder's release was not: {released:?}"));
+    demand(released.ours, clause, format_args!("its holder was told {released:?}"));
     suite.take(clause, &key, 2, LONG).await;
 
     // All at once, on one key.
@@ -50,7 +50,7 @@ async fn idempotence(suite: &Suite<'_>) {
     suite.is_held(clause, &key, 2).await;
     for _ in 0..2 {
         let renewed = suite.renew(clause, &key, 1, LONG).await;
-        demand(renewed, clause, "a renewal, twice: not ours");
+        demand(renewed, clause, "renewed twice, and told: not ours");
     }
     // Taken twice, it is held once.
     suite.release(clause, &key, 1).await;
@@ -75,7 +75,7 @@ async fn fences(suite: &Suite<'_>) {
     drawn.push(("adopted", adopted));
     for pair in drawn.windows(2) {
         let [(_, before), (what, after)] = pair else { continue };
-        demand(before < after, clause, format_args!("{what}: {after}, and {before} before"));
+        demand(before < after, clause, format_args!("{what}: {after}, which follows {before}"));
     }
 }
 
@@ -85,9 +85,9 @@ async fn leases(suite: &Suite<'_>) {
     suite.take(clause, &key, 1, SHORT).await;
     suite.is_free_after(clause, &key, 2, (sent, SHORT)).await;
     let late = suite.renew(clause, &key, 1, LONG).await;
-    demand(!late, clause, "renewed by its holder before");
+    demand(!late, clause, "renewed by its previous holder");
     let late = suite.release(clause, &key, 1).await;
-    demand(!late.ours, clause, format_args!("released by its holder before: {late:?}"));
+    demand(!late.ours, clause, format_args!("released by its previous holder: {late:?}"));
     suite.is_held(clause, &key, 3).await;
 }
 
@@ -114,7 +114,7 @@ async fn renewal(suite: &Suite<'_>) {
     let sent = Instant::now();
     suite.take(clause, &key, 1, SHORT).await;
     let renewed = suite.renew(clause, &key, 2, LONG).await;
-    demand(!renewed, clause, "it was told that it holds the lock");
+    demand(!renewed, clause, "that token was told that it holds the lock");
     suite.is_free_after(clause, &key, 3, (sent, SHORT)).await;
 }
 
@@ -123,23 +123,23 @@ async fn release(suite: &Suite<'_>) {
     let key = suite.key("release");
     suite.take(clause, &key, 1, LONG).await;
     let foreign = suite.release(clause, &key, 2).await;
-    let wrong = format!("it is told {foreign:?}");
+    let wrong = format!("that token was told {foreign:?}");
     demand(!foreign.ours && !foreign.handed_over, clause, wrong);
     suite.is_held(clause, &key, 3).await;
     let kept = suite.renew(clause, &key, 1, LONG).await;
     demand(kept, clause, "the holder has lost its lock");
     suite.release(clause, &key, 1).await;
     let unheld = suite.release(clause, &key, 2).await;
-    demand(!unheld.ours, clause, format_args!("it held a lock that nobody holds: {unheld:?}"));
-    // The same release again, as after a lost answer, when the next one holds the lock.
+    demand(!unheld.ours, clause, format_args!("a release of a free lock returned {unheld:?}"));
+    // The same release again, as after a lost answer, while the next holder has the lock.
     suite.take(clause, &key, 3, LONG).await;
     let again = suite.release(clause, &key, 1).await;
-    demand(!again.ours, clause, format_args!("it held the next holder's lock: {again:?}"));
+    demand(!again.ours, clause, format_args!("a stale release returned {again:?}"));
     suite.is_held(clause, &key, 4).await;
 }
 
 async fn keep(suite: &Suite<'_>) {
-    // However long the lease: what counts is the time that was given with the release.
+    // Whatever the lease: only the time given with the release counts.
     for (name, lease) in [("kept longer", SHORT / 2), ("kept shorter", LONG)] {
         let (clause, key) = ("release with `keep`", suite.key(name));
         suite.take(clause, &key, 1, lease).await;
@@ -147,10 +147,10 @@ async fn keep(suite: &Suite<'_>) {
         let request = ReleaseRequest::new(Arc::clone(&key), suite.token(1)).keeping(SHORT);
         let released = one(clause, suite.store.release(&[request])).await;
         if lease < SHORT && !released.ours {
-            // The machine stood still for longer than the lease.
+            // The machine stalled for longer than the lease.
             continue;
         }
-        let wrong = format!("{name}: its holder is told {released:?}");
+        let wrong = format!("{name}: its holder was told {released:?}");
         demand(released.ours && !released.handed_over, clause, wrong);
         suite.is_free_after(clause, &key, 2, (sent, SHORT)).await;
     }
@@ -162,13 +162,13 @@ async fn adoption(suite: &Suite<'_>) {
     suite.take(clause, &key, 1, LONG).await;
     granted(clause, suite.acquire(clause, &key, 2, LONG, adopt(1)).await);
     let before = suite.renew(clause, &key, 1, LONG).await;
-    demand(!before, clause, "the token that it was adopted from holds it, too");
+    demand(!before, clause, "the token that it was adopted from still holds it");
     for number in [3, 1] {
         let second = suite.acquire(clause, &key, number, LONG, adopt(1)).await;
         let held = matches!(second, Acquisition::Held { ticket: None, .. });
-        demand(held, clause, format_args!("a second time, from the same token: {second:?}"));
+        demand(held, clause, format_args!("adopted twice, from the same token: {second:?}"));
     }
-    // The answer to the first was lost.
+    // As if the answer to the first request was lost.
     granted(clause, suite.acquire(clause, &key, 2, LONG, adopt(1)).await);
 
     let (clause, key) = ("a lock that is free is not adopted", suite.key("nothing to adopt"));
@@ -180,7 +180,7 @@ async fn adoption(suite: &Suite<'_>) {
 async fn batches(suite: &Suite<'_>) {
     let clause = "answers in the order of the items";
     let keys: Vec<_> = (0..7).map(|number| suite.key(&format!("batch {number}"))).collect();
-    // Of seven locks, the third and the fourth are another's: no other order looks the same.
+    // Of seven locks, another token holds the third and the fourth: no other order looks the same.
     let foreign = [2, 3];
     for index in foreign {
         suite.take(clause, &keys[index], 2, LONG).await;

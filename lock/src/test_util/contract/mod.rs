@@ -1,10 +1,11 @@
-//! The contract of [`lock::store`](crate::store) as tests: for authors of engines, on their own store.
+//! Tests of the contract of [`lock::store`](crate::store), for authors of a store.
 //!
-//! There is one function for each capability, and [`all`] for what a store offers. Each panics at the
-//! first clause that is broken, and its message begins with the name of that clause. They use keys
-//! and tokens that no other run uses, and leases of a fraction of a second, which they wait for with
-//! [`tokio::time::sleep`]: a store that is [embedded](Store::embedded) is tested in no time under a
-//! paused clock, any other takes some seconds. Nothing is held afterwards for longer than a minute.
+//! There is one function for each capability, and [`all`] for everything that a store offers. Each
+//! function panics at the first clause that is broken, and its message begins with the name of that
+//! clause. The functions use keys and tokens that no other run uses, and leases of a fraction of a
+//! second, which they wait out with [`tokio::time::sleep`]. Under a paused clock, the tests of a
+//! store that is [embedded](Store::embedded) take no time; those of any other store take some
+//! seconds. Nothing stays held for longer than a minute afterwards.
 //!
 //! ```
 //! use lock::{store::MemoryStore, test_util::contract};
@@ -16,15 +17,15 @@
 //! async fn keeps_the_contract() {
 //!     let store = MemoryStore::new();
 //!     contract::locks(&store).await;
-//!     // Or whatever it offers; what it does not offer is listed.
+//!     // Or everything that it offers; the report lists what it does not offer.
 //!     let report = contract::all(&store).await;
 //!     assert!(report.skipped.is_empty(), "{report}");
 //! }
 //! ```
 //!
-//! What no test can see from here: that a store keeps its promises when its server loses data, that
-//! it compares no client's time with its own, that it forgets what has expired, and that two
-//! *processes* exclude each other. Test those for yourself.
+//! These tests cannot check that a store keeps its promises when its server loses data, that it
+//! never compares a client's time with its own, that it forgets what has expired, and that two
+//! *processes* exclude each other. Test those yourself.
 
 mod admin;
 mod debounce;
@@ -51,21 +52,21 @@ use crate::store::{Answers, Store};
 /// A lease that lasts for as long as the test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A lease that the test waits for.
+/// A lease that the test waits out.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// By how much a store may be late, and how precisely it measures.
+/// How late a store may be, and how precisely it measures.
 const LATE: Duration = Duration::from_millis(1000);
 const BREAK: Duration = Duration::from_millis(20);
 
-/// "Within a few seconds", and then some for the machine that tests.
+/// "Within a few seconds", and some more for the machine that runs the tests.
 const BOUND: Duration = Duration::from_secs(15);
 
-/// Which parts of the contract were checked, and which the store does not offer.
+/// The parts of the contract that were checked, and those that the store does not offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The parts that were checked, and kept.
+    /// The parts that were checked, and that the store keeps.
     pub checked: Vec<&'static str>,
     /// The parts that the store does not offer.
     pub skipped: Vec<&'static str>,
@@ -87,10 +88,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks whatever the store offers, prints which parts that was, and says so.
+/// Checks everything that the store offers; prints and returns which parts that was.
 ///
 /// [`notices`] comes last, and subscribes a client: use another store, or another connection, for
-/// what follows.
+/// further tests.
 ///
 /// # Panics
 ///
@@ -140,8 +141,8 @@ pub async fn locks(store: &dyn Store) {
     locks::check(&Suite::new(store)).await;
 }
 
-/// Checks the queue: tickets, who is handed the lock, reservations, and waiters that leave or die.
-/// Its clients poll, so it takes no [`subscribe`](Store::subscribe).
+/// Checks the queue: tickets, which waiter is handed the lock, reservations, and waiters that leave
+/// or die. Its clients poll, so it does not call [`subscribe`](Store::subscribe).
 ///
 /// # Panics
 ///
@@ -150,8 +151,8 @@ pub async fn queue(store: &dyn Store) {
     queue::check(&Suite::new(store)).await;
 }
 
-/// Checks that notices reach a client, for what the store offers besides: contended, granted, and,
-/// with the capabilities, revoked and flushed.
+/// Checks that notices reach a client, for everything that the store offers: contended, granted,
+/// and, with the capabilities, revoked and flushed.
 ///
 /// # Panics
 ///
@@ -161,7 +162,7 @@ pub async fn notices(store: &dyn Store) {
     demand(offered, "notices", "`subscribe` answers that its clients poll");
 }
 
-/// Checks [`AdminStore`](crate::store::AdminStore), and says which of its methods are supported.
+/// Checks [`AdminStore`](crate::store::AdminStore), and returns which of its methods are supported.
 ///
 /// # Panics
 ///
@@ -188,8 +189,8 @@ pub async fn durable(store: &dyn Store) {
     durable::check(&Suite::new(store)).await;
 }
 
-/// Checks [`EmbeddedStore`](crate::store::EmbeddedStore): that what it does at once is what the
-/// methods of [`Store`] do, or nothing.
+/// Checks [`EmbeddedStore`](crate::store::EmbeddedStore): each of its methods does at once what the
+/// methods of [`Store`] do, or does nothing.
 ///
 /// # Panics
 ///
@@ -198,7 +199,7 @@ pub async fn embedded(store: &dyn Store) {
     embedded::check(&Suite::new(store)).await;
 }
 
-/// The store, and one client of it that no other run has.
+/// The store, and a client of it that no other run uses.
 struct Suite<'a> {
     store: &'a dyn Store,
     client: String,
@@ -213,8 +214,8 @@ impl<'a> Suite<'a> {
         format!("contract:{}:{name}", self.client).into()
     }
 
-    /// A key beside those of locks, named as the library names it: `~`, what it is, and the id or the
-    /// function that it belongs to.
+    /// A key next to those of locks, named as the library names it: `~`, its kind, and the id or
+    /// the function that it belongs to.
     fn own_key(&self, kind: &str, name: &str) -> Arc<str> {
         format!("~{kind}:{}", self.key(name)).into()
     }
@@ -235,19 +236,19 @@ impl<'a> Suite<'a> {
         one(clause, self.store.acquire(&[request.if_held(if_held)])).await
     }
 
-    /// Takes a lock that has to be free, or the token's: the fence.
+    /// Takes a lock that has to be free, or held by this token; returns the fence.
     async fn take(&self, clause: &str, key: &Arc<str>, number: u64, lease: Duration) -> u64 {
         granted(clause, self.acquire(clause, key, number, lease, IfHeld::GiveUp).await)
     }
 
-    /// Asks for a lock that another token has to hold: how long it remains.
+    /// Asks for a lock that another token has to hold; returns the remaining time.
     async fn is_held(&self, clause: &str, key: &Arc<str>, number: u64) -> Duration {
         let answer = self.acquire(clause, key, number, LONG, IfHeld::GiveUp).await;
         let Acquisition::Held { remaining, ticket, .. } = answer else {
             broken(clause, "a lock that another token holds was granted")
         };
         demand(ticket.is_none(), clause, "`GiveUp` has joined the queue");
-        let limited = "a lock that never expires, though its lease has an end";
+        let limited = "the lock never expires, though its lease has an end";
         remaining.unwrap_or_else(|| broken(clause, limited))
     }
 
@@ -262,7 +263,7 @@ impl<'a> Suite<'a> {
     }
 
     /// Another token is granted the lock, no earlier than `lease` after `asked`, when the lease was
-    /// sent, and soon after that. The fence.
+    /// sent, and soon after that. Returns the fence.
     async fn is_free_after(
         &self,
         clause: &str,
@@ -276,18 +277,18 @@ impl<'a> Suite<'a> {
             let answer = self.acquire(clause, key, number, LONG, IfHeld::GiveUp).await;
             if let Acquisition::Granted { fence, .. } = answer {
                 let after = asked.elapsed();
-                let early = format!("{lease:?} were over after {after:?}");
+                let early = format!("a lease of {lease:?} was over after {after:?}");
                 demand(after + BREAK > lease, clause, early);
                 return fence;
             }
-            let late = format!("still held {:?} after {lease:?} began", sent - answered);
+            let late = format!("still held {:?} after a lease of {lease:?} began", sent - answered);
             demand(sent < answered + lease + LATE, clause, late);
             sleep(BREAK).await;
         }
     }
 }
 
-/// The answers to a batch, none of them an error.
+/// The answers to a batch, none of which may be an error.
 async fn each<T>(clause: &str, items: usize, answers: Answers<'_, T>) -> Vec<T> {
     let answers = try_each(clause, items, answers).await.into_iter();
     answers.map(|answer| answer.unwrap_or_else(|error| broken(clause, error))).collect()

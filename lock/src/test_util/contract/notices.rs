@@ -1,4 +1,4 @@
-//! Notices reach the client that they are for.
+//! Notices reach the client that they are meant for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{BOUND, BREAK, LATE, LONG, Suite, broken, demand, granted, one};
 use crate::{store::Listener, store::Store};
 
-/// What a client has heard.
+/// The notices that a client has received.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<Notice>>>);
 
@@ -31,7 +31,7 @@ impl Heard {
 
     async fn demand(&self, clause: &str, notice: Notice) {
         let heard = self.has(|other| *other == notice).await;
-        demand(heard, clause, format_args!("{notice:?} did not come within {LATE:?}"));
+        demand(heard, clause, format_args!("{notice:?} did not arrive within {LATE:?}"));
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn check(store: &dyn Store) -> bool {
     let Ok(delivery) = delivery else {
         broken("bounded", format_args!("`subscribe`: no answer within {BOUND:?}"))
     };
-    // A store may be quick to answer, and slow to connect.
+    // A store may answer quickly, and connect slowly.
     let connected = |notice: &Notice| matches!(notice, Notice::Connected(delivery) if *delivery != Delivery::Polling);
     if delivery == Delivery::Polling && !heard.has(connected).await {
         return false;

@@ -26,7 +26,7 @@ pub(super) async fn check(suite: &Suite<'_>) {
     dead(suite).await;
 }
 
-/// Held by token 1; the tokens from 2 on wait: their tickets.
+/// Token 1 holds the lock, and the tokens from 2 on wait; returns their tickets.
 async fn line(suite: &Suite<'_>, clause: &str, key: &Arc<str>, waiters: u64) -> Vec<u64> {
     suite.take(clause, key, 1, LONG).await;
     let mut tickets = Vec::new();
@@ -39,7 +39,7 @@ async fn line(suite: &Suite<'_>, clause: &str, key: &Arc<str>, waiters: u64) -> 
 async fn wait(suite: &Suite<'_>, clause: &str, key: &Arc<str>, number: u64, how: IfHeld) -> u64 {
     let answer = suite.acquire(clause, key, number, LONG, how).await;
     let Acquisition::Held { ticket, .. } = answer else {
-        super::broken(clause, format_args!("a waiter, out of its turn: {answer:?}"))
+        super::broken(clause, format_args!("a waiter was served out of turn: {answer:?}"))
     };
     let no_queue = format!("a waiter without a ticket: {answer:?}");
     ticket.unwrap_or_else(|| super::broken(clause, no_queue))
@@ -70,7 +70,7 @@ async fn hand_over(suite: &Suite<'_>) {
     let tickets = line(suite, clause, &key, 3).await;
     let released = suite.release(clause, &key, 1).await;
     let given = released.ours && released.handed_over;
-    demand(given, clause, format_args!("three wait, and the release says {released:?}"));
+    demand(given, clause, format_args!("three wait; the release returned {released:?}"));
     let reserved = suite.is_held(clause, &key, 9).await;
     let window = format!("reserved for {reserved:?}, not for {RESERVATION:?}");
     demand(reserved <= RESERVATION, clause, window);
@@ -91,12 +91,12 @@ async fn hand_over(suite: &Suite<'_>) {
 
 async fn reservation(suite: &Suite<'_>) {
     let clause = "queue: a reservation passes on";
-    // By the next waiter that comes, and by a release, which anybody may send again.
+    // By the next waiter that asks, and by a release, which anybody may send again.
     for by_release in [false, true] {
         let key = suite.key(&format!("reservation {by_release}"));
         let tickets = line(suite, clause, &key, 2).await;
         suite.release(clause, &key, 1).await;
-        // Alive when the other one's turn is over.
+        // It is still alive when the other waiter's turn is over.
         sleep(RESERVATION / 2).await;
         let second = IfHeld::KeepWaiting(Some(tickets[1]));
         let early = suite.acquire(clause, &key, 3, LONG, second).await;
@@ -114,14 +114,14 @@ async fn reservation(suite: &Suite<'_>) {
 }
 
 async fn after_expiry(suite: &Suite<'_>) {
-    let clause = "queue: the one that waits longest is first after an expiry";
+    let clause = "queue: after an expiry, the first in line is next";
     let key = suite.key("expiry");
     suite.take(clause, &key, 1, SHORT).await;
     let mut tickets = Vec::new();
     for number in [2, 3] {
         match suite.acquire(clause, &key, number, LONG, IfHeld::Wait).await {
             Acquisition::Held { ticket: Some(ticket), .. } => tickets.push(ticket),
-            // The machine stood still for longer than the lease.
+            // The machine stalled for longer than the lease.
             _ => return,
         }
     }

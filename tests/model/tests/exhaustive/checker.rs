@@ -1,4 +1,4 @@
-//! How the states of a world are walked through.
+//! Walks through the states of a world.
 
 use std::{
     fmt::Debug,
@@ -9,7 +9,8 @@ use std::{
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// What has happened in some state, so that a model that became empty is noticed.
+/// The events that have happened in some state, so that a model in which nothing happens any more
+/// is noticed.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(AtomicU32);
 
@@ -33,8 +34,8 @@ pub(crate) fn is_larger() -> bool {
     std::env::var("LOCK_MODEL").is_ok_and(|bound| bound == "2")
 }
 
-/// Walks through all states, of which there must be at least so many. If there is no end of them, which
-/// is what a mistake may do, it ends after [`MOST`] steps for each of those.
+/// Walks through all states, of which there must be at least `least`. If a mistake makes them
+/// endless, the walk stops after [`MOST`] steps for each of those.
 pub(crate) fn check<M>(name: &str, model: M, least: usize)
 where
     M: Model + Send + Sync + 'static,
@@ -46,14 +47,14 @@ where
     let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.target_state_count(most);
     if is_larger() {
-        // Depth first, only those on the way are kept: of the others, a number each.
+        // Depth first keeps only the states on the current path, and a hash of each of the others.
         judge(name, &checker.spawn_dfs().join(), (least, most), started);
     } else {
         judge(name, &checker.spawn_bfs().join(), (least, most), started);
     }
 }
 
-/// What the walk has come to.
+/// Prints and judges the result of a walk.
 fn judge<M>(name: &str, checker: &impl Checker<M>, (least, most): (usize, usize), started: Instant)
 where
     M: Model,
@@ -72,17 +73,18 @@ where
     assert!(checker.state_count() < most, "{name}: there is no end of states");
 }
 
-/// More steps than that for each state there must be are without end.
+/// A walk with more steps than this for each of the `least` states counts as endless.
 const MOST: usize = 8;
 
-/// The same for all that is walked through on request: as many as fit into the memory of a large machine.
+/// The limit of the walks with the larger bounds: as many steps as fit into the memory of a large
+/// machine.
 const MOST_LARGER: usize = 200_000_000;
 
-/// A mistake that is not found within so many steps is as good as not found.
+/// A mistake that takes more steps than this counts as not found.
 const MOST_BEFORE_FAILURE: usize = 5_000_000;
 
-/// Walks through the states of a model with a mistake until it breaks a property: which one, and after
-/// how many steps. Breadth first, so there is no shorter way.
+/// Walks through the states of a model with a mistake until it breaks a property. Returns which
+/// one, and after how many steps; breadth first, so there is no shorter way.
 pub(crate) fn first_failure<M>(model: M) -> Option<(&'static str, usize, usize)>
 where
     M: Model + Send + Sync + 'static,

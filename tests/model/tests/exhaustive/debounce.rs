@@ -3,8 +3,8 @@
 //! What must hold: runs do not overlap while they may be believed, no older call runs after a newer one,
 //! and each call whose caller lives runs or is covered by a run.
 //!
-//! A run counts from its claim: a process that dies with its claim has run, as far as anybody else can
-//! know. (Durable calls are for those who cannot bear that.)
+//! A run counts from its claim: a process that dies with its claim has run, as far as the others
+//! can know. (Where that is not good enough, there are durable calls.)
 
 mod judge;
 mod properties;
@@ -33,11 +33,11 @@ use crate::{
 const WINDOW: &str = "w";
 const RUN: &str = "r";
 
-/// Below a tick, so that the next window is due while a run goes on.
+/// Shorter than a tick, so that the next window becomes due during a run.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Nobody waits for longer than that, whatever happens within the bound: a wait, a run that goes on
-/// until its lease is over, a newest caller that is late, and again for the next window.
+/// The longest that a caller can wait, whatever happens within the bound: a wait, a run that lasts
+/// until its lease is over, a newest caller that is late, and the same again for the next window.
 const END: Duration = Duration::from_secs(12);
 
 #[derive(Debug)]
@@ -45,8 +45,9 @@ pub(crate) struct Debounce {
     /// How many calls each process makes.
     pub(crate) calls: Vec<u8>,
     pub(crate) leading: bool,
-    /// Hold the server to the age that each call says, also if an earlier call of its process came
-    /// late, which it cannot keep: after a run, no call may run that is older than the one that ran.
+    /// Hold the server to the age that each call states, even if an earlier call of its process
+    /// came late: after a run, no call may run that is older than the one that ran. The server
+    /// cannot keep that.
     pub(crate) strict: bool,
     pub(crate) seen: Seen,
 }
@@ -54,7 +55,7 @@ pub(crate) struct Debounce {
 /// The callers of one process.
 #[derive(Clone, Hash)]
 pub(crate) struct Callers {
-    /// Calls that have not been made.
+    /// How many calls have not been made yet.
     to_come: u8,
     pending: Vec<u64>,
     /// When each caller has called.
@@ -68,7 +69,7 @@ struct Run {
     name: HoldName,
     deadline: Moment,
     caller: u64,
-    /// Its caller has it; before, other callers wait for that.
+    /// Its caller has taken it; until then, other callers wait for that.
     is_taken: bool,
 }
 
@@ -78,7 +79,7 @@ impl Callers {
         self.made.iter().find(|(known, _)| *known == caller).map(|(_, made_at)| *made_at)
     }
 
-    /// May the run that goes on be believed?
+    /// May the current run still be believed to hold the lock?
     fn is_held(&self, now: Moment) -> bool {
         self.run.is_some_and(|run| now < run.deadline)
     }
@@ -95,11 +96,11 @@ pub(crate) enum Act {
     Take,
     /// A run is over.
     Finish,
-    /// A caller goes away, also one that has been granted the run and has not taken it.
+    /// A caller goes away, possibly after it was granted the run and before it took it.
     Cancel(u64),
 }
 
-/// What is to be seen somewhere.
+/// Events that must be seen in some state.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum Event {
@@ -140,7 +141,7 @@ impl Play for Debounce {
 
     fn acts(&self, world: &World<Self>, process: usize) -> Vec<Act> {
         let callers = &world.peers[process].callers;
-        // The last two are alike: the one begins first, whichever it is.
+        // The last two processes are interchangeable, so one of them always begins first.
         let begun = |other: usize| world.peers[other].callers.to_come < self.calls[other];
         let in_order = process < 2 || !world.alive[1] || begun(1);
         let call = (callers.to_come > 0 && in_order).then_some(Act::Call);
@@ -181,7 +182,7 @@ impl Play for Debounce {
                 Command::Debounce(Box::new(DebouncedCall { acquirer, window, terms }))
             }
             (Act::Take, Some(run)) => {
-                // With a lock that is lost its body does not run.
+                // Its body does not run under a lock that is lost.
                 if now < run.deadline {
                     world.callers(index, |callers| {
                         callers.run.as_mut().into_iter().for_each(|run| run.is_taken = true);
@@ -246,7 +247,7 @@ impl Play for Debounce {
             Output::Lost(ownership, _) => world.callers(index, |callers| {
                 callers.run.take_if(|run| run.name.ownership == ownership);
             }),
-            Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
+            Output::Waiting(_) => unreachable!("no caller asked for that"),
         }
     }
 

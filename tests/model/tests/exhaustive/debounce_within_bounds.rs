@@ -56,10 +56,11 @@ fn larger_bounds() {
     check("larger: a fault and a delay", scene([1, 1, 1], both), 3_000_000);
 }
 
-/// What the server does not know: how long a call was on its way. It counts from when it comes, and so
-/// do later calls of its process, whatever age they say (`Window::register`). So a call may run after a
-/// call of another process that was made later; later by no more than a request takes, which the other
-/// tests hold it to: for them no call is made before an earlier one of its process has come.
+/// The server does not know how long a call was on its way. The call counts from its arrival, and
+/// so do later calls of its process, whatever age they state (`Window::register`). So a call may
+/// run after a call of another process that was made later, but later by at most the time of a
+/// request. The other tests hold it to that: for them a call counts as made no earlier than an
+/// earlier one of its process arrived.
 #[test]
 fn calls_of_different_processes_are_in_order_but_for_the_time_of_a_request() {
     let bound = Bound { late: 2, ..Bound::default() };

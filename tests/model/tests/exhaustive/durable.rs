@@ -1,8 +1,8 @@
 //! Durable calls of one id: each process makes some, and has a worker that runs what is due.
 //!
-//! What must hold: a call that was kept is run until it is finished, whatever becomes of the processes;
-//! what runs are the arguments of the last call; runs do not overlap while they may be believed, and the
-//! generation grows from run to run.
+//! What must hold: a call that was kept is run until it is finished, whatever happens to the
+//! processes; the arguments of the last call are the ones that run; runs do not overlap while their
+//! locks may be believed valid; and the generation grows from run to run.
 
 mod judge;
 
@@ -34,13 +34,14 @@ const RUN: &str = "r";
 
 const WAIT: Duration = Duration::from_millis(500);
 
-/// How often a worker looks, if nothing tells it to.
+/// How often a worker looks without being told to.
 const LOOK: Duration = Duration::from_millis(1800);
 
-/// The pause before a run that has failed is tried again, and how many tries there are.
+/// How many attempts there are, and the pause before a failed run is tried again.
 const RETRY: (u32, Duration) = (2, Duration::from_millis(600));
 
-/// By then all has been run, within the bound: a run whose process died is due again after its lease.
+/// By then everything has been run, within the bound: a run whose process died is due again after
+/// its lease.
 const END: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub(crate) struct Durable {
 /// The callers of one process, and its worker.
 #[derive(Clone, Hash)]
 pub(crate) struct Callers {
-    /// Calls that have not been made.
+    /// How many calls have not been made yet.
     to_come: u8,
     keeping: Vec<u64>,
     look_at: Moment,
@@ -78,7 +79,7 @@ struct Run {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ending {
     Running,
-    /// It is over, and has failed or not; the store is to be told.
+    /// The body is over, and has failed or not; the store has not been told yet.
     Over(bool),
     /// The store is being told, under this number.
     Told(bool, u64),
@@ -89,7 +90,7 @@ impl Callers {
         self.run.as_ref().is_some_and(|run| now < run.deadline)
     }
 
-    /// Does a body run? Once it is over, the end of its run frees the lock for the next one.
+    /// Does a body run? Once it is over, finishing the run frees the lock for the next one.
     fn runs(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.end == Ending::Running)
     }
@@ -109,7 +110,7 @@ pub(crate) enum Act {
     Abort,
 }
 
-/// What is to be seen somewhere.
+/// Events that must be seen in some state.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum Event {
@@ -126,8 +127,8 @@ impl Durable {
         self.seen.note(event as u32, happened);
     }
 
-    /// Does a worker want to look? As long as there is a call to run: a look that finds none changes
-    /// nothing.
+    /// Does a worker want to look? Only while there is a call to run: a look that finds none
+    /// changes nothing.
     fn wants_to_look(world: &World<Self>, callers: &Callers) -> bool {
         callers.asking.is_none() && callers.run.is_none() && world.judge.is_owed()
     }
@@ -253,7 +254,7 @@ impl Play for Durable {
                     callers.look_at = now;
                 }
             }),
-            Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
+            Output::Waiting(_) => unreachable!("no caller asked for that"),
         }
     }
 

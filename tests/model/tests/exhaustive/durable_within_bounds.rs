@@ -7,7 +7,7 @@ use crate::{
     scene::Scene,
 };
 
-/// Each process has a worker, also one that makes no call.
+/// Each process has a worker, even if it makes no call.
 pub(crate) fn scene(calls: &[u8], bound: Bound) -> Scene<Durable> {
     let play = Durable { calls: calls.to_vec(), fails: false, seen: Seen::default() };
     Scene::new(play, calls.len(), bound)

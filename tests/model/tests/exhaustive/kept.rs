@@ -7,12 +7,12 @@ use std::{
 
 use foldhash::quality::FixedState;
 
-/// The same in each run.
+/// A hash that is the same in each run.
 pub(crate) fn hash_of(value: &impl Hash) -> u64 {
     FixedState::with_seed(7).hash_one(value)
 }
 
-/// Something large that most steps leave as it was: shared with the states before, and hashed once.
+/// A large value that most steps leave unchanged: shared with the previous states, and hashed once.
 pub(crate) struct Kept<T>(Arc<(u64, T)>);
 
 impl<T: Hash> Kept<T> {
@@ -22,7 +22,7 @@ impl<T: Hash> Kept<T> {
 }
 
 impl<T: Hash + Clone> Kept<T> {
-    /// What would come of changing it.
+    /// Returns what a change would return, and changes only a copy.
     pub(crate) fn change_nothing<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         change(&mut self.0.1.clone())
     }

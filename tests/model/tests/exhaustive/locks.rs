@@ -25,8 +25,8 @@ use crate::{
 
 const KEY: &str = "k";
 
-/// Nobody waits for longer than that, whatever happens within the bound: a dead waiter is believed
-/// for 15 s, and what follows takes a few leases and reservations.
+/// The longest that a caller can wait, whatever happens within the bound: a dead waiter is believed
+/// to live for 15 s, and what follows takes a few leases and reservations.
 const END: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Locks {
 /// The callers of one process.
 #[derive(Clone, Hash)]
 pub(crate) struct Callers {
-    /// Acquisitions that have not begun.
+    /// How many acquisitions have not begun.
     to_come: u8,
     waiting: Vec<u64>,
     hold: Option<Hold>,
@@ -53,7 +53,7 @@ struct Hold {
 }
 
 impl Callers {
-    /// May it be believed that this process holds the lock?
+    /// May this process still believe that it holds the lock?
     fn is_held(&self, now: Moment) -> bool {
         self.hold.is_some_and(|hold| now < hold.deadline)
     }
@@ -63,13 +63,13 @@ impl Callers {
 pub(crate) enum Act {
     Join,
     Drop,
-    /// A caller that waits goes away.
+    /// A waiting caller goes away.
     Cancel(u64),
 }
 
 #[derive(Clone, Default, Hash)]
 pub(crate) struct Judge {
-    /// The largest fence ever drawn, and for which token.
+    /// The largest fence ever drawn, and the token it was drawn for.
     newest: (u64, Option<Token>),
     /// The fencing token of the last guard.
     last_begun: u64,
@@ -79,7 +79,7 @@ pub(crate) struct Judge {
     handed_to_dead: bool,
 }
 
-/// What is to be seen somewhere.
+/// Events that must be seen in some state.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum Event {
@@ -115,7 +115,7 @@ impl Play for Locks {
 
     fn acts(&self, world: &World<Self>, process: usize) -> Vec<Act> {
         let callers = &world.peers[process].callers;
-        // The last two are alike: the one begins first, whichever it is.
+        // The last two processes are interchangeable, so one of them always begins first.
         let begun = |other: usize| world.peers[other].callers.to_come < self.acquisitions[other];
         let in_order = process < 2 || !world.alive[1] || begun(1);
         let join = (callers.to_come > 0 && in_order).then_some(Act::Join);
@@ -187,7 +187,7 @@ impl Play for Locks {
             Output::Lost(ownership, _) => world.callers(process, |callers| {
                 callers.hold.take_if(|hold| hold.name.ownership == ownership);
             }),
-            Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
+            Output::Waiting(_) => unreachable!("no caller asked for that"),
         }
     }
 
@@ -224,7 +224,7 @@ impl Play for Locks {
             }
             _ => {}
         }
-        // Given to somebody who did not ask for it right now.
+        // The lock went to a token that did not ask for it in this call.
         if let Some(next) = after
             && before.as_ref() != Some(next)
             && granted != Some(next)
@@ -296,7 +296,7 @@ impl Play for Locks {
             Property::always(
                 "nothing is left of who went away",
                 |scene: &Scene<Self>, world: &World| {
-                    // It is undone as soon as its process can speak.
+                    // A leftover is undone as soon as its process can reach the server.
                     !world.is_quiet(&scene.play)
                         || world.has_executed_stale
                         || !has_leftovers(world, true)
@@ -345,8 +345,8 @@ fn is_waited_for(world: &World<Locks>) -> bool {
     world.table.waiters(KEY).any(|(_, end)| end > world.now)
 }
 
-/// Does somebody wait for a lock that expired long ago? Waiters know when the holder's time is up, give
-/// or take an answer that was late.
+/// Does a caller wait for a lock that expired long ago? Waiters know when the holder's time is up,
+/// apart from the delay of a late answer.
 fn is_left_lying(scene: &Scene<Locks>, world: &World<Locks>) -> bool {
     let waits = |index: usize| world.alive[index] && !world.peers[index].callers.waiting.is_empty();
     let lies = world.table.last_holder(KEY).is_some_and(|(_, end)| end + LEASE * 3 < world.now);
@@ -354,7 +354,8 @@ fn is_left_lying(scene: &Scene<Locks>, world: &World<Locks>) -> bool {
         && world.table.waiters(KEY).any(|(token, _)| waits(client_of(token)))
 }
 
-/// Is something in the server of a process that lives and does not want it? It may be about to undo it.
+/// Does the server keep something for a living process that does not want it? The process may be
+/// about to undo it.
 fn has_leftovers(world: &World<Locks>, but_what_is_undone: bool) -> bool {
     let waiters = world.table.waiters(KEY).map(|(token, _)| token.clone());
     world.holder(KEY).into_iter().chain(waiters).any(|token| {

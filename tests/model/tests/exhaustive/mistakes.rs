@@ -1,4 +1,4 @@
-//! The checker has teeth: each mistake, made on purpose in the engine or the table, is found.
+//! The checker finds each deliberate mistake in the engine or the table.
 //!
 //! A mistake is switched on for a whole process, so this test runs itself once for each.
 
@@ -23,7 +23,7 @@ const LATE_TWICE: Bound = Bound { late: 2, ..LATE };
 const FAULT: Bound = Bound { late: 0, faults: 1, ..LATE };
 const LOSS: Bound = Bound { late: 0, lasting: 0, wipes: 1, ..LATE };
 
-/// What happens where a mistake is looked for.
+/// The scene in which a mistake is looked for.
 #[derive(Clone, Copy)]
 enum Where {
     Locks([u8; 3], Bound),
@@ -66,7 +66,7 @@ fn look_for(number: usize) {
     };
     match failure {
         Some((property, steps, states)) => {
-            // Another one may be broken in as many steps, and would say less of the mistake.
+            // Another property may break in as many steps, but would say less about the mistake.
             assert_eq!(property, expected, "{mutant:?}");
             println!("{mutant:?}: {property:?} fails after {steps} steps, {states} states");
         }
@@ -74,7 +74,7 @@ fn look_for(number: usize) {
     }
 }
 
-/// Runs itself with this mistake: what is found.
+/// Runs this test program with the mistake, and returns what it found.
 fn run(number: usize) -> String {
     let (mutant, ..) = MISTAKES[number];
     let output = Command::new(std::env::current_exe().unwrap())

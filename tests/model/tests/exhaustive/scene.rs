@@ -1,4 +1,4 @@
-//! What can happen in a world, and what comes of it.
+//! What can happen in a world, and its effects.
 
 use lock_core::{Moment, table::Table};
 use lock_model::Process;
@@ -19,7 +19,7 @@ pub(crate) struct Scene<P> {
     pub(crate) play: P,
     pub(crate) processes: usize,
     pub(crate) bound: Bound,
-    /// Does the clock that fences are drawn from go on with each operation?
+    /// Does the clock that fences are drawn from advance with each operation?
     pub(crate) ticking: bool,
     pub(crate) seen: Seen,
 }
@@ -33,9 +33,9 @@ impl<P> Scene<P> {
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action<A> {
-    /// Time goes on, though somebody has something to do: it is late, by so many ticks.
+    /// Time goes on although something is due, which is then late by this many ticks.
     Late(u32),
-    /// Nobody has anything to do before the next timer.
+    /// Time goes on to the next timer: nothing is due before it.
     Next,
     /// Callers do later what they want to do later.
     Pause,
@@ -46,14 +46,14 @@ pub(crate) enum Action<A> {
     /// The server executes the next call of a process.
     Execute(usize),
     Step(usize, Step<A>),
-    /// A step is not done before some time has passed.
+    /// A step is put off until some time has passed.
     Delay(usize, Step<A>),
     Lose(usize, Word),
     /// A connection breaks, and is replaced.
     Cut(usize),
     /// A call of a connection that is gone is executed.
     ExecuteStale(usize),
-    /// A process stops for ever. Does the server notice?
+    /// A process stops for ever, and the server notices or does not.
     Crash(usize, bool),
     Wipe,
 }
@@ -239,9 +239,9 @@ impl<P: Play> Model for Scene<P> {
                 world.table.change(Table::lose_all);
             }
         }
-        // In which order they left different processes makes no difference.
+        // The order in which they left different processes makes no difference.
         world.stale.sort_by_key(|(of, _)| *of);
-        // A notice about what a process knows nothing of changes nothing, now or later.
+        // A notice about a token that its process does not know changes nothing, now or later.
         let World { peers, words, .. } = &mut world;
         words.retain(|(to, word)| peers[*to].process.engine().is_in_use(word.number()));
         world.has_executed_stale = world.has_executed_stale && play.has_leftovers(&world);
@@ -283,7 +283,7 @@ impl<P: Play> Scene<P> {
         world.process(&self.play, index, |process| process.take_answer(now));
     }
 
-    /// If nothing more happens by itself: is everything done?
+    /// If nothing more can happen: is everything done?
     fn is_over(&self, world: &World<P>) -> Option<bool> {
         if !world.is_quiet(&self.play) {
             return None;

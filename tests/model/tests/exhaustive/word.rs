@@ -2,7 +2,7 @@
 
 use lock_core::contract::Notice;
 
-/// A notice on its way, in an order of its own: what it is, and the number in the token.
+/// A notice on its way, as a type that can be ordered: its kind, and the number in the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Word {
     Granted(u64),

@@ -1,7 +1,7 @@
-//! A world: processes, their connections, one server; and all that can happen to them.
+//! A world: processes, their connections and one server, and all that can happen to them.
 //!
-//! What the callers of the processes do, and what is judged, is a [`Play`]. All the rest is the same for
-//! locks, debounced calls and durable calls, and is here.
+//! A [`Play`] defines what callers do and what is judged. The rest is the same for locks, debounced
+//! calls and durable calls, and is here.
 
 use std::{
     fmt::{self, Debug},
@@ -26,7 +26,7 @@ use crate::{
     word::Word,
 };
 
-/// Timers are looked at on a grid of this width, so that what differs by a jitter only is one state.
+/// Timers are rounded to a grid of this width, so that states that differ only by a jitter are one.
 const GRID: Duration = Duration::from_millis(100);
 
 /// How the table reaches a client.
@@ -53,20 +53,20 @@ pub(crate) struct World<P: Play> {
     pub(crate) table: Kept<Table<Client>>,
     pub(crate) peers: Vec<Kept<Peer<P::Callers>>>,
     pub(crate) alive: [bool; NAMES.len()],
-    /// Which processes the server takes for connected.
+    /// The processes that the server believes to be connected.
     pub(crate) connected: [bool; NAMES.len()],
-    /// Notices on their way, and to which process; they come in any order.
+    /// Notices on their way, each with the index of its process; they arrive in any order.
     pub(crate) words: Vec<(usize, Word)>,
     /// Calls of connections that are gone: the server may find them in its buffers.
     pub(crate) stale: Vec<(usize, Kept<Call<Who>>)>,
-    /// What is done only after some time has passed.
+    /// Steps that are put off until some time has passed.
     pub(crate) delayed: Vec<(usize, Step<P::Act>)>,
     /// How often all data was lost. Each loss takes a while.
     pub(crate) wiped: u64,
-    /// What the server's clock has shown last, in microseconds, if it goes on with each operation.
+    /// The last reading of the server's clock, in microseconds, if it advances with each operation.
     pub(crate) clock: Option<u64>,
     pub(crate) judge: P::Judge,
-    /// An old call may have asked for what nobody wants any more.
+    /// A stale call was executed, and may have asked for something that is no longer wanted.
     pub(crate) has_executed_stale: bool,
 }
 
@@ -98,7 +98,7 @@ impl<P: Play> Hash for World<P> {
     }
 }
 
-/// For the steps that lead to a state: what happened tells more than what is.
+/// Prints little: the steps that lead to a state say more than the state.
 impl<P: Play> Debug for World<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {:?}, left {:?}", self.now, self.left)
@@ -111,8 +111,8 @@ impl<P: Play> PartialEq for World<P> {
     }
 }
 
-/// What a process does next. The others see nothing of it before the server executes what it asks
-/// for, so it makes no difference in which order processes do it, unless time passes in between.
+/// What a process does next. The others see nothing of it before the server executes its calls, so
+/// the order in which processes do it makes no difference, unless time passes in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Step<A> {
     /// The oldest answer reaches it.
@@ -126,7 +126,7 @@ pub(crate) enum Step<A> {
 }
 
 impl<P: Play> World<P> {
-    /// Changes a process, and passes on what its callers are told by that.
+    /// Changes a process, and passes the resulting outputs to its callers.
     pub(crate) fn process(
         &mut self,
         play: &P,
@@ -151,7 +151,7 @@ impl<P: Play> World<P> {
         (0..self.peers.len()).filter(|index| self.alive[*index])
     }
 
-    /// Has nobody anything to do now?
+    /// Is there nothing to do now?
     pub(crate) fn is_quiet(&self, play: &P) -> bool {
         self.living().all(|index| {
             self.peers[index].process.calls.is_empty()
@@ -166,8 +166,9 @@ impl<P: Play> World<P> {
         self.words.iter().filter(move |(to, _)| *to == index).map(|(_, word)| *word)
     }
 
-    /// Is everybody on time from now on, and nothing lost? Then answers come with their execution, and
-    /// what is to be done is done at once: it makes no difference to the others when.
+    /// Is nothing late or lost from now on? Then answers arrive as soon as their calls are
+    /// executed, and what is due is done at once: when it happens makes no difference to the
+    /// others.
     pub(crate) fn is_calm(&self) -> bool {
         self.left.late == 0 && self.left.faults == 0
     }
@@ -190,7 +191,7 @@ impl<P: Play> World<P> {
         })
     }
 
-    /// When somebody has something to do, or something in the server ends by itself.
+    /// When the next thing is due in a process, or something in the server expires.
     pub(crate) fn next_timer(&self, play: &P) -> Moment {
         let timers = self.living().map(|index| self.timer_of(play, index));
         let now = self.now;
@@ -198,13 +199,13 @@ impl<P: Play> World<P> {
         let expiry = self.table.last_holder(key).map(|(_, expiry)| expiry);
         let waiters = self.table.waiters(key).map(|(_, end)| end).max();
         let ends = expiry.into_iter().chain(waiters).filter(|end| *end >= now);
-        // Expired is what has passed its time.
+        // Something has expired only once its time has passed.
         let ends = ends.map(|end| end + Duration::from_nanos(1));
         timers.chain(ends).min().unwrap_or(Moment::NEVER)
     }
 
-    /// Time goes on to the next timer. What a timer does that neither the server nor a caller can see,
-    /// it does right there: a state in between says nothing.
+    /// Moves time to the next timer. Effects of a timer that neither the server nor a caller can
+    /// see happen in the same step: a state in between would say nothing.
     pub(crate) fn go_on(&mut self, play: &P) {
         let end = Moment::default() + play.end();
         loop {
@@ -238,7 +239,7 @@ impl<P: Play> World<P> {
         micros
     }
 
-    /// Who holds the lock, if its time is not up.
+    /// The holder of the lock, unless its time is up.
     pub(crate) fn holder(&self, key: &str) -> Option<Token> {
         let holder = self.table.last_holder(key).filter(|(_, expiry)| self.now <= *expiry);
         holder.map(|(token, _)| token.clone())

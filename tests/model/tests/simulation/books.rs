@@ -1,4 +1,4 @@
-//! What was kept in the store for durable calls, and what has to become of it.
+//! What was kept in the store for durable calls, and what has to happen to it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,8 +9,8 @@ use lock_core::contract::SetAside;
 
 use crate::judge::Judge;
 
-/// The arguments of a durable call, which say how it goes: that it is tried so often, of which so
-/// many tries fail.
+/// The arguments of a durable call, which say how it goes: of at most `attempts` tries, the first
+/// `fails` fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arguments {
     pub(crate) call: u64,
@@ -33,14 +33,14 @@ impl Arguments {
 #[derive(Default)]
 pub(crate) struct Books {
     calls: BTreeMap<Arc<str>, Calls>,
-    /// Calls whose runs came to their end, with their locks held.
+    /// Calls whose runs ended while their locks were held.
     ended: BTreeSet<u64>,
 }
 
 /// The calls of one id.
 #[derive(Default)]
 struct Calls {
-    /// The last one that was kept, unless the store has lost data since, or one was taken back.
+    /// The last call that was kept, unless the store has lost data since, or a call was taken back.
     last: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Books {
         self.calls.clear();
     }
 
-    /// The last call is what runs.
+    /// A run was claimed, which must be that of the last call.
     pub(crate) fn claimed(&mut self, id: &Arc<str>, arguments: &str, judge: &mut Judge) {
         let last = self.calls.get(id).and_then(|calls| calls.last.as_deref());
         if last.is_some_and(|last| last != arguments) {
@@ -65,12 +65,12 @@ impl Books {
         }
     }
 
-    /// A run came to its end while its lock was held.
+    /// A run ended while its lock was held.
     pub(crate) fn ended(&mut self, arguments: Arguments) {
         self.ended.insert(arguments.call);
     }
 
-    /// All is over: what is last was run, and set aside if it went on failing.
+    /// Judges at the end: the last call was run, and set aside if all its tries failed.
     pub(crate) fn judge(&self, aside: &[SetAside], judge: &mut Judge) {
         for SetAside { attempts, arguments, .. } in aside {
             let Arguments { fails, attempts: most, .. } = Arguments::read(arguments);

@@ -1,7 +1,7 @@
-//! What the store was told of debounced calls, and what may become of them.
+//! What the store was told about debounced calls, and what may happen to them.
 //!
-//! It is held to what it can know: calls are in the order in which they were made, as far as each
-//! says how old it is when the store hears of it.
+//! The store is held to what it can know: calls are in the order in which they were made, according
+//! to the age that each states when it reaches the store.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,14 +12,15 @@ use lock_core::{
 
 use crate::judge::Judge;
 
-/// What is rounded, in microseconds.
+/// The rounding error, in microseconds.
 const GRAIN: u64 = 2000;
 
 #[derive(Default)]
 pub(crate) struct Bursts {
     windows: BTreeMap<Arc<str>, Window>,
-    /// It fell back to what it knew before, or its clock was set back, of which it saw the part that
-    /// was longer than nobody called: what it can know of the calls is not known here.
+    /// The store was restored to an earlier state, or its clock was set back, of which it notices
+    /// only the part that exceeds the time since the last call. What it can know of the calls is
+    /// not known here.
     is_unknown: bool,
 }
 
@@ -31,14 +32,15 @@ struct Window {
     /// The number of the last call of each client, and its time.
     last: BTreeMap<String, (u64, u64)>,
     newest: u64,
-    /// Up to when calls are covered by runs, and who ran last.
+    /// The time up to which runs cover calls, and the token of the last run.
     covered: u64,
     ran: Option<String>,
-    /// Up to when calls are covered by what each client was granted, and by what it has taken.
+    /// The time up to which calls are covered by the runs that each client was granted, and by
+    /// those it has taken.
     granted: BTreeMap<String, u64>,
     taken: BTreeMap<String, u64>,
     by_grant: BTreeMap<String, u64>,
-    /// Up to when they were cancelled, in the store, and in each client.
+    /// The time up to which calls were cancelled, in the store and in each client.
     cancelled: u64,
     cancelled_by: BTreeMap<String, u64>,
 }
@@ -57,12 +59,12 @@ impl Bursts {
         }
     }
 
-    /// Nobody can tell what it knows from now on.
+    /// From now on, what the store knows is unknown.
     pub(crate) fn lost_track(&mut self) {
         self.is_unknown = true;
     }
 
-    /// The store hears of a call.
+    /// A call reaches the store.
     pub(crate) fn told(&mut self, request: &DebounceRequest, micros: u64) {
         let window = self.window(&request.window);
         let token = request.token.as_str();
@@ -81,14 +83,14 @@ impl Bursts {
         window.newest = window.newest.max(made);
     }
 
-    /// A run begins, or is told that it has begun: it covers all calls up to now, so that none of
-    /// them runs after it.
+    /// A run begins, or is told again that it has begun: it covers all calls up to now, so that
+    /// none of them runs after it.
     pub(crate) fn granted(&mut self, request: &DebounceRequest, judge: &mut Judge) {
         let is_unknown = self.is_unknown;
         let window = self.window(&request.window);
         let token = request.token.as_str();
         if window.ran.as_deref() == Some(token) {
-            // What came since is not covered.
+            // A repeated grant does not cover later calls.
             return;
         }
         let made = window.made.get(token).copied().unwrap_or_default();
@@ -106,7 +108,7 @@ impl Bursts {
         window.by_grant.insert(token.to_owned(), window.covered);
     }
 
-    /// A window was ended, in which a call waited.
+    /// A window in which a call waited was ended.
     pub(crate) fn ended(&mut self, request: &EndWindowRequest, micros: u64) {
         if request.end == WindowEnd::Cancel {
             let window = self.window(&request.window);
@@ -115,7 +117,8 @@ impl Bursts {
         }
     }
 
-    /// A client is about to end a window: its own calls do not wait for the store.
+    /// A client is about to end a window: its own calls are cancelled without waiting for the
+    /// store.
     pub(crate) fn asked_to_end(
         &mut self,
         client: &str,
@@ -127,7 +130,7 @@ impl Bursts {
         }
     }
 
-    /// The caller of a run has it.
+    /// The caller of a run has taken it.
     pub(crate) fn taken(&mut self, window: &Arc<str>, client: &str, token: &str) {
         let window = self.window(window);
         let until = window.by_grant.get(token).copied().unwrap_or_default();
@@ -135,8 +138,9 @@ impl Bursts {
         *taken = until.max(*taken);
     }
 
-    /// A call was told that another one runs, or that its burst was cancelled: by which? Of a run of
-    /// its own process it is known whether anybody was there to do it.
+    /// A call was told that another one runs, or that its burst was cancelled: checks that there is
+    /// such a run or cancellation. A client knows whether a run of its own was taken by a caller,
+    /// so its grants alone do not count.
     pub(crate) fn superseded(
         &mut self,
         window: &Arc<str>,

@@ -11,7 +11,7 @@ use crate::{
     world::{MILLI, run_key, window_key},
 };
 
-/// One call after the other.
+/// Makes one call after another.
 pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) {
     let world = Rc::clone(&process.world);
     for _ in 0..rounds {

@@ -1,5 +1,5 @@
-//! Callers of durable functions, and the worker of each process that runs them: of
-//! `lock/src/durable/worker.rs`, what the store sees of it.
+//! Callers of durable functions, and the worker of each process that runs them: the part of
+//! `lock/src/durable/worker.rs` that the store sees.
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
@@ -17,18 +17,18 @@ use crate::{
     world::{MILLI, book, durable_run_key, ms},
 };
 
-/// What is called.
+/// The ids of the durable functions.
 pub(crate) const IDS: [&str; 2] = ["x0", "x1"];
 
-/// How often a worker looks for calls that other processes have made, and how much later than their
-/// caller it runs them.
+/// How often a worker looks for calls that other processes have made, and by how much it lets their
+/// caller go first.
 const LOOK: u64 = 2000 * MILLI;
 const LATER: u64 = 300 * MILLI;
 
-/// How many runs of one function a process has at once.
+/// How many runs of one function a process carries out at once.
 const RUNS: usize = 2;
 
-/// How long one waits before a request without an answer is made again.
+/// The pause before a request without an answer is repeated.
 const AGAIN: u64 = 50 * MILLI;
 
 struct Worker {
@@ -51,7 +51,7 @@ pub(crate) fn begin(process: &Rc<Process>, calls: Random, runs: Random, rounds: 
     process.spawn_counted(call(worker, calls, rounds));
 }
 
-/// One call after the other.
+/// Makes one call after another.
 async fn call(worker: Rc<Worker>, mut random: Random, rounds: u64) {
     let process = &worker.process;
     for round in 0..rounds {
@@ -89,7 +89,8 @@ async fn call(worker: Rc<Worker>, mut random: Random, rounds: u64) {
     }
 }
 
-/// Asks again while the store does not answer, for as long as one may be asked to wait for that.
+/// Asks again while the store does not answer, within the time that a caller can be expected to
+/// wait.
 async fn insist(process: &Rc<Process>, ask: impl Fn() -> Query) -> Result<Told, Refusal> {
     let began = process.world.now();
     loop {
@@ -112,7 +113,7 @@ async fn work(worker: Rc<Worker>) {
             Err(_) => process.world.now() + LOOK,
         };
         worker.looks_at.set(looks_at.min(worker.looks_at.get()));
-        // A call that is due before that makes it look then.
+        // A call that is due earlier makes the worker look earlier.
         loop {
             let until = worker.looks_at.get();
             process.sleep_or(until, || worker.looks_at.get() < until).await;
@@ -124,7 +125,7 @@ async fn work(worker: Rc<Worker>) {
     }
 }
 
-/// Begins the runs that are due; when to look next.
+/// Begins the runs that are due. Returns when to look next.
 async fn look(worker: &Rc<Worker>) -> Result<u64, Refusal> {
     let (process, world) = (&worker.process, &worker.process.world);
     let room = RUNS - worker.running.get();
@@ -163,7 +164,7 @@ async fn look(worker: &Rc<Worker>) -> Result<u64, Refusal> {
     Ok(world.now() + next.min(LOOK))
 }
 
-/// One run, from its claim to what becomes of its call.
+/// One run, from its claim to the outcome of its call.
 async fn carry_out(
     worker: Rc<Worker>,
     id: Arc<str>,
@@ -174,7 +175,7 @@ async fn carry_out(
     let longest = if worker.random.borrow_mut().one_in(5) { 3000 } else { 100 };
     let takes = worker.random.borrow_mut().below(longest * MILLI);
     if held.hold_for(takes).await {
-        // Nobody works under the lock any more, and the store frees it with the end of the run.
+        // The work under the lock is over, and the store frees it when the run is finished.
         process.end_section(&held.hold);
         world.store.borrow_mut().books.ended(arguments);
         let error = (attempt <= arguments.fails).then(|| "it was to fail".into());
@@ -182,7 +183,8 @@ async fn carry_out(
         let key = durable_run_key(&id);
         let request = FinishRequest::new(book(), id, key, held.hold.token.clone(), numbers);
         let request = request.failed(error);
-        // While the lock is held, nobody else begins; without an answer until then, it is run again.
+        // While the lock is held, no other run begins; if no answer comes by then, the call is run
+        // again.
         while held.is_held() {
             match insist(process, || Query::Finish(request.clone())).await {
                 Err(Refusal::Failed(..)) => {}
@@ -190,7 +192,8 @@ async fn carry_out(
             }
         }
     }
-    // The lock is free with the answer; this is for the guard, and for an answer that did not come.
+    // The answer means that the lock is free; this is for the guard, and for an answer that did not
+    // come.
     let _ = held.release().await;
     worker.running.set(worker.running.get() - 1);
     worker.looks_at.set(0);

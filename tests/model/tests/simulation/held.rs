@@ -1,4 +1,4 @@
-//! One held lock, as its holder has it: until when it believes in it, and that it lets go of it.
+//! One held lock from its holder's view: until when the holder believes in it, and its release.
 
 use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     world::{LONGEST_LEASE, MILLI},
 };
 
-/// What the longest `extend` adds to a lease, which puts its next renewal off.
+/// What the longest `extend` adds to a lease. An extension puts the next renewal off.
 pub(crate) const LONGEST_EXTENSION: u64 = 1000;
 
-/// What a holder and its process share about a lock.
+/// State of a lock that its holder and its process share.
 pub(crate) struct Hold {
     pub(crate) name: HoldName,
     pub(crate) key: Arc<str>,
@@ -26,7 +26,7 @@ pub(crate) struct Hold {
     pub(crate) deadline: Cell<Moment>,
     /// When it was declared lost, by the keeper or by the holder itself.
     pub(crate) lost_at: Cell<Option<u64>>,
-    /// What waits for its loss.
+    /// The task that waits for its loss.
     pub(crate) task: Cell<usize>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Held {
     is_defused: bool,
 }
 
-/// A hold that its holder has not let go of.
+/// A hold that its holder has not released.
 pub(crate) struct Open {
     pub(crate) hold: Rc<Hold>,
     asked: u64,
@@ -46,8 +46,8 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// When the process was granted what it stands on, at the earliest: what is handed over inside a
-    /// process stands on a grant that may be a lease old.
+    /// The earliest time at which the store can have granted this hold to the process: a hand-over
+    /// inside a process rests on a grant that may be a lease old.
     fn standing_since(&self) -> u64 {
         if self.hold.fencing_token.is_multiple_of(1024) {
             return self.asked;
@@ -63,7 +63,7 @@ impl Held {
         Self { hold, process, is_delivered: false, is_defused: false }
     }
 
-    /// It has reached its caller.
+    /// Records that it has reached its caller.
     pub(crate) fn delivered(mut self, asked: u64) -> Self {
         self.is_delivered = true;
         let open = Open { hold: Rc::clone(&self.hold), asked, granted: self.process.world.now() };
@@ -71,18 +71,18 @@ impl Held {
         self
     }
 
-    /// Releases nothing: somebody else sees to that.
+    /// Drop will release nothing: another part takes care of that.
     pub(crate) fn defuse(&mut self) {
         self.is_defused = true;
     }
 
-    /// May it still be believed? Once this was answered with no, it stays no.
+    /// May the lock still be believed to be held? Once false, it stays false.
     pub(crate) fn is_held(&self) -> bool {
         self.process.looks_at(&self.hold)
     }
 
-    /// Holds the lock for that long. False if it was lost: that is heard from the keeper only, which
-    /// has to say so in time.
+    /// Holds the lock for that long. False if it was lost: only the keeper reports that, and has to
+    /// do so in time.
     pub(crate) async fn hold_for(&self, nanos: u64) -> bool {
         self.hold.task.set(self.process.tasks.current());
         let lost = poll_fn(|_| match self.hold.lost_at.get() {
@@ -110,7 +110,7 @@ impl Held {
         }
     }
 
-    /// Lets somebody else take care of the lock, who has the token.
+    /// Leaves the lock to whichever caller adopts the token.
     pub(crate) fn leak(mut self) -> Token {
         self.process.end_section(&self.hold);
         self.is_defused = true;
@@ -139,7 +139,7 @@ impl Process {
         hold.lost_at.get().is_none()
     }
 
-    /// Writes down a hold that is over, if it is not yet.
+    /// Records a hold that is over, unless it was recorded before.
     pub(crate) fn end_section(&self, hold: &Hold) {
         let open = self.open.borrow_mut().remove(&hold.name.caller);
         if let Some(open) = open {
@@ -152,7 +152,7 @@ impl Process {
         let is_held = self.looks_at(hold);
         let world = &self.world;
         let until = hold.lost_at.get().unwrap_or(world.now());
-        // Where nobody stands still the signal has to come in time by itself: what is late counts
+        // Where no machine stalls, the signal itself has to come in time, so its delay counts
         // against it.
         let overdue = self.host.clock(until).after(hold.deadline.get());
         let overdue = match world.weather.may_stall() {
@@ -172,14 +172,14 @@ impl Process {
         });
     }
 
-    /// What is open when a process ends, however it ends.
+    /// Records the open holds of a process when it ends, however it ends.
     pub(crate) fn end_sections(&self) {
         for open in std::mem::take(&mut *self.open.borrow_mut()).into_values() {
             self.write_down(&open);
         }
     }
 
-    /// The keeper says that a lock is lost: that is judged unless its deadline has passed.
+    /// The keeper reports that a lock is lost: this is judged unless its deadline has passed.
     pub(crate) fn declare_lost(self: &Rc<Self>, hold: &Rc<Hold>, now: Moment) {
         let open = self.open.borrow();
         if let Some(open) = open.get(&hold.name.caller).filter(|_| hold.lost_at.get().is_none())

@@ -1,4 +1,4 @@
-//! A machine: its clock runs at a rate of its own, and all of it stands still for a while.
+//! A machine: its clock runs at a rate of its own, and all of it can stall for a while.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,17 +30,17 @@ impl Host {
         Moment::from_nanos(scaled(now, 1_000_000 + self.faster, 1_000_000, false))
     }
 
-    /// When its clock shows that.
+    /// When its clock shows this moment.
     pub(crate) fn when(&self, moment: Moment) -> u64 {
         scaled(moment.as_nanos(), 1_000_000, 1_000_000 + self.faster, true)
     }
 
-    /// How long that is for everybody else, which takes this time on its own clock.
+    /// Converts a time on its own clock to the time that passes for everything else.
     pub(crate) fn elsewhere(&self, time: Duration) -> u64 {
         self.when(Moment::since_origin(time))
     }
 
-    /// Does this now, or when it goes on.
+    /// Runs `deed` now, or when the machine goes on.
     pub(crate) fn run(&self, world: &Rc<World>, process: Rc<Process>, deed: Deed) {
         if self.is_stopped.get() {
             self.waiting.borrow_mut().push((process, deed));
@@ -49,7 +49,7 @@ impl Host {
         }
     }
 
-    /// Stops everything on it. Its clock goes on.
+    /// Stops everything on the machine except its clock.
     pub(crate) fn stop(&self) {
         self.is_stopped.set(true);
     }

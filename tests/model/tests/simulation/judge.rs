@@ -45,7 +45,7 @@ impl Totals {
         }
     }
 
-    /// Each, with the least that there has to be in a thousand worlds.
+    /// Each total, with the minimum for a thousand worlds.
     pub(crate) fn each(&self) -> [(&'static str, u64, u64); 11] {
         [
             ("acquisitions", self.acquisitions, 5000),

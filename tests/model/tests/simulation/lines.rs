@@ -1,5 +1,5 @@
-//! Who waits for each lock, who holds it and since when nobody does, as the store sees it; and
-//! whether those who wait are treated fairly.
+//! The waiters and the holder of each lock, and since when it is free, as the store sees it; and
+//! whether waiters are treated fairly.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,14 +17,16 @@ use crate::{
     world::{LONGEST_LEASE, MILLI},
 };
 
-/// How long a notice takes, and a turn that follows it, where nothing goes wrong.
+/// How long a notice and the turn that follows it take, where nothing goes wrong.
 const NOTICE: u64 = 20 * MILLI;
 
-/// For how long a lock is free at most although its queue is not empty, where only notices are lost:
-/// a reservation that runs out is looked after by who has handed the lock over, also by a look.
+/// The longest that a lock with a queue may be free where at most notices are lost: the process
+/// that handed the lock over takes care of a reservation that runs out, if necessary by a look of
+/// its own.
 const TURN: u64 = 100 * MILLI;
 
-/// How long a lock is held at most unless it is renewed: an extension may come twice, and again.
+/// The longest that a lock may be held without a renewal: there may be several extensions, and each
+/// may be executed twice.
 const LONGEST: Duration = Duration::from_millis(LONGEST_LEASE + 10 * LONGEST_EXTENSION);
 
 pub(crate) struct Lines {
@@ -36,16 +38,16 @@ pub(crate) struct Lines {
 
 #[derive(Default)]
 struct Line {
-    /// Who holds the lock, and until when unless it is renewed.
+    /// The holder of the lock, and when its lease ends unless it is renewed.
     holder: Option<(Token, u64)>,
     free_since: u64,
     /// It became free because its time was up.
     ran_out: bool,
-    /// Its holder came when the time of the one before was up, and may not know of others that wait.
+    /// Its holder came when the previous holder's time was up, and may not know of other waiters.
     is_newcomer: bool,
-    /// Who stands in the queue, and since when.
+    /// The tokens in the queue, and since when.
     queued: BTreeMap<String, u64>,
-    /// When nobody held it, of late.
+    /// The recent times in which the lock was free.
     gaps: Vec<(u64, u64)>,
 }
 
@@ -72,7 +74,7 @@ impl Lines {
         }
     }
 
-    /// Before anything is done to a lock: its time may be up.
+    /// Called before an operation on a lock: its time may be up.
     pub(crate) fn look(&mut self, key: &Arc<str>, now: u64) {
         let line = self.line(key);
         // The store rounds down what remains.
@@ -83,7 +85,7 @@ impl Lines {
         }
     }
 
-    /// After it.
+    /// Called after the operation.
     pub(crate) fn now_held(
         &mut self,
         key: &Arc<str>,
@@ -121,18 +123,18 @@ impl Lines {
         }
     }
 
-    /// A token stands in the queue.
+    /// A token is in the queue.
     pub(crate) fn queued(&mut self, key: &Arc<str>, token: &Token, now: u64) {
         self.line(key).queued.entry(token.as_str().to_owned()).or_insert(now);
     }
 
-    /// It does not any more.
+    /// A token has left the queue.
     pub(crate) fn left(&mut self, key: &Arc<str>, token: &Token) {
         self.line(key).queued.remove(token.as_str());
     }
 
-    /// A token is granted a lock that was free, or its own already. Where nothing goes wrong, a
-    /// newcomer passes nobody, unless the time of the holder was up.
+    /// A token is granted a lock that was free, or that it already held. Where nothing goes wrong,
+    /// a newcomer passes no waiter, unless the holder's time was up.
     pub(crate) fn granted(
         &mut self,
         key: &Arc<str>,
@@ -160,7 +162,8 @@ impl Lines {
         self.contended.insert((client.to_owned(), number));
     }
 
-    /// A process keeps a lock for its own next caller: what is wrong with that.
+    /// A process keeps a lock for its own next caller. Returns what is wrong with that, if
+    /// anything.
     pub(crate) fn passed_on(
         &mut self,
         process: &Process,
@@ -178,10 +181,10 @@ impl Lines {
         let longest = others.map(|(_, since)| *since + NOTICE).min();
         let waits = longest.is_some_and(|since| since < now);
         (hears && waits && !line.is_newcomer)
-            .then(|| format!("{key}: kept, though others wait for long"))
+            .then(|| format!("{key}: kept, though others have waited long"))
     }
 
-    /// For how long nobody held a lock, at a stretch, in this time.
+    /// The longest stretch in this time in which the lock was free.
     pub(crate) fn longest_gap(&mut self, key: &Arc<str>, [from, to]: [u64; 2]) -> u64 {
         self.look(key, to);
         let line = self.line(key);

@@ -18,14 +18,15 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// How long after its patience is over a caller may have to wait for its answer: for a last look, as
+/// How much longer than its patience a caller may have to wait for its answer: for a last look, as
 /// long as the store may be silent.
 const LAST_LOOK: u64 = 6000 * MILLI;
 
-/// For how long a lock may be free while somebody waits for it: a heartbeat, a cut and a lost reply.
+/// The longest that a lock may be free while a caller waits for it: a heartbeat, a cut and a lost
+/// reply.
 const HEARTBEAT: u64 = 12_000 * MILLI;
 
-/// One caller after the other.
+/// Makes one acquisition after another.
 pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) {
     for _ in 0..rounds {
         if random.one_in(3) {
@@ -35,14 +36,14 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
         let hold =
             if random.one_in(5) { random.below(3000 * MILLI) } else { random.below(60 * MILLI) };
         let mut terms = Terms::of_run(process.lease, None);
-        // What passes between callers with other leases is asked for anew, with the same token.
+        // A hand-over between callers with different leases is a new request with the same token.
         if random.one_in(3) {
             terms.lease = (process.lease / 3).max(ms(400));
         }
         if random.one_in(4) {
             terms.hold_at_least = ms(random.below(300));
         }
-        // It never ends a hold where nothing goes wrong.
+        // The limit is chosen so that it never ends a hold where nothing goes wrong.
         if random.one_in(6) {
             let limit = terms.lease + ms(random.below(1000));
             let is_harmless =
@@ -88,7 +89,8 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
             process.world.violation(format!("{key}: lost where nothing goes wrong"));
         }
         if random.one_in(6) && terms.hold_at_most.is_none() {
-            // The caller that asked for it goes away: its answer may come when the lock is another's.
+            // The extension's caller goes away: its answer may come when another caller has the
+            // lock.
             let by = ms(1 + random.below(LONGEST_EXTENSION));
             process.within(random.below(4 * MILLI), held.extend(by)).await;
         }
@@ -101,7 +103,7 @@ pub(crate) async fn call(process: Rc<Process>, mut random: Random, rounds: u64) 
                 drop(held);
                 flush(&process, &key, &token, terms).await;
             }
-            // By another task than that which has acquired it.
+            // Dropped by another task than the one that acquired it.
             _ => drop(process.spawn(async move { drop(held) })),
         }
     }
@@ -144,7 +146,7 @@ async fn acquire(
     told
 }
 
-/// A lock, if the caller has got it; what else it is told is counted.
+/// Returns the lock if it was granted, and counts the other outcomes.
 fn granted(process: &Process, key: &str, told: Result<Told, Refusal>) -> Option<Held> {
     let is_calm = process.world.weather.is_calm();
     match told {
@@ -170,7 +172,7 @@ async fn extend(process: &Process, held: &Held, by: Duration) {
     }
 }
 
-/// After a flush, what was dropped before it is free.
+/// Flushes: afterwards, a lock that was dropped before is free.
 async fn flush(process: &Rc<Process>, key: &Arc<str>, token: &Token, terms: Terms) {
     let _ = process.ask(None, Command::Flush).await;
     let world = &process.world;
@@ -178,14 +180,14 @@ async fn flush(process: &Rc<Process>, key: &Arc<str>, token: &Token, terms: Term
     let number = lock_core::token::parts(token).1;
     let is_kept = !terms.hold_at_least.is_zero() || process.cares_for(number);
     if world.weather.is_calm() && holder.as_ref() == Some(token) && !is_kept {
-        // It may be the entry of those who came next.
+        // The entry may serve callers that came later.
         if !process.waits_for(key) {
             world.violation(format!("{key}: held after a flush"));
         }
     }
 }
 
-/// A lock goes on without its holder, and somebody else takes it over, or not.
+/// Leaks a lock, which another caller adopts, or does not.
 fn leak(process: &Rc<Process>, held: Held, random: &mut Random) {
     let (key, token) = (Arc::clone(&held.hold.key), held.leak());
     process.leaked(lock_core::token::parts(&token).1);

@@ -1,31 +1,31 @@
-//! The engine and the table, as they are, in worlds in which everything goes wrong: on a network that
-//! loses, delays and repeats, in virtual time, from a seed.
+//! The engine and the table, unchanged, in worlds where everything goes wrong: in virtual time,
+//! from a seed, on a network that loses, delays and repeats messages.
 //!
-//! Three clients share one store, each over a connection of its own: requests arrive in order and late,
-//! are lost, are executed twice, or are answered to nobody; the connection is cut for a while; notices
-//! come late, in another order, or never. Each client is on a host of its own, whose clock is a little
-//! faster or slower, and which may stand still for longer than a lease. Its processes end in any way.
-//! Locks are forced free; the store forgets, fails over to a replica that lacks the last writes, and
-//! sets its clocks. Callers wait for locks and give up, hand them on, extend and adopt them; they make
-//! debounced calls, and durable ones, which the worker of any process runs. All of it is drawn from the
-//! seed, and nothing else is: there is no thread, no runtime and no clock in a world. So a seed that
-//! fails can be run again:
+//! Three clients share one store, each over a connection of its own: requests arrive in order and
+//! late, are lost, are executed twice, or lose their answers; the connection is cut for a while;
+//! notices come late, in another order, or never. Each client is on a host of its own, whose clock
+//! is a little faster or slower, and which may stall for longer than a lease. Its processes end in
+//! every possible way. Locks are forced free; the store forgets, fails over to a replica that lacks
+//! the last writes, and sets its clocks. Callers wait for locks and give up, hand them on, extend
+//! and adopt them; they make debounced calls, and durable ones, which the worker of any process
+//! runs. Everything depends on the seed and on nothing else: a world has no thread, no runtime and
+//! no clock. So a seed that fails can be run again:
 //!
 //! ```text
 //! LOCK_SEED=4711 cargo test -p lock-model --test simulation -- --nocapture
 //! LOCK_SEEDS=1000000 cargo test --release -p lock-model --test simulation -- --nocapture
 //! ```
 //!
-//! With `LOCK_TRACE` in the environment each step is printed; with `LOCK_GO_ON` all seeds that fail are,
-//! and not only the first.
+//! With `LOCK_TRACE` in the environment each step is printed. With `LOCK_GO_ON`, all failing seeds
+//! are printed, not only the first.
 //!
 //! - [`world`]: the agenda, and how a world ends; [`weather`]: what goes wrong; [`host`]: clocks;
-//! - [`process`]: an engine and what drives it, as the keeper of `lock` does; [`tasks`]: what runs
-//!   there; [`held`]: a lock in the hands of its holder; [`network`]: its connection;
-//! - [`locks`], [`debounced`], [`durable`]: who calls;
-//! - [`store`]: the table; what the store sees is judged there, in [`lines`] (who waits and who holds),
-//!   [`bursts`] (which call may run) and [`books`] (which call has to); what the holders see is judged
-//!   as in the histories; [`judge`]: what it comes to.
+//! - [`process`]: an engine, driven as by the keeper of `lock`; [`tasks`]: the tasks of a process;
+//!   [`held`]: a lock from its holder's view; [`network`]: its connection;
+//! - [`locks`], [`debounced`], [`durable`]: the callers;
+//! - [`store`]: the table. What the store sees is judged there, in [`lines`] (waiters and holders),
+//!   [`bursts`] (which call may run) and [`books`] (which call has to run). What the holders see is
+//!   judged as in the histories; [`judge`] has the totals.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -65,20 +65,21 @@ use judge::Totals;
 /// How many seeds a run of the suite tries.
 const SEEDS: u64 = 10_000;
 
-/// A digest of what the clients of the first seeds ask their store: operation, key, token and time of
-/// each request. The code that decides about that may change; its decisions change on purpose only.
+/// A digest of what the clients of the first seeds ask their store: operation, key, token and time
+/// of each request. The deciding code may be rewritten; its decisions may change only on purpose.
 const RECORDED: (u64, u64) = (2_000, 0x8802_9bd7_4579_cfd7);
 
-/// What many worlds come to.
+/// The totals of many worlds.
 #[derive(Default)]
 struct Sum {
     totals: Totals,
-    /// Of the recorded ones.
+    /// The digest of the recorded seeds.
     digest: u64,
     failed: Vec<u64>,
 }
 
-/// All of these seeds, on two threads. It ends at the first one that fails, unless it is to `go_on`.
+/// Runs all of these seeds on two threads. Ends at the first one that fails, unless it is to
+/// `go_on`.
 fn run_all(seeds: u64, go_on: bool) -> Sum {
     let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
     let work = || {
@@ -93,7 +94,7 @@ fn run_all(seeds: u64, go_on: bool) -> Sum {
                 Ok((_, totals, digest, violations)) if violations.is_empty() => {
                     sum.totals += totals;
                     if seed < RECORDED.0 {
-                        // In any order, for the threads are in none.
+                        // A sum, because the threads finish in no particular order.
                         sum.digest = sum.digest.wrapping_add(digest.rotate_left(seed as u32));
                     }
                 }

@@ -1,4 +1,4 @@
-//! The simulation has teeth: mistakes that are made on purpose make worlds fail.
+//! The simulation finds deliberate mistakes: each makes a world fail.
 //!
 //! A mistake is switched on for a whole process, so this test runs another one for each.
 
@@ -9,7 +9,7 @@ use std::{
 
 use lock_model::mistakes::BY_CHANCE;
 
-/// How many worlds there are for each, at most: the first that fails is enough.
+/// The most worlds that are tried for each: the first that fails is enough.
 const SEEDS: &str = "2000";
 
 #[test]
@@ -27,11 +27,11 @@ fn worlds_fail_of_each_mistake() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        // Not of requests that differ from what was recorded: a world has to fail.
+        // Requests that differ from the recorded ones do not count: a world has to fail.
         let failed = text.lines().find(|line| line.contains("LOCK_SEED="));
         println!("{mutant:?}: {}", failed.unwrap_or("nothing fails"));
         failed.is_none()
     });
     let survivors: Vec<_> = survivors.collect();
-    assert!(survivors.is_empty(), "no world fails of {survivors:?}");
+    assert!(survivors.is_empty(), "no world fails because of {survivors:?}");
 }

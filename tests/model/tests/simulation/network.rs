@@ -1,4 +1,4 @@
-//! The connection of a process to the store, on a network that loses, delays and repeats.
+//! The connection of a process to the store, on a network that loses, delays and repeats messages.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,12 +25,12 @@ use crate::{
 
 pub(crate) struct Connection {
     random: RefCell<Random>,
-    /// Calls without an answer so far.
+    /// Calls that have not been answered.
     in_flight: RefCell<BTreeMap<u64, Rc<Call<Caller>>>>,
     calls: Cell<u64>,
     /// The last call that asked for a lock with each token.
     asked: RefCell<BTreeMap<String, u64>>,
-    /// When the last request arrives that was sent: those behind it arrive no earlier.
+    /// When the last request that was sent arrives: later ones arrive no earlier.
     arrival: Cell<u64>,
     /// Nothing passes until then.
     cut_until: Cell<u64>,
@@ -56,7 +56,7 @@ impl Connection {
         now < self.cut_until.get()
     }
 
-    /// How long something takes on its way.
+    /// How long a message is on its way.
     fn delay(&self, is_calm: bool) -> u64 {
         let mut random = self.random.borrow_mut();
         let late = !is_calm && random.one_in(40);
@@ -87,7 +87,7 @@ impl Process {
         self.world.on(now + limit, self, move |_, process| {
             let call = process.connection.in_flight.borrow_mut().remove(&number);
             if let Some(call) = call {
-                process.world.trace(|| format!("{} hears nothing of {number}", process.id));
+                process.world.trace(|| format!("{} gets no answer to {number}", process.id));
                 process.answer(no_answer(&call));
             }
         });
@@ -103,7 +103,7 @@ impl Process {
             return;
         }
         let process = Rc::clone(self);
-        // It arrives, whatever becomes of who sent it.
+        // It arrives, whatever happens to its sender.
         world.at(arrival, move |world| {
             let answer = world.execute(&call);
             world.trace(|| format!("{} {number} is executed: {}", process.id, said(&answer)));
@@ -114,19 +114,19 @@ impl Process {
             if matches!(fate, Fate::ReplyLost) {
                 return;
             }
-            // An answer may come before one to what was asked before.
+            // An answer may overtake the one to an earlier request.
             let at = world.now() + back;
             world.on(at, &process, move |_, process| {
                 let waits = process.connection.in_flight.borrow_mut().remove(&number);
                 if waits.is_some() {
-                    process.world.trace(|| format!("{} hears of {number}", process.id));
+                    process.world.trace(|| format!("{} gets the answer to {number}", process.id));
                     process.answer(answer);
                 }
             });
         });
     }
 
-    /// One renewal of a hold at a time.
+    /// Checks that a hold has at most one renewal on its way.
     fn judge_renewals(&self, call: &Call<Caller>, number: u64) {
         let mut asked = self.connection.asked.borrow_mut();
         if let Call::Acquire(batch) = call {
@@ -145,8 +145,8 @@ impl Process {
         }
     }
 
-    /// Nothing passes for a while. What is on its way arrives afterwards, if at all; and those
-    /// who wait for an answer are told at once that none will come, or wait in vain.
+    /// Nothing passes for a while. Messages on their way arrive afterwards, if at all. Callers that
+    /// wait for an answer are told at once that none will come (`is_noticed`), or wait in vain.
     pub(crate) fn cut(self: &Rc<Self>, until: u64, is_noticed: bool) {
         self.connection.cut_until.set(until);
         self.world.fault();
@@ -163,7 +163,7 @@ impl Process {
         self.world.at(until, move |_| process.connect());
     }
 
-    /// Notices come from now on.
+    /// Subscribes: notices come from now on.
     pub(crate) fn connect(self: &Rc<Self>) {
         if self.is_dead.get() || self.delivery == Delivery::Polling {
             return;
@@ -175,7 +175,7 @@ impl Process {
         });
     }
 
-    /// The store has something to say to it.
+    /// The store sends the process a notice, which may be lost.
     pub(crate) fn say(self: &Rc<Self>, notice: Notice) {
         let (world, connection) = (&self.world, &self.connection);
         let is_lost = match () {
@@ -192,7 +192,8 @@ impl Process {
     }
 }
 
-/// What a request is about: its operation, and the key of each item, with its token where it has one.
+/// The content of a request: its operation, and the key of each item, with its token where it has
+/// one.
 pub(crate) struct Seen(&'static str, Vec<(Arc<str>, Option<Token>)>);
 
 impl Seen {
@@ -240,7 +241,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// What the store has answered, for those who read a trace.
+/// The store's answer, as text for a trace.
 fn said(answer: &Answer<Caller>) -> String {
     match answer {
         Answer::Acquired(_, answers) => format!("{answers:?}"),
@@ -256,9 +257,9 @@ fn said(answer: &Answer<Caller>) -> String {
     }
 }
 
-/// A digest of every request, in order: who asked what of which key, with which token, and when.
+/// A digest of every request, in order: client, operation, key, token and time.
 ///
-/// What decides about requests may be rewritten, and must go on asking for the same.
+/// The code that decides about requests may be rewritten, but has to send the same requests.
 pub(crate) struct Digest(u64);
 
 impl Default for Digest {
@@ -291,7 +292,7 @@ impl Digest {
 }
 
 impl World {
-    /// What the store makes of a call that has arrived, and whom it tells.
+    /// Has the store execute a call that has arrived, and sends the resulting notices.
     fn execute(self: &Rc<Self>, call: &Call<Caller>) -> Answer<Caller> {
         let mut judge = self.judge.borrow_mut();
         let (answer, notices) = self.store.borrow_mut().execute(call, self.now(), &mut judge);

@@ -1,4 +1,4 @@
-//! A process: an engine, and what drives it, as the keeper of `lock` does.
+//! A process: an engine, driven as by the keeper of `lock`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,10 +30,10 @@ use crate::{
     world::{MILLI, World},
 };
 
-/// How long after its caller has gone away a lock is free.
+/// How soon a lock is free after its caller has gone away.
 const CANCELLED: u64 = 100 * MILLI;
 
-/// How long `hold_at_least` keeps one, and a release takes.
+/// The longest that `hold_at_least` and the release keep a lock.
 const KEPT: u64 = 350 * MILLI;
 
 enum Message {
@@ -44,7 +44,7 @@ enum Message {
 /// One life of a client.
 pub(crate) struct Process {
     pub(crate) world: Rc<World>,
-    /// Which client it is, and what its tokens begin with in this life.
+    /// The index of its client, and the beginning of its tokens in this life.
     pub(crate) client: usize,
     pub(crate) id: String,
     pub(crate) lease: Duration,
@@ -52,7 +52,7 @@ pub(crate) struct Process {
     pub(crate) host: Rc<Host>,
     pub(crate) connection: Connection,
     pub(crate) tasks: Tasks,
-    /// What its callers hold, by the numbers of the callers.
+    /// The holds of its callers, by the callers' numbers.
     pub(crate) open: RefCell<BTreeMap<u64, Open>>,
     pub(crate) is_dead: Cell<bool>,
     /// It was told to shut down, which costs its locks.
@@ -60,14 +60,14 @@ pub(crate) struct Process {
     engine: RefCell<Engine<Caller>>,
     answers: RefCell<VecDeque<Answer<Caller>>>,
     messages: RefCell<VecDeque<Message>>,
-    /// What each guard shares with the keeper, by the number in its token.
+    /// The state that each guard shares with the keeper, by the number in its token.
     holds: RefCell<BTreeMap<u64, Rc<Hold>>>,
     numbers: Cell<u64>,
     /// How many of its callers wait for each lock.
     waiting: RefCell<BTreeMap<Arc<str>, u64>>,
-    /// Where its callers wait.
+    /// The slots in which its callers wait.
     slots: RefCell<Vec<Weak<Slot>>>,
-    /// When what has a token of this number was let go of.
+    /// When the lock with the token of this number was released.
     let_go: RefCell<BTreeMap<u64, u64>>,
     turn_at: Cell<u64>,
     random: RefCell<Random>,
@@ -81,7 +81,7 @@ impl Process {
         (lease, delivery): (Duration, Delivery),
         random: &mut Random,
     ) -> Rc<Self> {
-        // As different as the ids of two seeds and two lives are.
+        // Different for each seed and each life, as real ids are.
         let id = format!("{client}.{life}.{}", world.seed);
         let engine = Engine::new(&*id, Arc::new(|_| 0));
         let this = Rc::new(Self {
@@ -112,7 +112,7 @@ impl Process {
         this
     }
 
-    /// How long it takes until somebody has time: mostly none, as far as that matters.
+    /// How long a message or a wake-up takes inside the process: mostly next to nothing.
     pub(crate) fn pause(&self) -> u64 {
         let mut random = self.random.borrow_mut();
         let longest = match random.below(8) {
@@ -125,7 +125,7 @@ impl Process {
 
     // What its callers do.
 
-    /// Tells the keeper something.
+    /// Sends the keeper a command.
     pub(crate) fn send(self: &Rc<Self>, command: Command<Caller>) {
         self.post(Message::Command(command));
     }
@@ -148,7 +148,7 @@ impl Process {
         self.turn_by(self.world.now());
     }
 
-    /// Asks the keeper for something, and waits for the answer.
+    /// Sends the keeper a command, and waits for the answer.
     pub(crate) fn ask(
         self: &Rc<Self>,
         key: Option<&Arc<str>>,
@@ -170,7 +170,7 @@ impl Process {
         self.ask(None, |to| Command::Query(Box::new(query), to))
     }
 
-    /// Asks for a lock. A caller that goes away says so at once.
+    /// Asks for a lock. A caller that goes away withdraws at once.
     pub(crate) fn ask_for(
         self: &Rc<Self>,
         key: &Arc<str>,
@@ -256,7 +256,7 @@ impl Process {
         }
     }
 
-    /// The keeper has ended: those who still wait for it are told that.
+    /// The keeper has ended: tells the callers that still wait for it.
     fn close(self: &Rc<Self>) {
         self.connection.forget();
         self.answers.take();
@@ -330,7 +330,7 @@ impl Process {
                         self.declare_lost(&hold, now);
                     }
                 }
-                Output::Waiting(_) => unreachable!("nobody wants to hear of that"),
+                Output::Waiting(_) => unreachable!("no caller asked for that"),
             }
         }
         any
@@ -346,8 +346,8 @@ impl Process {
 
     fn grant(self: &Rc<Self>, engine: &mut Engine<Caller>, to: &Caller, grant: Grant, now: Moment) {
         let Grant { hold: name, token, fencing_token, deadline, work } = grant;
-        let slot = to.0.as_ref().expect("who asks for a lock waits for it");
-        let key = slot.key.clone().expect("who is granted a lock has asked for one");
+        let slot = to.0.as_ref().expect("a caller that asks for a lock waits for it");
+        let key = slot.key.clone().expect("a caller that is granted a lock has asked for it");
         if deadline <= now {
             self.world.violation(format!("{key}: a grant that was over when it came"));
         }
@@ -377,7 +377,7 @@ impl Process {
         }
     }
 
-    /// Is there a caller, or a keeper, that takes care of what this token holds?
+    /// Does a caller or the keeper still take care of what this token holds?
     pub(crate) fn cares_for(&self, number: u64) -> bool {
         self.holds.borrow().contains_key(&number)
     }
@@ -386,12 +386,13 @@ impl Process {
         self.waiting.borrow().get(key).is_some_and(|count| *count > 0)
     }
 
-    /// The lock of this token goes on without this process.
+    /// The lock of this token is left to whichever process adopts it.
     pub(crate) fn leaked(&self, number: u64) {
         self.let_go.borrow_mut().insert(number, u64::MAX);
     }
 
-    /// A caller has gone away: what it may have been granted is free soon, where nothing goes wrong.
+    /// A caller has gone away: checks that a lock it may have been granted is free soon, where
+    /// nothing goes wrong.
     fn judge_cancelled(self: &Rc<Self>, key: &Arc<str>, number: u64) {
         if !self.world.weather.is_calm() || self.is_closing.get() {
             return;
@@ -403,19 +404,20 @@ impl Process {
             let let_go = process.let_go.borrow().get(&number).copied().unwrap_or_default();
             let is_kept = let_go.saturating_add(KEPT) > world.now();
             if is_its && !is_kept && !process.cares_for(number) && !process.waits_for(&key) {
-                world.violation(format!("{key}: held by {number}, whose caller is gone for long"));
+                world.violation(format!("{key}: held by {number}, whose caller has long gone"));
             }
         });
     }
 
-    /// Nobody asks for anything any more, and the process ends in its own time.
+    /// All handles are dropped: no caller asks for anything any more, and the keeper ends in its
+    /// own time.
     pub(crate) fn abandon(self: &Rc<Self>) {
         self.is_closing.set(true);
         self.tasks.abort();
         self.send(Command::Abandon);
     }
 
-    /// It ends, and says nothing of it to anybody.
+    /// Ends without telling the store or the callers.
     pub(crate) fn kill(&self) {
         self.end_sections();
         self.is_dead.set(true);
@@ -425,7 +427,7 @@ impl Process {
         self.connection.forget();
     }
 
-    /// Ends what refers to each other.
+    /// Breaks the reference cycles.
     pub(crate) fn forget(&self) {
         self.kill();
         let engine = Engine::new("gone", Arc::new(|_| 0));
@@ -433,7 +435,7 @@ impl Process {
     }
 }
 
-/// What a caller asks, for those who read a trace.
+/// A caller's command, as text for a trace.
 fn asked(command: &Command<Caller>) -> String {
     match command {
         Command::Acquire(acquire) => {

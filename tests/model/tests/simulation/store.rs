@@ -1,4 +1,4 @@
-//! The store: the table, its clocks, and what is judged of each request that it executes.
+//! The store: the table, its clocks, and the checks of each request that it executes.
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
     world::{MILLI, book},
 };
 
-/// What the clock of the fences shows at first, in microseconds.
+/// The first reading of the clock of the fences, in microseconds.
 const EPOCH: u64 = 1_700_000_000_000_000;
 
 /// How the store reaches a process.
@@ -36,7 +36,7 @@ const EPOCH: u64 = 1_700_000_000_000_000;
 pub(crate) struct Line(pub(crate) Rc<Process>);
 
 impl Subscriber for Line {
-    /// A store hears of the end of a process only when it hangs up.
+    /// A store learns of the end of a process only when the connection is closed.
     fn is_there(&self) -> bool {
         true
     }
@@ -44,7 +44,8 @@ impl Subscriber for Line {
 
 pub(crate) struct Store {
     table: Table<Line>,
-    /// How far its clock was set ahead, in nanoseconds; and that of the fences back, in microseconds.
+    /// By how much its clock was set ahead, in nanoseconds, and the clock of the fences back, in
+    /// microseconds.
     ahead: u64,
     back: u64,
     fences: BTreeMap<Arc<str>, u64>,
@@ -71,7 +72,7 @@ impl Store {
         Now { moment: Moment::from_nanos(now), micros: EPOCH + now / 1000 - self.back }
     }
 
-    /// Microseconds of its clock, as if that was never set back.
+    /// Microseconds of its clock, as if it had never been set back.
     pub(crate) fn micros(&self, now: u64) -> u64 {
         (now + self.ahead) / 1000
     }
@@ -85,9 +86,9 @@ impl Store {
         self.table.unsubscribe(client);
     }
 
-    // What befalls it.
+    // Faults.
 
-    /// It loses all data, and the counter of the fences with it.
+    /// Loses all data, including the counter of the fences.
     pub(crate) fn lose_all(&mut self) {
         self.table.lose_all();
         self.bursts.forgotten();
@@ -116,9 +117,9 @@ impl Store {
         self.bursts.lost_track();
     }
 
-    // What is asked.
+    // Requests.
 
-    /// Executes a call: the answer, and who is to be told what.
+    /// Executes a call. Returns the answer, and the notices to send.
     pub(crate) fn execute(
         &mut self,
         call: &Call<Caller>,
@@ -234,7 +235,7 @@ impl Store {
         }
     }
 
-    /// Fences grow, whatever was lost.
+    /// Checks that fences grow, whatever was lost.
     fn fence(&mut self, key: &Arc<str>, fence: u64, judge: &mut Judge) {
         let last = self.fences.insert(Arc::clone(key), fence).unwrap_or(0);
         if fence <= last {
@@ -242,7 +243,7 @@ impl Store {
         }
     }
 
-    /// What a process is about to ask, before the engine hears of it.
+    /// Records a query that a process is about to make, before the engine gets it.
     pub(crate) fn asked(&mut self, client: &str, query: &Query, now: u64) {
         if let Query::EndWindow { window, end, .. } = query {
             let micros = self.micros(now);
@@ -262,15 +263,15 @@ impl Store {
         }
     }
 
-    // What is looked at from outside.
+    // Inspection.
 
-    /// Who holds a lock.
+    /// The holder of a lock.
     pub(crate) fn holder(&mut self, key: &Arc<str>, now: u64) -> Option<Token> {
         let at = self.at(now);
         self.holder_of(key, at)
     }
 
-    /// Is there no durable call that is still to be run?
+    /// Have all durable calls been run?
     pub(crate) fn is_drained(&mut self, now: u64) -> bool {
         let at = self.at(now);
         let due = self.table.due(&DueRequest::new(book(), 100), at);

@@ -1,4 +1,4 @@
-//! Tasks of a process, each a future, on an executor that does as the agenda of the world says.
+//! Tasks of a process, each a future, on an executor driven by the agenda of the world.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,13 +17,13 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 #[derive(Default)]
 pub(crate) struct Tasks {
-    /// Without those that have ended, or are being polled.
+    /// The tasks; `None` for those that have ended or are being polled.
     tasks: RefCell<Vec<Option<Task>>>,
     current: Cell<usize>,
 }
 
 impl Tasks {
-    /// The one that is being polled.
+    /// The task that is being polled.
     pub(crate) fn current(&self) -> usize {
         self.current.get()
     }
@@ -36,14 +36,14 @@ impl Tasks {
         }
     }
 
-    /// Those that have not ended.
+    /// Lists the tasks that have not ended.
     pub(crate) fn left(&self, of: &str) -> String {
         let tasks = self.tasks.borrow();
         let left = tasks.iter().enumerate().filter(|(_, task)| task.is_some());
         left.map(|(task, _)| format!(" {task} of {of}")).collect()
     }
 
-    /// Drops all of them.
+    /// Drops all tasks.
     pub(crate) fn abort(&self) {
         let tasks: Vec<_> = self.tasks.borrow_mut().iter_mut().map(Option::take).collect();
         drop(tasks);
@@ -51,7 +51,7 @@ impl Tasks {
 }
 
 impl Process {
-    /// Begins a task.
+    /// Starts a task.
     pub(crate) fn spawn(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) -> usize {
         if self.is_dead.get() {
             return 0;
@@ -65,7 +65,7 @@ impl Process {
         task
     }
 
-    /// Begins a task that the world has to see the end of.
+    /// Starts a task that has to end before the world may.
     pub(crate) fn spawn_counted(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) {
         let counted = Counted::new(&self.world);
         self.spawn(async move {
@@ -74,7 +74,7 @@ impl Process {
         });
     }
 
-    /// Lets a task go on, as soon as its executor has time for it.
+    /// Wakes a task, which goes on as soon as its executor has time for it.
     pub(crate) fn wake(self: &Rc<Self>, task: usize) {
         let late = self.pause();
         self.wake_at(self.world.now() + late, task);
@@ -84,7 +84,7 @@ impl Process {
         self.world.on(at, self, move |_, process| process.tasks.poll(task));
     }
 
-    /// Waits until then.
+    /// Waits until this time.
     pub(crate) async fn sleep_until(self: &Rc<Self>, until: u64) {
         if self.world.now() >= until {
             return;
@@ -97,7 +97,7 @@ impl Process {
         .await;
     }
 
-    /// Waits until then, or until a wake-up finds this so.
+    /// Waits until this time, or until a wake-up finds that `is_so` holds.
     pub(crate) async fn sleep_or(self: &Rc<Self>, until: u64, is_so: impl Fn() -> bool) {
         self.wake_at(until.max(self.world.now()), self.tasks.current());
         poll_fn(|_| match self.world.now() >= until || is_so() {
@@ -111,7 +111,7 @@ impl Process {
         self.sleep_until(self.world.now() + nanos).await;
     }
 
-    /// What a future comes to, unless it takes longer than this: then it is dropped.
+    /// Returns the output of a future, or drops it if it takes longer than this.
     pub(crate) async fn within<F: Future>(
         self: &Rc<Self>,
         nanos: u64,
@@ -135,7 +135,7 @@ pub(crate) enum Told {
     Else(Outcome),
 }
 
-/// Where a caller waits for its answer.
+/// The place where a caller waits for its answer.
 pub(crate) struct Slot {
     pub(crate) task: usize,
     /// The lock that it asks for.
@@ -144,7 +144,7 @@ pub(crate) struct Slot {
     pub(crate) is_closed: Cell<bool>,
 }
 
-/// One that waits for an answer, as the engine knows it.
+/// A waiting caller, as the engine knows it.
 #[derive(Clone, Default)]
 pub(crate) struct Caller(pub(crate) Option<Rc<Slot>>);
 
@@ -154,7 +154,7 @@ impl io::Caller for Caller {
     }
 }
 
-/// The end of a caller that waits.
+/// The caller's end of a slot.
 pub(crate) struct Reply(pub(crate) Rc<Slot>);
 
 impl Future for Reply {
@@ -168,13 +168,13 @@ impl Future for Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         self.0.is_closed.set(true);
-        // A lock that is already on its way to its caller is let go of.
+        // A lock that is already on its way to its caller is released.
         let answer = self.0.answer.borrow_mut().take();
         drop(answer);
     }
 }
 
-/// Counts what the world has to see the end of.
+/// Counts, while it lives, as something that has to end before the world may.
 pub(crate) struct Counted(Rc<World>);
 
 impl Counted {

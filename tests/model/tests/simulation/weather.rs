@@ -1,4 +1,4 @@
-//! What is wrong with a world, and when it happens.
+//! The faults of a world, and their times.
 
 use std::rc::Rc;
 
@@ -14,28 +14,29 @@ use crate::{
     world::{IDS, LONGEST_LEASE, MILLI, World, lock_key, run_key},
 };
 
-/// From then on nothing is done to a world besides its network.
+/// From this time on, nothing but the network disturbs a world.
 const CLEARS_UP: u64 = 90_000 * MILLI;
 
-/// How many processes end at most.
+/// The most processes that are ended.
 const MOST_ENDS: u64 = 5;
 
-/// What is wrong with a world besides its network.
+/// The faults of a world besides those of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
-    /// Nothing, and nothing with its network either: no lock may be lost, and all have their turn.
+    /// None, and the network has none either: no lock may be lost, and every waiter gets its turn.
     Calm,
     /// Notices are lost, and nothing else.
     Deaf,
-    /// Nothing.
+    /// None.
     Fair,
-    /// Hosts stand still.
+    /// Hosts stall.
     Stalls,
-    /// Processes end: they are killed, shut down, or given up by those who use them.
+    /// Processes end: they are killed, shut down, or abandoned by their callers.
     Crashes,
     /// Locks are forced free.
     Forced,
-    /// The store loses all, or what a replica had not heard of, or sets its clock ahead.
+    /// The store loses all data, or the writes that a replica had not received, or sets its clock
+    /// ahead.
     Forgetful,
     /// The store sets the clock of its tokens back. Never with a loss of the counter: those would be
     /// two faults at once.
@@ -56,7 +57,7 @@ impl Weather {
         }
     }
 
-    /// Does each request come to its answer, soon and once?
+    /// Does each request get its answer, soon and once?
     pub(crate) fn is_calm(self) -> bool {
         matches!(self, Self::Calm | Self::Deaf)
     }
@@ -70,7 +71,7 @@ impl Weather {
     }
 }
 
-/// Has things go wrong until the world is over.
+/// Injects faults until the world is over.
 pub(crate) fn blow(world: &Rc<World>, mut random: Random) {
     let at = world.now() + random.below(1500 * MILLI);
     world.at(at, move |world| {
@@ -128,7 +129,7 @@ fn end_a_window(process: &Rc<Process>, random: &mut Random) {
 }
 
 fn end_a_process(world: &Rc<World>, process: &Rc<Process>, random: &mut Random) {
-    // Few enough for a world to come to its end.
+    // Few enough that a world ends.
     let is_enough = world.judge.borrow().totals.ended_processes == MOST_ENDS;
     if is_enough || process.is_dead.get() || process.is_closing.get() {
         return;
@@ -148,7 +149,7 @@ fn end_a_process(world: &Rc<World>, process: &Rc<Process>, random: &mut Random) 
                 }
             });
         }
-        // Its last requests arrive, or not; and its server hears of its end, or does not for long.
+        // Its last requests arrive or not, and its server learns of its end at once or much later.
         _ => {
             process.kill();
             let noticed = if random.one_in(2) { 0 } else { random.below(20_000 * MILLI) };
@@ -184,7 +185,7 @@ fn lose_data(world: &Rc<World>, random: &mut Random) {
     }
 }
 
-/// The store has forgotten just now; its clients hear of that, or not.
+/// The store has just forgotten something; each of its clients is told so, or is not.
 fn forgotten(world: &Rc<World>, random: &mut Random) {
     let at = world.now();
     world.judge.borrow_mut().history.forgetting(Forgetting { id: None, from: at, to: at });

@@ -32,17 +32,17 @@ const SECOND: u64 = 1000 * MILLI;
 
 const CLIENTS: usize = 3;
 
-/// How many locks there are.
+/// The number of locks.
 pub(crate) const IDS: u64 = 2;
 
 /// In milliseconds.
 pub(crate) const LONGEST_LEASE: u64 = 3500;
 
-/// By how many millionths a clock is faster than the store's at most, or slower: just below what
-/// the margin of a lease is for.
+/// The most, in millionths, by which a clock is faster or slower than the store's: just below what
+/// the margin of a lease allows for.
 const RATES: i64 = 9_500;
 
-/// By when everybody has to have an answer.
+/// When every caller must have an answer.
 const LIMIT: u64 = 600 * SECOND;
 
 pub(crate) fn ms(millis: u64) -> Duration {
@@ -73,7 +73,7 @@ pub(crate) fn durable_run_key(id: &str) -> Arc<str> {
 
 type What = Box<dyn FnOnce(&Rc<World>)>;
 
-/// Something that happens.
+/// An event on the agenda.
 struct Event {
     at: u64,
     number: u64,
@@ -115,16 +115,16 @@ pub(crate) struct World {
     events: Cell<u64>,
     faults: Cell<u64>,
     hosts: Vec<Rc<Host>>,
-    /// When debounced calls run.
+    /// The terms of the debounced calls.
     pub(crate) window: WindowTerms,
     pub(crate) store: RefCell<Store>,
     pub(crate) judge: RefCell<Judge>,
     pub(crate) digest: RefCell<Digest>,
-    /// The current life of each client, and how many there were in all.
+    /// The current life of each client, and all lives that there were.
     pub(crate) processes: RefCell<Vec<Rc<Process>>>,
     all: RefCell<Vec<Rc<Process>>>,
     lives: Cell<u64>,
-    /// How many tasks there are that have to come to their end.
+    /// How many tasks still have to end.
     pub(crate) callers: Cell<u64>,
 }
 
@@ -160,14 +160,15 @@ impl World {
         self.now.get()
     }
 
-    /// Has something happen then.
+    /// Runs `what` at this time.
     pub(crate) fn at(&self, at: u64, what: impl FnOnce(&Rc<Self>) + 'static) {
         let number = self.events.get();
         self.events.set(number + 1);
         self.agenda.borrow_mut().push(Reverse(Event { at, number, what: Box::new(what) }));
     }
 
-    /// Has a process do something then, if it is there, and as soon as its host goes on.
+    /// Runs something in a process at this time, or as soon as its host goes on, if the process
+    /// still lives.
     pub(crate) fn on(
         &self,
         at: u64,
@@ -189,7 +190,7 @@ impl World {
         });
     }
 
-    /// Says what happens, if somebody wants to read it.
+    /// Prints what happens, if a trace was asked for.
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
         if self.is_traced {
             println!("{:>14} {}", self.now(), what());
@@ -205,7 +206,7 @@ impl World {
         self.judge.borrow_mut().violation(format!("at {at:?}: {violation}"));
     }
 
-    /// A client begins a life, in which its tasks do so much.
+    /// A client begins a life, in which each of its tasks makes this many rounds.
     pub(crate) fn begin(self: &Rc<Self>, client: usize, rounds: u64, random: &mut Random) {
         let life = self.lives.get();
         self.lives.set(life + 1);
@@ -228,7 +229,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until something is so; false if it is not so by then.
+    /// Lets time pass until `is_so` holds. Returns false if it does not hold by `limit`.
     fn run_until(self: &Rc<Self>, limit: u64, is_so: impl Fn(&Self) -> bool) -> bool {
         while !is_so(self) {
             let mut agenda = self.agenda.borrow_mut();
@@ -255,9 +256,9 @@ impl World {
         weather::blow(self, Random::new(random.any()));
         if !self.run_until(LIMIT, |world| world.callers.get() == 0) {
             let tasks = self.all.borrow().iter().map(|p| p.tasks.left(&p.id)).collect::<String>();
-            return self.violation(format!("somebody is stuck:{tasks}"));
+            return self.violation(format!("a task is stuck:{tasks}"));
         }
-        // What is on its way has come by then.
+        // By then, all messages have arrived.
         self.run_for(5 * SECOND);
         let limit = self.now() + LIMIT;
         while !self.store.borrow_mut().is_drained(self.now()) {
@@ -277,7 +278,7 @@ impl World {
         if !self.run_until(self.now() + 60 * SECOND, |world| world.callers.get() == 0) {
             return self.violation("a flush is stuck");
         }
-        // What was kept on purpose, or given up, has expired by then.
+        // By then, locks that were kept on purpose or abandoned have expired.
         self.run_for(60 * SECOND);
         let ids = (0..IDS).map(lock_key);
         let runs = durable::IDS.into_iter().map(durable_run_key);
@@ -288,7 +289,7 @@ impl World {
         }
     }
 
-    /// What is to be judged when all is over.
+    /// Judges the world at its end.
     fn end(self: &Rc<Self>) -> (Totals, u64, Vec<String>) {
         for process in self.all.borrow().iter() {
             process.end_sections();
@@ -302,7 +303,7 @@ impl World {
             judge.violation("a lock was lost where nothing goes wrong");
         }
         let violations = judge.history.judge().violations;
-        // They refer to each other.
+        // The parts refer to each other in cycles.
         self.all.borrow().iter().for_each(|process| process.forget());
         self.hosts.iter().for_each(|host| host.forget());
         self.agenda.take();
@@ -313,7 +314,8 @@ impl World {
     }
 }
 
-/// All of one world: what it did, the digest of what its store was asked, and what is wrong.
+/// Runs one world. Returns its weather, its totals, the digest of its store's requests, and the
+/// violations.
 pub(crate) fn world(seed: u64) -> (Weather, Totals, u64, Vec<String>) {
     let mut random = Random::new(seed);
     let world = World::new(seed, &mut random);

@@ -1,4 +1,4 @@
-//! Primaries that are replaced.
+//! Failovers of primaries.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -16,17 +16,17 @@ use tokio::{
 use super::{Outage, Shards, any, key_of, slot_of};
 use crate::{timings::NEXT_LOCK, world::nanos};
 
-/// Bound for a failover; an election that was held in vain is held again after a few seconds.
+/// Bound on a failover; a failed election is repeated after a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Until when all that is held on a new primary is renewed.
+/// Within this time, all locks on a new primary are renewed.
 const RENEWED: Duration = Duration::from_secs(1);
 
-/// The pause between two looks at who serves.
+/// The pause between two looks at which node serves.
 const STEP: Duration = ms(3);
 
 impl Shards {
-    /// One fault, until the one that was the primary follows the new one.
+    /// One fault, until the former primary follows the new one.
     pub(super) async fn fail_over(&self, kind: &'static str, random: &mut Random) {
         let cold = any(&self.ids.cold, random);
         let old = self.cluster.primary_of(slot_of(cold)).await;
@@ -46,7 +46,7 @@ impl Shards {
         };
         let serves = timeout(PATIENCE, self.first_to_serve(&old, &key));
         let (serves, ()) = tokio::join!(serves, begin);
-        let (new, promoted) = serves.expect("nobody takes the place of a primary");
+        let (new, promoted) = serves.expect("no node takes the place of a primary");
         let granted = self.concerned.first_lock_on(&new).await;
         if kind == "primary cut off" {
             refuses(&old, &key).await;
@@ -54,7 +54,7 @@ impl Shards {
         if kind != "failover by command" {
             self.world.forgetting_of(&its, from);
         }
-        let granted = timeout(PATIENCE, granted).await.expect("nobody is granted a lock");
+        let granted = timeout(PATIENCE, granted).await.expect("no lock is granted");
         let granted = granted.expect("the prober goes on");
         let outage = Outage { ids: its, from, to: granted + nanos(RENEWED) };
         self.outages.lock().unwrap_or_else(PoisonError::into_inner).push(outage);
@@ -73,7 +73,7 @@ impl Shards {
             .await;
     }
 
-    /// The first other node that takes a write in the place of this one, and since when it does.
+    /// The first other node that takes a write in place of this one, and since when.
     async fn first_to_serve(&self, old: &RedisServer, key: &str) -> (Arc<RedisServer>, u64) {
         let mut others = self.cluster.servers();
         others.retain(|server| server.port() != old.port());
@@ -92,7 +92,7 @@ impl Shards {
     }
 }
 
-/// Waits until the one that was the primary has noticed that it is alone.
+/// Waits until the former primary has noticed that it is alone.
 async fn refuses(old: &RedisServer, key: &str) {
     let mut connection = old.connection().await;
     let refused = async {
@@ -100,7 +100,7 @@ async fn refuses(old: &RedisServer, key: &str) {
             sleep(STEP).await;
         }
     };
-    timeout(PATIENCE, refused).await.expect("a primary that is alone stops to serve");
+    timeout(PATIENCE, refused).await.expect("an isolated primary stops serving");
 }
 
 async fn takes(connection: &mut redis::aio::MultiplexedConnection, key: &str) -> RedisResult<()> {

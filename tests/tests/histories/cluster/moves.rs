@@ -11,22 +11,22 @@ use tokio::time::sleep;
 use super::{Shards, any, key_of, slot_of};
 use crate::world::{answer, ask};
 
-/// What is measured of a slot that moves, besides how long that takes.
+/// The measurements of a move.
 const MOVE: &str = "a slot's move";
 const FAT_MOVE: &str = "a move of a slot with 20,000 other keys";
 const HALF_MOVED: &str = "longest acquire in a slot that moves";
 const HAND_OVER: &str = "from a release behind a move to the next holder";
 
-/// The lease of a lock that is held while its slot moves, and how long the slot is half moved at least:
-/// none outlives that without being renewed there.
+/// The lease of a lock that is held while its slot moves, and the least time for which the slot is
+/// half moved: no lock outlives that without a renewal there.
 const LEASE: Duration = ms(1500);
 const HALFWAY: Duration = ms(1800);
 
-/// How many ids have slots that go to a node which is added.
+/// How many ids have slots that move to an added node.
 const NEWCOMERS: u64 = 30;
 
 impl Shards {
-    /// Three slots move, one after the other, the first one with many other keys.
+    /// Moves three slots one after another, the first one with many other keys.
     pub(super) async fn move_slots(&self, kind: &'static str, random: &mut Random) {
         for number in 0..3 {
             let is_fat = number == 0;
@@ -35,7 +35,7 @@ impl Shards {
         }
     }
 
-    /// Moves the slot of this id, in which a lock is held and waited for meanwhile.
+    /// Moves the slot of this id, while a lock in it is held and another client waits for it.
     async fn move_slot(&self, id: &str, is_fat: bool, (kind, random): (&'static str, &mut Random)) {
         let slot = slot_of(id);
         let from = self.cluster.primary_of(slot).await;
@@ -51,7 +51,7 @@ impl Shards {
         let keys: u64 = answer(&from, &format!("CLUSTER COUNTKEYSINSLOT {slot}")).await;
         let began = Instant::now();
         let half = self.cluster.begin_move(slot, &to).await;
-        // Nothing is there yet, or a part, or all of it: so it stays for a while.
+        // None, some or all keys have moved, and this state lasts for a while.
         let some = random.below(1 + keys) as usize;
         let first = [0, some, usize::MAX][random.below(3) as usize];
         half.move_keys(first).await;
@@ -82,7 +82,7 @@ impl Shards {
             .await;
     }
 
-    /// A node comes, and one goes: the same, or one that was there before.
+    /// Adds a node and removes one: the same one, or an older one.
     pub(super) async fn exchange_node(&self, kind: &'static str, random: &mut Random) {
         let added = self.cluster.add_node().await;
         let mut ids = BTreeSet::from([any(&self.ids.hot, random)]);

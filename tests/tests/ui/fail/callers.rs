@@ -1,4 +1,4 @@
-//! A mistake in an attribute is none of the callers'.
+//! A mistake in an attribute causes no errors at the callers.
 
 use lock::{Error, Locks, Receipt, debounced, locked};
 

@@ -1,4 +1,4 @@
-//! A crate that is not there is one error for each attribute.
+//! A missing crate causes one error for each attribute.
 use lock::{debounced, locked};
 
 const PREFIX: &str = "a";

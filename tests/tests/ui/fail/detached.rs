@@ -1,4 +1,4 @@
-//! What a detached call cannot be.
+//! Invalid detached calls.
 
 use std::{borrow::Cow, fmt::Display, pin::Pin};
 

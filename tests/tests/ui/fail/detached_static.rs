@@ -1,4 +1,4 @@
-//! What a detached call may borrow as far as its types say: one error each, with the bound to add.
+//! Generic types that might borrow in a detached call: one error each, with the bound to add.
 
 use std::{fmt::Display, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What a durable function cannot be.
+//! Invalid durable functions.
 
 use lock::debounced;
 

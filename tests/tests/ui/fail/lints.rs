@@ -35,7 +35,7 @@ async fn unused(
     _allowed: u32,
     #[allow(unused_variables)] allowed: u32,
 ) -> Result<u32, Error> {
-    // A field, and a name in a text, are no uses.
+    // A field, and a name in a text, do not count as uses.
     println!("unused");
     let pair = Pair { left: first, right: 2 };
     Ok(pair.right + pair.left + left)

@@ -1,4 +1,4 @@
-//! What other libraries and other languages call things.
+//! Names from other libraries and other languages.
 use lock::{Error, debounced, locked};
 
 #[locked(key = "a")]

@@ -1,4 +1,4 @@
-//! A name in a template that is no argument may be one of a constant, which only the compiler knows.
+//! A name in a template that is not an argument may be a constant, which only the compiler knows.
 
 use lock::{Error, debounced, locked};
 

@@ -119,13 +119,13 @@ async fn units() -> Result<(), Error> {
     Ok(())
 }
 
-// These are copies, which are still there.
+// These arguments are `Copy`, and so are still available.
 #[locked(id = "a", or_else = |_error| number + shared.len())]
 async fn copies(number: usize, shared: &str) -> usize {
     number + shared.len()
 }
 
-// A closure may have names of its own.
+// A closure may define its own names.
 #[locked(id = "a", or_else = |error| { let name = error.to_string(); name })]
 async fn own_names(name: String, error: u32) -> String {
     format!("{name}{error}")

@@ -71,7 +71,7 @@ pub async fn durable(number: u64) -> Result<u64, Error> {
     Ok(number)
 }
 
-/// A durable one that has nothing to wait for.
+/// A durable one without a wait.
 #[debounced(durable)]
 pub async fn durable_at_once(number: u64) {
     let _ = number + 1;
@@ -101,18 +101,18 @@ pub async fn saved(number: u32) {
 #[locked(id = "unit", skip, or_else = |_error| ())]
 pub async fn unit() {}
 
-/// Gets a guard of another kind.
+/// Gets a `MutexGuard`, so its future is not `Send`.
 #[allow(clippy::future_not_send)]
 #[debounced(wait = "5ms")]
 pub async fn other_guard(counter: std::sync::MutexGuard<'_, u32>) -> Option<u32> {
     Some(*counter)
 }
 
-/// Returns nothing, and has no `# Errors`, since it has no `Result` of its own.
+/// Returns nothing, and has no `# Errors`, because it has no `Result` of its own.
 #[debounced]
 pub async fn debounced_unit(_unused: u32) {}
 
-/// Uses its arguments in the attribute only, or by no name that the body has.
+/// Uses its arguments only in the attribute, or under no name that the body has.
 ///
 /// # Errors
 ///
@@ -128,7 +128,7 @@ pub async fn used_by_the_attribute(
     Ok(1)
 }
 
-/// Names what it does not use.
+/// Names arguments that it does not use.
 ///
 /// # Errors
 ///
@@ -178,7 +178,7 @@ impl Counter {
         Ok(Some(self.0))
     }
 
-    /// Must be used anyway.
+    /// Keeps its `#[must_use]`.
     #[debounced]
     #[must_use]
     pub async fn into_inner(self) -> u32 {
@@ -186,5 +186,5 @@ impl Counter {
     }
 }
 
-/// Where a program begins; the file is also checked as a library, by clippy.
+/// For the build as a program; clippy checks the file as a library.
 pub const fn main() {}

@@ -1,4 +1,4 @@
-//! Ways out for a lock error, and what `#[debounced]` makes of a return type.
+//! Ways to return a lock error, and how `#[debounced]` changes a return type.
 #![deny(warnings)]
 #![allow(dead_code)]
 

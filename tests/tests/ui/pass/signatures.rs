@@ -1,4 +1,4 @@
-//! Generics, lifetimes, patterns, `impl Trait`, conditions, and what is kept of an item.
+//! Generics, lifetimes, patterns, `impl Trait`, conditions, and the parts of an item that are kept.
 #![deny(warnings, missing_docs)]
 #![allow(dead_code)]
 

@@ -1,4 +1,4 @@
-//! Callers that go away, and runs that do.
+//! Callers and runs that go away.
 
 use super::*;
 
@@ -17,7 +17,8 @@ fn a_try_whose_caller_went_away_in_a_pause_is_not_made() {
     assert!(engine.poll_call(at(51)).is_none());
 }
 
-/// Three calls of one burst, whose run is granted: the newest has it, the others wait for that.
+/// Three calls of one burst, whose run is granted: the newest has it, the others wait for it to be
+/// taken.
 fn burst() -> (Engine<u64>, HoldName) {
     let mut engine = engine();
     (1..=3).for_each(|caller| debounce(&mut engine, 2 * caller, "run", at(0)));
@@ -35,7 +36,7 @@ fn the_older_calls_of_a_burst_hear_of_it_once_its_run_is_taken() {
     engine.command(Command::RunTaken(hold), at(2));
     let superseded = std::iter::from_fn(|| engine.poll()).map(|output| match output {
         Output::Answered(caller, Ok(Outcome::Superseded)) => caller,
-        _ => panic!("nothing else is told"),
+        _ => panic!("there is no other output"),
     });
     assert!(superseded.eq([2, 4]));
 }
@@ -59,7 +60,7 @@ fn a_run_that_its_caller_does_not_take_is_the_next_ones_and_undone_if_there_is_n
         assert_eq!(told(&mut engine), [format!("{next} has 7")]);
     }
     let last = HoldName { caller: 2, ..hold };
-    // A call that comes before that is not told of the run that nobody did.
+    // A call that comes before that is not superseded by the run that nobody did.
     debounce(&mut engine, 8, "run", at(2));
     engine.command(Command::Release { hold: last, undelivered: true, to: None }, at(3));
     let calls: Vec<_> = std::iter::from_fn(|| engine.poll_call(at(3))).collect();
@@ -69,7 +70,7 @@ fn a_run_that_its_caller_does_not_take_is_the_next_ones_and_undone_if_there_is_n
     assert_eq!(released.sent.asked, [hold.ownership]);
     let sent = question.sent.clone();
     engine.answered(Answer::Registered(sent, vec![Ok(DebounceReply::Superseded)]), at(4));
-    assert!(told(&mut engine).is_empty(), "by what, nobody can tell");
+    assert!(told(&mut engine).is_empty(), "it is not known by which run");
     assert!(matches!(engine.poll_call(at(4)), Some(Call::Register(_))), "it asks as a new one");
 }
 

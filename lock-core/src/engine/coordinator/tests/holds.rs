@@ -17,7 +17,8 @@ fn kept() -> Engine<u64> {
     engine
 }
 
-/// For how long the store is to keep what is released at this time; `None` if it is passed on here.
+/// For how long the store has to keep what is released at this time; `None` if it is passed on
+/// here.
 fn kept_for(undelivered: bool, millis: u64) -> Option<Duration> {
     let mut engine = kept();
     engine.command(release(2, 2, undelivered), at(millis));
@@ -92,7 +93,7 @@ fn what_was_asked_without_an_answer_is_undone_if_the_store_refuses_at_last() {
     let held = || Acquisition::held(Some(LEASE));
     for (first, is_undone) in [
         (Some(silence()), true),
-        // It stands in the queue there.
+        // It is in the store's queue.
         (Some(Ok(held().waiting(7, true))), true),
         (Some(Ok(held())), false),
         (None, false),

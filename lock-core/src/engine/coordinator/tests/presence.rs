@@ -1,9 +1,9 @@
-//! When a client says in the store who it is.
+//! When a client writes its record to the store.
 
 use super::*;
 use crate::contract::Delivery;
 
-/// A client that has said who it is, and holds the lock `a`.
+/// A client that has written its record, and holds the lock `a`.
 fn introduced() -> Engine<u64> {
     let record = ClientRecord::unknown().name(Some("billing-7".into()));
     let mut engine = engine().introducing("~client:client", record);
@@ -15,11 +15,11 @@ fn introduced() -> Engine<u64> {
     let sent = asked(&mut engine, at(0));
     engine.answered(Answer::Acquired(sent, vec![granted(7)]), at(1));
     grants(&mut engine);
-    assert_eq!(introduces(&mut engine, at(1)), None, "an acquire costs no request more");
+    assert_eq!(introduces(&mut engine, at(1)), None, "an acquire costs no further request");
     engine
 }
 
-/// Does it say who it is now, and for how long? The answer is lost.
+/// Does it write its record now, and for how long? The answer is lost.
 fn introduces(engine: &mut Engine<u64>, now: Moment) -> Option<Duration> {
     match engine.poll_call(now)? {
         Call::Introduce(batch) => {
@@ -33,7 +33,7 @@ fn introduces(engine: &mut Engine<u64>, now: Moment) -> Option<Duration> {
     }
 }
 
-/// Does what is due; a renewal, which may wait for company first, is answered.
+/// Does what is due; answers a renewal, which may first wait for others.
 fn renew_if_due(engine: &mut Engine<u64>, now: Moment) {
     engine.timeout(now);
     match engine.poll_call(now) {
@@ -60,7 +60,7 @@ fn a_record_is_refreshed_with_a_renewal_once_a_minute() {
 #[test]
 fn a_record_is_written_again_after_a_connect() {
     let mut engine = introduced();
-    // One that breaks at once must not be taken for one that has served.
+    // A connection that breaks at once must not be taken for one that has served.
     engine.notice(Notice::Connected(Delivery::Push), at(5_000));
     assert!(!engine.wants_turn());
     let mut written = Vec::new();
@@ -93,10 +93,10 @@ fn a_grant_writes_a_record_that_would_be_gone_soon() {
     assert_eq!(
         take(2, 100_000, 200_000),
         Some(Duration::from_secs(200_000)),
-        "for as long as that"
+        "twice as long as the lease"
     );
     assert_eq!(take(4, 100_000, 201_000), None);
-    assert_eq!(take(6, 10, 499_000), None, "it is there for some minutes more");
+    assert_eq!(take(6, 10, 499_000), None, "it stays for some more minutes");
     assert_eq!(take(8, 10, 500_000), Some(Duration::from_secs(200_000)));
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of the store for callers, and what becomes of its answer.
+//! Queries of callers, and what becomes of the answers.
 
 use super::*;
 use crate::{
@@ -25,8 +25,8 @@ fn outcome(engine: &mut Engine<u64>) -> Outcome {
 #[test]
 fn those_who_wait_here_behind_the_one_that_the_store_knows_are_counted() {
     let holder = Holder::new(Token::from("x:1".to_owned()), Some(LEASE));
-    // Callers in line, what the store has said to the first, and how many wait in all if the store
-    // knows of five.
+    // Callers in line, the store's answer to the first of them, and how many wait in all if the
+    // store knows of five.
     let known = || Acquisition::held(Some(LEASE)).waiting(7, true);
     let unknown = || Acquisition::held(Some(LEASE));
     for (callers, said, waiters) in

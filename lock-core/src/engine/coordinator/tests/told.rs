@@ -1,8 +1,8 @@
-//! What is told of callers, and of locks, beside the answers.
+//! What is reported about callers and locks besides the answers.
 
 use super::*;
 
-/// A caller that wants to hear that it waits.
+/// A caller that wants to be told that it waits.
 #[derive(Clone, Default, Hash)]
 struct Watched(Option<Arc<str>>);
 

@@ -15,7 +15,7 @@ fn waiting(remaining: Duration) -> Engine<u64> {
     engine
 }
 
-/// Answers the release of a token that holds nothing.
+/// Cancels the caller, and answers the release of its token, which holds nothing.
 fn withdraw(engine: &mut Engine<u64>, now: Moment) {
     engine.command(Command::Cancel(2), now);
     let Some(Call::Release(batch)) = engine.poll_call(now) else { panic!("it withdraws") };
@@ -32,7 +32,7 @@ fn a_waiter_that_hears_of_others_behind_it_looks_for_its_own_grant() {
 
 #[test]
 fn a_waiter_that_leaves_shortly_before_a_lock_may_be_free_looks_once_more() {
-    // Its own look may have handed the lock over, to a waiter that does not hear of it.
+    // Its own look may have handed the lock over to a waiter that did not receive the notice.
     let mut engine = waiting(RESERVATION);
     withdraw(&mut engine, at(100));
     let look_at = engine.next_timeout().expect("it looks");

@@ -1,10 +1,11 @@
-//! Replicas that acknowledge: one WAIT for all that was sent since the one before.
+//! Acknowledgement by replicas: one WAIT for everything that was sent since the previous one.
 //!
-//! WAIT counts what its own connection has written, and blocks that connection until it is answered.
-//! So it goes behind the calls that it is for, on their connection; and while it is out, nothing is
-//! sent there: what comes meanwhile gathers behind the gate, leaves it in its order, and shares the
-//! next WAIT. Thus a server that has lost its replicas delays a call by one time limit at most,
-//! however many others want to be acknowledged. Renewals have a connection of their own.
+//! WAIT counts what its own connection has written, and blocks that connection until it is
+//! answered. So it is sent after the calls that it covers, on their connection. While it is
+//! pending, nothing is sent there: new calls gather behind the gate, leave it in their order, and
+//! share the next WAIT. So a server that has lost its replicas delays a call by at most one time
+//! limit, no matter how many other calls wait for an acknowledgement. Renewals have a connection of
+//! their own.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -21,18 +22,18 @@ use tokio::{
 use super::{Live, Node};
 use crate::warning::{Warning, Warnings};
 
-/// How long replicas may take at least and at most. They are asked at once, so a healthy one needs
-/// a round trip.
+/// The least and the most time that replicas may take. They are asked at once, so a healthy one
+/// needs a round trip.
 const LIMITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
-/// How much later than that an idle server notices that the time is over: it looks ten times a second.
+/// How late an idle server may notice that the time limit has passed: it looks ten times a second.
 const NOTICES: Duration = Duration::from_millis(100);
 
-/// Renewals of a shorter lease are not followed by a WAIT: the next one would stand behind it for the
-/// better part of what the lease leaves, and a failover takes longer than that anyway.
+/// Renewals of a shorter lease are not followed by a WAIT: the next renewal would be stuck behind
+/// it for most of the remaining lease, and a failover takes longer than that anyway.
 const WORTH_IT: Duration = Duration::from_millis(600);
 
-/// Is a renewal of this lease worth a WAIT, which only finds out whether there is something to warn of?
+/// Whether a renewal of this lease is worth a WAIT, which only finds out whether to warn.
 pub(super) fn is_worth_it(lease: Duration) -> bool {
     lease >= WORTH_IT
 }
@@ -40,7 +41,7 @@ pub(super) fn is_worth_it(lease: Duration) -> bool {
 /// How many replicas have to acknowledge a grant.
 pub(super) struct Replicas {
     wanted: usize,
-    /// The shortest lease of late, and until when it counts.
+    /// The shortest recent lease, and until when it counts.
     shortest: Mutex<Option<(Duration, Instant)>>,
     /// The calls that were sent since the last WAIT.
     open: Mutex<Option<Arc<Group>>>,
@@ -56,27 +57,27 @@ struct Group {
 
 type Outcome = Result<(), StoreError>;
 
-/// What is to become of the WAIT behind a call.
+/// The pending outcome of the WAIT after a call.
 #[derive(Clone)]
 pub(in crate::store::redis) struct Acknowledgement(Vec<watch::Receiver<Option<Outcome>>>);
 
 impl Acknowledgement {
-    /// Nobody wants one.
+    /// No acknowledgement is wanted.
     pub(super) const NOT_WANTED: Self = Self(Vec::new());
 
-    /// Both.
+    /// Requires both.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
 
-    /// Waits until enough replicas have what the call has written; fails if they do not in time, or
-    /// if that remains unknown.
+    /// Waits until enough replicas have what the call has written. Fails if they do not have it in
+    /// time, or if that remains unknown.
     pub(in crate::store::redis) async fn arrived(self) -> Outcome {
         for mut outcome in self.0 {
             match outcome.wait_for(Option::is_some).await.as_deref() {
                 Ok(Some(outcome)) => outcome.clone()?,
-                // The node is gone, and with it those who were to ask.
+                // The node is gone, and with it the task that was to ask.
                 _ => return Err(StoreError::unavailable("the replicas were not asked")),
             }
         }
@@ -89,8 +90,8 @@ impl Replicas {
         Self { wanted, shortest: Mutex::default(), open: Mutex::default(), warnings }
     }
 
-    /// A lock of this lease is granted or renewed, and renewed again before so much time is over if
-    /// it is held for longer.
+    /// Records that a lock with this lease is granted or renewed. If it is held for longer, it is
+    /// renewed again before that time has passed.
     fn saw(&self, lease: Duration) {
         let now = Instant::now();
         let mut shortest = self.shortest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,14 +114,14 @@ impl Replicas {
     }
 }
 
-/// How long replicas may take where the shortest lease is this one.
+/// How long replicas may take if this is the shortest lease.
 fn limit(shortest_lease: Duration) -> Duration {
     (shortest_lease / 6).clamp(LIMITS.0, LIMITS.1)
 }
 
 impl Node {
-    /// Has a WAIT sent behind the call that was sent last on this link, which grants or renews locks
-    /// of this lease. To be called with the gate in hand.
+    /// Has a WAIT sent after the last call on this link, which grants or renews locks with this
+    /// lease. The caller must hold the gate.
     pub(super) fn acknowledge(&self, live: &Arc<Live>, lease: Duration) -> Acknowledgement {
         if self.replicas.wanted == 0 {
             return Acknowledgement::NOT_WANTED;
@@ -141,15 +142,15 @@ impl Node {
     }
 }
 
-/// Sends the WAIT of a group behind its calls, and keeps the gate shut until it is answered.
+/// Sends the WAIT of a group after its calls, and keeps the gate shut until it is answered.
 async fn ask(node: Weak<Node>, group: Arc<Group>) {
     let Some(node) = node.upgrade() else { return };
-    // Behind all that were at the gate when the first of the group has passed it.
+    // Behind all calls that were at the gate when the first of the group passed it.
     let gate = node.gate.lock().await;
     node.replicas.open().take_if(|open| Arc::ptr_eq(open, &group));
     let Group { live, outcome } = &*group;
     let (wanted, limit) = (node.replicas.wanted, node.replicas.limit());
-    // Nothing is sent meanwhile that could find out that the link is silent: so this does.
+    // Nothing else is sent meanwhile that could find out that the link is silent, so this does.
     let silent_after = node.round_trip.silent_after(node.replicas.shortest_lease());
     let bound = limit + NOTICES + silent_after;
     let until = Instant::now() + bound;
@@ -159,9 +160,9 @@ async fn ask(node: Weak<Node>, group: Arc<Group>) {
     let acknowledged = tokio::select! {
         biased;
         reply = live.link.wait_for_replicas(wanted, limit) => match reply {
-            // Whatever a server has said that is no longer the one to ask, it has said to nobody.
+            // The answer of a server that is no longer in charge does not count.
             _ if live.places.has_moved() => {
-                node.replace(live, "another server is to be asked");
+                node.replace(live, "another server has to be asked");
                 Err(live.replaced())
             }
             Ok(Value::Int(acknowledged)) => {

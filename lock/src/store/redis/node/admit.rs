@@ -1,4 +1,4 @@
-//! A link that outlives its credentials: the server hears the next ones on it.
+//! A link that outlives its credentials: the server is sent new ones on it.
 
 use std::sync::{Arc, Weak};
 
@@ -20,15 +20,16 @@ use super::{
 };
 
 impl Node {
-    /// Asks for other credentials from then on, and tells them to the server, for as long as the link
-    /// is in use. One that the server does not take ends nothing: the link goes on with those of
-    /// before until the server ends it.
+    /// Asks for new credentials from `at` on, and sends them to the server, for as long as the link
+    /// is in use. Credentials that the server does not accept do not end the link: it continues
+    /// with the old ones until the server ends it.
     pub(super) fn keep_admitted(&self, live: &Arc<Live>, place: &Arc<Place>, at: Instant) {
         let (node, live) = (Weak::clone(&self.weak), Arc::downgrade(live));
         let (mut states, place) = (self.state.subscribe(), Arc::clone(place));
         tokio::spawn(async move {
             let used = Weak::clone(&live);
-            // Nobody is asked on behalf of a link that is gone: credentials may last for hours.
+            // The provider is not asked on behalf of a link that is gone: credentials may last for
+            // hours.
             let is_gone = states.wait_for(|state| {
                 state.live().is_none_or(|current| Arc::as_ptr(current) != used.as_ptr())
             });

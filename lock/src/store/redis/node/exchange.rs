@@ -1,4 +1,4 @@
-//! Calls on the link of a node: sent in their order, each with a bound.
+//! Calls on the link of a node: sent in their order, each with a time limit.
 
 use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -18,30 +18,32 @@ use super::{
     begin,
 };
 
-/// What matters about calls, beside what they say.
+/// The terms of calls, apart from their content.
 #[derive(Clone, Copy, Default)]
 pub(in crate::store::redis) struct Terms {
-    /// They may grant locks, the shortest of which has this lease, and replicas are to acknowledge that.
+    /// They may grant locks, the shortest of which has this lease, and replicas have to acknowledge
+    /// that.
     pub(in crate::store::redis) grants: Option<Duration>,
-    /// They renew locks, and an answer counts whenever it comes within this time. The link is counted
-    /// as silent long before that; then the answer may still come until there is another one, on which
-    /// the call can be tried again. Replicas are to acknowledge it, but nobody waits for that: if they
-    /// do not, it is warned of.
+    /// They renew locks, and an answer counts if it comes within this time. The link counts as
+    /// silent long before that. Even then the answer may still come, until there is another link,
+    /// on which the call can be tried again. Replicas are asked to acknowledge the renewal, but no
+    /// call waits for that: if they do not, a warning is given.
     pub(in crate::store::redis) renews: Option<Duration>,
-    /// Nobody else tries again what cannot be done for a moment: for how long it is tried here.
+    /// How long calls that are refused for the moment are retried here, because nothing else
+    /// retries them.
     pub(in crate::store::redis) tried_for: Option<Duration>,
-    /// They make no key and free none, so they may come behind whatever was sent later.
+    /// They create no key and free none, so they may run after calls that were sent later.
     pub(in crate::store::redis) in_any_order: bool,
-    /// The slot is on its way to this node, which serves it only if it is asked to.
+    /// The slot is being moved to this node, which serves it only after `ASKING`.
     pub(in crate::store::redis) asking: bool,
 }
 
-/// How long calls are tried that cannot be done for a moment and that nobody else tries again: several
-/// at once, for each has to wait for all of them, and one.
+/// How long calls that are refused for the moment are retried if nothing else retries them: for
+/// several at once, where each has to wait for all of them, and for a single call.
 const TRIED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 impl Terms {
-    /// Of so many calls that nobody else tries again.
+    /// The terms of this number of calls that nothing else retries.
     pub(in crate::store::redis) fn tried(calls: usize) -> Self {
         let tried_for = if calls == 1 { TRIED.1 } else { TRIED.0 };
         Self { tried_for: Some(tried_for), ..Self::default() }
@@ -49,8 +51,8 @@ impl Terms {
 }
 
 impl Node {
-    /// Calls scripts in one write, each by its hash, and those again by their source that the server
-    /// does not know. Answers a reply for each; the server's errors are replies, too.
+    /// Calls scripts in one write, each by its hash, and repeats by their source those that the
+    /// server does not know. Returns a reply for each call; the server's errors are also replies.
     pub(in crate::store::redis) async fn invoke<I: AsRef<Invocation>>(
         &self,
         invocations: &[I],
@@ -65,8 +67,8 @@ impl Node {
             let missing: Vec<_> = missing.map(|(_, invocation)| invocation).collect();
             let again = |link: &Link| link.call_to_forgetful(&missing, terms.asking);
             let (again, later) = self.exchange(again, missing.len(), terms).await?;
-            // It counts what was written before, too: on the same connection, or else the first is
-            // told that its own has ended.
+            // The later WAIT also counts what was written before, if it is on the same connection.
+            // If not, the first acknowledgement reports that its own connection has ended.
             acknowledgement = acknowledgement.and(later);
             for (reply, again) in replies.iter_mut().filter(|reply| unknown(reply)).zip(again) {
                 *reply = again;
@@ -75,7 +77,7 @@ impl Node {
         Ok((replies, acknowledgement))
     }
 
-    /// Sends a message that so many replies count of.
+    /// Sends a message that has to get `count` replies.
     async fn exchange<'a>(
         &self,
         message: impl FnOnce(&Link) -> Message<'a>,
@@ -96,7 +98,7 @@ impl Node {
         }
     }
 
-    /// `lease` is that of the locks which the message may grant.
+    /// `lease` is that of the locks that the message may grant.
     async fn exchange_in_time<'a>(
         &self,
         message: impl FnOnce(&Link) -> Message<'a>,
@@ -150,7 +152,8 @@ impl Node {
                 biased;
                 outcome = sent.as_mut() => return self.take(&live, outcome, sent_at),
                 () = suspicion.as_mut() => {
-                    // And again: the answer to another question may have cleared it meanwhile.
+                    // And again: the answer to another call may have cleared the suspicion
+                    // meanwhile.
                     self.suspect(&live, silent_after);
                     suspicion.as_mut().reset(Instant::now() + silent_after);
                 }
@@ -168,17 +171,17 @@ impl Node {
         outcome: RedisResult<Vec<Value>>,
         sent_at: Instant,
     ) -> Result<Vec<Value>, StoreError> {
-        // Whatever a server has said that is no longer the one to ask, it has said to nobody.
+        // The answer of a server that is no longer in charge does not count.
         if live.places.has_moved() {
-            self.replace(live, "another server is to be asked");
+            self.replace(live, "another server has to be asked");
             return Err(live.replaced());
         }
         match outcome {
             Ok(replies) => {
                 live.answered();
                 self.round_trip.measured(sent_at.elapsed());
-                // A failover may leave the connections open that led to the primary of before.
-                // Where there is no better server, one look a second does no harm.
+                // A failover may leave connections to the previous primary open. If there is no
+                // better server, one look a second does no harm.
                 if replies.first().is_some_and(codes::is_from_replica)
                     && live.since.elapsed() >= RECONNECT.1
                 {
@@ -186,7 +189,7 @@ impl Node {
                 }
                 Ok(replies)
             }
-            // The server's errors come as values: this one is the connection's.
+            // The server's errors are values; this is a failure of the connection.
             Err(error) => {
                 self.replace(live, "the connection broke");
                 Err(live.address.broken(error))

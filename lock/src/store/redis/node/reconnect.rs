@@ -1,4 +1,4 @@
-//! How the next link of a node is made, until one is.
+//! How the next link of a node is made: by trying until there is one.
 
 use std::{sync::Weak, time::Duration};
 
@@ -12,16 +12,16 @@ use super::{
     Node, State,
 };
 
-/// The link before, if there was one.
+/// The previous link, if there was one.
 #[derive(Default)]
 pub(super) struct Before {
     pub(super) identity: Option<Identity>,
-    /// The node is elsewhere now. A user who may not ask a server for its name learns from that only
-    /// that another one answers.
+    /// The node has moved. If the user may not ask a server for its name, only this shows that
+    /// another server answers.
     pub(super) moved: bool,
 }
 
-/// Tries to connect until it succeeds, or nobody wants the link any more.
+/// Tries to connect until it succeeds, or until the node is gone.
 pub(super) async fn reconnect(owner: Weak<Node>, before: Before, pause: Duration) {
     let mut delay = pause;
     let mut last = None;
@@ -29,7 +29,7 @@ pub(super) async fn reconnect(owner: Weak<Node>, before: Before, pause: Duration
     loop {
         tokio::select! {
             () = time::sleep(jittered(delay)), if !delay.is_zero() => {}
-            // Where it is now, it was not tried yet.
+            // The new place has not been tried yet.
             () = places.moved(), if !delay.is_zero() => {}
             else => {}
         }
@@ -77,7 +77,7 @@ pub(super) async fn reconnect(owner: Weak<Node>, before: Before, pause: Duration
     }
 }
 
-/// Looks now and then whether the node is still there, while it has no place to be.
+/// Returns when the node is gone, which is checked periodically while the node has no place.
 async fn nobody_wants(owner: &Weak<Node>) {
     while owner.strong_count() > 0 {
         time::sleep(RECONNECT.1).await;

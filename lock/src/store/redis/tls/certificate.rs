@@ -1,4 +1,4 @@
-//! The client's own certificate, for servers that know their clients by it.
+//! The client's own certificate, for servers that authenticate their clients by it.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use tokio_rustls::rustls::{
 
 use super::provider;
 
-/// The client's certificate, those of its authorities behind it, and its key.
+/// The client's certificate, followed by those of its authorities, and its key.
 pub(crate) struct ClientCertificate {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
 impl ClientCertificate {
-    /// Reads both, and checks that they belong together. What is wrong says which of the two it is;
-    /// nothing of either is repeated, and no library's error either: those quote what they read.
+    /// Reads both, and checks that they belong together. The error says which of the two is wrong.
+    /// It quotes neither of them, and no error of a library, because those quote what they read.
     pub(crate) fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Arc<Self>, &'static str> {
         let (first, second) = (Sections::of(certificate), Sections::of(key));
         if first.certificates.is_empty() && second.key.is_none() {
@@ -74,18 +74,18 @@ impl ClientCertificate {
                      certificates, the client's own is the first")
             }
             Err(Error::InvalidCertificate(_)) => Err(
-                "the first argument of `client_certificate` is no certificate that TLS can use: \
+                "the first argument of `client_certificate` is not a certificate that TLS can use: \
                      give one of X.509 version 3",
             ),
             Err(_) => {
-                Err("the second argument of `client_certificate` is no key that TLS can use: \
+                Err("the second argument of `client_certificate` is not a key that TLS can use: \
                            give one of RSA with 2048 bits or more, of ECDSA on P-256 or P-384, or \
                            of Ed25519")
             }
         }
     }
 
-    /// In the hands of this provider of cryptography.
+    /// The certificate and the key, as loaded by this crypto provider.
     pub(super) fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
         CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider)
     }
@@ -105,9 +105,10 @@ impl Sections {
     fn of(pem: &[u8]) -> Self {
         let count = |word: &[u8]| pem.windows(word.len()).filter(|window| *window == word).count();
         let mut this = Self {
-            // In the label of PKCS#8, and in a header of the others, which no reader gets past.
+            // It is in the label of PKCS#8, and in a header of the other formats, at which every
+            // reader fails.
             is_encrypted: count(b"ENCRYPTED") > 0,
-            // What has no end is nothing to the reader.
+            // The reader ignores a section that has no end.
             is_damaged: count(b"-----BEGIN ") != count(b"-----END "),
             ..Self::default()
         };

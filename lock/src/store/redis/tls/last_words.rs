@@ -1,11 +1,11 @@
 //! Why a connection over TLS ended, or stayed silent, before anything was said on it.
 //!
-//! In TLS 1.3 a server judges the client's certificate behind its own part of the handshake: the
-//! client takes TLS for open, says hello, and the connection ends. Why it did stands in an alert,
-//! which is lost with what was sent and not read, or by the client of the protocol, which keeps the
-//! first error of several replies only if all of them come. And a server without TLS mostly says
-//! nothing at all to what it takes for the beginning of a line. So another connection is made, on
-//! which nothing is sent that matters.
+//! In TLS 1.3 a server checks the client's certificate after its own part of the handshake: the
+//! client considers TLS open, says hello, and the connection ends. The reason is in an alert. The
+//! alert is lost together with data that was sent and not read, or by redis-rs, which keeps the
+//! first error of several replies only if all of them come. And a server without TLS usually gives
+//! no answer at all to what it takes for the beginning of a line. So another connection is made, on
+//! which nothing important is sent.
 
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::ErrorKind;
 /// How long a server has for its last words.
 const LISTENS: Duration = Duration::from_millis(500);
 
-/// What there is to be found out, in place of what is known.
+/// The reason that can be found out; if there is none, the one that is known.
 pub(in crate::store::redis) async fn of(endpoint: &Endpoint, known: Refusal) -> Refusal {
     let found = async {
         match over_tls(endpoint).await {
@@ -39,7 +39,7 @@ pub(in crate::store::redis) async fn of(endpoint: &Endpoint, known: Refusal) -> 
     time::timeout(STEP, found).await.ok().flatten().unwrap_or(known)
 }
 
-/// The alert that the server sends by itself.
+/// The alert that the server sends on its own.
 async fn over_tls(endpoint: &Endpoint) -> Option<Refusal> {
     match time::timeout(LISTENS * 2, endpoint.open_tls()).await.ok()? {
         Ok(Some(mut stream)) => {
@@ -50,7 +50,7 @@ async fn over_tls(endpoint: &Endpoint) -> Option<Refusal> {
             trouble::find(&said)?;
             Some(Refusal::of_tls(said, endpoint.shown()))
         }
-        // The user's client opens it, and hears nothing unless it has asked for something.
+        // The user's client opens TLS, and receives nothing unless it has sent a command.
         Ok(None) => {
             let info = endpoint.client().get_connection_info().clone();
             let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -70,12 +70,12 @@ async fn ping(client: &Client) -> Result<(), RedisError> {
     connection.send_packed_command(&redis::cmd("PING")).await.map(drop)
 }
 
-/// Does it answer where nobody speaks TLS?
+/// Whether the server answers without TLS.
 async fn without_tls(endpoint: &Endpoint) -> Option<Refusal> {
     let (host, port) = endpoint.host()?;
     let stream = open_tcp(host, port).await.ok()?;
     stream.writable().await.ok()?;
-    // It fits into what the kernel has room for.
+    // It fits into the kernel's send buffer.
     stream.try_write(b"PING\r\n").ok()?;
     time::timeout(LISTENS, stream.readable()).await.ok()?.ok()?;
     let mut word = [0; 1];

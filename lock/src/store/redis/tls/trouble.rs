@@ -9,19 +9,19 @@ use tokio_rustls::rustls::{
 
 use crate::ErrorKind;
 
-/// How many names of a certificate are repeated.
+/// How many names of a certificate an error repeats.
 const NAMES: usize = 5;
 
-/// What this client has had to do with its own certificate, as far as that is known.
+/// What is known about the use of the client's own certificate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store::redis) struct Shown {
     /// The server has asked for it.
     pub(in crate::store::redis) asked: bool,
-    /// There is one. A client of the user's does not say.
+    /// The client has one. A client of the user's own does not say.
     pub(in crate::store::redis) has_one: Option<bool>,
 }
 
-/// The error of TLS inside of another.
+/// The error of TLS inside another.
 pub(in crate::store::redis) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Error> {
     type Shared = Arc<dyn StdError + Send + Sync>;
 
@@ -30,7 +30,7 @@ pub(in crate::store::redis) fn find<'e>(error: &'e (dyn StdError + 'static)) -> 
         if let Some(shared) = error.downcast_ref::<Shared>() {
             next = Some(&**shared);
         } else if let Some(error) = error.downcast_ref::<io::Error>() {
-            // Its `source` is that of what is in it.
+            // Its `source` is the source of the inner error, and skips that error.
             next = error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
         } else if let Some(error) = error.downcast_ref() {
             return Some(error);
@@ -41,18 +41,18 @@ pub(in crate::store::redis) fn find<'e>(error: &'e (dyn StdError + 'static)) -> 
     None
 }
 
-/// A flaw of the server's certificate is `Unavailable`: it is this side that refuses, nothing was
-/// asked, and who runs the server may mend it, or set a clock, while calls and connects are tried
-/// again. A server that refuses this client's certificate has judged who asks, as with a wrong
-/// password, which is `Rejected`.
+/// A problem with the server's certificate is `Unavailable`: it is this side that refuses, nothing
+/// was asked, and the operator may replace the certificate or set a clock while calls and connects
+/// are retried. A server that refuses this client's certificate has judged the client, as with a
+/// wrong password, which is `Rejected`.
 pub(in crate::store::redis) fn diagnose(error: &Error, shown: Shown) -> (ErrorKind, String) {
     let (kind, said) = match error {
         Error::AlertReceived(alert) => of_alert(*alert, shown),
         Error::InvalidCertificate(error) => (ErrorKind::Unavailable, of_certificate(error)),
         Error::PeerIncompatible(_) => (ErrorKind::Unavailable, INCOMPATIBLE.to_owned()),
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
-            let text = "what answers there does not speak TLS, so check the port, or connect \
-                        without TLS (`redis://`)";
+            let text = "the program that answers there does not speak TLS, so check the port, or \
+                        connect without TLS (`redis://`)";
             (ErrorKind::Unavailable, text.to_owned())
         }
         _ => (ErrorKind::Unavailable, OTHERWISE.to_owned()),
@@ -62,13 +62,13 @@ pub(in crate::store::redis) fn diagnose(error: &Error, shown: Shown) -> (ErrorKi
 
 const INCOMPATIBLE: &str = "the two sides have no version or cipher in common, so have the server \
                             speak TLS 1.3, or 1.2 with a cipher of AES-GCM or ChaCha20 and ECDHE";
-const OTHERWISE: &str = "what the TLS library says is the source of this error, so check the \
-                         server's certificate and its settings of TLS";
-const UNUSABLE: &str = "the certificate of the server is none that TLS can use, so have another one made: one \
+const OTHERWISE: &str = "see the source of this error for what the TLS library says, and check \
+                         the server's certificate and its TLS settings";
+const UNUSABLE: &str = "the certificate of the server is not one that TLS can use, so have another one made: one \
                         of X.509 version 3, for servers, signed by an authority, with its host \
                         names in the subject alternative name";
 
-/// What the server has said. It has seen no certificate but this client's.
+/// What the server's alert means. The server has seen no certificate but this client's.
 fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
     use AlertDescription as Alert;
 
@@ -82,7 +82,7 @@ fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
         | Alert::NoCertificate
         | Alert::CertificateUnknown
         | Alert::AccessDenied => "",
-        // Before TLS 1.3, that a certificate is missing has no word of its own.
+        // Before TLS 1.3, a missing certificate has no alert of its own.
         Alert::HandshakeFailure if shown.asked => "",
         Alert::HandshakeFailure if shown.has_one.is_none() => {
             let text = format!(
@@ -137,7 +137,7 @@ fn of_certificate(error: &CertificateError) -> String {
                                               so connect to a name that it has, or have one made \
                                               for this one"
             .to_owned(),
-        // The second: there is an authority of that name here, and it has another key.
+        // `BadSignature`: an authority of that name is trusted here, and it has another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => "the certificate of the server is signed by an authority \
                                             that is not trusted here, so give that authority with \
                                             `root_certificate` (or to the `redis::Client`), or have \
@@ -164,7 +164,7 @@ fn of_certificate(error: &CertificateError) -> String {
              key usage: server authentication)"
                 .to_owned()
         }
-        // What `openssl req -x509` makes by itself.
+        // What `openssl req -x509` makes by default.
         CertificateError::Other(OtherError(error))
             if format!("{error:?}").contains("CaUsedAsEndEntity") =>
         {
@@ -188,7 +188,7 @@ fn names(presented: &[String]) -> Vec<String> {
     let name = |text: &String| {
         let (_, name) = text.strip_suffix(')')?.split_once('(')?;
         let name = name.trim_matches('"');
-        // An authority has signed it, and yet it is a stranger's text.
+        // Although an authority has signed it, it is a stranger's text.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_*:".contains(&byte);
         (!name.is_empty() && name.bytes().all(is_plain)).then(|| format!("`{name}`"))
     };
@@ -242,7 +242,7 @@ mod tests {
         for (alert, asked, has_one, kind, says) in [
             (AlertDescription::CertificateRequired, true, Some(false), ErrorKind::Rejected, wants),
             (AlertDescription::CertificateRequired, false, None, ErrorKind::Rejected, wants),
-            // Some say so where there is none.
+            // Some servers send this if there is none.
             (AlertDescription::BadCertificate, true, Some(false), ErrorKind::Rejected, wants),
             (AlertDescription::BadCertificate, true, Some(true), ErrorKind::Rejected, refuses),
             (AlertDescription::UnknownCA, false, None, ErrorKind::Rejected, refuses),

@@ -1,4 +1,4 @@
-//! Calls, and the ways to the nodes that they go to.
+//! Calls, and the routes to their nodes.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(in crate::store::redis) struct Part {
 pub(in crate::store::redis) struct Call {
     pub(in crate::store::redis) invocation: Invocation,
     pub(in crate::store::redis) items: Items,
-    /// How many calls were sent for its slot, with those of its batch.
+    /// How many calls were sent for its slot, including those of its batch.
     pub(super) sent: u32,
 }
 
@@ -41,12 +41,12 @@ impl AsRef<Invocation> for Call {
     }
 }
 
-/// What one call comes to, and at which server.
+/// The result of one call, and the server that gave it.
 pub(in crate::store::redis) type Outcome = (Result<(Value, Acknowledgement), StoreError>, Address);
 
 /// Which items of a batch.
 pub(in crate::store::redis) enum Items {
-    /// The first so many: all of them.
+    /// All items, of which there are this many.
     All(usize),
     One(usize),
     Some(Vec<usize>),
@@ -71,12 +71,12 @@ impl Items {
     }
 }
 
-/// The way to the node of a part.
+/// The route to the node of a part.
 pub(in crate::store::redis) struct Route {
     node: Arc<Node>,
-    /// Where it is among the nodes of a Cluster.
+    /// Where the node is among those of a Cluster.
     peer: Option<Peer>,
-    /// Says that the node is to be asked no longer.
+    /// Reports that the node must no longer be asked.
     retired: Option<watch::Receiver<bool>>,
 }
 
@@ -102,8 +102,8 @@ impl Route {
         self.node.found_fence();
     }
 
-    /// As [`Node::invoke`]; ends at once where the node is to be asked no longer. What was sent may
-    /// have been done by then, or may not.
+    /// Like [`Node::invoke`], but ends at once if the node must no longer be asked. The calls may
+    /// or may not have been carried out by then.
     pub(in crate::store::redis) async fn invoke<I: AsRef<Invocation>>(
         &mut self,
         calls: &[I],
@@ -111,19 +111,19 @@ impl Route {
     ) -> Result<(Vec<Value>, Acknowledgement), StoreError> {
         let Some(retired) = &mut self.retired else { return self.node.invoke(calls, terms).await };
         let is_retired = async {
-            // The one who says it is gone: so is the node.
+            // An error means that the sender is gone, and the node with it.
             let _ = retired.wait_for(|retired| *retired).await;
         };
         tokio::select! {
             biased;
-            // Whatever a server has said that is no longer the one to ask, it has said to nobody.
+            // The answer of a server that is no longer in charge does not count.
             () = is_retired => Err(self.node.address().moved()),
             outcome = self.node.invoke(calls, terms) => outcome,
         }
     }
 }
 
-/// What is sent, part by part, and what is to be held until it is.
+/// The parts to send, and the gate to hold until all of them have begun.
 pub(in crate::store::redis) struct Parts<'a> {
     pub(in crate::store::redis) parts: Vec<Part>,
     pub(in crate::store::redis) gate: Option<MutexGuard<'a, ()>>,

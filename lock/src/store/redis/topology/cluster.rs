@@ -1,7 +1,7 @@
 //! The nodes of a Cluster: one for each primary, with its own link, health and scripts.
 //!
-//! What is out of reach stops only the calls that go there. A node that has no slot any more is
-//! retired: what waits for it is told so at once, and is asked for again at the node that has taken
+//! A node that is out of reach stops only the calls that go there. A node that no longer has a slot
+//! is retired: calls that wait for it fail at once, and are made again at the node that has taken
 //! over.
 
 use std::{
@@ -37,42 +37,43 @@ use super::{
 };
 use crate::{Error, ErrorKind, observe, store::Listener};
 
-/// How long a call waits for the first map: where it is known why there is none, and where it is not.
+/// How long a call waits for the first map: if the reason for its absence is known, and if it is
+/// not.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
-/// How many nodes there may be that a redirect has named, and that are in no map.
+/// How many nodes there may be that a redirect has named and that are in no map.
 const MOST_STRANGERS: usize = 8;
 
 pub(super) struct Cluster(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
-    /// Where to begin, and how the nodes are reached, but for the address.
+    /// Where to begin, and how the nodes are reached, apart from the address.
     pub(super) seeds: Vec<Endpoint>,
     making: Making,
     map: watch::Sender<Option<Arc<Map>>>,
     /// Nodes that a redirect has named and that are in no map yet.
     strangers: Mutex<HashMap<Peer, Arc<Shard>>>,
-    /// Why the last round of questions has had no answer.
+    /// Why the last round of questions got no answer.
     pub(super) refused: watch::Sender<Option<Refusal>>,
-    /// The map is to be asked for.
+    /// Signals that the map has to be asked for.
     pub(super) doubted: Arc<Notify>,
-    /// Calls that wait for the first map go on in the order in which they came.
+    /// Calls that wait for the first map continue in the order in which they came.
     gate: AsyncMutex<()>,
     /// How many calls were sent for each slot.
     sent: Box<[AtomicU32]>,
     recovery: Recovery,
     words: Words,
-    /// The numbers of shards: one that is gone gives its own to no other.
+    /// The next number of a shard. A number is never used again.
     numbers: AtomicUsize,
     subscription: OnceLock<(String, Listener)>,
-    /// Somebody looks for the nodes.
+    /// The search for the nodes has begun.
     pub(super) begun: OnceLock<()>,
 }
 
 /// Which node has which slot.
 pub(super) struct Map {
     owners: Owners,
-    /// Those of the owners, in their order.
+    /// The shards of the owners, in the same order.
     shards: Vec<Arc<Shard>>,
 }
 
@@ -81,7 +82,7 @@ pub(super) struct Shard {
     number: usize,
     pub(super) peer: Peer,
     pub(super) server: Server,
-    /// It has no slot any more.
+    /// It no longer has a slot.
     pub(super) retired: watch::Sender<bool>,
     /// It has slots that another node had, and may not have all that was written there.
     took_over: AtomicBool,
@@ -103,7 +104,7 @@ impl Map {
         self.shards.get(self.owners.number(slot)?)
     }
 
-    /// Where all nodes are, replicas too.
+    /// Where all nodes are, including replicas.
     pub(super) fn peers(&self) -> impl Iterator<Item = &Peer> {
         let replicas = self.owners.primaries().iter().flat_map(|primary| &primary.replicas);
         self.shards.iter().map(|shard| &shard.peer).chain(replicas)
@@ -127,7 +128,7 @@ impl Cluster {
             sent: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
             recovery: Recovery::default(),
             words: Words::default(),
-            // What is asked before there is a map is in the part of that number.
+            // Requests that are made before there is a map are in part 0.
             numbers: AtomicUsize::new(1),
             subscription: OnceLock::new(),
             begun: OnceLock::new(),
@@ -139,7 +140,7 @@ impl Cluster {
         let _ = self.0.subscription.set((client.to_owned(), listener.clone()));
     }
 
-    /// The same, over the links that are there, too.
+    /// The same, and also over the existing links.
     pub(super) async fn subscribe(&self, client: &str, listener: &Listener) -> Delivery {
         self.will_listen(client, listener);
         let map = self.0.map();
@@ -199,9 +200,9 @@ impl Cluster {
         let mut numbers: HashMap<usize, usize> = HashMap::new();
         for mut call in calls {
             let slot = call.invocation.slot();
-            // With those of its own batch behind it, which are about other keys.
+            // This includes later calls of the same batch, which are about other keys.
             call.sent = self.0.sent(&call).load(Ordering::Relaxed);
-            // A slot that nobody has is asked for where the others are, and refused there.
+            // A call about a slot that no node has goes to one of the others, which refuses it.
             let number = map.owners.number(slot).unwrap_or(0);
             let Some(shard) = map.shards.get(number) else { return Err(self.0.no_primaries()) };
             let part = *numbers.entry(number).or_insert_with(|| {
@@ -219,28 +220,28 @@ impl Cluster {
         Ok(map.owners.first_slots().find(|first| *first >= slot))
     }
 
-    /// Was nothing sent for the slot of this call since?
+    /// Whether nothing was sent for the slot of this call since.
     pub(super) fn is_last(&self, call: &Call) -> bool {
         self.0.sent(call).load(Ordering::Relaxed) == call.sent
     }
 
-    /// The way to the node at this place.
+    /// The route to the node at this place.
     pub(super) fn route_to(&self, peer: &Peer, renews: bool) -> Option<Route> {
         Some(self.0.shard_at(peer)?.route(renews))
     }
 
-    /// The way to the node that has this slot now.
+    /// The route to the node that has this slot now.
     pub(super) fn route_of(&self, slot: Slot, renews: bool) -> Option<Route> {
         let map = self.0.map()?;
         Some(map.of(slot).or_else(|| map.shards.first())?.route(renews))
     }
 
-    /// Who may ask a Cluster that is down.
+    /// Decides which calls may ask a Cluster that is down.
     pub(super) fn recovery(&self) -> &Recovery {
         &self.0.recovery
     }
 
-    /// Something does not fit the map: it is asked for.
+    /// Something does not fit the map, so a new one is asked for.
     pub(super) fn doubt(&self) {
         self.0.doubted.notify_one();
     }
@@ -267,7 +268,7 @@ impl Shared {
             };
             Some((gate, map?))
         };
-        // Each call by its own time, also one that stands behind others at the gate.
+        // Each call has its own time limit, even if it waits behind others at the gate.
         let nobody_tells = async {
             let mut refused = self.refused.subscribe();
             time::sleep(PATIENCE.0).await;
@@ -280,12 +281,12 @@ impl Shared {
         }
     }
 
-    /// Can each slot be asked for at the node that has it?
+    /// Whether every node in the map has a link that answers.
     pub(super) fn is_well(&self) -> bool {
         self.map().is_some_and(|map| map.shards().iter().all(|shard| shard.server.node.is_well()))
     }
 
-    /// How notices travel at the worst of all nodes that are there.
+    /// How notices travel at the worst of the nodes with a link that answers.
     fn delivery(&self) -> Delivery {
         let Some(map) = self.map() else { return Delivery::Polling };
         let live = map.shards().iter().filter(|shard| shard.server.node.is_well());
@@ -306,7 +307,7 @@ impl Shared {
             return Some(Arc::clone(shard));
         }
         let shard = self.make(peer)?;
-        // They are nodes by mistake, if they are so many.
+        // This many are not all nodes of the Cluster.
         if strangers.len() >= MOST_STRANGERS {
             strangers.clear();
         }
@@ -332,8 +333,9 @@ impl Shared {
         Some(shard)
     }
 
-    /// What the node notifies is passed on, but for what another has passed on already: what is published
-    /// at one node reaches all of them. And the client is told how notices travel at the worst node.
+    /// Passes on the notices of the node, except those that another node has already passed on: a
+    /// message published at one node reaches all of them. The client is told how notices travel at
+    /// the worst node.
     fn heard_from(self: &Arc<Self>, shard: &Arc<Shard>) -> Option<(&str, Listener)> {
         let (client, listener) = self.subscription.get()?;
         let number = shard.number;
@@ -369,7 +371,7 @@ impl Shared {
         }
     }
 
-    /// Takes what some nodes say of the slots.
+    /// Takes what some nodes report about the slots.
     pub(super) fn take(self: &Arc<Self>, views: &[View]) {
         let before = self.map();
         let is_well = |peer: &Peer| {
@@ -403,10 +405,10 @@ impl Shared {
         }
     }
 
-    /// This node has slots that another one had.
+    /// Records that this node has slots that another one had.
     fn taken_over(&self, shard: &Arc<Shard>) {
         shard.took_over.store(true, Ordering::Relaxed);
-        // It may have connected already, and then nobody else says it.
+        // It may have connected already, and then nothing else reports it.
         if shard.server.node.is_well()
             && shard.took_over.swap(false, Ordering::Relaxed)
             && let Some((_, listener)) = self.subscription.get()
@@ -417,8 +419,10 @@ impl Shared {
     }
 
     fn nobody_knows(&self, refusal: Option<Refusal>) -> Error {
-        let text =
-            format!("no node of the Redis Cluster at {} tells who has which slot", self.shown());
+        let text = format!(
+            "no node of the Redis Cluster at {} reports which node serves which slot",
+            self.shown()
+        );
         match refusal {
             Some(refusal) => refusal.into_error_behind(text),
             None => Error::new(ErrorKind::Unavailable, text),
@@ -432,8 +436,9 @@ impl Shared {
             None => "there was no answer yet, so check that they run and can be reached",
         };
         let shown = self.shown();
-        let text =
-            format!("no node of the Redis Cluster at {shown} tells who has which slot: {why}");
+        let text = format!(
+            "no node of the Redis Cluster at {shown} reports which node serves which slot: {why}"
+        );
         Failure::new(text, refused.as_ref().and_then(Refusal::cause)).unavailable()
     }
 
@@ -449,7 +454,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The one who asks finds that nobody wants to know any more.
+        // The task that asks finds that the map is no longer wanted.
         self.doubted.notify_one();
     }
 }

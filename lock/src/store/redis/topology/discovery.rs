@@ -1,11 +1,12 @@
-//! Asks the nodes of a Cluster who has which slot: at first, whenever something does not fit, and when
-//! one of them says that something has changed, for which it is asked once a second. Who only waits for
-//! a lock asks its node for nothing, and one that is replaced by command answers on: the new one would
-//! take for dead whoever does not listen to it.
+//! Asks the nodes of a Cluster which node has which slot: at first, whenever something does not
+//! fit, and when one of them reports a change. For the last, one node is asked once a second. It is
+//! needed because a client that only waits for a lock sends nothing to its node, and a primary that
+//! is replaced by command still answers. The new primary would take clients that do not listen to
+//! it for dead.
 //!
-//! A few nodes that are well are asked over the links which are there. If fewer than two are, some that
-//! are known are asked, over connections of their own. Nobody waits for those who are silent
-//! once another has answered.
+//! A few healthy nodes are asked over their existing links. If there are fewer than two, some known
+//! nodes are asked over separate connections. Silent nodes are not waited for once another has
+//! answered.
 
 use std::{
     sync::{Arc, Weak},
@@ -34,18 +35,18 @@ use super::{
 };
 use crate::ErrorKind;
 
-/// How many of those that are well are asked.
+/// How many healthy nodes are asked.
 const ASKED: usize = 3;
-/// How many are asked over connections of their own, where those that are well are too few.
+/// How many nodes are asked over separate connections, if too few are healthy.
 const MOST_ASKED: usize = 8;
-/// How much longer the others have for an answer once one has given its own.
+/// How much longer the others may take once one of them has answered.
 const OTHERS: Duration = Duration::from_millis(50);
-/// How long one may take that is well.
+/// How long a healthy node may take.
 const WELL: Duration = Duration::from_millis(250);
 /// The least time between two rounds.
 const APART: Duration = Duration::from_millis(100);
-/// How often they are asked while a node is out of reach: a new primary is known soon after it was
-/// chosen. After a while nobody expects one.
+/// The pause between two rounds while a node is out of reach, at first and after a while. A new
+/// primary is known soon after it was chosen. After a while none is expected.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(1));
 const A_WHILE: Duration = Duration::from_secs(60);
 
@@ -59,7 +60,7 @@ pub(super) fn begin(cluster: &Cluster) {
     });
 }
 
-/// Keeps the map for as long as it is wanted.
+/// Keeps the map up to date for as long as the store lives.
 async fn follow(weak: Weak<Shared>) {
     let mut unwell_since: Option<Instant> = None;
     let mut epoch = Epoch::default();
@@ -72,7 +73,7 @@ async fn follow(weak: Weak<Shared>) {
         } else {
             unwell_since.get_or_insert_with(Instant::now);
         }
-        // Or the one who asks would keep it for itself.
+        // Otherwise this task would keep it alive.
         drop(shared);
         time::sleep(APART).await;
         match unwell_since {
@@ -85,17 +86,17 @@ async fn follow(weak: Weak<Shared>) {
     }
 }
 
-/// The highest epoch that a node has told. Each failover, and each node that gets its first slots, makes
-/// a higher one.
+/// The highest epoch that a node has reported. Each failover, and each node that gets its first
+/// slots, makes a higher one.
 #[derive(Default)]
 struct Epoch {
     known: u64,
-    /// The others may not have heard of it yet when they were asked.
+    /// The other nodes may not have known of it yet when they were asked.
     is_new: bool,
 }
 
 impl Epoch {
-    /// Is the map to be asked for, now that a node has told this one?
+    /// Whether to ask for the map, now that a node has reported this epoch.
     fn told(&mut self, epoch: u64) -> bool {
         let is_higher = epoch > self.known;
         self.known = self.known.max(epoch);
@@ -103,14 +104,14 @@ impl Epoch {
     }
 }
 
-/// Waits until the map is to be asked for.
+/// Waits until the map has to be asked for.
 async fn until_doubted(weak: &Weak<Shared>, doubted: &Notify, epoch: &mut Epoch) {
     while time::timeout(jittered(QUIET), doubted.notified()).await.is_err() {
         let Some(shared) = weak.upgrade() else { return };
         let asked = well(&shared).into_iter().next();
         drop(shared);
         let Some((connection, _)) = asked else { return };
-        // Without an answer, calls find out what has changed.
+        // If there is no answer, calls find out what has changed.
         if let Some(told) = epoch_at(connection).await
             && epoch.told(told)
         {
@@ -150,7 +151,8 @@ async fn round(shared: &Arc<Shared>) {
                 until.get_or_insert_with(|| Instant::now() + OTHERS);
             }
             Ok(Some(Err(refusal))) => {
-                // One that says what to change says more than one that is out of reach.
+                // A refusal that says what to change is more useful than one of a node that is out
+                // of reach.
                 if last.is_none() || refusal.kind != ErrorKind::Unavailable {
                     last = Some(refusal);
                 }
@@ -162,7 +164,7 @@ async fn round(shared: &Arc<Shared>) {
         shared.take(&views);
     }
     let refused = if views.is_empty() {
-        let silent = || Refusal::new(ErrorKind::Unavailable, "there was nobody to ask");
+        let silent = || Refusal::new(ErrorKind::Unavailable, "there was no node to ask");
         Some(last.unwrap_or_else(silent))
     } else {
         shared.map().is_none().then(Refusal::without_slots)
@@ -170,7 +172,7 @@ async fn round(shared: &Arc<Shared>) {
     shared.refused.send_replace(refused);
 }
 
-/// Some nodes with a link that answers, each time others.
+/// Some nodes with a link that answers, different ones each time.
 fn well(shared: &Shared) -> Vec<(MultiplexedConnection, Peer)> {
     let Some(map) = shared.map() else { return Vec::new() };
     let shards = map.shards();
@@ -181,7 +183,7 @@ fn well(shared: &Shared) -> Vec<(MultiplexedConnection, Peer)> {
         .collect()
 }
 
-/// Some of those that may be nodes, each time others.
+/// Some addresses that may be those of nodes, different ones each time.
 fn known(shared: &Shared) -> Vec<Endpoint> {
     let mut known = shared.seeds.clone();
     if let (Some(map), Some(seed)) = (shared.map(), shared.seeds.first()) {
@@ -208,7 +210,7 @@ async fn ask_within(
 ) -> Result<View, Refusal> {
     let mut questions = Pipeline::new();
     questions.cmd("CLUSTER").arg("SLOTS");
-    // For the epochs; without them, the one who answers first is believed.
+    // For the epochs; without them, the node that answers first is believed.
     questions.cmd("CLUSTER").arg("NODES");
     let answers = connection.send_packed_commands(&questions, 0, questions.len());
     let answers = match time::timeout(limit, answers).await {

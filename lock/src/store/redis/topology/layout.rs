@@ -10,9 +10,9 @@ use crate::{Error, warning::Warnings};
 
 /// How the servers are laid out, and where to begin.
 pub(crate) enum Layout {
-    /// One server, or whatever Cluster it turns out to be a node of.
+    /// One server, or the Cluster that it turns out to be a node of.
     One(Endpoint),
-    /// Something that leads each call to the server which has its keys, if those are in one slot.
+    /// A proxy that routes each call to the server that has its keys, if those are in one slot.
     Proxy(Endpoint),
     Watched(Watched),
     /// Nodes of a Cluster, which know the others.
@@ -39,7 +39,7 @@ impl Layout {
     }
 }
 
-/// How the nodes are made, whatever leads to them.
+/// How the nodes are made, in every layout.
 #[derive(Clone, Debug)]
 pub(in crate::store::redis) struct Making {
     pub(in crate::store::redis) min_replicas: usize,
@@ -47,9 +47,10 @@ pub(in crate::store::redis) struct Making {
     pub(in crate::store::redis) prefix: Arc<str>,
 }
 
-/// One server, over one link, or over another for renewals where grants wait for replicas on the
-/// first: a renewal must not stand behind that. Nothing else could overtake what it must not: a renewal
-/// makes no key, and one that comes behind its release finds that the lock is not its token's.
+/// One server, over one link. If grants wait for replicas there, renewals have another link,
+/// because a renewal must not be stuck behind that. A renewal may overtake other calls and be
+/// overtaken: it creates no key, and after its release it finds that its token does not hold the
+/// lock.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) node: Arc<Node>,

@@ -1,13 +1,14 @@
-//! Which node of a Cluster has which slot, by what its nodes say. Pure.
+//! Which node of a Cluster has which slot, according to its nodes. Pure.
 //!
-//! Nodes learn of a change one after the other, and one that is cut off does not. Each primary has a
-//! configuration epoch, which a failover and a slot that is moved make the highest of all: so for each
-//! slot, the primary with the highest epoch is believed in, as the nodes themselves do it
-//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Hash slots
-//! configuration propagation"). What a node says of itself counts before what others have heard of it.
+//! Nodes learn of a change one after the other, and a node that is cut off does not learn of it.
+//! Each primary has a configuration epoch, which a failover or the move of a slot makes the highest
+//! of all. So for each slot, the primary with the highest epoch is believed, as the nodes
+//! themselves do it (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>,
+//! "Hash slots configuration propagation"). What a node says about itself counts before what others
+//! say about it.
 //!
-//! What was believed before counts as well, as long as its primary is well or is still mentioned: a
-//! Cluster may have been set up anew, with lower epochs.
+//! What was believed before also counts, as long as its primary is well or is still mentioned.
+//! Otherwise it does not: a Cluster may have been set up again, with lower epochs.
 
 use std::{collections::HashMap, fmt};
 
@@ -27,7 +28,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The node that a redirect names. Without a host, it is on that of the one who redirects.
+    /// The node that a redirect names. Without a host, it is on the host of the node that
+    /// redirects.
     pub(super) fn of_redirect(text: &str, asked: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self { host: named(host, &asked.host), port: port.parse().ok()? })
@@ -40,7 +42,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Some nodes do not know their own host, or do not tell it.
+/// Some nodes do not know their own host, or do not report it.
 fn named(host: &str, asked: &str) -> String {
     if matches!(host, "" | "?") { asked.to_owned() } else { host.to_owned() }
 }
@@ -53,17 +55,18 @@ pub(super) struct Primary {
     pub(super) replicas: Vec<Peer>,
 }
 
-/// What one node says.
+/// What one node reports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct View {
-    /// Who says it.
+    /// The node that reports it.
     by: Peer,
     /// Slots, from and to, and their primaries.
     ranges: Vec<(Slot, Slot, Primary)>,
 }
 
 impl View {
-    /// Of the answers to CLUSTER SLOTS and CLUSTER NODES, which have the epochs, if they are told.
+    /// Reads the answers to CLUSTER SLOTS and, for the epochs, to CLUSTER NODES, if the node gives
+    /// it.
     pub(super) fn read(slots: Value, nodes: Option<Value>, asked: &Peer) -> Option<Self> {
         let Value::Array(ranges) = slots else { return None };
         let nodes = text(nodes).unwrap_or_default();
@@ -79,7 +82,7 @@ impl View {
             let slot =
                 |number: i64| Slot::try_from(number).ok().filter(|n| usize::from(*n) < SLOTS);
             let members: Vec<_> = members.iter().map(|member| read_peer(member, asked)).collect();
-            // It may be called otherwise than where it was asked.
+            // Its name may differ from the address at which it was asked.
             let is_own = |id: &Option<String>| own.is_some() && id.as_deref() == own;
             if let Some((peer, _)) = members.iter().flatten().find(|(_, id)| is_own(id)) {
                 by = peer.clone();
@@ -87,7 +90,7 @@ impl View {
             let mut peers = members.into_iter();
             let (peer, id) = peers.next()??;
             let epoch = id.and_then(|id| epochs.get(&*id).copied()).unwrap_or(0);
-            // One that cannot be read is none that could be asked.
+            // A replica that cannot be read could not be asked.
             let replicas = peers.flatten().map(|(peer, _)| peer).collect();
             Some((slot(*first)?, slot(*last)?, Primary { peer, epoch, replicas }))
         };
@@ -111,7 +114,7 @@ fn epoch_of(line: &str) -> Option<(&str, u64)> {
     Some((words.next()?, words.nth(5)?.parse().ok()?))
 }
 
-/// Is this line about the node that says it?
+/// Whether this line is about the node that reports it.
 fn is_myself(line: &str) -> bool {
     line.split(' ').nth(2).is_some_and(|flags| flags.split(',').any(|flag| flag == "myself"))
 }
@@ -125,12 +128,12 @@ pub(super) struct Owners {
     primaries: Vec<Primary>,
     /// Which of them has the slot.
     of: Box<[u16]>,
-    /// The epoch in which it said so. That of the primary may be higher by now, for another slot.
+    /// The epoch of that claim. The epoch of the primary may be higher by now, for another slot.
     since: Box<[u64]>,
 }
 
 impl Owners {
-    /// What several views come to, and what was believed before. `is_well` says of a primary whether it
+    /// Combines several views with what was believed before. `is_well` says whether a primary
     /// answers.
     pub(super) fn of(
         views: &[View],
@@ -148,7 +151,7 @@ impl Owners {
             let ranges = views.iter().flat_map(|view| &view.ranges);
             ranges.into_iter().any(|(_, _, one)| one.peer == *peer || one.replicas.contains(peer))
         };
-        // By their numbers here, with those whose claims still count.
+        // The numbers of the previous primaries here, and whether their claims still count.
         let before: Vec<_> = match believed {
             Some(believed) => {
                 let number = |primary: &Primary| {
@@ -179,7 +182,7 @@ impl Owners {
                 for slot in usize::from(*first)..=usize::from(*last) {
                     let is_free = owners.of[slot] == NOBODY;
                     let is_newer = primary.epoch > owners.since[slot];
-                    // One that is called by two names keeps the one that it had.
+                    // A node with two names keeps the name that it had.
                     let is_kept = primary.epoch == owners.since[slot]
                         && believed(slot).is_some_and(|(believed, ..)| believed == number);
                     if is_free || is_newer || is_kept {
@@ -221,7 +224,7 @@ impl Owners {
         (number != NOBODY).then_some(usize::from(number))
     }
 
-    /// The first slot of each primary that has any, in their order.
+    /// The first slot of each primary that has any, in ascending order.
     pub(super) fn first_slots(&self) -> impl Iterator<Item = Slot> {
         let mut seen = vec![false; self.primaries.len()];
         (0..SLOTS as Slot).filter(move |slot| {
@@ -230,7 +233,7 @@ impl Owners {
         })
     }
 
-    /// Has this node a slot that another one had?
+    /// Whether this node has a slot that another one had.
     pub(super) fn took_over(&self, peer: &Peer, before: &Self) -> bool {
         self.of.iter().zip(&before.of).any(|(now, before_it)| {
             *now != NOBODY
@@ -241,7 +244,7 @@ impl Owners {
     }
 }
 
-/// The primaries that have been heard of.
+/// The primaries that are known.
 #[derive(Default)]
 struct Known {
     primaries: Vec<Primary>,
@@ -256,7 +259,7 @@ impl Known {
             (self.primaries.len() - 1) as u16
         });
         let known = &mut self.primaries[usize::from(number)];
-        // Its replicas may be others in the same epoch.
+        // Its replicas may have changed in the same epoch.
         if primary.epoch >= known.epoch {
             *known = primary.clone();
         }
@@ -276,7 +279,7 @@ mod tests {
         Primary { peer: peer(port), epoch, replicas: vec![peer(port + 100)] }
     }
 
-    /// By a node that has no slot.
+    /// The view of a node that has no slot.
     fn view(ranges: &[(Slot, Slot, u16, u64)]) -> View {
         by(999, ranges)
     }
@@ -296,12 +299,12 @@ mod tests {
     #[test]
     fn the_highest_epoch_counts_for_each_slot() {
         let before = view(&[(0, 99, 1, 1), (100, 199, 2, 2)]);
-        // The primary of 1 has failed over, and the node that is asked first has not heard of it.
+        // The primary of 1 has failed over, and the node that is asked first has not learned of it.
         let after = view(&[(0, 99, 101, 3), (100, 199, 2, 2)]);
         let owners = Owners::of(&[before, after], None, WELL);
         assert_eq!(ports(&owners, [0, 99, 100, 200]), [Some(101), Some(101), Some(2), None]);
-        assert_eq!(owners.primaries().len(), 2, "the one of before has no slot");
-        // One that was cut off says what it said before.
+        assert_eq!(owners.primaries().len(), 2, "the previous one has no slot");
+        // A node that was cut off says what it said before.
         let stale = view(&[(0, 99, 1, 1), (100, 199, 2, 2)]);
         let again = Owners::of(&[stale], Some(&owners), GONE);
         assert_eq!(ports(&again, [0, 99, 100, 200]), [Some(101), Some(101), Some(2), None]);
@@ -318,7 +321,7 @@ mod tests {
 
     #[test]
     fn an_old_claim_is_not_made_newer_by_what_its_primary_got_later() {
-        // Slot 0 went from 1 to 2, and then 1 got slot 50: the first view has heard of neither.
+        // Slot 0 went from 1 to 2, and then 1 got slot 50: the first view knows of neither.
         let stale = view(&[(0, 49, 1, 1), (50, 99, 2, 2)]);
         let fresh = view(&[(1, 50, 1, 5), (0, 0, 2, 3), (51, 99, 2, 3)]);
         for views in [[stale, fresh], {
@@ -336,11 +339,11 @@ mod tests {
         let before = Owners::of(&[view(&[(0, 199, 1, 70)])], None, WELL);
         let anew = [view(&[(0, 199, 2, 1)])];
         let owner = |owners: Owners| ports(&owners, [0, 1, 2, 199])[0];
-        assert_eq!(owner(Owners::of(&anew, Some(&before), WELL)), Some(1), "it answers still");
+        assert_eq!(owner(Owners::of(&anew, Some(&before), WELL)), Some(1), "it still answers");
         assert_eq!(
             owner(Owners::of(&anew, Some(&before), GONE)),
             Some(2),
-            "nobody knows it any more"
+            "no node mentions it any longer"
         );
         // At the same address, and with other slots.
         let anew = [by(1, &[(100, 199, 1, 2), (0, 99, 2, 1)])];
@@ -349,7 +352,7 @@ mod tests {
 
     #[test]
     fn what_a_node_says_of_itself_counts_before_what_others_have_heard() {
-        // The third has heard of the epoch that 1 got for slot 50, and not that slot 0 is 2's.
+        // The third knows of the epoch that 1 got for slot 50, and not that slot 0 is 2's.
         let one = by(1, &[(1, 50, 1, 6), (0, 0, 2, 5), (51, 99, 2, 5)]);
         let two = by(2, &[(1, 50, 1, 6), (0, 0, 2, 5), (51, 99, 2, 5)]);
         let hearsay = by(3, &[(0, 50, 1, 6), (51, 99, 2, 5)]);
@@ -365,7 +368,7 @@ mod tests {
             assert_eq!(Owners::of(&both, Some(&known), is_well), known);
         }
         assert_eq!(Owners::of(&both[..1], Some(&known), WELL), known);
-        // It is not called so by anybody any more, and does not answer there.
+        // No node uses its old name any longer, and it does not answer there.
         assert_eq!(ports(&Owners::of(&both[..1], Some(&known), GONE), [0, 1, 2, 199])[0], Some(2));
     }
 

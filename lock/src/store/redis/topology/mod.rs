@@ -1,8 +1,8 @@
 //! Which node serves a key.
 //!
-//! The store holds one type of this module, which answers the node of each call and does what
-//! concerns all nodes: one server, a primary that moves, or the nodes of a Cluster. Nodes, and what
-//! they know of their servers, outlive a change of any of these.
+//! The store holds a `Topology`, which finds the node of each call and does what concerns all
+//! nodes: one server, a primary that moves, or the nodes of a Cluster. Nodes, and what they know
+//! about their servers, outlive a change of any of these.
 
 mod calls;
 mod cluster;
@@ -33,7 +33,7 @@ use crate::{Error, store::Listener};
 /// The nodes of a store.
 #[derive(Debug)]
 pub(super) struct Topology {
-    /// How keys are named where all keys of a call have to be in one slot.
+    /// How keys are named if all keys of a call have to be in one slot.
     slotted: Naming,
     making: Making,
     /// The node that has every key, unless it turns out to belong to a Cluster.
@@ -42,7 +42,7 @@ pub(super) struct Topology {
     subscription: OnceLock<(String, Listener)>,
 }
 
-/// What has the keys at the moment.
+/// What currently has the keys.
 enum Nodes<'a> {
     One(&'a One),
     Cluster(&'a Cluster),
@@ -68,7 +68,7 @@ impl Topology {
             Some(one) if !one.of_cluster() => Nodes::One(one),
             Some(one) => Nodes::Cluster(self.cluster.get_or_init(|| {
                 let cluster = Cluster::new(one.retire().into_iter().collect(), self.making.clone());
-                // They were good for a node by itself.
+                // They were valid for a standalone node.
                 let cluster = cluster.expect("BUG: the settings of a client contradict each other");
                 if let Some((client, listener)) = self.subscription.get() {
                     cluster.will_listen(client, listener);
@@ -90,8 +90,7 @@ impl Topology {
         }
     }
 
-    /// Which part of the store a key is in: those of another one may be out of reach while this one
-    /// is not.
+    /// Which part of the store a key is in: another part may be out of reach while this one is not.
     pub(super) fn shard(&self, key: &str) -> usize {
         match self.current() {
             Nodes::One(_) => 0,
@@ -99,8 +98,8 @@ impl Topology {
         }
     }
 
-    /// A slot of the next node, where nodes are in the order of their first slots: the first one that is
-    /// not below this slot. `None` behind the last node.
+    /// A slot of the next node, with nodes in the order of their first slots: the first of these
+    /// slots that is not below this one. `None` after the last node.
     pub(super) async fn node_from(&self, slot: Slot) -> Result<Option<Slot>, StoreError> {
         match self.current() {
             Nodes::One(_) => Ok((slot == 0).then_some(0)),
@@ -111,7 +110,7 @@ impl Topology {
         }
     }
 
-    /// How notices about the locks of a slot travel at the moment.
+    /// How notices about the locks of a slot currently travel.
     pub(super) fn delivery(&self, slot: Slot) -> Delivery {
         match self.current() {
             Nodes::One(one) => one.node().delivery(),
@@ -119,8 +118,9 @@ impl Topology {
         }
     }
 
-    /// Splits calls by the nodes which they go to. What is returned with them is to be held until each
-    /// part has begun: then calls about one key are sent in the order in which they came.
+    /// Splits calls by the nodes that they go to. The gate that is returned with them has to be
+    /// held until each part has begun: then calls about one key are sent in the order in which they
+    /// came.
     pub(super) async fn parts(
         &self,
         calls: Vec<Call>,
@@ -138,8 +138,8 @@ impl Topology {
         }
     }
 
-    /// What comes of a call that its node has answered so: it is sent again if the node has not done
-    /// it, and says where to or to come again. `None` where the answer stands.
+    /// Follows up a call to which its node has given this reply. The call is sent again if the node
+    /// has not carried it out and says where to, or to come again. `None` if the reply stands.
     pub(super) async fn follow(
         &self,
         route: &Route,
@@ -151,7 +151,7 @@ impl Topology {
         cluster.follow(route, call, reply, terms).await
     }
 
-    /// Connects to all nodes for the first time; fails at the first obstacle.
+    /// Connects to all nodes for the first time; fails on the first error.
     pub(super) async fn establish(&self) -> Result<(), Error> {
         if let Nodes::One(one) = self.current() {
             let outcome = one.establish().await;

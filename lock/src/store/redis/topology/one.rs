@@ -65,12 +65,12 @@ impl One {
         matches!(self.kind, Kind::Proxy)
     }
 
-    /// Has the server turned out to belong to a Cluster?
+    /// Whether the server has turned out to belong to a Cluster.
     pub(super) fn of_cluster(&self) -> bool {
         matches!(&self.kind, Kind::Alone(alone) if *alone.of_cluster.borrow())
     }
 
-    /// The server by itself is asked no longer.
+    /// Retires the standalone server, which is then no longer asked. Returns how it was reached.
     pub(super) fn retire(&self) -> Option<Endpoint> {
         let Kind::Alone(alone) = &self.kind else { return None };
         alone.place.send_replace(None);
@@ -91,14 +91,14 @@ impl One {
     pub(super) fn route(&self, renews: bool) -> Route {
         let node = self.node_for(renews);
         let retired = match &self.kind {
-            // What waits for the first connect is told at once if that leads to a Cluster.
+            // Calls that wait for the first connect are told at once if that leads to a Cluster.
             Kind::Alone(alone) if !node.is_well() => Some(alone.of_cluster.subscribe()),
             _ => None,
         };
         Route::new(node, None, retired)
     }
 
-    /// Connects for the first time; fails at the first obstacle.
+    /// Connects for the first time; fails on the first error.
     pub(super) async fn establish(&self) -> Result<(), Error> {
         if let Kind::Watched(sentinels) = &self.kind {
             sentinels.begin(&self.server.node);

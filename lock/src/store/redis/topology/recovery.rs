@@ -10,7 +10,7 @@ use tokio::{
     time,
 };
 
-/// How many calls find out at once whether it serves again.
+/// How many calls at a time find out whether it serves again.
 const AT_ONCE: usize = 4;
 
 pub(super) struct Recovery {
@@ -35,7 +35,7 @@ impl Recovery {
     /// Waits for a turn to ask again: after a pause, or as soon as another call was served.
     pub(super) async fn turn(&self, pause: Duration) -> Turn<'_> {
         let before = self.served.load(Ordering::Relaxed);
-        // It is never closed.
+        // The semaphore is never closed.
         let permit = self.turns.acquire().await.ok();
         if self.served.load(Ordering::Relaxed) == before {
             time::sleep(pause).await;

@@ -1,9 +1,10 @@
-//! What a node of a Cluster answers to a call that it has not carried out: where to, or not now.
+//! Follows the answer of a Cluster's node to a call that it has not carried out: go elsewhere, or
+//! later.
 //!
-//! Such a call is sent again right here, but only where nothing later was sent for its slot, which it
-//! would come behind: a release that follows an abandoned acquire must not overtake it. Otherwise the
-//! answer stands, and the engine asks again. A renewal is sent again in any case: it makes no key, and
-//! behind its release it finds that the lock is not its token's.
+//! Such a call is sent again right here, but only if nothing was sent for its slot since, because
+//! it would run after that: a release that follows an abandoned acquire must not overtake it.
+//! Otherwise the answer stands, and the engine asks again. A renewal is sent again in any case: it
+//! creates no key, and after its release it finds that its token does not hold the lock.
 
 use std::time::Duration;
 
@@ -20,11 +21,11 @@ use super::{
     map::Peer,
 };
 
-/// How long a call is sent on from node to node: what else is in its batch waits meanwhile.
+/// How long a call is redirected from node to node: the rest of its batch waits meanwhile.
 const REDIRECTED: Duration = Duration::from_millis(100);
-/// How long a call is tried while the Cluster is down, which is the same for all of its batch.
+/// How long a call is retried while the Cluster is down, which is the same for all of its batch.
 const DOWN: Duration = Duration::from_secs(1);
-/// Nodes that send a call from one to another and back have no map in common yet.
+/// How many redirects a call follows: nodes that redirect it in a circle do not agree on a map yet.
 const MOST_HOPS: u32 = 5;
 /// The pauses between two tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
@@ -43,7 +44,7 @@ impl Cluster {
         let renews = terms.renews.is_some();
         let limit = match (&redirect, terms.tried_for) {
             (Redirect::Halfway | Redirect::Down, Some(limit)) => limit,
-            // The engine renews again, and leaves the servers in peace meanwhile.
+            // The engine renews again, and spares the servers meanwhile.
             (Redirect::Down, None) if !renews => DOWN,
             _ => REDIRECTED,
         };
@@ -67,7 +68,7 @@ impl Cluster {
                     (self.route_to(&Peer::of_redirect(text, &asked)?, renews), true)
                 }
                 Redirect::Down if may_wait(&redirect) => {
-                    // Thousands may wait for theirs.
+                    // Thousands of calls may wait for their turn.
                     turn = time::timeout_at(until, self.recovery().turn(pause)).await.ok();
                     pause = (pause * 2).min(PAUSE.1);
                     (self.route_of(call.invocation.slot(), renews), false)

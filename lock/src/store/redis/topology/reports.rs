@@ -1,9 +1,9 @@
-//! Which server is the primary, by what the Sentinels report. Pure.
+//! Which server is the primary, according to the Sentinels. Pure.
 //!
-//! A failover raises the configuration epoch, and a Sentinel that missed it reports the one of
-//! before until it has heard of it: so the highest epoch counts, and what has counted once is not
-//! taken back by a lower one. Only where all Sentinels agree on a server is it believed at any epoch:
-//! an operator has set them up anew, and epochs begin again.
+//! A failover raises the configuration epoch, and a Sentinel that missed it reports the previous
+//! epoch until it learns of the new one. So the highest epoch counts, and a lower one does not
+//! replace it. Only if all Sentinels agree on a server is it believed at any epoch: an operator has
+//! set them up again, and epochs begin again.
 
 use redis::Value;
 
@@ -15,14 +15,15 @@ pub(super) struct Report {
     pub(super) port: u16,
 }
 
-/// The last report of each Sentinel that can be reached, and what was made of them.
+/// The last report of each Sentinel that can be reached, and what follows from them.
 #[derive(Debug)]
 pub(super) struct Reports {
     of: Vec<Option<Report>>,
     believed: Option<Report>,
-    /// How often one has said that another server takes over.
+    /// How often a Sentinel has announced that another server takes over.
     doubts: u64,
-    /// Which Sentinel has said that last, and not yet which server; and the number of that doubt.
+    /// The Sentinel that has last announced that and has not yet said which server, and the number
+    /// of that doubt.
     doubted: Option<(usize, u64)>,
 }
 
@@ -31,8 +32,8 @@ impl Reports {
         Self { of: vec![None; sentinels], believed: None, doubts: 0, doubted: None }
     }
 
-    /// A Sentinel has said that another server takes over from this one: true if that is the one
-    /// that is believed in. Nobody is, until that Sentinel has said more.
+    /// A Sentinel has announced that another server takes over from this one. Returns whether this
+    /// is the one that is believed in. No server is believed in until that Sentinel has said more.
     pub(super) fn doubt(&mut self, sentinel: usize, host: &str, port: u16) -> bool {
         let doubts = self.believed.as_ref().is_some_and(|it| (&*it.host, it.port) == (host, port));
         if doubts {
@@ -42,19 +43,20 @@ impl Reports {
         doubts
     }
 
-    /// What a question comes behind that is asked now: see [`take`](Self::take).
+    /// The number of doubts so far, for an answer to a question that is asked now; see
+    /// [`take`](Self::take).
     pub(super) fn doubts(&self) -> u64 {
         self.doubts
     }
 
-    /// Takes a report, with the number of doubts that were there when it was asked for, or that this
-    /// Sentinel gives none; and says where the primary is if that is news, or if it was in doubt.
+    /// Takes a Sentinel's report, with the number of doubts when it was asked for; `None` if the
+    /// Sentinel gives none. Returns where the primary is, if that is news or was in doubt.
     pub(super) fn take(
         &mut self,
         sentinel: usize,
         report: Option<(u64, Report)>,
     ) -> Option<&Report> {
-        // Before a doubt is heard of, an answer may have been on its way that knows nothing of it.
+        // An answer that was in flight before the doubt was announced knows nothing of it.
         let asked = report.as_ref().map_or(u64::MAX, |(asked, _)| *asked);
         self.of[sentinel] = report.map(|(_, report)| report);
         let best = self.of.iter().flatten().max_by_key(|report| report.epoch);
@@ -65,7 +67,8 @@ impl Reports {
                 let agree = |report: &Option<Report>| {
                     report.as_ref().is_some_and(|report| report.is_at(best))
                 };
-                // Or at this very server, with a lower epoch: the next failover has one, too.
+                // The server may be the same, with a lower epoch: the next failover's epoch is then
+                // also lower.
                 best != believed && self.of.iter().all(agree)
             }
         });
@@ -78,7 +81,7 @@ impl Reports {
             (None, Some(_)) => true,
             _ => false,
         };
-        // Others may lag behind: their word does not settle a doubt, but what is new does.
+        // Others may lag behind: their reports do not settle a doubt, but a new primary does.
         let settled = self.doubted.is_some_and(|(by, doubt)| by == sentinel && asked >= doubt);
         if moved || settled {
             self.doubted = None;
@@ -92,12 +95,13 @@ impl Report {
         (&self.host, self.port) == (&other.host, other.port)
     }
 
-    /// The answers to `SENTINEL MASTER`, which is names and values, and to `GET-MASTER-ADDR-BY-NAME`
-    /// behind it.
+    /// Reads the answers to `SENTINEL MASTER`, which has names and values, and to the
+    /// `GET-MASTER-ADDR-BY-NAME` after it.
     ///
     /// Both are needed. The Sentinel that leads a failover raises its epoch when the replica is
-    /// promoted, and for a second more the first answer has the new epoch with the old address: that
-    /// would outbid those who name the new one. The second has the new address by then.
+    /// promoted. For another second its first answer has the new epoch with the old address, which
+    /// would outbid the Sentinels that name the new one. The second answer has the new address by
+    /// then.
     pub(super) fn read(state: Value, place: Value) -> Option<Self> {
         let mut pairs: Vec<(String, String)> = match state {
             Value::Map(pairs) => pairs
@@ -154,7 +158,7 @@ mod tests {
         assert_eq!(news(&mut reports, 1, 3, 1), None);
         assert_eq!(news(&mut reports, 2, 4, 2), Some(2));
         assert_eq!(news(&mut reports, 0, 3, 1), None, "it has not heard of the failover yet");
-        // The one that has is gone; the others still lag behind.
+        // The Sentinel that has heard of it is gone; the others still lag behind.
         assert_eq!(reports.take(2, None), None);
         assert_eq!(news(&mut reports, 1, 3, 1), None);
         assert_eq!(news(&mut reports, 1, 4, 2), None, "it is there already");
@@ -172,7 +176,7 @@ mod tests {
     fn a_doubt_is_settled_by_what_is_new_or_by_whose_it_was() {
         let mut reports = Reports::of(3);
         assert_eq!(news(&mut reports, 0, 3, 1), Some(1));
-        assert!(!reports.doubt(0, "127.0.0.1", 2), "that one is not believed in");
+        assert!(!reports.doubt(0, "127.0.0.1", 2), "that server is not believed in");
         assert!(reports.doubt(0, "127.0.0.1", 1));
         assert_eq!(news(&mut reports, 1, 3, 1), None, "it may not have heard of it");
         assert_eq!(news(&mut reports, 2, 4, 2), Some(2), "it has");
@@ -208,7 +212,7 @@ mod tests {
     #[test]
     fn answers_are_read_in_both_protocols() {
         let word = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        // The address here may be that of before.
+        // The address here may be the previous one.
         let fields = [("name", "main"), ("ip", "::2"), ("port", "6379"), ("config-epoch", "12")];
         let array = fields.iter().flat_map(|(name, value)| [word(name), word(value)]).collect();
         let map = fields.iter().map(|(name, value)| (word(name), word(value))).collect();

@@ -1,9 +1,9 @@
-//! Sentinels: those who know where the primary is.
+//! Sentinels, which know where the primary is.
 //!
-//! Each is heard (`+switch-master`) and asked: once a second, when it has said something, and when
-//! the primary is out of reach. A server that was the primary goes on answering for many seconds
-//! after a failover, and only the Sentinels tell in time: so what they say counts at once, also
-//! where the old server still serves.
+//! The library listens to each Sentinel (`+switch-master`) and asks it: once a second, when it has
+//! said something, and when the primary is out of reach. A server that was the primary keeps
+//! answering for many seconds after a failover, and only the Sentinels report it in time. So what
+//! they say counts at once, even while the old server still serves.
 
 use std::{
     fmt,
@@ -34,9 +34,9 @@ use crate::{Error, ErrorKind, events::Events, observe};
 
 /// How often each Sentinel is asked.
 const ASK: Duration = Duration::from_secs(1);
-/// How much longer the others have for an answer once one has given its own, at the first connect.
+/// How much longer the others may take at the first connect, once one of them has answered.
 const OTHERS: Duration = Duration::from_millis(200);
-/// Where they say that another server has taken over.
+/// The channel on which they announce that another server has taken over.
 const SWITCHES: &str = "+switch-master";
 
 /// A primary that Sentinels watch.
@@ -44,7 +44,7 @@ pub(crate) struct Watched {
     /// What the Sentinels call it.
     pub(crate) name: String,
     pub(crate) sentinels: Vec<Endpoint>,
-    /// How its server is reached, but for the address.
+    /// How its server is reached, apart from the address.
     pub(crate) server: Endpoint,
 }
 
@@ -56,12 +56,12 @@ struct Shared {
     server: Endpoint,
     reports: Mutex<Reports>,
     place: watch::Sender<Option<Arc<Place>>>,
-    /// Why a Sentinel gives no report, the last time; by Sentinel.
+    /// Why the last question to each Sentinel got no report.
     refusals: watch::Sender<Vec<Option<Refusal>>>,
-    /// The primary is out of reach: each Sentinel is asked now.
+    /// The primary is out of reach, so each Sentinel is asked now.
     missed: Arc<Notify>,
     events: Events,
-    /// It was known once where the primary is.
+    /// The place of the primary was known once.
     is_known: OnceLock<()>,
     begun: OnceLock<()>,
 }
@@ -91,7 +91,7 @@ impl Sentinels {
         Ok((Self(Arc::new(shared)), Places::told_by(seen, unknown, Member::Watched)))
     }
 
-    /// Begins to hear the Sentinels, for as long as the node lives.
+    /// Begins to follow the Sentinels, for as long as the node lives.
     pub(super) fn begin(&self, node: &Arc<Node>) {
         self.0.begun.get_or_init(|| {
             for sentinel in 0..self.0.sentinels.len() {
@@ -101,7 +101,7 @@ impl Sentinels {
         });
     }
 
-    /// Waits until it is known where the primary is; fails when no Sentinel can say it.
+    /// Waits until it is known where the primary is; fails if no Sentinel can say it.
     pub(super) async fn first_answer(&self) -> Result<(), Error> {
         let mut place = self.0.place.subscribe();
         let mut refusals = self.0.refusals.subscribe();
@@ -115,7 +115,7 @@ impl Sentinels {
         tokio::select! {
             biased;
             _ = place.wait_for(Option::is_some) => {
-                // One that lags behind may have been the first.
+                // The first to answer may lag behind.
                 time::sleep(OTHERS).await;
                 Ok(())
             }
@@ -131,8 +131,8 @@ impl Shared {
             Err(refusal) => (None, Some(refusal)),
         };
         {
-            // The place is set under the lock: two reports at once must not be set the other way
-            // round.
+            // The place is set under the lock, so that two reports at once do not set it in the
+            // wrong order.
             let mut reports = self.reports();
             if let Some(report) = reports.take(sentinel, report) {
                 self.go_to(report);
@@ -144,7 +144,7 @@ impl Shared {
     fn go_to(&self, report: &Report) {
         let Report { host, port, .. } = report;
         let place = self.server.at(host, *port).and_then(Place::of);
-        // Its settings were good for another address.
+        // Its settings were valid for another address.
         let place = place.expect("BUG: an address makes the settings of a client contradictory");
         let server = place.address().to_string();
         let is_first = self.is_known.set(()).is_ok();
@@ -152,8 +152,8 @@ impl Shared {
         observe::primary_is_at(&self.events, server, self.name.clone(), is_first);
     }
 
-    /// A Sentinel has said that another server takes over. Until it has said which, nobody is asked
-    /// for a lock.
+    /// A Sentinel has announced that another server takes over. Until it has said which, no server
+    /// is asked for a lock.
     fn doubt(&self, sentinel: usize, message: &[u8]) {
         let Some((name, (host, port))) = switched(message) else { return };
         if name == self.name && self.reports().doubt(sentinel, host, port) {
@@ -163,7 +163,7 @@ impl Shared {
 
     fn nobody_knows(&self, refusal: Option<Refusal>) -> Error {
         let text = format!(
-            "none of the Sentinels at {} tells where the primary `{}` is",
+            "none of the Sentinels at {} reports where the primary `{}` is",
             shown(&self.sentinels),
             self.name
         );
@@ -186,7 +186,7 @@ fn switched(message: &[u8]) -> Option<(&str, (&str, u16))> {
     Some((name, (host, port)))
 }
 
-/// Hears and asks one Sentinel, over one connection after the other.
+/// Listens to one Sentinel and asks it, over one connection after the other.
 async fn follow(shared: Weak<Shared>, sentinel: usize) {
     let mut delay = RECONNECT.0;
     loop {
@@ -232,7 +232,7 @@ async fn connect(
     });
     let (mut connection, pushes) = greet_at(&shared.sentinels[sentinel], pushes).await?;
     if !pushes {
-        // Asked once a second, it says it a little later.
+        // Without pushes, the question that is asked once a second finds out a little later.
         return Ok(connection);
     }
     let mut subscribe = redis::cmd("SUBSCRIBE");
@@ -244,7 +244,7 @@ async fn connect(
     }
 }
 
-/// Asks until the Sentinel does not answer; `None` if nobody wants to know any more.
+/// Asks until the Sentinel does not answer; `None` if the primary is no longer wanted.
 async fn listen(
     shared: &Weak<Shared>,
     sentinel: usize,
@@ -253,8 +253,8 @@ async fn listen(
 ) -> Option<Refusal> {
     loop {
         let shared = shared.upgrade()?;
-        // Asked for before the question is: what is missed while it is on its way is a reason for
-        // another.
+        // Registered before the question is sent: if the primary goes out of reach while the
+        // question is in flight, another question is needed.
         let missed = Arc::clone(&shared.missed);
         let mut missed = pin!(missed.notified());
         missed.as_mut().enable();
@@ -263,7 +263,7 @@ async fn listen(
             Ok(report) => shared.take(sentinel, Ok((asked, report))),
             Err(refusal) => return Some(refusal),
         }
-        // Or those who listen would keep it for each other.
+        // Otherwise the tasks that listen would keep it alive for each other.
         drop(shared);
         tokio::select! {
             () = heard.notified() => {}
@@ -275,7 +275,7 @@ async fn listen(
 
 async fn ask(name: &str, connection: &mut MultiplexedConnection) -> Result<Report, Refusal> {
     let mut questions = Pipeline::new();
-    // In this order: then the address is not older than the epoch.
+    // In this order, so that the address is not older than the epoch.
     questions.cmd("SENTINEL").arg("MASTER").arg(name);
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     let answers = connection.send_packed_commands(&questions, 0, questions.len()).await;
@@ -284,7 +284,7 @@ async fn ask(name: &str, connection: &mut MultiplexedConnection) -> Result<Repor
         (Some(Value::ServerError(error)), _) => Err(match error.details() {
             Some(said) if said.contains("No such master") => Refusal::new(
                 ErrorKind::Rejected,
-                "they watch none of that name, so ask them with SENTINEL MASTERS",
+                "they watch no primary of that name, so find its name with SENTINEL MASTERS",
             ),
             Some(said) if said.contains("unknown command") => no_sentinel(),
             _ => Refusal::of(error.into()),
@@ -296,7 +296,7 @@ async fn ask(name: &str, connection: &mut MultiplexedConnection) -> Result<Repor
 }
 
 fn no_sentinel() -> Refusal {
-    let text = "what answers there is no Sentinel, so check host and port";
+    let text = "the program that answers there is no Sentinel, so check host and port";
     Refusal::new(ErrorKind::Rejected, text)
 }
 

@@ -1,7 +1,8 @@
-//! What is published at one node of a Cluster reaches all of them, and a client hears it once from each.
+//! A message published at one node of a Cluster reaches all of them, and a client receives it once
+//! from each.
 //!
-//! The first counts. One that comes later could be taken for another: "your lock was taken away", said
-//! again after the same token has got it anew, would end a lock that is held.
+//! The first copy counts. A later copy could be taken for another message: "your lock was taken
+//! away", repeated after the same token has acquired it again, would end a lock that is held.
 
 use std::{
     collections::HashMap,
@@ -12,19 +13,20 @@ use std::{
 use lock_core::contract::Notice;
 use tokio::time::Instant;
 
-/// How much later than the first the last node may say it: the nodes pass on some tens of milliseconds
-/// late at times.
+/// How much later than the first node the last one may deliver a message: at times, nodes pass
+/// messages on some tens of milliseconds late.
 const LATE: Duration = Duration::from_millis(500);
 
-/// So many are kept before those are looked for that are older than that.
+/// How many messages are kept before those older than that are removed.
 const MANY: usize = 1024;
 
-/// The words of late, with the number of the node that each was heard from first.
+/// The recent messages, each with the number of the node that delivered it first.
 #[derive(Default)]
 pub(super) struct Words(Mutex<HashMap<Notice, (usize, Instant)>>);
 
 impl Words {
-    /// Has another node said this already? What one node says twice was published twice.
+    /// Whether another node has already delivered this. A message that one node delivers twice was
+    /// published twice.
     pub(super) fn is_repeated(&self, notice: Notice, node: usize) -> bool {
         let now = Instant::now();
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +58,7 @@ mod tests {
         assert!(!words.is_repeated(Notice::Revoked { number: 8 }, 2));
         assert!(!words.is_repeated(Notice::Granted { number: 7 }, 2));
         tokio::time::advance(LATE).await;
-        assert_eq!([2, 1, 3].map(heard), [true, false, false], "it is another's turn to be first");
+        assert_eq!([2, 1, 3].map(heard), [true, false, false], "now another node may be the first");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What has happened to calls and runs, and whether it may have.
+//! What has happened to calls and runs, and whether it was allowed.
 
 use lock_core::{
     Moment,
@@ -10,7 +10,7 @@ use lock_core::{
 use super::{Debounce, Event};
 use crate::{client_of, play::Executed, world::World};
 
-/// A process, and the number by which the server knows a call of it.
+/// A process, and the number by which the server knows one of its calls.
 type Registered = (usize, u64);
 
 /// What becomes of a caller.
@@ -23,16 +23,16 @@ pub(super) enum End {
 
 #[derive(Clone, Default, Hash)]
 pub(crate) struct Judge {
-    /// When each call was made, on the server's clock, as far as the server was told.
+    /// When each call was made, on the server's clock, according to what the server was told.
     made: Vec<(Registered, Moment)>,
-    /// When the newest call was made that a run has covered, and the newest one that ran.
+    /// When the newest call that a run has covered was made, and the newest one that ran.
     covered: Option<Moment>,
     ran_made: Option<Moment>,
-    /// Up to when calls are covered by the runs that each process was granted, and by those that a
-    /// caller of it has taken.
+    /// The time up to which calls are covered by the runs that each process was granted, and by
+    /// those that one of its callers has taken.
     granted_until: [Option<Moment>; 3],
     taken_until: [Option<Moment>; 3],
-    /// The last run that each process was granted, and up to when calls are covered by it.
+    /// The last run that each process was granted, and the time up to which it covers calls.
     last_grants: [Option<(u64, Moment)>; 3],
     /// The last run that callers of each process were given.
     last_given: [u64; 3],
@@ -46,7 +46,8 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    /// The server hears of a call for the first time. A call comes after its process's calls before.
+    /// A call reaches the server for the first time. A call counts as made after the earlier calls
+    /// of its process.
     fn told(&mut self, call: Registered, made: Moment, strict: bool) {
         if self.made_at(call).is_none() {
             let own = self.made.iter().filter(|((process, _), _)| *process == call.0 && !strict);
@@ -105,7 +106,7 @@ impl Debounce {
         let newest = judge.made.iter().map(|(_, made)| *made).max();
         self.note(Event::TookOver, made < newest);
         if again {
-            // What came since is not covered.
+            // A repeated grant does not cover later calls.
             return;
         }
         // A run covers all calls up to then, so that none of them runs after it.
@@ -118,7 +119,8 @@ impl Debounce {
         judge.ran = Some(call);
     }
 
-    /// The caller of a run has it: what was covered when it was granted is covered now.
+    /// The caller of a run has taken it: what it covered when it was granted is covered from now
+    /// on.
     pub(super) fn taken(&self, world: &mut World<Self>, process: usize, ownership: u64) {
         let judge = &mut world.judge;
         let last = judge.last_grants[process].filter(|(granted, _)| *granted == ownership);
@@ -126,13 +128,14 @@ impl Debounce {
         judge.taken_until[process] = until.max(judge.taken_until[process]);
     }
 
-    /// A caller hears what becomes of its call.
+    /// A caller learns the outcome of its call.
     pub(super) fn ended(&self, world: &mut World<Self>, process: usize, caller: u64, end: End) {
         self.note(Event::Ran, end == End::Runs);
         self.note(Event::Superseded, end == End::Superseded);
         let made = world.peers[process].callers.made_at(caller);
         let judge = &mut world.judge;
-        // Of a run of its own process it is known whether anybody was there to do it.
+        // A process knows whether a run of its own was taken by a caller, so its grants alone do
+        // not count.
         let others = (0..world.peers.len()).filter(|other| *other != process);
         let mut covered = others.map(|other| judge.granted_until[other]);
         let superseded = made <= judge.taken_until[process] || covered.any(|until| made <= until);

@@ -22,7 +22,7 @@ pub(super) fn of(play: &Debounce, bound: Bound) -> Vec<Property<Scene<Debounce>>
         Property::always("no older call runs after a newer one", |_, world: &World| {
             !world.judge.older_ran
         }),
-        // Of a process that was granted a run, another one cannot know whether it was done.
+        // A process cannot know whether a run that another one was granted was also done.
         Property::always("a call is superseded by a run", |_, world: &World| {
             !world.judge.superseded_by_nothing
         }),

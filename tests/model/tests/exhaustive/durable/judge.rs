@@ -1,4 +1,4 @@
-//! What has become of durable calls, and what must hold.
+//! What has happened to durable calls, and what must hold.
 
 use lock_core::{
     Moment,
@@ -21,7 +21,7 @@ pub(crate) struct Judge {
     kept: (u64, String),
     /// The number of the newest call that was finished.
     finished: u64,
-    /// The last call that was claimed, and the fence of that.
+    /// The last call that was claimed, and the fence of its claim.
     claimed: (u64, u64),
     fence_fell: bool,
     /// The generation of the last run.
@@ -32,7 +32,7 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    /// Was a call kept that no run has finished?
+    /// Is there a call that was kept and that no run has finished?
     pub(super) fn is_owed(&self) -> bool {
         self.kept.0 > self.finished
     }
@@ -88,7 +88,7 @@ impl Durable {
             }
             _ => return,
         }
-        // Looked at in a copy, for looking is an operation.
+        // Looked at in a copy, because looking is an operation that changes the table.
         let at = Now { moment: Moment::NEVER, micros: u64::MAX };
         let kept = world.table.change_nothing(|table| table.due(&DueRequest::new(book(), 1), at));
         world.judge.was_dropped |= world.judge.is_owed() && kept.ids.is_empty();
