@@ -51,9 +51,8 @@ impl Servers {
     /// Begins to listen to the library, in all of this process.
     pub(crate) fn listen() -> Self {
         let servers = Self::default();
-        let about_a_server = filter_fn(|event| {
-            event.target() == "lock" && event.fields().field("server").is_some()
-        });
+        let about_a_server =
+            filter_fn(|event| event.target() == "lock" && event.fields().field("server").is_some());
         let layer = Reports(servers.clone()).with_filter(about_a_server);
         tracing_subscriber::registry().with(layer).init();
         servers
