@@ -1,13 +1,13 @@
-//! What an instance shows of what the library has answered to it.
+//! The library's answers, as an instance shows them.
 
 use serde::Serialize;
 
 use crate::instance::Instance;
 
-/// How many are kept for the page.
+/// How many answers are kept for the page.
 const ANSWERS: usize = 30;
 
-/// What the library answered, in its words, and what that means.
+/// A call, the library's answer in its own words, and what the answer means.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Answer {
     pub(crate) about: About,
@@ -28,12 +28,12 @@ pub(crate) enum About {
 }
 
 impl Instance {
-    /// Shows what the library has answered.
+    /// Shows an answer about a lock.
     pub(crate) fn answer(&self, call: &str, answer: &str, meaning: &str, good: bool) {
         self.answer_about(About::Lock, call, answer, meaning, good);
     }
 
-    /// The same, of what is not a lock.
+    /// Shows an answer in the place that `about` names.
     pub(crate) fn answer_about(
         &self,
         about: About,

@@ -1,33 +1,34 @@
-//! What follows from all that has happened, in all copies of the demo: who is there, who held what
-//! when, what was written. Pure: it is told the time.
+//! The state that follows from the entries of all copies of the demo: which instances are alive,
+//! which of them held which lock when, and what was written. It reads no clock: callers pass the
+//! time.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-/// For how long the page looks back.
+/// How far back the timeline goes.
 pub(crate) const WINDOW_MS: u64 = 40_000;
-/// An instance says this often that it is there ..
+/// The interval at which an instance announces that it is alive ..
 pub(crate) const ALIVE_MS: u64 = 1_000;
-/// .. and is gone when it has not for this time: its copy of the demo was killed.
+/// .. and the silence after which it counts as gone: its copy of the demo was killed.
 const GONE_AFTER_MS: u64 = 4_000;
-/// How many lines are kept of what has happened.
+/// How many events are kept in words.
 const LINES: usize = 60;
-/// How a grant ends while the store has not answered to the release ..
+/// The end of a grant while the store has not answered the release ..
 const RELEASING: &str = "releasing";
-/// .. and if it never does: the lock is held for the rest of the lease.
+/// .. and if it never does: the lock stays held for the rest of the lease.
 pub(crate) const NOT_RELEASED: &str = "could not release";
-/// The pause that ends a burst, and the bound for a burst without one.
+/// The pause that ends a burst, and the bound for a burst without a pause.
 pub(crate) const DEBOUNCE_WAIT_MS: u64 = 1_000;
 pub(crate) const DEBOUNCE_MAX_WAIT_MS: u64 = 5_000;
 
 /// Something that an instance has done, or that was done to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    /// A name that no other has ever had.
+    /// An id that no other instance, past or present, has.
     pub(crate) instance: String,
     pub(crate) name: String,
-    /// The process of the demo that it is an instance of.
+    /// The id of the process that runs the instance.
     pub(crate) copy: u32,
     pub(crate) event: Event,
 }
@@ -35,18 +36,18 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// It is there, and does this.
+    /// It is alive, and does this.
     Alive {
         doing: Doing,
         id: String,
-        /// Of the lock that it holds.
+        /// The token of the lock that it holds.
         fence: Option<u64>,
     },
-    /// It stands in line.
+    /// It waits in line.
     Waits {
         id: String,
     },
-    /// It stands in line no longer, without the lock.
+    /// It has left the line without the lock.
     GaveUp {
         id: String,
         why: String,
@@ -56,7 +57,7 @@ pub(crate) enum Event {
         fence: u64,
         lease_ms: u64,
     },
-    /// It asks the store to release, and does not use the lock from here on.
+    /// It has asked the store to release the lock, and no longer uses it.
     Releases {
         id: String,
     },
@@ -67,11 +68,11 @@ pub(crate) enum Event {
     Lost {
         id: String,
     },
-    /// An operator has freed the lock; `id`'s holder is told.
+    /// It freed the lock as an operator would. The library notifies the holder.
     Forced {
         id: String,
     },
-    /// It ended without a word to the store.
+    /// It ended without releasing anything.
     Killed,
     /// Its page was closed.
     Left,
@@ -94,12 +95,12 @@ pub(crate) enum Doing {
     Waiting,
     Holding,
     Releasing,
-    /// It held a lock, and has not done anything about its loss yet.
+    /// It has lost its lock, and has not reacted yet.
     Lost,
     Killed,
 }
 
-/// Everything that a page shows of others.
+/// Everything that a page shows beyond its own instance.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     pub(crate) people: BTreeMap<String, Person>,
@@ -120,20 +121,20 @@ pub(crate) struct Person {
     pub(crate) seen_ms: u64,
 }
 
-/// A stretch of time in which somebody waited for a lock, or held it.
+/// A period in which an instance waited for a lock or held it.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub(crate) instance: String,
     pub(crate) name: String,
     pub(crate) id: String,
-    /// Of a grant; `None` of a wait.
+    /// The token of a grant; `None` for a wait.
     pub(crate) fence: Option<u64>,
     pub(crate) from_ms: u64,
     pub(crate) to_ms: Option<u64>,
     pub(crate) end: String,
 }
 
-/// What a resource that checks fencing tokens knows.
+/// What the writers to a ledger have reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) fence: u64,
@@ -147,13 +148,13 @@ pub(crate) struct Ledger {
 pub(crate) struct Burst {
     pub(crate) calls: u64,
     pub(crate) runs: u64,
-    /// Calls since the last run, with the times of the first and of the last.
+    /// Calls since the last run, and the times of the first and the last of them.
     pub(crate) open: Option<(u64, u64, u64)>,
-    /// Calls that became the last run, and who made the last of them.
+    /// How many calls became the last run, and the name of the instance that ran it.
     pub(crate) last: Option<(u64, String)>,
 }
 
-/// What has happened, in words.
+/// An event in words.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) at_ms: u64,
@@ -162,7 +163,7 @@ pub(crate) struct Line {
 }
 
 impl Board {
-    /// Takes note of an entry.
+    /// Applies an entry.
     pub(crate) fn apply(&mut self, at_ms: u64, entry: &Entry) {
         let person = self.people.entry(entry.instance.clone()).or_insert_with(|| Person {
             name: entry.name.clone(),
@@ -182,7 +183,7 @@ impl Board {
             id.clone_into(&mut person.id);
         };
         match &entry.event {
-            // For those who came too late to read of it.
+            // For boards that missed the entry with which the wait or the grant began.
             Event::Alive { doing, id, fence } => {
                 turn(*doing, id);
                 if matches!(doing, Doing::Waiting | Doing::Holding) {
@@ -266,7 +267,7 @@ impl Board {
         }
     }
 
-    /// Takes note of the time: who has said nothing for long is gone.
+    /// Removes instances that have been silent for too long, and whatever else is out of date.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
         let gone: Vec<(String, u64)> = self
             .people
@@ -276,18 +277,18 @@ impl Board {
             .collect();
         for (instance, seen_ms) in gone {
             self.people.remove(&instance);
-            // Nobody knows for how long it went on after that.
+            // How long it went on after its last entry is unknown.
             self.close(&instance, seen_ms, "gone");
         }
         self.spans.retain(|span| span.to_ms.is_none_or(|to| to + WINDOW_MS > now_ms));
-        // A call that failed, or whose instance was killed, is never run.
+        // A call that failed, or whose instance was killed, never runs.
         if self.burst.open.is_some_and(|(_, first, _)| first + 3 * DEBOUNCE_MAX_WAIT_MS < now_ms) {
             self.burst.open = None;
         }
     }
 
-    /// Goes on with what an instance says that it does, where no span shows it: it was taken for
-    /// gone, or the entry that has begun the span is no longer kept.
+    /// Resumes or opens the span of an instance that announces a wait or a grant which no open span
+    /// shows: the instance had counted as gone, or the entry that began the span is no longer kept.
     fn resume(&mut self, at_ms: u64, entry: &Entry, id: &str, fence: Option<u64>) {
         let mut own = self.spans.iter_mut().filter(|span| span.instance == entry.instance);
         if own.any(|span| span.to_ms.is_none()) {

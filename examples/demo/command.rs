@@ -1,10 +1,10 @@
-//! What a page can ask for.
+//! The commands that a page can send.
 
 use serde::Deserialize;
 
 use crate::network::Condition;
 
-/// A command of a page.
+/// A command from a page.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Command {
@@ -12,7 +12,7 @@ pub(crate) enum Command {
     Foreign(Interference),
 }
 
-/// What the instance's own code does, when it gets to it.
+/// A command that the instance's own code carries out, once its runtime gets to it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub(crate) enum Step {
@@ -26,7 +26,7 @@ pub(crate) enum Step {
     BlockRuntime { for_ms: u64 },
 }
 
-/// What is done to the instance, whatever it is at.
+/// A command that takes effect from outside, whatever the instance is doing.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub(crate) enum Interference {
@@ -38,6 +38,6 @@ pub(crate) enum Interference {
     },
     Kill,
     Restart,
-    /// It does not go through the store of the locks, and asks for nothing but a token.
+    /// A write to the ledger, which needs only a token and does not use the store of the locks.
     Write,
 }

@@ -1,5 +1,5 @@
-//! One open page: an instance of a service, with a runtime and a client of its own. Here is what
-//! others do to it, and what can be seen of it from outside; what runs in it is in `life`.
+//! One open page: an instance of a service, with a runtime and a client of its own. This module
+//! interferes with it and shows its state from outside; the code that runs in it is in `life`.
 
 use std::{
     collections::VecDeque,
@@ -24,14 +24,14 @@ use crate::{
 };
 
 pub(crate) struct Instance {
-    /// A name that no other has ever had, for the page.
+    /// An id that no other instance, past or present, has. The page names it in its requests.
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) process: Weak<Process>,
     state: Mutex<State>,
 }
 
-/// What is known of an instance from outside: its runtime may be blocked.
+/// The state of an instance that can be read from outside, even while its runtime is blocked.
 pub(crate) struct State {
     life: Option<Life>,
     pub(crate) doing: Doing,
@@ -39,13 +39,13 @@ pub(crate) struct State {
     pub(crate) lock: String,
     pub(crate) lease: Duration,
     pub(crate) since: Instant,
-    /// Kept after its loss, so that it can be asked.
+    /// Kept after the lock is lost, so that the page can still show what it says.
     pub(crate) guard: Option<Arc<LockGuard>>,
-    /// Waits for the loss of the guard, which never comes once it is released.
+    /// Waits for `guard.lost()`, which never resolves once the guard is released.
     watch: Option<AbortOnDropHandle<()>>,
     pub(crate) renewals: u32,
     remaining: Duration,
-    /// What remains of the lease grows without a renewal now.
+    /// An extension is in progress, so the remaining lease grows without a renewal.
     extends: bool,
     /// The last grant, for writes with a token that may be stale.
     pub(crate) grant: Option<(String, u64)>,
@@ -53,19 +53,19 @@ pub(crate) struct State {
     pub(crate) condition: Condition,
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) numbered: u64,
-    /// Steps that wait until it gets to them.
+    /// Steps that it has not begun yet.
     pub(crate) queued: usize,
-    /// Debounced calls that it has made, and the last of them that was answered.
+    /// The number of debounced calls so far, and the number of the latest one that was answered.
     calls: u64,
     answered: u64,
-    /// Pages that look at it: a page, and its copies; and how many ever have.
+    /// Pages that show it now (a duplicated page shares its instance), and in total so far.
     pub(crate) viewers: usize,
     pub(crate) visits: u64,
-    /// It has ended, and begins no other life.
+    /// It has ended, and never starts again.
     pub(crate) closed: bool,
 }
 
-/// A life of the instance, which a kill ends.
+/// One life of the instance, from a start to a kill or to the end of the instance.
 struct Life {
     steps: mpsc::UnboundedSender<Step>,
     killed: CancellationToken,
@@ -108,9 +108,9 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Begins a life, with a client that the store has not seen before.
+    /// Starts a life, with a client that the store has not seen before.
     ///
-    /// False if it is in one, or has ended.
+    /// Returns false if the instance is alive, or has ended for good.
     async fn revive(self: &Arc<Self>) -> Result<bool, String> {
         let Some(process) = self.process.upgrade() else { return Ok(false) };
         let this = Arc::downgrade(self);
@@ -141,14 +141,14 @@ impl Instance {
         Ok(true)
     }
 
-    /// Carries a command out, or has the instance do so when it gets to it.
+    /// Carries out an interference, or queues a step for the instance's own code.
     pub(crate) async fn command(self: &Arc<Self>, command: Command) {
         match command {
             Command::Own(step) => {
                 let mut state = self.state();
                 match &state.life {
                     Some(life) => {
-                        // Its receiver is gone if the life is at its end.
+                        // The receiver is gone if the life is ending.
                         let _ = life.steps.send(step);
                         state.queued += 1;
                     }
@@ -169,7 +169,7 @@ impl Instance {
                         "It has a new client, and holds nothing.",
                         true,
                     ),
-                    Ok(false) => self.answer("start the process", "it runs already", "", false),
+                    Ok(false) => self.answer("start the process", "already running", "", false),
                     Err(why) => self.answer("start the process", &why, "", false),
                 },
                 Interference::Write => self.write_to_ledger().await,
@@ -191,18 +191,18 @@ impl Instance {
             Condition::Open => ("repair the network", "Renewals reach the store again."),
             Condition::Silent => (
                 "stop renewing",
-                "No renewal reaches the store any more. The lease runs out, unless you repair the \
-                 network before.",
+                "Renewals no longer reach the store. The lease runs out unless you repair the \
+                 network first.",
             ),
             Condition::Cut => (
                 "cut the connection",
-                "The library tries to connect again. The guard stays valid for the rest of its lease.",
+                "The library tries to reconnect. The guard stays valid for the rest of its lease.",
             ),
         };
         self.answer(call, "done", meaning, condition == Condition::Open);
     }
 
-    /// As an operator would, who has another client.
+    /// Frees the lock as an operator would, with another client.
     async fn force(&self, id: &str) {
         let Some(process) = self.process.upgrade() else { return };
         let outcome = process.operator.lock(id).force_release().await;
@@ -217,14 +217,14 @@ impl Instance {
         }
     }
 
-    /// Ends it as `kill -9` would: the store hears nothing, and what it held stays held for the rest
-    /// of the lease.
+    /// Ends the life as `kill -9` would: nothing is sent to the store, and a lock that the instance
+    /// held stays held for the rest of the lease.
     fn kill(&self) {
         let mut state = self.state();
         let Some(life) = state.life.take() else { return };
         life.network.set(Condition::Cut);
         state.watch = None;
-        // A guard that is dropped would be released, as soon as the store can be reached.
+        // Dropping the guard would release the lock as soon as the store can be reached.
         if let Some(guard) = state.guard.take().and_then(Arc::into_inner) {
             let _ = guard.leak();
         }
@@ -235,15 +235,15 @@ impl Instance {
         drop(state);
         self.write(Event::Killed);
         let meaning = if held {
-            "Nobody has released the lock. Others get it when its lease has run out, and not before."
+            "Nobody has released the lock. Others get it when its lease has run out, not before."
         } else {
             "It held no lock."
         };
         self.answer("kill -9", "killed", meaning, false);
     }
 
-    /// To the resource that the lock protects. The lock's own state is not asked: the resource
-    /// decides by the token.
+    /// Writes to the resource that the lock protects. Does not check the state of the lock: the
+    /// resource decides by the token.
     async fn write_to_ledger(&self) {
         let Some(process) = self.process.upgrade() else { return };
         let (grant, dead, holds) = {
@@ -286,7 +286,7 @@ impl Instance {
         }
     }
 
-    /// Looks at what no event tells: renewals.
+    /// Polls what no event reports: renewals, and the end of a block.
     pub(crate) fn look(&self) {
         let mut state = self.state();
         if state.blocked_until.is_some_and(|until| until <= Instant::now()) {
@@ -301,15 +301,15 @@ impl Instance {
         }
     }
 
-    /// Says that it is there.
+    /// Announces that it is alive, and what it does.
     pub(crate) fn announce(&self) {
         let state = self.state();
         let fence = state.guard.as_ref().map(|guard| guard.fencing_token());
-        // Under the lock: what it does next is written after this.
+        // With the state locked, so that the entry of its next change comes after this one.
         self.write(Event::Alive { doing: state.doing, id: state.lock.clone(), fence });
     }
 
-    /// What remains of its lease grows, or has, by what it asked for.
+    /// An extension begins (true) or has ended (false): its growth of the lease is not a renewal.
     pub(crate) fn extends(&self, extends: bool) {
         let mut state = self.state();
         state.extends = extends;
@@ -318,13 +318,13 @@ impl Instance {
         }
     }
 
-    /// It has got to one of those that wait.
+    /// It begins a queued step.
     pub(crate) fn begins_a_step(&self) {
         let mut state = self.state();
         state.queued = state.queued.saturating_sub(1);
     }
 
-    /// It waits for a lock now.
+    /// It begins to wait for a lock.
     pub(crate) fn waits(&self, id: &str, lease: Duration) {
         self.turn(Doing::Waiting, id);
         self.state().lease = lease;
@@ -338,7 +338,7 @@ impl Instance {
         {
             let mut state = self.state();
             if state.life.is_none() {
-                // Killed in the same moment.
+                // Killed in the same moment: a drop would release the lock.
                 let _ = guard.leak();
                 return;
             }
@@ -352,7 +352,7 @@ impl Instance {
         self.turn(Doing::Holding, &id);
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         self.write(Event::Holds { id, fence, lease_ms });
-        // Not in the life's runtime, which may be blocked.
+        // Not on the life's runtime, which may be blocked.
         if let Some(process) = self.process.upgrade() {
             let this = Arc::downgrade(self);
             let watch = process.runtime.spawn(async move {
@@ -387,7 +387,7 @@ impl Instance {
         );
     }
 
-    /// The guard, for what ends it.
+    /// Takes the guard, to release or drop it.
     pub(crate) fn take_guard(&self) -> Option<(LockGuard, String)> {
         let mut state = self.state();
         state.watch = None;
@@ -396,15 +396,15 @@ impl Instance {
         Some((guard, id))
     }
 
-    /// It makes a debounced call, which has this number.
+    /// Counts a debounced call, and returns its number.
     pub(crate) fn calls(&self) -> u64 {
         let mut state = self.state();
         state.calls += 1;
         state.calls
     }
 
-    /// A call was answered. False if a later one was before: the answers to the calls of a burst come
-    /// at once, in any order, and the page shows the last call's.
+    /// Notes that a call was answered. Returns false if a later call was answered before it: the
+    /// answers to a burst come all at once, in any order, and the page shows the last call's.
     pub(crate) fn is_answered(&self, call: u64) -> bool {
         let mut state = self.state();
         let is_last = call > state.answered;
@@ -412,7 +412,7 @@ impl Instance {
         is_last
     }
 
-    /// Its runtime stands still for this time. Gives the renewals before it.
+    /// Notes that its runtime is blocked for `time`. Returns the number of renewals so far.
     pub(crate) fn blocks(&self, time: Duration) -> u32 {
         let mut state = self.state();
         state.blocked_until = Some(Instant::now() + time);
@@ -447,7 +447,7 @@ impl Instance {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends its life in an orderly way: what it holds is released.
+    /// Ends the instance in order, and releases the lock that it holds.
     pub(crate) async fn end(&self) {
         let life = {
             let mut state = self.state();
@@ -458,17 +458,18 @@ impl Instance {
             network.set(Condition::Open);
             drop(steps);
             let end = async {
-                // Not left to its runtime, which may be blocked for longer than is waited here.
+                // Not left to its runtime, which may be blocked for longer than the timeout below.
                 if let Some((guard, _)) = self.take_guard() {
                     let _ = guard.release().await;
                 }
                 ended.await
             };
-            // A runtime that is blocked, or a store that is away, is not waited for.
+            // Bounded, because the runtime may be blocked, or the store unreachable.
             let _ = timeout(Duration::from_secs(3), end).await;
         }
         if let Some(process) = self.process.upgrade() {
-            // The process may be about to end, or the server to be away.
+            // Awaited, because the process may be about to end; bounded, because the server may be
+            // unreachable.
             let told = process.journal.tell(self.entry(Event::Left));
             let _ = timeout(Duration::from_secs(1), told).await;
         }

@@ -1,5 +1,5 @@
-//! Tells all copies of the demo what has happened, in one order: a stream on the server, or, without
-//! one, nothing but this process's own board.
+//! Brings the entries of all copies of the demo to all of them, in one order, through a stream on
+//! the server. Without a server, entries go to this process's own board only.
 
 use std::{
     sync::{
@@ -18,16 +18,16 @@ use tokio::{
 use crate::board::{Board, Entry};
 
 const STREAM: &str = "lock-demo-journal";
-/// How much of it is kept, and for how long after the last entry.
+/// How many entries the stream keeps, and for how long after the last one.
 const ENTRIES: usize = 1_000;
 const KEPT: Duration = Duration::from_secs(3600);
 /// How long the reader asks the server to wait for a new entry.
 const BLOCK: Duration = Duration::from_secs(1);
 
-/// An entry, and what is dropped when it is written.
+/// An entry, and a sender that is dropped once the entry is written.
 type Written = (Entry, Option<oneshot::Sender<()>>);
 
-/// The board of this process, and the way onto it.
+/// The board of this process, and the queue of entries to write.
 #[derive(Clone)]
 pub(crate) struct Journal {
     entries: mpsc::UnboundedSender<Written>,
@@ -37,7 +37,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins to read what others write, and what they have written before.
+    /// Starts to write entries, and to read those of all copies, including earlier ones.
     pub(crate) fn start(server: Option<Client>) -> Self {
         let (entries, written) = mpsc::unbounded_channel();
         let journal =
@@ -67,17 +67,17 @@ impl Journal {
         let _ = is_written.await;
     }
 
-    /// Changes whenever something has happened.
+    /// Subscribes to the board, which changes whenever something has happened.
     pub(crate) fn watch(&self) -> watch::Receiver<Board> {
         self.board.subscribe()
     }
 
-    /// Has all pages of this process drawn anew, for what they show besides the board.
+    /// Redraws all pages of this process, after a change that is not on the board.
     pub(crate) fn touch(&self) {
         self.board.send_modify(|_| {});
     }
 
-    /// The time, as those see it who write entries.
+    /// The time by the clock that stamps the entries: the server's, if there is one.
     pub(crate) fn now_ms(&self) -> u64 {
         here_ms().saturating_add_signed(self.ahead.load(Ordering::Relaxed))
     }
@@ -118,12 +118,12 @@ async fn append(journal: Journal, client: Client, mut written: mpsc::UnboundedRe
                 let ahead = at_ms.cast_signed() - here_ms().cast_signed();
                 journal.ahead.store(ahead, Ordering::Relaxed);
             }
-            // The others do not hear of it, but this copy's own pages do.
+            // Other copies miss the entry, but this copy's own pages show it.
             Err(_) => {
                 connection = None;
                 journal.apply(journal.now_ms(), &entry);
-                // Each of those that have come in the meantime would wait for as long, and what is
-                // told late is told with a wrong time.
+                // Entries that have arrived in the meantime would each wait as long, and late ones
+                // would get a wrong time.
                 while let Ok((entry, _told)) = written.try_recv() {
                     journal.apply(journal.now_ms(), &entry);
                 }
@@ -132,7 +132,7 @@ async fn append(journal: Journal, client: Client, mut written: mpsc::UnboundedRe
     }
 }
 
-/// Answers with the server's time.
+/// Appends an entry. Returns the server's time.
 async fn add(
     client: &Client,
     connection: &mut Option<MultiplexedConnection>,
@@ -142,7 +142,7 @@ async fn add(
         Some(connection) => connection,
         None => connection.insert(connect(client).await?),
     };
-    let text = serde_json::to_string(entry).expect("BUG: an entry is no JSON");
+    let text = serde_json::to_string(entry).expect("BUG: an entry is not JSON");
     let (position, ()): (String, ()) = redis::pipe()
         .cmd("XADD")
         .arg(STREAM)
@@ -169,7 +169,7 @@ type Entries = Vec<(String, Vec<(String, String)>)>;
 async fn follow(journal: Journal, client: Client) {
     let mut last = None;
     loop {
-        // What is missed while the server is away is read when it is back.
+        // Entries missed while the server is away are read when it is back.
         let _ = read(&journal, &client, &mut last).await;
         sleep(Duration::from_millis(300)).await;
     }
@@ -206,7 +206,7 @@ async fn read(journal: &Journal, client: &Client, last: &mut Option<String>) -> 
 fn take(journal: &Journal, entries: Entries, last: &mut Option<String>) {
     for (position, fields) in entries {
         for (_, text) in fields {
-            // Another version of the demo may write what this one does not know.
+            // Another version of the demo may write events that this one does not know.
             if let Ok(entry) = serde_json::from_str(&text) {
                 journal.apply(at_ms(&position), &entry);
             }

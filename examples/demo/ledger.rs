@@ -1,11 +1,11 @@
-//! What the lock is there to protect: a ledger for each lock, which refuses stale writers.
+//! The resource that a lock protects: a ledger for each lock, which refuses stale writers.
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use lock::fenced;
 use redis::{AsyncConnectionConfig, Client};
 
-/// Writes are accepted in the order of their fencing tokens only.
+/// Accepts writes only in the order of their fencing tokens.
 pub(crate) enum Ledger {
     /// The largest token that has written, by lock.
     Memory(Mutex<HashMap<String, u64>>),
@@ -18,9 +18,9 @@ impl Ledger {
         server.map_or_else(|| Self::Memory(Mutex::default()), Self::Redis)
     }
 
-    /// Writes, unless a larger token has written before: then false.
+    /// Writes, or returns false if a larger token has written before.
     ///
-    /// It asks nobody who holds the lock. The token is enough.
+    /// It does not check who holds the lock. The token is enough.
     pub(crate) async fn write(&self, id: &str, value: &str, fence: u64) -> Result<bool, String> {
         match self {
             Self::Memory(ledgers) => {

@@ -1,4 +1,4 @@
-//! What runs inside an instance: code as a service would have it, on a runtime of one thread.
+//! The code that runs inside an instance, as a service would have it, on a current-thread runtime.
 
 use std::{
     future::pending,
@@ -26,16 +26,16 @@ use crate::{
 const ACQUIRE: &str = "lock.acquire().await";
 const TRY_ACQUIRE: &str = "lock.try_acquire().await";
 
-/// How long it stands in line before it gives up.
+/// How long an instance waits in line before it gives up.
 const WAIT: Duration = Duration::from_secs(120);
 
 type Acquiring = Pin<Box<dyn Future<Output = Result<LockGuard, Error>> + Send>>;
 
-/// How long its runtime can be blocked at most.
+/// Bound on the time for which a page can block the runtime.
 const LONGEST_BLOCK: Duration = Duration::from_secs(60);
 
-/// Begins a life, which ends in order when the sender of its steps is gone, and at once when it is
-/// killed. `end` is dropped then.
+/// Starts a life. It ends in order when the sender of `steps` is dropped, and at once when `killed`
+/// is cancelled. Either way, `end` is dropped at the end.
 pub(crate) fn start(
     instance: Arc<Instance>,
     locks: Locks,
@@ -47,7 +47,7 @@ pub(crate) fn start(
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
-            .expect("a runtime of one thread can be made");
+            .expect("a current-thread runtime can be built");
         runtime.block_on(async {
             select! {
                 biased;
@@ -66,7 +66,7 @@ async fn live(
     killed: &CancellationToken,
 ) {
     let mut acquiring: Option<(Acquiring, String, Duration)> = None;
-    // What was pressed before the page was closed, and is still to be done, is not done any more.
+    // Steps that are still queued when the page is closed are discarded.
     while !steps.is_closed() {
         let acquired = async {
             match &mut acquiring {
@@ -75,10 +75,10 @@ async fn live(
             }
         };
         select! {
-            // What was granted is looked at first: then no step is taken on a guess.
+            // A grant is handled first, so that no step acts on an outdated state.
             biased;
             outcome = acquired => {
-                let (_, id, lease) = acquiring.take().expect("BUG: an answer to no question");
+                let (_, id, lease) = acquiring.take().expect("BUG: an outcome without an acquire");
                 settle(instance, ACQUIRE, &id, lease, outcome);
             }
             step = steps.recv() => {
@@ -89,10 +89,11 @@ async fn live(
         }
     }
     if killed.is_cancelled() {
-        // It may have been killed while it was blocked: then the instance is in its next life.
+        // If it was killed while it was blocked, the instance may be in its next life already, and
+        // its guard is not this life's.
         return pending().await;
     }
-    // Whether it stands in line or holds the lock: dropping is enough.
+    // Dropping is enough, whether the instance waits in line or holds the lock.
     drop(acquiring);
     drop(instance.take_guard());
 }
@@ -112,12 +113,12 @@ async fn carry_out(
             instance.answer(
                 if tries { TRY_ACQUIRE } else { ACQUIRE },
                 "not called",
-                "This instance holds a lock or waits for one already.",
+                "This instance already holds a lock or waits for one.",
                 false,
             );
         }
         Step::Acquire { id, lease_ms } => {
-            // One that is lost, if any.
+            // The guard of a lost lock, if any.
             drop(instance.take_guard());
             let lease = Duration::from_millis(lease_ms);
             let lock = locks.lock(&id).lease(lease).wait(WAIT);
@@ -202,15 +203,15 @@ async fn carry_out(
     }
 }
 
-/// What no async code should do; that is the point.
+/// Blocks the thread of the runtime, which no async code should do; that is the point.
 fn block(instance: &Instance, time: Duration, killed: &CancellationToken) {
     let before = instance.blocks(time);
     let began = Instant::now();
     instance.answer(
         &format!("std::thread::sleep({time:?})"),
         "not returned yet",
-        "The runtime is frozen: no task runs, and what you press waits. Only another thread of the \
-         process can still ask the guard, and this page does.",
+        "The runtime is frozen: no task runs, and what you press has to wait. Only another thread \
+         of the process can still ask the guard, as this page does.",
         false,
     );
     thread::sleep(time);
@@ -232,7 +233,7 @@ fn block(instance: &Instance, time: Duration, killed: &CancellationToken) {
     instance.answer("std::thread::sleep(..)", &answer, &meaning, true);
 }
 
-/// What an acquire has come to.
+/// Handles the outcome of an acquire.
 fn settle(
     instance: &Arc<Instance>,
     call: &str,
@@ -281,7 +282,7 @@ async fn extend(instance: &Instance, by: Duration) {
     }
 }
 
-/// A debounced call, as a handler makes it whose client may hang up.
+/// Makes a debounced call, in the way of a handler whose client may hang up.
 fn call(instance: &Arc<Instance>, locks: &Locks) {
     let debounce = locks
         .debounce("search-index")

@@ -1,4 +1,4 @@
-//! Where the locks are, and what lies between there and an instance: it can be cut, or fall silent.
+//! Where the locks are, and the connection from an instance to them, which can be cut or silenced.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{proxy::Proxy, servers::Servers};
 
-/// Locks of applications on the same server are left alone.
+/// Keeps the demo's locks apart from those of applications on the same server.
 const PREFIX: &str = "lock-demo:";
 
-/// As long as the library waits for the answer of a server.
+/// Equal to the library's bound on a server's answer.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Where the locks are.
@@ -21,34 +21,34 @@ pub(crate) enum Address {
     Memory(MemoryStore),
     /// On a server.
     Redis(Box<ConnectionInfo>),
-    /// On several: Sentinels and their servers, or a Cluster. Its URL.
+    /// On several servers, under this URL: Sentinels and their servers, or a Cluster.
     Several(String),
 }
 
-/// What the way to the store is like.
+/// The condition of the connection to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Condition {
-    /// As it should be.
+    /// It works.
     Open,
-    /// What is sent arrives nowhere, and nobody says so.
+    /// Messages are lost, without an error.
     Silent,
     /// The connection is closed, and no new one can be made.
     Cut,
 }
 
-/// The way from one instance to the store.
+/// The connection from one instance to the store.
 #[derive(Clone)]
 pub(crate) enum Network {
     Memory(FaultyStore),
     Redis(Proxy),
-    /// Nothing that could be cut: a connection under TLS would notice a proxy, and several servers
-    /// tell their clients their own addresses.
+    /// Has nothing in between that could cut it: a connection under TLS would notice a proxy, and
+    /// several servers tell their clients their own addresses.
     Direct,
 }
 
 impl Address {
-    /// A store of this process.
+    /// A store in this process.
     pub(crate) fn memory() -> Self {
         Self::Memory(MemoryStore::new())
     }
@@ -64,8 +64,8 @@ impl Address {
             return Ok(Self::Several(url.to_owned()));
         }
         let information = url.into_connection_info().map_err(|error| {
-            // The URL may have a password in it.
-            format!("LOCK_URL is no URL of a Redis server: {error}")
+            // Without the URL, which may contain a password.
+            format!("LOCK_URL is not the URL of a Redis server: {error}")
         })?;
         Ok(Self::Redis(Box::new(information)))
     }
@@ -97,7 +97,7 @@ impl Address {
         }
     }
 
-    /// Locks that nothing comes between, for what the demo itself wants to know.
+    /// Locks over a connection that no page can cut, for the demo's own use.
     pub(crate) fn connect(&self) -> Result<Locks, lock::Error> {
         let builder = match self {
             Self::Memory(store) => Locks::builder().store(store.clone()),
@@ -107,9 +107,9 @@ impl Address {
         lazily(builder.name("the demo itself"))
     }
 
-    /// Locks of the instance with this name, and the way that they take.
+    /// Locks of the instance with this name, and the network that they use.
     ///
-    /// The proxy runs on the current runtime, which is not the instance's: that may be blocked.
+    /// The proxy runs on the current runtime, because the instance's own may be blocked.
     pub(crate) async fn connect_breakable(
         &self,
         name: &str,
@@ -144,7 +144,7 @@ impl Address {
 }
 
 impl Network {
-    /// From now on the way is like this.
+    /// Sets the condition from now on.
     pub(crate) fn set(&self, condition: Condition) {
         match self {
             Self::Memory(store) => match condition {
@@ -166,7 +166,7 @@ impl Network {
         }
     }
 
-    /// What the library takes for its server's address, if that is a proxy's.
+    /// The address of the proxy, if there is one: the library takes it for its server's.
     pub(crate) fn proxy(&self) -> Option<String> {
         match self {
             Self::Redis(proxy) => Some(proxy.address()),
@@ -174,7 +174,7 @@ impl Network {
         }
     }
 
-    /// What the library says of its server, without what lies between.
+    /// Puts the server's address in the place of the proxy's, in a text of the library.
     pub(crate) fn unmask(&self, text: &str) -> String {
         match self {
             Self::Redis(proxy) => proxy.unmask(text),
@@ -182,18 +182,18 @@ impl Network {
         }
     }
 
-    /// If it can be anything but open.
+    /// Whether it can be cut and silenced.
     pub(crate) fn is_breakable(&self) -> bool {
         !matches!(self, Self::Direct)
     }
 }
 
 fn client(information: &ConnectionInfo) -> Client {
-    // What it checks was checked when the URL was read.
-    Client::open(information.clone()).expect("BUG: a URL that was read is refused")
+    // `open` repeats a check that the URL has passed before.
+    Client::open(information.clone()).expect("BUG: a URL that was parsed is refused")
 }
 
-/// A server that is down is said on the page, and waited for.
+/// Does not fail if the server is down: the page shows that, and the library waits for the server.
 fn lazily(builder: LocksBuilder) -> Result<Locks, lock::Error> {
     builder.prefix(PREFIX).build_lazy()
 }

@@ -1,4 +1,4 @@
-//! This copy of the demo: what its instances share, and which there are.
+//! This copy of the demo: its instances, and what they share.
 
 use std::{
     collections::HashMap,
@@ -15,13 +15,13 @@ use crate::{
     servers::Servers,
 };
 
-/// The names that instances get: those who thought about what runs at the same time.
+/// Names for instances, after people who have thought about concurrency.
 const NAMES: [&str; 16] = [
     "Ada", "Alan", "Barbara", "Butler", "Cynthia", "Dorothy", "Edsger", "Frances", "Grace", "Jim",
     "Leslie", "Lynn", "Mary", "Nancy", "Per", "Tony",
 ];
 
-/// Each has a thread, and connections.
+/// Bounded, because each instance has a thread and connections.
 const MOST_INSTANCES: usize = 100;
 
 pub(crate) struct Process {
@@ -29,11 +29,12 @@ pub(crate) struct Process {
     pub(crate) journal: Journal,
     pub(crate) ledger: Ledger,
     pub(crate) servers: Servers,
-    /// Locks that no button can cut: for an operator's commands, and for what a page asks.
+    /// Locks whose connection no button can cut, for an operator's commands and for the status
+    /// that a page shows.
     pub(crate) operator: Locks,
-    /// That of this process, which no button can block.
+    /// The runtime of this process, which no button can block.
     pub(crate) runtime: Handle,
-    /// The pages are to go, for the process ends.
+    /// Cancelled when the process ends, to end the streams to the pages.
     pub(crate) ending: CancellationToken,
     instances: Mutex<HashMap<String, Arc<Instance>>>,
 }
@@ -59,10 +60,10 @@ impl Process {
         self.address.shown()
     }
 
-    /// A new instance, under a name that nobody else has.
+    /// Starts an instance, under a name that no other one has.
     pub(crate) async fn open(self: &Arc<Self>) -> Result<Arc<Instance>, String> {
         if self.instances().len() >= MOST_INSTANCES {
-            return Err(format!("{MOST_INSTANCES} are open: close a page"));
+            return Err(format!("{MOST_INSTANCES} instances are open: close a page"));
         }
         let name = {
             let journal = self.journal.watch();
@@ -72,16 +73,16 @@ impl Process {
                 board.people.values().any(|person| person.name == name)
                     || instances.values().any(|instance| instance.name == name)
             };
-            // Two copies that begin at the same time are to choose different ones.
+            // Random, so that two copies that start at the same time choose different names.
             let first = random() as usize;
             (0..NAMES.len())
                 .map(|step| NAMES[(first + step) % NAMES.len()])
                 .find(|name| !taken(name))
-                .map_or_else(|| format!("Nr. {}", first % 10_000), str::to_owned)
+                .map_or_else(|| format!("No. {}", first % 10_000), str::to_owned)
         };
         let instance = Instance::start(self, name).await?;
         self.instances().insert(instance.id.clone(), Arc::clone(&instance));
-        // At once, so that the next one chooses another name.
+        // At once, so that the next instance chooses another name.
         instance.announce();
         Ok(instance)
     }
@@ -90,13 +91,13 @@ impl Process {
         self.instances().get(id).cloned()
     }
 
-    /// The page of this instance was closed.
+    /// Ends an instance whose page was closed.
     pub(crate) async fn close(&self, instance: &Instance) {
         self.instances().remove(&instance.id);
         instance.end().await;
     }
 
-    /// Ends everything, and leaves no lock.
+    /// Ends all instances, and leaves no lock held.
     pub(crate) async fn end(&self) {
         let instances: Vec<_> = self.instances().drain().collect();
         let endings: Vec<JoinHandle<()>> = instances
@@ -118,7 +119,7 @@ impl Process {
     }
 }
 
-/// What no event says has to be looked for.
+/// Polls what no event reports, and announces the instances.
 async fn tick(process: Weak<Process>) {
     let mut ticks = interval(Duration::from_millis(50));
     for tick in 0_u64.. {

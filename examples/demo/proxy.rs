@@ -1,4 +1,4 @@
-//! A TCP connection in the middle of a connection, so that it can be cut.
+//! A TCP proxy between a client and its server, so that their connection can be cut.
 
 use std::{io, net::Ipv4Addr, sync::Arc};
 
@@ -12,8 +12,8 @@ use tokio::{
 
 use crate::network::Condition;
 
-/// Passes on what comes to a port of this machine, for as long as it is open. Ends with its last
-/// clone.
+/// Forwards a port of this machine to the server, as long as its condition is open. Ends with its
+/// last clone.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     port: u16,
@@ -28,7 +28,7 @@ enum Server {
 }
 
 impl Proxy {
-    /// A proxy for this server; `None` if its protocol does not let anybody come between.
+    /// Starts a proxy for this server. Returns `None` if the protocol, such as TLS, rules one out.
     pub(crate) async fn start(server: &ConnectionAddr) -> io::Result<Option<Self>> {
         let name = server.to_string().into();
         let server = match server {
@@ -47,17 +47,17 @@ impl Proxy {
         self.port
     }
 
-    /// What the library takes for its server's address.
+    /// The address of the proxy, which the library takes for its server's.
     pub(crate) fn address(&self) -> String {
         format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// What the library says of its server, said of the one that the proxy stands for.
+    /// Puts the server's address in the place of the proxy's, in a text of the library.
     pub(crate) fn unmask(&self, text: &str) -> String {
         text.replace(&self.address(), &self.server)
     }
 
-    /// From now on, for connections that there are and for new ones.
+    /// Sets the condition, for existing connections and for new ones.
     pub(crate) fn set(&self, condition: Condition) {
         self.condition.send_replace(condition);
     }
@@ -65,8 +65,8 @@ impl Proxy {
 
 async fn listen(listener: TcpListener, server: Server, mut condition: watch::Receiver<Condition>) {
     loop {
-        // A client that hears nothing comes again and again; the system keeps it waiting, and no
-        // connection here stays open for each.
+        // A client that gets no answer connects again and again. Accepting none of these attempts
+        // leaves them to the system's backlog; otherwise each would keep a connection open here.
         let answers = *condition.borrow_and_update() != Condition::Silent;
         let connection = select! {
             accepted = listener.accept(), if answers => accepted,
@@ -84,7 +84,7 @@ async fn listen(listener: TcpListener, server: Server, mut condition: watch::Rec
 }
 
 async fn pass_on(client: TcpStream, server: Server, condition: watch::Receiver<Condition>) {
-    // A server that refuses: the client's connection ends, too.
+    // If the server refuses, the client's connection also ends.
     match server {
         Server::Tcp(host, port) => {
             if let Ok(server) = TcpStream::connect((host.as_str(), port)).await {

@@ -1,4 +1,4 @@
-//! HTTP: the page, commands from it, and the stream of what it is to show.
+//! HTTP: the page, its commands, and the stream of views that it draws.
 
 use std::{
     convert::Infallible,
@@ -36,25 +36,25 @@ use crate::{
     viewer::Viewer,
 };
 
-/// Pages are not drawn more often than this ..
+/// The shortest time between two views of a page ..
 const DRAWN: Duration = Duration::from_millis(80);
-/// .. nor less often.
+/// .. and how much longer than that, if nothing changes.
 const REDRAWN: Duration = Duration::from_millis(500);
 /// How often the store is asked who holds the lock on a page.
 const ASKED: Duration = Duration::from_millis(400);
 
 /// No command is longer.
 const LARGEST_BODY: usize = 8 * 1024;
-/// How long a connection may take to end once the demo does.
+/// How long connections may take to end when the demo stops.
 const ENDS: Duration = Duration::from_secs(2);
 
-/// The page needs nothing from elsewhere, and may not get it.
+/// The page needs nothing from other origins, and may not load anything from there.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 type App = State<Arc<Process>>;
 
-/// Serves until Ctrl-C, and leaves no lock.
+/// Serves until Ctrl-C or SIGTERM, and leaves no lock held.
 pub(crate) async fn serve(listener: TcpListener, process: Arc<Process>) -> std::io::Result<()> {
     let router = Router::new()
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
@@ -73,7 +73,7 @@ pub(crate) async fn serve(listener: TcpListener, process: Arc<Process>) -> std::
     let ending = process.ending.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         ended_by_signal().await;
-        // A stream never ends by itself.
+        // A stream of views does not end on its own.
         ending.cancel();
     });
     let overdue = async {
@@ -82,8 +82,8 @@ pub(crate) async fn serve(listener: TcpListener, process: Arc<Process>) -> std::
     };
     select! {
         outcome = async { server.await } => outcome?,
-        // A browser that does not read, or has sent half of a request, would be waited for without
-        // an end.
+        // Without a bound, a browser that does not read, or has sent half of a request, would keep
+        // the server from ending.
         () = overdue => {}
     }
     process.end().await;
@@ -99,7 +99,7 @@ async fn ended_by_signal() {
     }
 }
 
-/// Refuses what a page of another site sends, also if its name leads to this machine.
+/// Refuses requests from pages of other sites, even if the site's name resolves to this machine.
 async fn own_pages_only(request: Request, next: Next) -> Response {
     if is_own(request.headers()) {
         next.run(request).await
@@ -112,7 +112,7 @@ async fn own_pages_only(request: Request, next: Next) -> Response {
 fn is_own(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let Some(host) = text(header::HOST) else { return false };
-    // A name can be made to lead here by anybody who owns it, an address cannot.
+    // The owner of a name can make it resolve to this machine; nobody can do so with an address.
     let local = format!("http://{host}/").parse::<Uri>().is_ok_and(|uri| {
         uri.host().is_some_and(|name| {
             name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
@@ -143,7 +143,7 @@ async fn open(State(process): App) -> Response {
     }
 }
 
-/// What comes of a command is on the page, as everything is.
+/// The outcome of a command is in the next view, not in the response.
 async fn command(
     State(process): App,
     Path(id): Path<String>,
@@ -170,7 +170,8 @@ async fn events(
 ) -> Response {
     match process.find(&id).and_then(|instance| instance.view()) {
         Some(viewer) => Sse::new(views(process, viewer, watched.lock)).into_response(),
-        // A browser does not say with which code a stream was refused, so it is told in one.
+        // `EventSource` does not report the status with which a stream was refused, so the page
+        // learns of it from an event in a stream.
         None => Sse::new(stream::once(async {
             Ok::<_, Infallible>(Event::default().event("gone").data("gone"))
         }))
@@ -178,7 +179,7 @@ async fn events(
     }
 }
 
-/// One page that looks at an instance.
+/// A page that shows an instance, as its stream sees it.
 struct Page {
     process: Arc<Process>,
     viewer: Viewer,
@@ -213,13 +214,13 @@ fn views(
         let asked = page.asked.borrow_and_update().clone();
         let instance = page.viewer.instance();
         let view = View::of(&page.process, instance, &page.lock, asked.as_ref());
-        let event = Event::default().json_data(view).expect("BUG: a view is no JSON");
+        let event = Event::default().json_data(view).expect("BUG: a view is not JSON");
         Some((Ok(event), page))
     })
 }
 
 impl Page {
-    /// Waits until there is something to show; `None` when there never is again.
+    /// Waits until the next view is due. Returns `None` if the process ends.
     async fn is_due(&mut self) -> Option<()> {
         if std::mem::take(&mut self.first) {
             self.board.mark_unchanged();
@@ -240,7 +241,7 @@ impl Page {
     }
 }
 
-/// Asks the store about the lock of a page, again and again: it does not tell by itself.
+/// Polls the status of the lock that a page shows, because the store does not report changes.
 async fn ask(process: Arc<Process>, lock: String, asked: watch::Sender<Option<Asked>>) {
     let lock = process.operator.lock(lock);
     let mut again = interval(ASKED);

@@ -1,5 +1,5 @@
-//! What the library reports of its servers: the events of its connections, which an application would
-//! send to its log.
+//! What the library reports about its servers: the events of its connections, which an application
+//! would send to its log.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +26,10 @@ pub(crate) struct Servers(Arc<Mutex<State>>);
 struct State {
     /// By the address that the library knows.
     reports: BTreeMap<String, Report>,
-    /// The servers behind the proxies. A proxy that has ended stays in here: the client that used it
+    /// The servers behind the proxies. A proxy that has ended stays here: the client that used it
     /// may still report about it.
     proxies: BTreeMap<String, String>,
-    /// What the Sentinels have called the primary last.
+    /// The primary that the Sentinels named last.
     primary: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Server {
 }
 
 impl Servers {
-    /// Begins to listen to the library, in all of this process.
+    /// Starts to collect the library's events, in the whole process.
     pub(crate) fn listen() -> Self {
         let servers = Self::default();
         let about_a_server =
@@ -58,18 +58,18 @@ impl Servers {
         servers
     }
 
-    /// What the library calls `proxy` is this server.
+    /// Notes that the library knows this server as `proxy`.
     pub(crate) fn behind(&self, proxy: String, server: String) {
         self.state().proxies.insert(proxy, server);
     }
 
-    /// The servers, as they are for the instance whose connection goes through `proxy`.
+    /// The servers, as seen by the instance whose connection goes through `proxy`.
     pub(crate) fn seen_through(&self, proxy: Option<&str>) -> Vec<Server> {
         let state = self.state();
         let mut seen = BTreeMap::new();
         for (address, report) in &state.reports {
             match state.proxies.get(address) {
-                // What the instance's own connection comes to is what its page is about.
+                // The instance's own connection takes precedence: its page is about that.
                 Some(server) if proxy == Some(address) => {
                     seen.insert(server, report);
                 }

@@ -56,7 +56,7 @@ struct GuardView {
     renewals: u32,
 }
 
-/// What the store says of the lock that the page has chosen.
+/// The store's status of the lock that the page has chosen.
 #[derive(Debug, Serialize)]
 struct LockView {
     id: String,
@@ -67,7 +67,7 @@ struct LockView {
     error: Option<String>,
 }
 
-/// What the store knows of the holder. Another library's lock has none of it.
+/// What the store knows about the holder: nothing, if another library took the lock.
 #[derive(Debug, Serialize)]
 struct HolderView {
     name: Option<String>,
@@ -106,7 +106,7 @@ struct Lane {
     spans: Vec<SpanView>,
 }
 
-/// Times are from now on backwards.
+/// Times count backwards from now.
 #[derive(Debug, Serialize)]
 struct SpanView {
     id: String,
@@ -121,7 +121,7 @@ struct SpanView {
 struct DebounceView {
     calls: u64,
     runs: u64,
-    /// Calls of the burst that goes on, and when it runs at the latest.
+    /// The burst in progress, and when it runs if no more calls come.
     open: Option<Window>,
     last: Option<(u64, String)>,
     wait_ms: u64,
@@ -152,10 +152,10 @@ struct LineView {
     text: String,
 }
 
-/// By how much a run can be late on a machine with much to do.
+/// How late a run can be on a busy machine.
 const LATE_MS: u64 = 1_000;
 
-/// What the store has said last, and when.
+/// The store's last answer, and when it was asked.
 pub(crate) type Asked = (Result<Status, Arc<Error>>, Instant);
 
 impl View {
@@ -257,8 +257,8 @@ fn lock(id: &str, asked: Option<&Asked>) -> LockView {
     view
 }
 
-/// The holder, and those who wait behind it. The library does not tell who waits, so this is what the
-/// instances have told each other, in the order in which they asked.
+/// The holder, and the waiters behind it in the order in which they asked. The library does not
+/// report who waits, so this comes from what the instances have told each other.
 fn line(board: &Board, me: &Instance, id: &str, now: u64) -> Vec<InLine> {
     let mut line: Vec<_> = board
         .people

@@ -1,4 +1,4 @@
-//! Who looks at an instance: while no page does, it ends.
+//! The pages that show an instance. Without a page, it ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use tokio::time::sleep;
 
 use crate::instance::Instance;
 
-/// A page that is gone for longer was closed, and is not being loaded anew.
+/// A page that is gone for longer was closed, not reloaded.
 const RELOAD: Duration = Duration::from_secs(5);
 
-/// A page that looks at an instance.
+/// A page that shows an instance.
 pub(crate) struct Viewer(Arc<Instance>);
 
 impl Viewer {
@@ -32,7 +32,8 @@ impl Drop for Viewer {
 }
 
 impl Instance {
-    /// A page looks at it, until what this returns is dropped. `None` if it has ended.
+    /// Registers a page, until the returned viewer is dropped. Returns `None` if the instance has
+    /// ended.
     pub(crate) fn view(self: &Arc<Self>) -> Option<Viewer> {
         let mut state = self.state();
         if state.closed {
@@ -43,7 +44,7 @@ impl Instance {
         Some(Viewer(Arc::clone(self)))
     }
 
-    /// Ends it if no page looks at it from now on until a page would have been loaded anew.
+    /// Ends the instance if no page shows it from now until a reload would have completed.
     pub(crate) fn close_when_left(self: Arc<Self>) {
         let Some(process) = self.process.upgrade() else { return };
         let visits = self.state().visits;
@@ -51,7 +52,7 @@ impl Instance {
             sleep(RELOAD).await;
             {
                 let mut state = self.state();
-                // A page that came, and left again, has begun a time of its own.
+                // A page that came and left in the meantime has started a wait of its own.
                 if state.viewers > 0 || state.visits != visits {
                     return;
                 }

@@ -1,16 +1,16 @@
-// Draws what the server tells, and sends commands. It decides nothing about locks.
+// Draws the views that the server sends, and sends commands. It decides nothing about locks.
 
 const at = (id) => document.getElementById(id);
 const KEPT = "lock-demo-instance";
 
-let view = null; // what the server told last ..
-let told = 0; // .. and when
+let view = null; // the server's last view ..
+let told = 0; // .. and when it came
 let stream = null;
 let instance = sessionStorage.getItem(KEPT);
-let is_away = false; // the demo, as far as this page can tell
-let begins = false; // a new instance
+let is_away = false; // whether the demo has stopped answering
+let begins = false; // whether a new instance is being started
 
-// --- what is written, and only if it is new: a screen reader would read it again ---
+// --- writing, only what has changed: a screen reader would read the rest again ---
 
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -24,12 +24,12 @@ function seconds(ms) {
   return `${(Math.max(ms, 0) / 1000).toFixed(1)} s`;
 }
 
-// Nobody compares sixteen digits in a row by eye.
+// In groups, because sixteen digits in a row are hard to compare by eye.
 function token(text) {
   return text ? text.replace(/\B(?=(\d{3})+$)/g, "\u202f") : "–";
 }
 
-// The digits from the first one on that differs stand out: the rest is alike in all tokens of an hour.
+// Makes the digits from the first difference on stand out: those before are the same for an hour.
 function put_token(place, text, other) {
   const shown = token(text);
   const compared = token(other);
@@ -50,7 +50,7 @@ function element(name, className, text) {
   return made;
 }
 
-// Replaces what is in a list if it is to look otherwise than it does.
+// Replaces the items of a list if they differ from those drawn last.
 function put_all(list, items) {
   const wanted = items.map((item) => item.outerHTML).join("");
   if (list.dataset.drawn !== wanted) {
@@ -64,7 +64,7 @@ function banner(text) {
   put(at("banner"), text);
 }
 
-// --- the way to the server ---
+// --- the connection to the server ---
 
 async function post(path, body) {
   return fetch(path, {
@@ -86,7 +86,7 @@ async function send(command) {
 
 function away() {
   is_away = true;
-  banner("The demo does not answer: was it stopped? What you see is how it was. This page tries again by itself.");
+  banner("The demo does not answer: was it stopped? What you see is its last known state. This page keeps trying to reconnect.");
 }
 
 function back() {
@@ -104,7 +104,7 @@ async function begin_anew() {
     try {
       const answer = await post("/instances");
       if (answer.ok) instance = (await answer.json()).id;
-      else banner(`The demo has no instance for this page: ${await answer.text()}. This page tries again by itself.`);
+      else banner(`The demo has no instance for this page: ${await answer.text()}. This page keeps trying.`);
     } catch {
       away();
     }
@@ -116,7 +116,7 @@ async function begin_anew() {
   listen();
   banner(
     before
-      ? "The demo was started again, or this page was away for too long. Its instance is gone, and so is what it held. This is a new one."
+      ? "The demo was started again, or this page was away for too long. Its instance is gone, and so is any lock that it held. This is a new one."
       : "",
   );
 }
@@ -142,8 +142,7 @@ function listen() {
   });
 }
 
-// A page that was loaded anew has forgotten which lock it was about, and a copy of it may have chosen
-// another.
+// A reloaded page has forgotten which lock it showed, and a duplicate may have chosen another.
 function follow(me, first) {
   const field = at("id");
   const shown = field.value;
@@ -153,8 +152,8 @@ function follow(me, first) {
   if (field.value !== shown) listen();
 }
 
-// Resolves when this page may have a connection for its stream, for as long as it is open. A browser
-// has six for one server, and commands need one: with six streams, no button would do anything.
+// Resolves when this page may open its stream, for as long as the page is open. A browser has six
+// connections to one server, and commands need one of them: with six streams, no button would work.
 function place() {
   return new Promise((granted) => {
     if (!navigator.locks) return granted();
@@ -170,12 +169,12 @@ function place() {
           return new Promise(() => {});
         },
       );
-      held.catch(() => {}); // one of the others was granted
+      held.catch(() => {}); // aborted: another number was granted
     }
   });
 }
 
-// --- what is on the page ---
+// --- drawing ---
 
 const DOING = {
   nothing: () => "You hold nothing.",
@@ -203,7 +202,7 @@ function draw() {
   );
   document.title = `${me.name} · lock`;
   const failed = me.doing === "nothing" && about_lock[0]?.answer.startsWith("Err");
-  const doing = failed ? "You hold nothing: the last call has failed." : DOING[me.doing](me, view.lock);
+  const doing = failed ? "You hold nothing: the last call failed." : DOING[me.doing](me, view.lock);
   for (const [state, text] of [["state", "doing"], ["status", "status-doing"]]) {
     put_attribute(at(state), "data-doing", failed ? "failed" : me.doing);
     put(at(text), text === "doing" ? doing : `${me.name}: ${doing}`);
@@ -270,17 +269,17 @@ function draw_buttons(me) {
     call: alive,
   };
   for (const [id, is_open] of Object.entries(open)) {
-    // Not `disabled`: that would take the focus away from who has just pressed it.
+    // Not `disabled`: that would take the focus away from a button that was just pressed.
     put_attribute(at(id), "aria-disabled", String(!is_open));
   }
   at("id").readOnly = !free && alive;
   const conditions = {
-    open: me.breakable || !alive ? "The network works." : "This page cuts no connections under TLS, or to several servers: stop a server, and see below what the library reports.",
+    open: me.breakable || !alive ? "The network works." : "This page cannot cut connections under TLS or to several servers. Instead, stop a server, and see below what the library reports.",
     silent: "No message arrives.",
     cut: "There is no connection.",
   };
   put(at("condition"), conditions[me.condition]);
-  const queued = me.queued > 0 ? ` ${me.queued} pressed and waiting.` : "";
+  const queued = me.queued > 0 ? ` Commands waiting: ${me.queued}.` : "";
   put(
     at("blocked"),
     me.blocked_ms > 0
@@ -309,7 +308,7 @@ function draw_answers([latest, ...before]) {
   );
 }
 
-// The name that the holder's application has given it; another library's client has none.
+// The name that its application gave to the holder; another library's client has none.
 const holder_of = (lock) => lock.holder?.name ?? "a client without a name";
 
 function draw_line(lock, line) {
@@ -323,7 +322,7 @@ function draw_line(lock, line) {
     free: `The store says: ${lock.id} is free.`,
     held: `The store says: ${lock.id} is held by ${whose}${where}; ${waiting}.${since}`,
     unknown: `The store does not answer: ${lock.error}`,
-    refused: `There is no answer but an error: ${lock.error}`,
+    refused: `Asking the store failed: ${lock.error}`,
   };
   put(at("store-says"), states[lock.state]);
   let place = 0;
@@ -337,7 +336,7 @@ function draw_line(lock, line) {
     );
     return item;
   });
-  // What the store holds for one who is dead, or is no page: nobody else says so.
+  // Only the store knows of a holder that is dead, or that is not a page of this demo.
   if (lock.state === "held" && line[0]?.doing !== "holding") {
     const item = element("li", "dead");
     item.append(
@@ -396,11 +395,11 @@ function draw_timeline({ window_ms, lanes }) {
   put_attribute(
     at("timeline"),
     "aria-label",
-    spans.length ? `Now: ${spans.join(", ")}.` : "Now nobody holds a lock or waits for one.",
+    spans.length ? `Now: ${spans.join(", ")}.` : "Nobody holds a lock or waits for one now.",
   );
 }
 
-// What moves between two messages: the countdowns.
+// Draws what moves between two views: the countdowns.
 function tick() {
   if (!view) return;
   const passed = performance.now() - told;
@@ -441,7 +440,7 @@ function tick() {
   put(
     at("burst"),
     open?.late
-      ? `${calls(open.calls)}, and no run in time: the process of the last call is dead, or the store does not answer.`
+      ? `${calls(open.calls)}, but no run in time: the process of the last call is dead, or the store does not answer.`
       : open
       ? `${calls(open.calls)} so far: one run in ${seconds(until)}, later if more calls come.`
       : last
@@ -450,7 +449,7 @@ function tick() {
   );
 }
 
-// --- what is pressed ---
+// --- buttons and fields ---
 
 function on(id, command) {
   at(id).addEventListener("click", () => {
@@ -478,7 +477,7 @@ at("id").addEventListener("change", listen);
 setInterval(tick, 100);
 
 const full = setTimeout(
-  () => banner("Five pages of this demo are open in this browser, which makes no further connection to it. Close one of them: then this page goes on by itself."),
+  () => banner("Five pages of this demo are open in this browser, the most that its connections allow. Close one of them, and this page continues."),
   500,
 );
 await place();

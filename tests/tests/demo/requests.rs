@@ -189,7 +189,7 @@ async fn what_is_written_by_hand_is_answered() {
         (json!({ "command": "acquire", "id": "a", "lease_ms": u64::MAX }), "a lease of"),
         (json!({ "command": "extend", "by_ms": u64::MAX }), "none"),
         (json!({ "command": "release" }), "none"),
-        (json!({ "command": "restart" }), "it runs already"),
+        (json!({ "command": "restart" }), "already running"),
         (json!({ "command": "write" }), "no token"),
     ] {
         assert_eq!(instance.command(&command), 202, "{command}");

@@ -192,7 +192,7 @@ async fn what_it_cannot_start_with_is_said_in_a_line() {
     let output = Copy::fail(Some("redis://user:secret@[half"), 0);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.starts_with("demo: LOCK_URL is no URL of a Redis server"), "{said}");
+    assert!(said.starts_with("demo: LOCK_URL is not the URL of a Redis server"), "{said}");
     assert!(!said.contains("secret"), "a password is printed: {said}");
 }
 
