@@ -640,7 +640,7 @@ async fn a_server_at_the_address_of_a_node_is_not_taken_for_it() {
     });
     let error = other.lock(&*id).wait(ms(2500)).acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("no node of a Redis Cluster"), "{error}");
+    assert!(error.to_string().contains("no longer a node of a Redis Cluster"), "{error}");
     assert!(stranger.keys().await.is_empty(), "{:?}", stranger.keys().await);
     assert!(held.is_held(), "no server was asked that does not know it");
     relay.abort();
