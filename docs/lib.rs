@@ -2,6 +2,8 @@
 //! their links exist. `build.rs` says how a page hides the part that only makes its code run.
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod links;
 
 /// The pages with code that a reader may copy.

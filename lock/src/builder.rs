@@ -106,7 +106,15 @@ impl Locks {
     /// own; see [`MemoryStore`] to share one.
     ///
     /// ```
-    /// let locks = lock::Locks::in_memory();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::Locks;
+    ///
+    /// let (one, other) = (Locks::in_memory(), Locks::in_memory());
+    /// let _guard = one.lock("report").acquire().await?;
+    /// assert!(other.lock("report").try_acquire().await?.is_some(), "it is in another store");
+    /// # Ok(())
+    /// # }
     /// ```
     #[must_use]
     pub fn in_memory() -> Self {
@@ -129,6 +137,7 @@ impl Locks {
     ///     .lease(Duration::from_secs(30))
     ///     .build()
     ///     .await?;
+    /// assert_eq!(locks.lock("invoice:7").key(), "billing:invoice:7");
     /// # Ok(())
     /// # }
     /// ```
@@ -161,6 +170,7 @@ impl Locks {
 /// use lock::{Locks, store::MemoryStore};
 ///
 /// let locks = Locks::builder().store(MemoryStore::new()).prefix("billing:").build().await?;
+/// let _guard = locks.lock("invoice:7").acquire().await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -191,6 +201,20 @@ enum Source {
 
 impl LocksBuilder {
     /// Uses the store that this URL names; [`Locks::connect`] lists the forms.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::{ErrorKind, Locks};
+    ///
+    /// let locks = Locks::builder().url("memory:").build().await?;
+    /// let _guard = locks.lock("report").acquire().await?;
+    ///
+    /// let error = Locks::builder().url("mysql://127.0.0.1/").build().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Invalid);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.source = Some(Source::Url(url.into()));
         self
@@ -202,6 +226,17 @@ impl LocksBuilder {
     /// *ring*, and does not change the default. The exception is a client that has certificates of
     /// its own, or that checks none: the `redis` crate opens its TLS, and installs a default
     /// provider if there is none.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // The client that the application uses for its own commands.
+    /// let client = redis::Client::open("redis://127.0.0.1/")?;
+    /// let locks = lock::Locks::builder().client(client.clone()).build().await?;
+    /// # drop(locks);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "redis")]
     pub fn client(mut self, client: redis::Client) -> Self {
         self.source = Some(Source::Client(Box::new(client)));
@@ -209,6 +244,22 @@ impl LocksBuilder {
     }
 
     /// Uses this store, for example one of your own.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::{Locks, LocksBuilder, store::MemoryStore};
+    ///
+    /// fn settings() -> LocksBuilder {
+    ///     Locks::builder().url("redis://redis.internal/").prefix("billing:")
+    /// }
+    ///
+    /// // In a test: the same settings, but another store, because the last one counts.
+    /// let locks = settings().store(MemoryStore::new()).build().await?;
+    /// let _guard = locks.lock("invoice:7").acquire().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn store(mut self, store: impl Store) -> Self {
         self.source = Some(Source::Store(Arc::new(store)));
         self
@@ -259,7 +310,18 @@ impl LocksBuilder {
     /// Sets the name of this instance, such as `billing-7`, for operators who ask [who holds a
     /// lock](crate::Holder). Default: none; the host and the process are recorded anyway.
     ///
-    /// It need not be unique. From 1 to 256 bytes. [`Holder`](crate::Holder) has an example.
+    /// It need not be unique. From 1 to 256 bytes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// let locks = lock::Locks::builder().url("memory:").name("billing-7").build().await?;
+    /// let _guard = locks.lock("report").acquire().await?;
+    /// let listed = locks.list("report", 1).await?;
+    /// assert_eq!(listed[0].holders[0].name.as_deref(), Some("billing-7"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -267,6 +329,21 @@ impl LocksBuilder {
 
     /// Sets the lease of locks that set none, and of debounced runs. Default: 10 s; see
     /// [`Lock::lease`](crate::Lock::lease).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let lease = Duration::from_secs(30);
+    /// let locks = lock::Locks::builder().url("memory:").lease(lease).build().await?;
+    /// let guard = locks.lock("report").acquire().await?;
+    /// assert!(guard.remaining() > Duration::from_secs(25));
+    /// let guard = locks.lock("invoice:7").lease(Duration::from_secs(2)).acquire().await?;
+    /// assert!(guard.remaining() < Duration::from_secs(2), "this lock has set its own");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -278,14 +355,12 @@ impl LocksBuilder {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), lock::Error> {
     /// use std::time::Duration;
+    /// use lock::{ErrorKind, Locks};
     ///
-    /// let locks = lock::Locks::builder()
-    ///     .url("memory:")
-    ///     .lease(Duration::from_secs(30))
-    ///     .wait(Duration::from_secs(2))
-    ///     .build()
-    ///     .await?;
-    /// # drop(locks);
+    /// let locks = Locks::builder().url("memory:").wait(Duration::ZERO).build().await?;
+    /// let _guard = locks.lock("report").acquire().await?;
+    /// let error = locks.lock("report").acquire().await.unwrap_err(); // at once
+    /// assert_eq!(error.kind(), ErrorKind::Busy);
     /// # Ok(())
     /// # }
     /// ```
@@ -295,11 +370,23 @@ impl LocksBuilder {
     }
 
     /// Sets the certificate authority (PEM) that signed the server's certificate, for `rediss://`;
-    /// it replaces the system's roots. [`client_certificate`](Self::client_certificate) has an
-    /// example.
+    /// it replaces the system's roots.
     ///
     /// TLS uses the process's default cryptography provider (`rustls`) if there is one, else
     /// *ring*, and does not change the default.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let locks = lock::Locks::builder()
+    ///     .url("rediss://redis.internal:6379/")
+    ///     .root_certificate(std::fs::read("/etc/billing/authority.pem")?)
+    ///     .build()
+    ///     .await?;
+    /// # drop(locks);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.beside.certificates.root = Some(pem.into());
@@ -450,6 +537,20 @@ impl LocksBuilder {
     /// # Cancel safety
     ///
     /// Safe; nothing is left behind.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::{ErrorKind, Locks};
+    ///
+    /// let error = Locks::builder().prefix("billing:").build().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Invalid, "no store is named");
+    ///
+    /// let locks = Locks::builder().prefix("billing:").url("memory:").build().await?;
+    /// let _guard = locks.lock("invoice:7").acquire().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn build(self) -> Result<Locks, Error> {
         let (locks, started) = self.start(false)?;
         if let Some(started) = started {

@@ -25,6 +25,19 @@ pub struct Credentials {
 
 impl Credentials {
     /// Creates credentials of this user and this password. An empty user is the default user.
+    ///
+    /// ```
+    /// # fn main() {
+    /// use lock::{Credentials, Locks};
+    ///
+    /// // The default user, and a password that is rotated in a file.
+    /// let builder = Locks::builder().url("rediss://cache.internal/").credentials(|| async {
+    ///     let password = std::fs::read_to_string("/run/secrets/redis")?;
+    ///     Ok::<_, std::io::Error>(Credentials::new("", password.trim()))
+    /// });
+    /// # drop(builder);
+    /// # }
+    /// ```
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         let user = Some(user.into()).filter(|user| !user.is_empty());
@@ -35,6 +48,16 @@ impl Credentials {
     ///
     /// The provider is asked again after four fifths of that time, but not before a tenth of a
     /// second has passed, and the new credentials are sent on the open connections (`AUTH`).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lock::Credentials;
+    ///
+    /// // The provider is asked again after twelve of the fifteen minutes.
+    /// let credentials = Credentials::new("billing", "a token");
+    /// let credentials = credentials.valid_for(Duration::from_secs(900));
+    /// assert!(format!("{credentials:?}").contains("900s"));
+    /// ```
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {
         self.valid_for = Some(time);

@@ -90,6 +90,20 @@ impl Debounce {
     }
 
     /// Sets how long after its last call a burst is run. Default: 1 s. From 1 ms to 24 h.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    ///
+    /// let save = locks.debounce("save:7").wait(Duration::from_secs(5));
+    /// let called = tokio::time::Instant::now();
+    /// assert_eq!(save.call(|| async { "saved" }).await?, Some("saved"));
+    /// assert!(called.elapsed() >= Duration::from_secs(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
@@ -103,11 +117,22 @@ impl Debounce {
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), lock::Error> {
-    /// use std::time::Duration;
-    ///
     /// # let locks = lock::Locks::in_memory();
-    /// let save = locks.debounce("save:7").wait(Duration::from_secs(2)).max_wait(Duration::from_secs(10));
-    /// assert_eq!(save.call(|| async { "saved" }).await?, Some("saved"));
+    /// use std::time::Duration;
+    /// use tokio::time::{Instant, sleep};
+    ///
+    /// let save = locks.debounce("save:7").wait(Duration::from_secs(2));
+    /// let save = save.max_wait(Duration::from_secs(10));
+    /// let (began, mut calls) = (Instant::now(), Vec::new());
+    /// for _ in 0..30 {
+    ///     calls.push(save.spawn(|| async { Instant::now() }));
+    ///     sleep(Duration::from_secs(1)).await; // never the two seconds that end a burst
+    /// }
+    /// let mut runs = Vec::new();
+    /// for call in calls {
+    ///     runs.extend(call.await.unwrap()?);
+    /// }
+    /// assert!(runs[0] - began < Duration::from_secs(11));
     /// # Ok(())
     /// # }
     /// ```
@@ -327,6 +352,21 @@ impl Debounce {
     ///   over; outside of a Tokio runtime, or on one without timers.
     /// - `Unsupported` if the store keeps no durable calls.
     /// - `Closed` after [`Locks::shutdown`](crate::Locks::shutdown).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let (sent, mut outbox) = tokio::sync::mpsc::unbounded_channel();
+    /// let mail = locks.debounce("mail").durable("mail", move |to: String, _run| {
+    ///     let sent = sent.clone();
+    ///     async move { sent.send(to) } // an error is a failure, and the call is tried again
+    /// })?;
+    /// mail.id("mail:7").call(&"ann@example.org".to_owned()).await?;
+    /// assert_eq!(outbox.recv().await.as_deref(), Some("ann@example.org"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "durable")]
     pub fn durable<A, F, Fut>(
         &self,

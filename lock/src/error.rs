@@ -106,12 +106,45 @@ struct Inner {
 
 impl Error {
     /// Returns what went wrong, for a program to match on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::ErrorKind;
+    ///
+    /// let guard = locks.lock("report").acquire().await?;
+    /// let error = locks.lock("report").acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Busy);
+    ///
+    /// locks.lock("report").force_release().await?; // by an operator
+    /// let error = guard.release().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Lost);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Returns the id of the lock or debounce concerned, if there is one.
+    /// Returns the id of the lock or debounce concerned, or the name of the durable function, if
+    /// there is one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::Locks;
+    ///
+    /// let locks = Locks::in_memory();
+    /// let error = locks.lock("~report").acquire().await.unwrap_err();
+    /// assert_eq!(error.id(), Some("~report"));
+    ///
+    /// let error = Locks::connect("mysql://127.0.0.1/").await.unwrap_err();
+    /// assert_eq!(error.id(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.0.id.as_deref()
@@ -279,6 +312,17 @@ impl std::error::Error for Error {
 ///
 /// The default of the process is unchanged. Use [`Locks::scope`](crate::Locks::scope) to override
 /// it for a task.
+///
+/// ```
+/// # fn main() -> Result<(), lock::AlreadyInstalled> {
+/// use lock::{AlreadyInstalled, Locks};
+///
+/// Locks::in_memory().install()?;
+/// let error: AlreadyInstalled = Locks::in_memory().install().unwrap_err();
+/// assert!(error.to_string().contains("already has a default"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AlreadyInstalled(pub(crate) ());
 

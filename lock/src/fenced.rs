@@ -19,6 +19,21 @@ use redis::{RedisResult, Script, ToRedisArgs, aio::ConnectionLike};
 
 /// The Lua script of [`set`]: `KEYS[1]` is a hash, `ARGV[1]` the value and `ARGV[2]` the token.
 /// Returns 1 if it has written, 0 if the token is stale.
+///
+/// ```
+/// use lock::fenced;
+///
+/// /// As [`set`](fenced::set), on a connection that blocks.
+/// fn set_blocking(
+///     connection: &mut redis::Connection,
+///     key: &str,
+///     value: i64,
+///     fencing_token: u64,
+/// ) -> redis::RedisResult<bool> {
+///     let script = redis::Script::new(fenced::SET);
+///     script.key(key).arg(value).arg(fencing_token).invoke(connection)
+/// }
+/// ```
 pub const SET: &str = include_str!("fenced_set.lua");
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SET));

@@ -65,6 +65,16 @@ impl LockGuard {
     }
 
     /// Returns the id of the lock.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let guard = locks.lock("invoice:7").acquire().await?;
+    /// assert_eq!(guard.id(), "invoice:7");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> &str {
         &self.hold().lock.id
@@ -300,6 +310,20 @@ impl LockGuard {
     /// The lock is no longer renewed, so it is free when its lease ends, unless another process
     /// [adopts](crate::Lock::adopt) it with the token before that. Use it to hand a lock over to
     /// another process.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let token = locks.lock("report").acquire().await?.leak();
+    /// assert!(locks.lock("report").try_acquire().await?.is_none(), "it was not released");
+    /// // ... the process that continues the work is given the token, and within the lease it calls
+    /// let guard = locks.lock("report").adopt(token).await?;
+    /// guard.release().await?;
+    /// assert!(locks.lock("report").try_acquire().await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "without the token nobody can adopt the lock"]
     pub fn leak(self) -> Token {
         self.0.leak()

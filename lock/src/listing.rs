@@ -19,6 +19,21 @@ use crate::{DebounceStatus, Error, ErrorKind, Holder, context::Context, debounce
 const PAGE: usize = 1000;
 
 /// A lock that is held; see [`Locks::list`](crate::Locks::list).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{Listed, Locks};
+///
+/// let locks = Locks::in_memory();
+/// let _guard = locks.lock("invoice:7").acquire().await?;
+/// let listed: Vec<Listed> = locks.list("invoice:", 100).await?;
+/// assert_eq!(listed[0].id, "invoice:7");
+/// assert!(listed[0].by_us);
+/// assert_eq!(listed[0].holders[0].pid, Some(std::process::id()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
@@ -37,6 +52,20 @@ pub struct Listed {
 
 /// A debounce with a waiting call or a run; see
 /// [`Locks::list_debounces`](crate::Locks::list_debounces).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use lock::{ListedDebounce, Locks};
+///
+/// let locks = Locks::in_memory();
+/// let _call = locks.debounce("save:7").spawn(|| async { "saved" });
+/// let listed: Vec<ListedDebounce> = locks.list_debounces("save:", 100).await?;
+/// assert_eq!(listed[0].id, "save:7");
+/// assert!(listed[0].status.waiting.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedDebounce {

@@ -40,6 +40,17 @@ impl Locks {
     ///
     /// It cannot fail: an id that is not allowed (empty, over 1 KiB, or beginning with `~`) is
     /// reported when the lock is acquired.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let _seven = locks.lock("invoice:7").acquire().await?;
+    /// assert!(locks.lock("invoice:7").try_acquire().await?.is_none());
+    /// assert!(locks.lock("invoice:8").try_acquire().await?.is_some(), "another id, another lock");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lock(&self, id: impl Into<String>) -> Lock {
         Lock::new(&self.0, id.into().into())
     }
@@ -48,6 +59,17 @@ impl Locks {
     ///
     /// It cannot fail, like [`lock`](Self::lock). A lock and a debounce with the same id have
     /// nothing to do with each other.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let _guard = locks.lock("document:7").acquire().await?;
+    /// let ran = locks.debounce("document:7").call(|| async { "indexed" }).await?;
+    /// assert_eq!(ran, Some("indexed"), "it did not wait for the lock");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn debounce(&self, id: impl Into<String>) -> Debounce {
         Debounce::new(&self.0, id.into().into())
     }
@@ -141,10 +163,12 @@ impl Locks {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), lock::Error> {
     /// # let locks = lock::Locks::in_memory();
-    /// let _guard = locks.lock("invoice:7").acquire().await?;
-    /// for lock in locks.list("invoice:", 100).await? {
+    /// let _invoice = locks.lock("invoice:7").acquire().await?;
+    /// let _report = locks.lock("report").acquire().await?;
+    /// for lock in locks.list("", 100).await? {
     ///     println!("{} is held, with {} waiting", lock.id, lock.waiters);
     /// }
+    /// assert_eq!(locks.list("invoice:", 100).await?.len(), 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -164,12 +188,13 @@ impl Locks {
     /// Safe; nothing is changed.
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), lock::Error> {
     /// # let locks = lock::Locks::in_memory();
-    /// for debounce in locks.list_debounces("", 100).await? {
-    ///     println!("{}: {:?}", debounce.id, debounce.status);
-    /// }
+    /// let save = locks.debounce("save:7").spawn(|| async { "saved" });
+    /// assert_eq!(locks.list_debounces("save:", 100).await?.len(), 1);
+    /// assert_eq!(save.await.unwrap()?, Some("saved"));
+    /// assert!(locks.list_debounces("save:", 100).await?.is_empty(), "it has run");
     /// # Ok(())
     /// # }
     /// ```
@@ -191,6 +216,17 @@ impl Locks {
     /// # Cancel safety
     ///
     /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let reindex = locks.debounce("document").durable("reindex", |_id: u64, _run| async {})?;
+    /// reindex.id("document:7").call(&7).await?;
+    /// assert_eq!(locks.list_durable(100).await?, ["reindex"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "durable")]
     pub async fn list_durable(&self, limit: usize) -> Result<Vec<String>, Error> {
         listing::functions(&self.0, limit).await
@@ -201,6 +237,18 @@ impl Locks {
     ///
     /// The code of the function is not needed. A name that is not allowed is reported by the first
     /// call.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let reindex = locks.debounce("document").durable("reindex", |_id: u64, _run| async {})?;
+    /// reindex.id("document:7").call(&7).await?;
+    /// // An operator's process knows nothing but the name.
+    /// assert_eq!(locks.durable_calls("reindex").waiting(0).await?.count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "durable")]
     pub fn durable_calls(&self, name: impl Into<String>) -> DurableCalls {
         DurableCalls::new(&self.0, name.into())
@@ -237,6 +285,24 @@ impl Locks {
     /// # Cancel safety
     ///
     /// Once polled, it completes even if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::store::MemoryStore::new();
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// # let other = lock::Locks::builder().store(store).build().await?;
+    /// use lock::ErrorKind;
+    ///
+    /// let guard = locks.lock("report").acquire().await?;
+    /// locks.shutdown().await;
+    /// assert!(!guard.is_held());
+    /// assert!(other.lock("report").try_acquire().await?.is_some(), "free for other processes");
+    /// let error = locks.lock("report").acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(&self) {
         self.0.client().shutdown().await;
     }

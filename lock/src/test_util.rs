@@ -132,6 +132,22 @@ struct State {
 }
 
 /// An operation of a [`Store`]: one of its methods.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+/// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+/// use std::time::Duration;
+/// use lock::test_util::{Fault, Operation};
+///
+/// let guard = locks.lock("report").acquire().await?;
+/// store.fail_next(Operation::Renew, Fault::Unavailable, 2);
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// assert!(guard.is_held(), "the third try has renewed it in time");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -164,6 +180,24 @@ pub enum Operation {
 }
 
 /// How a call fails.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+/// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+/// use lock::{ErrorKind, test_util::{Fault, Operation}};
+///
+/// for fault in [Fault::Unavailable, Fault::LostReply] {
+///     store.fail_next(Operation::Acquire, fault, 1);
+///     locks.lock("report").acquire().await?.release().await?; // the library asks again
+/// }
+/// store.fail_next(Operation::Acquire, Fault::Rejected, 1);
+/// let error = locks.lock("report").acquire().await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Rejected);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
@@ -177,23 +211,78 @@ pub enum Fault {
 
 impl FaultyStore {
     /// Creates a store that does what the inner one does, until a fault is set.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// use lock::{Locks, store::MemoryStore, test_util::FaultyStore};
+    ///
+    /// let store = FaultyStore::new(MemoryStore::new());
+    /// // `locks` is for the code under test, and the test keeps `store`.
+    /// let locks = Locks::builder().store(store.clone()).build().await?;
+    /// assert!(locks.lock("report").try_acquire().await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(inner: impl Store) -> Self {
         Self(Arc::new(Shared { inner: Box::new(inner), state: Mutex::default() }))
     }
 
     /// Keeps all calls from the store from now on, as if the network was cut. The locks in it stay,
     /// and expire as usual.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// let guard = locks.lock("report").acquire().await?;
+    /// store.go_down();
+    /// guard.lost().await; // its lease runs out, because it cannot be renewed
+    /// assert!(!guard.is_held());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn go_down(&self) {
         self.state().down = true;
     }
 
     /// Lets calls reach the store again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// store.go_down();
+    /// let error = locks.lock("report").acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), lock::ErrorKind::Unavailable);
+    /// store.come_back();
+    /// assert!(locks.lock("report").try_acquire().await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn come_back(&self) {
         self.state().down = false;
     }
 
     /// Makes the next `times` calls of `operation` fail with `fault`, after the faults that were
     /// planned before. Calls while the store [is down](Self::go_down) do not count.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// use lock::test_util::{Fault, Operation};
+    ///
+    /// let guard = locks.lock("report").acquire().await?;
+    /// store.fail_next(Operation::Release, Fault::LostReply, 1);
+    /// guard.release().await?; // the second try finds out that the first one was carried out
+    /// assert_eq!(store.calls(Operation::Release), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fail_next(&self, operation: Operation, fault: Fault, times: usize) {
         let mut state = self.state();
         let planned = state.planned.entry(operation).or_default();
@@ -202,6 +291,21 @@ impl FaultyStore {
 
     /// Delays each answer by this much from now on; the calls still take effect at once. Zero ends
     /// the delay. Calls from outside of a runtime are not delayed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// use std::time::Duration;
+    ///
+    /// store.delay(Duration::from_millis(300));
+    /// let asked = tokio::time::Instant::now();
+    /// let _guard = locks.lock("report").acquire().await?;
+    /// assert!(asked.elapsed() >= Duration::from_millis(300));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delay(&self, by: Duration) {
         self.state().delay = by;
     }
@@ -218,6 +322,19 @@ impl FaultyStore {
     ///
     /// If the future is dropped, the lock may or may not be taken away, and may then be free
     /// instead of held by the stranger.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// let guard = locks.lock("report").acquire().await?;
+    /// assert!(store.steal(&locks.lock("report").key()).await);
+    /// assert!(guard.is_held(), "the holder does not know yet");
+    /// guard.lost().await; // it learns of the loss at its next renewal
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn steal(&self, key: &str) -> bool {
         let inner = &self.0.inner;
         let mut holders = inner.holder(&[key.into()]).await;
@@ -230,6 +347,21 @@ impl FaultyStore {
 
     /// Returns how many calls of this operation there were, including those that failed. A batch is
     /// one call.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let store = lock::test_util::FaultyStore::new(lock::store::MemoryStore::new());
+    /// # let locks = lock::Locks::builder().store(store.clone()).build().await?;
+    /// use lock::test_util::Operation;
+    ///
+    /// let guard = locks.lock("report").acquire().await?;
+    /// tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    /// assert_eq!(store.calls(Operation::Acquire), 1);
+    /// assert!(store.calls(Operation::Renew) > 10, "every third of its lease of ten seconds");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn calls(&self, operation: Operation) -> u64 {
         self.state().calls.get(&operation).copied().unwrap_or_default()

@@ -11,6 +11,20 @@ use crate::Token;
 ///
 /// If a process falls silent, another process that took part claims the run, a second after the
 /// call was due.
+///
+/// ```
+/// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::{Token, store::DebounceRequest};
+///
+/// let (second, token) = (Duration::from_secs(1), Token::from("client:1".to_owned()));
+/// let (window, run) = ("lock:~debounce:report", "lock:~run:report");
+/// let request = DebounceRequest::new(window, run, token, second, second * 10);
+/// assert_eq!((request.wait, request.lease), (second, second * 10));
+/// let request = request.made_ago(second / 2).max_wait(Some(second * 5)).leading(true);
+/// assert_eq!((request.age, request.max_wait), (second / 2, Some(second * 5)));
+/// assert!(request.leading);
+/// ```
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct DebounceRequest {
@@ -83,6 +97,17 @@ impl DebounceRequest {
 }
 
 /// The answer to a [`DebounceRequest`].
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::store::DebounceReply;
+///
+/// let reply = DebounceReply::not_yet(Duration::from_secs(1), true);
+/// assert!(matches!(reply, DebounceReply::NotYet { newest: true, .. }));
+/// let reply = DebounceReply::granted(7);
+/// assert!(matches!(reply, DebounceReply::Granted { fence: 7, .. }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DebounceReply {

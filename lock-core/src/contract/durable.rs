@@ -30,6 +30,19 @@ impl DurableBook {
 }
 
 /// A request to keep one call.
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::store::{DurableBook, KeepRequest};
+///
+/// let book = DurableBook::new("lock:~due:mail", "lock:~calls:mail", "lock:~aside:mail");
+/// let second = Duration::from_secs(1);
+/// let request = KeepRequest::new(book, "invoice:7", "[7]", second);
+/// assert_eq!((request.max_wait, request.attempts), (None, 1));
+/// let request = request.max_wait(Some(second * 5)).retry(3, second * 10);
+/// assert_eq!((request.max_wait, request.attempts), (Some(second * 5), 3));
+/// ```
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct KeepRequest {
@@ -124,6 +137,17 @@ impl DueRequest {
 }
 
 /// The answer to a [`DueRequest`].
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::store::DueCalls;
+///
+/// // Two ids are due, a third one is due in two seconds, and no others are kept.
+/// let ids = vec!["invoice:7".to_owned(), "invoice:8".to_owned()];
+/// let due = DueCalls::new(ids, Some(Duration::from_secs(2))).of(3);
+/// assert_eq!(due.kept, Some(3));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct DueCalls {
@@ -200,6 +224,15 @@ impl ClaimRequest {
 }
 
 /// The answer to a [`ClaimRequest`].
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use lock::store::DurableClaim;
+///
+/// // The fence, the number of the call, the attempt, the arguments.
+/// let claim = DurableClaim::granted(7, 1_790_000_000_000_000, 1, "[7]".to_owned());
+/// assert!(matches!(claim, DurableClaim::Granted { fence: 7, attempt: 1, .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DurableClaim {
@@ -233,6 +266,19 @@ impl DurableClaim {
 }
 
 /// A request to finish a run that has ended, while its lock is still held.
+///
+/// ```
+/// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
+/// use lock::{Token, store::{DurableBook, FinishRequest}};
+///
+/// let book = DurableBook::new("lock:~due:mail", "lock:~calls:mail", "lock:~aside:mail");
+/// let (run, token) = ("lock:~durable:4:mail:invoice:7", Token::from("client:1".to_owned()));
+/// // Call 5 was run, with the generation 9.
+/// let request = FinishRequest::new(book, "invoice:7", run, token, (5, 9));
+/// assert_eq!(request.error, None);
+/// let request = request.failed(Some("the mail server is down".into()));
+/// assert_eq!(request.error.as_deref(), Some("the mail server is down"));
+/// ```
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct FinishRequest {

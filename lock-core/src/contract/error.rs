@@ -19,6 +19,10 @@ use std::{
 ///
 /// let unknown = StoreError::unavailable("no answer within a second");
 /// assert!(unknown.to_string().contains("no answer"));
+/// let refused = StoreError::rejected("the disk is full");
+/// assert_eq!(refused.to_string(), "the store refused: the disk is full");
+/// let missing = StoreError::unsupported("listing");
+/// assert_eq!(missing.to_string(), "the store does not support listing");
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]

@@ -5,6 +5,18 @@ use std::{sync::Arc, time::Duration};
 use crate::Token;
 
 /// A request to acquire one lock.
+///
+/// ```
+/// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::{Token, store::{AcquireRequest, IfHeld}};
+///
+/// let token = Token::from("client:1".to_owned());
+/// let request = AcquireRequest::new("lock:report", token, Duration::from_secs(10));
+/// assert_eq!(request.if_held, IfHeld::GiveUp, "one attempt");
+/// let request = request.if_held(IfHeld::Wait);
+/// assert_eq!(request.if_held, IfHeld::Wait);
+/// ```
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct AcquireRequest {
@@ -57,10 +69,15 @@ pub enum IfHeld {
 /// use lock::store::Acquisition;
 /// use std::time::Duration;
 ///
-/// let granted = Acquisition::granted(7);
+/// // The token holds the lock, with the fence 7, and others wait for it.
+/// let granted = Acquisition::granted(7).contended(true);
+/// assert!(matches!(granted, Acquisition::Granted { fence: 7, contended: true, .. }));
 /// // Held by another token for two more seconds, and this store has no queue to wait in.
 /// let held = Acquisition::held(Some(Duration::from_secs(2)));
-/// assert_ne!(granted, held);
+/// assert!(matches!(held, Acquisition::Held { ticket: None, .. }));
+/// // The same in a store with a queue: the token waits with ticket 5, and the holder notifies it.
+/// let waiting = held.waiting(5, true);
+/// assert!(matches!(waiting, Acquisition::Held { ticket: Some(5), notifies: true, .. }));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -144,6 +161,17 @@ impl RenewRequest {
 }
 
 /// The answer to a [`RenewRequest`].
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use lock::store::Renewal;
+///
+/// let renewed = Renewal::renewed();
+/// assert!(matches!(renewed, Renewal::Renewed { contended: false, .. }));
+/// let contended = renewed.contended(true);
+/// assert!(matches!(contended, Renewal::Renewed { contended: true, .. }));
+/// assert_eq!(Renewal::not_ours(), Renewal::NotOurs);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Renewal {
@@ -182,6 +210,18 @@ impl Renewal {
 }
 
 /// A request to release one lock.
+///
+/// ```
+/// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::{Token, store::ReleaseRequest};
+///
+/// let request = ReleaseRequest::new("lock:report", Token::from("client:1".to_owned()));
+/// assert!(request.keep.is_zero(), "free at once");
+/// // Held for five more seconds, whatever is left of its lease.
+/// let request = request.keeping(Duration::from_secs(5));
+/// assert_eq!(request.keep, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ReleaseRequest {
@@ -209,6 +249,19 @@ impl ReleaseRequest {
 }
 
 /// The answer to a [`ReleaseRequest`].
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use lock::store::Release;
+///
+/// assert!(Release::freed().ours);
+/// assert!(!Release::not_ours().ours);
+/// let handed_over = Release::freed().handed_over(true);
+/// assert!(handed_over.ours && handed_over.handed_over);
+/// // Nobody held it, and a waiter has it now.
+/// let reserved = Release::not_ours().handed_over(true);
+/// assert!(!reserved.ours && reserved.handed_over);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Release {

@@ -5,6 +5,16 @@ use std::{sync::Arc, time::Duration};
 use crate::Token;
 
 /// The holder of a lock.
+///
+/// ```
+/// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
+/// use std::time::Duration;
+/// use lock::{Token, store::Holder};
+///
+/// let token = Token::from("client:1".to_owned());
+/// let holder = Holder::new(token, Some(Duration::from_secs(3))).waiters(2);
+/// assert_eq!((holder.waiters, holder.held_for), (2, None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Holder {
@@ -54,6 +64,17 @@ impl Holder {
 }
 
 /// A request to release one lock by force.
+///
+/// ```
+/// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
+/// use lock::{Token, store::ForceReleaseRequest};
+///
+/// let request = ForceReleaseRequest::new("lock:report");
+/// assert_eq!(request.holder, None, "from any holder");
+/// let holder = Token::from("client:1".to_owned());
+/// let request = request.only_from(Some(holder.clone()));
+/// assert_eq!(request.holder, Some(holder));
+/// ```
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ForceReleaseRequest {
@@ -79,6 +100,18 @@ impl ForceReleaseRequest {
 }
 
 /// What a client says about itself, for operators who ask who holds a lock.
+///
+/// ```
+/// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+/// use lock::store::ClientRecord;
+///
+/// let record = ClientRecord::unknown()
+///     .name(Some("billing-7".to_owned()))
+///     .process(Some("host-3".to_owned()), Some(4711))
+///     .version(None); // a store that did not keep it
+/// assert_eq!(record.name.as_deref(), Some("billing-7"));
+/// assert_eq!(record.pid, Some(4711));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ClientRecord {
@@ -157,6 +190,15 @@ pub enum ScanFor {
 
 impl ScanFor {
     /// Returns the part of a key of this kind that is between the prefix and the id.
+    ///
+    /// ```
+    /// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+    /// use lock::store::ScanFor;
+    ///
+    /// // The window of the debounce `report`, under the prefix `lock:`.
+    /// let key = format!("lock:{}report", ScanFor::Debounces.infix());
+    /// assert_eq!(key, "lock:~debounce:report");
+    /// ```
     #[must_use]
     pub fn infix(self) -> &'static str {
         match self {
@@ -199,6 +241,17 @@ impl ScanRequest {
     }
 
     /// Sets where the previous page ended.
+    ///
+    /// ```
+    /// # mod lock { pub mod store { pub use lock_core::contract::*; } }
+    /// use lock::store::{ScanFor, ScanPage, ScanRequest};
+    ///
+    /// let first = ScanRequest::new(ScanFor::HeldLocks, "lock:", 1);
+    /// // What a store has answered: there are more pages.
+    /// let page = ScanPage::new(vec!["invoice:7".into()], Some("lock:invoice:7".into()));
+    /// let second = first.clone().after(page.next);
+    /// assert_eq!(second.cursor.as_deref(), Some("lock:invoice:7"));
+    /// ```
     #[must_use]
     pub fn after(mut self, cursor: Option<Arc<str>>) -> Self {
         self.cursor = cursor;

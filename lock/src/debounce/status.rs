@@ -8,6 +8,23 @@ use crate::{Error, Holder, context::Context};
 /// The state of a debounce, as [`Debounce::status`] found it.
 ///
 /// It is a snapshot, which may be out of date by the time it is read.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use std::time::Duration;
+/// use lock::{DebounceStatus, Locks};
+///
+/// let locks = Locks::in_memory();
+/// let save = locks.debounce("save:7").wait(Duration::from_secs(1));
+/// let _hangs = save.spawn(|| std::future::pending::<()>());
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// let DebounceStatus { waiting, running, .. } = save.status().await?;
+/// assert!(waiting.is_none());
+/// assert_eq!(running.expect("a run hangs").pid, Some(std::process::id()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DebounceStatus {
@@ -16,7 +33,8 @@ pub struct DebounceStatus {
     pub waiting: Option<Duration>,
     /// The holder of the current run; `None` if there is none.
     pub running: Option<Holder>,
-    /// What remains of the lease of that run; [`Duration::MAX`] if it never expires.
+    /// What remains of the lease of that run; `None` if there is none, [`Duration::MAX`] if it
+    /// never expires.
     pub remaining: Option<Duration>,
 }
 

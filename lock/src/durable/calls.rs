@@ -13,12 +13,20 @@ use crate::{Error, context::Context};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), lock::Error> {
 /// # let locks = lock::Locks::in_memory();
-/// let reindex = locks.durable_calls("reindex");
-/// println!("{} calls wait", reindex.waiting(0).await?.count);
-/// for call in reindex.set_aside().await? {
+/// # use std::time::Duration;
+/// # let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+/// #     Err::<(), _>("the server is down")
+/// # })?;
+/// # let mail = mail.retry(1, Duration::ZERO);
+/// # mail.call(&"ann@example.org".to_owned()).await?;
+/// # tokio::time::sleep(Duration::from_secs(5)).await;
+/// // The call of `mail:7` has failed on all of its tries.
+/// let mail = locks.durable_calls("mail");
+/// for call in mail.set_aside().await? {
 ///     println!("{} has failed {} times: {}", call.id, call.attempts, call.error);
-///     reindex.run_again(&call.id).await?;
+///     assert!(mail.run_again(&call.id).await?);
 /// }
+/// assert_eq!(mail.waiting(0).await?.count, 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -40,6 +48,25 @@ pub struct Waiting {
 }
 
 /// A waiting call.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// # use std::time::Duration;
+/// # let store = lock::store::MemoryStore::new();
+/// # let caller = lock::Locks::builder().store(store.clone()).build().await?;
+/// # let operator = lock::Locks::builder().store(store).build().await?;
+/// use lock::WaitingCall;
+///
+/// let reindex = caller.debounce("document:7").durable("reindex", |_id: u64, _run| async {})?;
+/// reindex.call(&7).await?;
+/// caller.shutdown().await; // no other process has registered `reindex`
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// let calls: Vec<WaitingCall> = operator.durable_calls("reindex").waiting(10).await?.calls;
+/// assert!(calls[0].due_in.is_zero(), "due, but nobody runs it");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitingCall {
@@ -65,6 +92,23 @@ impl DurableCalls {
     /// # Cancel safety
     ///
     /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::Waiting;
+    ///
+    /// let reindex = locks.debounce("document").durable("reindex", |_id: u64, _run| async {})?;
+    /// reindex.id("document:7").call(&7).await?;
+    /// tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    /// reindex.id("document:8").call(&8).await?;
+    /// let Waiting { count, calls, .. } = locks.durable_calls("reindex").waiting(1).await?;
+    /// assert_eq!((count, calls.len()), (2, 1));
+    /// assert_eq!(calls[0].id, "document:7", "it is due first");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn waiting(&self, limit: usize) -> Result<Waiting, Error> {
         let request = DueRequest::new(self.book()?, limit);
         let waiting = self.context.client().waiting(request).await;
@@ -83,6 +127,24 @@ impl DurableCalls {
     /// # Cancel safety
     ///
     /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// # use std::time::Duration;
+    /// # let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+    /// #     Err::<(), _>("the server is down")
+    /// # })?;
+    /// # let mail = mail.retry(1, Duration::ZERO);
+    /// # mail.call(&"ann@example.org".to_owned()).await?;
+    /// # tokio::time::sleep(Duration::from_secs(5)).await;
+    /// // The call of `mail:7` has failed on all of its tries.
+    /// let aside = locks.durable_calls("mail").set_aside().await?;
+    /// assert_eq!((&*aside[0].id, &*aside[0].error), ("mail:7", "the server is down"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
         let aside = self.context.client().set_aside(self.book()?).await;
         aside.map_err(|error| error.on(&self.name))
@@ -101,6 +163,25 @@ impl DurableCalls {
     /// # Cancel safety
     ///
     /// The call may or may not be run again if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// # use std::time::Duration;
+    /// # let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+    /// #     Err::<(), _>("the server is down")
+    /// # })?;
+    /// # let mail = mail.retry(1, Duration::ZERO);
+    /// # mail.call(&"ann@example.org".to_owned()).await?;
+    /// # tokio::time::sleep(Duration::from_secs(5)).await;
+    /// // The call of `mail:7` has failed on all of its tries.
+    /// let mail = locks.durable_calls("mail");
+    /// assert!(mail.run_again("mail:7").await?);
+    /// assert!(!mail.run_again("mail:7").await?, "it is not set aside any longer");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run_again(&self, id: &str) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::run_again(self.book()?, id)).await
     }
@@ -114,6 +195,25 @@ impl DurableCalls {
     /// # Cancel safety
     ///
     /// The call may or may not be deleted if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// # use std::time::Duration;
+    /// # let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+    /// #     Err::<(), _>("the server is down")
+    /// # })?;
+    /// # let mail = mail.retry(1, Duration::ZERO);
+    /// # mail.call(&"ann@example.org".to_owned()).await?;
+    /// # tokio::time::sleep(Duration::from_secs(5)).await;
+    /// // The call of `mail:7` has failed on all of its tries.
+    /// let mail = locks.durable_calls("mail");
+    /// assert!(mail.forget("mail:7").await?);
+    /// assert!(mail.set_aside().await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn forget(&self, id: &str) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::forget(self.book()?, id)).await
     }

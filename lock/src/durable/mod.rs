@@ -96,6 +96,24 @@ pub struct Durable<A> {
 }
 
 /// The proof that a call is kept.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// # let locks = lock::Locks::in_memory();
+/// use std::time::Duration;
+/// use lock::Receipt;
+///
+/// let save = locks.debounce("save:7").wait(Duration::from_secs(5));
+/// let save = save.durable("save", |_draft: String, _run| async {})?;
+/// let first: Receipt = save.call(&"Dear Ann".to_owned()).await?;
+/// assert_eq!(first.due_in(), Duration::from_secs(5));
+///
+/// let second = save.call(&"Dear Ann, thank you".to_owned()).await?;
+/// assert!(second.call() > first.call(), "it takes the place of the first");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     call: u64,
@@ -202,6 +220,19 @@ impl<A> Durable<A> {
     }
 
     /// Returns the same function for another id.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// let reindex = locks.debounce("document").durable("reindex", |_id: u64, _run| async {})?;
+    /// reindex.id("document:7").call(&7).await?;
+    /// reindex.id("document:8").call(&8).await?;
+    /// let waiting = locks.durable_calls("reindex").waiting(0).await?;
+    /// assert_eq!(waiting.count, 2, "neither takes the place of the other");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn id(&self, id: impl Into<String>) -> Self {
         Self { id: id.into().into(), ..self.clone() }
     }
@@ -318,6 +349,26 @@ impl<A> Durable<A> {
     /// # Cancel safety
     ///
     /// Safe; nothing is changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use std::time::Duration;
+    /// use lock::SetAside;
+    ///
+    /// let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+    ///     Err::<(), _>("the server is down")
+    /// })?;
+    /// let mail = mail.retry(1, Duration::ZERO);
+    /// mail.call(&"ann@example.org".to_owned()).await?;
+    /// tokio::time::sleep(Duration::from_secs(5)).await;
+    /// let aside: Vec<SetAside> = mail.set_aside().await?;
+    /// assert_eq!(aside[0].error, "the server is down");
+    /// assert_eq!(aside[0].arguments, r#""ann@example.org""#);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
         let client = self.context.client();
         let aside = insist(|| client.set_aside(self.registered.book.clone())).await;
@@ -336,6 +387,24 @@ impl<A> Durable<A> {
     /// # Cancel safety
     ///
     /// The call may or may not be run again if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// # use std::time::Duration;
+    /// # let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+    /// #     Err::<(), _>("the server is down")
+    /// # })?;
+    /// # let mail = mail.retry(1, Duration::ZERO);
+    /// # mail.call(&"ann@example.org".to_owned()).await?;
+    /// # tokio::time::sleep(Duration::from_secs(5)).await;
+    /// // The call has failed on all of its tries, and the cause of that has been repaired.
+    /// assert!(mail.run_again().await?);
+    /// assert!(mail.set_aside().await?.is_empty(), "it waits for its run");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run_again(&self) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::run_again).await
     }
@@ -349,6 +418,24 @@ impl<A> Durable<A> {
     /// # Cancel safety
     ///
     /// The call may or may not be deleted if the future is dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// # use std::time::Duration;
+    /// # let mail = locks.debounce("mail:7").durable("mail", |_to: String, _run| async {
+    /// #     Err::<(), _>("the server is down")
+    /// # })?;
+    /// # let mail = mail.retry(1, Duration::ZERO);
+    /// # mail.call(&"ann@example.org".to_owned()).await?;
+    /// # tokio::time::sleep(Duration::from_secs(5)).await;
+    /// // The call has failed on all of its tries, and its mail is not wanted any longer.
+    /// assert!(mail.forget().await?);
+    /// assert!(mail.set_aside().await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn forget(&self) -> Result<bool, Error> {
         self.take_back(TakeBackRequest::forget).await
     }

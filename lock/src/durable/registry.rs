@@ -20,6 +20,25 @@ use tokio::{
 use crate::{Error, LockGuard};
 
 /// One run of a durable call, as its function sees it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// # let locks = lock::Locks::in_memory();
+/// use lock::DurableRun;
+///
+/// async fn reindex(document: u64, run: DurableRun) {
+///     // The index refuses a write with a smaller generation than the one that it has.
+///     println!("{}: write {document} with generation {}", run.id(), run.generation());
+/// }
+///
+/// let reindex = locks.debounce("document").durable("reindex", reindex)?;
+/// reindex.id("document:7").call(&7).await?;
+/// # tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+/// # assert_eq!(locks.durable_calls("reindex").waiting(0).await?.count, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DurableRun {
     pub(super) id: Arc<str>,
@@ -29,6 +48,23 @@ pub struct DurableRun {
 
 impl DurableRun {
     /// Returns the id that was called.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::DurableRun;
+    ///
+    /// let (ran, mut runs) = tokio::sync::mpsc::unbounded_channel();
+    /// let reindex = locks.debounce("document").durable("reindex", move |_: u64, run: DurableRun| {
+    ///     let sent = ran.send(run.id().to_owned());
+    ///     async move { sent }
+    /// })?;
+    /// reindex.id("document:7").call(&7).await?;
+    /// assert_eq!(runs.recv().await.as_deref(), Some("document:7"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -37,12 +73,50 @@ impl DurableRun {
     /// Returns a number larger than that of every run of this id before, so that an older run can
     /// be kept from changing what a newer one has changed. It is the [fencing
     /// token](LockGuard::fencing_token) of the run's lock.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::DurableRun;
+    ///
+    /// let (ran, mut runs) = tokio::sync::mpsc::unbounded_channel();
+    /// let index = locks.debounce("index:7").durable("index", move |_: u64, run: DurableRun| {
+    ///     let sent = ran.send(run.generation());
+    ///     async move { sent }
+    /// })?;
+    /// index.call(&7).await?;
+    /// let first = runs.recv().await;
+    /// index.call(&7).await?;
+    /// assert!(runs.recv().await > first);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.guard.fencing_token()
     }
 
     /// Returns the number of this try of the call; the first is 1.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::DurableRun;
+    ///
+    /// async fn send(_to: String, run: DurableRun) -> Result<(), &'static str> {
+    ///     if run.attempt() == 1 { Err("the server is down") } else { Ok(()) }
+    /// }
+    ///
+    /// let mail = locks.debounce("mail:7").durable("mail", send)?;
+    /// mail.call(&"ann@example.org".to_owned()).await?;
+    /// tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    /// # assert_eq!(locks.durable_calls("mail").waiting(0).await?.count, 0);
+    /// assert!(mail.set_aside().await?.is_empty(), "the second try has succeeded");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -50,12 +124,57 @@ impl DurableRun {
 
     /// Returns the guard of the lock that is held during the run. When the lock is lost, the run is
     /// stopped at its next `.await`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lock::Error> {
+    /// # let locks = lock::Locks::in_memory();
+    /// use lock::DurableRun;
+    ///
+    /// async fn copy(rows: Vec<u64>, run: DurableRun) -> Result<(), &'static str> {
+    ///     for row in rows {
+    ///         if !run.guard().is_held() {
+    ///             return Err("another run may be writing by now");
+    ///         }
+    ///         println!("write row {row}");
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let copy = locks.debounce("copy").durable("copy", copy)?;
+    /// copy.call(&vec![1, 2, 3]).await?;
+    /// # tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    /// # assert!(copy.set_aside().await?.is_empty());
+    /// # assert_eq!(locks.durable_calls("copy").waiting(0).await?.count, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn guard(&self) -> &LockGuard {
         &self.guard
     }
 }
 
 /// What a durable function may return: whether it has failed, and why.
+///
+/// ```
+/// use lock::DurableOutput;
+///
+/// enum Delivery {
+///     Sent,
+///     Bounced(String),
+/// }
+///
+/// impl DurableOutput for Delivery {
+///     fn failure(self) -> Option<String> {
+///         match self {
+///             Self::Sent => None,
+///             Self::Bounced(why) => Some(why),
+///         }
+///     }
+/// }
+/// # assert!(Delivery::Sent.failure().is_none());
+/// # assert!(Delivery::Bounced("no such mailbox".to_owned()).failure().is_some());
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a durable function cannot return `{Self}`",
     label = "says neither that it is done nor that it has failed",
@@ -63,6 +182,14 @@ impl DurableRun {
 )]
 pub trait DurableOutput {
     /// Returns the reason if the run has failed.
+    ///
+    /// ```
+    /// use lock::DurableOutput;
+    ///
+    /// assert_eq!(().failure(), None);
+    /// assert_eq!(Ok::<u64, &str>(7).failure(), None);
+    /// assert_eq!(Err::<u64, _>("it is down").failure().as_deref(), Some("it is down"));
+    /// ```
     fn failure(self) -> Option<String>;
 }
 

@@ -16,6 +16,52 @@ use lock_core::{
 /// Receives one client's notices from a [`Store`](crate::store::Store).
 ///
 /// Clones belong to the same client. They do not keep it alive.
+///
+/// ```
+/// # use std::sync::{Arc, Mutex};
+/// use lock::{Locks, store::*};
+///
+/// /// A store whose connection may break.
+/// #[derive(Clone, Default)]
+/// struct Remote {
+///     server: MemoryStore,
+///     clients: Arc<Mutex<Vec<Listener>>>,
+/// }
+///
+/// impl Store for Remote {
+///     fn subscribe<'a>(
+///         &'a self,
+///         client: &'a str,
+///         listener: Listener,
+///     ) -> StoreFuture<'a, Delivery> {
+///         self.clients.lock().expect("no panic").push(listener.clone());
+///         self.server.subscribe(client, listener)
+///     }
+///     // ...
+/// #   fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+/// #       self.server.acquire(batch)
+/// #   }
+/// #   fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+/// #       self.server.renew(batch)
+/// #   }
+/// #   fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+/// #       self.server.release(batch)
+/// #   }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lock::Error> {
+/// let store = Remote::default();
+/// let locks = Locks::builder().store(store.clone()).build().await?;
+/// let client = store.clients.lock().expect("no panic")[0].clone();
+/// // The connection broke, and is there again. A notice may have been lost in between.
+/// assert!(client.notify(Notice::Connected(Delivery::PubSub)));
+/// assert!(client.is_open());
+/// drop(locks);
+/// assert!(!client.is_open());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Listener(Arc<Hear>);
 

@@ -21,6 +21,104 @@
     doc = "[`test_util::contract`](crate::test_util::contract) has tests for each of them."
 )]
 //! `docs/stores.md` in the repository walks through a store on files that has the three methods.
+//!
+//! A store of the three methods, in a map:
+//!
+//! ```
+//! use std::{
+//!     collections::HashMap,
+//!     sync::{Arc, Mutex},
+//!     time::{Duration, SystemTime, UNIX_EPOCH},
+//! };
+//! use lock::{Locks, Token, store::*};
+//! use tokio::time::Instant;
+//!
+//! #[derive(Default)]
+//! struct MapStore(Mutex<State>);
+//!
+//! #[derive(Default)]
+//! struct State {
+//!     /// The token that holds the lock of each key, and the end of its lease.
+//!     locks: HashMap<Arc<str>, (Token, Instant)>,
+//!     last_fence: u64,
+//! }
+//!
+//! impl Store for MapStore {
+//!     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+//!         self.each(batch, |State { locks, last_fence }, request, now| {
+//!             let AcquireRequest { key, token, lease, if_held, .. } = request;
+//!             let may_take = match (locks.get(key), if_held) {
+//!                 (Some((holder, _)), IfHeld::Adopt(from)) => holder == token || holder == from,
+//!                 (Some((holder, _)), _) => holder == token,
+//!                 (None, how) => !matches!(how, IfHeld::Adopt(_)),
+//!             };
+//!             if !may_take {
+//!                 // Zero if nobody holds the lock that was to be adopted.
+//!                 let remaining = locks.get(key).map_or(Duration::ZERO, |(_, end)| *end - now);
+//!                 return Acquisition::held(Some(remaining));
+//!             }
+//!             locks.insert(key.clone(), (token.clone(), now + *lease));
+//!             let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+//!             *last_fence = (*last_fence + 1).max(clock.as_micros() as u64);
+//!             Acquisition::granted(*last_fence)
+//!         })
+//!     }
+//!
+//!     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+//!         self.each(batch, |state, request, now| match state.locks.get_mut(&request.key) {
+//!             Some((holder, end)) if *holder == request.token => {
+//!                 *end = (*end).max(now + request.lease);
+//!                 Renewal::renewed()
+//!             }
+//!             _ => Renewal::not_ours(),
+//!         })
+//!     }
+//!
+//!     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+//!         self.each(batch, |state, request, now| match state.locks.get_mut(&request.key) {
+//!             Some((holder, end)) if *holder == request.token => {
+//!                 *end = now + request.keep; // usually zero
+//!                 Release::freed()
+//!             }
+//!             _ => Release::not_ours(),
+//!         })
+//!     }
+//! }
+//!
+//! impl MapStore {
+//!     /// Applies an operation to each request, when the future is first polled.
+//!     fn each<'a, Q: Sync, A: Send + 'a>(
+//!         &'a self,
+//!         batch: &'a [Q],
+//!         apply: fn(&mut State, &Q, Instant) -> A,
+//!     ) -> Answers<'a, A> {
+//!         Box::pin(async move {
+//!             let (mut state, now) = (self.0.lock().expect("no panic"), Instant::now());
+//!             state.locks.retain(|_, (_, end)| *end > now); // every key expires
+//!             batch.iter().map(|request| Ok(apply(&mut state, request, now))).collect()
+//!         })
+//!     }
+//! }
+//!
+//! # #[cfg(feature = "test-util")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn check() { lock::test_util::contract::locks(&MapStore::default()).await }
+//! # #[cfg(not(feature = "test-util"))]
+//! # fn check() {}
+//! # fn main() -> Result<(), lock::Error> {
+//! #     check();
+//! #     use_it()
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn use_it() -> Result<(), lock::Error> {
+//! let locks = Locks::builder().store(MapStore::default()).build().await?;
+//! let guard = locks.lock("report").acquire().await?;
+//! assert!(locks.lock("report").try_acquire().await?.is_none());
+//! guard.release().await?;
+//! assert!(locks.lock("report").try_acquire().await?.is_some());
+//! # Ok(())
+//! # }
+//! ```
 
 mod listener;
 mod memory;
@@ -100,19 +198,98 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// it on among them for as long as more arrive.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::store::StoreError> {
 /// use std::time::Duration;
-/// use lock::{Token, store::{AcquireRequest, Acquisition, MemoryStore, Store}};
+/// use lock::{Token, store::*};
 ///
-/// let store = MemoryStore::new();
-/// let take = |token: &str| {
-///     AcquireRequest::new("key", Token::from(token.to_owned()), Duration::from_secs(10))
-/// };
-/// assert!(matches!(store.acquire(&[take("one:1")]).await[0], Ok(Acquisition::Granted { .. })));
-/// let answers = store.acquire(&[take("two:1"), take("one:1")]).await;
-/// assert!(matches!(answers[0], Ok(Acquisition::Held { .. })));
-/// assert!(matches!(answers[1], Ok(Acquisition::Granted { .. })), "idempotent for one token");
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(10));
+/// let token = |text: &str| Token::from(text.to_owned());
+/// let take = |holder: &str| AcquireRequest::new("lock:report", token(holder), lease);
+///
+/// // Client `a` takes the lock, and `b` waits for it.
+/// let answers = store.acquire(&[take("a:1"), take("b:1").if_held(IfHeld::Wait)]).await;
+/// assert!(matches!(answers[0], Ok(Acquisition::Granted { .. })));
+/// assert!(matches!(answers[1], Ok(Acquisition::Held { ticket: Some(_), .. })));
+/// let again = store.acquire(&[take("a:1")]).await.remove(0)?;
+/// assert!(matches!(again, Acquisition::Granted { .. }), "idempotent for one token");
+///
+/// let renew = RenewRequest::new("lock:report", token("a:1"), lease);
+/// assert_eq!(store.renew(&[renew]).await.remove(0)?, Renewal::renewed().contended(true));
+///
+/// // The release hands the lock to `b`, for which it is reserved until `b` repeats its request.
+/// let release = ReleaseRequest::new("lock:report", token("a:1"));
+/// assert_eq!(store.release(&[release]).await.remove(0)?, Release::freed().handed_over(true));
+/// let other = store.acquire(&[take("c:1")]).await.remove(0)?;
+/// assert_eq!(other, Acquisition::held(Some(RESERVATION)));
+/// let next = store.acquire(&[take("b:1").if_held(IfHeld::KeepWaiting(None))]).await.remove(0)?;
+/// assert!(matches!(next, Acquisition::Granted { .. }));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # A store around another one
+///
+/// A wrapper changes some answers, and passes on everything else, including the capabilities: what
+/// it does not pass on is not offered.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::Error> {
+/// use std::{sync::{Arc, atomic::{AtomicBool, Ordering}}, time::Duration};
+/// use lock::{ErrorKind, Locks, store::*};
+///
+/// /// Grants no locks while the service drains; held locks, and debounced runs, go on.
+/// #[derive(Clone, Default)]
+/// struct Draining {
+///     inner: MemoryStore,
+///     drains: Arc<AtomicBool>,
+/// }
+///
+/// impl Store for Draining {
+///     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition> {
+///         if !self.drains.load(Ordering::Relaxed) {
+///             return self.inner.acquire(batch);
+///         }
+///         let refuse = |_| Err(StoreError::rejected("the service is draining"));
+///         Box::pin(async move { batch.iter().map(refuse).collect() })
+///     }
+///     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal> {
+///         self.inner.renew(batch)
+///     }
+///     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release> {
+///         self.inner.release(batch)
+///     }
+///     fn subscribe<'a>(&'a self, client: &'a str, to: Listener) -> StoreFuture<'a, Delivery> {
+///         self.inner.subscribe(client, to)
+///     }
+///     fn shard(&self, key: &str) -> usize {
+///         self.inner.shard(key)
+///     }
+///     fn admin(&self) -> Option<&dyn AdminStore> {
+///         self.inner.admin()
+///     }
+///     fn debounce(&self) -> Option<&dyn DebounceStore> {
+///         self.inner.debounce()
+///     }
+///     fn durable(&self) -> Option<&dyn DurableStore> {
+///         self.inner.durable()
+///     }
+///     fn embedded(&self) -> Option<&dyn EmbeddedStore> {
+///         self.inner.embedded().map(|_| self as _) // itself: see `EmbeddedStore`
+///     }
+/// }
+/// impl EmbeddedStore for Draining {}
+///
+/// let store = Draining::default();
+/// let locks = Locks::builder().store(store.clone()).build().await?;
+/// let guard = locks.lock("report").acquire().await?;
+/// store.drains.store(true, Ordering::Relaxed);
+/// let error = locks.lock("invoice:7").acquire().await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Rejected);
+/// tokio::time::sleep(Duration::from_secs(60)).await;
+/// guard.release().await?; // it was not lost
+/// # Ok(())
 /// # }
 /// ```
 pub trait Store: Send + Sync + 'static {
@@ -197,6 +374,37 @@ pub trait Store: Send + Sync + 'static {
 ///
 /// A store may answer any single method with [`StoreError::unsupported`], as the default methods
 /// do.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::store::StoreError> {
+/// use std::{sync::Arc, time::Duration};
+/// use lock::{Token, store::*};
+///
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(10));
+/// let (key, token) = (Arc::from("lock:report"), Token::from("client:1".to_owned()));
+/// store.acquire(&[AcquireRequest::new("lock:report", token.clone(), lease)]).await.remove(0)?;
+/// let extend = ExtendRequest::new("lock:report", token.clone(), lease);
+/// assert_eq!(store.extend(&[extend]).await.remove(0)?, Some(lease * 2));
+///
+/// // Who holds the lock?
+/// let holder = store.holder(&[key]).await.remove(0)?;
+/// assert_eq!(holder, Some(Holder::new(token.clone(), Some(lease * 2))));
+/// let record = ClientRecord::unknown().name(Some("billing-7".to_owned()));
+/// let introduce = IntroduceRequest::new("lock:~client:client", record.clone(), lease);
+/// store.introduce(&[introduce]).await.remove(0)?;
+/// assert_eq!(store.client(&["lock:~client:client".into()]).await.remove(0)?, Some(record));
+///
+/// // Which locks are held?
+/// let scan = ScanRequest::new(ScanFor::HeldLocks, "lock:", 100);
+/// let page = store.scan(&[scan]).await.remove(0)?;
+/// assert_eq!(page, ScanPage::new(vec!["report".into()], None));
+///
+/// let by_force = ForceReleaseRequest::new("lock:report").only_from(Some(token));
+/// assert_eq!(store.force_release(&[by_force]).await.remove(0)?, Release::freed());
+/// # Ok(())
+/// # }
+/// ```
 pub trait AdminStore: Send + Sync {
     /// Adds to the remaining time of each lock that its token holds, and returns the new remaining
     /// time; `None` if the token does not hold the lock.
@@ -234,6 +442,42 @@ fn unsupported<'a, A: Send + 'a>(what: &'static str, items: usize) -> Answers<'a
 }
 
 /// The capability behind [`Locks::debounce`](crate::Locks::debounce).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::store::StoreError> {
+/// use std::{sync::Arc, time::Duration};
+/// use lock::{Token, store::*};
+/// use tokio::time::sleep;
+///
+/// let (store, second) = (MemoryStore::new(), Duration::from_secs(1));
+/// let window: Arc<str> = "lock:~debounce:report".into();
+/// let call = |token: &str| {
+///     let token = Token::from(token.to_owned());
+///     DebounceRequest::new(window.clone(), "lock:~run:report", token, second, second * 10)
+/// };
+///
+/// // Client `a` calls, then `b`. A second after the last call, that call runs for both.
+/// let first = store.register(&[call("a:1")]).await.remove(0)?;
+/// assert_eq!(first, DebounceReply::not_yet(second, true));
+/// sleep(second / 2).await;
+/// let last = store.register(&[call("b:1")]).await.remove(0)?;
+/// assert_eq!(last, DebounceReply::not_yet(second, true));
+/// assert_eq!(store.due_in(&[window.clone()]).await.remove(0)?, Some(second));
+/// sleep(second).await;
+/// let run = store.register(&[call("b:1")]).await.remove(0)?;
+/// assert!(matches!(run, DebounceReply::Granted { .. }));
+/// assert_eq!(store.register(&[call("a:1")]).await.remove(0)?, DebounceReply::Superseded);
+///
+/// // A call during the run is due at once if it is flushed, and then waits for the run.
+/// store.register(&[call("a:2")]).await.remove(0)?;
+/// let flush = EndWindowRequest::new(window.clone(), WindowEnd::Flush);
+/// assert!(store.end_window(&[flush]).await.remove(0)?);
+/// let next = store.register(&[call("a:2")]).await.remove(0)?;
+/// assert_eq!(next, DebounceReply::Running(second * 10));
+/// # Ok(())
+/// # }
+/// ```
 pub trait DebounceStore: Send + Sync {
     /// Registers the newest call of a process in each window, and lets it run if its burst is over;
     /// see [`DebounceRequest`].
@@ -254,6 +498,53 @@ pub trait DebounceStore: Send + Sync {
 ///
 /// Each step is atomic, and idempotent for one token. The exception is [`keep`](Self::keep): sent
 /// again, it is another call.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lock::store::StoreError> {
+/// use std::time::Duration;
+/// use lock::{Token, store::*};
+///
+/// let (store, second) = (MemoryStore::new(), Duration::from_secs(1));
+/// let book = DurableBook::new("lock:~due:mail", "lock:~calls:mail", "lock:~aside:mail");
+/// let run = "lock:~durable:4:mail:invoice:7";
+///
+/// // A call is kept, and is due after a second.
+/// let keep = KeepRequest::new(book.clone(), "invoice:7", "[7]", second);
+/// let kept = store.keep(&[keep]).await.remove(0)?;
+/// assert_eq!(kept, Kept::new(kept.call, second));
+/// let all = DueRequest::new(book.clone(), 10);
+/// let waiting = store.waiting(&[all.clone()]).await.remove(0)?;
+/// assert_eq!(waiting, WaitingCalls::new(1, vec![("invoice:7".to_owned(), second)]));
+/// tokio::time::sleep(second).await;
+/// let due = store.due(&[all]).await.remove(0)?;
+/// assert_eq!(due, DueCalls::new(vec!["invoice:7".to_owned()], None).of(1));
+///
+/// // A worker claims a run of it.
+/// let token = Token::from("client:1".to_owned());
+/// let claim = ClaimRequest::new(book.clone(), "invoice:7", run, token.clone(), second * 10);
+/// let claimed = store.claim(&[claim]).await.remove(0)?;
+/// let DurableClaim::Granted { fence, call, attempt, arguments, .. } = claimed else {
+///     panic!("the call is due: {claimed:?}")
+/// };
+/// assert_eq!((call, attempt, &*arguments), (kept.call, 1, "[7]"));
+///
+/// // The run fails, and its caller has asked for one attempt only.
+/// let finish = FinishRequest::new(book.clone(), "invoice:7", run, token, (call, fence));
+/// let finish = finish.failed(Some("no such address".into()));
+/// assert_eq!(store.finish(&[finish]).await.remove(0)?, DurableFinish::SetAside);
+/// let (id, error) = ("invoice:7".to_owned(), "no such address".to_owned());
+/// let failed = store.set_aside(&[book.clone()]).await.remove(0)?;
+/// assert_eq!(failed, [SetAside::new(id, 1, fence, error, "[7]".to_owned())]);
+///
+/// // An operator has it run again; after that, it is not there to be forgotten.
+/// let again = TakeBackRequest::run_again(book.clone(), "invoice:7");
+/// assert!(store.take_back(&[again]).await.remove(0)?);
+/// let forget = TakeBackRequest::forget(book, "invoice:7");
+/// assert!(!store.take_back(&[forget]).await.remove(0)?);
+/// # Ok(())
+/// # }
+/// ```
 pub trait DurableStore: Send + Sync {
     /// Stores each call.
     fn keep<'a>(&'a self, batch: &'a [KeepRequest]) -> Answers<'a, Kept>;
@@ -289,6 +580,38 @@ pub trait DurableStore: Send + Sync {
 ///
 /// A store that wraps another one returns itself, `self.inner.embedded().map(|_| self as _)`. If it
 /// returned the answer of the inner store, the library would bypass the wrapper.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// use std::time::Duration;
+/// use lock::{Token, store::*};
+///
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(10));
+/// let token = Token::from("client:1".to_owned());
+///
+/// let mut acquired = Vec::new();
+/// let acquire = [AcquireRequest::new("lock:report", token.clone(), lease)];
+/// assert!(store.acquire_now(&acquire, &mut acquired));
+/// assert!(matches!(acquired[..], [Ok(Acquisition::Granted { .. })]));
+///
+/// let mut renewed = Vec::new();
+/// let renew = RenewRequest::new("lock:report", token.clone(), lease);
+/// assert!(store.renew_now(&[renew], &mut renewed));
+/// assert!(matches!(renewed[..], [Ok(Renewal::Renewed { .. })]));
+///
+/// let mut released = Vec::new();
+/// let release = ReleaseRequest::new("lock:report", token);
+/// assert!(store.release_now(&[release], &mut released));
+/// assert!(matches!(released[..], [Ok(Release { ours: true, .. })]));
+///
+/// // A store whose operations take time does nothing at once.
+/// struct Slow;
+/// impl EmbeddedStore for Slow {}
+/// assert!(!Slow.acquire_now(&acquire, &mut acquired));
+/// assert_eq!(acquired.len(), 1, "no answer was appended");
+/// # }
+/// ```
 pub trait EmbeddedStore: Send + Sync {
     /// Does what [`Store::acquire`] does, at once.
     fn acquire_now(

@@ -23,6 +23,24 @@
 //! }
 //! ```
 //!
+//! While a store grows, check one capability at a time:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! use lock::{store::MemoryStore, test_util::contract};
+//!
+//! let store = MemoryStore::new();
+//! contract::queue(&store).await;
+//! let methods = contract::admin(&store).await;
+//! assert!(methods.skipped.is_empty(), "{methods}");
+//! contract::debounce(&store).await;
+//! contract::durable(&store).await;
+//! contract::embedded(&store).await;
+//! contract::notices(&store).await; // the last one, because it subscribes a client
+//! # }
+//! ```
+//!
 //! These tests cannot check that a store keeps its promises when its server loses data, that it
 //! never compares a client's time with its own, that it forgets what has expired, and that two
 //! *processes* exclude each other. Test those yourself.
@@ -63,6 +81,17 @@ const BREAK: Duration = Duration::from_millis(20);
 const BOUND: Duration = Duration::from_secs(15);
 
 /// The parts of the contract that were checked, and those that the store does not offer.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// use lock::{store::MemoryStore, test_util::contract::{self, Report}};
+///
+/// let report: Report = contract::admin(&MemoryStore::new()).await;
+/// assert!(report.checked.contains(&"admin: extend"));
+/// assert!(report.to_string().starts_with("checked: admin: holder, admin: extend"));
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
