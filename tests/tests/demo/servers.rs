@@ -5,7 +5,7 @@ use lock_tests::{Cluster, RedisServer, Sentinels};
 
 use crate::{
     SOON, alone,
-    browser::{Browser, DESKTOP},
+    browser::{Browser, DESKTOP, TELEPHONE},
     copy::Copy,
     looks::picture,
 };
@@ -57,7 +57,7 @@ async fn the_page_follows_the_primary_of_sentinels() {
     let new = sentinels.fail_over().await;
     page.shows("servers", &primary(new)).await;
     page.shows("store-says", "invoice:7 is ").await;
-    picture(&page, DESKTOP, "#servers-card", "#servers-card", "servers.webp").await;
+    picture(&page, TELEPHONE, "#servers-card", "#servers-card", "servers.webp").await;
     page.close().await;
     assert!(copy.end().success());
 }
