@@ -6,10 +6,10 @@ use crate::text::concatenated;
 
 /// The proof of one acquisition: with it, the lock can be renewed, released and adopted.
 ///
-/// The store keeps it under the lock's key. It is unique for each acquisition: the client's uuid, a
-/// colon and a growing number, the time at which it was made, in microseconds since the Unix epoch.
-/// `LockGuard::leak` returns it so that another process can adopt the lock (`Lock::adopt`); it can
-/// be sent there as text.
+/// The store keeps the token under the lock's key. Each acquisition has its own token: the client's
+/// uuid, a colon, and a growing number, which is the time at which the token was made, in
+/// microseconds since the Unix epoch. `LockGuard::leak` returns the token so that another process
+/// can adopt the lock (`Lock::adopt`); it can be sent there as text.
 ///
 /// A token is a secret: it appears in no message and in no `Debug` output. Treat it like a
 /// password.
@@ -33,8 +33,8 @@ impl Token {
     }
 
     /// Returns when the token was made, as the time since the Unix epoch on its client's clock;
-    /// `None` for the tokens of other clients and of older versions of this library, which do not
-    /// contain it.
+    /// `None` for the tokens of other libraries and of older versions of this one, which do not
+    /// contain that time.
     ///
     /// ```
     /// # mod lock { pub use lock_core::Token; }

@@ -151,7 +151,7 @@ impl Args {
     /// is called, the runtime does.
     fn compare(&self, attribute: Attribute, mistakes: &mut Mistakes) {
         if let Some(run) = self.run.as_ref().filter(|_| self.durable.is_none()) {
-            let text = "only a durable run has a name: add `durable`, or leave `run` out";
+            let text = "`run` is for durable functions: add `durable`, or leave `run` out";
             mistakes.push(Error::new(run.span(), text));
         }
         match attribute {
@@ -176,8 +176,8 @@ impl Args {
                     && limit < wait
                 {
                     let text = format!(
-                        "`max_wait` is shorter than the {wait} ms for which the calls have to \
-                         pause; write a `max_wait` of at least {wait} ms, or a shorter `wait`"
+                        "`max_wait` is shorter than the `wait` of {wait} ms; write a `max_wait` of \
+                         at least {wait} ms, or a shorter `wait`"
                     );
                     mistakes.push(Error::new(place, text));
                 }
@@ -428,8 +428,8 @@ fn identifier(value: Expr, usage: &str) -> Result<Ident> {
 
 fn client(value: Expr) -> Result<Expr> {
     if is_text(&value) {
-        let text = "`locks` is a `Locks`, which is connected once and kept, not a URL; write \
-                    `locks = self.locks`, or `locks = LOCKS` for a static";
+        let text = "`locks` takes a `Locks`, which is connected once and kept, and not a URL; \
+                    write `locks = self.locks`, or `locks = LOCKS` for a static";
         return Err(Error::new_spanned(value, text));
     }
     Ok(value)
@@ -438,7 +438,7 @@ fn client(value: Expr) -> Result<Expr> {
 fn handler(value: Expr) -> Result<Expr> {
     let problem = match &value {
         Expr::Closure(ExprClosure { asyncness: Some(_), .. }) => {
-            "`or_else` makes the value at once, so its closure is not `async`"
+            "`or_else` must return the value immediately, so its closure cannot be `async`"
         }
         Expr::Closure(closure) if closure.inputs.len() != 1 => {
             "`or_else` takes the lock error, and nothing else"
@@ -462,7 +462,7 @@ fn out_of_range(attribute: Attribute, key: &str, length: &Length) -> Option<Stri
         )),
         _ if meant.is_some() => meant,
         (_, "hold_at_most") if milliseconds == 0 => Some(
-            "the lock would be lost at once; write a longer time, or leave `hold_at_most` out"
+            "the lock would be lost immediately; write a longer time, or leave `hold_at_most` out"
                 .to_owned(),
         ),
         (Attribute::Debounced, "wait") if milliseconds == 0 => Some(

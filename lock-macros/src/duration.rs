@@ -37,9 +37,9 @@ impl Length {
             Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. })
                 if matches!(inner(expr), Expr::Lit(_)) =>
             {
-                mistake(format!("`{key}` is not a duration here"))
+                mistake(format!("`{key}` must be a duration"))
             }
-            Expr::Lit(_) => mistake(format!("`{key}` is not a duration here")),
+            Expr::Lit(_) => mistake(format!("`{key}` must be a duration")),
             expression => Ok(Self::Expression(expression.clone())),
         }
     }

@@ -72,9 +72,9 @@ impl Function {
             let function = &sig.ident;
             let text = if is_boxed_future(&sig.output) {
                 format!(
-                    "`{name}` needs an `async fn`, and this returns a future. Under \
-                     `#[async_trait]`, or for a `dyn Trait`: put it on an `async fn {function}` of \
-                     the type itself, an inherent method, and call that from here"
+                    "`{name}` needs an `async fn`, and this function returns a future. Under \
+                     `#[async_trait]`, or for a `dyn Trait`, put the attribute on an inherent \
+                     method `async fn {function}` of the type, and call that method from here"
                 )
             } else {
                 format!(

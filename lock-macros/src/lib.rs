@@ -1,4 +1,4 @@
-//! The attributes of the `lock` crate, which re-exports and documents them: [`macro@locked`] runs
+//! The attributes of the `lock` crate, which re-exports and documents them. [`macro@locked`] runs
 //! an `async fn` under a distributed lock, [`macro@debounced`] runs the last call of a burst.
 //!
 //! The generated code only calls `lock::__private`. Rules that need no tokens are implemented
@@ -42,9 +42,9 @@ use attribute::Attribute;
 /// ```
 ///
 /// The attribute keeps the signature. It works on free functions and methods, generic or not,
-/// including the native `async fn`s of a trait. It refuses a function that is not `async`, which is
-/// what it sees under `#[async_trait]`: for a trait that is used as `dyn Trait`, put it on an
-/// inherent method, and call that from the trait method.
+/// including the native `async fn`s of a trait. It refuses a function that is not `async`, and
+/// under `#[async_trait]` it sees such a function: for a trait that is used as `dyn Trait`, put the
+/// attribute on an inherent method, and call that method from the trait method.
 ///
 /// ```
 /// # use std::{future::Future, pin::Pin};
@@ -81,20 +81,20 @@ use attribute::Attribute;
 ///
 /// - a string with units, checked at compile time: `"250ms"`, `"10s"`, `"1.5s"`, `"1m30s"`, `"2h"`,
 ///   `"1d"`;
-/// - or an integer of milliseconds, also checked at compile time: `1500`. A small one, such as
-///   `wait = 5`, is refused, because it is most often meant to be seconds: 1 to 49 for `wait` and
-///   `max_wait`, 1 to 999 for all others;
+/// - or a whole number of milliseconds, also checked at compile time: `1500`. A small number, such
+///   as `wait = 5`, is refused, because it is most often meant to be seconds: 1 to 49 for `wait`
+///   and `max_wait`, 1 to 999 for all other arguments;
 /// - or any other expression of type `Duration`, such as a constant, `self.patience` or
-///   `Duration::from_secs(10)`. It is evaluated at each call. It can use the function's arguments,
-///   but only borrow them, because the body takes them afterwards. A value that is out of range is
-///   an error of kind `Invalid`.
+///   `Duration::from_secs(10)`. It is evaluated at each call. It can borrow the function's
+///   arguments, but not move them, because the body takes them afterwards. If the value is out of
+///   range, the call fails with kind `Invalid`.
 ///
 /// ## `id`
 ///
-/// The id of the lock: callers with the same id exclude each other. A string literal is a template.
-/// Between braces it takes arguments of the function, their fields, and constants; `{{` and `}}`
-/// are literal braces. Values are escaped, so that different values never give the same id. This
-/// requires a character between two values that an escaped value cannot contain, such as `:`.
+/// The id of the lock: calls with the same id exclude each other. A string literal is a template.
+/// In braces, it contains arguments of the function, their fields, or constants; `{{` and `}}` are
+/// literal braces. Values are escaped, so that different values never give the same id. Therefore
+/// two values must be separated by a character that an escaped value cannot contain, such as `:`.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -116,7 +116,7 @@ use attribute::Attribute;
 /// }
 /// ```
 ///
-/// Any other expression that implements `Display` is used as it is, without escaping.
+/// Any other expression whose type implements `Display` is used without escaping.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -130,14 +130,16 @@ use attribute::Attribute;
 ///
 /// ## `lease`, `wait`, `hold_at_most`, `hold_at_least`
 ///
-/// These set what the methods of `Lock` with the same names set:
+/// These have the effect of the methods of `Lock` with the same names:
 ///
-/// - `lease`: how long the lock outlives a process that died, from 50 ms to 24 h;
+/// - `lease`: how long the lock stays held after its process has died, from 50 ms to 24 h;
 /// - `wait`: how long to wait for the lock, where 0 means one attempt;
-/// - `hold_at_most`: when to give up the lock even if the body still runs, at least one lease;
-/// - `hold_at_least`: until when to keep the lock even if the body has ended, at most 24 h.
+/// - `hold_at_most`: after how long to give up the lock even if the body still runs, at least the
+///   lease;
+/// - `hold_at_least`: for how long to keep the lock even if the body ends earlier, at most 24 h.
 ///
-/// Without `lease` and `wait`, those of the `Locks` apply: 10 s each, unless set on its builder.
+/// Without `lease` or `wait`, the setting of the `Locks` applies: 10 s each, unless set on its
+/// builder.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -171,8 +173,8 @@ use attribute::Attribute;
 ///
 /// ## `locks`
 ///
-/// An expression of type `Locks` or `&Locks`. It is borrowed, and evaluated at each call. Without
-/// it, the attribute uses the client of the task's scope or of the process.
+/// An expression of type `Locks` or `&Locks`, which is borrowed, and evaluated at each call.
+/// Without it, the attribute uses the `Locks` of the task's scope, or else that of the process.
 ///
 /// ```
 /// # use lock::{Error, Locks, locked};
@@ -187,7 +189,7 @@ use attribute::Attribute;
 ///
 /// ## `guard`
 ///
-/// A name for the guard, a `&LockGuard`, in the body.
+/// The name of the guard (a `&LockGuard`) in the body.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -205,8 +207,8 @@ use attribute::Attribute;
 /// output must be a `Result<_, E>` with `E: From<lock::Error>`; any other type does not compile.
 /// `or_else` runs after the arguments are dropped, so it can use only those that are `Copy`, such
 /// as shared references. In a function that returns an `impl Trait`, it must return the same type
-/// as the body. Where the two differ, such as a status code and a page, convert both to one type,
-/// such as a `Response`.
+/// as the body. If the two types differ, such as a status code and a page, convert both to one
+/// type, such as a `Response`.
 ///
 /// ```
 /// # use lock::locked;
@@ -227,8 +229,8 @@ use attribute::Attribute;
 /// ## `skip`
 ///
 /// A flag. If somebody else holds the lock for all of `wait`, the call returns the empty value of
-/// its output: `()`, `None`, `Ok(())` or `Ok(None)`. Any other type does not compile. Other errors
-/// are returned as without `skip`.
+/// its output: `()`, `None`, `Ok(())` or `Ok(None)`. A function with any other output does not
+/// compile. Other errors are returned as without `skip`.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -262,12 +264,12 @@ use attribute::Attribute;
 /// ## `reentrant`
 ///
 /// A flag. A call from a body that already runs under the same lock of the same `Locks` would wait
-/// for itself, so it fails at once, with kind `Deadlock`. With `reentrant`, its body runs under the
-/// caller's grant instead, and `guard` is another guard of that grant. Nothing is acquired, and
-/// nothing is released when the body ends. The call's own `lease`, `wait`, `hold_at_most` and
-/// `hold_at_least` have no effect. The body is stopped when the caller's lock is lost, or when that
-/// lock is released, if the call's future outlives the caller's body. A call from anywhere else
-/// acquires the lock.
+/// for itself, so it fails immediately, with kind `Deadlock`. With `reentrant`, the body of such a
+/// call runs under the caller's grant instead, and `guard` is another guard of that grant. Nothing
+/// is acquired, and nothing is released when the body ends. The call's own `lease`, `wait`,
+/// `hold_at_most` and `hold_at_least` have no effect. The body is stopped when the caller's lock is
+/// lost. If the call's future outlives the caller's body, the body is also stopped when that lock
+/// is released. A call from anywhere else acquires the lock.
 ///
 /// ```
 /// # async fn example() {
@@ -293,10 +295,10 @@ use attribute::Attribute;
 /// # }
 /// ```
 ///
-/// The caller is the code that polls. A future that the body awaits, directly or through a `Box`,
-/// is a call from the body. A future beside the body, in a `join!` around both, is not, and neither
-/// is a spawned task. So a body that spawns a task and waits for it can still wait for itself, for
-/// as long as `wait` lasts.
+/// What counts is which code polls the call. If the body awaits the call, directly or through a
+/// `Box`, it is a call from the body. A call next to the body, in a `join!` around both, is not,
+/// and neither is a call in a spawned task. So a body that spawns such a task and waits for it can
+/// still wait for itself, for as long as `wait` lasts.
 ///
 /// ## `crate`
 ///
@@ -317,9 +319,9 @@ use attribute::Attribute;
 ///
 /// A function with several `#[locked]` attributes runs under all of their locks. Each attribute has
 /// its own arguments, its own guard, and its own `or_else` and `skip`. The locks are acquired in
-/// the order of their keys, whatever the order of the attributes, so that no two functions can each
-/// hold a lock that the other waits for. The loss of any lock stops the body. The same lock twice
-/// fails with kind `Deadlock`, unless one of the two is `reentrant`.
+/// the order of their keys, not in that of the attributes, so that no two functions can each hold a
+/// lock that the other waits for. The loss of any lock stops the body. If two attributes name the
+/// same lock, the call fails with kind `Deadlock`, unless one of the two is `reentrant`.
 ///
 /// ```
 /// # use lock::{Error, locked};
@@ -330,22 +332,22 @@ use attribute::Attribute;
 /// }
 /// ```
 ///
-/// The attributes recognize each other by name. After `use lock::locked as exclusive`, each is
-/// applied separately, and the locks are acquired in the order of the attributes, from the last to
-/// the first.
+/// The attributes recognize each other by name. After `use lock::locked as exclusive`, each
+/// attribute is applied separately, and the locks are acquired in the order of the attributes, from
+/// the last to the first.
 ///
 /// # Details
 ///
-/// - The client, the id and the durations are evaluated, in this order, before the body takes the
+/// - `locks`, the id and the durations are evaluated, in this order, before the body takes the
 ///   arguments, and before anything is sent to the store.
-/// - The compiler warns of unused arguments as it does without the attribute. An argument that the
-///   attribute uses counts as used. There is no warning for an unused argument if the body uses its
-///   name for something else, as in `let name = ..`.
+/// - The compiler warns about unused arguments as it does without the attribute. An argument that
+///   the attribute uses counts as used. There is no warning for an unused argument if the body uses
+///   its name for something else, as in `let name = ..`.
 /// - The parts of an argument that its pattern does not bind, as in `(a, _): (A, B)`, are dropped
 ///   after the release. An argument `_` is dropped before the release, like all others.
 /// - The future is `Send` if the body and its output are.
-/// - The attribute allocates the id, and its future is less than a tenth larger than that of the
-///   same code written by hand.
+/// - Each call allocates its id, and its future is less than a tenth larger than that of the same
+///   code written by hand.
 #[proc_macro_attribute]
 pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(Attribute::Locked, args.into(), &item.into()).into()
@@ -353,8 +355,9 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Turns a burst of calls, from any number of instances, into one run of an `async fn`.
 ///
-/// The body runs once the calls with the same id have paused for `wait`: in the last call, with its
-/// arguments. The output of a call is `Some` if it ran, and `None` if a newer call took its place.
+/// The body runs when no call with the same id has been made for `wait`: only the last call runs,
+/// with its own arguments. The output of a call is `Some` if it ran, and `None` if a newer call
+/// took its place.
 ///
 /// ```
 /// # async fn example() {
@@ -369,12 +372,12 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # }
 /// ```
 ///
-/// The return type changes. `Result<T, E>` with `E: From<lock::Error>` becomes
-/// `Result<Option<T>, E>`, and so does an alias that is named `Result` and takes the `T`. Any other
-/// type `T`, such as `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. An attribute cannot
-/// see what an alias stands for: one with another name, such as `AppResult<T>`, counts as any other
-/// type, so its errors end up inside the `Option`. Write `Result<T, AppError>`, or name the alias
-/// `Result` in a module. The attribute works on the same functions as [`macro@locked`].
+/// The return type changes. `Result<T, E>` with `E: From<lock::Error>` becomes `Result<Option<T>,
+/// E>`, and so does an alias that is named `Result` and takes the `T`. Any other type `T`, such as
+/// `fmt::Result`, becomes `Result<Option<T>, lock::Error>`. An attribute cannot see what an alias
+/// stands for: an alias with another name, such as `AppResult<T>`, counts as any other type, so its
+/// errors end up inside the `Option`. Write `Result<T, AppError>`, or name the alias `Result` in a
+/// module. The attribute works on the same functions as [`macro@locked`].
 ///
 /// ```
 /// # async fn example() {
@@ -401,13 +404,13 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Arguments
 ///
-/// All are optional. Those not explained here work as in [`macro@locked`].
+/// All arguments are optional. Those that are not explained here work as in [`macro@locked`].
 ///
 /// ## `id`
 ///
-/// Calls with the same id form one burst. The default is the path of the module and the name of the
-/// function, whatever the arguments and, for a method, whatever the type: set an id to debounce
-/// those separately.
+/// Calls with the same id form one burst. The default id consists of the path of the module and the
+/// name of the function. It does not depend on the arguments, nor, for a method, on the type: set
+/// an id to debounce those separately.
 ///
 /// ```
 /// # use lock::{Error, debounced};
@@ -419,9 +422,9 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `wait`, `max_wait`
 ///
-/// `wait` is how long the calls have to pause before the body runs: from 1 ms to 24 h, by default
-/// 1 s. `max_wait` bounds the time from the first call to the run while calls keep coming: from
-/// `wait` to 24 h, by default without bound.
+/// `wait` is the pause that ends a burst: the body runs when no call has been made for that long.
+/// From 1 ms to 24 h, by default 1 s. `max_wait` bounds the time from the first call to the run
+/// while calls keep coming. From `wait` to 24 h, by default without bound.
 ///
 /// ```
 /// # use lock::debounced;
@@ -431,13 +434,13 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ```compile_fail
 /// # use lock::debounced;
-/// #[debounced(wait = "5s", max_wait = "2s")] // the calls have to pause for five
+/// #[debounced(wait = "5s", max_wait = "2s")] // shorter than `wait`
 /// async fn flush() {}
 /// ```
 ///
 /// ## `leading`
 ///
-/// A flag. The first call of a burst also runs, and at once.
+/// A flag. The first call of a burst also runs, immediately.
 ///
 /// ```
 /// # use lock::debounced;
@@ -447,12 +450,12 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `hold_at_most`
 ///
-/// A run that takes longer is stopped at its next `.await`: its call fails with kind `Lost`, and its
-/// id is free for the next run. Without `hold_at_most`, a body that hangs blocks its id for as long
-/// as its caller waits. The value is at least the lease of the `Locks`.
+/// A run that takes longer is stopped at its next `.await`: its call fails with kind `Lost`, and
+/// its id is free for the next run. Without `hold_at_most`, a body that hangs blocks its id for as
+/// long as its caller waits. The value must be at least the lease of the `Locks`.
 ///
-/// A durable run that takes longer has failed: it is retried or set aside, like a run that returned
-/// an error. The bound is the same for all calls, so it cannot use the arguments.
+/// A durable run that takes longer counts as failed: its call is retried or set aside, as if the
+/// run had returned an error. The bound is the same for all calls, so it cannot use the arguments.
 ///
 /// ```
 /// # use lock::debounced;
@@ -462,9 +465,9 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ## `detached`
 ///
-/// A flag. The call goes on if its caller goes away. For example, the handler of an HTTP request is
-/// dropped when its client hangs up. Without `detached`, the handler's call is dropped with it, so
-/// that nothing runs if it was the last one.
+/// A flag. The call continues if its caller goes away. For example, the handler of an HTTP request
+/// is dropped when its client hangs up. Without `detached`, the handler's call is dropped with it,
+/// so nothing runs if no other call waits in the burst.
 ///
 /// ```
 /// # use lock::{Error, debounced};
@@ -474,20 +477,20 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// The call is made when its future is first polled. From then on it is a task of the current Tokio
+/// The call is made when its future is first polled. From then on it is a task on the current Tokio
 /// runtime, in the scope and the tracing span of its caller. So its arguments must be owned, and
 /// the call and its output must be `Send`; for a method, take `self: Arc<Self>`. A caller that
 /// waits gets the outcome, or the panic of the body, as without `detached`. `or_else` applies only
 /// to callers that wait.
 ///
-/// As a task of its own, the run is not under the locks of its caller. If a `#[locked]` below
-/// `#[debounced]` asks for one of these locks, `reentrant` or not, the call fails at once, with
-/// kind `Deadlock`, and is not made.
+/// Because it is a separate task, the run is not under the locks of its caller. If a `#[locked]`
+/// below `#[debounced]` names one of these locks, `reentrant` or not, the call fails immediately,
+/// with kind `Deadlock`, and nothing runs.
 ///
 /// ```compile_fail
 /// # use lock::{Error, debounced};
 /// #[debounced(id = "reindex:{document_id}", detached)]
-/// async fn reindex(document_id: u64, title: &str) -> Result<(), Error> { // whose `str`?
+/// async fn reindex(document_id: u64, title: &str) -> Result<(), Error> { // borrowed
 ///     Ok(())
 /// }
 /// ```
@@ -495,12 +498,13 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// ## `durable`, `run`
 ///
 /// A flag, which needs the feature `durable` of `lock`. The arguments are kept in the store, and
-/// any process that has registered the function runs it, at least once, even if the caller has
-/// died. See `lock::Durable` for the guarantees.
+/// one of the processes that have registered the function runs the call, at least once, even if the
+/// caller has died. See `lock::Durable` for the guarantees.
 ///
-/// The function then only stores the call, and returns a `Result<Receipt, lock::Error>`. A type
-/// with the function's name has `register`, for processes that do not call the function.
-/// `run = name` binds the `DurableRun` in the body, with the generation of the run.
+/// The function then only stores the call, and returns a `Result<Receipt, lock::Error>`. The
+/// attribute also makes a type with the function's name, whose `register` is for processes that do
+/// not call the function. `run = name` binds the `DurableRun` in the body; it has the generation of
+/// the run.
 ///
 #[cfg_attr(feature = "durable", doc = "```")]
 #[cfg_attr(not(feature = "durable"), doc = "```ignore")]
@@ -522,10 +526,10 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # }
 /// ```
 ///
-/// It works on free functions with owned arguments that serde can serialize and deserialize, and an
-/// output of `()` or `Result<_, E>` where `E: Display`: a run that returns an error is retried.
-/// Processes identify the function by its path. All processes that run at the same time, of old
-/// versions and new ones, must be able to read its arguments.
+/// `durable` works on free functions with owned arguments that serde can serialize and deserialize,
+/// and an output of `()` or `Result<_, E>` where `E: Display`: a run that returns an error is
+/// retried. Processes identify the function by its path. All processes that run at the same time,
+/// whether of an old or a new version, must be able to read its arguments.
 ///
 /// ## `locks`, `or_else`, `crate`
 ///
@@ -546,7 +550,8 @@ pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// `#[debounced]` above [`macro@locked`] runs the body under the lock, which is acquired when a
 /// burst is over, not by each call. Errors of the lock are returned like those of the debounce,
-/// unless an `or_else` or `skip` of `#[locked]` makes a value, which counts as that of the run.
+/// unless an `or_else` or `skip` of `#[locked]` makes a value, which then counts as the output of
+/// the run.
 ///
 /// ```
 /// # use lock::{Error, debounced, locked};

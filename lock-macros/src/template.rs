@@ -70,8 +70,8 @@ fn pieces(template: &str, span: Span) -> Result<Vec<Piece>, String> {
         if !separated(&pieces) {
             return Err(format!(
                 "nothing separates `{{{name}}}` from the value before it, so different arguments \
-                 could give the same id; put a character between them that is not alphanumeric \
-                 and none of `-`, `_`, `.`, `%`, for example `:`"
+                 could give the same id; put a character between them that is neither alphanumeric \
+                 nor one of `-`, `_`, `.`, `%`, for example `:`"
             ));
         }
         pieces.push(value(name, span)?);
@@ -98,7 +98,7 @@ fn pieces(template: &str, span: Span) -> Result<Vec<Piece>, String> {
     });
     let bytes = texts.sum::<usize>();
     if bytes > LONGEST {
-        return Err(format!("an id has at most {LONGEST} bytes, and this one has {bytes}"));
+        return Err(format!("an id may have at most {LONGEST} bytes, but this one has {bytes}"));
     }
     Ok(pieces)
 }
@@ -131,7 +131,7 @@ fn value(name: &str, span: Span) -> Result<Piece, String> {
         && !specification.starts_with(':')
     {
         return Err(format!(
-            "an id has no format specifications; write `{{{name}}}`, and {EXPRESSION}"
+            "an id cannot contain format specifications; write `{{{name}}}`, and {EXPRESSION}"
         ));
     }
     let refused = || {
@@ -222,7 +222,7 @@ mod tests {
         for (template, expected) in [
             ("", "cannot be empty"),
             ("~{a}", "cannot begin with `~`"),
-            (&"é".repeat(513), "at most 1024 bytes, and this one has 1026"),
+            (&"é".repeat(513), "at most 1024 bytes, but this one has 1026"),
             ("{}", "`{}` names no value"),
             ("a{", "`{` without its `}`"),
             ("a{b", "`{` without its `}`"),

@@ -16,7 +16,8 @@ use crate::{Error, ErrorKind};
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Answers the client with a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
+/// Converts the error into a response with a problem document ([RFC
+/// 9457](https://www.rfc-editor.org/rfc/rfc9457)).
 ///
 /// | kind | status | |
 /// |---|---|---|
@@ -31,8 +32,7 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 /// [`kind`](ErrorKind::as_str), and [`id`](Error::id) if there is one.
 ///
 /// The message of the error is not part of the response, because it names servers. The error itself
-/// is among the extensions of the response, as an `Arc<lock::Error>`, for a middleware that logs
-/// it.
+/// is in the extensions of the response, as an `Arc<lock::Error>`, for a middleware that logs it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -42,15 +42,16 @@ impl Locks {
     /// | `memory:` | this process, as [`in_memory`](Self::in_memory) |
     ///
     /// A plain URL of one node of a Redis Cluster also leads to the other nodes. Some proxies route
-    /// each call to its node, and refuse calls with keys of several slots. Behind such a proxy, add
-    /// `?slots=1` to the URL: the keys are then named so that those of each call share a slot. See
-    /// `docs/deploying.md` in the repository.
+    /// each call to the right node, but refuse calls with keys of several slots. Behind such a
+    /// proxy, add `?slots=1` to the URL: the keys are then named so that all keys of a call share a
+    /// slot. See `docs/deploying.md` in the repository.
     ///
-    /// A Redis store is served by a thread of its own, so that a busy runtime loses no locks.
+    /// A Redis store is served by a separate thread, so that a busy runtime does not lose its
+    /// locks.
     ///
     /// # Errors
     ///
-    /// - `Invalid` for a URL that is none of these.
+    /// - `Invalid` for a URL of any other form.
     /// - `Unavailable` if the server cannot be reached; each step of the handshake may take two
     ///   seconds. For a Redis Cluster, one primary that can be reached is enough.
     /// - `Rejected` if the server refuses the user, the password or the database, if the Sentinels
@@ -75,8 +76,8 @@ impl Locks {
     /// Connects to the store that the environment names: `LOCK_URL`, else `REDIS_URL`, else
     /// `UPSTASH_REDIS_REST_URL` with `UPSTASH_REDIS_REST_TOKEN`.
     ///
-    /// Upstash's REST address and token also open its Redis endpoint, and this connects to that:
-    /// `rediss://default:TOKEN@HOST:6379`.
+    /// Upstash's REST address and token also give access to its Redis endpoint, which is the one
+    /// that this connects to: `rediss://default:TOKEN@HOST:6379`.
     ///
     /// # Errors
     ///
@@ -101,9 +102,9 @@ impl Locks {
 
     /// Creates locks in the memory of this process: the same semantics without a server.
     ///
-    /// For development and tests. It obeys tokio's paused clock, and its leases are renewed on the
-    /// runtimes of its callers, which need timers (`enable_time`). Each call creates a store of its
-    /// own; see [`MemoryStore`] to share one.
+    /// For development and tests. The store follows tokio's paused clock, and its leases are
+    /// renewed on the runtimes of its callers, which need timers (`enable_time`). Each call creates
+    /// a separate store; to share a store, see [`MemoryStore`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -161,8 +162,8 @@ impl Locks {
 
 /// Builds a [`Locks`] from settings; created by [`Locks::builder`].
 ///
-/// Name one store, by [`url`](Self::url), [`client`] or [`store`](Self::store); the last one
-/// counts.
+/// Name a store with [`url`](Self::url), [`client`] or [`store`](Self::store). If several are
+/// named, the last one counts.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -222,10 +223,10 @@ impl LocksBuilder {
 
     /// Uses the Redis server of this client. The client's own time-outs are ignored.
     ///
-    /// TLS uses the process's default cryptography provider (`rustls`) if there is one, else
-    /// *ring*, and does not change the default. The exception is a client that has certificates of
-    /// its own, or that checks none: the `redis` crate opens its TLS, and installs a default
-    /// provider if there is none.
+    /// TLS uses the process's default cryptography provider (`rustls`) if there is one, or else
+    /// *ring*, and does not change the default. The exception is a client that has its own
+    /// certificates, or that verifies none: the `redis` crate opens TLS for such a client, and
+    /// installs a default provider if there is none.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -265,11 +266,13 @@ impl LocksBuilder {
         self
     }
 
-    /// Registers a listener for problems that do not yet fail a call, such as a server that may
-    /// evict locks, or one that has lost its data. It is called once for each warning.
+    /// Registers a listener for problems that do not yet make a call fail, such as a server that
+    /// may evict locks, or a server that has lost its data. The listener is called once for each
+    /// warning.
     ///
-    /// The listener runs on a thread of its own, shortly after the problem was found. A listener
-    /// that blocks or panics disturbs no lock, but one that blocks may miss later warnings.
+    /// The listener runs on a separate thread, shortly after the problem was found. A listener that
+    /// blocks or panics does not affect any lock, but a listener that blocks may miss later
+    /// warnings.
     ///
     /// ```
     /// # fn main() {
@@ -291,8 +294,8 @@ impl LocksBuilder {
 
     /// Sets what every key begins with. Default: `lock:`. At most 1 KiB, without `~`.
     ///
-    /// The empty prefix gives raw keys: the id is the key, as in @upstash/lock, so that its
-    /// clients and this library exclude each other.
+    /// With an empty prefix, the id is the key, as in @upstash/lock, so that clients of that
+    /// library and of this one exclude each other.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -310,7 +313,7 @@ impl LocksBuilder {
     /// Sets the name of this instance, such as `billing-7`, for operators who ask [who holds a
     /// lock](crate::Holder). Default: none; the host and the process are recorded anyway.
     ///
-    /// It need not be unique. From 1 to 256 bytes.
+    /// The name need not be unique. From 1 to 256 bytes.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -359,7 +362,7 @@ impl LocksBuilder {
     ///
     /// let locks = Locks::builder().url("memory:").wait(Duration::ZERO).build().await?;
     /// let _guard = locks.lock("report").acquire().await?;
-    /// let error = locks.lock("report").acquire().await.unwrap_err(); // at once
+    /// let error = locks.lock("report").acquire().await.unwrap_err(); // immediately
     /// assert_eq!(error.kind(), ErrorKind::Busy);
     /// # Ok(())
     /// # }
@@ -369,10 +372,10 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets the certificate authority (PEM) that signed the server's certificate, for `rediss://`;
-    /// it replaces the system's roots.
+    /// Sets the certificate authority (PEM) that signed the server's certificate, for `rediss://`.
+    /// It replaces the system's roots.
     ///
-    /// TLS uses the process's default cryptography provider (`rustls`) if there is one, else
+    /// TLS uses the process's default cryptography provider (`rustls`) if there is one, or else
     /// *ring*, and does not change the default.
     ///
     /// ```no_run
@@ -394,14 +397,15 @@ impl LocksBuilder {
     }
 
     /// Sets the certificate of this client and its private key (both PEM), for servers that
-    /// authenticate clients by certificate (`tls-auth-clients yes`), with any of the `rediss` URLs.
-    /// Sentinels are shown the same certificate.
+    /// authenticate clients by certificate (`tls-auth-clients yes`). It requires a `rediss` URL of
+    /// any form. Sentinels are shown the same certificate.
     ///
-    /// Intermediate certificates, up to an authority that the server knows, follow the certificate.
-    /// The key is RSA, ECDSA on P-256 or P-384, or Ed25519, as PKCS#8, PKCS#1 or SEC1, without a
-    /// password. Both are read when the [`Locks`] is built, also by
-    /// [`build_lazy`](Self::build_lazy): if one of them cannot be read, or if they do not belong
-    /// together, it fails with `Invalid`. Neither is ever shown.
+    /// If the server does not know the authority that signed the certificate, append the
+    /// intermediate certificates up to an authority that it knows. The key is RSA, ECDSA on P-256
+    /// or P-384, or Ed25519, in PKCS#8, PKCS#1 or SEC1 form, without a password. Certificate and
+    /// key are read when the [`Locks`] is built, also by [`build_lazy`](Self::build_lazy), which
+    /// fails with `Invalid` if one of them is unreadable or if they do not belong together. No
+    /// error or `Debug` output shows them.
     ///
     /// If the server requires a certificate and none is given, or if it does not accept this one,
     /// [`build`](Self::build) fails with `Rejected`.
@@ -432,8 +436,8 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets the user and the password for the Sentinels of a `redis+sentinel://` URL: those in the
-    /// URL are for the servers. An empty user is the default user.
+    /// Sets the user and the password for the Sentinels of a `redis+sentinel://` URL. Those in the
+    /// URL are for the servers. An empty user means the default user.
     ///
     /// ```
     /// # fn main() {
@@ -457,10 +461,12 @@ impl LocksBuilder {
     /// of taking them from the URL: for passwords that are rotated, and for cloud tokens that
     /// expire.
     ///
-    /// Credentials that are [valid for a limited time](Credentials::valid_for) are asked for again
-    /// before that time is over, and sent on the open connection (`AUTH`). If the provider fails,
-    /// panics, or takes longer than ten seconds, a connect fails with its error as the source, and
-    /// is tried again; an open connection goes on with the credentials that the server has.
+    /// For credentials that are [valid for a limited time](Credentials::valid_for), the provider is
+    /// asked again before that time is over, and the new credentials are sent on the open
+    /// connection (`AUTH`). If the provider fails, panics, or takes longer than ten seconds, the
+    /// connect fails, with the provider's error (if it returned one) as the source, and is tried
+    /// again; only the first connect of [`build`](Self::build) is not. An open connection continues
+    /// with its previous credentials.
     ///
     /// The provider runs on the Tokio runtime on which the [`Locks`] is built. It is not asked for
     /// the credentials of Sentinels, which are [set separately](Self::sentinel_credentials).
@@ -493,25 +499,26 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets how many replicas of the Redis server have to acknowledge a grant before it counts.
-    /// Default: 0, which asks none.
+    /// Sets how many replicas of the Redis server must acknowledge a grant before it counts.
+    /// Default: 0, which asks no replica.
     ///
     /// When a primary fails, a lock that no replica has yet is lost with it: the next primary
-    /// grants it again while its guard is still valid. With `min_replicas(1)` behind Sentinels, a
-    /// replica knows each lock that was granted. The replica that has the most data is chosen as
-    /// the next primary, if all have the same `replica-priority`. A lease is still no proof: check
-    /// [fencing tokens](crate::LockGuard::fencing_token) where a stale write would be wrong.
+    /// grants it again while its guard is still valid. With `min_replicas(1)` behind Sentinels, at
+    /// least one replica has each lock that was granted, and if all replicas have the same
+    /// `replica-priority`, the one with the most data becomes the next primary. Even so, a valid
+    /// lease proves nothing: check [fencing tokens](crate::LockGuard::fencing_token) where a stale
+    /// write would be wrong.
     ///
     /// A grant waits for the replicas (`WAIT`) for at most a sixth of the shortest lease requested
     /// at the time, and never longer than 500 ms; an idle server notices the end of that time up to
     /// 100 ms late. Grants that are sent together share one such wait. A grant that too few
     /// replicas acknowledge is undone and tried again; after about two seconds, the call fails with
-    /// `Unavailable`. The same holds for runs of debounced functions.
+    /// `Unavailable`. The same applies to runs of debounced functions.
     ///
-    /// Renewals have a connection of their own and wait for no replica: if replicas are missing,
-    /// held locks are kept, and [`Warning::TooFewReplicas`] reports it. Any other call may then be
+    /// Renewals use a separate connection and do not wait for replicas: if replicas are missing,
+    /// held locks are kept, and [`Warning::TooFewReplicas`] is reported. Any other call may be
     /// delayed by such a wait. A lock that passes from one task to the next inside a process is not
-    /// a new grant, and no replica is asked for it. The user needs the right `+wait`.
+    /// a new grant, so it waits for no replica. The user needs the right `+wait`.
     ///
     /// ```
     /// # fn main() {
@@ -562,9 +569,9 @@ impl LocksBuilder {
     /// Builds the [`Locks`] without connecting, for a service that must start while its store is
     /// down.
     ///
-    /// Does no I/O. The first call connects, and calls wait for the connection within their bounds:
-    /// if the store stays down, they fail with `Unavailable` and say why. The user, the password
-    /// and the database are also checked only then.
+    /// Does no I/O. The first call connects, and calls wait for the connection within their usual
+    /// limits: if the store stays down, they fail with `Unavailable`, and the error says why. The
+    /// user, the password and the database are not checked before that.
     ///
     /// # Errors
     ///

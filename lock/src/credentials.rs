@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use redis::{Client, RedisResult};
 
-/// A user and a password for a Redis server, as a provider for
-/// [`LocksBuilder::credentials`](crate::LocksBuilder::credentials) returns them.
+/// A user and a password for a Redis server, as returned by the provider that
+/// [`LocksBuilder::credentials`](crate::LocksBuilder::credentials) takes.
 ///
 /// `Debug` shows neither.
 ///
@@ -24,7 +24,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Creates credentials of this user and this password. An empty user is the default user.
+    /// Creates credentials with this user and this password. An empty user means the default user.
     ///
     /// ```
     /// # fn main() {
@@ -44,10 +44,10 @@ impl Credentials {
         Self { user, password: password.into(), valid_for: None }
     }
 
-    /// Sets for how long from now on the server accepts them.
+    /// Sets how long the server accepts these credentials, counted from when the provider is asked.
     ///
-    /// The provider is asked again after four fifths of that time, but not before a tenth of a
-    /// second has passed, and the new credentials are sent on the open connections (`AUTH`).
+    /// The provider is asked again after four fifths of that time, at least a tenth of a second
+    /// later, and the new credentials are sent on the open connections (`AUTH`).
     ///
     /// ```
     /// use std::time::Duration;

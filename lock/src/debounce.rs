@@ -42,13 +42,14 @@ use crate::{
 ///
 /// # Callers that go away
 ///
-/// If the future of the last call is dropped (an HTTP client hangs up), or its process dies, the
-/// newest call that still waits runs in its place, with its own body. If no call waits any longer,
-/// the burst is not run.
+/// If the future of the last call is dropped (for example, because an HTTP client hangs up), or its
+/// process dies, another call that still waits runs in its place, with its own body: the newest one
+/// of its process. If no other call waits, the burst is not run.
 ///
-/// A call that was dropped before the store knew it leaves no trace. Dropping a call that the store
-/// knows delays the burst: a call of another process then runs one second after the burst was due,
-/// an older call of the same process a quarter of a second later still.
+/// A call that is dropped before the store knows of it leaves no trace. If the store knows of the
+/// last call, dropping it delays the burst: a waiting call of another process runs one second after
+/// the burst was due; if there is none, an older call of the same process runs a quarter of a
+/// second after that.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -89,7 +90,7 @@ impl Debounce {
         }
     }
 
-    /// Sets how long after its last call a burst is run. Default: 1 s. From 1 ms to 24 h.
+    /// Sets how long after its last call a burst runs. Default: 1 s. From 1 ms to 24 h.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -109,10 +110,10 @@ impl Debounce {
         self
     }
 
-    /// Sets how long after its first call a burst is run at the latest, even if calls keep coming.
+    /// Sets the longest time from the first call of a burst to its run, even if calls keep coming.
     /// Default: no bound. At least `wait`, at most 24 h.
     ///
-    /// While calls keep coming, each run is at most this long after the one before.
+    /// While calls keep coming, each run is at most this long after the previous run.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -141,8 +142,8 @@ impl Debounce {
         self
     }
 
-    /// Sets whether the first call of a burst runs at once. If others follow, the last one runs as
-    /// well. Default: false; only the last one runs.
+    /// Sets whether the first call of a burst runs immediately. If other calls follow, the last one
+    /// also runs. Default: false; only the last call runs.
     ///
     /// A call is the first of a burst if the call before it was made at least `wait` earlier.
     ///
@@ -165,7 +166,7 @@ impl Debounce {
     /// Stops a run that takes longer than this, at its next `.await`. Its caller gets `Lost`, and
     /// its id is free for the next run. Default: no bound.
     ///
-    /// Keeps a run that hangs from blocking its id for ever. Must be at least the lease of the
+    /// Keeps a run that hangs from blocking its id for ever. At least the lease of the
     /// [`Locks`](crate::Locks).
     ///
     /// ```
@@ -189,30 +190,31 @@ impl Debounce {
     /// Runs the body once its burst is over, unless a newer call runs in its place.
     ///
     /// The body runs in the caller's task, under a lock whose lease is that of the
-    /// [`Locks`](crate::Locks). It is dropped if that lock is lost.
+    /// [`Locks`](crate::Locks). The body is dropped if that lock is lost.
     ///
-    /// Returns `Some` with the output of the body if this call ran. Returns `None` if another call
-    /// runs in its place, or if the burst was [cancelled](Self::cancel).
+    /// Returns `Some` with the output of the body if this call ran, and `None` if another call runs
+    /// in its place or if the burst was [cancelled](Self::cancel).
     ///
-    /// In the first case, a call of this process has begun its run by then; a call of another
-    /// process has been granted it. Whether that run completes is not known: it may fail, be
-    /// stopped with its caller, or die with its process, even at the moment of the grant. Durable
-    /// calls (feature `durable`) are then run again.
+    /// When `None` means that another call runs: if that call is in this process, its run has
+    /// begun; if it is in another process, it has been granted the run. Whether that run completes
+    /// is not known: it may fail, be stopped with its caller, or die with its process, even at the
+    /// moment of the grant. In that case, durable calls (feature `durable`) are run again, and
+    /// others are not.
     ///
     /// # Errors
     ///
-    /// - `Unsupported` if the store has no debounce.
-    /// - `Unavailable` if it did not answer for two seconds.
+    /// - `Unsupported` if the store does not support debounced calls.
+    /// - `Unavailable` if the store did not answer for two seconds.
     /// - `Rejected`, `Invalid`, `Closed` as for [`Lock::acquire`](crate::Lock::acquire).
-    /// - `Deadlock` in a run of the same id.
+    /// - `Deadlock` if the caller is itself a run of the same id.
     /// - `Lost` if the lock of the run was lost: the body was dropped, or never began. If it never
-    ///   began, the calls that the run was to cover also fail with `Lost`.
+    ///   began, the calls that the run would have covered also fail with `Lost`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws the call, and stops its run if it had begun. Nothing is left
-    /// behind. The newest call of this process that still waits in its burst runs in its place, or
-    /// an older one of another process; if there is none, the burst is not run.
+    /// Dropping the future withdraws the call, and stops its run if it has begun. Nothing is left
+    /// behind. Another call that still waits in the burst runs in its place: see [Callers that go
+    /// away](Debounce#callers-that-go-away).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -240,8 +242,9 @@ impl Debounce {
 
     /// Runs the body like [`call`](Self::call), and passes it the guard of its run.
     ///
-    /// The guard's [fencing token](LockGuard::fencing_token) is the generation of the run, larger
-    /// than that of every run before. Use it for effects that an older run must not overwrite.
+    /// The guard's [fencing token](LockGuard::fencing_token) is the generation of the run, which is
+    /// larger than that of every earlier run. Send it with effects that an older run must not
+    /// overwrite.
     ///
     /// # Errors
     ///
@@ -284,16 +287,17 @@ impl Debounce {
         }
     }
 
-    /// Makes the call in a task of its own, which goes on if the caller is dropped.
+    /// Makes the call in a separate task, which continues if the caller is dropped.
     ///
     /// For callers that may be dropped, such as the handler of an HTTP request whose client hangs
-    /// up: the call stays in its burst, and runs if it is the last one. It is made before this
-    /// returns, so calls count in the order in which they were made. The task is one of the current
-    /// Tokio runtime, and runs in the current [scope](crate::Locks::scope) and tracing span.
+    /// up: the call stays in its burst, and runs if it is the last one. The call is made before
+    /// `spawn` returns, so calls count in the order in which they were made. The task is spawned on
+    /// the current Tokio runtime, and runs in the current [scope](crate::Locks::scope) and tracing
+    /// span.
     ///
     /// The handle resolves to what [`call`](Self::call) would have returned, with the same errors.
-    /// Dropping it changes nothing; [`abort`](JoinHandle::abort) withdraws the call, and stops its
-    /// run if it had begun. If the body panics, the handle resolves to a
+    /// Dropping the handle changes nothing; [`abort`](JoinHandle::abort) withdraws the call, and
+    /// stops its run if it has begun. If the body panics, the handle resolves to a
     /// [`JoinError`](tokio::task::JoinError) with the panic.
     ///
     /// # Panics
@@ -330,27 +334,27 @@ impl Debounce {
     }
 
     /// Registers a function whose calls are kept in the store, so that they are run even if this
-    /// process dies: see [`Durable`](crate::Durable). Arguments are kept as JSON, through serde.
+    /// process dies: see [`Durable`](crate::Durable). Arguments are stored as JSON, through serde.
     ///
-    /// The handler runs due calls in this process, on this Tokio runtime, for as long as this
-    /// `Locks` is in use: register it in each process that should run them. Other processes know
-    /// the function only by its name, so a name must mean the same function everywhere. While a new
-    /// version is rolled out, old and new processes must be able to read each other's arguments.
-    /// The first handler of a name stays until [`shutdown`](crate::Locks::shutdown), even if the
-    /// same function is registered again; a handler that has a `Locks` in it keeps that alive until
-    /// then.
+    /// The handler runs due calls in this process, on the current Tokio runtime, for as long as
+    /// this `Locks` is in use: register it in each process that should run calls. Other processes
+    /// know the function only by its name, so a name must mean the same function everywhere. While
+    /// a new version is rolled out, old and new processes must be able to read each other's
+    /// arguments. The first handler of a name stays until [`shutdown`](crate::Locks::shutdown),
+    /// even if the same function is registered again. A handler that contains a `Locks` keeps it
+    /// alive until then.
     ///
-    /// A run that takes longer than [`hold_at_most`](Self::hold_at_most) has failed, like one that
-    /// returns an error. That bound belongs to the function, not to a call: wherever a process
-    /// registers the name, it must give the same bound.
+    /// A run that takes longer than [`hold_at_most`](Self::hold_at_most) counts as failed, like a
+    /// run that returns an error. That bound belongs to the function, not to a call: every
+    /// registration of the name must give the same bound.
     ///
     /// # Errors
     ///
     /// - `Invalid` for a name that is not allowed (as for an id), or that is already registered
     ///   with other arguments, another handler or another `hold_at_most`; for times that are not
     ///   allowed; with [`leading`](Self::leading), because a durable call runs when its burst is
-    ///   over; outside of a Tokio runtime, or on one without timers.
-    /// - `Unsupported` if the store keeps no durable calls.
+    ///   over; outside of a Tokio runtime, or on a runtime without timers.
+    /// - `Unsupported` if the store does not support durable calls.
     /// - `Closed` after [`Locks::shutdown`](crate::Locks::shutdown).
     ///
     /// ```
@@ -389,14 +393,15 @@ impl Debounce {
         crate::Durable::register(&self.context, terms, self.hold_at_most, name.as_ref(), handler)
     }
 
-    /// Makes the burst of this id due now, in whichever process its newest call is; returns false
+    /// Makes the burst of this id due now, whichever process its newest call is in; returns false
     /// if no call waits.
     ///
-    /// Returns when the burst is due, not when it has run: only the caller of the run knows that.
+    /// This returns when the burst is due, not when it has run: only the call that runs knows when
+    /// it has run.
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
+    /// `Unsupported`, `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
@@ -425,7 +430,7 @@ impl Debounce {
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
+    /// `Unsupported`, `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
@@ -449,15 +454,15 @@ impl Debounce {
         self.context.client().end_window(keys, WindowEnd::Cancel).await
     }
 
-    /// Ends the current run of this id, in whichever process it is; returns false if there is none.
+    /// Ends the current run of this id, whichever process it is in; returns false if there is none.
     ///
     /// For an operator, to end a run that hangs. Its process is notified, and drops the body at its
-    /// next `.await`; the next run may begin at once. Waiting calls are not affected: see
+    /// next `.await`; the next run may begin immediately. Waiting calls are not affected: see
     /// [`cancel`](Self::cancel). To bound every run, use [`hold_at_most`](Self::hold_at_most).
     ///
     /// # Errors
     ///
-    /// `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
+    /// `Unsupported`, `Unavailable`, `Rejected`, `Invalid`, `Closed`, as for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
@@ -518,8 +523,8 @@ impl Debounce {
         if reentrancy::held(self.context.client(), &keys.1.key).is_none() {
             return Ok(keys);
         }
-        let message = "a run that waits for another run of its own id would wait for its own \
-                       end: call it after the run, or with `spawn` without waiting for it";
+        let message = "a run that waits for another run of its own id would wait for its own end: \
+                       make the call after the run, or use `spawn` and do not wait for it";
         let error = Error::new(ErrorKind::Deadlock, message).on(&self.id);
         observe::refused_at_once(&self.id, Mode::Run, &error);
         Err(error)
@@ -542,15 +547,15 @@ impl Debounce {
         let possible = Duration::from_millis(1)..=LONGEST_LEASE;
         if !possible.contains(&self.wait) {
             return Err(Error::invalid(format!(
-                "a debounce cannot wait {:?}: choose from 1ms to {LONGEST_LEASE:?}",
+                "a debounce cannot have a `wait` of {:?}: choose from 1ms to {LONGEST_LEASE:?}",
                 self.wait
             )));
         }
         let lease = self.context.lease();
         if let Some(limit) = self.hold_at_most.filter(|limit| *limit < lease) {
             return Err(Error::invalid(format!(
-                "`hold_at_most` of {limit:?} is under the lease of {lease:?}: raise it, or shorten \
-                 the lease of this `Locks`"
+                "`hold_at_most` of {limit:?} is shorter than the lease of {lease:?}: raise it, or \
+                 shorten the lease of this `Locks`"
             )));
         }
         match self.max_wait {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-/// What went wrong, in terms that a caller can act on.
+/// The kind of an error: what went wrong, in terms that a caller can act on.
 ///
 /// Match on it instead of reading the message. New kinds may be added.
 ///
@@ -25,18 +25,18 @@ pub enum ErrorKind {
     /// The lock is no longer held: its lease ran out, or somebody took, freed or deleted it.
     Lost,
     /// The store could not be reached, or did not answer in time. The operation may or may not have
-    /// taken effect; a lock that was granted all the same is released in the background.
+    /// taken effect; a lock that was granted nevertheless is released in the background.
     Unavailable,
-    /// The store answered with an error: authentication, a key of another type, a read-only
-    /// replica, out of memory.
+    /// The store answered with an error, such as a wrong password, a key of another type, a
+    /// read-only replica, or a full memory.
     Rejected,
     /// The caller already runs under this lock, and would wait for itself. Pass the guard on
     /// instead, or write `reentrant` in the attribute.
     Deadlock,
-    /// [`Locks::shutdown`](crate::Locks::shutdown) was called, or the process was forked after it
-    /// had made the `Locks`.
+    /// [`Locks::shutdown`](crate::Locks::shutdown) was called, the process was forked after it had
+    /// made the `Locks`, or the runtime of a detached call was shut down.
     Closed,
-    /// A bad argument or URL; the message says what is allowed.
+    /// An argument or a URL is not allowed; the message says what is.
     Invalid,
     /// An attribute found no [`Locks`](crate::Locks) to use.
     NotInstalled,
@@ -150,7 +150,7 @@ impl Error {
         self.0.id.as_deref()
     }
 
-    /// Returns how long to wait before another try, if a later try may succeed without any other
+    /// Returns how long to wait before another try, if another try may succeed without any other
     /// change.
     ///
     /// - `Busy`: as long as this caller has waited, but at least a second and at most a minute. A
@@ -216,7 +216,8 @@ impl Error {
     /// The lock was held for all of its caller's `wait`.
     pub(crate) fn busy_for(waited: Duration) -> Self {
         let message = format!(
-            "held by somebody else for all of the {waited:?} waited: call again later, or raise `wait`"
+            "still held by somebody else after a wait of {waited:?}: try again later, or raise \
+             `wait`"
         );
         Self::busy(message, waited)
     }
@@ -225,7 +226,7 @@ impl Error {
     /// them.
     pub(crate) fn busy_at_each(tries: u32, took: Duration) -> Self {
         let message = format!(
-            "held by somebody else at {tries} of {tries} tries: call again later, or use `wait`"
+            "held by somebody else on {tries} of {tries} attempts: try again later, or use `wait`"
         );
         Self::busy(message, took)
     }
@@ -239,7 +240,7 @@ impl Error {
     pub(crate) fn lost(why: &str) -> Self {
         Self::new(
             ErrorKind::Lost,
-            format!("{why}: stop the work it protected and acquire it again"),
+            format!("{why}: stop the work under the lock, and acquire the lock again"),
         )
     }
 
@@ -261,7 +262,7 @@ impl Error {
     pub(crate) fn panicked() -> Self {
         Self::new(
             ErrorKind::Unavailable,
-            "the keeper has panicked and ended: see its message on the standard error output, and \
+            "the keeper has panicked and stopped: see the panic message on standard error, and \
              connect again",
         )
     }
@@ -269,7 +270,7 @@ impl Error {
     pub(crate) fn unsupported(what: &str) -> Self {
         Self::new(
             ErrorKind::Unsupported,
-            format!("this store does not support {what}: do without, or use a store that does"),
+            format!("this store does not support {what}: do without it, or use a store that does"),
         )
     }
 
@@ -310,8 +311,8 @@ impl std::error::Error for Error {
 
 /// [`Locks::install`](crate::Locks::install) was called a second time in this process.
 ///
-/// The default of the process is unchanged. Use [`Locks::scope`](crate::Locks::scope) to override
-/// it for a task.
+/// The previous default of the process stays in place. Use [`Locks::scope`](crate::Locks::scope) to
+/// override it for a task.
 ///
 /// ```
 /// # fn main() -> Result<(), lock::AlreadyInstalled> {
@@ -329,8 +330,8 @@ pub struct AlreadyInstalled(pub(crate) ());
 impl fmt::Display for AlreadyInstalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "this process already has a default `Locks`: install one, once, at its start; \
-             for one task or test use `locks.scope(..)`",
+            "this process already has a default `Locks`: install one only once, at the start of \
+             the process; for a single task or test, use `locks.scope(..)`",
         )
     }
 }
@@ -391,7 +392,7 @@ mod tests {
         let polling = locks.lock("a").retry(4, Duration::from_secs(2));
         let error = polling.acquire().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert!(error.to_string().contains("4 of 4 tries"), "{error}");
+        assert!(error.to_string().contains("4 of 4 attempts"), "{error}");
         // Three pauses between four attempts.
         assert_eq!(error.retry_after(), Some(Duration::from_secs(6)));
     }

@@ -1,24 +1,25 @@
 //! Resources that check fencing tokens, which make a lock safe where a lease alone cannot.
 //!
-//! A holder that was paused for longer than its lease goes on writing when it wakes up, and no lock
-//! service can stop it (Kleppmann, "How to do distributed locking", 2016). The resource can: it
-//! remembers the largest [fencing token](crate::LockGuard::fencing_token) that has written to it,
-//! and refuses smaller ones.
+//! A holder that was paused for longer than its lease may continue to write when it resumes, and no
+//! lock service can stop it (Kleppmann, "How to do distributed locking", 2016). The resource can:
+//! it remembers the largest [fencing token](crate::LockGuard::fencing_token) that has written to
+//! it, and refuses smaller ones.
 //!
-//! For PostgreSQL the check is part of the statement; a fencing token fits a `bigint`:
+//! In PostgreSQL, the check is part of the statement; a fencing token fits a `bigint`:
 //!
 //! ```sql
 //! UPDATE ledger SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
 //! ```
 //!
-//! If no row is updated, the writer is stale. It is `<=`, because one holder writes more than once.
+//! If no row is updated, the writer is stale. The comparison is `<=`, because one holder may write
+//! more than once.
 
 use std::sync::LazyLock;
 
 use redis::{RedisResult, Script, ToRedisArgs, aio::ConnectionLike};
 
-/// The Lua script of [`set`]: `KEYS[1]` is a hash, `ARGV[1]` the value and `ARGV[2]` the token.
-/// Returns 1 if it has written, 0 if the token is stale.
+/// The Lua script of [`set`]: `KEYS[1]` is a hash, `ARGV[1]` the value and `ARGV[2]` the token. It
+/// returns 1 if it has written the value, and 0 if the token is stale.
 ///
 /// ```
 /// use lock::fenced;
@@ -38,12 +39,13 @@ pub const SET: &str = include_str!("fenced_set.lua");
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SET));
 
-/// Writes a value to Redis, unless a larger fencing token has written to that key before.
+/// Writes a value to Redis, unless a larger fencing token has already written to that key.
 ///
-/// Returns false if one has: the writer has lost its lock and must stop.
+/// Returns false if a larger token has: this writer has lost its lock and must stop.
 ///
-/// The key becomes a hash with the fields `value` and `fence`: read the value with `HGET key value`.
-/// It has no expiry. If you give it one, a stale write may be accepted once the key has expired.
+/// The key becomes a hash with the fields `value` and `fence`: read the value with `HGET key
+/// value`. The key has no expiry. If you set one, a stale write may be accepted after the key has
+/// expired.
 ///
 /// # Errors
 ///

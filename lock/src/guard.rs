@@ -19,18 +19,18 @@ use crate::{
 
 /// A lock that is held until this guard is dropped, or until the lock is lost.
 ///
-/// Dropping does not wait until the lock is free: the keeper releases it at once, in the
-/// background, and keeps trying while the store cannot be reached. Dropping never blocks and never
-/// panics, on any thread, inside a runtime, outside of one, or after it has ended. Use
-/// [`release`](Self::release) to learn the outcome, or [`Locks::flush`](crate::Locks::flush) before
-/// the process exits.
+/// Dropping does not wait until the lock is free: the lock is released immediately, in the
+/// background, and the release is repeated while the store cannot be reached. Dropping never blocks
+/// and never panics, on any thread, whether inside a runtime, outside of one, or after the runtime
+/// has shut down. Use [`release`](Self::release) to learn the outcome, or
+/// [`Locks::flush`](crate::Locks::flush) before the process exits.
 ///
 /// The lease is renewed in the background for as long as the guard lives, within `hold_at_most`.
-/// **The lock can be lost all the same**: the store may lose its data, or be out of reach for
-/// longer than the lease. Then [`is_held`](Self::is_held) is false and [`lost`](Self::lost)
-/// resolves, both before another process can get the lock, provided that clocks run at the same
-/// rate and this process runs at all. A resource that must never accept a stale write checks the
-/// [`fencing_token`](Self::fencing_token).
+/// **The lock can still be lost**: the store may lose its data, or be unreachable for longer than
+/// the lease. Then [`is_held`](Self::is_held) returns false and [`lost`](Self::lost) resolves. If
+/// the store keeps its data, clock rates differ by less than a hundredth and this process is
+/// running, both happen before another process can get the lock. A resource that must never accept
+/// a stale write checks the [`fencing_token`](Self::fencing_token).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -45,8 +45,8 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "the lock is released as soon as its guard is dropped: bind it to a name, as in \
-              `let _guard = ..`; `let _ = ..` drops it at once"]
+#[must_use = "the lock is released as soon as its guard is dropped: bind it to a name, as in `let \
+              _guard = ..`; `let _ = ..` drops it immediately"]
 #[clippy::has_significant_drop]
 pub struct LockGuard(Held);
 
@@ -95,19 +95,19 @@ impl LockGuard {
         &self.hold().lock.id
     }
 
-    /// Returns a number that grows with every grant of this id.
+    /// Returns the fencing token: a number that grows with every grant of this lock.
     ///
-    /// Send it with every write to what the lock protects, and let the resource refuse numbers
-    /// below the highest it has seen. Then a holder that was paused for longer than its lease
-    /// cannot overwrite what its successor wrote. It fits an `i64`.
+    /// Send it with every write to the resource that the lock protects, and let the resource refuse
+    /// numbers smaller than the largest it has seen. Then a holder that was paused for longer than
+    /// its lease cannot overwrite what its successor wrote. The number fits an `i64`.
     ///
-    /// Every grant of the store draws `max(last + 1, microseconds of the server's clock)` from one
-    /// counter per database, so the numbers keep growing across expiry, release and loss of data. A
-    /// fencing token is 1,024 times that number, plus the number of times that the lock has passed
-    /// from one caller of this process to the next without asking the store. So tokens are not
-    /// dense, and they exceed 2<sup>53</sup>: a double (a JavaScript number, a number in many JSON
-    /// parsers) may round two hand-overs to the same number. Store them as a 64-bit integer, or
-    /// send them as text.
+    /// Every grant by the store draws `max(last + 1, microseconds of the server's clock)` from a
+    /// counter (one per database, or in a Redis Cluster one per slot), so the numbers keep growing
+    /// across expiry, release and loss of data. A fencing token is 1,024 times that number, plus
+    /// the number of times that the lock has passed from one caller of this process to the next
+    /// without a request to the store. So tokens have gaps, and they exceed 2<sup>53</sup>: a
+    /// double (a JavaScript number, a number in many JSON parsers) may round the tokens of two
+    /// hand-overs to the same number. Store a token as a 64-bit integer, or send it as text.
     ///
     /// If the store has lost the lock and granted it to another process, a hand-over inside this
     /// process has a smaller token than that grant, and a resource that checks tokens refuses this
@@ -133,8 +133,9 @@ impl LockGuard {
 
     /// Returns whether the lock is still held.
     ///
-    /// It checks the clock, so it is correct even after the whole process was stopped for a while.
-    /// Once false, it stays false. Call it before each side effect in code that does not `.await`.
+    /// This checks the clock, so it is correct even after the whole process was paused. Once it has
+    /// returned false, it always returns false. Call it before each side effect in code that does
+    /// not `.await`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -181,7 +182,7 @@ impl LockGuard {
         self.hold().overdue()
     }
 
-    /// Resolves when the lock is lost; never, if it is released first.
+    /// Resolves when the lock is lost; never resolves if the lock is released first.
     ///
     /// The future does not borrow the guard, so it can be spawned, or used in `select!` with the
     /// work that the lock protects.
@@ -215,11 +216,11 @@ impl LockGuard {
         }
     }
 
-    /// Returns a token that is cancelled when the lock is lost, for code that stops on such a
-    /// token.
+    /// Returns a token that is cancelled when the lock is lost, for code that takes a
+    /// `CancellationToken`.
     ///
-    /// It is a child of the guard's own token: cancelling it does not affect the lock. Give it to
-    /// tasks that the holder spawns, which are not stopped with the holder.
+    /// It is a child of the guard's own token: cancelling it does not affect the lock. Pass it to
+    /// tasks that the holder spawns, because they are not stopped with the holder.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -238,10 +239,10 @@ impl LockGuard {
         self.hold().lost().token().child_token()
     }
 
-    /// Adds `by` to what remains of the lease, once, exact to the millisecond.
+    /// Adds `by` to the remaining lease once, exact to the millisecond.
     ///
-    /// Renewal goes on as before, and never shortens what was added. Use it before a period in
-    /// which the process cannot renew. The lock's `lease` setting is not changed.
+    /// Renewal continues as before, and never shortens the extended lease. Extend a lease before a
+    /// period in which the process cannot renew it. The lock's `lease` setting is not changed.
     ///
     /// # Errors
     ///
@@ -249,7 +250,7 @@ impl LockGuard {
     /// - `Lost` if the lock is no longer held.
     /// - `Invalid` if `by` is under a millisecond, or the lease would last beyond `hold_at_most` or
     ///   24 hours.
-    /// - `Unavailable` if there was no answer. The store may then keep the lock for longer;
+    /// - `Unavailable` if there was no answer. The store may nevertheless have extended the lease;
     ///   [`remaining`](Self::remaining) does not count on that, and a release still frees the lock.
     ///
     /// # Cancel safety
@@ -270,7 +271,7 @@ impl LockGuard {
     pub async fn extend(&self, by: Duration) -> Result<(), Error> {
         let by = whole_millis(by);
         if by.is_zero() {
-            return Err(Error::invalid("a lease is extended by whole milliseconds, at least one")
+            return Err(Error::invalid("a lease can only be extended by one millisecond or more")
                 .on(self.shared_id()));
         }
         self.0.extend(by).await
@@ -280,16 +281,17 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// - `Lost` if it was not: the work may have overlapped with that of another holder.
+    /// - `Lost` if the lock was no longer held: the work may have overlapped with that of another
+    ///   holder.
     /// - `Unavailable` if the store did not answer for two seconds, `Rejected` if it refused. The
     ///   release is then repeated in the background.
     ///
-    /// If the first try had no answer and a later one finds the lock gone, the first counts as the
-    /// release.
+    /// If the first try got no answer and a later try finds the lock gone, the first try counts as
+    /// the release.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, polled or not, the lock is released all the same.
+    /// If the future is dropped, whether or not it was polled, the lock is still released.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -307,9 +309,9 @@ impl LockGuard {
 
     /// Gives up the guard without releasing the lock, and returns its token.
     ///
-    /// The lock is no longer renewed, so it is free when its lease ends, unless another process
-    /// [adopts](crate::Lock::adopt) it with the token before that. Use it to hand a lock over to
-    /// another process.
+    /// The lock is no longer renewed, so it becomes free when its lease ends, unless another
+    /// process [adopts](crate::Lock::adopt) it with the token before that. Use this to hand a lock
+    /// over to another process.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

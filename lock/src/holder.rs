@@ -26,21 +26,22 @@ use crate::keeper::Client;
 #[non_exhaustive]
 pub struct Holder {
     /// The token that holds the lock, for
-    /// [`force_release_holder`](crate::Lock::force_release_holder). It is a secret, and `Debug` does
-    /// not show it.
+    /// [`force_release_holder`](crate::Lock::force_release_holder). The token is a secret, and
+    /// `Debug` does not show it.
     pub token: Token,
-    /// The name that its application has given it, with
+    /// The name of the holder's instance, as set with
     /// [`LocksBuilder::name`](crate::LocksBuilder::name).
     pub name: Option<String>,
-    /// The name of its machine, or of its container.
+    /// The name of the holder's machine or container.
     pub host: Option<String>,
-    /// The id of its process on that host.
+    /// The id of the holder's process on that host.
     pub pid: Option<u32>,
-    /// The version of this library that it runs.
+    /// The version of this library that the holder runs.
     pub version: Option<String>,
     /// How long ago the holder asked for the lock; if it had to wait, it has held the lock for
     /// less. If a lock passes from one task of a process to the next, this counts from the first
-    /// task. It is the difference between the store's clock and the holder's.
+    /// task. Measured from the holder's clock at that time to the store's clock now, so it is off
+    /// by the difference between the two.
     pub held_for: Option<Duration>,
 }
 

@@ -33,7 +33,7 @@ impl Prefix {
     pub(crate) fn parse(prefix: &str) -> Result<Self, Error> {
         if prefix.len() > LONGEST {
             return Err(Error::invalid(format!(
-                "a prefix may have at most {LONGEST} bytes, this one has {}",
+                "a prefix may have at most {LONGEST} bytes, but this one has {}",
                 prefix.len()
             )));
         }
@@ -98,7 +98,7 @@ fn check(id: &Arc<str>) -> Result<(), Error> {
     } else if id.len() > LONGEST {
         // The id itself stays out of the message: it may be megabytes long.
         return Err(Error::invalid(format!(
-            "an id may have at most {LONGEST} bytes, this one has {}: use a digest of it",
+            "an id may have at most {LONGEST} bytes, but this one has {}: use a digest of it",
             id.len()
         )));
     } else if id.starts_with(RESERVED) {

@@ -23,8 +23,8 @@ impl Introduction {
             return Ok(Self { prefix, name });
         }
         Err(Error::invalid(format!(
-            "the name of a client has 1 to {LONGEST_NAME} bytes, this one has {length}: use the name \
-             of the instance, as in `billing-7`"
+            "the name of a client may have 1 to {LONGEST_NAME} bytes, but this one has {length}: \
+             use the name of the instance, as in `billing-7`"
         )))
     }
 

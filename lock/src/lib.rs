@@ -1,10 +1,10 @@
-//! Distributed locks and debounce for async Rust, on Redis or in memory.
+//! Distributed locks and debounce for async Rust, on Redis, Valkey or in memory.
 //!
-//! At most one call of a [`#[locked]`](macro@locked) function, or one holder of a [`LockGuard`],
-//! runs per id across all processes that share a store. The lease is renewed in the background, the
-//! lock is released on drop, and a `#[locked]` function is stopped when its lock is lost.
-//! [`#[debounced]`](macro@debounced) turns a burst of calls, from any number of processes, into one
-//! run of the last call.
+//! For each id, at most one call of a [`#[locked]`](macro@locked) function runs, or one
+//! [`LockGuard`] is held, at a time, across all processes that share a store. The lease is renewed
+//! in the background, the lock is released on drop, and a `#[locked]` function is stopped when its
+//! lock is lost. [`#[debounced]`](macro@debounced) turns a burst of calls, from any number of
+//! processes, into one run of the last call.
 //!
 //! [What it promises](#what-it-promises) · [Quick start](#quick-start) ·
 //! [Which type when](#which-type-when) · [When a lock is lost](#when-a-lock-is-lost) ·
@@ -14,23 +14,24 @@
 //!
 //! # What it promises
 //!
-//! No lock service can promise that two processes never run at once: one of them may be paused for
-//! longer than its lease, right before its next write. This library promises three things.
+//! No lock service can promise that two processes never work at the same time: one of them may be
+//! paused for longer than its lease, right before its next write. This library promises three
+//! things.
 //!
-//! 1. **At most one guard is valid, within timing assumptions.** A guard is valid until its
-//!    deadline: the time before the request was sent, plus the lease, minus a margin (a hundredth of
-//!    the lease, at least 2 ms), on a clock that runs while the machine is suspended. This assumes
-//!    that clocks run at the same rate to within a hundredth, and that the store keeps its data. A
-//!    Redis server that restarts empty, evicts keys, or fails over to a replica without the lock may
-//!    grant the lock again while the old guard is valid.
-//! 2. **A resource can refuse stale writers, with no assumption about time.** Each grant has a
-//!    larger [fencing token](LockGuard::fencing_token) than all grants before it, even after the
-//!    store has lost its data. A resource that refuses tokens below the largest it has seen accepts
-//!    no stale write. One exception: the store's data is lost *and* its clock was set back.
-//! 3. **Loss is signalled before the deadline, whenever the process runs.** See
-//!    [When a lock is lost](#when-a-lock-is-lost).
+//! 1. **Within timing assumptions, at most one guard is valid.** A guard is valid until its
+//!    deadline: the moment before the request was sent, plus the lease, minus a margin (a hundredth
+//!    of the lease, at least 2 ms), on a clock that also runs while the machine is suspended. The
+//!    assumptions are that clock rates differ by less than a hundredth, and that the store keeps
+//!    its data. A Redis server that restarts empty, evicts keys, fails over to a replica without
+//!    the lock, or has its clock set forward may grant the lock again while the old guard is valid.
+//! 2. **Without any assumption about time, a resource can refuse stale writers.** [Fencing
+//!    tokens](LockGuard::fencing_token) grow even after the store has lost its data. A resource
+//!    that refuses tokens smaller than the largest it has seen accepts no stale write. The one
+//!    exception is a store that loses its data *and* has its clock set back.
+//! 3. **A running process learns of a loss before the deadline**, and a process that was paused
+//!    learns of it when it resumes: see [When a lock is lost](#when-a-lock-is-lost).
 //!
-//! So use a lock alone where doing the work twice is only a waste. Where it would be wrong, have the
+//! So use the lock alone if doing the work twice is merely wasteful. If it would be wrong, have the
 //! resource check the fencing token.
 //!
 //! # Quick start
@@ -41,7 +42,7 @@
 //! // One charge of an invoice at a time, across all instances of the service.
 //! #[locked(id = "invoice:{invoice_id}")]
 //! async fn charge(invoice_id: u64) -> Result<(), Error> {
-//!     // ... the lock is held, and renewed, until this returns
+//!     // ... the lock is held, and its lease renewed, until this returns
 //!     Ok(())
 //! }
 //!
@@ -71,29 +72,29 @@
 //!
 //! | I want | use |
 //! |---|---|
-//! | one at a time | [`#[locked]`](macro@locked), or [`Lock::acquire`] |
+//! | one call at a time | [`#[locked]`](macro@locked), or [`Lock::acquire`] |
 //! | to run a block under a lock, and stop it when the lock is lost | [`Lock::with`] |
-//! | a single attempt, and to continue without the lock | [`Lock::try_acquire`], or `wait = 0, skip` in the attribute |
+//! | one attempt, without waiting | [`Lock::try_acquire`], or `wait = 0, skip` in the attribute |
 //! | to poll a few times instead of waiting in line | [`Lock::retry`] |
-//! | several locks at once, without deadlocks | several `#[locked]` on one function |
+//! | several locks, without deadlocks | several `#[locked]` on one function |
 //! | a job that runs once per period, whichever machine starts it | `wait = 0, skip` and [`Lock::hold_at_least`] |
 //! | one leader, until it stops or dies | [`Lock::acquire`] with [`wait(Duration::MAX)`](Lock::wait) |
-//! | a bound on a holder that hangs | [`Lock::hold_at_most`], [`Debounce::hold_at_most`] |
+//! | a maximum hold, if the holder may hang | [`Lock::hold_at_most`], [`Debounce::hold_at_most`] |
 //! | one run for a burst of calls | [`#[debounced]`](macro@debounced), or [`Debounce::call`] |
 //! | the same, in a handler whose client may hang up | `detached` in the attribute, or [`Debounce::spawn`] |
-//! | calls that survive the death of their caller | [`Durable`], or `durable` in the attribute |
-//! | to pass a lock to another process | [`LockGuard::leak`] there, [`Lock::adopt`] here |
+//! | calls that survive their process | [`Durable`], or `durable` in the attribute |
+//! | to pass a lock to another process | [`LockGuard::leak`] here, [`Lock::adopt`] there |
 //! | to see who holds a lock, and to free it by hand | [`Lock::status`], [`Locks::list`], [`Lock::force_release`] (not `DEL`) |
 //! | to start while the server is down | [`LocksBuilder::build_lazy`] |
 //! | to learn of problems before a call fails | [`LocksBuilder::on_warning`] |
 //! | to test code that takes locks | [`Locks::in_memory`], [`Locks::scope`], [`test_util`] |
-//! | locks in another system | [`store`]: three methods to start with |
+//! | to keep locks in another system | [`store`]: a trait with three required methods |
 //!
 //! # When a lock is lost
 //!
-//! A lock is lost when the store cannot be reached until the lease runs out, when the store loses
-//! its data, when the process is paused for longer than the lease, after
-//! [`hold_at_most`](Lock::hold_at_most), or when an operator [frees it](Lock::force_release).
+//! A lock is lost when its lease runs out because the store is unreachable or the process is
+//! paused, when the store loses its data, after [`hold_at_most`](Lock::hold_at_most), or when an
+//! operator [frees it](Lock::force_release).
 //!
 //! | code | what it sees |
 //! |---|---|
@@ -102,9 +103,9 @@
 //! | [`LockGuard::release`] | `Err` of kind `Lost`: part of the work may have overlapped with that of another holder |
 //! | the resource | a fencing token smaller than the largest it has seen: it refuses the write |
 //!
-//! `is_held()` checks the clock, so it is correct even after the whole process was stopped. Call it
+//! `is_held()` checks the clock, so it is correct even after the whole process was paused. Call it
 //! before a side effect in code that does not `.await`. A task that the body has spawned is not
-//! stopped with the body: give it a `lost_token()`. Nothing that the body has done is undone.
+//! stopped with the body: pass it a `lost_token()`. Nothing that the body has done is undone.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -124,9 +125,9 @@
 //! ```
 //!
 //! Fencing tokens fit an `i64`, but they exceed 2<sup>53</sup>: a double (a JavaScript number, a
-//! number in Lua or in many JSON parsers) rounds them, and two holders may get the same number.
-//! Store them as a 64-bit integer, or send them as text. [`fenced`] has the SQL for PostgreSQL and
-//! a conditional write for Redis.
+//! number in Lua or in many JSON parsers) rounds them, and two holders may then have the same
+//! number. Store a token as a 64-bit integer, or send it as text. [`fenced`] has the SQL for
+//! PostgreSQL and a conditional write for Redis.
 //!
 //! # Which lease, which wait
 //!
@@ -136,22 +137,22 @@
 //! - **[`lease`](Lock::lease)**, 10 s unless set: after a crash, others wait until it ends; an
 //!   outage of the store costs no lock if it is shorter than about two thirds of the lease. Choose
 //!   40 s if your Redis takes 20 s to fail over. Choose 2 s if a crash must not block others for
-//!   longer and the server is near. From 50 ms to 24 h.
+//!   longer and the round trip to the server is short. From 50 ms to 24 h.
 //! - **[`wait`](Lock::wait)**, 10 s unless set: how long a caller waits for the lock before
 //!   [`ErrorKind::Busy`]. In a request, choose less than the client's time-out; in a job that
-//!   another machine can do as well, zero; for a leader, `Duration::MAX`. Waiting costs each
-//!   process one command per id every five seconds, if the holder also uses this library.
+//!   another machine may already be running, zero; for a leader, `Duration::MAX`. Waiting costs
+//!   each process one command per id every five seconds, if the holder also uses this library.
 //! - **[`hold_at_most`](Lock::hold_at_most)**: a few times the longest normal run. Without it, a
 //!   body that hangs keeps its lock for as long as its process lives.
-//! - **[`hold_at_least`](Lock::hold_at_least)**: for jobs that machines start by their own clocks,
-//!   more than these clocks differ.
-//! - **[`Debounce::wait`]**, 1 s unless set, is the pause that ends a burst;
+//! - **[`hold_at_least`](Lock::hold_at_least)**: for a job that several machines start by their own
+//!   clocks, longer than these clocks may differ.
+//! - **[`Debounce::wait`]**, 1 s unless set, is the pause that ends a burst.
 //!   [`max_wait`](Debounce::max_wait) bounds the delay while calls keep coming.
 //!
 //! # axum
 //!
-//! The attribute goes on the handler; keep the [`Locks`] in the state. Cloning it is cheap. With the
-//! feature `axum`, an [`Error`] is a response.
+//! Put the attribute on the handler, and the [`Locks`] in the application state: cloning it is
+//! cheap. With the feature `axum`, an [`Error`] converts into a response.
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -200,22 +201,22 @@
 //!
 //! `Busy` is answered with 423 and `Retry-After`, `Lost` with 409, `Unavailable` with 503 and
 //! `Retry-After`, `Closed` with 503, and all other kinds, which the client can do nothing about,
-//! with 500. The body is a problem of RFC 9457, with the members `kind` and `id`. The error's
-//! message names servers and is not sent: a middleware finds the error as an `Arc<lock::Error>` in
-//! `response.extensions()`, and can log it. Without the feature, and in other frameworks,
-//! [`Error::kind`] gives the status and [`Error::retry_after`] the header.
+//! with 500. The body is a problem document (RFC 9457) with the members `kind` and `id`. The
+//! error's message names servers, so it is not sent. A middleware can log it: the error is an
+//! `Arc<lock::Error>` in `response.extensions()`. Without the feature, and in other frameworks,
+//! derive the status from [`Error::kind`] and the header from [`Error::retry_after`].
 //!
-//! If the client hangs up in the middle, the body is dropped and its lock released. On shutdown,
-//! call [`Locks::flush`] after the server has stopped, or [`Locks::shutdown`], which also releases
-//! locks that are still held. `shutdown` also ends detached calls that wait for the end of their
-//! burst, so wait for these first. The example `service` (`examples/service` in the repository)
+//! If the client hangs up before the response, the body is dropped and its lock is released. On
+//! shutdown, call [`Locks::flush`] after the server has stopped, or [`Locks::shutdown`], which also
+//! releases locks that are still held. `shutdown` also ends detached calls whose burst is not over
+//! yet, so wait for these calls first. The example `service` (`examples/service` in the repository)
 //! does all of this, and its tests show it.
 //!
 //! # Which `Locks` an attribute uses
 //!
-//! The one in `locks = ..`, else that of the task ([`Locks::scope`], which tests use), else that of
-//! the process ([`Locks::install`]). If there is none, the call fails with
-//! [`ErrorKind::NotInstalled`]. **Spawned tasks do not inherit a scope**: pass it on with
+//! An attribute uses the `Locks` in `locks = ..`, or else that of the task ([`Locks::scope`], which
+//! tests use), or else that of the process ([`Locks::install`]). If there is none, the call fails
+//! with [`ErrorKind::NotInstalled`]. **Spawned tasks do not inherit a scope**: pass it on with
 //! [`Locks::current`].
 //!
 //! # Features
@@ -224,21 +225,21 @@
 //! |---|---|---|
 //! | `redis` | yes | `redis://` and `unix://`: one server of Redis 6.2 or newer, or Valkey; `redis+sentinel://`: a primary watched by Sentinels; `redis+cluster://`: a Redis Cluster; [`Warning`], [`fenced`] |
 //! | `tls` | yes | `rediss://`, through `rustls`; [`LocksBuilder::root_certificate`] |
-//! | `durable` | | [`Durable`]: debounced calls that are kept in the store, with arguments that serde can serialize |
-//! | `axum` | | [`Error`] as a response of [axum](#axum) 0.8, through `axum-core` 0.5 |
-//! | `metrics` | | measurements, through the facade [`metrics`](https://docs.rs/metrics) 0.24, for the recorder that the application installs |
+//! | `durable` | | [`Durable`]: debounced calls that are kept in the store and survive their process; serde must be able to serialize their arguments |
+//! | `axum` | | [axum](#axum) 0.8 responses for [`Error`], through `axum-core` 0.5 |
+//! | `metrics` | | measurements, through the [`metrics`](https://docs.rs/metrics) 0.24 facade, for the recorder that the application installs |
 //! | `test-util` | | [`test_util`]: a store that fails on demand, and the contract tests for a [`store`] of your own |
 //!
-//! Without features, locks and debounces work in memory, and in a [`store`] of your own. The
+//! Without any features, locks and debounces work in memory, and in a [`store`] of your own. The
 //! minimum supported Rust version is 1.88; the runtime is Tokio, with timers enabled.
 //!
-//! TLS uses the cryptography provider that the application has installed as the default of
-//! `rustls`, else *ring*, for the connections of this library only: it does not change the default.
-//! ([`LocksBuilder::client`] has the one exception.)
+//! For TLS, this library uses the cryptography provider that the application has installed as the
+//! default of `rustls`, or else *ring*. It does not change the default. ([`LocksBuilder::client`]
+//! has the one exception.)
 //!
 //! # What it cannot do yet
 //!
-//! A quorum of servers, shared (reader) locks, semaphores.
+//! Quorums of independent servers, shared (reader) locks, and semaphores.
 //!
 #![cfg_attr(not(feature = "durable"), doc = "[`Durable`]: #features")]
 #![cfg_attr(not(feature = "test-util"), doc = "[`test_util`]: #features")]

@@ -12,8 +12,8 @@ pub(crate) fn lease(lease: Duration) -> Result<Duration, Error> {
         Ok(whole_millis(lease))
     } else {
         Err(Error::invalid(format!(
-            "a lease of {lease:?} is out of range: choose one from {SHORTEST_LEASE:?} to {LONGEST_LEASE:?} \
-             (it is renewed as long as the guard lives)"
+            "a lease of {lease:?} is out of range: choose one from {SHORTEST_LEASE:?} to \
+             {LONGEST_LEASE:?} (the lease is renewed for as long as the guard lives)"
         )))
     }
 }

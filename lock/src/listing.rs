@@ -43,10 +43,10 @@ pub struct Listed {
     pub by_us: bool,
     /// The holders.
     pub holders: Vec<Holder>,
-    /// What remains of the lease; [`Duration::MAX`] if another client took the key without an
-    /// expiry.
+    /// What remains of the lease; [`Duration::MAX`] if a client of another library has taken the
+    /// key without an expiry.
     pub remaining: Duration,
-    /// How many callers wait for it, as in [`Status::Held`](crate::Status::Held).
+    /// How many callers wait for the lock, as in [`Status::Held`](crate::Status::Held).
     pub waiters: usize,
 }
 
@@ -71,7 +71,7 @@ pub struct Listed {
 pub struct ListedDebounce {
     /// The id of the debounce.
     pub id: String,
-    /// What the store knows about it.
+    /// The state of the debounce.
     pub status: DebounceStatus,
 }
 

@@ -20,8 +20,8 @@ use crate::{
 
 /// One lock of a [`Locks`](crate::Locks): an id, and how long to lease it, wait for it and hold it.
 ///
-/// It has no state: create it where it is used, keep it, or clone it. Invalid settings are reported
-/// by the first call that uses them.
+/// A `Lock` has no state: create it where it is used, keep it, or clone it. Invalid settings are
+/// reported by the first call that uses them.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -63,8 +63,8 @@ impl Lock {
     /// Sets how long the store keeps the lock after the last renewal. Default: 10 s.
     ///
     /// The lease is renewed every third of its length while the guard lives, so it does not bound
-    /// the work. It bounds how long a crash keeps others out, and how long the store can be out of
-    /// reach before the lock is lost. From 50 ms to 24 h, in whole milliseconds.
+    /// the work. It bounds how long a crash keeps others out, and how long the store can be
+    /// unreachable before the lock is lost. From 50 ms to 24 h, in whole milliseconds.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -85,8 +85,9 @@ impl Lock {
 
     /// Sets how long [`acquire`](Self::acquire) waits for a lock that is held. Default: 10 s.
     ///
-    /// Zero means one attempt, and [`Duration::MAX`] waits for ever. Callers of one process are
-    /// served in the order in which they came. Replaces [`retry`](Self::retry).
+    /// Zero means one attempt, and [`Duration::MAX`] waits for ever. Waiters are served in order of
+    /// arrival; those in different processes, in the order in which their requests reach the store.
+    /// Replaces [`retry`](Self::retry).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -110,8 +111,8 @@ impl Lock {
 
     /// Makes `attempts` attempts, `delay` apart, instead of waiting in line.
     ///
-    /// This is what @upstash/lock does, by default 3 times, 100 ms apart. There is no pause after
-    /// the last attempt. Replaces [`wait`](Self::wait).
+    /// At least one attempt. There is no pause after the last one. @upstash/lock works in this way;
+    /// its default is 3 attempts, 100 ms apart. Replaces [`wait`](Self::wait).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -132,7 +133,7 @@ impl Lock {
 
     /// Gives up the lock this long after it was acquired. Default: no bound.
     ///
-    /// Keeps a holder that hangs from blocking others. Must be at least the lease.
+    /// Keeps a holder that hangs from blocking others. At least the lease.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -152,12 +153,12 @@ impl Lock {
         self
     }
 
-    /// Keeps the lock taken for at least this long after it was acquired, even if it is released
-    /// earlier. Default: zero.
+    /// Keeps the lock held for at least this long after it was acquired, even if its guard releases
+    /// it earlier. Default: zero.
     ///
     /// For work that should not be repeated too soon, such as a job that several machines start by
-    /// their own clocks. It applies to releases: after a crash, the lock is free when its lease
-    /// ends. At most 24 h.
+    /// their own clocks. It applies only to releases: after a crash, the lock is free when its
+    /// lease ends. At most 24 h.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -183,17 +184,18 @@ impl Lock {
     /// # Errors
     ///
     /// - `Busy` if the lock stayed held for all of [`wait`](Self::wait), or at every attempt.
-    /// - `Deadlock`, at once, if the caller already runs under this lock (in the body of
+    /// - `Deadlock`, immediately, if the caller already runs under this lock (in the body of
     ///   `#[locked]`, of [`with`](Self::with) or of a debounced run) and would wait for itself.
     /// - `Unavailable` if the store did not answer for two seconds.
-    /// - `Rejected` if the store refused: the key has another type, or the memory is full.
+    /// - `Rejected` if the store refused, for example because the key has another type or the
+    ///   server's memory is full.
     /// - `Invalid` for an id or a setting that is not allowed.
     /// - `Closed` after [`Locks::shutdown`](crate::Locks::shutdown).
     ///
     /// # Cancel safety
     ///
-    /// Safe. If the future is dropped, its place in line is given up at once, and a lock that was
-    /// granted, or may have been granted, is released in the background.
+    /// Safe. If the future is dropped, its place in line is given up immediately, and a lock that
+    /// was granted, or may have been granted, is released in the background.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -233,7 +235,7 @@ impl Lock {
     ///
     /// # Cancel safety
     ///
-    /// Safe, as [`acquire`](Self::acquire).
+    /// Safe, like [`acquire`](Self::acquire).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -260,10 +262,10 @@ impl Lock {
 
     /// Acquires the lock, runs the body under it, and releases it.
     ///
-    /// When the lock is lost, the body is dropped at its next `.await`. It can use its guard to
-    /// read the fencing token or to extend the lease. The lock is released when the body ends or,
-    /// if the body gave away a clone of the guard, when the last clone is dropped. The output of
-    /// the body is returned even if the release fails. If the body returns a `Result`, the call
+    /// When the lock is lost, the body is dropped at its next `.await`. The body can use its guard
+    /// to read the fencing token or to extend the lease. The lock is released when the body ends
+    /// or, if the body gave away a clone of the guard, when the last clone is dropped. The output
+    /// of the body is returned even if the release fails. If the body returns a `Result`, the call
     /// returns one inside the other: `.await??`.
     ///
     /// # Errors
@@ -324,7 +326,7 @@ impl Lock {
         format!("{}{}", self.context.prefix().as_str(), self.id)
     }
 
-    /// Asks the store who holds the lock, in whichever process.
+    /// Asks the store who holds the lock, whichever process the holder is in.
     ///
     /// # Errors
     ///
@@ -358,9 +360,8 @@ impl Lock {
     ///
     /// For an operator who has decided that the holder must lose the lock. Use it instead of a
     /// `DEL` of the key, which notifies neither the holder nor the waiters. The holder is notified
-    /// at once, or at its next renewal if the notice is lost. Only a [fencing
-    /// token](LockGuard::fencing_token) stops what it writes until then. The lock passes to the
-    /// first waiter.
+    /// immediately, or at its next renewal if the notice is lost. Until then, only a [fencing
+    /// token](LockGuard::fencing_token) stops its writes. The lock passes to the first waiter.
     ///
     /// # Errors
     ///
@@ -389,7 +390,7 @@ impl Lock {
     /// Frees the lock if this token, such as one from [`status`](Self::status), still holds it;
     /// returns false if it does not.
     ///
-    /// Unlike [`force_release`](Self::force_release), it does not free the lock if another holder
+    /// Unlike [`force_release`](Self::force_release), this does not free the lock if another holder
     /// has acquired it since the operator looked.
     ///
     /// # Errors
@@ -480,20 +481,19 @@ impl Lock {
         let lease = limits::lease(self.lease)?;
         if let Some(limit) = self.hold_at_most.filter(|limit| *limit < lease) {
             return Err(Error::invalid(format!(
-                "`hold_at_most` of {limit:?} is under the lease of {lease:?}: raise it, or shorten the lease"
+                "`hold_at_most` of {limit:?} is shorter than the lease of {lease:?}: raise it, or \
+                 shorten the lease"
             )));
         }
         if self.hold_at_least > limits::LONGEST_LEASE {
             return Err(Error::invalid(format!(
-                "`hold_at_least` of {:?} is over {:?}",
+                "`hold_at_least` of {:?} is too long: choose at most {:?}",
                 self.hold_at_least,
                 limits::LONGEST_LEASE
             )));
         }
         if let Patience::Attempts { attempts: 0, .. } = self.patience {
-            return Err(Error::invalid(
-                "`retry` with no attempts never tries: ask for at least one",
-            ));
+            return Err(Error::invalid("`retry` needs at least one attempt"));
         }
         Ok(Terms { lease, hold_at_most: self.hold_at_most, hold_at_least: self.hold_at_least })
     }

@@ -12,8 +12,8 @@ use crate::{
 /// The locks and debounces of one store: the entry point of this crate.
 ///
 /// Create one per process and clone it: clones share the connection and the keeper, which renews
-/// and releases. Both live until the last clone, [`Lock`], [`Debounce`] and
-/// [`LockGuard`](crate::LockGuard) is dropped.
+/// and releases the locks in the background. Both live until the last clone, [`Lock`], [`Debounce`]
+/// and [`LockGuard`](crate::LockGuard) is dropped.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -22,7 +22,7 @@ use crate::{
 ///
 /// let locks = Locks::in_memory(); // or Locks::connect("redis://127.0.0.1/").await?
 /// let guard = locks.lock("invoice:7").acquire().await?;
-/// // ... the lock is held, and renewed, until here
+/// // ... the lock is held, and its lease renewed, until here
 /// drop(guard);
 /// locks.flush().await;
 /// # Ok(())
@@ -38,7 +38,7 @@ impl Locks {
 
     /// Returns the lock with this id, without asking the store.
     ///
-    /// It cannot fail: an id that is not allowed (empty, over 1 KiB, or beginning with `~`) is
+    /// This cannot fail: an id that is not allowed (empty, over 1 KiB, or beginning with `~`) is
     /// reported when the lock is acquired.
     ///
     /// ```
@@ -57,8 +57,8 @@ impl Locks {
 
     /// Returns the debounce with this id, without asking the store.
     ///
-    /// It cannot fail, like [`lock`](Self::lock). A lock and a debounce with the same id have
-    /// nothing to do with each other.
+    /// Like [`lock`](Self::lock), this cannot fail. A lock and a debounce with the same id do not
+    /// affect each other.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -74,14 +74,14 @@ impl Locks {
         Debounce::new(&self.0, id.into().into())
     }
 
-    /// Makes this the default of the process, for the attributes.
+    /// Makes this the default `Locks` of the process, for the attributes.
     ///
     /// In a forked process, the parent's default fails with `Closed` until the child installs its
     /// own.
     ///
     /// # Errors
     ///
-    /// If the process has a default already, which stays in place.
+    /// [`AlreadyInstalled`] if the process already has a default, which stays in place.
     ///
     /// ```
     /// # fn main() -> Result<(), lock::AlreadyInstalled> {
@@ -93,8 +93,8 @@ impl Locks {
         if default::install(&self.0) { Ok(()) } else { Err(AlreadyInstalled(())) }
     }
 
-    /// Runs a future with this as the default of its task, for the attributes. It takes precedence
-    /// over the default of the process. Tasks that the future spawns do not inherit it.
+    /// Runs a future with this as the default `Locks` of its task, for the attributes. This default
+    /// takes precedence over that of the process. Tasks that the future spawns do not inherit it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -115,7 +115,7 @@ impl Locks {
     }
 
     /// Returns the `Locks` that the attributes would use here: that of the task's
-    /// [`scope`](Self::scope), else the [installed](Self::install) one, if any.
+    /// [`scope`](Self::scope), or else the [installed](Self::install) one, if there is one.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -137,18 +137,17 @@ impl Locks {
         default::current().map(Self)
     }
 
-    /// Lists at most `limit` of the locks that are held and whose ids begin with `prefix`, in the
-    /// order of their ids.
+    /// Lists at most `limit` held locks whose ids begin with `prefix`, in the order of their ids.
     ///
-    /// The empty prefix lists all locks of this `Locks`, which are those under its own prefix. If
-    /// there are more than `limit`, the list has those that the store names first, in no particular
-    /// order.
+    /// An empty `prefix` lists all held locks under the key prefix of this `Locks`. If there are
+    /// more than `limit`, the store decides which of them are in the list.
     ///
     /// For operators: the store looks at all of its keys, page by page (Redis: `SCAN`), without
-    /// blocking its other clients. Locks that are taken or released meanwhile may or may not be in
-    /// the list. If slots of a Redis Cluster move or a node fails over meanwhile, other locks may
-    /// be missing as well. If this `Locks` has an empty [prefix](crate::LocksBuilder::prefix), only
-    /// locks of this library are listed, because any other key of the database might be a lock.
+    /// blocking its other clients. Locks that are acquired or released in the meantime may or may
+    /// not be in the list. If slots of a Redis Cluster move or a node fails over in the meantime,
+    /// other locks may also be missing. If this `Locks` has an empty
+    /// [prefix](crate::LocksBuilder::prefix), only locks held by clients of this library are
+    /// listed, because nothing shows whether another key of the database is a lock.
     ///
     /// # Errors
     ///
@@ -176,8 +175,8 @@ impl Locks {
         listing::locks(&self.0, prefix, limit).await
     }
 
-    /// Lists the debounces whose ids begin with `prefix` and that have a waiting call or a run,
-    /// like [`list`](Self::list).
+    /// Lists the debounces that have a waiting call or a run in progress, and whose ids begin with
+    /// `prefix`, like [`list`](Self::list).
     ///
     /// # Errors
     ///
@@ -235,8 +234,8 @@ impl Locks {
     /// Returns the durable calls of the function with this name, for operators, without asking the
     /// store.
     ///
-    /// The code of the function is not needed. A name that is not allowed is reported by the first
-    /// call.
+    /// The code of the function is not needed. A name that is not allowed is reported by the
+    /// methods of the returned value.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -254,15 +253,15 @@ impl Locks {
         DurableCalls::new(&self.0, name.into())
     }
 
-    /// Waits until every release that a drop has begun is answered, or given up after half a minute
-    /// without an answer.
+    /// Waits until every release that a drop has started is answered, or is abandoned after half a
+    /// minute without an answer.
     ///
-    /// A dropped guard is released in the background, and a process that exits at once may end
-    /// before that, so call this before it exits. Guards that are alive are not affected.
+    /// A dropped guard is released in the background, so a process that exits immediately may end
+    /// before the release: call this before it exits. Guards that are alive are not affected.
     ///
     /// # Cancel safety
     ///
-    /// Safe: the releases go on.
+    /// Safe: the releases continue.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -279,12 +278,12 @@ impl Locks {
 
     /// Releases every lock that is held, ends every wait, and stops the keeper.
     ///
-    /// Guards that are alive count as lost. Waiting callers, and later calls, fail with kind
-    /// `Closed`. It takes at most two seconds, even if the store does not answer.
+    /// The locks of guards that are alive count as lost. Waiting callers, and later calls, fail
+    /// with kind `Closed`. This takes at most two seconds, even if the store does not answer.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, it completes even if the future is dropped.
+    /// Once polled, the shutdown completes even if the future is dropped.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

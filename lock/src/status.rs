@@ -6,7 +6,7 @@ use lock_core::contract;
 
 use crate::{Holder, keeper::Client};
 
-/// Who holds a lock, as [`Lock::status`](crate::Lock::status) found it.
+/// The state of a lock, as [`Lock::status`](crate::Lock::status) found it.
 ///
 /// It is a snapshot, which may be out of date by the time it is read.
 ///
@@ -29,20 +29,20 @@ use crate::{Holder, keeper::Client};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// Nobody holds it.
+    /// Nobody holds the lock.
     Free,
-    /// Somebody holds it.
+    /// Somebody holds the lock.
     #[non_exhaustive]
     Held {
         /// Whether a guard of this [`Locks`](crate::Locks) or of one of its clones holds it.
         by_us: bool,
-        /// The holders, whichever clients they are.
+        /// The holders, in this process or any other.
         holders: Vec<Holder>,
-        /// What remains of the holder's lease; [`Duration::MAX`] if another client took the key
-        /// without an expiry.
+        /// What remains of the holder's lease; [`Duration::MAX`] if a client of another library has
+        /// taken the key without an expiry.
         remaining: Duration,
-        /// How many callers wait for it in line: all callers of this [`Locks`](crate::Locks), and
-        /// one for each other client, which stands for all callers of that client.
+        /// How many callers wait for the lock: all callers of this [`Locks`](crate::Locks), plus
+        /// one for each other client that has waiting callers, however many they are.
         waiters: usize,
     },
 }

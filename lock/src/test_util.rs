@@ -1,10 +1,11 @@
 //! A store that fails on demand, for tests of code that uses locks, and [tests of the
 //! contract](contract) for a store of your own.
 //!
-//! In a test, a service gets its locks from [`Locks::builder`](crate::Locks::builder) with a
-//! [`FaultyStore`], or, if it uses the attributes, runs in the [`scope`](crate::Locks::scope) of
-//! such a `Locks`. Around a [`MemoryStore`](crate::store::MemoryStore), the store obeys tokio's
-//! paused clock, so a test that waits for a lease to run out takes no time.
+//! In a test, build a `Locks` with a [`FaultyStore`] ([`Locks::builder`](crate::Locks::builder)),
+//! and pass it to the service, or, if the service uses the attributes, run the service in the
+//! [`scope`](crate::Locks::scope) of that `Locks`. Around a
+//! [`MemoryStore`](crate::store::MemoryStore), the store follows tokio's paused clock, so a test
+//! that waits for a lease to run out takes no time.
 //!
 //! ```
 //! use lock::{Error, ErrorKind, Locks, locked, store::MemoryStore, test_util::FaultyStore};
@@ -89,13 +90,13 @@ const STOLEN_FOR: Duration = Duration::from_secs(10);
 
 /// A [`Store`] around another one, which fails on demand.
 ///
-/// Clones are the same store with the same faults: give one to
-/// [`LocksBuilder::store`](crate::LocksBuilder::store), and keep one to inject faults. It is
-/// embedded if the inner store is.
+/// Clones share the store and its faults: pass one clone to
+/// [`LocksBuilder::store`](crate::LocksBuilder::store), and keep another to inject faults. The
+/// store is embedded if the inner store is.
 ///
-/// The library repeats a call without an answer for two seconds. So its callers do not notice one
-/// lost answer, and a store that [is down](Self::go_down) gives `Unavailable` after two seconds, or
-/// `Lost` once a lease has run out.
+/// The library repeats a call that gets no answer for up to two seconds. So its callers do not
+/// notice a single lost answer. While the store [is down](Self::go_down), a call fails with
+/// `Unavailable` after two seconds, and a lock is `Lost` once its lease has run out.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -106,7 +107,7 @@ const STOLEN_FOR: Duration = Duration::from_secs(10);
 /// let locks = Locks::builder().store(store.clone()).build().await?;
 ///
 /// store.fail_next(Operation::Acquire, Fault::LostReply, 1);
-/// drop(locks.lock("report").acquire().await?); // asked again, and answered
+/// drop(locks.lock("report").acquire().await?); // the library has repeated the call
 /// assert_eq!(store.calls(Operation::Acquire), 2);
 ///
 /// store.fail_next(Operation::Acquire, Fault::Rejected, 1);
@@ -179,7 +180,7 @@ pub enum Operation {
     Durable,
 }
 
-/// How a call fails.
+/// How a call of a store fails.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -201,16 +202,16 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The call does not reach the store: it has no effect, and the caller does not know that.
+    /// The call does not reach the store: it has no effect, but the caller does not know this.
     Unavailable,
-    /// The store refuses the call: it has no effect, and the caller knows that.
+    /// The store refuses the call: it has no effect, and the caller knows this.
     Rejected,
     /// The call takes effect, but its answer is lost: the caller does not know the outcome.
     LostReply,
 }
 
 impl FaultyStore {
-    /// Creates a store that does what the inner one does, until a fault is set.
+    /// Creates a store that works like the inner one until a fault is injected.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -228,8 +229,8 @@ impl FaultyStore {
         Self(Arc::new(Shared { inner: Box::new(inner), state: Mutex::default() }))
     }
 
-    /// Keeps all calls from the store from now on, as if the network was cut. The locks in it stay,
-    /// and expire as usual.
+    /// Prevents all calls from reaching the store from now on, as if the network was cut. The locks
+    /// in the store stay, and expire as usual.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -267,7 +268,7 @@ impl FaultyStore {
     }
 
     /// Makes the next `times` calls of `operation` fail with `fault`, after the faults that were
-    /// planned before. Calls while the store [is down](Self::go_down) do not count.
+    /// planned earlier. Calls while the store [is down](Self::go_down) do not count.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -289,8 +290,8 @@ impl FaultyStore {
         planned.extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Delays each answer by this much from now on; the calls still take effect at once. Zero ends
-    /// the delay. Calls from outside of a runtime are not delayed.
+    /// Delays each answer by this much from now on; the calls still take effect immediately. Zero
+    /// ends the delay. Calls from outside of a runtime are not delayed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -311,17 +312,18 @@ impl FaultyStore {
     }
 
     /// Takes the lock of this key away from its holder without notifying it: the holder learns of
-    /// the loss at its next renewal, as after a failover that lost the key. A stranger then holds
-    /// the lock for ten seconds. Returns false if nobody held it, or if the inner store has no
-    /// [`AdminStore`] that names the holder.
+    /// the loss at its next renewal, as after a failover that lost the key. Another token then
+    /// holds the lock for ten seconds. Returns false if nobody held the lock, or if the inner store
+    /// has no [`AdminStore`] that names the holder.
     ///
     /// A key is the prefix and the id: `lock:invoice:7`, unless the builder was given another
-    /// prefix. To lose a lock at once, use [`Lock::force_release`](crate::Lock::force_release).
+    /// prefix. To make a holder lose its lock immediately, use
+    /// [`Lock::force_release`](crate::Lock::force_release).
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the lock may or may not be taken away, and may then be free
-    /// instead of held by the stranger.
+    /// instead of held by another token.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -345,8 +347,8 @@ impl FaultyStore {
         matches!(released.first(), Some(Ok(Release { ours: true, .. })))
     }
 
-    /// Returns how many calls of this operation there were, including those that failed. A batch is
-    /// one call.
+    /// Returns the number of calls of this operation, including those that failed. A batch counts
+    /// as one call.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

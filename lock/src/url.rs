@@ -83,7 +83,7 @@ impl Certificates {
         };
         Err(Error::invalid(format!(
             "{what} needs a `rediss://`, `rediss+sentinel://` or `rediss+cluster://` URL; a \
-             `redis::Client` has its own (`Client::build_with_tls`)"
+             `redis::Client` has its own certificates (`Client::build_with_tls`)"
         )))
     }
 }
@@ -91,7 +91,7 @@ impl Certificates {
 impl Target {
     pub(crate) fn parse(url: &str, beside: Beside) -> Result<Self, Error> {
         if let Some(flaw) = flaw(url) {
-            return Err(Error::invalid(format!("the URL has {flaw}: leave them out")));
+            return Err(Error::invalid(format!("the URL has {flaw}: remove them")));
         }
         let (scheme, rest) = match url.split_once(':') {
             // In upper or lower case, as in every URL.
@@ -132,11 +132,11 @@ impl Target {
                 if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && scheme.len() < 16 =>
             {
                 Err(Error::invalid(format!(
-                    "no store is known for the URL scheme `{scheme}`: use {SCHEMES}"
+                    "the URL scheme `{scheme}` is not supported: use {SCHEMES}"
                 )))
             }
             _ => Err(Error::invalid(format!(
-                "this is not the URL of a store, which begins with {SCHEMES}"
+                "this is not the URL of a store: such a URL begins with {SCHEMES}"
             ))),
         }
     }
@@ -173,15 +173,16 @@ fn endpoint(url: &str, certificates: &Certificates) -> Result<Endpoint, Error> {
     }
     if certificates.root.as_ref().is_some_and(|pem| !holds_certificate(pem)) {
         return Err(Error::invalid(
-            "the root certificate contains no certificate: give the authority's own, in PEM form",
+            "`root_certificate` contains no certificate: give that of the authority, in PEM form",
         ));
     }
     let is_unchecked = matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. });
     let client = Client::open(info).map_err(unreadable)?;
     if is_unchecked {
         return Err(Error::invalid(
-            "the URL asks for TLS without verification (`#insecure`), which no URL may do: give the \
-             authority of the server with `root_certificate`, or a `redis::Client` that does it",
+            "the URL disables the verification of certificates (`#insecure`), which is not \
+             supported: give the certificate authority of the server with `root_certificate`, or a \
+             `redis::Client` that does not verify",
         ));
     }
     if encrypted { tls(client, certificates) } else { Ok(Endpoint::of_client(client)) }
@@ -215,18 +216,22 @@ fn tls(client: redis::Client, certificates: &Certificates) -> Result<Endpoint, E
 
 #[cfg(all(feature = "redis", not(feature = "tls")))]
 fn tls(_: redis::Client, _: &Certificates) -> Result<Endpoint, Error> {
-    Err(Error::invalid("built without the feature `tls`, which a `rediss://` URL needs"))
+    Err(Error::invalid(
+        "this program was built without the feature `tls`, which a `rediss://` URL needs",
+    ))
 }
 
 #[cfg(not(feature = "redis"))]
 fn redis(_: &str, _: Beside) -> Result<Target, Error> {
-    Err(Error::invalid("built without the feature `redis`, so only `memory:` can be used"))
+    Err(Error::invalid(
+        "this program was built without the feature `redis`, so only `memory:` can be used",
+    ))
 }
 
 /// What was copied along with a value, from a file that a shell was meant to read.
 fn flaw(value: &str) -> Option<&'static str> {
     if value.trim() != value {
-        return Some("blanks or line breaks around it");
+        return Some("spaces or line breaks around it");
     }
     value.starts_with(['"', '\'', '`']).then_some("quotes around it")
 }
@@ -243,7 +248,7 @@ pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<St
     let set = |name: &str| match read(name)? {
         Some(value) => match flaw(&value) {
             Some(flaw) => Err(Error::invalid(format!(
-                "the value of {name} has {flaw}, which belong to no URL and no token: leave them out"
+                "the value of {name} has {flaw}, which are not part of the value: remove them"
             ))),
             None => Ok(Some(value)),
         },
@@ -279,13 +284,14 @@ fn upstash_host(address: &str) -> Result<&str, Error> {
     let is_https = scheme.eq_ignore_ascii_case("https") && !authority.contains('@');
     if scheme.eq_ignore_ascii_case("http") || (is_https && port != "443") {
         return Err(Error::invalid(
-            "UPSTASH_REDIS_REST_URL names a REST proxy, which does not speak Redis: set LOCK_URL \
-             to the Redis port of the server behind it, such as redis://HOST:6379",
+            "UPSTASH_REDIS_REST_URL names a REST proxy, which does not speak the Redis protocol: \
+             set LOCK_URL to the Redis port of the server behind it, such as redis://HOST:6379",
         ));
     }
     if !is_https || host.is_empty() {
         return Err(Error::invalid(
-            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the console",
+            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the Upstash \
+             console",
         ));
     }
     Ok(host)
@@ -392,9 +398,9 @@ mod tests {
         for (url, what) in [
             ("\"redis://u:secret@h/\"", "quotes"),
             ("'redis://u:secret@h/'", "quotes"),
-            (" redis://u:secret@h/", "blanks"),
+            (" redis://u:secret@h/", "spaces"),
             ("redis://u:secret@h/\n", "line breaks"),
-            (" ", "blanks"),
+            (" ", "spaces"),
         ] {
             let Err(error) = Target::parse(url, Beside::default()) else {
                 panic!("{url} was taken")
@@ -406,7 +412,7 @@ mod tests {
         let (url, token) = ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN");
         let of = |address, secret| env(&[(url, address), (token, secret)]);
         refused(of("\"https://h\"", "secret").unwrap_err(), "quotes", url);
-        refused(of("https://h ", "secret").unwrap_err(), "blanks", url);
+        refused(of("https://h ", "secret").unwrap_err(), "spaces", url);
         refused(of("https://h", "'secret'").unwrap_err(), "quotes", token);
         refused(of("https://h", "secret\n").unwrap_err(), "line breaks", token);
     }

@@ -8,10 +8,10 @@ use std::{
 
 use crate::events::{Events, Room};
 
-/// A problem with a store: locks are less safe, or waiters wait longer.
+/// A problem with a store that makes locks less safe, or makes waiters wait longer.
 ///
-/// Each is reported once per [`Locks`](crate::Locks): as an event (`tracing`, target `lock`, level
-/// `WARN`), and to [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning).
+/// Each warning is reported once per [`Locks`](crate::Locks): as an event (`tracing`, target
+/// `lock`, level `WARN`), and to [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning).
 ///
 /// ```
 /// # fn main() {
@@ -33,11 +33,11 @@ pub enum Warning {
         /// The server's `maxmemory-policy`.
         policy: String,
     },
-    /// The server is a replica and refuses writes. Such a connection is not used: the first connect
-    /// fails, and later ones are tried again until the server is a primary.
+    /// The server is a replica and refuses writes. The library does not use such a server: the
+    /// first connect fails, and later connects are repeated until the server is a primary.
     Replica,
-    /// The server process has changed: it was restarted, or another took over. Locks that its data
-    /// does not have may be granted again while their guards are valid.
+    /// The server process has changed: the server was restarted, or another one took over. Locks
+    /// that are missing from its data may be granted again while their guards are valid.
     Restarted,
     /// The server has lost its data since the last connect: every lock may be granted again while
     /// its guard is valid. Not reported for nodes of a Redis Cluster, whose fencing counters are
@@ -45,19 +45,19 @@ pub enum Warning {
     Wiped,
     /// The server sends no notices: waiters poll four times a second instead.
     NoNotices,
-    /// This user may not publish: its releases wake no waiter, and others wait longer.
+    /// This user may not publish: its releases wake no waiter, so other clients wait longer.
     MayNotPublish,
-    /// Sentinels watch this primary, and it accepts writes without a replica. When it is cut off
-    /// from the others, it goes on granting locks that the next primary does not know. Set, for
-    /// example, `min-replicas-to-write 1` and `min-replicas-max-lag 2`: it then refuses writes when
-    /// it is alone.
+    /// Sentinels watch this primary, and it accepts writes without a replica. If it is cut off from
+    /// the other servers, it continues to grant locks, which the next primary does not know. Set,
+    /// for example, `min-replicas-to-write 1` and `min-replicas-max-lag 2`, so that it refuses
+    /// writes when it is cut off.
     MayServeAlone,
     /// Fewer replicas follow the server, or have acknowledged a lock or a renewal in time, than
-    /// [`min_replicas`](crate::LocksBuilder::min_replicas) asks for. The server grants no lock
-    /// until there are enough. Locks that are held stay held, and pass from task to task inside a
-    /// process, but a failover may lose them.
+    /// [`min_replicas`](crate::LocksBuilder::min_replicas) requires. No lock is granted until there
+    /// are enough. Locks that are held stay held, and pass from task to task inside a process, but
+    /// a failover may lose them.
     TooFewReplicas {
-        /// The number that `min_replicas` asks for.
+        /// The number that `min_replicas` requires.
         wanted: usize,
     },
 }
@@ -87,15 +87,15 @@ impl fmt::Display for Warning {
                  `+subscribe` on the channels `&~wake:*`",
             ),
             Self::MayServeAlone => f.write_str(
-                "the primary accepts writes without a replica, so one that is cut off goes on \
-                 granting locks that the next primary does not know: set `min-replicas-to-write 1` \
-                 and `min-replicas-max-lag 2`",
+                "the primary accepts writes without a replica, so if it is cut off, it continues \
+                 to grant locks, which the next primary does not know: set `min-replicas-to-write \
+                 1` and `min-replicas-max-lag 2`",
             ),
             Self::TooFewReplicas { wanted } => write!(
                 f,
-                "fewer than {wanted} replicas acknowledge what the server writes: it grants no \
-                 lock until they do, and a failover may lose those that are held; restore the \
-                 replicas, or lower `min_replicas`"
+                "fewer than {wanted} replicas acknowledge the server's writes: no lock is granted \
+                 until they do, and a failover may lose locks that are held; restore the replicas, \
+                 or lower `min_replicas`"
             ),
             Self::MayNotPublish => f.write_str(
                 "this user may not publish, so its releases wake no waiter and others wait longer: \

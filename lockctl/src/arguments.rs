@@ -208,7 +208,7 @@ pub(crate) struct Debounce {
     /// Drop the waiting calls: their callers are told that nothing ran
     #[arg(long, requires = "id", group = "change")]
     pub(crate) cancel: bool,
-    /// End the current run, for example one that hangs: its caller is told that it was lost
+    /// End the current run, for example because it hangs: its caller is told that the run was lost
     #[arg(long, requires = "id", group = "change")]
     pub(crate) end_run: bool,
     /// The maximum number to list

@@ -187,7 +187,9 @@ async fn change(
     let asked = if again {
         format!("Run the call {shown} of {function} again? Its attempts are counted from zero.")
     } else {
-        format!("Forget the call {shown} of {function}? Its arguments are lost, and it never runs.")
+        format!(
+            "Forget the call {shown} of {function}? Its arguments are deleted, and it never runs."
+        )
     };
     question::ask(&asked, yes, Ok(()))?;
     let done = if again { calls.run_again(id).await? } else { calls.forget(id).await? };
@@ -196,7 +198,9 @@ async fn change(
         output.json(&Changed { name, id, action, done })
     } else {
         output.line(match (done, again) {
-            (true, true) => "the call is due, and runs in a process that knows the function",
+            (true, true) => {
+                "the call is due, and runs in a process that has registered the function"
+            }
             (true, false) => "the call was forgotten",
             (false, _) => "no call with this id was set aside",
         })

@@ -150,7 +150,8 @@ impl Change {
                 format!("Drop the waiting calls of {id}? Their callers are told that nothing ran.")
             }
             Self::EndRun => format!(
-                "End the run of {id}? It stops at its next .await, and its caller is told that it was lost."
+                "End the run of {id}? It stops at its next .await, and its caller is told that the \
+                 run was lost."
             ),
         }
     }

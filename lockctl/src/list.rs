@@ -55,7 +55,7 @@ pub(crate) async fn list(
     if more {
         output.line("")?;
         output.line(&format!(
-            "there are more than {limit}: give the beginning of the ids, or raise --limit"
+            "there are more than {limit}: give the beginning of their ids, or raise --limit"
         ))?;
     }
     Ok(Exit::Done)

@@ -10,7 +10,7 @@ pub(crate) fn can_ask(yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage(
-        "the standard input is not a terminal, so there is nobody to ask: look first, then add --yes",
+        "the standard input is not a terminal, so nobody can be asked: look first, then add --yes",
     ))
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn ask(question: &str, yes: bool, shown: Result<(), Failure>) -> Resu
     shown.map_err(unchanged)?;
     can_ask(yes)?;
     let answer = answer(question).map_err(|error| {
-        unchanged(Failure::new(Exit::Failed, format!("the question failed: {error}")))
+        unchanged(Failure::new(Exit::Failed, format!("the answer cannot be read: {error}")))
     })?;
     if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Ok(());

@@ -21,11 +21,11 @@ struct Report<'a> {
 
 /// What the holder notices, on which it depends whether the release is safe.
 const OF_THIS_LIBRARY: &str = "\
-Its guard counts as lost within a moment, at the latest with its next renewal: `lost()` fires, and a body \
-under #[locked] or `with` stops at its next .await. What it has done is not undone.";
+Its guard counts as lost within a moment, or at its next renewal at the latest: `lost()` resolves, and a \
+body under #[locked] or `with` stops at its next .await. What the body has done is not undone.";
 
 const FOREIGN: &str = "\
-This client does not use the library, and is told nothing: it goes on as if it held the lock.";
+This client does not use the library and is not notified: it continues as if it held the lock.";
 
 pub(crate) async fn release(
     Release { id, yes }: &Release,
@@ -65,7 +65,8 @@ pub(crate) async fn release(
         output.line(&format!("released from {}", whom.join(", ")))
     } else {
         output.line(
-            "nothing was changed: that holder is gone by now, and the next holder keeps the lock",
+            "nothing was changed: that holder no longer holds the lock, and any other holder keeps \
+             it",
         )
     };
     // The change is made, even if the output cannot be written: the exit code reports it.

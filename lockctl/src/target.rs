@@ -48,7 +48,7 @@ impl Target {
             (user, Some(password)) if is_watched => Some((user.unwrap_or_default(), password)),
             (Some(_), None) if is_watched => {
                 return Err(Failure::usage(
-                    "the user of the Sentinels has no password: give --sentinel-password-file, or \
+                    "the user for the Sentinels has no password: give --sentinel-password-file, or \
                      set LOCK_SENTINEL_PASSWORD",
                 ));
             }
@@ -110,8 +110,8 @@ fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<String,
     let host = address.strip_prefix("https://").unwrap_or(&address).trim_end_matches('/');
     if host.is_empty() || host.contains(['/', '@', '?', '#', ':']) {
         return Err(Failure::usage(
-            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the console, or \
-             set LOCK_URL",
+            "UPSTASH_REDIS_REST_URL is not of the form https://HOST: copy it from the Upstash \
+             console, or set LOCK_URL",
         ));
     }
     let token = utf8_percent_encode(&token, NON_ALPHANUMERIC);

@@ -18,8 +18,8 @@ const RSA: &str = include_str!("certificates/rsa.key");
 /// the client.
 const VERSIONS: [&str; 2] = ["TLSv1.3", "TLSv1.2"];
 
-const WANTS: &str = "TLS failed: the server wants a certificate of the client";
-const REFUSES: &str = "TLS failed: the server does not accept the certificate of this client";
+const WANTS: &str = "TLS failed: the server requires a client certificate";
+const REFUSES: &str = "TLS failed: the server does not accept the client certificate";
 
 fn server(version: &str) -> WatchedServer {
     let builder = RedisServer::builder().tls(true).tls_auth_clients(true);
@@ -119,7 +119,7 @@ async fn a_server_that_wants_another_certificate_says_so() {
             // A client that the user has built does not report whether it was asked for a
             // certificate.
             let kind = if version == "TLSv1.2" { ErrorKind::Unavailable } else { kind };
-            refused(of_client(&server, None), kind, "the server wants a certificate of the client")
+            refused(of_client(&server, None), kind, "the server requires a client certificate")
                 .await;
         }
         let locks = builder(&server).build_lazy().unwrap();
@@ -247,7 +247,7 @@ async fn what_is_wrong_with_a_servers_certificate_is_named() {
             &["not for `127.0.0.1` but for `db.example`, `*.other.example`", "connect to a name"][..],
         ),
         (good.for_server(&[], 2000, 2100), &["names no host", "`127.0.0.1`", "alternative name"]),
-        (good.for_server(&here, 2000, 2020), &["expired on 2020-01-01 00:00 UTC", "renewed"]),
+        (good.for_server(&here, 2000, 2020), &["expired on 2020-01-01 00:00 UTC", "renew it"]),
         (good.for_server(&here, 2090, 2100), &["not valid before 2090-01-01 00:00 UTC", "clock"]),
         // An authority of the same name, with another key.
         (Certificates::generate(), &["an authority that is not trusted", "`root_certificate`"]),
@@ -260,7 +260,7 @@ async fn what_is_wrong_with_a_servers_certificate_is_named() {
             Client::build_with_tls(server.tls_url(), certificates).unwrap()
         };
         for text in [
-            refused(own(), kind, "TLS failed: the certificate of the server").await,
+            refused(own(), kind, "TLS failed: the server's certificate").await,
             refused(Locks::builder().client(client()), kind, "TLS failed: ").await,
         ] {
             for part in says {
@@ -276,8 +276,7 @@ async fn what_is_wrong_with_a_servers_certificate_is_named() {
     let server = RedisServer::builder().certificates(&itself).start();
     let authority = server.certificate_authority();
     let builder = Locks::builder().url(server.tls_url()).root_certificate(authority);
-    refused(builder, kind, "TLS failed: the certificate of the server is that of an authority")
-        .await;
+    refused(builder, kind, "TLS failed: the server's certificate is that of an authority").await;
 }
 
 #[tokio::test]
@@ -296,7 +295,7 @@ async fn what_two_sides_do_not_have_in_common_is_named() {
             .url("rediss://-127.0.0.1:1/")
             .root_certificate(server.certificate_authority()),
         ErrorKind::Invalid,
-        "no name that a certificate could be for",
+        "not a name that a certificate could contain",
     );
     text.await;
 }
@@ -328,7 +327,7 @@ async fn a_certificate_that_expires_is_named_when_the_connection_breaks() {
     let good = server.certificates();
     server.replace_certificates(&good.for_server(&["127.0.0.1"], 2000, 2020));
     server.restart();
-    let says = "TLS failed: the certificate of the server expired on 2020-01-01";
+    let says = "TLS failed: the server's certificate expired on 2020-01-01";
     eventually(ms(20_000), async || {
         let error = locks.lock("a").try_acquire().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -382,5 +381,5 @@ async fn sentinels_and_their_servers_are_reached_over_tls() {
     // The reverse also fails.
     let plain = Locks::builder().url(url.replace("rediss", "redis"));
     let error = plain.build().await.unwrap_err();
-    assert!(error.to_string().contains("the server wants TLS"), "{error}");
+    assert!(error.to_string().contains("the server requires TLS"), "{error}");
 }

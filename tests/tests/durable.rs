@@ -183,7 +183,7 @@ async fn a_panic_and_arguments_that_cannot_be_read_are_failures(engine: &Engine)
     let read = new.debounce("a").wait(ms(10)).durable("read", |_: String, _| async {});
     let read = read.unwrap();
     soon(async || !read.set_aside().await.unwrap().is_empty()).await;
-    assert!(read.set_aside().await.unwrap()[0].error.contains("cannot be read"));
+    assert!(read.set_aside().await.unwrap()[0].error.contains("cannot be deserialized"));
 }
 
 async fn a_call_during_a_run_is_run_after_it(engine: &Engine) {

@@ -264,7 +264,7 @@ async fn a_detached_call_for_a_lock_of_its_caller_is_refused_at_once(engine: &En
     let errors = timeout(PATIENCE, locks.scope(outer())).await.expect("at once").unwrap();
     for error in errors {
         assert_eq!((error.kind(), error.id()), (ErrorKind::Deadlock, Some("outer")));
-        assert!(error.to_string().contains("in a task of its own"), "{error}");
+        assert!(error.to_string().contains("in a separate task"), "{error}");
     }
     assert!(!locks.debounce("inner").flush().await.unwrap(), "neither call was made");
 }

@@ -206,7 +206,7 @@ async fn what_the_sentinels_do_not_know_is_said() {
     let url = format!("redis+sentinel://127.0.0.1:{}/main", primary.port());
     let error = Locks::connect(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
-    assert!(error.to_string().contains("no Sentinel"), "{error}");
+    assert!(error.to_string().contains("not a Sentinel"), "{error}");
 
     let error = Locks::connect("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);

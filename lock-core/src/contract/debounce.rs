@@ -6,11 +6,12 @@ use crate::Token;
 
 /// A request to run the newest call of a process.
 ///
-/// The window and the lock of the run are two keys of one operation: a claim marks the window as
-/// run and takes the lock at the same time. Others that waited in the window are notified.
+/// The window and the lock of the run are two keys of one operation: a grant marks the window as
+/// run and takes the lock at the same time. The clients of the other calls that waited in the
+/// window are notified.
 ///
-/// If a process falls silent, another process that took part claims the run, a second after the
-/// call was due.
+/// If the process of the newest call does not claim the run, another process that has a call in the
+/// window is granted it, a second after the newest call was due.
 ///
 /// ```
 /// # mod lock { pub use lock_core::Token; pub mod store { pub use lock_core::contract::*; } }
@@ -32,27 +33,27 @@ pub struct DebounceRequest {
     pub window: Arc<str>,
     /// The key of the lock that is held during the run.
     pub run: Arc<str>,
-    /// The token of the call; the numbers in one client's tokens grow from call to call.
+    /// The token of the call; the numbers in a client's tokens grow from call to call.
     pub token: Token,
     /// How long ago the call was made; whole milliseconds.
     pub age: Duration,
-    /// How long after its newest call the window is due; whole milliseconds.
+    /// How long after the newest call the window is due; whole milliseconds.
     pub wait: Duration,
-    /// The latest time at which the window is due, counted from its first call or, if calls keep
+    /// The longest time until the window is due, counted from its first call or, if calls keep
     /// coming, from the previous run.
     pub max_wait: Option<Duration>,
-    /// Whether the first call of a burst runs at once.
+    /// Whether the first call of a burst runs immediately.
     pub leading: bool,
     /// How long the run's lock lasts unless it is renewed; whole milliseconds.
     pub lease: Duration,
-    /// How long the window, and its record of the calls that were run, are kept beyond the due
-    /// time.
+    /// How long the window, and its record of the calls that have run, are kept after the window is
+    /// due.
     pub keep: Duration,
 }
 
 impl DebounceRequest {
-    /// Creates a request for a call made just now, in the window and under the run's lock with
-    /// these keys; trailing edge only.
+    /// Creates a request for a call that was made just now, with the keys of its window and of the
+    /// run's lock; trailing edge only.
     #[must_use]
     pub fn new(
         window: impl Into<Arc<str>>,
@@ -81,14 +82,14 @@ impl DebounceRequest {
         self
     }
 
-    /// Sets the latest time at which the window is due, counted from its first call.
+    /// Sets the longest time until the window is due, counted from its first call.
     #[must_use]
     pub fn max_wait(mut self, limit: Option<Duration>) -> Self {
         self.max_wait = limit;
         self
     }
 
-    /// Sets whether the first call of a burst runs at once.
+    /// Sets whether the first call of a burst runs immediately.
     #[must_use]
     pub fn leading(mut self, leading: bool) -> Self {
         self.leading = leading;
@@ -116,12 +117,12 @@ pub enum DebounceReply {
     NotYet {
         /// How long until the window is due for this call.
         left: Duration,
-        /// Whether this call is the newest. If not, a newer one will run, and this one only if the
-        /// caller of the newer one has disappeared.
+        /// Whether this call is the newest. If not, a newer call will run, and this one runs only
+        /// if the caller of the newer one has disappeared.
         newest: bool,
     },
-    /// The call is due, but another run is in progress, under a lock that lasts this long unless it
-    /// is renewed.
+    /// The call is due, but another run is in progress, whose lock lasts this long unless it is
+    /// renewed.
     Running(Duration),
     /// A run has covered the call, or its burst was cancelled.
     Superseded,

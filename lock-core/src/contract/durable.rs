@@ -9,11 +9,11 @@ use crate::Token;
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct DurableBook {
-    /// When to look at each id next.
+    /// The key for the time at which to look at each id next.
     pub due: Arc<str>,
-    /// The last call of each id.
+    /// The key for the last call of each id.
     pub calls: Arc<str>,
-    /// The calls that have failed for good.
+    /// The key for the calls that were set aside.
     pub aside: Arc<str>,
 }
 
@@ -46,20 +46,20 @@ impl DurableBook {
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct KeepRequest {
-    /// The keys of the function's calls.
+    /// The keys of the function's durable calls.
     pub book: DurableBook,
     /// The id that is debounced.
     pub id: Arc<str>,
     /// The arguments, as text.
     pub arguments: Arc<str>,
-    /// How long after the last call of the id its run is due; whole milliseconds.
+    /// How long after the last call of the id the run is due; whole milliseconds.
     pub wait: Duration,
-    /// The latest time at which the run is due, counted from the first call that no run has
-    /// covered.
+    /// The longest time until the run is due, counted from the first call that no run has covered.
     pub max_wait: Option<Duration>,
-    /// The number of attempts in all, if runs fail.
+    /// The total number of attempts, if runs fail.
     pub attempts: u32,
-    /// The pause before the second attempt, doubled before each one after it, up to an hour.
+    /// The pause before the second attempt, which doubles before each further attempt, up to an
+    /// hour.
     pub pause: Duration,
 }
 
@@ -84,7 +84,7 @@ impl KeepRequest {
         }
     }
 
-    /// Sets the latest time at which the run is due, counted from the first call that no run has
+    /// Sets the longest time until the run is due, counted from the first call that no run has
     /// covered.
     #[must_use]
     pub fn max_wait(mut self, limit: Option<Duration>) -> Self {
@@ -104,7 +104,7 @@ impl KeepRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Kept {
-    /// The number of the call; grows with every call of the id.
+    /// The number of the call, which grows with every call of the id.
     pub call: u64,
     /// How long until the call is due.
     pub due_in: Duration,
@@ -118,18 +118,18 @@ impl Kept {
     }
 }
 
-/// A request for the ids that are due.
+/// A request for the ids that are due, or for all that are kept.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct DueRequest {
-    /// The keys of the function's calls.
+    /// The keys of the function's durable calls.
     pub book: DurableBook,
     /// The maximum number of ids in the answer.
     pub limit: usize,
 }
 
 impl DueRequest {
-    /// Creates a request for at most this many due ids.
+    /// Creates a request for at most this many ids.
     #[must_use]
     pub fn new(book: DurableBook, limit: usize) -> Self {
         Self { book, limit }
@@ -174,14 +174,14 @@ impl DueCalls {
     }
 }
 
-/// The calls of a function that are kept and have not failed for good, for operators: the answer to
-/// a [`DueRequest`] that asks for all of them, and not only for those that are due.
+/// The calls of a function that are kept and were not set aside, for operators: the answer to a
+/// [`DueRequest`] for all calls, and not only for those that are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct WaitingCalls {
-    /// How many there are.
+    /// The number of calls.
     pub count: usize,
-    /// The ids that are due first, each with the time until then; zero if it is due now.
+    /// The ids that are due first, each with the time until it is due; zero if it is due now.
     pub calls: Vec<(String, Duration)>,
 }
 
@@ -197,7 +197,7 @@ impl WaitingCalls {
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ClaimRequest {
-    /// The keys of the function's calls.
+    /// The keys of the function's durable calls.
     pub book: DurableBook,
     /// The id that is debounced.
     pub id: Arc<str>,
@@ -240,7 +240,7 @@ pub enum DurableClaim {
     Gone,
     /// The call is due in this time.
     NotYet(Duration),
-    /// Another run is in progress, under a lock that lasts this long unless it is renewed.
+    /// Another run is in progress, whose lock lasts this long unless it is renewed.
     Running(Duration),
     /// The call may run; the token holds the run's lock.
     #[non_exhaustive]
@@ -282,7 +282,7 @@ impl DurableClaim {
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct FinishRequest {
-    /// The keys of the function's calls.
+    /// The keys of the function's durable calls.
     pub book: DurableBook,
     /// The id that is debounced.
     pub id: Arc<str>,
@@ -299,7 +299,8 @@ pub struct FinishRequest {
 }
 
 impl FinishRequest {
-    /// Creates a request to finish a run that did not fail, of the call with this number.
+    /// Creates a request to finish a run that did not fail, with the number of its call and its
+    /// generation.
     #[must_use]
     pub fn new(
         book: DurableBook,
@@ -323,29 +324,29 @@ impl FinishRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DurableFinish {
-    /// The token does not hold the run's lock: either the lock was lost before, and the call is run
-    /// once more; or an earlier request has already finished this run.
+    /// The token does not hold the run's lock: either the lock was lost, and the call will be run
+    /// again; or an earlier request has already finished this run.
     Lost,
     /// The call is done.
     Done,
-    /// The id was called again in the meantime.
+    /// The id was called again in the meantime: only the newer call will run.
     Again,
-    /// The call is tried once more, in this time.
+    /// The run has failed, and the call is tried again after this time.
     Retry(Duration),
-    /// The call was set aside.
+    /// The run has failed, and the call was set aside.
     SetAside,
 }
 
-/// A request to take back one of the calls that have failed for good.
+/// A request to take back one of the calls that were set aside.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct TakeBackRequest {
-    /// The keys of the function's calls.
+    /// The keys of the function's durable calls.
     pub book: DurableBook,
     /// The id that is debounced.
     pub id: Arc<str>,
-    /// If true, the call is run again, unless its id was called again since; if false, it is
-    /// forgotten.
+    /// If true, the call is run again, unless a newer call of its id is kept; if false, it is
+    /// deleted.
     pub again: bool,
 }
 
@@ -356,14 +357,14 @@ impl TakeBackRequest {
         Self { book, id: id.into(), again: true }
     }
 
-    /// Creates a request to forget the call of this id.
+    /// Creates a request to delete the call of this id.
     #[must_use]
     pub fn forget(book: DurableBook, id: impl Into<Arc<str>>) -> Self {
         Self { book, id: id.into(), again: false }
     }
 }
 
-/// A durable call that has failed as often as it is allowed to.
+/// A durable call that was set aside, because it has failed as often as it is allowed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SetAside {

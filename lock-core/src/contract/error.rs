@@ -1,4 +1,4 @@
-//! Why a store could not do what it was asked.
+//! The reason why a store could not do what it was asked to do.
 
 use std::{
     borrow::Cow,
@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-/// Why a store could not do what it was asked.
+/// The reason why a store could not do what it was asked to do.
 ///
-/// The difference matters: a request that was not answered may have taken a lock, and is undone; a
+/// The variants matter: a request that was not answered may have taken a lock, so it is undone; a
 /// request that was refused has changed nothing.
 ///
 /// ```
@@ -27,7 +27,7 @@ use std::{
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No answer, or none in time: the operation may or may not have taken effect.
+    /// There was no answer, or not in time: the operation may or may not have taken effect.
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
     /// The store refused: the operation did not take effect.
     Rejected(Arc<dyn std::error::Error + Send + Sync>),

@@ -58,7 +58,7 @@ pub enum IfHeld {
     /// Keeps the place in the queue that belongs to this ticket, or takes it again. `None` if the
     /// waiter does not know its ticket, because the answer to an earlier request was lost.
     KeepWaiting(Option<u64>),
-    /// Takes the lock over, if it is held by this token.
+    /// Takes the lock over if this token holds it; otherwise changes nothing.
     Adopt(Token),
 }
 
@@ -90,17 +90,17 @@ pub enum Acquisition {
         /// Whether others wait for the lock, as far as the operation has seen.
         contended: bool,
     },
-    /// Another token holds the lock (for an adoption: the token named does not hold it).
+    /// Another token holds the lock (for an adoption: the named token does not hold it).
     #[non_exhaustive]
     Held {
         /// How long the holder keeps the lock unless it renews it; `None` if it never expires, zero
         /// if nobody holds the lock that was to be adopted.
         remaining: Option<Duration>,
-        /// The token's ticket in the queue, if it waits there: larger than every ticket drawn
-        /// before it.
+        /// The token's ticket in the queue, if it waits there: larger than every ticket that was
+        /// drawn earlier.
         ticket: Option<u64>,
         /// Whether the holder is a connected client that notifies the waiters when it releases the
-        /// lock. Other holders release it silently, so those who wait for one of them ask several
+        /// lock. Other holders release it silently, so their waiters repeat the request several
         /// times a second.
         notifies: bool,
     },
@@ -129,8 +129,8 @@ impl Acquisition {
         self
     }
 
-    /// Sets the ticket with which the token waits in the queue, and whether the holder notifies the
-    /// waiters there, if the lock is held by another token.
+    /// Sets the ticket with which the token waits in the queue, and whether the holder notifies its
+    /// waiters, if this is an answer for a held lock.
     #[must_use]
     pub fn waiting(mut self, its_ticket: u64, holder_notifies: bool) -> Self {
         if let Self::Held { ticket, notifies, .. } = &mut self {
@@ -148,7 +148,8 @@ pub struct RenewRequest {
     pub key: Arc<str>,
     /// The token that should hold it.
     pub token: Token,
-    /// How long the lock lasts from now on; whole milliseconds.
+    /// How long the lock lasts, counted from when the store receives the request; whole
+    /// milliseconds.
     pub lease: Duration,
 }
 

@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-/// What a store tells a client. A notice about a lock or a call contains the number in one of the
-/// client's tokens.
+/// A notice from a store to a client. A notice about a lock or a call contains the number in one of
+/// the client's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The lock was handed to this waiter, or its state has changed and the waiter should ask
-    /// again. Also sent for a debounced call whose burst has run.
+    /// The lock was handed to this waiter, or the state of the lock has changed and the waiter
+    /// should repeat its request. Also sent for a debounced call whose burst has run.
     Granted {
         /// The number in the token.
         number: u64,
     },
-    /// Others wait for the lock that this token holds.
+    /// Another token waits for the lock that this token holds.
     Contended {
         /// The number in the token.
         number: u64,
@@ -28,10 +28,10 @@ pub enum Notice {
         /// The number in the token.
         number: u64,
     },
-    /// Notices arrive from now on, in this way; earlier ones may have been lost.
+    /// From now on, notices arrive in this way; earlier notices may have been lost.
     Connected(Delivery),
-    /// A different server answers from now on, which may not have the data of the previous one:
-    /// every held lock has to be checked.
+    /// From now on, a different server answers, which may not have the data of the previous one:
+    /// every held lock must be checked.
     Replaced,
 }
 
@@ -45,7 +45,7 @@ pub enum Notice {
 pub enum Delivery {
     /// No notices: waiters poll, backing off to four times a second.
     Polling = 0,
-    /// On a connection of their own.
+    /// On a separate connection.
     PubSub = 1,
     /// On the connection that carries the requests, or inside this process.
     Push = 2,

@@ -20,12 +20,12 @@ use crate::Token;
 pub struct Holder {
     /// The token of the holder.
     pub token: Token,
-    /// How long it keeps the lock unless it renews it; `None` if it never expires.
+    /// How long the holder keeps the lock unless it renews it; `None` if the lock never expires.
     pub remaining: Option<Duration>,
     /// How many tokens wait in the queue.
     pub waiters: usize,
     /// How long ago the token was made, by the store's clock; `None` if the token does not contain
-    /// that time. Its client may have waited since then.
+    /// that time. Its client may first have waited for the lock.
     pub held_for: Option<Duration>,
 }
 
@@ -99,7 +99,7 @@ impl ForceReleaseRequest {
     }
 }
 
-/// What a client says about itself, for operators who ask who holds a lock.
+/// The record in which a client describes itself, for operators who ask who holds a lock.
 ///
 /// ```
 /// # mod lock { pub mod store { pub use lock_core::contract::*; } }
@@ -184,7 +184,7 @@ pub enum ScanFor {
     Debounces,
     /// Functions with durable calls that wait.
     Waiting,
-    /// Functions with durable calls that have failed for good.
+    /// Functions with durable calls that were set aside.
     SetAside,
 }
 
@@ -210,7 +210,7 @@ impl ScanFor {
     }
 }
 
-/// A request for one page of the ids for which a store keeps something.
+/// A request for one page of the ids that have an entry in a store.
 #[derive(Clone, Debug, Hash)]
 #[non_exhaustive]
 pub struct ScanRequest {
@@ -220,7 +220,7 @@ pub struct ScanRequest {
     pub prefix: Arc<str>,
     /// What the ids begin with.
     pub ids: Arc<str>,
-    /// Where the previous page [ended](ScanPage::next); `None` for the first one.
+    /// Where the previous page [ended](ScanPage::next); `None` for the first page.
     pub cursor: Option<Arc<str>>,
     /// Roughly how many keys the store looks at for one page.
     pub count: usize,
@@ -258,7 +258,7 @@ impl ScanRequest {
         self
     }
 
-    /// Returns the id in this key, if the request looks for it.
+    /// Returns the id in this key, if the request looks for that id.
     ///
     /// ```
     /// # mod lock { pub mod store { pub use lock_core::contract::{ScanFor, ScanRequest}; } }
@@ -279,13 +279,13 @@ impl ScanRequest {
 /// The answer to a [`ScanRequest`].
 ///
 /// An id that exists from the first page to the last is in at least one page, and may be in
-/// several. If parts of the store move in the meantime, some ids may be missing.
+/// several. If parts of the store move in between, some ids may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ScanPage {
     /// The ids, in any order.
     pub ids: Vec<Arc<str>>,
-    /// Where the next page begins; `None` if this is the last one.
+    /// Where the next page begins; `None` if this is the last page.
     pub next: Option<Arc<str>>,
 }
 

@@ -299,7 +299,7 @@ impl<C> Bursts<C> {
     /// refused.
     pub(super) fn run_lost(&mut self, ownership: u64, shared: &mut Shared<C>) {
         for number in self.untaken.remove(&ownership).unwrap_or_default() {
-            let lost = "the run that was to cover this call was lost before it began";
+            let lost = "the run that would have covered this call was lost before it began";
             self.answer(number, Err(Refusal::Lost(lost)), shared);
         }
     }

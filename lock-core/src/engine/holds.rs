@@ -282,12 +282,13 @@ impl Holds {
         let hold = self.named(name).ok_or(Refusal::Lost(NOT_HELD))?;
         let until = hold.lease.deadline() + by;
         if until > hold.lease.end() {
-            let message = "`hold_at_most` ends before that: extend by less, or allow more";
+            let message = "the extended lease would end after `hold_at_most`: extend by less, or \
+                           raise `hold_at_most`";
             return Err(Refusal::Invalid(message.to_owned()));
         }
         if until.after(now) > LONGEST_LEASE {
             return Err(Refusal::Invalid(format!(
-                "a lease may last {LONGEST_LEASE:?} at most: extend by less"
+                "a lease may last at most {LONGEST_LEASE:?}: extend by less"
             )));
         }
         let (key, token) = (Arc::clone(&hold.key), hold.token.clone());

@@ -128,7 +128,7 @@ impl<C> Polled<C> {
                 // This answer covers the earlier tries as well: they reached the store first.
                 poller.may_hold = false;
                 let next = poller.wait.held(now);
-                let lost = Refusal::Lost("the store does not hold the lock for this token");
+                let lost = Refusal::Lost("this token does not hold the lock");
                 if poller.adopt.is_some() { Err(lost) } else { next }
             }
             Err(error) if error.is_refusal() => Err(Refusal::Failed(error, Aftermath::Undone)),

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     let Some(detached) = args.detached else { return };
     if args.durable.is_some() {
-        let text = "a durable call is kept in the store, and runs even if its caller is gone; \
+        let text = "a durable call is kept in the store, and runs even if its caller goes away; \
                     leave `detached` out";
         mistakes.push(Error::new(detached, text));
         return;
@@ -45,8 +45,8 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
             FnArg::Typed(argument) => {
                 if let Some(place) = borrowed(&argument.ty) {
                     let text = "a detached call goes on without its caller, so it cannot borrow \
-                                from it; take this by value, as `String` for `&str` or `Arc<T>` \
-                                for `&T`";
+                                from it; take this by value, such as `String` instead of `&str`, \
+                                or `Arc<T>` instead of `&T`";
                     mistakes.push(Error::new(place, text));
                 }
             }

@@ -40,8 +40,9 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     if let Some(limit) = limit.and_then(|limit| limit.length.expression()) {
         for name in names::used(limit) {
             if function.binds(&name) {
-                let text = "the bound of a durable run is the same for all calls, since other \
-                            processes run them; write one that does not depend on the arguments";
+                let text = "`hold_at_most` is the same for all calls of a durable function, \
+                            because other processes also run them; write a value that does not \
+                            depend on the arguments";
                 mistakes.push(Error::new(name.span(), text));
             }
         }
@@ -50,7 +51,7 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
     for argument in &function.sig.inputs {
         match argument {
             FnArg::Receiver(receiver) => {
-                let text = "a durable function is a free function: a call may run in another \
+                let text = "a durable function must be a free function: a call may run in another \
                             process, which has no `self`";
                 mistakes.push(Error::new_spanned(receiver, text));
             }
@@ -64,7 +65,7 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
         _ => true,
     });
     if others.next().is_some() || !borrowed && generics.where_clause.is_some() {
-        let text = "a durable function has no generics: a process that runs a call of another \
+        let text = "a durable function cannot have generics: a process that runs a call of another \
                     process would not know the types";
         mistakes.push(Error::new(function.sig.ident.span(), text));
     }
@@ -72,14 +73,17 @@ pub(crate) fn check(args: &Args, function: &Function, mistakes: &mut Mistakes) {
 
 // Output: whether the argument is borrowed.
 fn check_argument(argument: &PatType, mistakes: &mut Mistakes) -> bool {
-    const BORROWED: &str =
-        "a durable argument is kept in the store: take it by value, as `String` for `&str`";
+    const BORROWED: &str = "a durable argument is kept in the store: take it by value, such as \
+                            `String` instead of `&str`";
     struct Borrowed(Option<(Span, &'static str)>);
     impl VisitMut for Borrowed {
         fn visit_type_mut(&mut self, ty: &mut Type) {
             let text = match ty {
                 Type::Reference(_) => BORROWED,
-                Type::ImplTrait(_) => "a durable argument is read from the store: name its type",
+                Type::ImplTrait(_) => {
+                    "a durable argument is read from the store: write its type instead of `impl \
+                     Trait`"
+                }
                 _ => return syn::visit_mut::visit_type_mut(self, ty),
             };
             self.0.get_or_insert((ty.span(), text));
@@ -197,10 +201,9 @@ pub(crate) fn durable(
         function.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect();
     let about = format!("Runs the durable calls of [`{text}`](fn@{text}).");
     let register = format!(
-        "Lets this process run the calls of [`{text}`](fn@{text}) that others have made, on this \
-         Tokio runtime, for as long as `locks` is in use. Calling the function has the same \
-         effect.\n\n\
-         # Errors\n\n`Invalid` outside of a Tokio runtime."
+        "Lets this process run the calls of [`{text}`](fn@{text}) that others have made, on the \
+         current Tokio runtime, for as long as `locks` is in use. Calling the function has the \
+         same effect.\n\n# Errors\n\n`Invalid` outside of a Tokio runtime."
     );
     quote_spanned! {span=>
         #keep

@@ -28,19 +28,19 @@ use crate::{Error, Holder, context::Context};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DebounceStatus {
-    /// The time until the waiting call is due; `None` if no call waits, zero if the call waits for
-    /// a run to end.
+    /// The time until the waiting call is due; `None` if no call waits, zero if the call is due,
+    /// for example while it waits for a run to end.
     pub waiting: Option<Duration>,
     /// The holder of the current run; `None` if there is none.
     pub running: Option<Holder>,
-    /// What remains of the lease of that run; `None` if there is none, [`Duration::MAX`] if it
-    /// never expires.
+    /// What remains of the lease of that run; `None` if there is no run, [`Duration::MAX`] if the
+    /// lease never expires.
     pub remaining: Option<Duration>,
 }
 
 impl Debounce {
-    /// Returns whether a call waits, and who runs one. A lock of the same id has nothing to do with
-    /// it.
+    /// Returns whether a call waits, and who runs a call. A lock with the same id plays no part in
+    /// this.
     ///
     /// # Errors
     ///

@@ -6,8 +6,9 @@ use lock_core::contract::{DueRequest, SetAside, TakeBackRequest};
 
 use crate::{Error, context::Context};
 
-/// The durable calls of one function, for operators. Needs neither the code of the function nor a
-/// worker that runs them. Created by [`Locks::durable_calls`](crate::Locks::durable_calls).
+/// The durable calls of one function, for operators. The methods need neither the code of the
+/// function nor a process that runs its calls. Created by
+/// [`Locks::durable_calls`](crate::Locks::durable_calls).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -43,7 +44,7 @@ pub struct DurableCalls {
 pub struct Waiting {
     /// How many calls wait or run.
     pub count: usize,
-    /// Those that are due first, at most as many as were asked for.
+    /// The calls that are due first, at most as many as were requested.
     pub calls: Vec<WaitingCall>,
 }
 
@@ -70,10 +71,10 @@ pub struct Waiting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitingCall {
-    /// Its id.
+    /// The id of the call.
     pub id: String,
-    /// The time until a worker looks at it: zero if it is due; while it runs, the time until the
-    /// lease of its run ends.
+    /// The time until a worker looks at the call: zero if it is due; while it runs, the time until
+    /// the lease of its run ends.
     pub due_in: Duration,
 }
 
@@ -82,7 +83,8 @@ impl DurableCalls {
         Self { context: context.clone(), name: name.into() }
     }
 
-    /// Returns how many calls wait or run, and at most `limit` of them, those that are due first.
+    /// Returns how many calls wait or run, and lists at most `limit` of them: those that are due
+    /// first.
     ///
     /// # Errors
     ///
@@ -118,11 +120,12 @@ impl DurableCalls {
         Ok(Waiting { count: waiting.count, calls })
     }
 
-    /// Lists the calls that were set aside, because they have failed on all of their tries.
+    /// Lists the calls that were set aside because all of their tries have failed.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a name that is not allowed; `Unavailable`, `Rejected`, `Closed`, as for a lock.
+    /// `Unsupported` if the store does not support durable calls; `Invalid` for a name that is not
+    /// allowed; `Unavailable`, `Rejected`, `Closed`, as for a lock.
     ///
     /// # Cancel safety
     ///
@@ -150,15 +153,16 @@ impl DurableCalls {
         aside.map_err(|error| error.on(&self.name))
     }
 
-    /// Runs a set-aside call again, with all its tries. Returns false if no call of this id was set
-    /// aside.
+    /// Runs a set-aside call again, with its full number of tries. Returns false if no call of this
+    /// id was set aside.
     ///
-    /// If the id was called again since, the newer call counts. A process that has registered the
-    /// function looks for the call within a few seconds.
+    /// If the id was called again in the meantime and that call is still kept, only the newer call
+    /// runs. A process that has registered the function finds the call within a few seconds.
     ///
     /// # Errors
     ///
-    /// `Invalid` for a name that is not allowed; `Unavailable`, `Rejected`, `Closed`, as for a lock.
+    /// `Unsupported` if the store does not support durable calls; `Invalid` for a name that is not
+    /// allowed; `Unavailable`, `Rejected`, `Closed`, as for a lock.
     ///
     /// # Cancel safety
     ///
@@ -190,7 +194,8 @@ impl DurableCalls {
     ///
     /// # Errors
     ///
-    /// `Invalid` for a name that is not allowed; `Unavailable`, `Rejected`, `Closed`, as for a lock.
+    /// `Unsupported` if the store does not support durable calls; `Invalid` for a name that is not
+    /// allowed; `Unavailable`, `Rejected`, `Closed`, as for a lock.
     ///
     /// # Cancel safety
     ///

@@ -53,17 +53,18 @@ const LONGEST_ARGUMENTS: usize = 1 << 20;
 /// before.
 const RETRY: (u32, Duration) = (5, Duration::from_secs(1));
 
-/// A debounced function whose calls are kept in the store; made by
+/// A debounced function whose calls are kept in the store; created by
 /// [`Debounce::durable`](crate::Debounce::durable).
 ///
-/// A call is safe once [`call`](Self::call) has returned: if this process dies, any other that has
-/// registered the function runs it. It is run **at least once**: a run whose process died, or whose
-/// lock was lost, is repeated, so effects should check the run's
+/// A call is safe once [`call`](Self::call) has returned: if this process dies, another process
+/// that has registered the function runs it. A call is run **at least once**: a run whose process
+/// died, or whose lock was lost, is repeated, so the receiver of its effects should check the run's
 /// [generation](DurableRun::generation). A call whose run fails is tried again. Once it has failed
 /// as often as [`retry`](Self::retry) allows, it is set aside, not dropped.
 ///
 /// Calls are as durable as the store: in Redis, that depends on its persistence and its replicas;
-/// in memory, they last until the process ends. They are kept for thirty days after the last call.
+/// in memory, they last until the process ends. The calls of a function are kept for thirty days
+/// after its last call.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -121,13 +122,13 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Returns the number of the call, larger than that of every call of its id before.
+    /// Returns the number of the call, which is larger than that of every earlier call of its id.
     #[must_use]
     pub fn call(&self) -> u64 {
         self.call
     }
 
-    /// Returns the time until the call is due, if no newer one takes its place.
+    /// Returns the time until the call is due, unless a newer call takes its place.
     #[must_use]
     pub fn due_in(&self) -> Duration {
         self.due_in
@@ -158,14 +159,14 @@ impl<A> Durable<A> {
         }
         let runtime = Handle::try_current().map_err(|_| {
             Error::invalid(
-                "a durable function is run by the Tokio runtime that it is registered on, and this \
-                 is outside of one: register it in a task",
+                "a durable function runs on the Tokio runtime on which it is registered, and there \
+                 is none here: register it in a task",
             )
         })?;
         if !runtime::has_timers() {
             return Err(Error::invalid(
-                "a durable function needs the timers of the Tokio runtime that it is registered on: \
-                 build it with `enable_time` or `enable_all`",
+                "a durable function needs the timers of the Tokio runtime on which it is \
+                 registered: build it with `enable_time` or `enable_all`",
             ));
         }
         let types = (TypeId::of::<A>(), TypeId::of::<F>());
@@ -176,7 +177,8 @@ impl<A> Durable<A> {
                     Box::pin(async move { body.await.failure() })
                 }
                 Err(error) => {
-                    let failure = format!("its arguments cannot be read here: {error}");
+                    let failure =
+                        format!("the arguments cannot be deserialized in this process: {error}");
                     Box::pin(std::future::ready(Some(failure)))
                 }
             }
@@ -204,8 +206,8 @@ impl<A> Durable<A> {
         }
         if registered.hold_at_most != hold_at_most {
             return Err(Error::invalid(format!(
-                "`{name}` is registered with another `hold_at_most` ({:?}, now {hold_at_most:?}): \
-                 the runs of one function have one bound",
+                "the durable function `{name}` is already registered with another `hold_at_most` \
+                 ({:?}, now {hold_at_most:?}): all registrations must give the same bound",
                 registered.hold_at_most
             )));
         }
@@ -238,11 +240,11 @@ impl<A> Durable<A> {
     }
 
     /// Sets how often a call is tried in total, and the pause before the second try. Each further
-    /// pause is twice the one before, at most an hour. Default: 5 times, 1 s.
+    /// pause is twice as long as the previous one, up to an hour. Default: 5 times, 1 s.
     ///
-    /// The setting is kept with each call that is made through this value. Other values of the same
-    /// function have their own, and a process that runs a call of another process uses the setting
-    /// of the caller.
+    /// The setting is stored with each call that is made through this value. Other values of the
+    /// same function have their own setting, and a process that runs a call of another process uses
+    /// the setting of the caller.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -265,28 +267,29 @@ impl<A> Durable<A> {
         self
     }
 
-    /// Keeps the call in the store: once this returns, the call is run, `wait` later, unless a
-    /// newer one takes its place.
+    /// Stores the call: once this has returned, the call will run `wait` later, unless a newer call
+    /// takes its place.
     ///
     /// # Errors
     ///
-    /// - `Unavailable` if the store did not answer for two seconds: the call may be kept or not,
-    ///   and can be made again.
+    /// - `Unavailable` if the store did not answer for two seconds: the call may or may not be
+    ///   stored, and can be made again.
     /// - `Rejected`, `Closed` as for a lock.
     /// - `Invalid` for an id that is not allowed, for arguments of more than 1 MiB of JSON, or for
-    ///   arguments that do not read back as they were written: such a call would never run.
+    ///   arguments that do not deserialize to what was serialized: such a call would never run, or
+    ///   would run with other arguments.
     ///
     /// # What reads back
     ///
-    /// Arguments are written as JSON, read back, and written once more; both texts must say the
-    /// same. So a float that is not finite, or a map whose keys are not text or numbers, is
-    /// refused. A value that is written in the same way as another one is not detected:
-    /// `Some(None)` of an `Option<Option<_>>` runs as `None`, an `Option<f64>` of NaN as `None`,
-    /// and a field with `#[serde(skip)]` has its default value in the run.
+    /// Arguments are serialized to JSON, deserialized, and serialized again; both texts must be
+    /// equal, except for the order of items and fields. So a float that is not finite, or a map
+    /// whose keys are not text or numbers, is refused. Different values that have the same JSON are
+    /// not detected: `Some(None)` of an `Option<Option<_>>` runs as `None`, an `Option<f64>` of NaN
+    /// as `None`, and a field with `#[serde(skip)]` has its default value in the run.
     ///
     /// # Cancel safety
     ///
-    /// The call may be kept or not if the future is dropped.
+    /// The call may or may not be stored if the future is dropped.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -317,8 +320,8 @@ impl<A> Durable<A> {
         self.context.prefix().check_id(&self.id)?;
         if arguments.len() > LONGEST_ARGUMENTS {
             let message = format!(
-                "the arguments are {} bytes of JSON, and {LONGEST_ARGUMENTS} are allowed: keep them \
-                 elsewhere and pass a reference",
+                "the arguments have {} bytes of JSON, and at most {LONGEST_ARGUMENTS} are allowed: \
+                 store them elsewhere, and pass a reference",
                 arguments.len()
             );
             return Err(Error::invalid(message).on(&self.id));
@@ -375,10 +378,11 @@ impl<A> Durable<A> {
         aside.map_err(|error| error.on(&self.id))
     }
 
-    /// Runs the set-aside call of this id again, with all its tries. Returns false if none was set
-    /// aside.
+    /// Runs the set-aside call of this id again, with its full number of tries. Returns false if
+    /// none was set aside.
     ///
-    /// If the id was called again since, the newer call counts.
+    /// If the id was called again in the meantime and that call is still kept, only the newer call
+    /// runs.
     ///
     /// # Errors
     ///
@@ -457,22 +461,23 @@ impl<A> Durable<A> {
 pub(crate) fn encode<A: Serialize + DeserializeOwned>(arguments: &A) -> Result<String, Error> {
     let write = |arguments: &A| {
         serde_json::to_string(arguments).map_err(|error| {
-            Error::invalid(format!("the arguments could not be written as JSON: {error}"))
+            Error::invalid(format!("the arguments could not be serialized to JSON: {error}"))
         })
     };
     let written = write(arguments)?;
     let read: A = serde_json::from_str(&written).map_err(|error| {
         Error::invalid(format!(
-            "the arguments do not read back from JSON, so the call would never run: {error}. \
-             Floats must be finite, and each field that is written must be one that can be read"
+            "the arguments cannot be deserialized from their JSON, so the call would never run: \
+             {error}. Floats must be finite, and each field that is serialized must also be \
+             deserializable"
         ))
     })?;
     if says_the_same(&written, &write(&read)?) {
         return Ok(written);
     }
     Err(Error::invalid(
-        "the arguments that were read back from JSON differ from those that were written: each \
-         field must be read as it is written",
+        "the arguments that were deserialized from JSON differ from those that were serialized: \
+         each field must deserialize to the same value",
     ))
 }
 

@@ -70,9 +70,9 @@ impl DurableRun {
         &self.id
     }
 
-    /// Returns a number larger than that of every run of this id before, so that an older run can
-    /// be kept from changing what a newer one has changed. It is the [fencing
-    /// token](LockGuard::fencing_token) of the run's lock.
+    /// Returns a number that is larger than that of every earlier run of this id, so that a
+    /// resource can refuse the writes of an older run after those of a newer one. It is the
+    /// [fencing token](LockGuard::fencing_token) of the run's lock.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -97,7 +97,7 @@ impl DurableRun {
         self.guard.fencing_token()
     }
 
-    /// Returns the number of this try of the call; the first is 1.
+    /// Returns the number of this try of the call, counted from 1.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -154,7 +154,7 @@ impl DurableRun {
     }
 }
 
-/// What a durable function may return: whether it has failed, and why.
+/// The output of a durable function: whether the run has failed, and why.
 ///
 /// ```
 /// use lock::DurableOutput;
@@ -177,7 +177,7 @@ impl DurableRun {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a durable function cannot return `{Self}`",
-    label = "says neither that it is done nor that it has failed",
+    label = "does not say whether the run has failed",
     note = "return `()` or a `Result<_, E>` where `E: Display`"
 )]
 pub trait DurableOutput {

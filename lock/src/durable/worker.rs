@@ -123,7 +123,7 @@ async fn carry_out(
             let body = run_under(&guard, OnLost::Stop, body);
             let Some(limit) = registered.hold_at_most else { return body.await };
             let late =
-                |_| Ok(Some(format!("it has run for all of its `hold_at_most` of {limit:?}")));
+                |_| Ok(Some(format!("the run has exceeded its `hold_at_most` of {limit:?}")));
             time::timeout(limit, body).await.unwrap_or_else(late)
         })
     };
@@ -131,7 +131,7 @@ async fn carry_out(
         Ok(Ok(failure)) => failure,
         // The call is run again by the next holder of the lock.
         Ok(Err(_lost)) => return tell(&context, &registered, (&id, &guard), "lost", None),
-        Err(error) if error.is_panic() => Some("it has panicked".to_owned()),
+        Err(error) if error.is_panic() => Some("the run has panicked".to_owned()),
         // The runtime is shutting down.
         Err(_) => return,
     };

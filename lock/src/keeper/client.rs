@@ -427,7 +427,7 @@ impl Held {
         let hold = self.hold();
         let extended = self.owner().answered(None, |to| Command::Extend(hold.name, by, to));
         // If the holder found the deadline passed before the answer came, the lock stays lost.
-        let late = || Error::lost("its deadline had passed before the answer came");
+        let late = || Error::lost("the deadline of the lock had passed before the answer came");
         let extended = extended.await.and_then(|_| hold.is_held().then_some(()).ok_or_else(late));
         extended.map_err(|error| error.on(&hold.lock.id))
     }

@@ -187,5 +187,5 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, StoreError> {
 }
 
 fn panicked() -> StoreError {
-    StoreError::unavailable("the store has panicked: its message is on the standard error output")
+    StoreError::unavailable("the store has panicked: see the panic message on standard error")
 }

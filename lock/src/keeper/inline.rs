@@ -84,8 +84,8 @@ impl<O: Owner> InlineRunner<O> {
     pub(super) fn ensure_timers(self: &Arc<Self>) -> Result<(), Error> {
         let current = Handle::try_current().map_err(|_| {
             Error::invalid(
-                "an embedded store is served by the caller's Tokio runtime, and this is outside \
-                 of one: call from a task, or use a Redis store",
+                "an embedded store is served by the caller's Tokio runtime, and there is none \
+                 here: make the call in a task, or use a Redis store",
             )
         })?;
         let id = current.id();
@@ -131,7 +131,8 @@ impl<O: Owner> InlineRunner<O> {
             (true, false) => Error::panicked(),
             (false, false) => Error::new(
                 ErrorKind::Unavailable,
-                "the Tokio runtime of this call was shut down: call from one that runs",
+                "the Tokio runtime of this call was shut down: make the call on a runtime that is \
+                 running",
             ),
         }
     }

@@ -24,11 +24,11 @@ pub(super) fn error(refusal: Refusal) -> Error {
 
 fn words(aftermath: Aftermath) -> &'static str {
     match aftermath {
-        Aftermath::Undone => "what was begun is undone in the background",
-        Aftermath::Repeated => "it is tried again in the background",
-        Aftermath::Unknown => "it may or may not have been done",
+        Aftermath::Undone => "any effect of the request is undone in the background",
+        Aftermath::Repeated => "the request is repeated in the background",
+        Aftermath::Unknown => "the request may or may not have taken effect",
         Aftermath::Nothing => "nothing was changed",
-        Aftermath::NotSent => "it was not sent",
+        Aftermath::NotSent => "the request was not sent",
     }
 }
 
@@ -59,7 +59,7 @@ fn failed(error: &StoreError, aftermath: Aftermath) -> Error {
             "the store did not answer, so the outcome is not known: check that it is running and \
              can be reached; {without_answer}"
         ),
-        _ => "the store refused, and nothing was changed: see what the source of this error says"
+        _ => "the store refused the request, and nothing was changed: see the source of this error"
             .to_owned(),
     };
     Error::new(kind, text).caused_by(Arc::clone(source))

@@ -98,10 +98,10 @@ pub fn begin_under<const N: usize>(
     };
     for (number, Wanted { request, .. }) in wanted.iter().enumerate() {
         if let Some(outer) = request.as_ref().ok().and_then(Request::outer) {
-            let message = "a detached call takes this lock in a task of its own, and the code that \
-                           calls it runs under the lock and would wait for itself: call it after \
-                           the lock is released, or leave `detached` out and add `reentrant` to \
-                           the `#[locked]`";
+            let message = "a detached call takes this lock in a separate task, but its caller \
+                           already runs under the lock and would wait for itself: make the call \
+                           after the lock is released, or leave `detached` out and add `reentrant` \
+                           to the `#[locked]`";
             let error = Error::new(ErrorKind::Deadlock, message).on(outer.shared_id());
             return Err((number, error));
         }

@@ -15,8 +15,9 @@ pub type DetachedCall<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Error>>
 /// What a detached function must return.
 #[diagnostic::on_unimplemented(
     message = "a detached call cannot return a value of type `{Self}`",
-    label = "this is not `Send`, so it stays in the task of the call",
-    note = "a detached call runs in a task of its own, so what it returns must be `Send`, as `Box<dyn Error + Send + Sync>` is for `Box<dyn Error>`"
+    label = "this is not `Send`, so it cannot leave the task of the call",
+    note = "a detached call runs in a separate task, so its output must be `Send`, such as \
+            `Box<dyn Error + Send + Sync>` instead of `Box<dyn Error>`"
 )]
 pub trait DetachedOutput: Sized {
     /// Runs a call in a task of its own, which goes on if the caller goes away.
@@ -49,8 +50,8 @@ fn detach<T: Send + 'static>(call: DetachedCall<T>) -> DetachedTask<T> {
     DetachedTask(match Handle::try_current() {
         Ok(runtime) => Ok(spawn_on(&runtime, call)),
         Err(_) => Err(Error::invalid(
-            "a detached call is run by the Tokio runtime of its caller, and this is outside of one: \
-             call it in a task",
+            "a detached call runs on the Tokio runtime of its caller, and there is none here: make \
+             the call in a task",
         )),
     })
 }

@@ -7,7 +7,7 @@ use crate::{Debounce, Durable, DurableOutput, DurableRun, Error, Locks, Receipt}
 /// The arguments of a durable function, as one value.
 #[diagnostic::on_unimplemented(
     message = "arguments of the types `{Self}` cannot be kept in the store",
-    label = "not all of these can be written and read by serde",
+    label = "serde cannot serialize and deserialize all of these",
     note = "derive `serde::Serialize` and `serde::Deserialize` for each type"
 )]
 pub trait Stored: serde::Serialize + serde::de::DeserializeOwned + Send + 'static {}

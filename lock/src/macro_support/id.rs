@@ -39,7 +39,7 @@ impl Id {
 
         // Writing to a `String` never fails. A value that cannot be shown would give the id of
         // another one, so this panics, as `format!` does.
-        write!(Escaped(&mut self.0), "{value}").expect("a value of an id cannot be shown");
+        write!(Escaped(&mut self.0), "{value}").expect("a value in an id could not be formatted");
     }
 
     /// Returns the id.
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a value of an id cannot be shown")]
+    #[should_panic(expected = "a value in an id could not be formatted")]
     fn a_value_that_is_shown_in_part_gives_no_id() {
         struct Half;
         impl Display for Half {

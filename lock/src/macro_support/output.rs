@@ -29,8 +29,9 @@ pub fn output_of<T, E>(_: &Result<T, E>) -> PhantomData<T> {
 /// What an argument must be for `or_else` to use it.
 #[diagnostic::on_unimplemented(
     message = "`or_else` cannot use an argument of type `{Self}`",
-    label = "this is gone when `or_else` runs",
-    note = "the body takes all arguments, and they are dropped before the release; only those that are `Copy`, such as shared references and numbers, are still there"
+    label = "this is dropped before `or_else` runs",
+    note = "the body takes all arguments, and they are dropped before the release; only those that \
+            are `Copy`, such as shared references and numbers, are still available"
 )]
 pub trait Copied {
     /// Does nothing: a call of it says that the argument is used.
@@ -47,7 +48,7 @@ impl<T: Copy> Copied for T {
 // is not `From<lock::Error>`, and name neither way out.
 #[diagnostic::on_unimplemented(
     message = "`#[locked]` cannot report a lock error through `{Self}`",
-    label = "a lock error cannot leave through this type",
+    label = "a lock error cannot be returned as this type",
     note = "return a `Result<_, E>` where `E: From<lock::Error>`",
     note = "or make the value yourself: add `or_else = |error| ..` to the attribute"
 )]
@@ -66,7 +67,7 @@ impl<T, E: From<Error>> LockedOutput for Result<T, E> {
 /// The same for `#[debounced]`, whose output has an `Option` in it.
 #[diagnostic::on_unimplemented(
     message = "`#[debounced]` cannot report a lock error through `{Self}`",
-    label = "a lock error cannot leave through this type",
+    label = "a lock error cannot be returned as this type",
     note = "return a `Result<_, E>` where `E: From<lock::Error>`",
     note = "or make the value yourself: add `or_else = |error| ..` to the attribute"
 )]
@@ -84,7 +85,7 @@ impl<T, E: From<Error>> DebouncedOutput for Result<Option<T>, E> {
 
 /// A return type that has an empty value, for `skip`.
 #[diagnostic::on_unimplemented(
-    message = "`skip` has no empty value of `{Self}`",
+    message = "`skip` has no empty value for `{Self}`",
     label = "this type has no empty value",
     note = "when the lock is busy, `skip` returns the empty value of `()`, `Option<T>`, `Result<(), E>` or `Result<Option<T>, E>`"
 )]

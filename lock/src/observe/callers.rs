@@ -58,7 +58,7 @@ impl Asking {
         match told {
             Told::Granted(hold) => self.granted(hold, waited),
             Told::Superseded => {
-                let what = "another call of the burst runs in the place of this one";
+                let what = "another call of the burst runs in place of this one";
                 self.ended_without("superseded", what, id, waited);
                 measure!(metrics::superseded());
             }
@@ -67,7 +67,7 @@ impl Asking {
             }
             Told::Refused(error) => self.refused(id, waited, error),
             Told::Cancelled => {
-                let what = "nobody waits for the lock any more";
+                let what = "the caller has stopped waiting for the lock";
                 self.ended_without("cancelled", what, id, waited);
             }
         }
@@ -84,7 +84,7 @@ impl Asking {
                     id,
                     mode,
                     fencing_token,
-                    "the lock is handed over inside of this process"
+                    "the lock is handed over within this process"
                 );
             }
             tracing::debug!(
@@ -138,7 +138,7 @@ pub(crate) enum Told<'a, H> {
 fn began(id: &str, mode: Mode, clock: &dyn Clock) -> Moment {
     tell(Level::DEBUG, || {
         let mode = mode.as_str();
-        tracing::debug!(target: "lock", id, mode, "a lock is asked for");
+        tracing::debug!(target: "lock", id, mode, "a lock is requested");
     });
     measure!(metrics::waiters(mode, 1.0));
     clock.now()

@@ -55,11 +55,13 @@ pub(crate) fn durable_ended(
     events.say(Room::Any, move || {
         let what = match outcome {
             "done" => "a durable call is done",
-            "again" => "a durable call is done, and was made again meanwhile",
+            "again" => {
+                "a run of a durable call has ended, and the call was made again in the meantime"
+            }
             "retry" => "a durable call has failed, and is tried again",
             "set_aside" => "a durable call has failed for good, and is set aside",
             "lost" => "a run of a durable call has lost its lock: the call is run again",
-            _ => "a durable call has run, but the store did not report what becomes of it",
+            _ => "a durable call has run, but the store did not report the outcome",
         };
         macro_rules! ended {
             ($level:ident) => {

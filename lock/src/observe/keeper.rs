@@ -116,7 +116,7 @@ pub(crate) fn delivery(events: &Events, delivery: Delivery) {
             Delivery::Polling => tracing::info!(
                 target: "lock",
                 %delivery,
-                "the store does not push: waiters poll four times a second"
+                "the store sends no notices: waiters poll four times a second"
             ),
             _ => tracing::debug!(target: "lock", %delivery, "the store wakes waiters"),
         });

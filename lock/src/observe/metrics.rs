@@ -48,10 +48,10 @@ pub(super) fn describe() {
 
     describe! {
         describe_counter ACQUISITIONS Count "Calls that asked for a lock, by outcome.";
-        describe_histogram WAIT Seconds "From asking for a lock to the answer.";
+        describe_histogram WAIT Seconds "From the request for a lock to its answer.";
         describe_histogram HOLD Seconds "From the grant of a lock to its end.";
         describe_gauge HELD Count "Locks that this process holds.";
-        describe_gauge WAITERS Count "Calls that ask for a lock and have no answer yet.";
+        describe_gauge WAITERS Count "Calls that wait for an answer to their request for a lock.";
         describe_counter LOST Count "Locks that were lost while they were held, by reason.";
         describe_counter HAND_OVERS Count "Locks that passed from one caller to the next in this process.";
         describe_histogram RENEWAL Seconds "From sending a batch of renewals to its answer.";
@@ -59,7 +59,7 @@ pub(super) fn describe() {
         describe_counter STORE_ERRORS Count "Calls of the store that failed, by kind.";
         describe_counter DEBOUNCE_RUNS Count "Debounced calls that ran.";
         describe_counter DEBOUNCE_SUPERSEDED Count "Debounced calls that were superseded.";
-        describe_counter LEFT_OUT Count "Events and measurements that there was no room for.";
+        describe_counter LEFT_OUT Count "Events and measurements for which there was no room.";
     }
     #[cfg(feature = "redis")]
     describe! {

@@ -15,7 +15,7 @@ use lock_core::{
 
 /// Receives one client's notices from a [`Store`](crate::store::Store).
 ///
-/// Clones belong to the same client. They do not keep it alive.
+/// Clones belong to the same client, and do not keep it alive.
 ///
 /// ```
 /// # use std::sync::{Arc, Mutex};
@@ -73,8 +73,9 @@ impl Listener {
         Self(Arc::new(hear))
     }
 
-    /// Passes a notice on to the client; returns `false` if the client is gone. Never blocks, and
-    /// runs none of the client's code on this thread, so it may be called from within an operation.
+    /// Passes a notice on to the client; returns `false` if the client is gone. This never blocks,
+    /// and runs none of the client's code on this thread, so a store may call it from within an
+    /// operation.
     pub fn notify(&self, notice: Notice) -> bool {
         (self.0)(Some(notice))
     }

@@ -26,9 +26,10 @@ use crate::clock::{Clock, TokioClock};
 
 /// A store in the memory of this process.
 ///
-/// [`Locks::in_memory`](crate::Locks::in_memory) creates one of its own. Create one yourself to let
-/// several `Locks` share it, as several instances of a service would share a Redis server. Clones
-/// refer to the same store. The store uses tokio's clock, which a test can pause.
+/// [`Locks::in_memory`](crate::Locks::in_memory) creates a store for a single `Locks`. Create a
+/// store yourself to let several `Locks` share it, as several instances of a service would share a
+/// Redis server. Clones refer to the same store. The store uses tokio's clock, which a test can
+/// pause.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

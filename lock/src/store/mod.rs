@@ -1,11 +1,11 @@
-//! The contract between the library and the engines that keep its locks.
+//! The contract between the library and the stores that keep its locks.
 //!
-//! Policy (waiting, renewal, deadlines, when a lock counts as lost) is the library's. A store
+//! The library decides on waiting, renewal and deadlines, and when a lock counts as lost. A store
 //! performs one atomic operation at a time and reports what it found. [`MemoryStore`] is the
 //! reference implementation.
 //!
-//! A custom store needs the three required methods of [`Store`]. Everything else is an optional
-//! capability. A call that needs a capability that the store does not offer fails with
+//! A store of your own needs the three required methods of [`Store`]. Everything else is an
+//! optional capability. A call that needs a capability that the store lacks fails with
 //! [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), and the error names what is missing.
 //!
 //! | capability | needed for | offered by |
@@ -14,15 +14,16 @@
 //! | [`AdminStore`] | `extend`, `status`, `list`, `force_release`, `end_run` | [`Store::admin`] |
 //! | [`DebounceStore`] | `debounce`, `#[debounced]` | [`Store::debounce`] |
 //! | [`DurableStore`] | durable debounce | [`Store::durable`] |
-//! | [`EmbeddedStore`] | a store in this process, without a thread of its own | [`Store::embedded`] |
+//! | [`EmbeddedStore`] | a store in this process, which needs no separate thread | [`Store::embedded`] |
 //!
 #![cfg_attr(
     feature = "test-util",
     doc = "[`test_util::contract`](crate::test_util::contract) has tests for each of them."
 )]
-//! `docs/stores.md` in the repository walks through a store on files that has the three methods.
+//! `docs/stores.md` in the repository walks through a store that keeps its locks in files and has
+//! the three methods.
 //!
-//! A store of the three methods, in a map:
+//! A store with the three required methods, which keeps its locks in a map:
 //!
 //! ```
 //! use std::{
@@ -146,36 +147,37 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The answers to a batch: one for each item, in the order of the items.
 pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 
-/// An engine that keeps locks: one atomic operation per method.
+/// A system that keeps locks: one atomic operation per method.
 ///
 /// Implement it to keep locks in another system, or to wrap a store in tests. Three methods are
 /// required; the [module](self) lists the optional capabilities. An implementation must keep these
 /// rules:
 ///
-/// - **Atomic.** Each item of a batch takes effect in one step or not at all, whatever else
-///   happens. A batch as a whole need not be atomic. It is never empty, and contains each pair of
-///   key and token at most once.
-/// - **Idempotent for one token.** The same item sent twice takes effect once, because the library
-///   repeats a request whose answer it did not get. The second answer may differ: after a release,
-///   the token no longer holds the lock. There are two exceptions: [`extend`](AdminStore::extend)
-///   is never repeated, and a repeated [`keep`](DurableStore::keep) is another call.
+/// - **Atomic.** Each item of a batch takes effect in one step or not at all, even if the store or
+///   the connection fails. A batch as a whole need not be atomic. A batch is never empty, and
+///   contains each pair of key and token at most once.
+/// - **Idempotent for one token.** An item that is sent twice takes effect once, because the
+///   library repeats a request whose answer it did not get. The second answer may differ: after a
+///   release, the token no longer holds the lock. There are two exceptions:
+///   [`extend`](AdminStore::extend) is never repeated, and a repeated [`keep`](DurableStore::keep)
+///   counts as another call.
 /// - **In order for one key.** Operations on one key take effect in the order in which their
-///   futures are first polled. This is what lets a release undo the abandoned acquire before it.
-///   Operations on different keys may overtake each other.
-/// - **Bounded.** Every future resolves within a few seconds. An operation whose outcome is not
-///   known answers [`StoreError::Unavailable`], never "not ours".
+///   futures are first polled. This lets a release undo an abandoned acquire that was sent before
+///   it. Operations on different keys may overtake each other.
+/// - **Bounded.** Every future resolves within a few seconds. If its outcome is not known, an
+///   operation answers [`StoreError::Unavailable`], never "not ours".
 /// - **The store's own clock** decides when a lock expires and which waiters are alive. It is never
 ///   compared with the clock of a client. Every key expires, except the fence counter.
 ///
 /// # Key names
 ///
-/// The application chooses a lock's key: a prefix, followed by an id. The library's own keys have a
-/// `~` between the two:
+/// The application determines a lock's key: a prefix, followed by the id. The library's own keys
+/// have a `~` and a kind between the two:
 ///
-/// - `~debounce:ID` and `~run:ID`: the window of a debounce, and the lock of its run;
+/// - `~debounce:ID` and `~run:ID`: the window of a debounce, and the lock of its runs;
 /// - `~client:CLIENT`: the record of a client;
 /// - `~due:NAME`, `~calls:NAME` and `~aside:NAME`: the book of a durable function;
-/// - `~durable:LENGTH-OF-NAME:NAME:ID`: the lock of one of its runs.
+/// - `~durable:LENGTH-OF-NAME:NAME:ID`: the lock of a durable function's runs of one id.
 ///
 /// All keys in one request belong to one id, or to one function. No prefix contains a `~`, and no
 /// id begins with one.
@@ -183,19 +185,20 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// # The queue
 ///
 /// Each lock has a queue of tokens, in the order of their *tickets*. A request that finds its lock
-/// held [joins](IfHeld::Wait) the queue in the same operation. It is then repeated at intervals,
-/// which shows that the waiter is alive. An operation that would free a lock hands it to the first
-/// living waiter instead: it [reserves](RESERVATION) the lock for a second and [notifies](Listener)
-/// that waiter's client. The client repeats its request and is granted the lock, with the lease it
-/// asks for. A waiter that lets the reservation pass loses its turn: the next operation on the
-/// lock, by any client, hands it on.
+/// held [joins](IfHeld::Wait) the queue in the same operation. The request is then repeated at
+/// intervals, which shows that the waiter is alive. An operation that would free a lock hands it to
+/// the first living waiter instead: it [reserves](RESERVATION) the lock for a second and
+/// [notifies](Listener) that waiter's client. The client repeats its request and is granted the
+/// lock, with the lease that it requests. A waiter that lets the reservation expire loses its turn:
+/// the next operation on the lock, by any client, hands the lock to the next waiter.
 ///
 /// A waiter repeats its request at least every 5 seconds, and several times a second if its client
-/// polls. It counts as dead after 15 seconds without a request, or after two if its client polls.
+/// polls. It counts as dead after 15 seconds without a request, or after 2 seconds if its client
+/// polls.
 ///
-/// A store without a queue answers [`Acquisition::held`] without a ticket, and its waiters poll. No
-/// client then knows of waiters in other processes: a process with many callers of one lock passes
-/// it on among them for as long as more arrive.
+/// A store without a queue answers [`Acquisition::held`] without a ticket, and its waiters poll.
+/// Then no client knows of waiters in other processes: a process with many callers of one lock
+/// passes the lock among its own callers for as long as more of them arrive.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -230,8 +233,8 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 ///
 /// # A store around another one
 ///
-/// A wrapper changes some answers, and passes on everything else, including the capabilities: what
-/// it does not pass on is not offered.
+/// A wrapper changes some answers, and passes on everything else, including the capabilities: a
+/// capability that it does not pass on is not offered.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -295,29 +298,30 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 pub trait Store: Send + Sync + 'static {
     /// Takes each lock that is free, or already held by the same token. A lock that another token
     /// holds is left as it is; [`if_held`](AcquireRequest::if_held) says what the request does in
-    /// that case. An adopted lock passes from the named token to the new one, so it can be adopted
-    /// only once.
+    /// that case. An adoption passes the lock from the named token to the new one, so a lock can be
+    /// adopted only once.
     ///
     /// A waiter that repeats its request and finds the lock free takes it only if no living waiter
-    /// is ahead of it. Otherwise the lock is handed to the first of them. A first request may take
-    /// a free lock without looking at the queue: if every release hands over, a free lock with a
-    /// queue is one whose lease has run out.
+    /// is ahead of it. Otherwise the lock is handed to the first living waiter. The first request
+    /// of a token may take a free lock without looking at the queue: because every release hands
+    /// the lock over, a free lock with a queue is one whose lease has run out.
     ///
-    /// Every grant, including a repeated one, draws a fence. It is larger than all fences drawn
-    /// before for that key, even across expiry, release and loss of data. Fences come from a hybrid
-    /// logical clock (Kulkarni et al., 2014): `max(last + 1, microseconds of the store's clock)`.
+    /// Every grant, including a repeated one, draws a fence. The fence is larger than all fences
+    /// drawn earlier for that key, even across expiry, release and loss of data. Fences come from a
+    /// hybrid logical clock (Kulkarni et al., 2014): `max(last + 1, microseconds of the store's
+    /// clock)`.
     fn acquire<'a>(&'a self, batch: &'a [AcquireRequest]) -> Answers<'a, Acquisition>;
 
-    /// Makes each lock that its token holds last for at least the lease from now on. Never shortens
-    /// a lease, and never creates a lock.
+    /// Renews each lock that its token holds: the lock lasts for at least the lease from now on.
+    /// Never shortens a lease, and never creates a lock.
     fn renew<'a>(&'a self, batch: &'a [RenewRequest]) -> Answers<'a, Renewal>;
 
     /// Releases each lock: hands it to the first living waiter, or frees it if nobody waits. With a
     /// non-zero `keep`, the lock stays held for that time instead.
     ///
-    /// Also removes the token from the lock's queue, which is how a waiter leaves. A lock that
-    /// nobody holds is handed to its first living waiter. So the same release, repeated after the
-    /// reservation, passes on a lock that its next holder did not claim.
+    /// Also removes the token from the lock's queue, which is how a waiter leaves the queue. A lock
+    /// that nobody holds is handed to its first living waiter. So when a release is repeated after
+    /// the reservation has expired, it passes on a lock that the previous waiter did not claim.
     fn release<'a>(&'a self, batch: &'a [ReleaseRequest]) -> Answers<'a, Release>;
 
     /// Sends the notices of this client to the listener from now on, and returns how they travel.
@@ -325,17 +329,18 @@ pub trait Store: Send + Sync + 'static {
     /// acquire.
     ///
     /// A notice is a hint: losing one costs time, and nothing else. A store that may have missed
-    /// some, because its connection broke, sends [`Notice::Connected`] once they arrive again, and
-    /// every waiter then asks for itself. By default there are no notices, and waiters poll.
+    /// notices, because its connection broke, sends [`Notice::Connected`] once notices arrive
+    /// again, and every waiter then repeats its request. By default there are no notices, and
+    /// waiters poll.
     fn subscribe<'a>(&'a self, client: &'a str, listener: Listener) -> StoreFuture<'a, Delivery> {
         let _ = (client, listener);
         Box::pin(std::future::ready(Delivery::Polling))
     }
 
     /// Returns the number of the part of the store that holds this key, counted from 0. Requests
-    /// about different parts are sent in separate calls, so that a silent part delays no other.
-    /// This is only a hint: a call may contain requests about several parts, and the store serves
-    /// them all.
+    /// about different parts are sent in separate calls, so that a part that does not answer does
+    /// not delay the others. This is only a hint: a call may contain requests about several parts,
+    /// and the store must serve them all.
     fn shard(&self, key: &str) -> usize {
         let _ = key;
         0
@@ -361,8 +366,8 @@ pub trait Store: Send + Sync + 'static {
     /// connection.
     ///
     /// An embedded store is driven by its callers, on their own tasks, and by the timers of their
-    /// runtimes, on tokio's clock (so that tests can pause it). Any other store gets a thread of
-    /// its own, so that a busy runtime does not delay the renewal of its leases.
+    /// runtimes, on tokio's clock (so that tests can pause it). Any other store gets a separate
+    /// thread, so that a busy runtime does not delay the renewal of leases.
     fn embedded(&self) -> Option<&dyn EmbeddedStore> {
         None
     }
@@ -414,9 +419,9 @@ pub trait AdminStore: Send + Sync {
     fn holder<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<Holder>>;
 
     /// Takes each lock away from its holder and notifies the holder's client; otherwise works like
-    /// [`release`](Store::release). [`Release::ours`] says whether the lock was held, and by the
-    /// token that the request names if it names one. A lock held by a token other than the named
-    /// one is left as it is.
+    /// [`release`](Store::release). [`Release::ours`] says whether the lock was held and, if the
+    /// request names a token, whether that token held it. A lock held by a token other than the
+    /// named one is left as it is.
     fn force_release<'a>(&'a self, batch: &'a [ForceReleaseRequest]) -> Answers<'a, Release>;
 
     /// Stores a client's description of itself until it expires.
@@ -424,13 +429,13 @@ pub trait AdminStore: Send + Sync {
         unsupported("client records", batch.len())
     }
 
-    /// Returns the stored description of each client, by the keys of the records.
+    /// Returns the stored description of each client, given the keys of the records.
     fn client<'a>(&'a self, keys: &'a [Arc<str>]) -> Answers<'a, Option<ClientRecord>> {
         unsupported("client records", keys.len())
     }
 
-    /// Lists the ids that the store has something for, page by page. A page must not keep the store
-    /// from its other clients for more than a few milliseconds.
+    /// Lists the ids that have an entry in the store, page by page. A page must not block the
+    /// store's other clients for more than a few milliseconds.
     fn scan<'a>(&'a self, batch: &'a [ScanRequest]) -> Answers<'a, ScanPage> {
         unsupported("listing", batch.len())
     }
@@ -483,8 +488,8 @@ pub trait DebounceStore: Send + Sync {
     /// see [`DebounceRequest`].
     fn register<'a>(&'a self, batch: &'a [DebounceRequest]) -> Answers<'a, DebounceReply>;
 
-    /// Ends each window before its time; `false` if no call waits in it. A run in progress is left
-    /// alone.
+    /// Ends each window before its time; `false` if no call waits in it. A run in progress is not
+    /// affected.
     fn end_window<'a>(&'a self, batch: &'a [EndWindowRequest]) -> Answers<'a, bool>;
 
     /// Returns how long it is until the call that waits in each window is due; `None` if no call
@@ -496,8 +501,8 @@ pub trait DebounceStore: Send + Sync {
 
 /// The capability behind durable debounce: calls that are kept in the store.
 ///
-/// Each step is atomic, and idempotent for one token. The exception is [`keep`](Self::keep): sent
-/// again, it is another call.
+/// Each step is atomic, and idempotent for one token. The exception is [`keep`](Self::keep): a
+/// repeated request counts as another call.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -563,20 +568,20 @@ pub trait DurableStore: Send + Sync {
     /// Ends each run, and frees its lock.
     fn finish<'a>(&'a self, batch: &'a [FinishRequest]) -> Answers<'a, DurableFinish>;
 
-    /// Returns the calls of each function that have failed for good.
+    /// Returns the calls of each function that were set aside.
     fn set_aside<'a>(&'a self, books: &'a [DurableBook]) -> Answers<'a, Vec<SetAside>>;
 
-    /// Takes back each call from those that have failed for good; `false` if it is not among them.
+    /// Takes back each call from those that were set aside; `false` if the call is not among them.
     fn take_back<'a>(&'a self, batch: &'a [TakeBackRequest]) -> Answers<'a, bool>;
 }
 
 /// A store in this process, on the runtimes and the clock of its callers.
 ///
-/// The methods are those of [`Store`] without a future, for a store that can answer at once: they
-/// append the answers and return `true`. A method that returns `false` has done nothing, and the
-/// library then calls the method of [`Store`]. An empty `impl` is therefore enough for an embedded
-/// store whose operations take time. (Its [`subscribe`](Store::subscribe) must still be ready at
-/// the first poll.)
+/// The methods are those of [`Store`] without a future, for a store that can answer immediately:
+/// they append the answers and return `true`. A method that returns `false` has done nothing, and
+/// the library then calls the method of [`Store`]. So an empty `impl` is enough for an embedded
+/// store whose operations take time. (The future of its [`subscribe`](Store::subscribe) must still
+/// be ready at the first poll.)
 ///
 /// A store that wraps another one returns itself, `self.inner.embedded().map(|_| self as _)`. If it
 /// returned the answer of the inner store, the library would bypass the wrapper.
@@ -613,7 +618,7 @@ pub trait DurableStore: Send + Sync {
 /// # }
 /// ```
 pub trait EmbeddedStore: Send + Sync {
-    /// Does what [`Store::acquire`] does, at once.
+    /// Does what [`Store::acquire`] does, without a future.
     fn acquire_now(
         &self,
         batch: &[AcquireRequest],
@@ -623,7 +628,7 @@ pub trait EmbeddedStore: Send + Sync {
         false
     }
 
-    /// Does what [`Store::renew`] does, at once.
+    /// Does what [`Store::renew`] does, without a future.
     fn renew_now(
         &self,
         batch: &[RenewRequest],
@@ -633,7 +638,7 @@ pub trait EmbeddedStore: Send + Sync {
         false
     }
 
-    /// Does what [`Store::release`] does, at once.
+    /// Does what [`Store::release`] does, without a future.
     fn release_now(
         &self,
         batch: &[ReleaseRequest],

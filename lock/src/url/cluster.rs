@@ -15,7 +15,7 @@ pub(super) fn parse(
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if !matches!(path, "" | "0") {
         return Err(Error::invalid(
-            "a Redis Cluster has no database but 0: leave out what follows the hosts",
+            "a Redis Cluster has only database 0: leave out what follows the hosts",
         ));
     }
     let (user, hosts) = hosts::parse(authority, PORT).ok_or_else(unreadable)?;

@@ -100,8 +100,11 @@ pub(crate) async fn check(
             Err(error) => findings.failure(
                 CHECK,
                 &node.shown(&host),
-                format!("this node keeps a part of the locks, but accepts no connection from here: {error}"),
-                "start it; or have it announce an address that clients can reach \
+                format!(
+                    "this node keeps some of the locks, but accepts no connection from here: \
+                     {error}"
+                ),
+                "start it, or configure it to announce an address that clients can reach \
                  (`cluster-announce-ip`, `cluster-announce-hostname`)",
             ),
         }
@@ -169,7 +172,7 @@ async fn settings(seed: &Server, findings: &mut Findings) {
         findings.warning(
             CHECK,
             "",
-            "when one part of the Cluster is down, the other parts also refuse everything \
+            "when one part of the Cluster is down, the other parts also refuse all commands \
              (cluster-require-full-coverage yes)",
             "set `cluster-require-full-coverage no` on all nodes",
         );

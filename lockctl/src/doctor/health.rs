@@ -112,8 +112,8 @@ fn replication(info: &Info, kind: &Kind, at: &str, findings: &mut Findings) {
             return findings.warning(
                 CHECK,
                 at,
-                "the primary accepts writes without a replica: if it is cut off, it goes on granting \
-                 locks that the next primary does not know",
+                "the primary accepts writes without a replica: if it is cut off, it continues to \
+                 grant locks, which the next primary does not know",
                 "set `min-replicas-to-write 1` and `min-replicas-max-lag 2` on all servers",
             );
         }
@@ -211,21 +211,21 @@ fn persistence(info: &Info, save: Option<&str>, at: &str, findings: &mut Finding
         return findings.ok(
             CHECK,
             at,
-            "an append-only file: a restart keeps the locks, except for what was written in the last \
-             moment (`appendfsync`)",
+            "an append-only file: a restart keeps the locks, except those of the last moment \
+             before it (`appendfsync`)",
         );
     }
     let forgets = match save {
-        Some("") => "nothing is kept on disk: a restart frees all locks at once",
+        Some("") => "nothing is kept on disk: a restart frees all locks",
         _ => {
-            "no append-only file: a restart frees at once the locks that are newer than the last \
-             snapshot, or all locks if there is none"
+            "no append-only file: a restart frees the locks that are newer than the last snapshot, \
+             or all locks if there is none"
         }
     };
     findings.warning(
         CHECK,
         at,
-        format!("{forgets}, even while they are held. Fencing tokens grow nevertheless"),
+        format!("{forgets}, even while they are held. Fencing tokens still grow"),
         "set `appendonly yes`, or have resources check fencing tokens",
     );
 }

@@ -23,7 +23,7 @@ pub(crate) async fn check(server: &Server, findings: &mut Findings) -> bool {
             CHECK,
             at,
             format!("{why}: waiters poll four times a second instead of being woken"),
-            "use a server or a proxy that passes on what is published (SUBSCRIBE, PUBLISH)",
+            "use a server or a proxy that supports pub/sub (SUBSCRIBE, PUBLISH)",
         );
     };
     match timeout(PATIENCE * 2, heard(server)).await {

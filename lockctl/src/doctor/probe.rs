@@ -54,7 +54,7 @@ pub(crate) async fn check(
             Err(_) => findings.failure(
                 CHECK,
                 "",
-                format!("it took longer than {PATIENCE:?}"),
+                format!("acquiring and handing over a lock took longer than {PATIENCE:?}"),
                 "see how busy the server is (SLOWLOG GET, INFO commandstats)",
             ),
         }

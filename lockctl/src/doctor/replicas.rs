@@ -19,11 +19,12 @@ pub(crate) async fn connect(
                 "replication",
                 &format!("{host}:{port}"),
                 format!(
-                    "this replica accepts no connection from here: {error}. Once a failover has made it \
-                     the primary, nobody can lock"
+                    "this replica accepts no connection from here: {error}. If a failover makes it \
+                     the primary, no lock can be acquired"
                 ),
-                "start it, open the network to it, have it announce an address that clients can reach \
-                 (`replica-announce-ip`), and give it the same users as the primary (ACL)",
+                "start it, open the network to it, configure it to announce an address that \
+                 clients can reach (`replica-announce-ip`), and give it the same users as the \
+                 primary (ACL)",
             ),
         }
     }

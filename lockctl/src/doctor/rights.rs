@@ -26,8 +26,8 @@ const UNSEEN: Option<&str> = Some(
           connection may still be executed",
 );
 const AGAIN: Option<&str> =
-    Some("the first use of each operation after a connect sends its source");
-const UNLISTED: Option<&str> = Some("`list`, `debounce` and `calls` of this program list nothing");
+    Some("after each connect, the first use of each operation also sends its script");
+const UNLISTED: Option<&str> = Some("the commands `list`, `debounce` and `calls` list nothing");
 
 const TRIES: &[Try] = &[
     ("PING", "+ping", None),

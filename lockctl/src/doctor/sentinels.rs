@@ -82,8 +82,9 @@ pub(crate) async fn check(
                 CHECK,
                 "",
                 format!("the primary that they name, {host}:{port}, accepts no connection from here: {error}"),
-                "have the servers announce an address that clients can reach (`replica-announce-ip`, and \
-                 `sentinel monitor` with it), or open the network to it",
+                "configure the servers to announce an address that clients can reach \
+                 (`replica-announce-ip`, and `sentinel monitor` with that address), or open the \
+                 network to it",
             );
             Err(error)
         }
@@ -100,8 +101,8 @@ async fn hears(store: &Store, info: &redis::ConnectionInfo, findings: &mut Findi
         findings.failure(
             CHECK,
             &info.addr().to_string(),
-            "this user may not subscribe to it, so the library, which learns of failovers that way, does not \
-             use it",
+            "this user may not subscribe to this Sentinel. The library learns of failovers through \
+             subscriptions, so it does not use this Sentinel",
             "allow `+subscribe` on the channel `&+switch-master` (docs/servers.md, \"Rights\")",
         );
     }
@@ -148,7 +149,10 @@ fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
             findings.warning(
                 CHECK,
                 "",
-                format!("there are {all}: if one fails, no failover can be decided"),
+                format!(
+                    "the number of Sentinels is {all}: if one of them fails, the others cannot \
+                     start a failover"
+                ),
                 "run three Sentinels or more, on separate machines",
             );
         }
@@ -156,7 +160,7 @@ fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
             findings.warning(
                 CHECK,
                 "",
-                format!("the URL names {named} of {all}: the others are not used"),
+                format!("the URL names {named} of {all} Sentinels: the others are not used"),
                 "name all Sentinels in the URL",
             );
         }

@@ -69,9 +69,9 @@ pub(crate) fn compare(offsets: &[Offset], findings: &mut Findings) {
                 CHECK,
                 address,
                 format!(
-                    "its clock is {} {side} this machine's. Leases use the server's clock alone, so locks \
-                     work; but after a failover to a server with another clock, leases end earlier or \
-                     later by the difference",
+                    "its clock is {} {side} this machine's. Leases depend on the server's clock \
+                     alone, so locks work, but after a failover to a server with another clock, \
+                     leases end earlier or later by the difference",
                     time(apart)
                 ),
                 "synchronize the clocks of the server and of this machine (NTP)",

@@ -73,7 +73,7 @@ async fn a_server_in_order_passes_and_nothing_is_left() {
 async fn warnings_are_failures_only_if_that_is_wanted() {
     let server = server();
     let ran = doctor(&server.url()).await.exits(0);
-    finds(&ran, "persistence", "warning", "restart frees all locks at once", "appendonly yes");
+    finds(&ran, "persistence", "warning", "restart frees all locks", "appendonly yes");
     run(&["doctor", &server.url(), "--strict"]).await.exits(1).says("warning");
 }
 

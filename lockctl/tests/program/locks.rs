@@ -85,7 +85,7 @@ async fn each_command(url: &str) {
     let free = run_at(url, &["release", "no", "--yes", "--json"]).await.exits(3).json();
     assert_eq!(free["result"], "free", "{free}");
     let said = run_at(url, &["release", "report", "--yes"]).await.exits(0);
-    said.says("`lost()` fires").says("released from billing-7");
+    said.says("`lost()` resolves").says("released from billing-7");
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn only_the_holder_that_was_shown_is_released() {
     terminal.is_asked().await;
     guard.release().await.unwrap();
     let next = locks.lock("a").acquire().await.unwrap();
-    terminal.answer("y").await.exits(3).says("that holder is gone by now");
+    terminal.answer("y").await.exits(3).says("that holder no longer holds the lock");
     assert!(next.is_held());
     next.release().await.expect("it was held all the while");
 }
@@ -178,7 +178,7 @@ async fn a_foreign_client_is_shown_without_its_token() {
     let forever = run_at(&url, &["show", "forever", "--json"]).await.exits(0).json();
     assert_eq!(forever["remaining_ms"], Value::Null, "{forever}");
     let ran = run_at(&url, &["release", "f", "--yes"]).await.exits(0);
-    ran.says("is told nothing");
+    ran.says("is not notified");
     assert!(!ran.stdout.contains(token), "{ran}");
     run_at(&url, &["show", "f"]).await.exits(3);
 }
@@ -339,7 +339,7 @@ async fn a_client_of_this_library_without_a_record_is_told_from_a_stranger() {
         run_at(&url, &["list", id]).await.exits(0).says("an unnamed client");
     }
     run_at(&url, &["show", "foreign"]).await.exits(0).says("an unknown client");
-    run_at(&url, &["release", "nameless", "--yes"]).await.exits(0).says("`lost()` fires");
+    run_at(&url, &["release", "nameless", "--yes"]).await.exits(0).says("`lost()` resolves");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_lock_is_asked_for_granted_and_let_go_of() {
     let guard = guard.instrument(info_span!("request", id = "7")).await;
     let fencing_token = guard.fencing_token().to_string();
     drop(guard);
-    let asked = says(Level::DEBUG, "a lock is asked for", "");
+    let asked = says(Level::DEBUG, "a lock is requested", "");
     let granted = says(Level::DEBUG, "the lock is granted", "granted");
     let end = |outcome| says(Level::DEBUG, "the lock is given up", outcome);
     assert_eq!(outcomes("story"), [asked.clone(), granted.clone(), end("dropped")]);
@@ -113,7 +113,7 @@ async fn a_call_without_a_lock_is_told_why() {
         let mut waiter = Box::pin(locks.lock("busy").acquire());
         assert!(poll!(waiter.as_mut()).is_pending());
     }
-    assert_eq!(told_soon("busy", "nobody waits").await.field("outcome"), "cancelled");
+    assert_eq!(told_soon("busy", "stopped waiting").await.field("outcome"), "cancelled");
     drop(guard);
 
     let lock = locks.lock("deadlock");

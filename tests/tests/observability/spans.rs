@@ -74,7 +74,7 @@ async fn an_instrumented_function_shows_the_wait_or_the_body() {
     let of = |name| {
         let id = format!("instrumented {name}");
         let spans = [
-            spans_of(&id, "asked for"),
+            spans_of(&id, "is requested"),
             spans_of(&id, "granted"),
             spans_of(&format!("in {name}"), "the body"),
             spans_of(&id, "given up"),

@@ -152,7 +152,12 @@ async fn a_server_that_somebodys_script_keeps_busy_is_worth_another_try() {
 #[tokio::test]
 async fn a_name_that_means_nothing_is_the_reason_that_is_given() {
     let error = refused_at_connect("redis://lock.invalid:6379/").await;
-    check_at(&error, ErrorKind::Unavailable, "lock.invalid:6379", &["name of the host"]);
+    check_at(
+        &error,
+        ErrorKind::Unavailable,
+        "lock.invalid:6379",
+        &["host name could not be resolved"],
+    );
     assert!(error.source().is_some());
 }
 

@@ -48,8 +48,8 @@ impl Provider {
         match Handle::try_current() {
             Ok(runtime) => Ok(Self { ask, runtime }),
             Err(_) => Err(Error::invalid(
-                "the provider of `credentials` is asked on the tokio runtime that the `Locks` are built \
-                 on, and there is none: build them inside one",
+                "the provider of `credentials` runs on the Tokio runtime on which the `Locks` is \
+                 built, and there is none here: build it inside a runtime",
             )),
         }
     }
@@ -66,16 +66,15 @@ impl Provider {
                 let renew_at = good_for.and_then(|time| asked_at.checked_add(time));
                 Ok(Admission { credentials, renew_at })
             }
-            Ok(Ok(Err(error))) => {
-                Err(Refusal::no_credentials("it has failed").because(error.into()))
-            }
-            Ok(Err(error)) if error.is_panic() => Err(Refusal::no_credentials("it has panicked")),
+            Ok(Ok(Err(error))) => Err(Refusal::no_credentials("it failed").because(error.into())),
+            Ok(Err(error)) if error.is_panic() => Err(Refusal::no_credentials("it panicked")),
             Ok(Err(_)) => Err(Refusal::no_credentials(
-                "the runtime on which it was given, and on which it is asked, has shut down",
+                "the runtime on which the `Locks` was built, and on which the provider runs, was \
+                 shut down",
             )),
             Err(_) => {
                 asked.abort();
-                Err(Refusal::no_credentials("it returned none within 10s"))
+                Err(Refusal::no_credentials("it did not return within 10s"))
             }
         }
     }

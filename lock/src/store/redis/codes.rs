@@ -79,7 +79,7 @@ pub(super) fn redirect(reply: &Value) -> Option<Redirect> {
 pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
     match code {
         "WRONGTYPE" => {
-            "a key of this id holds another type than this library gives it, so choose another id or \
+            "a key of this id has another type than the library expects, so choose another id or \
              prefix"
         }
         "OOM" => "its memory is full, so raise `maxmemory` or remove keys",
@@ -88,13 +88,18 @@ pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
              docs/servers.md lists the rights"
         }
         "READONLY" => "it is a read-only replica, so connect to its primary",
-        "MASTERDOWN" => "it is a replica without its primary, so wait for the failover or end it",
+        "MASTERDOWN" => {
+            "it is a replica that has lost its primary, so wait for the failover, or restore the \
+             primary"
+        }
         "LOADING" => "it is loading its data, so wait until that is done",
-        "BUSY" => "a script of somebody else keeps it busy, so end that with SCRIPT KILL",
+        "BUSY" => "a script of another client keeps it busy, so end that script with SCRIPT KILL",
         "NOREPLICAS" => {
             "too few replicas follow it, so restore them or lower `min-replicas-to-write`"
         }
-        "MISCONF" => "it cannot save to its disk, so see to that",
+        "MISCONF" => {
+            "it cannot save its data to disk, so check the disk's free space and permissions"
+        }
         "CLUSTERDOWN" => "its cluster is down, so wait for the failover or restore the lost slots",
         "TRYAGAIN" => "its keys are being moved, so wait until that is done",
         "MOVED" | "ASK" => {
@@ -102,14 +107,14 @@ pub(super) fn advice_for(code: &str, details: &str) -> &'static str {
              proxy, and `redis+cluster://` for the nodes themselves"
         }
         "CROSSSLOT" => {
-            "it is a node of a Redis Cluster, so use `redis+cluster://`; or it leads to such nodes, so put \
-             `?slots=1` behind its URL"
+            "it is a node of a Redis Cluster, so use `redis+cluster://`; or it is a proxy in front \
+             of such nodes, so append `?slots=1` to its URL"
         }
-        "NOAUTH" => "it wants a user and a password, so put them into the URL",
+        "NOAUTH" => "it requires a user and a password, so put them into the URL",
         "ERR" if details.starts_with("unknown command") => {
             "it does not know EVALSHA, which every operation needs, so connect to a server that does"
         }
-        _ => "see the source of this error for what it said",
+        _ => "see the source of this error for its answer",
     }
 }
 

@@ -8,8 +8,8 @@ local function next_fence(counter)
   local last = tonumber(redis.call('GET', counter) or '0')
   -- A value that is not a number is refused as well.
   if not (last and last < 2 ^ 53 - 2048) then
-    return nil, redis.error_reply('LOCK the key ' .. counter .. ' is to count the fences, and holds '
-      .. 'no such number: delete it, or use another database')
+    return nil, redis.error_reply('LOCK the key ' .. counter .. ' does not hold a valid number: '
+      .. 'delete the key, or use another database')
   end
   return math.max(last + 1, micros), micros
 end

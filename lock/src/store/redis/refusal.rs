@@ -25,24 +25,24 @@ impl Refusal {
     /// A step of the handshake got no answer.
     pub(super) fn silent(step: &str, limit: Duration) -> Self {
         let text = format!(
-            "there was no answer within {limit:?} {step}, so check that the server runs, is not \
-             overloaded, and that no firewall drops what is sent"
+            "there was no answer {step} within {limit:?}, so check that the server is running and \
+             not overloaded, and that no firewall drops packets"
         );
         Self::new(ErrorKind::Unavailable, text)
     }
 
     /// The name of the host cannot be resolved.
     pub(super) fn unknown_name(error: io::Error) -> Self {
-        let text = "the name of the host could not be resolved, so check how it is written and the \
-                    name service";
+        let text = "the host name could not be resolved, so check its spelling and the name \
+                    service";
         Self::new(ErrorKind::Unavailable, text).caused_by(error)
     }
 
     /// The system has no root certificates, so it trusts no server's certificate.
     #[cfg(feature = "tls")]
     pub(super) fn no_roots(error: Option<rustls_native_certs::Error>) -> Self {
-        let text = "the system has no root certificates that TLS could trust, so install them, or \
-                    give the authority of the server with `root_certificate`";
+        let text = "the system has no root certificates, so install them, or give the certificate \
+                    authority of the server with `root_certificate`";
         let refusal = Self::new(ErrorKind::Unavailable, text);
         match error {
             Some(error) => refusal.caused_by(error),
@@ -52,7 +52,8 @@ impl Refusal {
 
     /// The application's provider of credentials gave none.
     pub(super) fn no_credentials(why: &str) -> Self {
-        let text = format!("the provider that was given to `credentials` returned none: {why}");
+        let text =
+            format!("the provider that was given to `credentials` returned no credentials: {why}");
         Self::new(ErrorKind::Unavailable, text)
     }
 
@@ -60,14 +61,15 @@ impl Refusal {
     pub(super) fn no_slots(error: RedisError) -> Self {
         let text = match error.code() {
             Some("NOPERM") => {
-                "it does not let this user ask which node serves which slot, as a Redis Cluster requires, so \
-                 allow `+cluster|slots`, `+cluster|nodes` and `+cluster|info`"
+                "it does not let this user ask which node serves which slot, which the library \
+                 needs in a Redis Cluster, so allow `+cluster|slots`, `+cluster|nodes` and \
+                 `+cluster|info`"
             }
             Some("NOAUTH") => return Self::of(error),
             Some(code) if is_passing(code) => return Self::of(error),
             _ => {
-                "it does not report which node serves which slot (CLUSTER SLOTS), so it is \
-                 no node of a Redis Cluster: use `redis://` for a standalone server"
+                "it does not report which node serves which slot (CLUSTER SLOTS), so it is not a \
+                 node of a Redis Cluster: use `redis://` for a standalone server"
             }
         };
         Self::new(ErrorKind::Rejected, text).caused_by(error)
@@ -82,8 +84,8 @@ impl Refusal {
 
     /// The server that answers is not a node of a Cluster.
     pub(super) fn no_node() -> Self {
-        let text = "its answer about the slots makes no sense, so check that it is a node of a Redis \
-                    Cluster and that nothing on the way changes replies";
+        let text = "its answer to CLUSTER SLOTS is malformed, so check that it is a node of a \
+                    Redis Cluster, and that nothing in between changes replies";
         Self::new(ErrorKind::Rejected, text)
     }
 
@@ -93,8 +95,8 @@ impl Refusal {
             "it does not let this user ask which replicas have a lock, which `min_replicas` needs, so \
              allow `+wait`"
         } else {
-            "it does not report which replicas have a lock (WAIT), which `min_replicas` needs, so leave \
-             that out, or use a server that does"
+            "it does not report which replicas have a lock (WAIT), which `min_replicas` needs, so \
+             leave `min_replicas` out, or use a server that does"
         };
         Self::new(ErrorKind::Rejected, text).caused_by(error)
     }
@@ -102,8 +104,8 @@ impl Refusal {
     /// TLS checks that a certificate is for the host, so this has to be a host name.
     #[cfg(feature = "tls")]
     pub(super) fn no_name_for_tls(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        let text = "TLS failed: the host is no name that a certificate could be for, so check how \
-                    it is written";
+        let text = "TLS failed: the host is not a name that a certificate could contain, so check \
+                    its spelling";
         Self::new(ErrorKind::Invalid, text).caused_by(error)
     }
 
@@ -170,7 +172,7 @@ impl Refusal {
             ErrorKind::Unavailable => {
                 format!("the Redis server at {address} could not be reached: {}", self.text)
             }
-            _ => format!("the Redis server at {address} is not usable: {}", self.text),
+            _ => format!("the Redis server at {address} cannot be used: {}", self.text),
         };
         self.into_error_with(text)
     }
@@ -200,7 +202,7 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
             (Rejected, "it does not accept the user or the password (WRONGPASS), so check both")
         }
         (_, Some("NOAUTH")) => {
-            (Rejected, "it wants a user and a password (NOAUTH), so put them into the URL")
+            (Rejected, "it requires a user and a password (NOAUTH), so put them into the URL")
         }
         (_, Some("NOPERM")) => (
             Rejected,
@@ -214,7 +216,8 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
         ),
         _ if said.contains("max number of clients") => (
             Unavailable,
-            "it has reached the limit of its clients (maxclients), so raise that or close some",
+            "it has reached its limit of clients (maxclients), so raise the limit, or close \
+             connections",
         ),
         (RedisErrorKind::AuthenticationFailed, _) => {
             (Rejected, "it does not accept the user or the password, so check both")
@@ -224,17 +227,18 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
         }
         (RedisErrorKind::Parse, _) => (
             Rejected,
-            "the program that answers there does not speak the Redis protocol, so check the port, and \
-             whether the server wants TLS (`rediss://`)",
+            "the program that answers there does not speak the Redis protocol, so check the port, \
+             and whether the server requires TLS (`rediss://`)",
         ),
         (RedisErrorKind::Io, _) => match io {
             Some(io::ErrorKind::ConnectionRefused) => (
                 Unavailable,
-                "the connection was refused, so check host and port, and that the server runs",
+                "the connection was refused, so check host and port, and that the server is \
+                 running",
             ),
             Some(io::ErrorKind::NotFound) => (
                 Unavailable,
-                "there is no such socket, so check the path, and that the server runs",
+                "there is no such socket, so check the path, and that the server is running",
             ),
             Some(io::ErrorKind::PermissionDenied) => {
                 (Unavailable, "this process may not open the socket, so check its permissions")
@@ -244,17 +248,17 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
             Some(io::ErrorKind::InvalidData) => (
                 Unavailable,
                 "TLS failed, so check the server's certificate, its authority and host name, and \
-                 whether it speaks TLS",
+                 whether the server speaks TLS",
             ),
             Some(io::ErrorKind::TimedOut) => (
                 Unavailable,
-                "there was no answer in time, so check that it runs and that no firewall drops what \
-                 is sent",
+                "there was no answer in time, so check that it is running, and that no firewall \
+                 drops packets",
             ),
             _ => (
                 Unavailable,
-                "the connection ended before it was made, so check host and port, whether the \
-                 server wants TLS, and that it runs",
+                "the connection ended before it was established, so check host and port, whether \
+                 the server requires TLS, and that it is running",
             ),
         },
         (RedisErrorKind::Server(_) | RedisErrorKind::Extension, _) => (
@@ -262,7 +266,11 @@ fn diagnose(error: &RedisError) -> (ErrorKind, &'static str) {
             "it answered a step of the handshake with an error, so check user, password and \
              database",
         ),
-        _ => (Unavailable, "the connection could not be made, so check the URL and that it runs"),
+        _ => (
+            Unavailable,
+            "the connection could not be established, so check the URL, and that the server is \
+             running",
+        ),
     }
 }
 

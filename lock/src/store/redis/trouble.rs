@@ -51,8 +51,8 @@ impl Address {
         let limit = whole_millis(limit);
         Failure::new(
             format!(
-                "the Redis server at {self} did not answer within {limit:?}: check that it runs and \
-                 is not overloaded"
+                "the Redis server at {self} did not answer within {limit:?}: check that it is \
+                 running and not overloaded"
             ),
             None,
         )
@@ -68,9 +68,9 @@ impl Address {
     ) -> StoreError {
         let limit = whole_millis(limit);
         let text = format!(
-            "the Redis server at {self} granted the lock, but within {limit:?} only {acknowledged} of \
-             the {wanted} replicas that `min_replicas` asks for had it: restore the replicas, or ask \
-             for fewer"
+            "the Redis server at {self} granted the lock, but within {limit:?} only {acknowledged} \
+             of the {wanted} replicas that `min_replicas` requires had it: restore the replicas, \
+             or lower `min_replicas`"
         );
         Failure::new(text, None).unavailable()
     }
@@ -78,7 +78,7 @@ impl Address {
     /// The connection ended while a call was in flight.
     pub(super) fn broken(&self, cause: RedisError) -> StoreError {
         let text = format!(
-            "the connection to the Redis server at {self} broke: check that the server runs \
+            "the connection to the Redis server at {self} broke: check that the server is running, \
              and that the network to it works"
         );
         Failure::new(text, Some(Arc::new(cause))).unavailable()
@@ -88,7 +88,7 @@ impl Address {
     pub(super) fn replaced(&self) -> StoreError {
         let text = format!(
             "the connection to the Redis server at {self} went silent and was replaced: check that \
-             the server is not overloaded and that the network to it works"
+             the server is not overloaded, and that the network to it works"
         );
         Failure::new(text, None).unavailable()
     }
@@ -96,7 +96,8 @@ impl Address {
     /// When the answer came, the server was no longer the primary, or no longer the one to ask.
     pub(super) fn moved(&self) -> StoreError {
         let text = format!(
-            "the Redis server at {self} was the primary when it was asked, and another has taken over"
+            "the Redis server at {self} was the primary when the request was sent, but another \
+             server has taken over since"
         );
         Failure::new(text, None).unavailable()
     }
@@ -110,8 +111,8 @@ impl Address {
                 refusal.text()
             ),
             None => format!(
-                "there is no connection to the Redis server at {self} yet: check that it runs and \
-                 can be reached"
+                "there is no connection to the Redis server at {self} yet: check that it is \
+                 running and can be reached"
             ),
         };
         Failure::new(text, last.and_then(Refusal::cause)).unavailable()
@@ -150,8 +151,8 @@ impl Address {
     /// The server answered with something that the script never gives.
     pub(super) fn makes_no_sense(&self) -> StoreError {
         let text = format!(
-            "the Redis server at {self} gave a reply that this script never gives: check that it is \
-             a Redis or Valkey server and nothing on the way changes replies"
+            "the Redis server at {self} sent a reply that this script never returns: check that it \
+             is a Redis or Valkey server, and that nothing in between changes replies"
         );
         Failure::new(text, None).unavailable()
     }

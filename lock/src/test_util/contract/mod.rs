@@ -1,11 +1,11 @@
 //! Tests of the contract of [`lock::store`](crate::store), for authors of a store.
 //!
-//! There is one function for each capability, and [`all`] for everything that a store offers. Each
-//! function panics at the first clause that is broken, and its message begins with the name of that
-//! clause. The functions use keys and tokens that no other run uses, and leases of a fraction of a
-//! second, which they wait out with [`tokio::time::sleep`]. Under a paused clock, the tests of a
-//! store that is [embedded](Store::embedded) take no time; those of any other store take some
-//! seconds. Nothing stays held for longer than a minute afterwards.
+//! There is one function for each capability, and [`all`] checks everything that a store offers.
+//! Each function panics at the first clause of the contract that is broken; the message begins with
+//! the name of that clause. The functions use keys and tokens that no other run uses, and leases of
+//! a fraction of a second, which they wait out with [`tokio::time::sleep`]. With a paused clock,
+//! the tests of an [embedded](Store::embedded) store take no time; those of any other store take a
+//! few seconds. After the tests, no lock stays held for longer than a minute.
 //!
 //! ```
 //! use lock::{store::MemoryStore, test_util::contract};
@@ -23,7 +23,7 @@
 //! }
 //! ```
 //!
-//! While a store grows, check one capability at a time:
+//! While you write a store, check one capability at a time:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -41,9 +41,9 @@
 //! # }
 //! ```
 //!
-//! These tests cannot check that a store keeps its promises when its server loses data, that it
-//! never compares a client's time with its own, that it forgets what has expired, and that two
-//! *processes* exclude each other. Test those yourself.
+//! These tests cannot check that a store keeps the contract when its server loses data, that it
+//! never compares a client's clock with its own, that it deletes what has expired, or that two
+//! *processes* exclude each other. Test these yourself.
 
 mod admin;
 mod debounce;
@@ -95,7 +95,7 @@ const BOUND: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The parts that were checked, and that the store keeps.
+    /// The parts that were checked, all of which the store implements correctly.
     pub checked: Vec<&'static str>,
     /// The parts that the store does not offer.
     pub skipped: Vec<&'static str>,
@@ -117,10 +117,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks everything that the store offers; prints and returns which parts that was.
+/// Checks everything that the store offers; prints and returns the list of these parts.
 ///
-/// [`notices`] comes last, and subscribes a client: use another store, or another connection, for
-/// further tests.
+/// The last check is [`notices`], which subscribes a client: use another store, or another
+/// connection, for further tests.
 ///
 /// # Panics
 ///
@@ -161,7 +161,7 @@ pub async fn all(store: &dyn Store) -> Report {
 }
 
 /// Checks the three methods that every store has: exclusion, idempotence, fences, leases, adoption,
-/// batches, order.
+/// batches and order.
 ///
 /// # Panics
 ///
@@ -171,7 +171,7 @@ pub async fn locks(store: &dyn Store) {
 }
 
 /// Checks the queue: tickets, which waiter is handed the lock, reservations, and waiters that leave
-/// or die. Its clients poll, so it does not call [`subscribe`](Store::subscribe).
+/// or die. The clients of this test poll, so it does not call [`subscribe`](Store::subscribe).
 ///
 /// # Panics
 ///
@@ -180,8 +180,8 @@ pub async fn queue(store: &dyn Store) {
     queue::check(&Suite::new(store)).await;
 }
 
-/// Checks that notices reach a client, for everything that the store offers: contended, granted,
-/// and, with the capabilities, revoked and flushed.
+/// Checks that each kind of notice that the store offers reaches a client: contended, granted, and,
+/// depending on the capabilities, revoked and flushed.
 ///
 /// # Panics
 ///
@@ -195,7 +195,7 @@ pub async fn notices(store: &dyn Store) {
 ///
 /// # Panics
 ///
-/// If a clause of the contract is broken, or if the store has no such capability.
+/// If a clause of the contract is broken, or if the store does not have this capability.
 pub async fn admin(store: &dyn Store) -> Report {
     admin::check(&Suite::new(store)).await
 }
@@ -204,7 +204,7 @@ pub async fn admin(store: &dyn Store) -> Report {
 ///
 /// # Panics
 ///
-/// If a clause of the contract is broken, or if the store has no such capability.
+/// If a clause of the contract is broken, or if the store does not have this capability.
 pub async fn debounce(store: &dyn Store) {
     debounce::check(&Suite::new(store)).await;
 }
@@ -213,17 +213,17 @@ pub async fn debounce(store: &dyn Store) {
 ///
 /// # Panics
 ///
-/// If a clause of the contract is broken, or if the store has no such capability.
+/// If a clause of the contract is broken, or if the store does not have this capability.
 pub async fn durable(store: &dyn Store) {
     durable::check(&Suite::new(store)).await;
 }
 
-/// Checks [`EmbeddedStore`](crate::store::EmbeddedStore): each of its methods does at once what the
-/// methods of [`Store`] do, or does nothing.
+/// Checks [`EmbeddedStore`](crate::store::EmbeddedStore): each of its methods immediately does what
+/// the method of [`Store`] does, or does nothing.
 ///
 /// # Panics
 ///
-/// If a clause of the contract is broken, or if the store has no such capability.
+/// If a clause of the contract is broken, or if the store does not have this capability.
 pub async fn embedded(store: &dyn Store) {
     embedded::check(&Suite::new(store)).await;
 }

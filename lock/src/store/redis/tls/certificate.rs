@@ -40,16 +40,16 @@ impl ClientCertificate {
         }
         if first.certificates.is_empty() {
             return Err(
-                "the first argument of `client_certificate` holds no certificate: give the \
-                        client's own, and behind it those of its authorities, in PEM form",
+                "the first argument of `client_certificate` contains no certificate: give the \
+                 client's own, followed by those of its authorities, in PEM form",
             );
         }
         let key = match second.key {
             Some(key) => key,
             None if second.is_encrypted => {
                 return Err(
-                    "the second argument of `client_certificate` is a key behind a password, \
-                            which TLS cannot use: write it without one, as `openssl pkey` does",
+                    "the second argument of `client_certificate` is a key with a password, which \
+                     TLS cannot use: remove the password, for example with `openssl pkey`",
                 );
             }
             None if second.is_damaged => {
@@ -60,8 +60,8 @@ impl ClientCertificate {
             }
             None => {
                 return Err(
-                    "the second argument of `client_certificate` holds no private key: give \
-                            that of the certificate, in PEM form (PKCS#8, PKCS#1 or SEC1)",
+                    "the second argument of `client_certificate` contains no private key: give \
+                     that of the certificate, in PEM form (PKCS#8, PKCS#1 or SEC1)",
                 );
             }
         };
@@ -79,8 +79,8 @@ impl ClientCertificate {
             ),
             Err(_) => {
                 Err("the second argument of `client_certificate` is not a key that TLS can use: \
-                           give one of RSA with 2048 bits or more, of ECDSA on P-256 or P-384, or \
-                           of Ed25519")
+                     give an RSA key of 2048 bits or more, an ECDSA key on P-256 or P-384, or an \
+                     Ed25519 key")
             }
         }
     }

@@ -83,7 +83,7 @@ async fn without_tls(endpoint: &Endpoint) -> Option<Refusal> {
     match word[0] {
         b'+' | b'-' => {
             let text = "TLS failed: the server answers without TLS, so connect without it \
-                        (`redis://`), or to the port that it has for TLS";
+                        (`redis://`), or to the server's port for TLS";
             Some(Refusal::new(ErrorKind::Unavailable, text))
         }
         _ => None,

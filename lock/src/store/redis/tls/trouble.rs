@@ -60,13 +60,14 @@ pub(in crate::store::redis) fn diagnose(error: &Error, shown: Shown) -> (ErrorKi
     (kind, format!("TLS failed: {said}"))
 }
 
-const INCOMPATIBLE: &str = "the two sides have no version or cipher in common, so have the server \
-                            speak TLS 1.3, or 1.2 with a cipher of AES-GCM or ChaCha20 and ECDHE";
-const OTHERWISE: &str = "see the source of this error for what the TLS library says, and check \
-                         the server's certificate and its TLS settings";
-const UNUSABLE: &str = "the certificate of the server is not one that TLS can use, so have another one made: one \
-                        of X.509 version 3, for servers, signed by an authority, with its host \
-                        names in the subject alternative name";
+const INCOMPATIBLE: &str = "the two sides have no version or cipher in common, so configure the \
+                            server for TLS 1.3, or for 1.2 with an AES-GCM or ChaCha20 cipher and \
+                            ECDHE";
+const OTHERWISE: &str = "see the source of this error for the message of the TLS library, and \
+                         check the server's certificate and its TLS settings";
+const UNUSABLE: &str = "the server's certificate is not one that TLS can use, so issue another: of \
+                        X.509 version 3, for servers, signed by an authority, with the host names \
+                        as subject alternative names";
 
 /// What the server's alert means. The server has seen no certificate but this client's.
 fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
@@ -77,7 +78,7 @@ fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
         Alert::CertificateExpired => " (it has expired)",
         Alert::CertificateRevoked => " (it was revoked)",
         Alert::UnknownCA => " (the server does not know the authority that signed it)",
-        Alert::UnsupportedCertificate => " (it is not for clients, or of a kind it does not know)",
+        Alert::UnsupportedCertificate => " (it is not for clients, or of an unknown kind)",
         Alert::BadCertificate
         | Alert::NoCertificate
         | Alert::CertificateUnknown
@@ -86,7 +87,7 @@ fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
         Alert::HandshakeFailure if shown.asked => "",
         Alert::HandshakeFailure if shown.has_one.is_none() => {
             let text = format!(
-                "{INCOMPATIBLE}; or, before TLS 1.3, the server wants a certificate of the client"
+                "{INCOMPATIBLE}; or, before TLS 1.3, the server requires a client certificate"
             );
             return (ErrorKind::Unavailable, text);
         }
@@ -94,8 +95,7 @@ fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
             return (ErrorKind::Unavailable, INCOMPATIBLE.to_owned());
         }
         Alert::UnrecognisedName => {
-            let text = "the server does not know the host name that it was asked for, so check how \
-                        it is written in the URL";
+            let text = "the server does not know the host name in the URL, so check its spelling";
             return (ErrorKind::Unavailable, text.to_owned());
         }
         _ => return (ErrorKind::Unavailable, OTHERWISE.to_owned()),
@@ -105,13 +105,13 @@ fn of_alert(alert: AlertDescription, shown: Shown) -> (ErrorKind, String) {
         None => alert == Alert::CertificateRequired,
     };
     let text = if is_missing {
-        "the server wants a certificate of the client, so give one with `client_certificate`, or to \
+        "the server requires a client certificate, so give one with `client_certificate`, or to \
          the `redis::Client`"
             .to_owned()
     } else {
         format!(
-            "the server does not accept the certificate of this client{because}, so give one that \
-             an authority of the server's has signed for clients"
+            "the server does not accept the client certificate{because}, so give one for clients, \
+             signed by an authority that the server trusts"
         )
     };
     (ErrorKind::Rejected, text)
@@ -123,57 +123,65 @@ fn of_certificate(error: &CertificateError) -> String {
             let host = host(expected);
             match &names(presented)[..] {
                 [] => format!(
-                    "the certificate of the server names no host at all, so have one made with \
-                     `{host}` as a subject alternative name (a common name does not count)"
+                    "the server's certificate names no host at all, so issue one with `{host}` as \
+                     a subject alternative name (a common name does not count)"
                 ),
                 names => format!(
-                    "the certificate of the server is not for `{host}` but for {}, so connect to a \
-                     name that it has, or have one made for this one",
+                    "the server's certificate is not for `{host}` but for {}, so connect to a name \
+                     in it, or issue one for this name",
                     names.join(", ")
                 ),
             }
         }
-        CertificateError::NotValidForName => "the certificate of the server is not for this host, \
-                                              so connect to a name that it has, or have one made \
-                                              for this one"
+        CertificateError::NotValidForName => "the server's certificate is not for this host, so \
+                                              connect to a name in it, or issue one for this host"
             .to_owned(),
         // `BadSignature`: an authority of that name is trusted here, and it has another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => "the certificate of the server is signed by an authority \
-                                            that is not trusted here, so give that authority with \
-                                            `root_certificate` (or to the `redis::Client`), or have \
-                                            the server send all certificates in between"
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => "the server's \
+                                                                             certificate is signed \
+                                                                             by an authority that \
+                                                                             is not trusted here, \
+                                                                             so give that \
+                                                                             authority with \
+                                                                             `root_certificate` \
+                                                                             (or to the \
+                                                                             `redis::Client`), or \
+                                                                             configure the server \
+                                                                             to send all \
+                                                                             intermediate \
+                                                                             certificates"
             .to_owned(),
         CertificateError::ExpiredContext { not_after, .. } => format!(
-            "the certificate of the server expired on {}, so have it renewed, or check the clock of \
-             this machine",
+            "the server's certificate expired on {}, so renew it, or check the clock of this \
+             machine",
             date(*not_after)
         ),
-        CertificateError::Expired => "the certificate of the server has expired, so have it \
-                                      renewed, or check the clock of this machine"
+        CertificateError::Expired => "the server's certificate has expired, so renew it, or check \
+                                      the clock of this machine"
             .to_owned(),
         CertificateError::NotValidYetContext { not_before, .. } => format!(
-            "the certificate of the server is not valid before {}, so wait for that, have another \
-             one made, or check the clock of this machine",
+            "the server's certificate is not valid before {}, so wait until then, issue another, \
+             or check the clock of this machine",
             date(*not_before)
         ),
-        CertificateError::NotValidYet => "the certificate of the server is not valid yet, so have \
-                                          another one made, or check the clock of this machine"
+        CertificateError::NotValidYet => "the server's certificate is not valid yet, so issue \
+                                          another, or check the clock of this machine"
             .to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate of the server is not for servers, so have one made that is (extended \
-             key usage: server authentication)"
+            "the server's certificate is not for servers, so issue one that is (extended key \
+             usage: server authentication)"
                 .to_owned()
         }
         // What `openssl req -x509` makes by default.
         CertificateError::Other(OtherError(error))
             if format!("{error:?}").contains("CaUsedAsEndEntity") =>
         {
-            "the certificate of the server is that of an authority, which TLS allows no server to \
-             use, so have that authority sign one for the server"
+            "the server's certificate is that of an authority, which TLS does not allow a server \
+             to use, so let that authority sign one for the server"
                 .to_owned()
         }
         CertificateError::Revoked => {
-            "the certificate of the server was revoked, so have another one made".to_owned()
+            "the server's certificate was revoked, so issue another".to_owned()
         }
         _ => UNUSABLE.to_owned(),
     }
@@ -237,8 +245,8 @@ mod tests {
         let said = |alert, asked, has_one| {
             diagnose(&Error::AlertReceived(alert), Shown { asked, has_one })
         };
-        let wants = "wants a certificate of the client";
-        let refuses = "does not accept the certificate of this client";
+        let wants = "requires a client certificate";
+        let refuses = "does not accept the client certificate";
         for (alert, asked, has_one, kind, says) in [
             (AlertDescription::CertificateRequired, true, Some(false), ErrorKind::Rejected, wants),
             (AlertDescription::CertificateRequired, false, None, ErrorKind::Rejected, wants),

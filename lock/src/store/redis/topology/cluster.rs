@@ -433,7 +433,7 @@ impl Shared {
         let refused = self.refused.borrow();
         let why = match &*refused {
             Some(refusal) => refusal.text(),
-            None => "there was no answer yet, so check that they run and can be reached",
+            None => "there was no answer yet, so check that they are running and can be reached",
         };
         let shown = self.shown();
         let text = format!(

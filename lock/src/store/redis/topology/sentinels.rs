@@ -284,7 +284,7 @@ async fn ask(name: &str, connection: &mut MultiplexedConnection) -> Result<Repor
         (Some(Value::ServerError(error)), _) => Err(match error.details() {
             Some(said) if said.contains("No such master") => Refusal::new(
                 ErrorKind::Rejected,
-                "they watch no primary of that name, so find its name with SENTINEL MASTERS",
+                "they watch no primary with that name, so look up its name with SENTINEL MASTERS",
             ),
             Some(said) if said.contains("unknown command") => no_sentinel(),
             _ => Refusal::of(error.into()),
@@ -296,7 +296,7 @@ async fn ask(name: &str, connection: &mut MultiplexedConnection) -> Result<Repor
 }
 
 fn no_sentinel() -> Refusal {
-    let text = "the program that answers there is no Sentinel, so check host and port";
+    let text = "the program that answers there is not a Sentinel, so check host and port";
     Refusal::new(ErrorKind::Rejected, text)
 }
 
