@@ -59,14 +59,15 @@ impl Address {
             return Ok(Self::memory());
         }
         if url.split_once("://").is_some_and(|(scheme, _)| {
+            let scheme = scheme.to_ascii_lowercase();
             scheme.ends_with("+sentinel") || scheme.ends_with("+cluster")
         }) {
             return Ok(Self::Several(url.to_owned()));
         }
-        let information = url.into_connection_info().map_err(|error| {
-            // Without the URL, which may contain a password.
-            format!("LOCK_URL is not the URL of a Redis server: {error}")
-        })?;
+        // The error is left out: it may repeat a part of the URL, such as the password.
+        let information = url
+            .into_connection_info()
+            .map_err(|_error| "LOCK_URL is not the URL of a Redis server".to_owned())?;
         Ok(Self::Redis(Box::new(information)))
     }
 

@@ -268,7 +268,7 @@ impl LocksBuilder {
 
     /// Registers a listener for problems that do not yet make a call fail, such as a server that
     /// may evict locks, or a server that has lost its data. The listener is called once for each
-    /// warning.
+    /// warning, except that each restart and each loss of data is reported.
     ///
     /// The listener runs on a separate thread, shortly after the problem was found. A listener that
     /// blocks or panics does not affect any lock, but a listener that blocks may miss later

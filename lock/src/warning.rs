@@ -10,8 +10,9 @@ use crate::events::{Events, Room};
 
 /// A problem with a store that makes locks less safe, or makes waiters wait longer.
 ///
-/// Each warning is reported once per [`Locks`](crate::Locks): as an event (`tracing`, target
-/// `lock`, level `WARN`), and to [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning).
+/// It is reported as an event (`tracing`, target `lock`, level `WARN`), and to
+/// [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning). A restart and a loss of data are
+/// reported each time they are found, and every other warning once per [`Locks`](crate::Locks).
 ///
 /// ```
 /// # fn main() {
@@ -129,13 +130,14 @@ impl Warnings {
         &self.0.events
     }
 
-    /// Reports a warning about a server, unless it was reported before.
+    /// Reports a warning about a server. A condition that lasts is reported once.
     pub(crate) fn say(&self, warning: Warning, server: &impl fmt::Display) {
-        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if !said.insert(warning.clone()) {
-            return;
+        if !matches!(warning, Warning::Restarted | Warning::Wiped) {
+            let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if !said.insert(warning.clone()) {
+                return;
+            }
         }
-        drop(said);
         let warnings = self.clone();
         let (event, server) = (warning.clone(), server.to_string());
         // Two events, so that a subscriber that panics does not keep the warning from the listener.

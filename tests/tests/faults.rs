@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lock::{ErrorKind, Locks, Status, locked};
+use lock::{ErrorKind, Locks, Status, locked, store::MemoryStore, test_util::FaultyStore};
 use lock_tests::{Direction, HostClock, Proxy, RedisServer, Worker, eventually, now};
 
 use tokio::{
@@ -234,6 +234,30 @@ async fn a_lock_of_ten_seconds_outlives_what_is_shorter() {
             repeat(&server, &["SCRIPT", "FLUSH"], ms(1), ms(12_000)).await;
         }),
     );
+}
+
+/// What the documentation says of leases: docs/guides/choosing.md. The outages begin at any time between
+/// two renewals, so also when the last one is as long ago as it can be.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_four_tenths_of_the_lease_costs_no_lock_whenever_it_begins() {
+    const PHASES: u32 = 50;
+    for lease in [ms(2_000), ms(10_000), ms(50_000)] {
+        for phase in 0..PHASES {
+            let store = FaultyStore::new(MemoryStore::new());
+            let locks = Locks::builder().store(store.clone()).lease(lease).build().await.unwrap();
+            let mut held = Vec::new();
+            for number in 0..10 {
+                held.push(locks.lock(format!("held:{number}")).acquire().await.unwrap());
+            }
+            tokio::time::sleep(lease + lease / 2 * phase / PHASES).await;
+            store.go_down();
+            tokio::time::sleep(lease * 2 / 5).await;
+            store.come_back();
+            tokio::time::sleep(lease).await;
+            let lost = held.iter().filter(|guard| !guard.is_held()).count();
+            assert_eq!(lost, 0, "a lease of {lease:?}, phase {phase}");
+        }
+    }
 }
 
 /// Repeats a command on a server.

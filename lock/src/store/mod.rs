@@ -190,7 +190,8 @@ pub type Answers<'a, T> = StoreFuture<'a, Vec<Result<T, StoreError>>>;
 /// the first living waiter instead: it [reserves](RESERVATION) the lock for a second and
 /// [notifies](Listener) that waiter's client. The client repeats its request and is granted the
 /// lock, with the lease that it requests. A waiter that lets the reservation expire loses its turn:
-/// the next operation on the lock, by any client, hands the lock to the next waiter.
+/// the next waiter that repeats its request hands the lock to the first living waiter, itself
+/// included, unless a newcomer takes it before.
 ///
 /// A waiter repeats its request at least every 5 seconds, and several times a second if its client
 /// polls. It counts as dead after 15 seconds without a request, or after 2 seconds if its client
@@ -303,8 +304,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// A waiter that repeats its request and finds the lock free takes it only if no living waiter
     /// is ahead of it. Otherwise the lock is handed to the first living waiter. The first request
-    /// of a token may take a free lock without looking at the queue: because every release hands
-    /// the lock over, a free lock with a queue is one whose lease has run out.
+    /// of a token may take a free lock without looking at the queue: because a release hands
+    /// the lock over, a free lock with a queue is one whose lease, or whose `hold_at_least`, has
+    /// run out.
     ///
     /// Every grant, including a repeated one, draws a fence. The fence is larger than all fences
     /// drawn earlier for that key, even across expiry, release and loss of data. Fences come from a

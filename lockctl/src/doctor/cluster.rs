@@ -12,7 +12,7 @@ use super::{
 const CHECK: &str = "cluster";
 const SLOTS: u64 = 16_384;
 /// Half of the default lease: see docs/deploying.md.
-const LATE_MILLIS: u64 = 5_000;
+const LATE_MILLIS: u64 = 3_000;
 
 /// Connects to the nodes of the URL, and returns the first that answers. If none does, returns the
 /// last error.
@@ -186,7 +186,7 @@ async fn settings(seed: &Server, findings: &mut Findings) {
                 "a node counts as down only after {millis} ms (cluster-node-timeout): locks with the \
                  default lease of 10 s are lost in each failover"
             ),
-            "set `cluster-node-timeout 5000` or less on all nodes, or choose longer leases",
+            "set `cluster-node-timeout 3000` or less on all nodes, or choose longer leases",
         );
     }
 }

@@ -12,8 +12,9 @@ use super::{
 };
 
 const CHECK: &str = "sentinels";
-/// A failover has to be shorter than two thirds of the default lease: see docs/deploying.md.
-const LATE_MILLIS: u64 = 5_000;
+/// A failover takes up to 1.5 s longer than this, and has to be shorter than 0.57 of the default lease:
+/// see docs/deploying.md.
+const LATE_MILLIS: u64 = 4_000;
 
 /// Checks the Sentinels, and connects to the primary that they name. If none of them can be asked,
 /// returns the last error.

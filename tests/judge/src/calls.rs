@@ -107,7 +107,7 @@ pub(crate) fn judge(
         one_at_a_time(&mut runs, forgettings, verdict);
         // `one_at_a_time` has sorted the runs by when they began.
         tokens_follow(&runs, forgettings, verdict);
-        superseded_by_runs(&calls, &runs, (forgettings, set_backs), verdict);
+        superseded_by_runs(&calls, &runs, (forgettings, set_backs), is_well, verdict);
         calls.sort_unstable_by_key(|call| (call.client, call.number));
         in_order(&calls, verdict);
         calls.retain(is_well);
@@ -134,6 +134,7 @@ fn superseded_by_runs(
     calls: &[Call],
     runs: &[Section],
     (forgettings, set_backs): (&[Forgetting], &[u64]),
+    is_well: impl Fn(&Call) -> bool,
     verdict: &mut Verdict,
 ) {
     let ran = |since, until| {
@@ -141,12 +142,12 @@ fn superseded_by_runs(
         runs[later..].iter().any(|run| run.asked <= until)
     };
     // Only calls of other clients count: a client tells its own calls exactly what it knows.
-    let may_have_run = |client, since, until| {
+    let may_have_run = |but: &[u64], since, until| {
         calls.iter().any(|other| {
             let (Outcome::Withdrawn(known) | Outcome::Failed(known, _)) = other.outcome else {
                 return false;
             };
-            other.client != client && other.made <= until && known >= since
+            !but.contains(&other.client) && other.made <= until && known >= since
         })
     };
     for call in calls {
@@ -157,21 +158,23 @@ fn superseded_by_runs(
             continue;
         }
         // Another process may have been granted the run without hearing of it, because its
-        // connection broke. Its call waits on, and is superseded by a later run. A newer call is
-        // judged by itself. An older call can be granted the run in place of a newer one if the store
-        // counts it as newer because its request was late, or if the server's clock jumped ahead.
-        // In that case the later run must also have begun after this call was made.
+        // connection broke: not while all is well. Its call waits on, and is superseded by a later
+        // run. A newer call is judged by itself. An older call can be granted the run in place of a
+        // newer one if the store counts it as newer because its request was late, or if the server's
+        // clock jumped ahead. In that case the later run must also have begun after this call was
+        // made, and soon: otherwise any call that is open for long would excuse this one.
         let is_waited_for = calls.iter().any(|other| {
             let Outcome::Superseded(until) = other.outcome else { return false };
             other.client != call.client
                 && other.made <= at
                 && until >= at
                 && (other.made >= since
-                    || ran(since, until)
-                    || may_have_run(other.client, since, until))
+                    || until - at <= call.bound
+                        && (ran(since, until)
+                            || may_have_run(&[call.client, other.client], since, until)))
         });
-        if may_have_run(call.client, since, at)
-            || is_waited_for
+        if may_have_run(&[call.client], since, at)
+            || is_waited_for && !is_well(call)
             || is_forgotten(forgettings, &call.id, [call.made, at])
         {
             verdict.superseded_by_unknown += 1;
@@ -378,6 +381,20 @@ mod tests {
         // No run supersedes the other one either.
         let calls = [call(0, 0, 100, superseded(200)), other(150, 301)];
         assert_found(&calls, None, "no call ran in place");
+        // Nor does any, while all is well, without a run of its own time.
+        let calls = [call(0, 0, 100, superseded(200)), other(50, 301), last.clone()];
+        assert_found(&calls, Some(0), "no call ran in place");
+        // The run comes too late, or it may be one of the judged client's own.
+        let late = call(2, 1, 3_100, ran(1, [3_250, 3_260]));
+        assert_found(
+            &[call(0, 0, 100, superseded(200)), other(50, 3_300), late],
+            None,
+            "no call ran",
+        );
+        let own = call(0, 2, 250, Outcome::Withdrawn(290 * MS));
+        let verdict = judged(&[call(0, 0, 100, superseded(200)), other(50, 301), own], None, None);
+        let about = "client: 0, number: 0, made: 100000000";
+        assert!(verdict.violations.iter().any(|found| found.contains(about)), "{verdict:?}");
         // The run that superseded an older one began before this one was made.
         let before = call(2, 1, 20, ran(1, [60, 70]));
         let calls = [call(0, 0, 100, superseded(200)), other(50, 301), before];

@@ -9,8 +9,9 @@
 --   'w' and a number   keep that ticket in the queue; 0 if it is not known
 --   '=' and a token    take the lock over, if that token holds it
 --
--- Taking a free lock costs one command of the server, and its queue is not looked at: every release
--- hands over, so a lock that is free although somebody waits is one whose lease ran out.
+-- Taking a free lock costs one command of the server, and its queue is not looked at: a release
+-- hands over, so a lock that is free although somebody waits is one whose lease, or whose
+-- `hold_at_least`, ran out.
 --
 -- All locks of a turn are taken in one script, rather than in a pipeline that draws the fences
 -- afterwards, so that nothing runs between the grant of a lock and its fence. If the lock were
