@@ -24,6 +24,7 @@ use crate::{
     Error, ErrorKind, LockGuard,
     context::Context,
     default,
+    error::Subject,
     guarded::{OnLost, release_after, run_under},
     id::Named,
     limits::{self, LONGEST_LEASE},
@@ -383,10 +384,10 @@ impl Debounce {
         Fut: Future + Send + 'static,
         Fut::Output: crate::DurableOutput,
     {
-        self.check().map_err(|error| error.on(&self.id))?;
+        self.check().map_err(|error| error.about(Subject::Debounce, &self.id))?;
         if self.leading {
             let message = "a durable call runs when its burst is over: leave `leading` out";
-            return Err(Error::invalid(message).on(&self.id));
+            return Err(Error::invalid(message).about(Subject::Debounce, &self.id));
         }
         let wait = limits::whole_millis(self.wait);
         let terms = (Arc::clone(&self.id), wait, self.max_wait.map(limits::whole_millis));
@@ -525,13 +526,13 @@ impl Debounce {
         }
         let message = "a run that waits for another run of its own id would wait for its own end: \
                        make the call after the run, or use `spawn` and do not wait for it";
-        let error = Error::new(ErrorKind::Deadlock, message).on(&self.id);
+        let error = Error::new(ErrorKind::Deadlock, message).about(Subject::Debounce, &self.id);
         observe::refused_at_once(&self.id, Mode::Run, &error);
         Err(error)
     }
 
     async fn claim_with(&self, keys: (Named, Named)) -> Result<Option<LockGuard>, Error> {
-        let checked = self.check().map_err(|error| error.on(&self.id));
+        let checked = self.check().map_err(|error| error.about(Subject::Debounce, &self.id));
         checked.inspect_err(|error| observe::refused_at_once(&self.id, Mode::Run, error))?;
         let terms = Terms::of_run(limits::lease(self.context.lease())?, self.hold_at_most);
         let window_terms = WindowTerms {

@@ -95,9 +95,31 @@ const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(1);
 /// ```
 pub struct Error(Box<Inner>);
 
+/// What the id of an error names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Lock,
+    Debounce,
+    DurableCall,
+    #[cfg(feature = "durable")]
+    DurableFunction,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lock => "lock",
+            Self::Debounce => "debounce",
+            Self::DurableCall => "durable call",
+            #[cfg(feature = "durable")]
+            Self::DurableFunction => "durable function",
+        })
+    }
+}
+
 struct Inner {
     kind: ErrorKind,
-    id: Option<Arc<str>>,
+    about: Option<(Subject, Arc<str>)>,
     message: String,
     /// How long the caller has seen the lock held.
     waited: Duration,
@@ -147,7 +169,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.0.id.as_deref()
+        self.0.about.as_ref().map(|(_, id)| &**id)
     }
 
     /// Returns how long to wait before another try, if another try may succeed without any other
@@ -196,15 +218,19 @@ impl Error {
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let (message, waited) = (message.into(), Duration::ZERO);
-        Self(Box::new(Inner { kind, id: None, message, waited, source: None }))
+        Self(Box::new(Inner { kind, about: None, message, waited, source: None }))
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    pub(crate) fn on(mut self, id: &Arc<str>) -> Self {
-        self.0.id = Some(Arc::clone(id));
+    pub(crate) fn on(self, lock: &Arc<str>) -> Self {
+        self.about(Subject::Lock, lock)
+    }
+
+    pub(crate) fn about(mut self, subject: Subject, id: &Arc<str>) -> Self {
+        self.0.about = Some((subject, Arc::clone(id)));
         self
     }
 
@@ -285,8 +311,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(id) = self.id() {
-            write!(f, "lock `{id}`: ")?;
+        if let Some((subject, id)) = &self.0.about {
+            write!(f, "{subject} `{id}`: ")?;
         }
         f.write_str(&self.0.message)
     }
@@ -296,7 +322,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
-            .field("id", &self.0.id)
+            .field("id", &self.id())
             .field("message", &self.0.message)
             .field("source", &self.0.source.as_ref().map(ToString::to_string))
             .finish()
@@ -359,6 +385,31 @@ mod tests {
     fn each_kind_has_a_name() {
         for (kind, name) in KINDS {
             assert_eq!(kind.as_str(), name);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_says_what_its_id_names() {
+        let locks = Locks::in_memory();
+        let mut errors = vec![
+            ("lock `~a`: ", locks.lock("~a").acquire().await.unwrap_err()),
+            ("debounce `~a`: ", locks.debounce("~a").call(async || {}).await.unwrap_err()),
+        ];
+        #[cfg(feature = "durable")]
+        {
+            let refused = locks.durable_calls("~a").waiting(0).await.unwrap_err();
+            errors.push(("durable function `~a`: ", refused));
+            let function = locks.debounce("a").durable("a", |_: u64, _| async {}).unwrap();
+            errors.push(("durable call `~a`: ", function.id("~a").call(&7).await.unwrap_err()));
+        }
+        locks.shutdown().await;
+        errors.extend([
+            ("lock `a`: ", locks.lock("a").acquire().await.unwrap_err()),
+            ("debounce `a`: ", locks.debounce("a").call(async || {}).await.unwrap_err()),
+            ("debounce `a`: ", locks.debounce("a").flush().await.unwrap_err()),
+        ]);
+        for (about, error) in errors {
+            assert!(error.to_string().starts_with(about), "{error}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lock_core::text::concatenated;
 
-use crate::error::Error;
+use crate::error::{Error, Subject};
 
 /// The longest id, in bytes.
 const LONGEST: usize = 1024;
@@ -52,26 +52,26 @@ impl Prefix {
     /// The lock of this id: the prefix and the id as they are, so that any client that uses
     /// `SET key token NX PX lease` on the same key takes part.
     pub(crate) fn lock(&self, id: &Arc<str>) -> Result<Named, Error> {
-        check(id)?;
+        check(Subject::Lock, id)?;
         Ok(self.named(id, ""))
     }
 
     /// The keys of a debounce: its window, and the lock of its run.
     pub(crate) fn debounce(&self, id: &Arc<str>) -> Result<(Named, Named), Error> {
-        check(id)?;
+        check(Subject::Debounce, id)?;
         Ok((self.named(id, "~debounce:"), self.named(id, "~run:")))
     }
 
     /// Refuses an id that is not allowed.
     #[cfg(feature = "durable")]
     pub(crate) fn check_id(&self, id: &Arc<str>) -> Result<(), Error> {
-        check(id)
+        check(Subject::DurableCall, id)
     }
 
     /// The keys of the durable calls of the function of this name.
     #[cfg(feature = "durable")]
     pub(crate) fn book(&self, name: &str) -> Result<lock_core::contract::DurableBook, Error> {
-        check(&name.into())?;
+        check(Subject::DurableFunction, &name.into())?;
         let key = |kind| concatenated(&[&self.0, kind, name]);
         Ok(lock_core::contract::DurableBook::new(key("~due:"), key("~calls:"), key("~aside:")))
     }
@@ -92,7 +92,7 @@ impl Prefix {
 /// Refuses an id that is not allowed. A leading `~` is reserved for the library's own keys: it
 /// keeps a lock and a debounce of the same id, and the fence counter, apart under any prefix, even
 /// the empty one.
-fn check(id: &Arc<str>) -> Result<(), Error> {
+fn check(subject: Subject, id: &Arc<str>) -> Result<(), Error> {
     let invalid = if id.is_empty() {
         "an id must not be empty: name what the lock protects, as in `invoice:42`".to_owned()
     } else if id.len() > LONGEST {
@@ -106,7 +106,7 @@ fn check(id: &Arc<str>) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::invalid(invalid).on(id))
+    Err(Error::invalid(invalid).about(subject, id))
 }
 
 #[cfg(test)]

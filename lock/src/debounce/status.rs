@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Debounce;
-use crate::{Error, Holder, context::Context};
+use crate::{Error, Holder, context::Context, error::Subject};
 
 /// The state of a debounce, as [`Debounce::status`] found it.
 ///
@@ -71,7 +71,8 @@ impl Debounce {
 
 pub(crate) async fn status(context: &Context, id: &Arc<str>) -> Result<DebounceStatus, Error> {
     let ((window, run), client) = (context.prefix().debounce(id)?, context.client());
-    let holder = client.holder(Arc::clone(&run.key)).await.map_err(|error| error.on(id))?;
+    let holder = client.holder(Arc::clone(&run.key)).await;
+    let holder = holder.map_err(|error| error.about(Subject::Debounce, id))?;
     let waiting = client.due_in(window, run).await?;
     Ok(match holder {
         Some(holder) => DebounceStatus {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use lock_core::contract::{DueRequest, SetAside, TakeBackRequest};
 
-use crate::{Error, context::Context};
+use crate::{Error, context::Context, error::Subject};
 
 /// The durable calls of one function, for operators. The methods need neither the code of the
 /// function nor a process that runs its calls. Created by
@@ -114,7 +114,7 @@ impl DurableCalls {
     pub async fn waiting(&self, limit: usize) -> Result<Waiting, Error> {
         let request = DueRequest::new(self.book()?, limit);
         let waiting = self.context.client().waiting(request).await;
-        let waiting = waiting.map_err(|error| error.on(&self.name))?;
+        let waiting = waiting.map_err(|error| error.about(Subject::DurableFunction, &self.name))?;
         let calls = waiting.calls.into_iter();
         let calls = calls.map(|(id, due_in)| WaitingCall { id, due_in }).collect();
         Ok(Waiting { count: waiting.count, calls })
@@ -150,7 +150,7 @@ impl DurableCalls {
     /// ```
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
         let aside = self.context.client().set_aside(self.book()?).await;
-        aside.map_err(|error| error.on(&self.name))
+        aside.map_err(|error| error.about(Subject::DurableFunction, &self.name))
     }
 
     /// Runs a set-aside call again, with its full number of tries. Returns false if no call of this
@@ -225,7 +225,7 @@ impl DurableCalls {
 
     async fn take_back(&self, request: TakeBackRequest) -> Result<bool, Error> {
         let taken = self.context.client().take_back(request).await;
-        taken.map_err(|error| error.on(&self.name))
+        taken.map_err(|error| error.about(Subject::DurableFunction, &self.name))
     }
 
     fn book(&self) -> Result<lock_core::contract::DurableBook, Error> {

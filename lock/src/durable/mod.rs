@@ -38,7 +38,7 @@ use self::{
     registry::{Outcome, Registered, locked},
     worker::{insist, work},
 };
-use crate::{Error, context::Context, runtime};
+use crate::{Error, context::Context, error::Subject, runtime};
 
 /// How many runs of one function may go on in one process.
 const RUNS: usize = 64;
@@ -155,7 +155,7 @@ impl<A> Durable<A> {
             return Err(Error::closed());
         }
         if !context.client().keeps_durable_calls() {
-            return Err(Error::unsupported("durable calls").on(&id));
+            return Err(Error::unsupported("durable calls").about(Subject::DurableCall, &id));
         }
         let runtime = Handle::try_current().map_err(|_| {
             Error::invalid(
@@ -312,7 +312,7 @@ impl<A> Durable<A> {
 
     /// Adds the id of this call to an error.
     pub(crate) fn about(&self, error: Error) -> Error {
-        error.on(&self.id)
+        error.about(Subject::DurableCall, &self.id)
     }
 
     /// Keeps a call whose arguments were already written as JSON.
@@ -324,7 +324,7 @@ impl<A> Durable<A> {
                  store them elsewhere, and pass a reference",
                 arguments.len()
             );
-            return Err(Error::invalid(message).on(&self.id));
+            return Err(Error::invalid(message).about(Subject::DurableCall, &self.id));
         }
         let book = self.registered.book.clone();
         let request = KeepRequest::new(book, Arc::clone(&self.id), arguments, self.wait)
@@ -332,7 +332,7 @@ impl<A> Durable<A> {
             .retry(self.retry.0, self.retry.1);
         let client = self.context.client();
         let kept = insist(|| client.keep(request.clone())).await;
-        let kept = kept.map_err(|error| error.on(&self.id))?;
+        let kept = kept.map_err(|error| error.about(Subject::DurableCall, &self.id))?;
         let due = Instant::now() + kept.due_in;
         locked(&self.registered.due).insert(Arc::clone(&self.id), due);
         // Otherwise the worker looks in time anyway, or so little later that waking it for each
@@ -375,7 +375,7 @@ impl<A> Durable<A> {
     pub async fn set_aside(&self) -> Result<Vec<SetAside>, Error> {
         let client = self.context.client();
         let aside = insist(|| client.set_aside(self.registered.book.clone())).await;
-        aside.map_err(|error| error.on(&self.id))
+        aside.map_err(|error| error.about(Subject::DurableCall, &self.id))
     }
 
     /// Runs the set-aside call of this id again, with its full number of tries. Returns false if
@@ -451,7 +451,7 @@ impl<A> Durable<A> {
         let request = request(self.registered.book.clone(), Arc::clone(&self.id));
         // Asked only once: after a lost answer, a second try would not find the call.
         let taken = self.context.client().take_back(request).await;
-        let taken = taken.map_err(|error| error.on(&self.id))?;
+        let taken = taken.map_err(|error| error.about(Subject::DurableCall, &self.id))?;
         self.registered.called.notify_one();
         Ok(taken)
     }

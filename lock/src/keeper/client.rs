@@ -47,7 +47,7 @@ use super::{
 use crate::{
     clock::Clock,
     contained::contained,
-    error::Error,
+    error::{Error, Subject},
     events::{Events, Room},
     id::Named,
     introduction::Introduction,
@@ -280,7 +280,8 @@ impl Client {
         end: WindowEnd,
     ) -> Result<bool, Error> {
         let ask = Query::EndWindow { window: window.key, run: run.key, end, waited: false };
-        self.ask(ask, expected!(Truth)).await.map_err(|error| error.on(&window.id))
+        let ended = self.ask(ask, expected!(Truth)).await;
+        ended.map_err(|error| error.about(Subject::Debounce, &window.id))
     }
 
     pub(crate) async fn flush(&self) {
@@ -335,7 +336,8 @@ impl Client {
         }
 
         let id = Arc::clone(&lock.id);
-        let timers = self.runner.ensure_timers().map_err(|error| error.on(&id));
+        let timers = self.runner.ensure_timers();
+        let timers = timers.map_err(|error| error.about(mode.subject(), &id));
         timers.inspect_err(|error| observe::refused_at_once(&id, mode, error))?;
         let number = self.handle.numbers.draw();
         let asking = Asking::begin(&id, mode, &*self.handle.clock);
@@ -345,7 +347,7 @@ impl Client {
         let told = self.answered(Some((lock, Arc::clone(self))), |to| {
             command(Acquirer { number, key, terms, to })
         });
-        let told = told.await.map_err(|error| error.on(&withdraw.id));
+        let told = told.await.map_err(|error| error.about(mode.subject(), &withdraw.id));
         withdraw.number = 0;
         let Withdraw { id, asking, .. } = &withdraw;
         let end = match &told {

@@ -11,7 +11,11 @@ use lock_core::{
 };
 
 use super::client::{Client, expected};
-use crate::{error::Error, id::Named, observe};
+use crate::{
+    error::{Error, Subject},
+    id::Named,
+    observe,
+};
 
 impl Client {
     /// Was this token made by this client?
@@ -64,7 +68,8 @@ impl Client {
         run: Named,
     ) -> Result<Option<Duration>, Error> {
         let ask = Query::DueIn { window: window.key, run: run.key };
-        self.ask(ask, expected!(DueIn)).await.map_err(|error| error.on(&window.id))
+        let due = self.ask(ask, expected!(DueIn)).await;
+        due.map_err(|error| error.about(Subject::Debounce, &window.id))
     }
 
     #[cfg(feature = "durable")]

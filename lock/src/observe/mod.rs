@@ -48,7 +48,7 @@ pub(crate) use self::{
     keeper::{PANICKED, delivery, left_out, lost, not_renewed, reason, waits},
     span::Spans,
 };
-use crate::contained::contained;
+use crate::{contained::contained, error::Subject};
 
 /// What a lock is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,15 @@ impl Mode {
             Self::Exclusive => "exclusive",
             Self::Run => "run",
             Self::Durable => "durable",
+        }
+    }
+
+    /// What an error of a call in this mode is about.
+    pub(crate) const fn subject(self) -> Subject {
+        match self {
+            Self::Exclusive => Subject::Lock,
+            Self::Run => Subject::Debounce,
+            Self::Durable => Subject::DurableCall,
         }
     }
 }
