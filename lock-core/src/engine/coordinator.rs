@@ -239,18 +239,21 @@ impl<C: Caller> Engine<C> {
                 self.presence.connected(now);
                 shared.delivery = delivery;
                 self.queued.recheck_all(shared);
+                self.step_all(Event::Reachable);
             }
             // The new server may lack any lock: all are renewed now, and those that it lacks are
             // lost.
-            Notice::Replaced => {
-                for number in self.holds.numbers() {
-                    if let Some(loss) = self.holds.step(number, Event::Doubted, &mut self.shared) {
-                        self.lose(number, loss);
-                    }
-                }
-            }
+            Notice::Replaced => self.step_all(Event::Doubted),
         }
         self.settle();
+    }
+
+    fn step_all(&mut self, event: Event) {
+        for number in self.holds.numbers() {
+            if let Some(loss) = self.holds.step(number, event, &mut self.shared) {
+                self.lose(number, loss);
+            }
+        }
     }
 
     /// Does what is due. This comes before anything else: after a stall, nobody may be told

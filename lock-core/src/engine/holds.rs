@@ -179,7 +179,11 @@ impl Holds {
             Action::Renew { remaining } => {
                 // Waiting a thirtieth of the lease for other renewals fills the batches, and takes
                 // a tenth of the time that there is for a second and third try.
-                let by = shared.now + hold.lease.length() / 30;
+                let by = match event {
+                    // Most of the lease may have passed.
+                    Event::Reachable => shared.now,
+                    _ => shared.now + hold.lease.length() / 30,
+                };
                 self.due_by = Some(self.due_by.map_or(by, |due_by| due_by.min(by)));
                 let due = Due { ownership, asked_at: hold.asked_at, lease: remaining };
                 self.due.at(shared.shard(&hold.key)).push(due);

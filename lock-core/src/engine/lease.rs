@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Unknown,
     /// Another server now answers for the store, and may not have the lock.
     Doubted,
+    /// The store can be reached again.
+    Reachable,
 }
 
 /// What the owner has to do now.
@@ -152,6 +154,9 @@ impl Lease {
             Event::Extended { sent_at, remaining } => self.extend_to(sent_at, remaining),
             // A renewal finds out; one that is in flight is answered first.
             Event::Doubted => self.renew_at = now,
+            // The rest of a back-off would be lost: the outage may have taken most of the lease.
+            Event::Reachable if self.failures > 0 => self.renew_at = now,
+            Event::Reachable => {}
             Event::Unknown => {
                 self.renewing = false;
                 self.renew_at = now + self.back_off();
@@ -188,8 +193,9 @@ impl Lease {
     }
 
     /// How long to wait after a renewal without an answer: doubling from a 24th of the lease to a
-    /// sixth, each jittered by half. So a short fault costs little, and the end of a long one does
-    /// not bring all renewals at once.
+    /// sixth, each jittered by half. So a short fault costs little, and a store that answers with
+    /// errors is not asked about all locks at once. A reconnect ends the wait
+    /// ([`Event::Reachable`]).
     fn back_off(&self) -> Duration {
         let delay = (self.lease / 24 * 2_u32.pow(self.failures.min(2))).min(self.lease / 6);
         self.jitter.nth(self.failures).between(delay / 2, delay)
@@ -247,6 +253,18 @@ mod tests {
         let renewed = Event::Renewed { sent_at: due, remaining: LEASE };
         assert_eq!(lease.step(renewed, due + ms(5)), Action::Wait);
         assert_eq!(lease.deadline(), due + LEASE - ms(90));
+    }
+
+    #[test]
+    fn a_renewal_that_has_failed_is_repeated_when_the_store_can_be_reached_again() {
+        let mut lease = lease();
+        assert_eq!(lease.step(Event::Reachable, at(3600)), Action::Wait, "it is not due");
+        let due = lease.next_timer();
+        assert_eq!(lease.step(Event::Timer, due), Action::Renew { remaining: LEASE });
+        assert_eq!(lease.step(Event::Reachable, due), Action::Wait, "it is in flight");
+        assert_eq!(lease.step(Event::Unknown, due + ms(1)), Action::Wait);
+        assert_eq!(lease.step(Event::Reachable, due + ms(2)), Action::Renew { remaining: LEASE });
+        assert_eq!(lease.step(Event::Reachable, due + ms(2)), Action::Wait, "once");
     }
 
     #[test]

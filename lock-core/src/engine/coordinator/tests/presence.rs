@@ -69,6 +69,9 @@ fn a_record_is_written_again_after_a_connect() {
         written.extend(introduces(&mut engine, next).map(|_| next));
     }
     assert!(written.len() == 1 && written[0] >= at(10_000), "with a renewal: {written:?}");
+    while let Some(next) = engine.next_timeout().filter(|next| *next < at(30_000)) {
+        renew_if_due(&mut engine, next);
+    }
     engine.notice(Notice::Connected(Delivery::Push), at(30_000));
     assert!(introduces(&mut engine, at(30_000)).is_some(), "the store may have lost its data");
     assert_eq!(introduces(&mut engine, at(30_000)), None);
