@@ -135,9 +135,10 @@
 //! lives.
 //!
 //! - **[`lease`](Lock::lease)**, 10 s unless set: after a crash, others wait until it ends; an
-//!   outage of the store costs no lock if it is shorter than four tenths of the lease. Choose
-//!   50 s if your Redis takes 20 s to fail over. Choose 2 s if a crash must not block others for
-//!   longer and the round trip to the server is short. From 50 ms to 24 h.
+//!   outage of the store costs no lock if it is shorter than four tenths of the lease (a quarter, if
+//!   the lease is under 6 s). Choose 50 s if your Redis takes 20 s to fail over. Choose 2 s if a
+//!   crash must not block others for longer and the round trip to the server is short. From 50 ms
+//!   to 24 h.
 //! - **[`wait`](Lock::wait)**, 10 s unless set: how long a caller waits for the lock before
 //!   [`ErrorKind::Busy`]. In a request, choose less than the client's time-out; in a job that
 //!   another machine may already be running, zero; for a leader, `Duration::MAX`. Waiting costs

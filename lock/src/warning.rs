@@ -1,10 +1,13 @@
 //! Problems with a store that do not yet fail a call.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::events::{Events, Room};
 
@@ -12,7 +15,8 @@ use crate::events::{Events, Room};
 ///
 /// It is reported as an event (`tracing`, target `lock`, level `WARN`), and to
 /// [`LocksBuilder::on_warning`](crate::LocksBuilder::on_warning). A restart and a loss of data are
-/// reported each time they are found, and every other warning once per [`Locks`](crate::Locks).
+/// reported each time, but for one server at most every five seconds; every other warning is
+/// reported once per [`Locks`](crate::Locks).
 ///
 /// ```
 /// # fn main() {
@@ -106,6 +110,10 @@ impl fmt::Display for Warning {
     }
 }
 
+/// For how long an event of a server is not reported again: several connections find the same
+/// restart, and a server that restarts in a loop must not fill the queue of events.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// The listener of the user.
 pub(crate) type OnWarning = Box<dyn Fn(&Warning) + Send + Sync>;
 
@@ -116,7 +124,8 @@ pub(crate) struct Warnings(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     listener: Option<OnWarning>,
-    said: Mutex<HashSet<Warning>>,
+    /// What was reported, when, and, of what may happen again, about which server.
+    said: Mutex<HashMap<(Warning, Option<String>), Instant>>,
     events: Events,
 }
 
@@ -130,13 +139,10 @@ impl Warnings {
         &self.0.events
     }
 
-    /// Reports a warning about a server. A condition that lasts is reported once.
+    /// Reports a warning about a server: a condition that lasts once, an event each time.
     pub(crate) fn say(&self, warning: Warning, server: &impl fmt::Display) {
-        if !matches!(warning, Warning::Restarted | Warning::Wiped) {
-            let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if !said.insert(warning.clone()) {
-                return;
-            }
+        if !self.is_news(&warning, server) {
+            return;
         }
         let warnings = self.clone();
         let (event, server) = (warning.clone(), server.to_string());
@@ -152,8 +158,46 @@ impl Warnings {
     }
 }
 
+impl Warnings {
+    fn is_news(&self, warning: &Warning, server: &impl fmt::Display) -> bool {
+        let is_event = matches!(warning, Warning::Restarted | Warning::Wiped);
+        let about = (warning.clone(), is_event.then(|| server.to_string()));
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = said.get(&about).copied();
+        let is_news = last.is_none_or(|last| is_event && last.elapsed() >= AGAIN);
+        if is_news {
+            said.insert(about, Instant::now());
+        }
+        is_news
+    }
+}
+
 impl fmt::Debug for Warnings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Warnings").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn conditions_are_news_once_and_events_each_time_at_each_server() {
+        let warnings = Warnings::default();
+        let evicts = Warning::MayEvict { policy: "allkeys-lru".to_owned() };
+        for (after, warning, server, is_news) in [
+            (0, &evicts, "a:1", true),
+            (60, &evicts, "b:1", false),
+            (0, &Warning::Restarted, "a:1", true),
+            (0, &Warning::Wiped, "a:1", true),
+            (1, &Warning::Restarted, "a:1", false),
+            (0, &Warning::Restarted, "b:1", true),
+            (4, &Warning::Restarted, "a:1", true),
+            (4, &Warning::Restarted, "a:1", false),
+        ] {
+            tokio::time::advance(Duration::from_secs(after)).await;
+            assert_eq!(warnings.is_news(warning, &server), is_news, "{warning:?} {server} {after}");
+        }
     }
 }

@@ -236,8 +236,8 @@ async fn a_lock_of_ten_seconds_outlives_what_is_shorter() {
     );
 }
 
-/// What the documentation says of leases: docs/guides/choosing.md. The outages begin at any time between
-/// two renewals, so also when the last one is as long ago as it can be.
+/// What the documentation says about leases (docs/guides/choosing.md). The outages begin at any time
+/// between two renewals, so also when the last renewal is as long ago as it can be.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_four_tenths_of_the_lease_costs_no_lock_whenever_it_begins() {
     const PHASES: u32 = 50;
@@ -258,6 +258,30 @@ async fn an_outage_of_four_tenths_of_the_lease_costs_no_lock_whenever_it_begins(
             assert_eq!(lost, 0, "a lease of {lease:?}, phase {phase}");
         }
     }
+}
+
+/// The same on a server, where the pauses between attempts to connect count as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_four_tenths_of_ten_seconds_costs_no_lock_on_a_server() {
+    let server = redis();
+    let proxy = Proxy::start(server.port());
+    let locks = Locks::connect(&proxy.url()).await.unwrap();
+    // Their renewals are spread over all of the time between two.
+    let mut held = Vec::new();
+    for number in 0..36 {
+        held.push(locks.lock(format!("held:{number}")).acquire().await.unwrap());
+        tokio::time::sleep(ms(100)).await;
+    }
+    // Nothing listens there, so connections are reset.
+    proxy.fail_over_to(1);
+    tokio::time::sleep(ms(4000)).await;
+    proxy.fail_over_to(server.port());
+    eventually(ms(15_000), async || {
+        let left: Vec<_> = held.iter().map(|guard| guard.remaining()).collect();
+        assert!(held.iter().all(|guard| guard.is_held()), "{left:?}");
+        if left.iter().all(|left| *left > ms(6000)) { Ok(()) } else { Err(left) }
+    })
+    .await;
 }
 
 /// Repeats a command on a server.

@@ -12,9 +12,9 @@ use super::{
 };
 
 const CHECK: &str = "sentinels";
-/// A failover takes up to 1.5 s longer than this, and has to be shorter than 0.57 of the default lease:
-/// see docs/deploying.md.
-const LATE_MILLIS: u64 = 4_000;
+/// A failover takes up to 2 s longer than this, and has to be shorter than 0.57 of the default
+/// lease: see docs/deploying.md.
+const LATE_MILLIS: u64 = 3_500;
 
 /// Checks the Sentinels, and connects to the primary that they name. If none of them can be asked,
 /// returns the last error.
@@ -180,7 +180,7 @@ fn settings(state: &State, named: usize, at: &str, findings: &mut Findings) {
             "",
             format!(
                 "a primary counts as down only after {millis} ms: locks with the default lease of 10 s \
-                 are lost in each failover"
+                 may be lost in a failover"
             ),
             "SENTINEL SET NAME down-after-milliseconds 2000, on each; or choose longer leases",
         );
