@@ -1,16 +1,14 @@
 //! Every public item is shown by an example: a type or a function by any in the documentation, a method
 //! by one of its type, or by one that names both.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use syn::{
     Attribute, Expr, ExprLit, ImplItem, Item, ItemUse, Lit, Meta, TraitItem, Type, UseTree,
     Visibility,
 };
+
+use crate::files::{files, root};
 
 /// A public item with the examples in its documentation.
 #[derive(Debug)]
@@ -28,33 +26,12 @@ struct Documented {
 const HIDDEN: [&str; 5] =
     ["macro_support", "lock_set.rs", "reentrancy.rs", "guarded.rs", "fuzzing.rs"];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder can be read") {
-        let path = entry.expect("a folder can be read").path();
-        let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
-        if HIDDEN.contains(&&*name) {
-            continue;
-        }
-        if path.is_dir() {
-            sources(&path, found);
-        } else if name.ends_with(".rs") {
-            found.push(path);
-        }
-    }
-}
-
 fn parsed(folder: &str) -> Vec<syn::File> {
-    let mut files = Vec::new();
-    sources(&root().join(folder), &mut files);
     let parse = |file: PathBuf| {
         let text = fs::read_to_string(&file).expect("a file can be read");
         syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
     };
-    files.into_iter().map(parse).collect()
+    files(&root().join(folder), ".rs", &HIDDEN).into_iter().map(parse).collect()
 }
 
 /// The blocks of Rust in the documentation that these attributes are.

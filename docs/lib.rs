@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod links;
 
 /// The pages with code that a reader may copy.

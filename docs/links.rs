@@ -1,40 +1,13 @@
 //! Checks the links of all pages: the file, the heading and the test that a link names must exist.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
+
+use crate::files::{files, root};
 
 /// A link of a page: its text and its target.
 struct Link {
     text: String,
     target: String,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
-}
-
-/// All pages of the repository, except built or fetched files.
-fn pages() -> Vec<PathBuf> {
-    let mut pages = Vec::new();
-    let mut folders = vec![root().to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder can be read") {
-            let path = entry.expect("a folder can be read").path();
-            let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
-            // A symbolic link, such as that of a package to the README, is checked at its target.
-            if name.starts_with('.') || name == "target" || path.is_symlink() {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-            } else if name.ends_with(".md") {
-                pages.push(path);
-            }
-        }
-    }
-    pages
 }
 
 /// The links of a page, outside of code blocks.
@@ -94,7 +67,7 @@ fn fault(page: &Path, own: &str, link: &Link) -> Option<String> {
 
 #[test]
 fn each_link_leads_somewhere() {
-    let pages = pages();
+    let pages = files(root(), ".md", &[]);
     assert!(pages.len() > 15, "{pages:?}");
     let mut faults = Vec::new();
     let mut seen = 0;
